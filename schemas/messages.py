@@ -42,8 +42,12 @@ PREDICTION = Contract(
         Column("group_key", "string", "the event's group", nullable=False),
         Column("event_time", "timestamp", "the event's time", nullable=False),
         Column("prediction", "double", "the answer; null where nobody answered; a string for classification"),
-        Column("lower", "double", "lower end of the interval"),
-        Column("upper", "double", "upper end of the interval"),
+        Column(
+            "lower", "double", "lower end of the interval around it; null where it is unbounded, and for classification"
+        ),
+        Column(
+            "upper", "double", "upper end of the interval around it; null where it is unbounded, and for classification"
+        ),
         Column("probabilities", "map<string,double>", "class to probability; null for regression"),
         Column("model_id", "string", "the model that answered"),
         Column("answered_by", "string", "own, parent, global, none", nullable=False),

@@ -83,8 +83,12 @@ PREDICTIONS = Contract(
         EVENT_ID,
         Column("event_time", "timestamp", "when it happened, by the producer", nullable=False),
         Column("prediction", "double", "the answer; null where nobody answered"),
-        Column("lower", "double", "lower end of the interval; null while intervals are not in effect"),
-        Column("upper", "double", "upper end of the interval; null while intervals are not in effect"),
+        Column(
+            "lower", "double", "lower end of the interval around it; null where it is unbounded, and for classification"
+        ),
+        Column(
+            "upper", "double", "upper end of the interval around it; null where it is unbounded, and for classification"
+        ),
         Column("probabilities", "map<string,double>", "class to probability; null for regression"),
         Column("label", "double", "the label, if it came inside the event"),
         Column("model_id", "string", "the model that answered; null where nobody did"),
@@ -100,7 +104,8 @@ PREDICTIONS = Contract(
 HELDOUT_LOSSES = Column(
     "heldout_losses",
     "array<float>",
-    "the loss of each row that was held out when the model was measured, oldest first; of the newest 32 rows at most",
+    "the loss of each row that was held out when the model was measured, oldest first; of 32 rows at most, spread "
+    "evenly over all",
 )
 
 HEALTH = Contract(
@@ -184,6 +189,7 @@ MODELS = Contract(
             "string",
             "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
             "champion_difference, constant_difference and each one's _se: mean paired difference, standard error; "
+            "jump: predictions against the champion's, in spreads of its residuals; "
             "changed_from: recipe_id of the champion where it is another; uncompared: why such a champion was not "
             "compared; refitted: estimator and recipe_id of the champion's recipe that was fitted again; "
             "best_of: chosen, candidates; imported: origin; "
@@ -255,7 +261,7 @@ ROUNDS = Contract(
         Column("promoted", "bigint", "of the fitted: promoted with evidence", unit="groups"),
         Column("unproven", "bigint", "of the fitted: promoted on thin evidence", unit="groups"),
         Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
-        Column("held", "bigint", "of the fitted: held back by a pin", unit="groups"),
+        Column("held", "bigint", "of the fitted: held back by a pin, a jump or a halt", unit="groups"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
         Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),
         Column("budget_seconds", "double", "allowed length on the wall clock; null without a budget", unit="s"),

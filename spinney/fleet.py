@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
+from spinney.core.champions import heldout_losses
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS
 from spinney.core.champions.shard_champions import Champions
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from spinney.core.intervals.champion_intervals import FleetIntervals
     from spinney.core.models.model import Model
     from spinney.core.reporting.incumbent_comparison import IncumbentComparison
     from spinney.core.reporting.retraining_gain import RetrainingGain
@@ -187,8 +190,9 @@ class Fleet:
         datetimes, ISO 8601 texts, or numbers in the unit that their column declares; without a zone they are UTC.
         `[fleet.ranges]` is not applied. Models fitted before the features were edited need their former features.
 
-        The result has the columns prediction (null where no model answers), probabilities (classification only: class
-        -> probability), model_id and answered_by (own, parent, global or none).
+        The result has the columns prediction (null where no model answers), lower and upper (regression only: the
+        interval around it, null where it is unbounded), probabilities (classification only: class -> probability),
+        model_id and answered_by (own, parent, global or none).
 
         Raises ContractError when a column is missing or of another type, StoreError when a model is missing or for
         `as_of`, SetupError without a signing key.
@@ -203,8 +207,27 @@ class Fleet:
             lambda group_keys: self.champions(at, group_keys),
             self.config,
             ModelSource(self._store, signing_key.load_signer(self._store)),
+            self._intervals(at),
             former=charter.former_columns_of(self._store),
         )
+
+    def intervals(self, as_of: datetime | str | None = None) -> FleetIntervals | None:
+        """Return the half-widths of prediction intervals; None where there are none (`[intervals]`).
+
+        The champions of a shard are read when one of its groups is asked for. Errors as for `groups`.
+        """
+        return self._intervals(self._moment(as_of))
+
+    def _intervals(self, at: datetime | None) -> FleetIntervals | None:
+        from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
+        from spinney.tables import champion_losses
+
+        rule = IntervalRule.of(self.config)
+        if rule is None:
+            return None
+        until = _until("decided_at", at)
+        pools = partial(champion_losses.read_pools, self._store, until=until)
+        return FleetIntervals(rule, self.config.fleet.shards, pools)
 
     def incumbent(self) -> IncumbentComparison:
         """Return mean errors of the incumbent and the fleet on the same rows, none of which the model was fitted on.
@@ -341,7 +364,7 @@ class Fleet:
         return lookup.to_dicts(lookup.read_rows(self._store, base, [*columns], RowFilter.of_groups(group_keys)))
 
 
-_PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)
+_PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
 _SHADOW_COLUMNS = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 
 

@@ -15,6 +15,7 @@ from schemas.vocabulary import QueryName
 from spinney.core.champions.promotion import TIME_COLUMNS
 from spinney.core.config import Config
 from spinney.core.features.encoding import DAY_US, NULL_TIME
+from spinney.core.intervals.champion_intervals import IntervalRule
 from spinney.core.models.signing import Signer
 from spinney.kafka.publishing import Publisher
 from spinney.storage import charter, step_observer
@@ -49,9 +50,9 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     answered = (
         times_as_microseconds(rows)
         .groupBy("shard")
-        .applyInPandasWithState(scorer.function(), scored_ddl(store), STATE, "append", "NoTimeout")
+        .applyInPandasWithState(scorer.function(), scored_ddl(config), STATE, "append", "NoTimeout")
         .withColumn("event_time", F.timestamp_micros("event_time"))
-        .withColumns({column.name: F.lit(None).cast(column.type) for column in unfilled_columns(store)})
+        .withColumns({column.name: F.lit(None).cast(column.type) for column in unfilled_columns(config)})
         .withColumn("scored_at", F.timestamp_micros("scored_at"))
         .withColumn("scored_on", F.to_date("scored_at"))
         .select(*(name for name in store.contract(tables.PREDICTIONS).names if name != "batch_id"))
@@ -59,25 +60,26 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     return Query(NAME, answered, lambda checkpoint: ScoreBatchWriter(config, checkpoint))
 
 
-def scored_ddl(store: FleetStore) -> str:
+def scored_ddl(config: Config) -> str:
     """Return the columns that the scorer fills: those of `predictions` except the batch's and `unfilled_columns`.
 
     Times are in microseconds.
     """
-    others = {*_BATCH_COLUMNS, *(column.name for column in unfilled_columns(store))}
+    others = {*_BATCH_COLUMNS, *(column.name for column in unfilled_columns(config))}
     whole = {"event_time": "bigint", "scored_at": "bigint"}
-    columns = store.contract(tables.PREDICTIONS).columns
+    columns = FleetStore.of(config).contract(tables.PREDICTIONS).columns
     return ", ".join(f"`{each.name}` {whole.get(each.name, each.type)}" for each in columns if each.name not in others)
 
 
-def unfilled_columns(store: FleetStore) -> list[Column]:
-    """Return the columns of `predictions` that no model of this fleet fills.
+def unfilled_columns(config: Config) -> list[Column]:
+    """Return the columns of `predictions` that the scorer of this fleet does not fill.
 
     They are added by Spark: its worker concatenates the answers of a batch's shards in pandas, which looks at each
     value of a column that is all null. That was a fifth of the worker's time.
     """
-    names = {"lower", "upper"} | ({"probabilities"} if store.fleet.task == "regression" else set())
-    return [column for column in store.contract(tables.PREDICTIONS).columns if column.name in names]
+    names = {"lower", "upper"} if IntervalRule.of(config) is None else set()
+    names |= {"probabilities"} if config.fleet.task == "regression" else set()
+    return [column for column in tables.PREDICTIONS.columns if column.name in names]
 
 
 def events_to_score(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:

@@ -12,10 +12,12 @@ import pandas as pd
 import xxhash
 from pyspark.sql.streaming.state import GroupState
 
+from spinney.core.champions import heldout_losses
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.column_names import internal_name
 from spinney.core.config import Config
+from spinney.core.intervals.champion_intervals import IntervalRule, ShardIntervals, pool_of
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
@@ -28,11 +30,14 @@ PROMOTION_STRUCT = internal_name("promotion")
 """Column with a promotion as one struct, null in events. Each column more costs Spark's worker as much time as scoring
 the rows."""
 
-PROMOTION_COLUMNS = (*CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS)
+PROMOTION_COLUMNS = (*CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
 Rows = Iterable[pd.DataFrame]
 
 _decoded: dict[int, tuple[int, Champions]] = {}
 """Shard -> digest of the state's bytes and its champions. A worker outlives its tasks, and most batches change none."""
+
+_calibrated: dict[int, tuple[Champions, ShardIntervals]] = {}
+"""Shard -> champions and the intervals that are calibrated on them."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,23 @@ def _decode_champions(shard: int, blob: bytes) -> Champions:
     return known[1]
 
 
+def intervals_of(shard: int, champions: Champions, config: Config) -> ShardIntervals | None:
+    """Return the half-widths in this shard, calibrated when its champions change; None where there are none."""
+    rule = IntervalRule.of(config)
+    if rule is None:
+        return None
+    known = _calibrated.get(shard)
+    if known is None or known[0] is not champions or known[1].rule != rule:
+        known = _calibrated[shard] = (champions, ShardIntervals(rule, pool_of(champions)))
+    return known[1]
+
+
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:
     """Return one row per event, in their order: the columns of `predictions` that the scorer fills."""
     config = scorer.config
     rows = add_former_columns(events, scorer.former)
-    answered = answer_rows(rows, events["group_key"], champions, ModelSource(FleetStore.of(config), scorer.signer))
+    models, intervals = ModelSource(FleetStore.of(config), scorer.signer), intervals_of(shard, champions, config)
+    answered = answer_rows(rows, events["group_key"], champions, models, intervals)
     is_number = config.fleet.task == "regression"
     columns = {
         "shard": np.full(len(events), shard, dtype=np.int32),
@@ -124,6 +141,7 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
         "event_id": events["event_id"],
         "event_time": events["event_time"],
         "prediction": answered.prediction,
+        **(answered.interval if intervals is not None else {}),
         "probabilities": answered.probabilities,
         "label": events["label"].astype("float64" if is_number else object),
         "model_id": answered.model_ids,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 
 import click
 
@@ -18,11 +20,15 @@ from spinney.cli.options import config_option, example, json_lines_option, load_
 def serve(config_path: str, as_json: bool, insecure: bool) -> None:
     """Answer HTTP requests by the fleet's models, and show the fleet page. Runs until it is stopped. Needs no Java.
 
-    [gateway] has the address and the limits. A new champion answers within seconds.
+    [gateway] has the address and the limits. A new champion answers within seconds. With --json, each request and
+    each fault is one line.
     """
+    from spinney.gateway.json_logs import log_as_json
     from spinney.gateway.server import serve as run_gateway
 
     config = load_config(config_path)
+    if as_json:
+        log_as_json(logging.StreamHandler(sys.stdout))
 
     def show(url: str) -> None:
         if as_json:

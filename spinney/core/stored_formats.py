@@ -70,9 +70,9 @@ REPLAY = StoredFormat("replays")
 REQUEST = StoredFormat("requests")
 COMMIT = StoredFormat("commits")
 JUDGE_STATE = StoredFormat("state of the judge", 2)
-CHAMPIONS_STATE = StoredFormat("state of champions")
+CHAMPIONS_STATE = StoredFormat("state of champions", 2)
 MODEL = StoredFormat("models")
-MANIFEST = StoredFormat("manifest")
+MANIFEST = StoredFormat("manifest", 2)
 API_KEYS = StoredFormat("api_keys.json")
 
 ALL: Iterable[StoredFormat] = (

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from spinney.core.errors import StoreError
 from spinney.gateway.errors import RequestError
 from spinney.gateway.inference_routes import inference_router
+from spinney.gateway.metrics_routes import metrics_router
 from spinney.gateway.mlflow_routes import mlflow_router
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.predict_routes import predict_router
+from spinney.gateway.safe_answers import SafeAnswers, problem
 from spinney.gateway.service import Service
 
 log = logging.getLogger(__name__)
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
-"""Of every answer that does not have its own."""
-
 RETRY_AFTER_S = 5
-
-_ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-_Scope = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Scope]]
-_Send = Callable[[_Scope], Awaitable[None]]
-_Application = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
 def create_app(service: Service) -> FastAPI:
@@ -62,9 +47,10 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(predict_router(service))
     app.include_router(mlflow_router(service))
     app.include_router(inference_router(service))
+    app.include_router(metrics_router(service))
     app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate)))
     _answer_errors(app)
-    app.add_middleware(SafeAnswers)
+    app.add_middleware(SafeAnswers, metrics=service.metrics)
     return app
 
 
@@ -95,39 +81,3 @@ def _answer_errors(app: FastAPI) -> None:
         log.error("tables: %s", error)
         message = "server: expected tables that can be read; the server's log has the cause. Send it again later"
         return problem(503, "tables", message, {"Retry-After": str(RETRY_AFTER_S)})
-
-
-def problem(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error as it is answered."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
-
-
-class SafeAnswers:
-    """Adds HEADERS to answers that do not have their own, and answers where a route fails. app: an ASGI application."""
-
-    def __init__(self, app: _Application) -> None:
-        self._app = app
-
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        has_begun = False
-
-        async def send_with_headers(message: _Scope) -> None:
-            nonlocal has_begun
-            if message["type"] == "http.response.start":
-                has_begun = True
-                there = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(each for each in _ENCODED if each[0] not in there)]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_headers)
-        except Exception:
-            log.exception("request: a fault of the gateway")
-            if has_begun:
-                raise
-            message = "server: a fault of the gateway; the server's log has the cause"
-            await problem(500, "fault", message)(scope, receive, send_with_headers)

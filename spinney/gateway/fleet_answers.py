@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spinney.core import keys
 from spinney.core.champions.routing import ChampionSource
 from spinney.core.config import Config
 from spinney.core.features.request_rows import RequestRows, RowError, read_request_rows, request_rules
+from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
 from spinney.core.migration import add_former_columns
 from spinney.core.models.signing import Signer
 from spinney.fleet import Fleet
@@ -23,7 +25,7 @@ from spinney.serving.model_cache import ModelCache, ModelSource, SignedPayload
 from spinney.serving.stored_models import StoredModels
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables.arrow_schemas import to_pandas
+from spinney.tables.arrow_schemas import to_feature_frame
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,19 @@ class Records:
 class RecordAnswers:
     """The answers to the records of a request.
 
-    columns: name -> values, shape (n_records,), None where there is none: prediction, probabilities (classification
-    only), model_id, answered_by. errors: place -> why that record has no answer.
+    columns: name -> values, shape (n_records,), None where there is none: prediction, lower and upper (regression
+    only), probabilities (classification only), model_id, answered_by. errors: place -> why that record has no answer.
     """
 
     columns: Mapping[str, Sequence[Any]]
     errors: Mapping[int, RowError]
+
+    def answered_by(self) -> Sequence[str]:
+        """own, parent, global, none or invalid, of each record."""
+        found = list(self.columns["answered_by"])
+        for place in self.errors:
+            found[place] = "invalid"
+        return found
 
     def entries(self) -> list[dict[str, Any]]:
         """One object per record, with its status: answered, no_model or invalid."""
@@ -77,6 +86,8 @@ class FleetAnswers:
         self.config, self.cache = config, cache
         self._store, self._signer, self._snapshot = FleetStore.of(config), signer, snapshot
         self._rules = {by_column: request_rules(config, by_column=by_column) for by_column in (False, True)}
+        self._rule = IntervalRule.of(config)
+        self._calibrated: tuple[FleetSnapshot, FleetIntervals] | None = None
         self._former = charter.former_columns_of(self._store)
         self._stored, self._fleet = StoredModels(self._store, signer), Fleet(config)
 
@@ -100,8 +111,20 @@ class FleetAnswers:
         snapshot = self._snapshot()
         champions: ChampionSource = snapshot if as_of is None else self._fleet.champions(as_of, groups)
         models = ModelSource(self._store, self._signer, partial(self._payloads, snapshot), self.cache)
-        rows = add_former_columns(to_pandas(read.rows), self._former)
-        return answer_rows(rows, read.group_keys, champions, models)
+        rows = add_former_columns(to_feature_frame(read.rows), self._former)
+        intervals = self._intervals(snapshot) if as_of is None else self._fleet.intervals(as_of)
+        return answer_rows(rows, read.group_keys, champions, models, intervals)
+
+    def _intervals(self, snapshot: FleetSnapshot) -> FleetIntervals | None:
+        """Half-widths by these champions, kept until the champions change."""
+        if self._rule is None:
+            return None
+        calibrated = self._calibrated
+        if calibrated is None or calibrated[0] is not snapshot:
+            shards = self.config.fleet.shards
+            intervals = FleetIntervals(self._rule, shards, partial(snapshot.pools, n_shards=shards))
+            calibrated = self._calibrated = (snapshot, intervals)
+        return calibrated[1]
 
     def _payloads(self, snapshot: FleetSnapshot, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         carried = snapshot.payloads(owners)
@@ -109,17 +132,22 @@ class FleetAnswers:
         return carried | (self._stored.fetch(elsewhere) if elsewhere else {})
 
     def _in_order(self, read: RequestRows, answers: Answers, count: int) -> RecordAnswers:
-        prediction = answers.prediction.astype(object)
-        if answers.prediction.dtype != object:
-            prediction[np.isnan(answers.prediction)] = None
-        columns = {"prediction": prediction}
         if self.config.fleet.task == "classification":
-            columns["probabilities"] = answers.probabilities
+            columns = {"prediction": answers.prediction.astype(object), "probabilities": answers.probabilities}
+        else:
+            numbers = {"prediction": answers.prediction, **answers.interval}
+            columns = {name: _null_for_nan(values) for name, values in numbers.items()}
         columns |= {"model_id": answers.model_ids, "answered_by": answers.answered_by}
         if read.errors:
             columns = {name: _spread(values, read.places, count) for name, values in columns.items()}
             columns["answered_by"][list(read.errors)] = "none"
         return RecordAnswers({name: values.tolist() for name, values in columns.items()}, read.errors)
+
+
+def _null_for_nan(values: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
+    found: npt.NDArray[np.object_] = values.astype(object)
+    found[np.isnan(values)] = None
+    return found
 
 
 def _spread(values: Any, places: Any, count: int) -> Any:

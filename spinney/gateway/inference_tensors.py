@@ -30,7 +30,9 @@ def describe_model(name: str, group_key: str | None, config: Config) -> dict[str
     names = dict.fromkeys([*(() if group_key else fleet.group), *fleet.features])
     inputs = [_tensor(each, fleet.columns.get(each, "timestamp")) for each in names]
     answer = "double" if fleet.task == "regression" else "string"
-    outputs = [_tensor("prediction", answer), _tensor("model_id", "string"), _tensor("answered_by", "string")]
+    interval = [_tensor(each, answer) for each in ("lower", "upper") if fleet.task == "regression"]
+    named = [_tensor("model_id", "string"), _tensor("answered_by", "string")]
+    outputs = [_tensor("prediction", answer), *interval, *named]
     return {"name": name, "versions": [], "platform": "spinney", "inputs": inputs, "outputs": outputs}
 
 

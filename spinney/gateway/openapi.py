@@ -71,6 +71,7 @@ def predict_body(config: Config) -> dict[str, Any]:
     regression = config.fleet.task == "regression"
     prediction = {
         "prediction": {"type": ["number" if regression else "string", "null"]},
+        **({each: {"type": ["number", "null"]} for each in ("lower", "upper")} if regression else {}),
         "model_id": _NULLABLE_TEXT,
         "answered_by": {"enum": ["own", "parent", "global", "none"]},
         "status": {"enum": ["answered", "no_model", "invalid"]},

@@ -14,6 +14,7 @@ from spinney.fleet import Fleet
 from spinney.gateway.champion_feed import ChampionFeed
 from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import FleetAnswers, RecordAnswers, Records
+from spinney.gateway.metrics import Metrics
 from spinney.gateway.page.routes import Authorize
 from spinney.gateway.request_body import read_body
 from spinney.gateway.work_queue import WorkQueue
@@ -48,6 +49,7 @@ class Service:
         self.config, self.guard, self.fleet = config, guard, Fleet(config)
         self.cache, self.feed = ModelCache(gateway.cache_mib << 20), ChampionFeed(store)
         self.answers = FleetAnswers(config, signing_key.load_signer(store), lambda: self.feed.current, self.cache)
+        self.metrics = Metrics()
         self.time_limit_s = gateway.time_limit.total_seconds()
         self.queue = WorkQueue(gateway.concurrency, gateway.waiting, self.time_limit_s)
 
@@ -79,13 +81,15 @@ class Service:
     def answer(self, records: Records) -> RecordAnswers:
         """As `FleetAnswers.answer`. Raises RequestError for all that the caller can cause."""
         try:
-            return self.answers.answer(records)
+            found = self.answers.answer(records)
         except ContractError as error:
             raise RequestError(422, "contract", str(error)) from error
         except StoreError as error:
             if records.as_of is None or self.config.storage.root in str(error):
                 raise
             raise RequestError(422, "as_of", str(error)) from error
+        self.metrics.count_rows(found.answered_by())
+        return found
 
     def answer_all(self, records: Records, status: int) -> RecordAnswers:
         """As `answer`. Raises RequestError with this status for the first record that is not valid."""

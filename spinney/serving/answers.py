@@ -17,6 +17,7 @@ from spinney.core.champions.routing import NO_ROUTE, ChampionSource, Route, Rout
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, Fleet
 from spinney.core.features import frame_conversion
+from spinney.core.intervals.champion_intervals import Intervals
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models import batch_scoring
 from spinney.core.models.model import Model
@@ -34,12 +35,21 @@ _silent: set[str] = set()
 
 @dataclass(frozen=True)
 class Answers:
-    """The answer to each row and who gave it; None without an answer. Arrays of shape (n_rows,)."""
+    """The answer to each row and who gave it; None without an answer. Arrays of shape (n_rows,).
+
+    half_widths: half the width of the interval around each prediction; NaN where it is unbounded or there is none.
+    """
 
     prediction: npt.NDArray[Any]
     probabilities: npt.NDArray[Any]
     model_ids: npt.NDArray[np.object_]
     answered_by: npt.NDArray[np.object_]
+    half_widths: npt.NDArray[np.float64]
+
+    @property
+    def interval(self) -> dict[str, npt.NDArray[np.float64]]:
+        """The columns `lower` and `upper` of a regression; NaN where unbounded."""
+        return {"lower": self.prediction - self.half_widths, "upper": self.prediction + self.half_widths}
 
 
 def answer_frame(
@@ -47,31 +57,36 @@ def answer_frame(
     champions_of: Callable[[Iterable[str]], ChampionSource],
     config: Config,
     models: ModelSource,
+    intervals: Intervals | None,
     former: Mapping[str, FormerColumn] = _NONE,
 ) -> pd.DataFrame:
     """Answer a frame as `Fleet.predict` does, which documents the columns.
 
-    champions_of: who answers for these groups, parents too. former: what became of columns that models of before a
-    migration ask for.
+    champions_of: who answers for these groups, parents too. intervals: as for `answer_rows`. former: what became of
+    columns that models of before a migration ask for.
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
     """
     group_keys, rows = frame_conversion.to_typed_rows(frame, config)
     rows = add_former_columns(rows, former)
-    found = answer_rows(rows, group_keys, champions_of(group_keys), models)
-    said = {"prediction": found.prediction, "probabilities": found.probabilities}
-    if config.fleet.task == "regression":
-        del said["probabilities"]
+    found = answer_rows(rows, group_keys, champions_of(group_keys), models, intervals)
+    is_regression = config.fleet.task == "regression"
+    said = found.interval if is_regression else {"probabilities": found.probabilities}
     named = {"model_id": found.model_ids, "answered_by": found.answered_by}
-    return pd.DataFrame({**said, **named}, index=frame.index)
+    return pd.DataFrame({"prediction": found.prediction, **said, **named}, index=frame.index)
 
 
 def answer_rows(
-    rows: pd.DataFrame, group_keys: Iterable[str], champions: ChampionSource, models: ModelSource
+    rows: pd.DataFrame,
+    group_keys: Iterable[str],
+    champions: ChampionSource,
+    models: ModelSource,
+    intervals: Intervals | None = None,
 ) -> Answers:
     """Answer each row by its model, or by the next one in its route if that raises or has no finite answer.
 
-    group_keys: each row's group. Raises ContractError if a feature is missing or of another type, StoreError when a
+    group_keys: each row's group. intervals: half-widths, whose promotions must carry their held-out losses; without
+    it every interval is unbounded. Raises ContractError if a feature is missing or of another type, StoreError when a
     model is stored nowhere.
     """
     probabilities = np.full(len(rows), None, dtype=object)
@@ -79,6 +94,7 @@ def answer_rows(
     prediction: npt.NDArray[Any] = np.full(len(rows), np.nan) if numbers else probabilities.copy()
     model_ids = probabilities.copy()
     answered_by = np.full(len(rows), NO_ROUTE.answered_by.value, dtype=object)
+    half_widths = np.full(len(rows), np.nan)
     unusable: set[str] = set()
     # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
     of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
@@ -97,13 +113,21 @@ def answer_rows(
             probabilities[places] = found.probabilities
         model_ids[now] = np.array(ids, dtype=object)[who]
         answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[who]
+        half_widths[now] = _half_widths(intervals, asks, taken)[who]
         silent = ~there & np.array([name is not None for name in ids], dtype=bool)[of_row]
         again, of_row = np.unique(of_row[silent], return_inverse=True)
         places = places[silent]
         for at in again:
             _warn_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
         asks = [RouteKey(asks[at].group_key, asks[at].excluded | {ids[at]}) for at in again]
-    return Answers(prediction, probabilities, model_ids, answered_by)
+    return Answers(prediction, probabilities, model_ids, answered_by, half_widths)
+
+
+def _half_widths(intervals: Intervals | None, asks: list[RouteKey], taken: list[Route]) -> npt.NDArray[np.float64]:
+    """Of the interval around each route's answer; NaN where it is unbounded."""
+    if intervals is None:
+        return np.full(len(asks), np.nan)
+    return intervals.half_widths([ask.group_key for ask in asks], [route.promotion for route in taken])
 
 
 def own_model(key: str, champions: ChampionSource, models: ModelSource) -> Model | None:

@@ -6,7 +6,7 @@ where there are none it costs one look at the file system for each directory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
+from spinney.core.champions import heldout_losses
 from spinney.core.champions.fleet_champions import condense_rows, locate_champions
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, CHAMPION_DECISIONS, PAYLOAD_COLUMNS, Promotion
+from spinney.core.intervals.champion_intervals import Pool, pools_of
 from spinney.serving.model_cache import SignedPayload
 from spinney.serving.promotion_histories import PromotionHistories
 from spinney.storage.atomic_files import local_folder
@@ -25,7 +27,7 @@ from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.table_files import FORMAT as PARQUET
 from spinney.tables.table_files import Bounds, TableFile, fragment_of_file
 
-COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)
+COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
 
 ROWS_AT_ONCE = 500_000
 """Rows of `promotions` in memory beside those kept, about 500 bytes each."""
@@ -63,6 +65,13 @@ class FleetSnapshot:
         if key not in self._champions:
             self._champions[key] = self.promotions.row(place)
         return self._champions[key]
+
+    def pools(self, shards: Collection[int], n_shards: int) -> dict[int, Pool]:
+        """The held-out losses of the champions of these shards' groups. n_shards: how many the fleet has."""
+        places = pa.array(sorted(self._places.values()), pa.int64())
+        champions = self.rows.select(["shard", "group_key", heldout_losses.COLUMN]).take(places)
+        is_wanted = pc.is_in(champions.column("shard"), pa.array(sorted(shards), champions.schema.field("shard").type))
+        return pools_of(champions.filter(is_wanted), n_shards)
 
     def payloads(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         """The payloads that champions carry, by model_id; others are left out. owners: model_id -> its group."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -19,15 +19,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spinney.core import keys
+from spinney.core.champions import heldout_losses
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, parse
 from spinney.core.config.without_secrets import without_secrets
 from spinney.core.errors import Corrupt, SetupError, StoreError
+from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule, Pool, pools_of
 from spinney.core.migration import FormerColumn
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.stored_formats import MANIFEST
@@ -51,7 +54,7 @@ FIRST_FETCHED, FETCHED_BYTES = 125, 256 << 20
 FEW = 8
 """Models of one part that are tried with a key."""
 
-ANSWERING: dict[str, Any] = {"fleet": True, "storage": {"root"}}
+ANSWERING: dict[str, Any] = {"fleet": True, "storage": {"root"}, "intervals": True}
 """The keys that answers may depend on: below the root is the signing key where no variable has it."""
 
 _TIME = pa.timestamp("us", "UTC")
@@ -69,8 +72,12 @@ _SCHEMA = pa.schema(
         ("codec", pa.string()),
         ("payload", pa.binary()),
         ("signature", pa.binary()),
+        (heldout_losses.COLUMN, pa.list_(pa.float32())),
     ]
 )
+
+_WITHOUT_LOSSES = _SCHEMA.remove(_SCHEMA.get_field_index(heldout_losses.COLUMN))
+"""Of a manifest of version 1."""
 
 
 @dataclass(frozen=True)
@@ -132,21 +139,30 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self._file = pq.ParquetFile(folder / CHAMPIONS, memory_map=True, pre_buffer=False)
-        MANIFEST.check_metadata(self._file.schema_arrow.metadata, folder)
+        version = MANIFEST.check_metadata(self._file.schema_arrow.metadata, folder)
         self.config = parse((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG), {})
         self._former = _former(folder / FORMER)
-        if not self._file.schema_arrow.equals(_SCHEMA):
+        if not self._file.schema_arrow.equals(_WITHOUT_LOSSES if version == 1 else _SCHEMA):
             raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
         ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *ends])
-        self._histories = PromotionHistories(self._file.read([*CHAMPION_COLUMNS]))
+        self._losses = [heldout_losses.COLUMN] if version > 1 else []
+        self._histories = PromotionHistories(self._file.read([*CHAMPION_COLUMNS, *self._losses]))
         self._signer = self._key()
+        rule = IntervalRule.of(self.config) if self._losses else None
+        self._intervals = FleetIntervals(rule, self.config.fleet.shards, self._pools) if rule else None
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Fleet.predict`, by the champions of this manifest."""
         champions = Champions(self._histories)
         models = ModelSource(FleetStore.of(self.config), self._signer, self.fetch)
-        return answer_frame(frame, lambda _: champions, self.config, models, self._former)
+        return answer_frame(frame, lambda _: champions, self.config, models, self._intervals, self._former)
+
+    def _pools(self, shards: Collection[int]) -> dict[int, Pool]:
+        """Of all shards, which takes hardly longer than some."""
+        del shards
+        rows = self._file.read(["group_key", "rank", *self._losses])
+        return pools_of(rows.filter(pc.equal(rows["rank"], 0)), self.config.fleet.shards)
 
     def fetch(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         """Payloads by model_id; empty for one that has none here. owners: model_id -> its group or parent."""
@@ -274,6 +290,7 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
                     "Restore the table, or fit the group again: spinney retrain --group"
                 )
             said = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
+            said[heldout_losses.COLUMN] = heldout_losses.unpack(row.heldout_losses)
             rows.append({"group_key": key, "rank": rank, **said, **(asdict(signed) if signed else {})})
     return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
 

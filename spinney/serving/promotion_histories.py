@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 
-from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
+from spinney.core.champions import heldout_losses
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 
 
 class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
     """Each group's promotions without payloads.
 
-    rows: of `promotions`, with CHAMPION_COLUMNS; the rows of a group stand together.
+    rows: of `promotions`, with CHAMPION_COLUMNS and, where they have them, held-out losses; the rows of a group stand
+    together.
     """
 
     def __init__(self, rows: pa.Table) -> None:
         group_keys = rows.column("group_key").to_pylist()
         columns = [rows.column(name) for name in CHAMPION_COLUMNS[1:]]
         self._columns = [each.cast(pa.int64()) if pa.types.is_timestamp(each.type) else each for each in columns]
+        self._losses = rows.column(heldout_losses.COLUMN) if heldout_losses.COLUMN in rows.schema.names else None
         self._slices: dict[str, tuple[int, int]] = {}
         for at, key in enumerate(group_keys):
             first, _ = self._slices.setdefault(key, (at, at))
@@ -41,10 +45,18 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         """The place of the group's first row. Raises KeyError for a group without rows."""
         return self._slices[key][0]
 
+    def losses(self, first: int, end: int) -> list[bytes | None]:
+        """The packed held-out losses of the rows from `first` to before `end`."""
+        if self._losses is None:
+            return [None] * (end - first)
+        return heldout_losses.pack_column(self._losses.slice(first, end - first))
+
     def row(self, place: int) -> Promotion:
         """The promotion of a row by its place."""
         return next(self._rows(place, place + 1))
 
     def _rows(self, first: int, end: int) -> Iterator[Promotion]:
         values = [column.slice(first, end - first).to_pylist() for column in self._columns]
-        return (Promotion(*row) for row in zip(*values, strict=True))
+        without_payload: list[list[Any]] = [[None] * (end - first) for _ in PAYLOAD_COLUMNS]
+        rows = zip(*values, *without_payload, self.losses(first, end), strict=True)
+        return (Promotion(*row) for row in rows)

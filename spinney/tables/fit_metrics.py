@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from typing import Any
+from io import BytesIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from pyarrow import json
 
 from schemas import tables
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
+MEASURES = pa.schema([("heldout_rows", pa.int64()), ("challenger_loss", pa.float64()), ("constant_loss", pa.float64())])
+"""The metrics that are read; null where a fit does not have one."""
 
-def read_fit_metrics(store: FleetStore, model_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return model_id -> its metrics; models that are not stored are left out."""
-    wanted = ds.field("model_id").isin(pa.array([*model_ids], pa.string()))
-    rows = delta.read_table(store, tables.MODELS, ["model_id", "metrics"], wanted).to_pylist()
-    return {row["model_id"]: json.loads(row["metrics"] or "{}") for row in rows}
+
+def read_fit_measures(store: FleetStore, model_ids: pa.Array) -> pa.Table:
+    """Return the rows of `models` that fitted these models: model_id and MEASURES.
+
+    Models that are not stored are left out. Raises StoreError when the table was never made.
+    """
+    found = delta.read_table(store, tables.MODELS, ["model_id", "metrics"], ds.field("model_id").isin(model_ids))
+    return parse_measures(found.column("metrics")).add_column(0, "model_id", found.column("model_id"))
+
+
+def parse_measures(metrics: pa.ChunkedArray) -> pa.Table:
+    """Return MEASURES of each JSON object, in order; an object that is null has none. Other fields are ignored."""
+    if not len(metrics):
+        return MEASURES.empty_table()
+    lines = "\n".join(pc.fill_null(metrics, "{}").to_pylist())  # a line break within JSON is escaped
+    options = json.ParseOptions(explicit_schema=MEASURES, unexpected_field_behavior="ignore")
+    return json.read_json(BytesIO(lines.encode()), parse_options=options)

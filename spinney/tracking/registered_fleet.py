@@ -61,9 +61,9 @@ def _of_lists(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_json_has_them(answers: pd.DataFrame) -> pd.DataFrame:
-    """JSON has no NaN, which a number is where nobody answers: null in its place."""
-    numbers = answers["prediction"]
-    return answers.assign(prediction=numbers.astype(object).where(numbers.notna(), None))
+    """JSON has no NaN, which a number is where nobody answers or an interval is unbounded: null in its place."""
+    numbers = answers[[name for name in ("prediction", "lower", "upper") if name in answers]]
+    return answers.assign(**numbers.astype(object).where(numbers.notna(), None))
 
 
 set_model(RegisteredFleet())

@@ -270,6 +270,8 @@ def model_signature(store: FleetStore) -> ModelSignature:
     answers = [ColSpec(answer, "prediction", required=False)]
     if fleet.task == "classification":
         answers.append(ColSpec(Map(value_type="double"), "probabilities", required=False))
+    else:
+        answers += [ColSpec("double", name, required=False) for name in ("lower", "upper")]
     answers += [ColSpec("string", "model_id", required=False), ColSpec("string", "answered_by")]
     return ModelSignature(Schema(inputs), Schema(answers))
 

@@ -14,6 +14,7 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from schemas.contract import Contract
+from spinney.fleet import Fleet
 from spinney.operations.migration import carry_out_migration
 from streaming.app import Application
 
@@ -111,7 +112,9 @@ class Story:
         self.versions_after = self.shops.versions()
 
     def score_alone(self) -> None:
-        self.sell_at_a_rate("not a column yet", shop.sale("alone", "south", 4, 3.0, 602.0))
+        row = shop.sale("alone", "south", 4, 3.0, 602.0)
+        self.expected_alone = Fleet(self.shops.config).predict(pd.DataFrame([row]))
+        self.sell_at_a_rate("not a column yet", row)
         self.drain("score")
         self.stored_while_alone = set(self.table(tables.EVENTS)["event_id"])
 
@@ -204,7 +207,16 @@ def test_answers_stand_on_the_predictions_topic_as_in_the_table(story: Story) ->
             row.model_id,
             row.answered_by,
         )
-        assert each["prediction"] == (None if pd.isna(row.prediction) else row.prediction)
+        for name in ("prediction", "lower", "upper"):
+            value = getattr(row, name)
+            assert each[name] == (None if pd.isna(value) else value)
+
+
+def test_an_answer_has_the_interval_that_fleet_predict_gives_to_the_bit(story: Story) -> None:
+    row, (expected,) = story.answer("alone"), story.expected_alone.itertuples(index=False)
+    for name in ("model_id", "prediction", "lower", "upper"):
+        assert getattr(row, name) == getattr(expected, name)
+    assert row.lower < row.prediction < row.upper
 
 
 def test_labels_are_counted_once_for_each_group_an_outcome_that_came_first_too(story: Story) -> None:

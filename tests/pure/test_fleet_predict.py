@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from past import hour
 
 from schemas import tables
 from spinney.core import keys
+from spinney.core.champions.shard_champions import Champions
 from spinney.core.errors import ContractError, StoreError
+from spinney.core.intervals.champion_intervals import IntervalRule, ShardIntervals
 from spinney.serving.model_cache import cache
 from streaming.scorer import Scorer
 from streaming.scorer import answers as streamed
+
+shard_of = partial(keys.shard_of, shards=2)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +46,7 @@ def test_each_row_is_answered_as_scikit_learn_does_in_the_frames_own_order(shops
     answered = shops.fleet.predict(frame)
     pd.testing.assert_frame_equal(frame, before)
     pd.testing.assert_index_equal(answered.index, frame.index)
-    assert list(answered.columns) == ["prediction", "model_id", "answered_by"]
+    assert list(answered.columns) == ["prediction", "lower", "upper", "model_id", "answered_by"]
     who = {"a": (names[A], "own"), "b": (names[B], "own"), "c": (names[DEPT], "parent"), "d": (None, "none")}
     assert list(zip(answered["model_id"], answered["answered_by"], strict=True)) == [
         who[shop] for shop in frame["shop"]
@@ -62,9 +67,50 @@ def test_the_stream_would_say_the_same_to_the_bit(shops: Shops) -> None:
         group_key=group_keys, event_id="e", event_time=hour(0), label=np.nan, topic="t", kafka_partition=0,
         kafka_offset=0,
     )  # fmt: skip
-    stream = streamed(0, events, shops.fleet.champions(), Scorer(shops.past.config, shops.past.signer))
+    promotions = shops.fleet.champions().promotions
+    stream = [
+        streamed(
+            shard,
+            events[events["group_key"].map(shard_of) == shard],
+            Champions({key: rows for key, rows in promotions.items() if keys.is_parent(key) or shard_of(key) == shard}),
+            Scorer(shops.past.config, shops.past.signer),
+        )
+        for shard in (0, 1)
+    ]
     answered = shops.fleet.predict(frame).reset_index(drop=True)
-    pd.testing.assert_frame_equal(answered, stream[list(answered.columns)], check_exact=True)
+    assert set(events["group_key"].map(shard_of)) == {0, 1}
+    assert answered["upper"].notna().equals(answered["prediction"].notna())
+    found = pd.concat(stream).sort_index()
+    pd.testing.assert_frame_equal(answered, found[list(answered.columns)], check_exact=True)
+
+
+def test_an_interval_has_the_width_of_the_model_that_answers_and_the_shard_of_the_group(shops: Shops) -> None:
+    shops.round(30, A, B, DEPT)
+    answered = shops.fleet.predict(mixed().query("dept == 1"))
+    assert ((answered["lower"] + answered["upper"]) / 2).to_numpy() == pytest.approx(answered["prediction"])
+    width = (answered["upper"] - answered["lower"]).round(9).groupby(answered["model_id"]).unique()
+    assert [len(widths) for widths in width] == [1, 1, 1]
+    assert len({float(widths[0]) for widths in width}) == 3
+    parent = shops.fleet.champions().champion_of(DEPT)
+    pool = [shops.fleet.champions().champion_of(key).heldout_losses for key in (A, B) if shard_of(key) == shard_of(C)]
+    rule = IntervalRule(0.9, "absolute")
+    (half,) = ShardIntervals(rule, pool).of_losses([parent.heldout_losses])
+    of_parent = answered[answered["answered_by"] == "parent"]
+    np.testing.assert_allclose(of_parent["upper"] - of_parent["lower"], 2 * half)
+
+
+@pytest.mark.parametrize(("coverage", "is_bounded"), [(0.5, True), (0.0, False)])
+def test_the_coverage_is_configured_and_0_is_no_interval(tmp_path: Path, coverage: float, is_bounded: bool) -> None:
+    shops, usual = made(tmp_path, more=f"[intervals]\ncoverage = {coverage}\n"), made(tmp_path / "usual")
+    for fleet in (shops, usual):
+        fleet.round(30, A)
+    row = pd.DataFrame({"shop": ["a"], "dept": 1, "price": 1.0, "stock": 1})
+    narrow, wide = (fleet.fleet.predict(row).iloc[0] for fleet in (shops, usual))
+    if is_bounded:
+        assert wide["lower"] < narrow["lower"] < narrow["prediction"] < narrow["upper"] < wide["upper"]
+    else:
+        assert np.isnan([narrow["lower"], narrow["upper"]]).all()
+    assert narrow["prediction"] == wide["prediction"]
 
 
 def test_a_group_nobody_heard_of_gets_its_parents_answer_or_none(shops: Shops) -> None:
@@ -115,7 +161,7 @@ def test_a_missing_value_is_imputed_and_no_row_is_no_answer(shops: Shops) -> Non
     wanted = [shops.expected(row, names[A]) for _, row in frame.astype({"price": float}).iterrows()]
     np.testing.assert_allclose(shops.fleet.predict(frame)["prediction"], wanted, rtol=1e-6)
     nothing = shops.fleet.predict(frame.iloc[:0])
-    assert (len(nothing), list(nothing.columns)) == (0, ["prediction", "model_id", "answered_by"])
+    assert (len(nothing), list(nothing.columns)) == (0, ["prediction", "lower", "upper", "model_id", "answered_by"])
 
 
 def test_a_frame_without_a_feature_is_refused_before_anything_is_read(shops: Shops) -> None:

@@ -314,7 +314,7 @@ def clock_in_seconds(body: Body) -> Body:
 
 
 def without_null_codecs(body: Body) -> Body:
-    """What a version 2 could make of a state of champions."""
+    """What a version 3 could make of a state of champions."""
     batch = state_codec.decode_batch(body, shard_champions.SCHEMA)
     place = batch.schema.get_field_index("codec")
     codecs = pc.fill_null(batch.column(place), "stored")
@@ -327,11 +327,12 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
     champions = Champions.empty().with_promotions([("a", Promotion(0, "m", "promoted", 1, 2))])
     judged = replace(ShardState.empty(), clock=5_000_000, encoded_champions=EncodedChampions.of(champions)).to_bytes()
     scored = champions.to_bytes()
-    assert (judged[0], scored[0]) == (2, 1)
+    assert (judged[0], scored[0]) == (2, 2)
     upgrades = {**judge.UPGRADES, 2: clock_in_seconds}
     monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 3), upgrades))
     for module in (shard_champions, encoded_champions):
-        monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 2), {1: without_null_codecs}))
+        later = {**shard_champions.CODEC.upgrades, 2: without_null_codecs}
+        monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 3), later))
 
     changed = {"a": (Promotion(0, "m", "promoted", 1, 2, codec="stored"),)}
     shard = ShardState.from_bytes(judged)
@@ -339,4 +340,4 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
     assert shard.encoded_champions.select(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
     again = ShardState.from_bytes(shard.to_bytes())
     assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (3, 5, changed)
-    assert Champions.from_bytes(scored).to_bytes()[0] == 2
+    assert Champions.from_bytes(scored).to_bytes()[0] == 3

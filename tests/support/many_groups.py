@@ -124,7 +124,7 @@ def _put_round(config: Config, groups: int, number: int) -> None:
     refused = (fitted % 20 == 1) & (number > 0)
     loss = np.random.default_rng(number).lognormal(2, 0.5, groups)
     _append(config, tables.VERDICTS, "batch", groups, _verdicts(group, group_keys, number))
-    made = {"model_id": pa.array([model_id(n, number) for n in fitted]), **_payloads(fitted, group_keys, number)}
+    made = {"model_id": pa.array([model_id(n, number) for n in fitted]), **payloads(fitted, group_keys, number)}
     place = np.cumsum(is_fitted) - 1
     of_model = {name: values.take(pa.array(place, mask=~is_fitted)) for name, values in made.items()}
     status = np.select([too_few, failed], [1, 2], 0)
@@ -224,7 +224,7 @@ def _repeated(said: dict[str, Any], rows: int) -> dict[str, Any]:
     return {name: [value] * rows for name, value in said.items()}
 
 
-def _payloads(fitted: np.ndarray, group_keys: pa.Array, number: int) -> dict[str, pa.Array]:
+def payloads(fitted: np.ndarray, group_keys: pa.Array, number: int) -> dict[str, pa.Array]:
     """A ridge for each group, signed; all of one round answer alike."""
     encoder = Encoder(tuple(Feature(name, "double") for name in FEATURES))
     coefficients = np.random.default_rng(number).normal(size=(1, len(FEATURES)))

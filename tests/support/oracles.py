@@ -30,6 +30,7 @@ event_id = "sale"
 event_time = "at"
 target = "sold"
 features = ["price", "stock"]
+shards = 2
 {task}
 [fleet.columns]
 shop = "string"
@@ -74,7 +75,8 @@ class Shops:
             assert row["status"] == "fitted", row["error"]
             payload = row["payload"][:-1] + bytes([row["payload"][-1] ^ flipped])
             made = {name: row[name] for name in ("group_key", "model_id", "recipe_id", "codec", "signature")} | {
-                "payload": payload
+                "payload": payload,
+                "heldout_losses": row["heldout_losses"],
             }
             told = {
                 "shard": 0, "round_id": f"stream-{at}", "trained_through": hour(at), "fitted_at": hour(at),

@@ -70,6 +70,9 @@ seconds = 60
 [gate]
 evidence = 3
 
+[intervals]
+coverage = 0.75                        # six held-out rows of a group suffice, if it is alone in its shard
+
 [kafka]
 bootstrap_servers = "{broker}"
 events = "{name}.events"

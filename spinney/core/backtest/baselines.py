@@ -19,8 +19,9 @@ from spinney.core.planning.budget import RoundAllowance
 from spinney.core.staleness.policies import MaxAge, NewGroup, NewRows, Policy
 
 DAY = timedelta(days=1)
-HINDSIGHT_EVERY = 7 * DAY
-"""Time between the refits that the hindsight baseline may choose from."""
+HINDSIGHT_TIMES = 52
+"""Number of times from which the hindsight baseline chooses, about: weeks in a year. Its cost is the fits of all groups
+at all of them."""
 
 MAX_REPLAYS, CLOSE_ENOUGH = 4, 0.01
 """The period of `all, as many` is adjusted until its refits differ by this share at most, so many times at most."""
@@ -35,7 +36,7 @@ def replay_baselines(
     replays = replay_all(history, [*_schedules(strategy), *_of_refits(strategy, own.refits, settings)], settings, show)
     if own.refits:
         replays.insert(3, _all_as_many(history, strategy, own.refits, settings, show))
-    grid = RefitGrid.every(settings.steps, max(1, HINDSIGHT_EVERY // MICROSECOND // settings.steps.length))
+    grid = RefitGrid.every(settings.steps, max(1, round(settings.steps.count / HINDSIGHT_TIMES)))
     if grid.steps:
         name, count = "hindsight", len(grid.steps)
         replays.append(

@@ -10,11 +10,15 @@ from typing import Any, TypeGuard
 from spinney.core.champions.paired_test import PairedDifference
 from spinney.core.number_format import format_number
 
-MIN_ROWS_TO_REFUSE = 5
-"""Rows below which no challenger counts as surely worse: the noise of the differences is not known."""
+MIN_ROWS_TO_REFUSE = 7
+"""Rows below which no challenger counts as surely worse. If it is worse on each of seven rows, chance explains that
+with 0.5⁷ = 0.8 %; on fewer rows it explains more than SURELY_WORSE, also where all differences happen to be alike."""
 
 SURELY_WORSE = 0.01
 """Confidence of being within the margin below which a challenger counts as surely worse."""
+
+TIE = 1e-9
+"""Relative difference of two losses that counts as none: two ways to compute the same model differ by rounding."""
 
 SHOWN = 0.9
 """Confidence from which words call a challenger better or worse; below they say that no difference is shown."""
@@ -50,11 +54,11 @@ class HeldOutEvidence:
         """
         if self.difference is None:
             return 0.0 if self.is_measured_worse(margin) else 1.0
-        return self.difference.confidence_at_most(margin * self.reference_loss)
+        return self.difference.confidence_at_most((margin + TIE) * self.reference_loss)
 
     def is_measured_worse(self, margin: float) -> bool:
         """Whether the challenger's mean loss is more than `1 + margin` times the reference's."""
-        return self.loss > self.reference_loss * (1 + margin)
+        return self.loss > self.reference_loss * (1 + margin + TIE)
 
     def is_surely_worse(self, margin: float) -> bool:
         """Whether it is worse than the margin allows with a confidence that suffices on few rows too."""
@@ -89,21 +93,24 @@ class HeldOutEvidence:
         ratio = self.loss / self.reference_loss
         if ratio >= 2:
             return f"{ratio:,.1f} times as high"
-        change = ratio - 1
-        return f"{format_percent(abs(change))} {'higher' if change > 0 else 'lower'}" if change else "equal"
+        if abs(ratio - 1) <= TIE:
+            return "equal"
+        return f"{abs(ratio - 1) * 100:.2g} % {'higher' if ratio > 1 else 'lower'}"
 
     @property
     def _is_identical(self) -> bool:
-        """Whether both have the same loss on every row."""
-        return self.difference is not None and self.difference.mean == self.difference.standard_error == 0
+        """Whether both have the same loss on every row, but for rounding."""
+        largest = TIE * self.reference_loss
+        found = self.difference
+        return found is not None and abs(found.mean) <= largest and found.standard_error <= largest
 
     def _confidence(self) -> str:
         if self.difference is None or self._is_identical:
             return ""
         confidence = self.confidence_within(0)
-        text = f"better with {format_percent(confidence)} confidence"
+        text = f"better with {format_confidence(confidence)} confidence"
         if confidence < 0.5:
-            text = f"worse with {format_percent(1 - confidence)} confidence"
+            text = f"worse with {format_confidence(1 - confidence)} confidence"
         contradicts = self.difference.mean * (self.loss - self.reference_loss) < 0
         return f"{text} without the most extreme rows" if contradicts else text
 
@@ -112,8 +119,8 @@ def _is_finite(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
-def format_percent(share: float) -> str:
-    """A share as a whole percentage, "under 1 %" and "over 99 %" at the ends."""
-    if 0 < share < 0.01:
+def format_confidence(share: float) -> str:
+    """A confidence as a whole percentage; "under 1 %" and "over 99 %" at the ends."""
+    if share < 0.01:
         return "under 1 %"
-    return "over 99 %" if 0.99 < share < 1 else f"{share * 100:,.0f} %"
+    return "over 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")

@@ -13,6 +13,7 @@ from typing import Any
 
 from schemas.vocabulary import Decision
 from spinney.core import timestamps
+from spinney.core.champions import heldout_losses
 
 CHAMPION_COLUMNS = (
     "group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id",
@@ -37,7 +38,7 @@ class Promotion:
     """One row of `promotions`, without the columns that do not affect which model answers.
 
     revision: the column `epoch`. Times are microseconds since 1970. payload: None when it is not carried and must be
-    read from `models` by model_id.
+    read from `models` by model_id. heldout_losses: packed; None where there are none or they are not needed.
     """
 
     revision: int
@@ -50,6 +51,7 @@ class Promotion:
     codec: str | None = None
     payload: bytes | None = None
     signature: bytes | None = None
+    heldout_losses: bytes | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> Promotion:
@@ -57,10 +59,12 @@ class Promotion:
         times: dict[str, Any] = {name: _integer_or_zero(row.get(name)) for name in TIME_COLUMNS}
         texts: dict[str, Any] = {name: _value_or_none(row.get(name)) or "" for name in _TEXT_COLUMNS}
         payload: dict[str, Any] = {name: _value_or_none(row.get(name)) for name in PAYLOAD_COLUMNS}
-        return cls(revision=_integer_or_zero(row.get("epoch")), **times, **texts, **payload)
+        losses = row.get(heldout_losses.COLUMN)
+        losses = None if isinstance(losses, float) else heldout_losses.pack(losses)  # a frame has NaN for no list
+        return cls(_integer_or_zero(row.get("epoch")), **times, **texts, **payload, heldout_losses=losses)
 
     def column(self, name: str) -> Any:
-        """The value of one of CHAMPION_COLUMNS (except group_key) or PAYLOAD_COLUMNS."""
+        """The value of one of CHAMPION_COLUMNS (except group_key) or PAYLOAD_COLUMNS, or the packed losses."""
         return self.revision if name == "epoch" else getattr(self, name)
 
     @property

@@ -216,6 +216,13 @@ class Budget(Section):
         0.2, ge=0, le=1, meaning="Share of the budget for the groups that have been stale longest."
     )
     random_share: Number = config_key(0.05, ge=0, le=1, meaning="Share of the budget for randomly chosen stale groups.")
+    brake_share: Number = config_key(
+        0.3,
+        gt=0,
+        le=1,
+        meaning="If the error of more than this share of the groups rises at once, a streaming round refits only a "
+        "random sample first; 1: never. From 50 groups with a model on.",
+    )
     part_seconds: Number = config_key(
         60.0,
         gt=0,
@@ -229,8 +236,7 @@ class Gate(Section):
 
     rule: GateRule = config_key(
         "not_worse",
-        meaning="`not_worse`: promote a challenger that is at most `margin` worse with 60 % confidence, by a paired "
-        "test on the held-out rows.",
+        meaning="`not_worse`: promote a challenger that is at most `margin` worse with 60 % confidence (paired test).",
     )
     evidence: Int = config_key(
         30,
@@ -242,12 +248,30 @@ class Gate(Section):
     margin: Number = config_key(
         0.05, ge=0, meaning="How much worse than the champion still counts as not worse: 0.05 is 5 %."
     )
+    jump: Annotated[float, Strict()] = config_key(
+        10.0,
+        gt=0,
+        meaning="A challenger is held if its predictions are more than this many spreads of residuals from the "
+        "champion's, until a person promotes it. `inf`: never. For regression.",
+    )
+    halt_share: Number = config_key(
+        0.5,
+        gt=0,
+        le=1,
+        meaning="If more than this share of at least 20 groups of a round (in a batch, of a part) fail or are refused "
+        "as worse, no champion of it is replaced; 1: never.",
+    )
 
 
 class Intervals(Section):
-    """Prediction intervals."""
+    """Prediction intervals, for regression."""
 
-    coverage: Number = config_key(0.9, gt=0, lt=1, in_effect=False, meaning="Share of labels that lie inside.")
+    coverage: Number = config_key(
+        0.9,
+        ge=0,
+        lt=1,
+        meaning="Share of labels that should lie between `lower` and `upper` of their prediction; 0: no intervals.",
+    )
 
 
 class Kafka(Section):

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from spinney.core.reporting.incumbent_comparison import ComparedErrors, IncumbentComparison
 from spinney.core.reporting.retraining_gain import RetrainingGain
@@ -66,52 +70,71 @@ class Summary:
     gain: RetrainingGain | None = None
 
 
+FIT_COLUMNS = ("model_id", "heldout_rows", "challenger_loss", "constant_loss")
+"""Columns of the champions' fits that are read."""
+
+
 def summarize_fleet(
-    fleet: str, measure: str, statuses: Iterable[Mapping[str, Any]], fits: Mapping[str, Mapping[str, Any]],
-    incumbent: IncumbentComparison, gain: RetrainingGain | None = None,
+    fleet: str, measure: str, statuses: pa.Table, fits: pa.Table, incumbent: IncumbentComparison,
+    gain: RetrainingGain | None = None,
 ) -> Summary:  # fmt: skip
     """Return the summary of a fleet.
 
-    statuses: rows with the fields of GroupStatus. fits: model_id -> metrics of the champion's attempt.
+    statuses: as `derive_statuses` returns them. fits: of the champions, with FIT_COLUMNS, null where a value is not
+    known; fits of other models are ignored.
     """
-    rows = [*statuses]
-    counts = Counter(str(row["state"]) for row in rows)
-    answering = [row for row in rows if row["model_id"] is not None]
-    measured = [each for row in answering if (each := _measured(row, fits.get(row["model_id"], {}))) is not None]
-    worst = sorted(
-        (champion for champion in measured if champion.ratio > 1),
-        key=lambda champion: (-champion.ratio, champion.group_key),
-    )
+    counts = Counter(statuses.column("state").to_pylist())
+    measured = _measure_champions(statuses, fits)
     against = [
         *_compare_with_constant(measured),
         *(_compare_with_incumbent(errors, incumbent) for errors in incumbent.whole),
     ]
     return Summary(
         fleet=fleet,
-        groups=len(rows),
+        groups=len(statuses),
         measure=measure,
         states={state.value: counts[state.value] for state in State},
-        unmeasured=len(answering) - len(measured),
+        unmeasured=len(statuses) - statuses.column("model_id").null_count - len(measured),
         against=tuple(against),
-        worst=tuple(worst),
+        worst=_worse_than_constant(measured),
         gain=gain,
     )
 
 
-def _measured(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> MeasuredChampion | None:
-    loss, constant, rows = (metrics.get(name) for name in ("challenger_loss", "constant_loss", "heldout_rows"))
-    if loss is None or constant is None or not rows:
-        return None
-    return MeasuredChampion(row["group_key"], str(row["state"]), row["recipe"], int(rows), float(loss), float(constant))
+def _measure_champions(statuses: pa.Table, fits: pa.Table) -> pa.Table:
+    """The champions that were measured: the fields of MeasuredChampion as columns, without nulls, and their ratio."""
+    fit = pc.index_in(statuses.column("model_id"), value_set=fits.column("model_id").combine_chunks(), skip_nulls=True)
+    rows, loss, constant = (fits.column(name).take(fit) for name in FIT_COLUMNS[1:])
+    rows = pc.fill_null(rows.cast(pa.int64()), 0)
+    losses = {"loss": loss.cast(pa.float64()), "constant_loss": constant.cast(pa.float64())}
+    table = statuses.select(["group_key", "state", "recipe"])
+    for name, column in {"rows": rows, **losses}.items():
+        table = table.append_column(name, column)
+    known = pc.and_(pc.is_valid(losses["loss"]), pc.is_valid(losses["constant_loss"]))
+    table = table.filter(pc.and_(known, pc.greater(rows, 0)))
+    return table.append_column("ratio", pa.array(_ratios(*(np.asarray(table.column(name)) for name in losses))))
 
 
-def _compare_with_constant(measured: list[MeasuredChampion]) -> Iterable[BaselineComparison]:
-    rows = sum(champion.rows for champion in measured)
-    if rows:
-        mean = sum(champion.loss * champion.rows for champion in measured) / rows
-        constant = sum(champion.constant_loss * champion.rows for champion in measured) / rows
-        worse = sum(champion.ratio > 1 for champion in measured)
-        yield BaselineComparison("constant", "held_out", len(measured), rows, mean, constant, worse)
+def _ratios(loss: npt.NDArray[np.float64], constant: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """As `MeasuredChampion.ratio`."""
+    of_zero = np.where(loss == 0, 1.0, np.inf)
+    return np.divide(loss, constant, out=of_zero, where=constant != 0)
+
+
+def _worse_than_constant(measured: pa.Table) -> tuple[MeasuredChampion, ...]:
+    worse = measured.filter(pc.greater(measured.column("ratio"), 1.0))
+    worst_first = worse.sort_by([("ratio", "descending"), ("group_key", "ascending")]).drop_columns(["ratio"])
+    return tuple(MeasuredChampion(**row) for row in worst_first.to_pylist())
+
+
+def _compare_with_constant(measured: pa.Table) -> Iterable[BaselineComparison]:
+    if len(measured):
+        rows, loss, constant, ratio = (
+            np.asarray(measured.column(name)) for name in ("rows", "loss", "constant_loss", "ratio")
+        )
+        mean, constant_mean = (float(np.average(values, weights=rows)) for values in (loss, constant))
+        worse = int((ratio > 1).sum())
+        yield BaselineComparison("constant", "held_out", len(rows), int(rows.sum()), mean, constant_mean, worse)
 
 
 def _compare_with_incumbent(whole: ComparedErrors, comparison: IncumbentComparison) -> BaselineComparison:

@@ -39,7 +39,11 @@ HELD_OUT_ONE_IN = 5
 """The newest 1 / HELD_OUT_ONE_IN of a group's rows are held out."""
 
 MAX_HELDOUT_LOSSES = 32
-"""Held-out losses that are stored with a model, 4 bytes each: the reference for the losses of its answers."""
+"""Held-out losses that are stored with a model, 4 bytes each: the reference for the losses of its answers.
+
+They are spread evenly over the held-out rows. The newest alone may all be of one day, and what happened to a fleet on
+that day would make the intervals of all its answers too wide or too narrow (decision 0033).
+"""
 
 DIFFERENCES = (
     "champion_difference", "champion_difference_se", "constant_difference", "constant_difference_se",
@@ -72,8 +76,8 @@ class FitAttempt:
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places: positions of the held-out rows that were compared.
-    heldout_losses: the challenger's, oldest row first, of the newest MAX_HELDOUT_LOSSES rows at most; None if it was
-    not measured.
+    heldout_losses: the challenger's, oldest row first, of MAX_HELDOUT_LOSSES rows at most, spread evenly over all;
+    None if it was not measured.
     """
 
     request: FitRequest
@@ -105,6 +109,12 @@ class FitAttempt:
             known["why"] = self.metrics["champion_error"]
 
 
+def spread_evenly(values: Floats, most: int) -> Floats:
+    """Return `most` of the values at equal distances, the first and the last among them; all if there are not more."""
+    n = len(values)
+    return values if n <= most else values[np.arange(most) * (n - 1) // (most - 1)]
+
+
 def start_attempt(
     request: FitRequest, group_index: int, training_set: TrainingSet, recipe: Recipe, signer: Signer
 ) -> FitAttempt:
@@ -122,7 +132,7 @@ def start_attempt(
         attempt.status = Decision.KEPT
         return attempt
     attempt.heldout_rows = max(1, rows // HELD_OUT_ONE_IN)
-    measured = ("challenger_loss", "champion_loss", "constant_loss", *DIFFERENCES, "train_loss")
+    measured = ("challenger_loss", "champion_loss", "constant_loss", *DIFFERENCES, "jump", "train_loss")
     attempt.metrics = {"heldout_rows": 0, "champion_id": request.champion_id, **dict.fromkeys(measured)}
     if request.recipe_id not in (None, recipe.recipe_id):
         attempt.metrics["changed_from"] = request.recipe_id

@@ -42,13 +42,14 @@ def heading_lines(backtest: Backtest) -> Iterator[str]:
     """Yield what was replayed and how the losses are to be read."""
     rows, comparison = len(backtest.history.rows.times), backtest.comparison
     step = format_duration(timedelta(microseconds=backtest.steps.length))
+    days = f"{comparison.days:,} days" if comparison.days != 1 else "1 day"
     yield (
         f"{rows:,} labelled events of {backtest.history.n_groups:,} groups in {backtest.source}, "
         f"{backtest.first_event:%Y-%m-%d} to {backtest.last_event:%Y-%m-%d}, {backtest.steps.count:,} steps of {step}"
     )
     yield (
         f"loss: {loss_label(backtest.loss)} of the {comparison.rows:,} events that every candidate answered by the "
-        f"group's own model; ratio to the first line with a 95 % interval over {comparison.days:,} days"
+        f"group's own model; ratio to the first line with a 95 % interval over {days}"
     )
 
 

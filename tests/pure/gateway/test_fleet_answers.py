@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from linear_fleet import FEATURES, LinearFleet, key_of, parent_of, promote, write_fleet
+from oracles import DEPT, A, B, made, mixed
+from past import hour
 
 from spinney.core import keys
 from spinney.core.errors import ContractError, StoreError
@@ -23,6 +25,7 @@ from spinney.serving import model_cache
 from spinney.serving.model_cache import ModelCache
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
+from streaming import scorer
 
 GROUPS = 1_000
 
@@ -69,8 +72,11 @@ def test_ten_thousand_rows_of_a_thousand_groups_are_answered_each_by_its_own_mod
     found = answers.answer(asked(records)).entries()
     for given, entry in zip(records, found, strict=True):
         key = keys.encode([given["shop"], given["dept"]])
+        prediction, half = fleet.expected(key, given), (entry["upper"] - entry["lower"]) / 2
+        assert half > 0
+        assert (entry.pop("lower"), entry.pop("upper")) == pytest.approx((prediction - half, prediction + half))
         assert entry == {
-            "prediction": fleet.expected(key, given),
+            "prediction": prediction,
             "model_id": fleet.model_ids[key],
             "answered_by": "own",
             "status": "answered",
@@ -81,7 +87,8 @@ def test_answers_are_those_of_fleet_predict_to_the_bit(fleet: LinearFleet, answe
     records = [record(n, x0=n / 7, x3=None if n % 3 else 0.1) for n in (5, 3, 5, GROUPS + 4)]
     found = answers.answer(asked(records))
     expected = Fleet(fleet.config).predict(pd.DataFrame(records))
-    assert found.columns == {name: expected[name].tolist() for name in ("prediction", "model_id", "answered_by")}
+    names = ("prediction", "lower", "upper", "model_id", "answered_by")
+    assert found.columns == {name: expected[name].tolist() for name in names}
     assert found.columns["answered_by"] == ["own", "own", "own", "parent"]
 
 
@@ -89,11 +96,11 @@ def test_bad_records_have_errors_of_their_own_at_their_places(fleet: LinearFleet
     found = answers.answer(asked([record(1, x0="much"), record(2), None, record(3, dept="nowhere")])).entries()
     assert [each["status"] for each in found] == ["invalid", "answered", "invalid", "no_model"]
     assert found[0] == {
-        "prediction": None, "model_id": None, "answered_by": "none", "status": "invalid",
+        "prediction": None, "lower": None, "upper": None, "model_id": None, "answered_by": "none", "status": "invalid",
         "error": {"reason": "wrong_type", "field": "x0", "detail": 'x0: expected double; got the text "much"'},
     }  # fmt: skip
     assert found[1]["prediction"] == fleet.expected(key_of(2), record(2))
-    assert found[3] == {"prediction": None, "model_id": None, "answered_by": "none", "status": "no_model"}
+    assert found[3] == dict.fromkeys(found[3]) | {"answered_by": "none", "status": "no_model"}
 
 
 def test_too_many_records_or_groups_are_refused(answers: FleetAnswers) -> None:
@@ -205,3 +212,28 @@ def test_groups_nobody_heard_of_leave_nothing_behind(fleet: LinearFleet, feed: C
     assert found.columns["model_id"] == [fleet.model_ids[parent_of(n)] for n in range(GROUPS, 2 * GROUPS)]
     assert len(feed.current._champions) == 10
     assert answers.cache.counts.models == 10
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_the_stream_stores_the_same_predictions_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: bool
+) -> None:
+    monkeypatch.setenv("SPINNEY_SIGNING_KEY", "k" * 32)
+    model_cache.cache.cache_clear()
+    shops = made(tmp_path, classes=classes)
+    shops.round(30, A, B, DEPT)
+    rows = mixed().reset_index(drop=True)
+    group_keys = [keys.encode([shop, dept]) for shop, dept in zip(rows["shop"], rows["dept"], strict=True)]
+    events = rows.assign(
+        group_key=group_keys, event_id="e", event_time=hour(0), label=None if classes else np.nan, topic="t",
+        kafka_partition=0, kafka_offset=0,
+    )  # fmt: skip
+    config, signer = shops.past.config, shops.past.signer
+    stored = scorer.answers(0, events, shops.fleet.champions(), scorer.Scorer(config, signer))
+    feed = ChampionFeed(FleetStore.of(config))
+    answers = FleetAnswers(config, signer, lambda: feed.current, ModelCache())
+    found = answers.answer(asked(rows.to_dict("records"))).columns
+    assert list(found) == ["prediction", *(["probabilities"] if classes else []), "model_id", "answered_by"]
+    for name, values in found.items():
+        expected = stored[name].astype(object).where(stored[name].notna(), None)
+        assert values == expected.tolist()

@@ -41,6 +41,7 @@ ROUTES = [
     ("GET", "/v2/models/lines", Scope.READ),
     ("GET", "/v2/models/lines/ready", Scope.READ),
     ("GET", "/page/fleet.json", Scope.READ),
+    ("GET", "/metrics", Scope.READ),
     ("POST", "/predict", Scope.SCORE),
     ("POST", "/invocations", Scope.SCORE),
     ("POST", "/v2/models/lines/infer", Scope.SCORE),

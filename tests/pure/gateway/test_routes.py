@@ -18,7 +18,8 @@ from running_server import running
 from spinney.core.errors import StoreError
 from spinney.core.json_values import json_value
 from spinney.fleet import Fleet
-from spinney.gateway.app import HEADERS, create_app
+from spinney.gateway.app import create_app
+from spinney.gateway.safe_answers import HEADERS
 from spinney.gateway.service import Guard, Service
 
 GROUPS = 30
@@ -133,11 +134,9 @@ def test_a_group_is_told_as_spinney_why_tells_it(fleet: LinearFleet, url: str, h
 def mlflows_answer(fleet: LinearFleet, rows: pd.DataFrame) -> Any:
     """What MLflow's server writes for the frame that a registered fleet returns."""
     answered = Fleet(fleet.config).predict(rows)
-    numbers = answered["prediction"]
+    numbers = answered[["prediction", "lower", "upper"]]
     written = io.StringIO()
-    scoring_server.predictions_to_json(
-        answered.assign(prediction=numbers.astype(object).where(numbers.notna(), None)), written
-    )
+    scoring_server.predictions_to_json(answered.assign(**numbers.astype(object).where(numbers.notna(), None)), written)
     return json.loads(written.getvalue())
 
 
@@ -213,7 +212,8 @@ def test_tensors_of_the_whole_fleet_are_answered_in_columns(fleet: LinearFleet, 
     assert (answer["model_name"], answer["id"]) == ("lines", "7")
     assert {each["name"]: each["data"] for each in answer["outputs"]} == expected
     assert [(each["name"], each["datatype"], each["shape"]) for each in answer["outputs"]] == [
-        ("prediction", "FP64", [12]), ("model_id", "BYTES", [12]), ("answered_by", "BYTES", [12]),
+        ("prediction", "FP64", [12]), ("lower", "FP64", [12]), ("upper", "FP64", [12]), ("model_id", "BYTES", [12]),
+        ("answered_by", "BYTES", [12]),
     ]  # fmt: skip
 
 
@@ -226,7 +226,7 @@ def test_a_group_is_a_model_of_its_own_whose_inputs_are_the_features(fleet: Line
     answer = http.post(f"{model}/infer", json={"inputs": tensors(rows)}).json()
     expected = [fleet.expected(key_of(5), row) for row in rows.to_dict("records")]
     assert answer["outputs"][0]["data"] == expected
-    assert set(answer["outputs"][1]["data"]) == {fleet.model_ids[key_of(5)]}
+    assert set(answer["outputs"][3]["data"]) == {fleet.model_ids[key_of(5)]}
 
 
 def test_the_fleet_describes_itself_as_a_model(url: str, http) -> None:

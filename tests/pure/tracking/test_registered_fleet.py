@@ -153,7 +153,7 @@ def test_no_rows_are_no_answers(served: Served) -> None:
 
 def test_a_row_that_nobody_answers_has_null_in_json_and_nan_in_a_frame(served: Served) -> None:
     (answer,) = served.invoke({"dataframe_records": [{**WRITTEN, "store": "nobody's"}]})
-    assert answer == {"prediction": None, "model_id": None, "answered_by": "none"}
+    assert answer == {"prediction": None, "lower": None, "upper": None, "model_id": None, "answered_by": "none"}
     frame = pd.DataFrame([{**WRITTEN, "store": "nobody's"}])
     assert served.model.predict(frame)["prediction"].dtype == "float64"
 
@@ -271,7 +271,8 @@ def test_the_signature_has_the_names_and_the_metadata_the_declared_types(served:
         assert row in described.splitlines()
     answers = served.model.metadata.get_output_schema().input_dict()
     assert {name: spec.type for name, spec in answers.items()} == {
-        "prediction": DataType.double, "model_id": DataType.string, "answered_by": DataType.string,
+        "prediction": DataType.double, "lower": DataType.double, "upper": DataType.double,
+        "model_id": DataType.string, "answered_by": DataType.string,
     }  # fmt: skip
 
 

@@ -311,7 +311,7 @@ def test_a_spark_udf_of_it_answers_a_frame_of_all_groups_as_the_fleet_does(fleet
     frame = mixed(rows=20_000).reset_index(drop=True)
     wanted = shops.fleet.predict(frame)
     without_tables(shops)
-    schema = "prediction double, model_id string, answered_by string"
+    schema = "prediction double, lower double, upper double, model_id string, answered_by string"
     key = {"SPINNEY_SIGNING_KEY": "k" * 32}  # Spark's workers have the environment that its JVM was started with
     answer = mlflow.pyfunc.spark_udf(spark, URI, result_type=schema, env_manager="local", extra_env=key)
     rows = spark.createDataFrame(frame.assign(place=frame.index)).repartition(4)

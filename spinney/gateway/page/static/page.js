@@ -25,7 +25,8 @@ function route() {
   return { view, rest: decodeURIComponent(rest.join("/")), params: new URLSearchParams(search ?? "") };
 }
 
-async function open() {
+/** Show the view that the hash names. hasNavigated: the focus goes to it, where a reader has followed a link. */
+async function open(hasNavigated = true) {
   const where = route();
   shown = { view: where.view, etag: null, at: null, problem: null };
   document.querySelectorAll("nav a").forEach((link) => {
@@ -35,6 +36,7 @@ async function open() {
   if (document.activeElement !== query) query.value = where.view === groupsView ? where.params.get("q") ?? "" : "";
   document.title = `${where.view.title(where)} – Spinney`;
   await poll(true);
+  if (!hasNavigated) return;
   if (document.activeElement === document.body || document.activeElement?.matches("nav a, main a")) main.focus({ preventScroll: true });
   scrollTo(0, 0);
 }
@@ -83,7 +85,7 @@ function restore({ details, scrolled, focused, at }) {
 }
 
 function tell() {
-  status.textContent = shown.problem ?? (shown.at ? `Figures read ${ago(shown.at)}` : "");
+  status.textContent = shown.problem ?? (shown.at ? `Up to date; last change ${ago(shown.at)}` : "");
   status.classList.toggle("problem", Boolean(shown.problem) && Boolean(shown.at));
 }
 
@@ -111,6 +113,6 @@ document.addEventListener("keydown", (event) => {
   query.select();
 });
 document.addEventListener("visibilitychange", () => (document.hidden ? null : poll()));
-addEventListener("hashchange", open);
+addEventListener("hashchange", () => open());
 setInterval(tell, 1000);
-open();
+open(false);

@@ -18,6 +18,7 @@ class Gate:
     rule: str = "not_worse"
     evidence: int = 30
     margin: float = 0.05
+    jump: float = 10.0
 
 
 def metrics(
@@ -35,12 +36,55 @@ def paired(
     return metrics(rows, mine, theirs, "c") | {"champion_difference": found, "champion_difference_se": error}
 
 
+def first(rows: int, mine: float, constant: float, error: float) -> dict[str, Any]:
+    """Losses of a group's first model and of a constant."""
+    found = {"constant_loss": constant, "constant_difference": mine - constant, "constant_difference_se": error}
+    return metrics(rows, mine) | found
+
+
 @pytest.mark.parametrize(
     ("numbers", "decision", "reason"),
     [
-        (metrics(30, 1.0), Decision.PROMOTED, "first model: loss 1 on 30 held-out rows"),
-        (metrics(29, 1.0), Decision.UNPROVEN, "first model on thin evidence: 29 of 30 held-out rows"),
-        (metrics(0, None), Decision.UNPROVEN, "first model on thin evidence: 0 of 30 held-out rows"),
+        (metrics(0, None), Decision.UNPROVEN, "first model on thin evidence: no held-out rows, 30 needed"),
+        (
+            first(30, 1.0, 2.0, 1 / 1.703),  # the quantile of t with 27 degrees of freedom
+            Decision.PROMOTED,
+            "first model: loss 1 against a constant's 2 on 30 rows (50 % lower; better with 95 % confidence)",
+        ),
+        (
+            first(30, 2.0, 2.0, 0.0),  # the model is a constant itself
+            Decision.PROMOTED,
+            "first model: loss 2 against a constant's 2 on 30 rows (equal)",
+        ),
+        (
+            first(30, 2.0 + 1e-15, 2.0, 1e-16),  # the same constant, computed in another way
+            Decision.PROMOTED,
+            "first model: loss 2 against a constant's 2 on 30 rows (equal)",
+        ),
+        (
+            first(30, 2.02, 2.0, 0.02 / 0.531),
+            Decision.REFUSED,
+            (
+                "first model, worse than a constant: loss 2.02 against a constant's 2 on 30 rows (1 % higher; "
+                "worse with 70 % confidence)"
+            ),
+        ),
+        (
+            first(29, 2.02, 2.0, 0.02 / 0.531),
+            Decision.UNPROVEN,
+            (
+                "first model on thin evidence, 30 rows needed: loss 2.02 against a constant's 2 on 29 rows "
+                "(1 % higher; worse with 70 % confidence)"
+            ),
+        ),
+        (
+            first(7, 9.0, 2.0, 1.0),
+            Decision.REFUSED,
+            (
+                "first model, worse than a constant: loss 9 against a constant's 2 on 7 rows (4.5 times as high; worse "
+                "with over 99 % confidence)"
+            ),
+        ),
         (
             metrics(30, 1.05, 1.0, "c"),
             Decision.PROMOTED,
@@ -84,7 +128,7 @@ def paired(
             paired(34, 8.2, 8.0, 0.2 / 1.31),
             Decision.PROMOTED,
             (
-                "worse within the margin: loss 8.2 against the champion's 8 on 34 rows (2 % higher; worse with 90 % "
+                "worse within the margin: loss 8.2 against the champion's 8 on 34 rows (2.5 % higher; worse with 90 % "
                 "confidence); at most 5 % worse with 90 % confidence"
             ),
         ),
@@ -92,7 +136,7 @@ def paired(
             paired(34, 7.9, 8.0, 0.4, difference=0.1),
             Decision.PROMOTED,
             (
-                "no difference shown: loss 7.9 against the champion's 8 on 34 rows (1 % lower; worse with 60 % "
+                "no difference shown: loss 7.9 against the champion's 8 on 34 rows (1.2 % lower; worse with 60 % "
                 "confidence without the most extreme rows); at most 5 % worse with 77 % confidence"
             ),
         ),
@@ -100,28 +144,28 @@ def paired(
             paired(34, 8.0, 8.0, 0.0),
             Decision.PROMOTED,
             (
-                "no difference shown: loss 8 against the champion's 8 on 34 rows (equal); at most 5 % worse with 100 % "
-                "confidence"
+                "no difference shown: loss 8 against the champion's 8 on 34 rows (equal); at most 5 % worse with over "
+                "99 % confidence"
             ),
         ),
         (
             paired(6, 8.2, 8.0, 0.1),
             Decision.UNPROVEN,
             (
-                "thin evidence, 30 rows needed: loss 8.2 against the champion's 8 on 6 rows (2 % higher; worse with "
+                "thin evidence, 30 rows needed: loss 8.2 against the champion's 8 on 6 rows (2.5 % higher; worse with "
                 "95 % confidence)"
             ),
         ),
         (
-            paired(6, 24.0, 8.0, 1.0),
+            paired(7, 24.0, 8.0, 1.0),
             Decision.REFUSED,
-            "worse: loss 24 against the champion's 8 on 6 rows (3.0 times as high; worse with over 99 % confidence)",
+            "worse: loss 24 against the champion's 8 on 7 rows (3.0 times as high; worse with over 99 % confidence)",
         ),
         (
-            paired(4, 24.0, 8.0, 0.001),
+            paired(6, 24.0, 8.0, 0.001),
             Decision.UNPROVEN,
             (
-                "thin evidence, 30 rows needed: loss 24 against the champion's 8 on 4 rows (3.0 times as high; worse "
+                "thin evidence, 30 rows needed: loss 24 against the champion's 8 on 6 rows (3.0 times as high; worse "
                 "with over 99 % confidence)"
             ),
         ),
@@ -139,7 +183,7 @@ def test_without_a_standard_error_it_is_promoted_exactly_when_within_the_margin(
     rows: int, mine: float, theirs: float, margin: float
 ) -> None:
     decision, _ = decide(metrics(rows, mine, theirs, "c"), Gate(margin=margin))
-    assert decision == (Decision.PROMOTED if mine <= theirs * (1 + margin) else Decision.REFUSED)
+    assert decision == (Decision.PROMOTED if mine <= theirs * (1 + margin + 1e-9) else Decision.REFUSED)
 
 
 @given(st.integers(0, 29), LOSS, LOSS | st.just(math.nan) | st.none(), st.none() | st.just("c"))
@@ -253,3 +297,30 @@ def test_first_models_and_champions_that_do_not_answer_need_no_comparison(
 ) -> None:
     assert decide(metrics(0, None), Gate(), uncompared)[0] is Decision.UNPROVEN
     assert decide(metrics(0, None, None, "c") | changed, Gate(), uncompared)[0] is Decision.UNPROVEN
+
+
+JUMPING = paired(34, 7.1, 8.0, 0.9 / 1.696) | {"jump": 12.5}
+
+
+def test_a_challenger_whose_predictions_jump_is_held_and_the_reason_says_how_to_release_it() -> None:
+    assert decide(JUMPING, Gate()) == (
+        Decision.HELD,
+        (
+            "jump: its predictions are 12.5 spreads of the champion's residuals from the champion's, 10 allowed "
+            "(gate.jump). Check the newest labels; `spinney promote` with this model releases it. Without the jump: "
+            "promoted, better: loss 7.1 against the champion's 8 on 34 rows (11 % lower; better with 95 % confidence)"
+        ),
+    )
+
+
+@pytest.mark.parametrize("jump", [12.5, math.inf])
+def test_a_jump_up_to_the_limit_is_allowed(jump: float) -> None:
+    assert decide(JUMPING, Gate(jump=jump))[0] is Decision.PROMOTED
+
+
+def test_a_challenger_of_few_rows_is_held_by_a_jump_too() -> None:
+    assert decide(paired(3, 7.0, 8.0, 1.0) | {"jump": 11.0}, Gate())[0] is Decision.HELD
+
+
+def test_a_worse_challenger_is_refused_and_not_held_by_its_jump() -> None:
+    assert decide(paired(34, 16.0, 8.0, 0.1) | {"jump": 11.0}, Gate())[0] is Decision.REFUSED

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,10 +9,11 @@ from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.errors import Corrupt
+from spinney.core.state_codec import encode_batch
 
 A, B = '["a"]', '["b"]'
 CARRIED = Promotion(2, "m1", "promoted", 10, 20, 30, "stream-7", "linear", b"\x00payload\xff", b"signature")
-FETCHED = Promotion(0, "m2", "unproven", 11, 21)
+FETCHED = Promotion(0, "m2", "unproven", 11, 21, heldout_losses=b"\x00\x00\x80\x3f")
 
 
 def champion_of(champions: Champions, group_key: str) -> Promotion | None:
@@ -63,6 +65,7 @@ PROMOTIONS = st.builds(
     st.none() | st.just("linear"),
     st.none() | st.binary(max_size=9),
     st.none() | st.binary(max_size=9),
+    st.none() | st.binary(max_size=9),
 )
 
 
@@ -72,10 +75,26 @@ def test_any_champions_survive_as_bytes(told: list[tuple[str, Promotion]]) -> No
     assert Champions.from_bytes(champions.to_bytes()) == champions
 
 
-@pytest.mark.parametrize("blob", [b"", b"\x02" + Champions.empty().to_bytes()[1:]])
+@pytest.mark.parametrize("blob", [b"", b"\x03" + Champions.empty().to_bytes()[1:]])
 def test_bytes_of_another_format_are_refused(blob: bytes) -> None:
     with pytest.raises(Corrupt, match=r"state of champions: expected .*format"):
         Champions.from_bytes(blob)
+
+
+def test_a_state_of_before_held_out_losses_is_read_without_them() -> None:
+    columns = ("group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id")
+    row = (A, 2, "m1", "promoted", 10, 20, 30, "stream-7", "linear", b"\x00payload\xff", b"signature")
+    whole, binary = {"epoch", "trained_through", "fitted_at", "decided_at"}, {"payload", "signature"}
+    kinds = [
+        (name, pa.int64() if name in whole else pa.binary() if name in binary else pa.string())
+        for name in (*columns, "codec", "payload", "signature")
+    ]
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([value], kind) for value, (_, kind) in zip(row, kinds, strict=True)], schema=pa.schema(kinds)
+    )
+    champions = Champions.from_bytes(b"\x01" + encode_batch(batch))
+    assert champions.promotions == {A: (CARRIED,)}
+    assert champions.to_bytes()[0] == 2
 
 
 def test_broken_bytes_are_refused() -> None:

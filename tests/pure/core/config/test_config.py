@@ -304,7 +304,6 @@ NOT_YET = {
     "staleness.drift.patience": "[staleness.drift]\npatience = '30d'",
     "staleness.drift.triggers": "[staleness]\ndrift.triggers = true",
     "staleness.policies": "[staleness]\npolicies = ['my_shop.policies:Weekend']",
-    "intervals.coverage": "[intervals]\ncoverage = 0.8",
 }
 
 
@@ -322,7 +321,8 @@ def test_a_value_that_does_nothing_yet_is_refused(text: str) -> None:
 
 
 def test_a_key_that_does_nothing_yet_may_have_its_default() -> None:
-    assert read(MINIMAL + "[intervals]\ncoverage = 0.9\n[recipe]\ntime_limit = '30s'\n").intervals.coverage == 0.9
+    text = MINIMAL + "[staleness]\ndrift.triggers = false\n[recipe]\ntime_limit = '30s'\n"
+    assert not read(text).staleness.drift.triggers
 
 
 @pytest.mark.parametrize("kind", ["double", "float", "decimal(9,2)", "timestamp"])

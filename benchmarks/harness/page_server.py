@@ -1,0 +1,34 @@
+"""Serves the fleet page of a fleet on this machine, from a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from spinney.core.config import Config
+from spinney.fleet import Fleet
+from spinney.gateway.page.live_figures import LiveFigures
+from spinney.gateway.page.routes import Access, page_router
+
+
+@contextmanager
+def served(config: Config, port: int = 0) -> Iterator[tuple[str, LiveFigures]]:
+    """Serve the page on this machine for whoever asks; yields its address."""
+    live = LiveFigures(Fleet(config))
+    live.start()
+    app = FastAPI()
+    app.include_router(page_router(live, Access(lambda: "somebody", lambda: "somebody")))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not (server.started and live.reading):
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/page/", live
+    server.should_exit = True
+    thread.join()
+    live.stop()

@@ -1,0 +1,227 @@
+"""The fleet page in Chromium: clicks and keys on every page, what a screen reader finds, and screenshots.
+
+Prints one line per check, and exits with 1 at the first one that fails. Chromium must be on the PATH
+(``apt-get install chromium``), so this is no part of ``make test``.
+
+Run: ``python benchmarks/page_in_browser.py``; ``--folder`` as for page.py; ``--shots FOLDER`` keeps screenshots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.browser import BrowserError, Page, opened_browser
+from harness.page_fleet import key_of, make_fleet
+from harness.page_server import served
+
+from spinney.fleet import Fleet
+from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
+from spinney.operations.interventions import OverrideVerb
+from spinney.storage.config_file import read_config
+
+DESKTOP, PHONE = (1280, 900), (360, 740)
+FIRST_PAINT_MS = 1_000
+UPDATE_S = 90.0
+GROUP = 123
+
+Check = Callable[[Page, str, Fleet], None]
+
+
+def expect(page: Page, expression: str, expected: object) -> None:
+    """Raise BrowserError unless an expression has this value."""
+    found = page.value(expression)
+    if found != expected:
+        raise BrowserError(f"{expression}: expected {expected!r}; got {found!r}")
+
+
+def text_of(selector: str) -> str:
+    """The expression for the text of the first element."""
+    return f"document.querySelector({selector!r})?.innerText"
+
+
+def the_fleet_paints_within_a_second_and_agrees_with_fleet(page: Page, url: str, fleet: Fleet) -> None:
+    page.open(url)
+    page.wait_for("document.querySelector('.states')")
+    painted = page.value("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    shown = page.value("performance.now()")
+    print(f"    first paint {painted:.0f} ms, figures shown by {shown:.0f} ms")
+    if painted > FIRST_PAINT_MS:
+        raise BrowserError(f"first paint: expected at most {FIRST_PAINT_MS} ms; got {painted:.0f}")
+    states = fleet.summary().states
+    expect(page, "[...document.querySelectorAll('.states b')].map((e) => Number(e.innerText.replaceAll(',', '')))",
+           list(states.values()))  # fmt: skip
+    expect(page, text_of("#fleet-name"), fleet.config.fleet.name)
+
+
+def a_state_leads_to_its_groups(page: Page, url: str, fleet: Fleet) -> None:
+    page.open(url)
+    page.click(".states a", "refused")
+    page.wait_for("location.hash === '#/groups?state=refused' && document.querySelector('tbody tr')")
+    refused = fleet.summary().states["refused"]
+    expect(page, text_of("h1"), f"{refused:,} groups")
+    expect(page, "document.querySelector('select').value", "refused")
+    page.click("nav.pages a", "Next")
+    page.wait_for("location.hash.includes('offset=50')")
+    page.wait_for(f"{text_of('nav.pages')}.includes('51 to 100')")
+
+
+def search_works_from_the_keyboard(page: Page, url: str, fleet: Fleet) -> None:
+    del fleet
+    page.open(url)
+    page.wait_for("document.querySelector('.states')")
+    page.type("/")
+    expect(page, "document.activeElement.id", "query")
+    page.type(f"S{GROUP:06}")
+    page.wait_for(f"{text_of('h1')} === '1 group'")
+    expect(page, "document.activeElement.id", "query")
+    while page.value("document.activeElement.matches('td a')") is not True:
+        page.press("Tab", 9)
+    page.press("Enter", 13, "\r")
+    page.wait_for(f"{text_of('h1')} === 's{GROUP:06}'")
+    expect(page, "document.activeElement.id", "main")
+
+
+def the_first_key_skips_to_the_content(page: Page, url: str, fleet: Fleet) -> None:
+    del fleet
+    page.open(url)
+    page.wait_for("document.querySelector('.states')")
+    page.press("Tab", 9)
+    expect(page, "document.activeElement.className", "skip")
+    expect(page, "document.activeElement.getBoundingClientRect().left >= 0", expected=True)
+
+
+def a_group_is_pinned_and_unpinned_with_a_reason(page: Page, url: str, fleet: Fleet) -> None:
+    key = key_of(GROUP)
+    page.open(f"{url}#/group/{key}")
+    page.click(".actions button", "Roll back")
+    page.wait_for(f"{text_of('dialog [role=status]')}.includes('→')")
+    expect(page, "document.activeElement.id", "reason")
+    page.press("Escape", 27)
+    page.wait_for("!document.querySelector('dialog').open")
+    page.click(".actions button", "Pin")
+    page.wait_for("!document.querySelector('dialog .primary').disabled")
+    page.type("under <b>dispute</b>")
+    page.click("dialog .primary", "Pin")
+    page.wait_for("!document.querySelector('dialog').open")
+    page.wait_for(f"{text_of('.timeline li')}.includes('under <b>dispute</b>')")
+    page.wait_for(f"{text_of('.figures')}.includes('pinned')")
+    expect(page, "document.querySelectorAll('main b').length", 0)
+    (last,) = [entry for entry in fleet.why(key).happened if entry["what"] == "pinned"]
+    if last["by"] != "somebody":
+        raise BrowserError(f"pinned by: expected 'somebody'; got {last['by']!r}")
+    page.click(".actions button", "Unpin")
+    page.wait_for("!document.querySelector('dialog .primary').disabled")
+    page.type("settled")
+    page.press("Tab", 9)
+    page.press("Tab", 9)
+    page.press("Enter", 13, "\r")
+    page.wait_for("!document.querySelector('dialog').open")
+    page.wait_for(f"{text_of('.figures')}.includes('fresh')")
+
+
+def dead_letters_open_and_their_bytes_stay_text(page: Page, url: str, fleet: Fleet) -> None:
+    del fleet
+    page.open(f"{url}#/pipeline")
+    page.click("tr summary", "Look inside")
+    page.wait_for("document.querySelector('td pre')")
+    page.wait_for("document.body.innerText.includes('Every event of the stream has its answer')")
+
+
+def a_change_appears_without_reload_and_keeps_the_place(page: Page, url: str, fleet: Fleet) -> None:
+    page.open(url)
+    page.click("main details summary", "Show as a table")
+    page.wait_for("document.querySelector('main details').open")
+    page.value("scrollTo(0, 300); window.isSame = true")
+    other = key_of(GROUP + 1)
+    proposed = carry_out_order(fleet.config, OverrideOrder(verb=OverrideVerb.PIN, group_key=other), "ada")
+    order = OverrideOrder(verb=OverrideVerb.PIN, group_key=other, reason="a check", seen=proposed.version)
+    carry_out_order(fleet.config, order, "ada")
+    page.wait_for(f"{text_of('main')}.includes('s{GROUP + 1:06}')", UPDATE_S)
+    expect(page, "window.isSame && document.querySelector('main details').open && scrollY === 300", expected=True)
+
+
+def every_control_has_a_name_and_every_chart_a_text(page: Page, url: str, fleet: Fleet) -> None:
+    del fleet
+    for route in ("", "#/groups", f"#/group/{key_of(GROUP)}", "#/pipeline"):
+        page.open(url + route)
+        page.wait_for("document.querySelector('main h1')")
+        time.sleep(0.3)
+        named = "(e) => (e.innerText || e.getAttribute('aria-label') || e.labels?.[0]?.innerText || '').trim()"
+        all_named = f"[...document.querySelectorAll('a, button, input, select, svg')].filter((e) => !({named})(e))"
+        expect(page, f"{all_named}.map((e) => e.outerHTML)", [])
+        expect(page, "document.querySelectorAll('th:not([scope])').length", 0)
+        expect(page, "document.querySelectorAll('header').length + document.querySelectorAll('main').length", 2)
+
+
+def no_page_is_wider_than_a_phone(page: Page, url: str, fleet: Fleet) -> None:
+    del fleet
+    page.show(*PHONE, mobile=True)
+    for route in ("", "#/groups", f"#/group/{key_of(GROUP)}", "#/pipeline"):
+        page.open("about:blank")
+        page.open(url + route)
+        page.wait_for("document.querySelector('main h1')")
+        expect(page, "document.documentElement.scrollWidth", PHONE[0])
+    page.show(*DESKTOP)
+
+
+CHECKS: tuple[Check, ...] = (
+    the_fleet_paints_within_a_second_and_agrees_with_fleet,
+    a_state_leads_to_its_groups,
+    search_works_from_the_keyboard,
+    the_first_key_skips_to_the_content,
+    a_group_is_pinned_and_unpinned_with_a_reason,
+    dead_letters_open_and_their_bytes_stay_text,
+    a_change_appears_without_reload_and_keeps_the_place,
+    every_control_has_a_name_and_every_chart_a_text,
+    no_page_is_wider_than_a_phone,
+)
+
+SHOTS = (
+    ("page-fleet", "", (1200, 1180), False),
+    ("page-group", f"#/group/{key_of(GROUP)}", (1200, 1100), True),
+    ("page-phone", "", (360, 740), False),
+)
+"""Name of the file, route, width and height, whether dark."""
+
+
+def take_screenshots(page: Page, url: str, folder: Path) -> None:
+    """Write a screenshot for each of SHOTS."""
+    for name, route, (width, height), dark in SHOTS:
+        page.show(width, height, dark=dark, mobile=width < 500)
+        page.open("about:blank")
+        page.open(url + route)
+        page.wait_for("document.querySelector('main svg')")
+        time.sleep(0.5)
+        page.screenshot(folder / f"{name}.png")
+
+
+def main() -> None:
+    """Run the checks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", type=int, default=50_000)
+    parser.add_argument("--folder", type=Path, help="keep the fleet here, and use the one that is here")
+    parser.add_argument("--shots", type=Path, help="write screenshots into this folder")
+    asked = parser.parse_args()
+    folder = asked.folder or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "fleet.toml"
+    config = read_config(file, {}) if file.exists() else make_fleet(folder, asked.groups)
+    with served(config) as (url, live), opened_browser() as page:
+        page.show(*DESKTOP)
+        if asked.shots:
+            take_screenshots(page, url, asked.shots)
+            page.show(*DESKTOP)
+        for check in CHECKS:
+            page.open("about:blank")
+            check(page, url, live.fleet)
+            print(f"ok: {check.__name__.replace('_', ' ')}")
+        if page.errors:
+            raise SystemExit(f"expected no errors on the page; got {page.errors}")
+
+
+if __name__ == "__main__":
+    main()

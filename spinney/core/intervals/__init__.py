@@ -1,0 +1,1 @@
+"""Prediction intervals from the held-out losses of champions."""

@@ -1,0 +1,122 @@
+"""Half-widths of the intervals around the answers of champions, as a pure function of the champions of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from spinney.core import keys
+from spinney.core.champions.heldout_losses import COLUMN, pack_column, to_matrix
+from spinney.core.champions.promotion import Promotion
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.config import Config
+from spinney.core.intervals.conformal import Floats, calibrate
+
+Pool = Sequence[bytes | None]
+"""Packed held-out losses of the champions of a shard's groups, in the order of their keys."""
+
+Pools = Callable[[Collection[int]], Mapping[int, Pool]]
+"""Reads the pools of these shards. A shard without champions may be missing."""
+
+
+@dataclass(frozen=True)
+class IntervalRule:
+    """What half-widths depend on besides the champions. coverage: in (0, 1). loss: absolute or squared."""
+
+    coverage: float
+    loss: str
+
+    @classmethod
+    def of(cls, config: Config) -> IntervalRule | None:
+        """The rule of a fleet; None where there are no intervals: for classification, or a coverage of 0."""
+        if config.fleet.task != "regression" or not config.intervals.coverage:
+            return None
+        return cls(config.intervals.coverage, config.fleet.loss)
+
+    def residuals(self, packed: Pool) -> Floats:
+        """Absolute residuals of each model, shape (n_models, n_residuals), NaN after the last of each."""
+        losses = to_matrix(packed)
+        return np.sqrt(losses) if self.loss == "squared" else losses
+
+
+class Intervals(Protocol):
+    """Half-widths of prediction intervals: `ShardIntervals` or `FleetIntervals`."""
+
+    def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
+        """Shape (n_groups,): half the width of the interval around an answer in each group; NaN: unbounded.
+
+        promotions: of the model that answers: the group's own, a parent's, or None.
+        """
+        ...
+
+
+class ShardIntervals:
+    """Half-widths in one shard, calibrated on the held-out losses of its champions. Each is computed once."""
+
+    def __init__(self, rule: IntervalRule, pool: Pool) -> None:
+        self.rule = rule
+        self._calibration = calibrate(rule.residuals(pool), rule.coverage)
+        self._by_losses: dict[bytes | None, float] = {}
+
+    def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
+        """As `Intervals` says, for groups of this shard."""
+        del group_keys
+        return self.of_losses([None if row is None else row.heldout_losses for row in promotions])
+
+    def of_losses(self, packed: Pool) -> Floats:
+        """Shape (n_models,): half the width of the intervals of models with these held-out losses."""
+        missing = [losses for losses in dict.fromkeys(packed) if losses not in self._by_losses]
+        if missing:
+            widths = self._calibration.half_widths(self.rule.residuals(missing))
+            self._by_losses.update(zip(missing, widths.tolist(), strict=True))
+        return np.array([self._by_losses[losses] for losses in packed], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FleetIntervals:
+    """Half-widths in a whole fleet, by the shard of the group that is answered. A shard is calibrated once.
+
+    shards: how many. pools: reads those of the shards that are asked for.
+    """
+
+    rule: IntervalRule
+    shards: int
+    pools: Pools
+    _by_shard: dict[int, ShardIntervals] = field(default_factory=dict, compare=False, repr=False)
+
+    def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
+        """As `Intervals` says."""
+        shards = np.array([keys.shard_of(key, self.shards) for key in group_keys], dtype=np.int64)
+        wanted = sorted(set(shards.tolist()) - self._by_shard.keys())
+        if wanted:
+            pools = self.pools(wanted)
+            self._by_shard.update({shard: ShardIntervals(self.rule, pools.get(shard, ())) for shard in wanted})
+        widths = np.full(len(group_keys), np.nan)
+        for shard in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == shard)
+            mine = [promotions[at] for at in places.tolist()]
+            widths[places] = self._by_shard[shard].half_widths((), mine)
+        return widths
+
+
+def pools_of(rows: pa.Table, shards: int) -> dict[int, Pool]:
+    """Return the pools of all shards.
+
+    rows: of `promotions`, the champion of each group, sorted by key: group_key and held-out losses. Parents are left
+    out. shards: how many the fleet has.
+    """
+    pools: dict[int, list[bytes | None]] = {}
+    for key, losses in zip(rows["group_key"].to_pylist(), pack_column(rows[COLUMN]), strict=True):
+        if not keys.is_parent(key):
+            pools.setdefault(keys.shard_of(key, shards), []).append(losses)
+    return dict(pools)
+
+
+def pool_of(champions: Champions) -> Pool:
+    """The pool of a shard whose groups these are. Parents, and groups without a champion, are left out."""
+    rows = (champions.champion_of(key) for key in sorted(champions.promotions) if not keys.is_parent(key))
+    return [row.heldout_losses for row in rows if row is not None]

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+
+from spinney.tables.fit_metrics import parse_measures
+
+
+def test_measures_are_read_line_by_line_and_other_fields_do_not_matter() -> None:
+    whole = {"heldout_rows": 12, "challenger_loss": 1, "constant_loss": 2.5, "shadow": {"error": "a\nline", "loss": 3}}
+    texts = [json.dumps(whole), None, "{}", json.dumps({"challenger_loss": None, "constant_loss": 7.0, "origin": "x"})]
+    assert parse_measures(pa.chunked_array([pa.array(texts)])).to_pylist() == [
+        {"heldout_rows": 12, "challenger_loss": 1.0, "constant_loss": 2.5},
+        {"heldout_rows": None, "challenger_loss": None, "constant_loss": None},
+        {"heldout_rows": None, "challenger_loss": None, "constant_loss": None},
+        {"heldout_rows": None, "challenger_loss": None, "constant_loss": 7.0},
+    ]
+
+
+def test_without_a_fit_there_are_no_measures() -> None:
+    assert len(parse_measures(pa.chunked_array([], pa.string()))) == 0
