@@ -189,6 +189,7 @@ MODELS = Contract(
             "string",
             "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
             "champion_difference, constant_difference and each one's _se: mean paired difference, standard error; "
+            "jump: predictions against the champion's, in spreads of its residuals; "
             "changed_from: recipe_id of the champion where it is another; uncompared: why such a champion was not "
             "compared; refitted: estimator and recipe_id of the champion's recipe that was fitted again; "
             "best_of: chosen, candidates; imported: origin; "
@@ -260,7 +261,7 @@ ROUNDS = Contract(
         Column("promoted", "bigint", "of the fitted: promoted with evidence", unit="groups"),
         Column("unproven", "bigint", "of the fitted: promoted on thin evidence", unit="groups"),
         Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
-        Column("held", "bigint", "of the fitted: held back by a pin", unit="groups"),
+        Column("held", "bigint", "of the fitted: held back by a pin, a jump or a halt", unit="groups"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
         Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),
         Column("budget_seconds", "double", "allowed length on the wall clock; null without a budget", unit="s"),

@@ -49,7 +49,7 @@ class Decision(StrEnum):
     PROMOTED = "promoted"
     UNPROVEN = "unproven"  # promoted on too little evidence to be sure
     KEPT = "kept"  # the same rows as the champion's: nothing to fit
-    HELD = "held"  # the group is pinned
+    HELD = "held"  # the group is pinned, its predictions jump, or the round is halted: the champion stays
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
     PINNED = "pinned"

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_confidence
+from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.errors import ContractError
+from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
 
 CONFIDENCE = 0.6
@@ -31,6 +33,10 @@ class GateSettings(Protocol):
     def margin(self) -> float:
         """How much worse a challenger may be and still pass, as a share of the champion's loss; at least 0."""
 
+    @property
+    def jump(self) -> float:
+        """How far its predictions may be from the champion's, in spreads of the champion's residuals; may be inf."""
+
 
 class UncomparedPolicy(Enum):
     """Which challengers of another recipe may be promoted although nothing could be compared with the champion."""
@@ -46,7 +52,7 @@ class UncomparedPolicy(Enum):
 def decide(
     metrics: Mapping[str, Any], gate: GateSettings, uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN
 ) -> tuple[Decision, str]:
-    """Return PROMOTED, UNPROVEN or REFUSED, and the reason with its numbers.
+    """Return PROMOTED, UNPROVEN, HELD or REFUSED, and the reason with its numbers.
 
     metrics: as `fit_groups` returns them.
 
@@ -63,6 +69,8 @@ def decide(
     A first model is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is
     surely worse on fewer.
 
+    A challenger that passes but whose predictions `jump` from the champion's is held until a person promotes it.
+
     Raises ContractError for another rule.
     """
     if gate.rule != "not_worse":
@@ -72,6 +80,21 @@ def decide(
     evidence = HeldOutEvidence.of_metrics(metrics, "champion")
     if evidence is None:
         return _decide_uncompared(metrics.get("uncompared"), gate, uncompared)
+    decision, reason = _decide_compared(metrics, evidence, gate)
+    jump = metrics.get("jump")
+    if decision in PROMOTING_DECISIONS and jump is not None and jump > gate.jump:
+        return Decision.HELD, _reason_to_hold(jump, gate.jump, f"{decision.value}, {reason}")
+    return decision, reason
+
+
+def is_shown_worse(metrics: Mapping[str, Any]) -> bool:
+    """Whether the challenger is shown to be worse than its champion. metrics: as `fit_groups` returns them."""
+    evidence = HeldOutEvidence.of_metrics(metrics, "champion")
+    return evidence is not None and evidence.outcome == "worse"
+
+
+def _decide_compared(metrics: Mapping[str, Any], evidence: HeldOutEvidence, gate: GateSettings) -> tuple[Decision, str]:
+    """The decision by the losses on the same rows."""
     is_changed, described = metrics.get("changed_from") is not None, evidence.describe(_whose_loss(metrics))
     if evidence.rows < gate.evidence:
         is_worse_edit = is_changed and evidence.is_measured_worse(gate.margin)
@@ -94,6 +117,14 @@ def _decide_proven(evidence: HeldOutEvidence, gate: GateSettings, described: str
     limit = f"at most {gate.margin * 100:g} % worse" if gate.margin else "not worse"
     needed = "" if is_promoted else f", {format_confidence(CONFIDENCE)} needed"
     return decision, f"{words}; {limit} with {format_confidence(confidence)} confidence{needed}"
+
+
+def _reason_to_hold(jump: float, limit: float, otherwise: str) -> str:
+    return (
+        f"jump: its predictions are {format_number(jump)} spreads of the champion's residuals from the champion's, "
+        f"{format_number(limit)} allowed (gate.jump). Check the newest labels; `spinney promote` with this model "
+        f"releases it. Without the jump: {otherwise}"
+    )
 
 
 def _whose_loss(metrics: Mapping[str, Any]) -> str:

@@ -236,8 +236,7 @@ class Gate(Section):
 
     rule: GateRule = config_key(
         "not_worse",
-        meaning="`not_worse`: promote a challenger that is at most `margin` worse with 60 % confidence, by a paired "
-        "test on the held-out rows.",
+        meaning="`not_worse`: promote a challenger that is at most `margin` worse with 60 % confidence (paired test).",
     )
     evidence: Int = config_key(
         30,
@@ -248,6 +247,19 @@ class Gate(Section):
     )
     margin: Number = config_key(
         0.05, ge=0, meaning="How much worse than the champion still counts as not worse: 0.05 is 5 %."
+    )
+    jump: Annotated[float, Strict()] = config_key(
+        10.0,
+        gt=0,
+        meaning="A challenger is held if its predictions are more than this many spreads of residuals from the "
+        "champion's, until a person promotes it. `inf`: never. For regression.",
+    )
+    halt_share: Number = config_key(
+        0.5,
+        gt=0,
+        le=1,
+        meaning="If more than this share of at least 20 groups of a round (in a batch, of a part) fail or are refused "
+        "as worse, no champion of it is replaced; 1: never.",
     )
 
 

@@ -20,7 +20,7 @@ class State(StrEnum):
     FRESH = "fresh"  # its own model answers, and no policy calls it stale
     STALE = "stale"  # stale, waiting for a round
     REFUSED = "refused"  # the last challenger was refused; it waits for new rows
-    HELD = "held"  # pinned by a person
+    HELD = "held"  # pinned by a person, or the gate held its last challenger until a person decides
     FAILED = "failed"  # the last fit failed; an older model answers, if there is one
     PARENT = "parent"  # no model of its own: a parent answers
     NONE = "none"  # no model answers
@@ -76,6 +76,8 @@ def derive_state(last: LatestRecords) -> State:
         return State.HELD
     if last.verdict in (Staleness.FIT, Staleness.DEFERRED):
         return State.STALE
+    if last.verdict is None and last.outcome == Decision.HELD:
+        return State.HELD
     refused = last.outcome == Decision.REFUSED if last.verdict is None else last.verdict == Staleness.REFUSED
     return State.REFUSED if refused else State.FRESH
 

@@ -28,7 +28,7 @@ from spinney.core.staleness.attempt_outcomes import (
     spend_evidence,
     time_order,
 )
-from spinney.core.staleness.champion_losses import count_labels, restart_samples
+from spinney.core.staleness.champion_losses import count_labels, start_samples
 from spinney.core.staleness.encoded_champions import EncodedChampions
 from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
@@ -197,7 +197,7 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     evidence = shard.encoded_evidence
     if new_champions or len(mature):
         present = evidence.value.resized(len(groups))
-        restart_samples(present, new_champions)
+        start_samples(groups, present, new_champions)
         evidence = evidence.with_value(count_labels(groups, present, mature, settings.patience))
     waiting = shard.encoded_pending
     waiting = waiting if pending is shard.pending else waiting.with_value(pending)

@@ -27,13 +27,14 @@ def constant_losses(
     numbers = training_set.labels[older].astype(np.float64)
     with np.errstate(over="ignore"):  # an overflow gives this group no loss
         if loss.name == "absolute":
-            constants = _medians(numbers, group_of_row, sizes)
+            constants = group_medians(numbers, group_of_row, sizes)
         else:
             constants = np.bincount(group_of_row, numbers, len(sizes)) / sizes
     return loss.per_row(labels, constants[rows.model_index])
 
 
-def _medians(numbers: Floats, group_of_row: Integers, sizes: Integers) -> Floats:
+def group_medians(numbers: Floats, group_of_row: Integers, sizes: Integers) -> Floats:
+    """The median of each group's numbers. group_of_row: shape (n_rows,). sizes: rows of each group, at least one."""
     ordered = numbers[np.lexsort((numbers, group_of_row))]
     first = np.cumsum(sizes) - sizes
     medians: Floats = (ordered[first + (sizes - 1) // 2] + ordered[first + sizes // 2]) / 2

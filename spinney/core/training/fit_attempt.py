@@ -132,7 +132,7 @@ def start_attempt(
         attempt.status = Decision.KEPT
         return attempt
     attempt.heldout_rows = max(1, rows // HELD_OUT_ONE_IN)
-    measured = ("challenger_loss", "champion_loss", "constant_loss", *DIFFERENCES, "train_loss")
+    measured = ("challenger_loss", "champion_loss", "constant_loss", *DIFFERENCES, "jump", "train_loss")
     attempt.metrics = {"heldout_rows": 0, "champion_id": request.champion_id, **dict.fromkeys(measured)}
     if request.recipe_id not in (None, recipe.recipe_id):
         attempt.metrics["changed_from"] = request.recipe_id

@@ -23,7 +23,6 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import champion_model, current_group, shadow_recipe
-from spinney.core.training.baseline import constant_losses
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
     MAX_HELDOUT_LOSSES,
@@ -38,11 +37,13 @@ from spinney.core.training.fit_attempt import (
 )
 from spinney.core.training.fit_kernels import Kernel, Timer, single_threaded
 from spinney.core.training.fit_request import FitRequest, requests_of_frame
-from spinney.core.training.held_out_comparison import ComparedLosses
+from spinney.core.training.held_out_comparison import ComparedRows, OlderRows, comparison_metrics
 from spinney.core.training.held_out_loss import (
+    MeasuredRows,
     RowsToPredict,
     any_per_group,
     mean_per_group,
+    measure_rows,
     not_finite_error,
     row_losses,
     split_by_group,
@@ -82,6 +83,8 @@ def fit_groups(
                      winsorised mean of challenger_loss − champion_loss (− constant_loss) over the rows
     champion_difference_se, constant_difference_se
                      its standard error, null for fewer than two rows: see `spinney.core.champions.paired_test`
+    jump             how far its predictions are from the champion's: see `spinney.core.training.prediction_jump`; null
+                     for classes and if the champion itself was not compared
     changed_from     the champion's recipe_id, if it is known and not this recipe's
     uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
                      whether a comparison was possible and failed (its recipe could have been fitted again, or it
@@ -156,28 +159,25 @@ class _Fitting:
         attempts = [attempt for attempt in attempts if attempt.heldout_rows < attempt.rows]
         fitted = self._fit(attempts, self._stops(attempts, leave_out=True))
         rows, attempt_index = self._held_out(fitted)
-        challenger_losses, errors = self._losses(
-            _models(fitted),
-            RowsToPredict(rows, attempt_index),
-            _reporter(fitted, current_group.PREDICT),
+        held = RowsToPredict(rows, attempt_index)
+        challenger = measure_rows(
+            self.training_set, _models(fitted), held, self.loss, _reporter(fitted, current_group.PREDICT)
         )
-        reference_losses = self._reference_losses(fitted, attempt_index, rows, signer)
+        reference = self._reference(fitted, attempt_index, rows, signer)
         has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
-        compared = np.flatnonzero(np.isfinite(reference_losses) | has_no_champion[attempt_index])
+        compared = np.flatnonzero(np.isfinite(reference.losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
-        rows_compared = RowsToPredict(rows[compared], attempt_index[compared])
-        compared_metrics = ComparedLosses(
-            challenger_losses[compared],
-            reference_losses[compared],
-            self._constant_losses(fitted, rows_compared),
-            counts,
-        ).metrics()
-        has_failed = any_per_group(np.isnan(challenger_losses), attempt_index, len(fitted))
+        begins, stops = self._older_rows(fitted)
+        older = OlderRows(self.training_set, begins, stops)
+        compared_metrics = comparison_metrics(
+            older, ComparedRows(rows[compared], counts, challenger.at(compared), reference.at(compared)), self.loss
+        )
+        has_failed = any_per_group(np.isnan(challenger.losses), attempt_index, len(fitted))
         for index, (attempt, losses) in enumerate(
-            zip(fitted, split_by_group(challenger_losses, attempt_index), strict=True)
+            zip(fitted, split_by_group(challenger.losses, attempt_index), strict=True)
         ):
             if has_failed[index]:
-                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(index)))
+                attempt.fail(not_finite_error(attempt.request.group_key, challenger.errors.get(index)))
                 continue
             attempt.heldout_losses = spread_evenly(losses, MAX_HELDOUT_LOSSES)
             if counts[index]:
@@ -247,9 +247,10 @@ class _Fitting:
         held = np.array([attempt.heldout_rows for attempt in attempts], dtype=np.int64)
         return concatenated_ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
 
-    def _constant_losses(self, attempts: Sequence[FitAttempt], rows: RowsToPredict) -> Floats:
+    def _older_rows(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
+        """Where each attempt's rows before the held-out ones begin and stop."""
         begins = self.training_set.starts[[attempt.group_index for attempt in attempts]]
-        return constant_losses(self.training_set, begins, self._stops(attempts, leave_out=True), rows, self.loss)
+        return begins, self._stops(attempts, leave_out=True)
 
     def _refuse_single_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Record that a group with a single row, which is held out, is not compared."""
@@ -258,10 +259,10 @@ class _Fitting:
             if attempt.heldout_rows >= attempt.rows and attempt.request.recipe_id in earlier:
                 attempt.refuse_comparison("its recipe: no row lies before the held-out row", refit_failed=True)
 
-    def _reference_losses(
+    def _reference(
         self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers, signer: Signer
-    ) -> Floats:
-        """The losses that challengers are compared with; NaN if there is none.
+    ) -> MeasuredRows:
+        """The losses that challengers are compared with; NaN if there is none. Predictions are champions' own only.
 
         They are the champion's, unless it has seen some of these rows or predicts none of them and its recipe is known:
         then those of its recipe, fitted again without these rows.
@@ -272,14 +273,16 @@ class _Fitting:
         oldest = self.training_set.times[rows[starts[:-1]]] if len(rows) else np.empty(0, dtype=np.int64)
         needs_refit = [index for index in refittable if oldest[index] <= seen_through(attempts[index].request)]
         out, has_loss = self._refit_losses(attempts, needs_refit, attempt_index, rows)
-        out[~has_loss], unanswered = self._champion_losses(attempts, attempt_index[~has_loss], rows[~has_loss], signer)
+        champions, unanswered = self._measure_champions(attempts, attempt_index[~has_loss], rows[~has_loss], signer)
+        predictions = np.full(len(rows), np.nan)
+        out[~has_loss], predictions[~has_loss] = champions.losses, champions.predictions
         unanswered_refittable = sorted(unanswered.keys() & set(refittable) - set(needs_refit))
         refit_losses, has_loss = self._refit_losses(attempts, unanswered_refittable, attempt_index, rows)
         out[has_loss] = refit_losses[has_loss]
         for index, model in unanswered.items():
             if "refitted" not in attempts[index].metrics:
                 self._note_unanswered(attempts[index], model)
-        return out
+        return MeasuredRows(out, predictions, {})
 
     def _refit_losses(
         self, attempts: Sequence[FitAttempt], wanted: Sequence[int], which: Integers, rows: Integers
@@ -306,14 +309,14 @@ class _Fitting:
             out[span], has_loss[span] = result.losses, True
         return out, has_loss
 
-    def _champion_losses(
+    def _measure_champions(
         self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers, signer: Signer
-    ) -> tuple[Floats, dict[int, Model | None]]:
-        """The champions' losses; NaN if there is no champion, it has seen the row, or has no finite prediction.
+    ) -> tuple[MeasuredRows, dict[int, Model | None]]:
+        """The champions' losses and predictions; NaN without one, for rows it has seen or cannot predict.
 
         Also the champions that predicted none of their rows, by the attempt's index; None for one that is not called.
         """
-        out = np.full(len(rows), np.nan)
+        out = MeasuredRows(np.full(len(rows), np.nan), np.full(len(rows), np.nan), {})
         seen_until = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
         fresh = np.flatnonzero(self.training_set.times[rows] > seen_until[attempt_index])
         wanted = np.unique(attempt_index[fresh]).tolist()
@@ -329,10 +332,11 @@ class _Fitting:
             owners, own = [attempts[index] for index in models], self.training_set.with_features(features)
             of_rows = RowsToPredict(rows[asked_rows], place[attempt_index[asked_rows]])
             reporter = _reporter(owners, current_group.PREDICT_CHAMPION)
-            out[asked_rows], errors = row_losses(own, list(models.values()), of_rows, self.loss, reporter)
-            for index, raised in errors.items():
+            found = measure_rows(own, list(models.values()), of_rows, self.loss, reporter)
+            out.losses[asked_rows], out.predictions[asked_rows] = found.losses, found.predictions
+            for index, raised in found.errors.items():
                 owners[index].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
-            n_predicted = np.bincount(of_rows.model_index[np.isfinite(out[asked_rows])], minlength=len(owners))
+            n_predicted = np.bincount(of_rows.model_index[np.isfinite(found.losses)], minlength=len(owners))
             places = list(models)
             unanswered |= {places[index]: models[places[index]] for index in np.flatnonzero(n_predicted == 0).tolist()}
         return out, unanswered

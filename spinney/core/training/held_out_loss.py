@@ -26,21 +26,47 @@ class RowsToPredict:
     model_index: Integers
 
 
-def row_losses(
+@dataclass(frozen=True)
+class MeasuredRows:
+    """What models predicted, each of shape (n_rows,), and each model's first error, by its index.
+
+    losses: NaN without a model or a finite prediction. predictions: NaN also if the labels are classes.
+    """
+
+    losses: Floats
+    predictions: Floats
+    errors: dict[int, Exception]
+
+    def at(self, rows: Integers) -> MeasuredRows:
+        """The rows at these positions, with the errors of all."""
+        return MeasuredRows(self.losses[rows], self.predictions[rows], self.errors)
+
+
+def measure_rows(
     training_set: TrainingSet, models: Sequence[Model], rows: RowsToPredict, loss: Loss, on_begin: Callable[[int], None]
-) -> tuple[Floats, dict[int, Exception]]:
-    """The loss of each row, NaN without a model or a finite prediction; and each model's first error, by its index.
+) -> MeasuredRows:
+    """Predict rows, and compare the predictions with their labels.
 
     on_begin: called with the index of a model before it predicts.
     """
-    out, errors = np.full(len(rows.places), np.nan), {}
+    measured = MeasuredRows(np.full(len(rows.places), np.nan), np.full(len(rows.places), np.nan), {})
     columns, labels = training_set.columns.take(rows.places), training_set.labels[rows.places]
     for part in predict_parts(models, rows.model_index, columns, on_begin):
         predictions = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
-        out[part.rows] = loss.per_row(labels[part.rows], predictions)
+        measured.losses[part.rows] = loss.per_row(labels[part.rows], predictions)
+        if part.classes is None:
+            measured.predictions[part.rows] = part.raw[:, 0]
         if part.error is not None:
-            errors[part.model] = part.error
-    return out, errors
+            measured.errors[part.model] = part.error
+    return measured
+
+
+def row_losses(
+    training_set: TrainingSet, models: Sequence[Model], rows: RowsToPredict, loss: Loss, on_begin: Callable[[int], None]
+) -> tuple[Floats, dict[int, Exception]]:
+    """The losses and errors of `measure_rows`."""
+    measured = measure_rows(training_set, models, rows, loss, on_begin)
+    return measured.losses, measured.errors
 
 
 def mean_per_group(values: Floats, counts: Integers) -> list[float | None]:

@@ -15,7 +15,7 @@ from spinney.retraining.round_gate import COLUMNS, OTHER_PATH_EPOCH, PLAN_COLUMN
 from spinney.tables.arrow_schemas import arrow_schema
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
-GATE: Any = SimpleNamespace(rule="not_worse", evidence=5, margin=0.0)
+GATE: Any = SimpleNamespace(rule="not_worse", evidence=5, margin=0.0, jump=10.0, halt_share=0.5)
 SCHEMA = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in COLUMNS])
 
 

@@ -18,6 +18,7 @@ class Gate:
     rule: str = "not_worse"
     evidence: int = 30
     margin: float = 0.05
+    jump: float = 10.0
 
 
 def metrics(
@@ -296,3 +297,30 @@ def test_first_models_and_champions_that_do_not_answer_need_no_comparison(
 ) -> None:
     assert decide(metrics(0, None), Gate(), uncompared)[0] is Decision.UNPROVEN
     assert decide(metrics(0, None, None, "c") | changed, Gate(), uncompared)[0] is Decision.UNPROVEN
+
+
+JUMPING = paired(34, 7.1, 8.0, 0.9 / 1.696) | {"jump": 12.5}
+
+
+def test_a_challenger_whose_predictions_jump_is_held_and_the_reason_says_how_to_release_it() -> None:
+    assert decide(JUMPING, Gate()) == (
+        Decision.HELD,
+        (
+            "jump: its predictions are 12.5 spreads of the champion's residuals from the champion's, 10 allowed "
+            "(gate.jump). Check the newest labels; `spinney promote` with this model releases it. Without the jump: "
+            "promoted, better: loss 7.1 against the champion's 8 on 34 rows (11 % lower; better with 95 % confidence)"
+        ),
+    )
+
+
+@pytest.mark.parametrize("jump", [12.5, math.inf])
+def test_a_jump_up_to_the_limit_is_allowed(jump: float) -> None:
+    assert decide(JUMPING, Gate(jump=jump))[0] is Decision.PROMOTED
+
+
+def test_a_challenger_of_few_rows_is_held_by_a_jump_too() -> None:
+    assert decide(paired(3, 7.0, 8.0, 1.0) | {"jump": 11.0}, Gate())[0] is Decision.HELD
+
+
+def test_a_worse_challenger_is_refused_and_not_held_by_its_jump() -> None:
+    assert decide(paired(34, 16.0, 8.0, 0.1) | {"jump": 11.0}, Gate())[0] is Decision.REFUSED

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,9 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from schemas.vocabulary import Decision
+from spinney.core.champions.gate import decide
+from spinney.core.config import Gate
 from spinney.core.errors import ContractError, TimedOut
 from spinney.core.models.codec import load
 from spinney.core.models.signing import Claim, Signer
@@ -116,6 +120,7 @@ def test_a_group_is_fitted_as_plain_pandas_and_scikit_learn_would() -> None:
         "champion_loss": None,
         "champion_difference": None,
         "champion_difference_se": None,
+        "jump": None,
         "champion_id": None,
         "train_loss": pytest.approx(oracle_loss(rows, rows)),
     }
@@ -215,6 +220,7 @@ def test_arguments_are_left_unchanged() -> None:
 THREADS = """
 import hashlib, sys
 import numpy as np, pandas as pd
+from collections.abc import Callable
 from dataclasses import replace
 from spinney.core.recipes.recipe import Feature
 sys.path.insert(0, sys.argv[1])
@@ -371,11 +377,15 @@ def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
     second = one(rows, **champion_of(first))
     assert second["status"] == "fitted"
     held = rows[44:]
-    mine, theirs = (np.abs(held["label"] - oracle(rows[:end]).predict(held[["x", "z"]].to_numpy())) for end in (40, 44))
+    answers = [oracle(rows[:end]).predict(held[["x", "z"]].to_numpy()) for end in (40, 44)]
+    mine, theirs = (np.abs(held["label"] - answer) for answer in answers)
+    older = rows["label"][:40]
+    spread = 1.4826 * (older - older.median()).abs().median()  # six residuals are too few for theirs
     to_constant = mine - (held["label"] - rows["label"][:40].median()).abs()
     assert (
         metrics(second)
         == {
+            "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
             "heldout_rows": 6,  # of the newest ten, four were in the champion's training
             "champion_difference": pytest.approx((mine - theirs).mean()),
             "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(6)),
@@ -614,3 +624,34 @@ def test_a_group_that_ended_its_process_has_a_row_like_any_that_failed() -> None
     assert row["recipe_id"] == replace(RECIPE, window_rows=30).recipe_id
     assert (row["status"], row["error_class"], row["error"]) == ("timed_out", "TimedOut", "no end")
     assert (row["model_id"], row["payload"], row["fit_ms"]) == (None, None, 7.0)
+
+
+# Wrong labels
+
+
+def decision_about(rows: pd.DataFrame, spoil: Callable[[pd.Series[Any]], pd.Series[Any]], places: slice) -> Decision:
+    """The gate's decision about a challenger, after the labels at these places went wrong."""
+    champion = champion_of(one(rows[:200]))
+    places = rows.index[places]
+    rows.loc[places, "label"] = spoil(rows.loc[places, "label"])
+    return decide(metrics(one(rows, **champion)), Gate())[0]
+
+
+FITTED, BOTH = slice(0, 360), slice(200, 450)
+
+
+def test_labels_that_are_wrong_in_the_fitted_rows_only_are_refused_by_the_rows_held_out() -> None:
+    assert decision_about(rows_of('["a"]', 450), lambda label: label + 2, FITTED) is Decision.REFUSED
+
+
+@pytest.mark.parametrize("spoil", [lambda label: label + 25, lambda label: label * 60], ids=["shifted", "scaled"])
+def test_labels_that_are_wrong_in_the_held_out_rows_too_are_held_by_the_jump(spoil) -> None:
+    rows = rows_of('["a"]', 450).assign(label=lambda frame: frame["label"] + 10)
+    assert decision_about(rows, spoil, BOTH) is Decision.HELD
+
+
+def test_a_change_of_two_and_a_half_spreads_is_promoted() -> None:
+    """As in the demo: 25 minutes more on routes that vary by about ten."""
+    rows = rows_of('["a"]', 450)
+    rows["label"] += np.random.default_rng(2).normal(size=450) * 10
+    assert decision_about(rows, lambda label: label + 25, BOTH) is Decision.PROMOTED

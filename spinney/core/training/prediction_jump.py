@@ -1,0 +1,53 @@
+"""How far a challenger's predictions jump from its champion's, in spreads of the champion's residuals.
+
+If labels go wrong for every row, those that are fitted and those that are held out, the challenger measures better on
+the held-out rows and the comparison of losses is blind. Then its predictions jump from the champion's. The spread is
+the median absolute deviation of the champion's residuals from their median: labels that are all shifted by the same
+amount, and up to half of the rows with other labels, leave it as it was. It is at most the spread of the group's older
+labels, so that labels in another unit do not widen it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spinney.core.features.encoding import Floats, Integers
+from spinney.core.training.baseline import group_medians
+
+MIN_RESIDUALS = 10
+"""Rows needed for the spread of residuals. On fewer, that of the group's older labels is used alone."""
+
+_NORMAL_CONSISTENCY = 1.4826
+"""Median absolute deviations in a standard deviation of normal errors."""
+
+
+def prediction_jumps(residuals: Floats, steps: Floats, counts: Integers, label_spreads: Floats) -> Floats:
+    """Shape (groups,): the median step of each group, in spreads; NaN without rows or with a spread of zero.
+
+    residuals: label − the champion's prediction, and steps: the challenger's − the champion's prediction, both of shape
+    (n_rows,), those of the first group first. counts: shape (groups,), rows of each group. label_spreads: shape
+    (groups,), of the older labels.
+    """
+    out = np.full(len(counts), np.nan)
+    present = np.flatnonzero(counts)
+    if not len(present):
+        return out
+    sizes = counts[present]
+    group_of_row = np.repeat(np.arange(len(present)), sizes)
+    of_labels, of_residuals = label_spreads[present], group_spreads(residuals, group_of_row, sizes)
+    either = np.where(of_labels > 0, np.minimum(of_labels, of_residuals), of_residuals)
+    spreads = np.where(sizes >= MIN_RESIDUALS, either, of_labels)
+    middle = group_medians(np.abs(steps), group_of_row, sizes)
+    out[present] = np.divide(middle, spreads, out=np.full(len(present), np.nan), where=spreads > 0)
+    return out
+
+
+def group_spreads(numbers: Floats, group_of_row: Integers, sizes: Integers) -> Floats:
+    """The median absolute deviation of each group's numbers from their median, as a standard deviation.
+
+    group_of_row: shape (n_rows,), of each number. sizes: rows of each group, at least one.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives this group no spread
+        middle = group_medians(numbers, group_of_row, sizes)
+        deviations = np.abs(numbers - middle[group_of_row])
+        return _NORMAL_CONSISTENCY * group_medians(deviations, group_of_row, sizes)
