@@ -176,7 +176,7 @@ def summarize(parts: Sequence[Answered], names: tuple[str, str, str, str]) -> Re
     missed = [abs(c - COVERAGE) > max(0.03, 2 * e) for c, e in zip(by_decile, errors, strict=True)]
     by_day = pd.Series(is_inside).groupby(day).mean()
     return Result(
-        *names, len(residuals), float(is_inside.mean()), min(by_decile), max(by_decile), sum(missed),
+        *names, len(residuals), float(is_inside.mean()), float(min(by_decile)), float(max(by_decile)), int(sum(missed)),
         winkler(residuals[is_bounded], widths[is_bounded]), winkler(residuals[is_bounded], one_width[is_bounded]),
         float(by_day.quantile(0.05)), float((~is_bounded).mean()),
     )  # fmt: skip

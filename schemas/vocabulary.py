@@ -65,12 +65,19 @@ class Staleness(StrEnum):
     FRESH = "fresh"
 
 
+RESERVED_POLICIES = (
+    "new_group", "error_rise", "new_rows", "max_age", "schedule", "no_labels", "drift", "all", "asked", "manual",
+)  # fmt: skip
+"""Values of `verdicts.policy` that no policy of a user's may have."""
+
+
 class RoundQueue(StrEnum):
     """Which queue of a round's budget took a group."""
 
     RANK = "rank"  # by expected gain
     OLDEST = "oldest"  # stale longest
     RANDOM = "random"  # drawn from all due groups
+    BRAKE = "brake"  # the brake's sample
 
 
 class RoundKind(StrEnum):

@@ -94,7 +94,7 @@ class ShardJudge:
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         """Return the function for `applyInPandasWithState`: rows of `judge_input.union_frame` to rows of VERDICTS.
 
-        It yields nothing for a shard without verdicts and due groups. Raises Corrupt for a state of another format.
+        It yields nothing for a shard that has nothing to report. Raises Corrupt for a state of another format.
         """
 
         def judge_shard(key: tuple[Any, ...], frames: Rows, state: GroupState) -> Rows:
@@ -112,7 +112,7 @@ class ShardJudge:
             _cache.put(number, blob, shard)
             # Set in every call: a timeout holds only until the next call.
             state.setTimeoutDuration(_idle_timeout_ms(number, now) if self._is_idle(shard, now) else TICK_MS)
-            if shard_report.rows or shard_report.due:
+            if shard_report.rows or shard_report.due or shard_report.has_changed_errors:
                 yield judge_input.report_rows(number, shard_report, shard.clock)
 
         return judge_shard

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -19,14 +19,15 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.vocabulary import RoundQueue, Staleness
 from spinney.core.errors import StoreError
-from spinney.core.planning.budget import (
-    FIRST_POLICY,
-    Candidate,
-    QueueLengths,
-    RoundAllowance,
-    choose_by_queue,
-    queue_member,
+from spinney.core.planning.brake import (
+    NO_BRAKE,
+    Brake,
+    BrakeAction,
+    RaisedErrors,
+    choose_with_brake,
+    sample_size,
 )
+from spinney.core.planning.budget import FIRST_POLICY, Candidate, QueueLengths, RoundAllowance, queue_member
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
@@ -36,7 +37,7 @@ from spinney.tables.delta import FEW_ROWS
 ROUND_COLUMNS = ("round_id", "pins", "batch_id")
 REPORTED_COLUMNS = ("shard", "group_key", "policy", "model_id", "epoch", "predicted_ms")
 _CANDIDATE = ("group_key", "policy", "urgency", "stale_since", "predicted_ms", "gain_per_second")
-_NOT_CHOSEN_REASON = "; deferred: the round takes no more groups, and others come before it"
+_NOT_CHOSEN_REASON = "the round takes no more groups, and others come before it"
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,43 @@ class DueSummary:
     """Sums over the reports of all shards.
 
     groups: number of due groups. withheld: those of them that were not put forward. rows: number of verdicts. clock:
-    the fleet's, microseconds.
+    the fleet's, microseconds. errors: shard -> groups with a raised error.
     """
 
     groups: int
     withheld: int
     rows: int
     clock: int
+    errors: Mapping[int, RaisedErrors] = field(default_factory=dict)
 
     @classmethod
     def of(cls, summaries: Sequence[Row]) -> DueSummary:
         """Add up the summary rows of a batch, at least one."""
         numbers = [json.loads(row["numbers"]) for row in summaries]
         groups, withheld, rows = (sum(counts[name] for counts in numbers) for name in ("due", "withheld", "rows"))
-        return cls(groups, withheld, rows, max(row["clock"] for row in summaries))
+        errors = {
+            row["shard"]: RaisedErrors(counts["groups"], counts["raised"])
+            for row, counts in zip(summaries, numbers, strict=True)
+        }
+        return cls(groups, withheld, rows, max(row["clock"] for row in summaries), errors)
+
+
+@dataclass(frozen=True)
+class RoundRules:
+    """How a round chooses. seed: of the random selection and of a sample."""
+
+    allowance: RoundAllowance
+    seed: str
+    brake: Brake = NO_BRAKE
+
+    def choose(self, candidates: Sequence[Candidate], due: int) -> dict[str, RoundQueue]:
+        """Return the chosen groups with the queue that took each. due: number of due groups of the fleet."""
+        return choose_with_brake(candidates, self.allowance, self.seed, self.brake, sample_size(due))
+
+    def reason(self, policy: str | None) -> str:
+        """Why a group that is stale by this policy is deferred."""
+        is_braked = self.brake.is_on and policy != FIRST_POLICY
+        return f"; deferred: {self.brake.reason if is_braked else _NOT_CHOSEN_REASON}"
 
 
 @dataclass(frozen=True)
@@ -68,38 +92,36 @@ class RoundPlan:
     verdicts: DataFrame | pa.Table
 
 
-def plan_round(
-    reported: DataFrame, due: DueSummary, allowance: RoundAllowance, seed: str, few: int = FEW_ROWS
-) -> RoundPlan:
+def plan_round(reported: DataFrame, due: DueSummary, rules: RoundRules, few: int = FEW_ROWS) -> RoundPlan:
     """Choose the due groups to fit in this round, and derive all verdicts to record.
 
-    reported: judge_input.VERDICTS with judged_at, persisted. seed: of the random selection. few: up to this many rows
-    are planned in the driver. Raises StoreError when the numbers of rows differ from those that the shards counted.
+    reported: judge_input.VERDICTS with judged_at, persisted. few: up to this many rows are planned in the driver.
+    Raises StoreError when the numbers of rows differ from those that the shards counted.
     """
     verdicts = reported.filter(F.col("decision") != judge_input.SUMMARY)
     if due.rows <= few:
-        return _plan_in_driver(verdicts, due, allowance, seed)
-    return _plan_in_spark(verdicts, due, allowance, seed)
+        return _plan_in_driver(verdicts, due, rules)
+    return _plan_in_spark(verdicts, due, rules)
 
 
-def _plan_in_driver(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowance, seed: str) -> RoundPlan:
+def _plan_in_driver(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> RoundPlan:
     rows = verdicts.toArrow().to_pylist()
     candidates = [_candidate(row) for row in rows if row["decision"] == Staleness.FIT]
     _require_count("due groups", due.groups - due.withheld, len(candidates))
     _require_count("verdicts", due.rows, len(rows))
-    queues = choose_by_queue(candidates, allowance, seed)
-    stored = [make_verdict(row, queues.get(row["group_key"])) for row in rows]
+    queues = rules.choose(candidates, due.groups)
+    stored = [make_verdict(row, queues.get(row["group_key"]), rules) for row in rows]
     schema = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
     table = pa.Table.from_pylist([row for row in stored if row is not None], schema=schema)
     return RoundPlan(_in_order(candidates, queues), table)
 
 
-def _plan_in_spark(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowance, seed: str) -> RoundPlan:
-    shortlist = shortlist_candidates(verdicts, allowance, seed).toArrow().to_pylist()
+def _plan_in_spark(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> RoundPlan:
+    shortlist = shortlist_candidates(verdicts, due, rules).toArrow().to_pylist()
     candidates = list({row["group_key"]: _candidate(row) for row in shortlist}.values())
-    queues = choose_by_queue(candidates, allowance, seed)
-    names = pd.DataFrame({"group_key": pd.Series([*queues], dtype=object), "queue": pd.Series([*queues.values()])})
-    chosen_frame = verdicts.sparkSession.createDataFrame(names.astype(object), "group_key string, queue string")
+    queues = rules.choose(candidates, due.groups)
+    names = pd.DataFrame(list(queues.items()), columns=["group_key", "queue"], dtype=object)
+    chosen_frame = verdicts.sparkSession.createDataFrame(names, "group_key string, queue string")
     marked = verdicts.join(F.broadcast(chosen_frame), "group_key", "left")
     counts = {row["decision"]: row for row in marked.groupBy("decision").agg(
         F.count("*").alias("rows"), F.count("queue").alias("chosen")
@@ -109,19 +131,33 @@ def _plan_in_spark(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowan
         due_counts = counts[Staleness.FIT.value]
         _require_count("due groups", due.groups - due.withheld, due_counts["rows"])
         _require_count("groups of the plan", len(queues), due_counts["chosen"])
-    return RoundPlan(_in_order(candidates, queues), _verdict_rows(marked))
+    return RoundPlan(_in_order(candidates, queues), _verdict_rows(marked, rules))
 
 
-def shortlist_candidates(verdicts: DataFrame, allowance: RoundAllowance, seed: str) -> DataFrame:
-    """The due groups that `choose_by_queue` can reach; a group may occur more than once."""
-    queues = QueueLengths.for_allowance(allowance)
+def shortlist_candidates(verdicts: DataFrame, summary: DueSummary, rules: RoundRules) -> DataFrame:
+    """The due groups that `rules.choose` can reach; a group may occur more than once."""
+    all_due = verdicts.filter(F.col("decision") == Staleness.FIT.value).select(*_CANDIDATE)
+    if not rules.brake.is_on:
+        return _fronts(all_due, rules)
+    is_new = F.col("policy") == FIRST_POLICY
+    sample = sample_size(summary.groups) if rules.brake.action is BrakeAction.SAMPLE else 0
+    others = all_due.filter(~is_new).orderBy(_drawn(rules.seed), "group_key").limit(sample)
+    return _fronts(all_due.filter(is_new), rules).unionByName(others)
+
+
+def _drawn(seed: str) -> Column:
+    """As `lottery_number`."""
+    return F.xxhash64(F.concat(F.lit(seed), F.col("group_key")))
+
+
+def _fronts(due: DataFrame, rules: RoundRules) -> DataFrame:
+    """The front of each queue."""
+    queues = QueueLengths.for_allowance(rules.allowance)
     assert queues is not None, "a round takes budget.max_groups at most"
-    due = verdicts.filter(F.col("decision") == Staleness.FIT.value).select(*_CANDIDATE)
-    drawn = F.xxhash64(F.concat(F.lit(seed), F.col("group_key")))
     # As Candidate.rank.
     by_rank = (F.col("policy") != FIRST_POLICY, F.desc("gain_per_second"), F.desc("urgency"), F.col("group_key"))
     shortlist = due.orderBy(*by_rank).limit(queues.by_rank)
-    for order, length in (("stale_since", queues.oldest), (drawn, queues.random)):
+    for order, length in (("stale_since", queues.oldest), (_drawn(rules.seed), queues.random)):
         if length:
             shortlist = shortlist.unionByName(due.orderBy(order, "group_key").limit(length))
     return shortlist
@@ -137,7 +173,7 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
     return Candidate(*(row[name] for name in _CANDIDATE))
 
 
-def make_verdict(row: Mapping[str, Any], queue: RoundQueue | None) -> dict[str, Any] | None:
+def make_verdict(row: Mapping[str, Any], queue: RoundQueue | None, rules: RoundRules) -> dict[str, Any] | None:
     """Return the row of `verdicts` for a reported row; None for a group that was deferred before and is again.
 
     queue: the one that took the group; None if it was not chosen.
@@ -149,7 +185,7 @@ def make_verdict(row: Mapping[str, Any], queue: RoundQueue | None) -> dict[str, 
     elif decision == Staleness.FIT:
         if row["repeats"]:
             return None
-        decision, reason = Staleness.DEFERRED.value, f"{reason}{_NOT_CHOSEN_REASON}"
+        decision, reason = Staleness.DEFERRED.value, f"{reason}{rules.reason(row['policy'])}"
     return {
         **{name: row[name] for name in REPORTED_COLUMNS},
         "decision": decision,
@@ -161,17 +197,18 @@ def make_verdict(row: Mapping[str, Any], queue: RoundQueue | None) -> dict[str, 
     }
 
 
-def _verdict_rows(marked: DataFrame) -> DataFrame:
+def _verdict_rows(marked: DataFrame, rules: RoundRules) -> DataFrame:
     """`make_verdict` for each row, in Spark. marked: queue is null where a group was not chosen."""
     is_chosen = F.col("queue").isNotNull()
     is_deferred = (F.col("decision") == Staleness.FIT.value) & ~is_chosen
     rows = marked.filter(~is_deferred | (F.col("repeats") == 0))
+    why = F.when(F.col("policy") == FIRST_POLICY, rules.reason(FIRST_POLICY)).otherwise(rules.reason(None))
     begin, end = queue_member("|").split("|")
     with_queue = F.expr(f"concat(left(numbers, length(numbers) - 1), ',{begin}', queue, '{end}}}')")
     return rows.select(
         *REPORTED_COLUMNS,
         F.when(is_deferred, Staleness.DEFERRED.value).otherwise(F.col("decision")).alias("decision"),
-        F.when(is_deferred, F.concat("reason", F.lit(_NOT_CHOSEN_REASON))).otherwise(F.col("reason")).alias("reason"),
+        F.when(is_deferred, F.concat("reason", why)).otherwise(F.col("reason")).alias("reason"),
         F.when(is_chosen, with_queue).otherwise(F.col("numbers")).alias("numbers"),
         _timestamp("stale_since"),
         _timestamp("clock"),

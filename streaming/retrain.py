@@ -27,8 +27,9 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.delta_source import read_appended
 from streaming.judging import STATE_SCHEMA, ShardJudge
-from streaming.planning import DueSummary, plan_round
+from streaming.planning import DueSummary, RoundRules, plan_round
 from streaming.query import Query
+from streaming.round_brake import RoundBrake
 
 NAME = QueryName.RETRAIN.value
 TRIGGER = "5 seconds"
@@ -68,6 +69,7 @@ class RetrainBatchWriter:
         self._config, self._store = config, store
         self._rounds = Rounds(spark, config, signer, RoundKind.STREAM, checkpoint)
         self._cost_estimator = RoundCostEstimator.from_rounds(past_rounds(store, RoundKind.STREAM), cores_of(spark))
+        self._brake = RoundBrake(store, config.budget.brake_share)
         self._is_warm = False
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
@@ -89,18 +91,23 @@ class RetrainBatchWriter:
     def _plan(self, reported: DataFrame, summaries: list[Row], batch_id: int) -> int:
         """Store the plan of the next round. Returns its number of groups."""
         budget, cost = self._config.budget, self._cost_estimator.estimate()
-        due, now = DueSummary.of(summaries), summaries[0]["judged_at"]
-        plan = plan_round(reported, due, cost.allowance(budget), seed=str(now))
+        due, judged_at = DueSummary.of(summaries), summaries[0]["judged_at"]
+        round_id, now = f"stream-{batch_id}", from_microseconds(judged_at)
+        braked = self._brake.decide(due, self._rounds.last_request(), round_id, now)
+        plan = plan_round(reported, due, RoundRules(cost.allowance(budget), str(judged_at), braked.brake))
+        is_empty = braked.brake.is_on and not plan.chosen  # not a round: every due group waits
         ordered = RoundRequest(
-            round_id=f"stream-{batch_id}",
-            groups_in=due.groups,
-            deferred=due.groups - len(plan.chosen),
+            round_id=round_id,
+            groups_in=0 if is_empty else due.groups,
+            deferred=0 if is_empty else due.groups - len(plan.chosen),
             reasons=dict(Counter(candidate.policy for candidate in plan.chosen)),
             clock=from_microseconds(due.clock),
-            now=from_microseconds(now),
+            now=now,
             budget_seconds=budget.seconds,
             predicted_seconds=cost.predict([candidate.predicted_ms for candidate in plan.chosen]),
             pins=delta.pin_versions(self._store, *READ),
+            brake_round=braked.round_id,
+            brake_at=braked.at,
         )
         self._rounds.plan(plan.verdicts, ordered, batch_id)
         return len(plan.chosen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -130,7 +129,13 @@ def _clocks(store: FleetStore, moments: npt.NDArray[np.int64], clock: datetime) 
     if store.fleet.clock == "wall":
         return moments
     pairs = [
-        lookup.select(store, base, f"{at} AS seen_at, max(clock) AS clock", f"WHERE clock IS NOT NULL GROUP BY {at}")
+        lookup.select(
+            store,
+            base,
+            [at, "clock"],
+            f"{at} AS seen_at, max(clock) AS clock",
+            f"WHERE clock IS NOT NULL GROUP BY {at}",
+        )
         for base, at in ((tables.PROMOTIONS, "decided_at"), (tables.VERDICTS, "judged_at"))
     ]
     known = pa.concat_tables(pairs, promote_options="permissive")
@@ -166,11 +171,7 @@ def _read_errors(store: FleetStore) -> QuantileBands:
 def _read_decisions(store: FleetStore, since: datetime) -> tuple[dict[str, int], tuple[dict[str, Any], ...]]:
     """The number of decisions since then by kind, and the newest of all time."""
     recent = str(NotBefore("decided_at", since))
-    counted = lookup.select(
-        store, tables.PROMOTIONS, "decision, count(*) AS n", f"WHERE {recent} GROUP BY decision"
-    ).to_pylist()
-    numbers: Counter[str] = Counter()
-    for row in counted:
-        numbers[row["decision"]] += row["n"]
+    columns, grouped = ["decision", "decided_at"], f"WHERE {recent} GROUP BY decision ORDER BY n DESC, decision"
+    counted = lookup.select(store, tables.PROMOTIONS, columns, "decision, count(*) AS n", grouped).to_pylist()
     newest = lookup.read_newest(store, tables.PROMOTIONS, _DECISION, "decided_at", SHOWN)
-    return dict(numbers.most_common()), tuple(lookup.to_dicts(newest))
+    return {row["decision"]: row["n"] for row in counted}, tuple(lookup.to_dicts(newest))

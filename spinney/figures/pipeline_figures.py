@@ -6,18 +6,19 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-
-import pyarrow.compute as pc
+from urllib.parse import urlsplit, urlunsplit
 
 from schemas import tables
 from schemas.vocabulary import STREAMING
 from spinney.core.config import Config
+from spinney.core.reporting.round_progress import RoundProgress
 from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterFilter, LetterGroup, group_letters
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import BatchTime
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
+from spinney.tables.lookup import NotBefore
 
 BATCHES = 60
 """Newest batches of a query that are shown."""
@@ -27,6 +28,9 @@ ROUNDS = 20
 
 LETTERS_WITHIN = timedelta(days=7)
 """Age of the oldest dead letters that are counted."""
+
+PLANNED_WITHIN = timedelta(days=2)
+"""Age of the oldest plan whose round may still be under way."""
 
 _ROUND = tuple(name for name in tables.ROUNDS.names if name not in ("pins", "batch_id"))
 
@@ -57,7 +61,8 @@ class RowCounts:
 class PipelineFigures:
     """What is shown of the pipeline. The field names are those of the page's JSON.
 
-    rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects.
+    rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects. under_way: rounds that are
+    planned and not recorded yet. tracking_url: of the MLflow server, without credentials; None where there is none.
     """
 
     at: datetime
@@ -65,6 +70,8 @@ class PipelineFigures:
     counts: RowCounts
     dead_letters: tuple[LetterGroup, ...]
     rounds: tuple[dict[str, Any], ...]
+    under_way: tuple[RoundProgress, ...]
+    tracking_url: str | None
 
 
 def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
@@ -78,18 +85,49 @@ def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
         counts=_count_rows(store),
         dead_letters=tuple(group_letters(letters, ledger.read_replayed(store))),
         rounds=tuple(_round(row) for row in _read_rounds(store)),
+        under_way=_read_rounds_under_way(store, now),
+        tracking_url=_tracking_url(config),
     )
 
 
 def _count_rows(store: FleetStore) -> RowCounts:
-    loaded = lookup.select(store, tables.EVENTS, "count(*) AS n", f"WHERE topic LIKE '{LOADED}%'")
+    (loaded,) = lookup.select(
+        store, tables.EVENTS, ["topic"], "count(*) AS n", f"WHERE topic LIKE '{LOADED}%'"
+    ).to_pylist()
     bases = (tables.EVENTS, tables.PREDICTIONS, tables.OUTCOMES, tables.DEAD_LETTERS)
     counts = {base.name: lookup.count_rows(store, base) for base in bases}
-    return RowCounts(**counts, loaded=int(pc.sum(loaded.column("n")).as_py()))
+    return RowCounts(**counts, loaded=loaded["n"])
 
 
 def _read_rounds(store: FleetStore) -> list[dict[str, Any]]:
     return lookup.to_dicts(lookup.read_newest(store, tables.ROUNDS, _ROUND, "started_at", ROUNDS))
+
+
+def _read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgress, ...]:
+    """Rounds planned within PLANNED_WITHIN that are not recorded, the newest first."""
+    counted = ["round_id", "count(DISTINCT group_key) AS groups", "min({at}) AS at"]
+    found = []
+    for base, at, only in ((tables.VERDICTS, "judged_at", "decision = 'fit' AND "), (tables.MODELS, "fitted_at", "")):
+        recent = NotBefore(at, now - PLANNED_WITHIN)
+        what, rest = ", ".join(counted).format(at=at), f"WHERE {only}{recent} GROUP BY round_id"
+        columns = ["round_id", "group_key", at, *(["decision"] if only else [])]
+        found.append({row["round_id"]: row for row in lookup.to_dicts(lookup.select(store, base, columns, what, rest))})
+    planned, attempted = found
+    recorded = set(lookup.read_where(store, tables.ROUNDS, ["round_id"]).column("round_id").to_pylist())
+    under_way = [
+        RoundProgress.measured(name, row["at"], row["groups"], attempted.get(name, {"groups": 0})["groups"], now)
+        for name, row in planned.items()
+        if name is not None and name not in recorded
+    ]
+    return tuple(sorted(under_way, key=lambda each: each.began_at, reverse=True))
+
+
+def _tracking_url(config: Config) -> str | None:
+    """The tracking server's address for a browser. A password in it must not reach whoever may only read."""
+    parts = urlsplit(config.tracking.uri or "")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _round(row: dict[str, Any]) -> dict[str, Any]:

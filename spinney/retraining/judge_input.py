@@ -37,7 +37,8 @@ VERDICTS = (
 """Columns of a verdict. Times are microseconds, NEVER if there is none.
 
 In a stream, a row with the decision SUMMARY has counts of its shard in `numbers`: groups that are `due`, those of them
-that were `withheld`, and the number of `rows` that follow.
+that were `withheld`, the number of `rows` that follow, `groups` with a champion, and the number of them with a
+`raised` error.
 """
 
 
@@ -143,7 +144,13 @@ def report_rows(shard: int, report: ShardReport, clock: int) -> pd.DataFrame:
     """The judge's report about a shard of a stream as rows of VERDICTS, the summary first. clock: the shard's."""
     summary = dict.fromkeys(VERDICT_COLUMNS) | {
         "decision": SUMMARY,
-        "numbers": {"due": report.due, "withheld": report.withheld, "rows": len(report.rows)},
+        "numbers": {
+            "due": report.due,
+            "withheld": report.withheld,
+            "rows": len(report.rows),
+            "groups": report.errors.groups,
+            "raised": report.errors.raised,
+        },
         "epoch": 0,
         "stale_since": NEVER,
         "clock": clock,

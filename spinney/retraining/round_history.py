@@ -1,4 +1,4 @@
-"""Durations of past rounds, from which a new round's cost is predicted."""
+"""What past rounds took and gave: their durations, and the outcome of a brake's sample."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import RoundKind
+from spinney.core.planning.brake import SampleOutcome
 from spinney.core.planning.round_cost import PastRound
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -59,3 +60,14 @@ def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> d
     times = pa.table({"batch_id": rows["batch_id"], "fit_ms": pc.fill_null(rows["fit_ms"], 0.0)})
     sums = times.group_by("batch_id").aggregate([("fit_ms", "sum"), ("fit_ms", "max")])
     return {row["batch_id"]: (row["fit_ms_sum"], row["fit_ms_max"]) for row in sums.to_pylist()}
+
+
+def sample_outcome(store: FleetStore, round_id: str) -> SampleOutcome:
+    """In how many groups of a stream's round both models were compared, and in how many the challenger was better."""
+    directory = store.directory(tables.PROMOTIONS, RoundKind.STREAM.value)
+    is_compared = ds.field("champion_loss").is_valid() & ds.field("challenger_loss").is_valid()
+    rows = delta.open_dataset(delta.open_existing(directory)).to_table(
+        ["champion_loss", "challenger_loss"], filter=(ds.field("round_id") == round_id) & is_compared
+    )
+    better = pc.sum(pc.less(rows["challenger_loss"], rows["champion_loss"])).as_py()
+    return SampleOutcome(rows.num_rows, int(better or 0))

@@ -22,6 +22,8 @@ class RoundRequest:
     groups_in: groups that are stale or requested; deferred: how many of them are left for later. clock: the fleet's;
     now: wall clock. asked_for: the groups that a batch was asked to retrain; recipe_id: of the recipe to fit. reads:
     `read_settings` when the plan counted events. unproven: whether another recipe may be promoted without evidence.
+    brake_round, brake_at: the round that took the sample of a brake that is not over, and its time (ISO 8601); empty
+    without one.
     """
 
     round_id: str
@@ -37,6 +39,8 @@ class RoundRequest:
     recipe_id: str = ""
     reads: str = ""
     unproven: bool = False
+    brake_round: str = ""
+    brake_at: str = ""
 
     def notes(self) -> dict[str, Any]:
         """Return the request as metadata of the plan's Delta commit."""

@@ -95,6 +95,11 @@ class Rounds:
             return None
         return plan.batch_id, RoundRequest.of_notes(plan.notes)
 
+    def last_request(self) -> RoundRequest | None:
+        """The request of the newest plan; None before the first."""
+        plan = self._writers[PLAN].last_commit(PLAN)
+        return None if plan is None else RoundRequest.of_notes(plan.notes)
+
     def next_batch(self) -> int:
         """The number of a new batch, for the weekly path. Spark numbers those of the stream."""
         plan = self._writers[PLAN].last_commit(PLAN)

@@ -19,6 +19,7 @@ SCHEMA = pa.schema(
 """What `read_error_history` returns: sums of the labelled rows and of their losses."""
 
 _MICROSECONDS = "arrow_cast(\"last_event_time\", 'Int64')"
+_COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time")
 _COUNTED = "group_key IS NOT NULL AND model_id IS NOT NULL AND labelled > 0"
 """Rows that add to a mean error. A row without a model_id has labels without a finite loss."""
 
@@ -28,10 +29,9 @@ def labelled_times(store: FleetStore) -> tuple[datetime, datetime] | None:
 
     Raises StoreError when the table was never made.
     """
-    found = lookup.select(
-        store, tables.HEALTH, f"min({_MICROSECONDS}) AS first, max({_MICROSECONDS}) AS last", f"WHERE {_COUNTED}"
-    )
-    first, last = pc.min(found.column("first")).as_py(), pc.max(found.column("last")).as_py()
+    ends = f"min({_MICROSECONDS}) AS first, max({_MICROSECONDS}) AS last"
+    (found,) = lookup.select(store, tables.HEALTH, _COLUMNS, ends, f"WHERE {_COUNTED}").to_pylist()
+    first, last = found["first"], found["last"]
     return None if first is None else (timestamps.from_microseconds(first), timestamps.from_microseconds(last))
 
 
@@ -46,9 +46,8 @@ def read_error_history(store: FleetStore, first: datetime, step: timedelta, n_bu
     bucket = f"({_MICROSECONDS} - {since}) / {width}"
     where = f"{_COUNTED} AND {_MICROSECONDS} >= {since} AND {_MICROSECONDS} < {since + width * n_buckets}"
     what = f"group_key, {bucket} AS bucket, sum(labelled) AS labelled, sum(loss) AS loss"
-    rows = lookup.select(store, tables.HEALTH, what, f"WHERE {where} GROUP BY group_key, {bucket}").cast(SCHEMA)
-    sums = rows.group_by(["group_key", "bucket"]).aggregate([("labelled", "sum"), ("loss", "sum")])
-    return sums.rename_columns([name.removesuffix("_sum") for name in sums.column_names])
+    grouped = f"WHERE {where} GROUP BY group_key, {bucket}"
+    return lookup.select(store, tables.HEALTH, _COLUMNS, what, grouped).cast(SCHEMA)
 
 
 def read_group_errors(store: FleetStore, group_key: str) -> pa.Table:

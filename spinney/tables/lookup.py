@@ -172,17 +172,18 @@ def read_where(store: FleetStore, base: Contract, columns: Sequence[str], *where
     return pa.Table.from_batches(found, schema)
 
 
-def select(store: FleetStore, base: Contract, what: str, rest: str) -> pa.Table:
-    """Return what ``SELECT what FROM t rest`` gives for each directory of a table, one after the other.
+def select(store: FleetStore, base: Contract, columns: Sequence[str], what: str, rest: str) -> pa.Table:
+    """Return what ``SELECT what FROM t rest`` gives, where t is the union of a table's directories.
 
-    For sums, which are small where the table is large. what, rest: SQL of this package, never of a user.
-    Raises StoreError when the table was never made.
+    For sums, which are small where the table is large. columns: those that `what` and `rest` use. what, rest: SQL of
+    this package, never of a user. Raises StoreError when the table was never made.
     """
-    found = []
-    for _, table in _open_tables(store, base):
-        result = QueryBuilder().register("t", table).execute(f"SELECT {what} FROM t {rest}")
-        found.append(pa.RecordBatchReader.from_stream(result).read_all())
-    return pa.concat_tables(found, promote_options="permissive")
+    query, parts = QueryBuilder(), []
+    for place, (_, table) in enumerate(_open_tables(store, base)):
+        query.register(f"t{place}", table)
+        parts.append(f"SELECT {_column_list(table, columns)} FROM t{place}")
+    result = query.execute(f"SELECT {what} FROM ({' UNION ALL '.join(parts)}) AS t {rest}")
+    return pa.RecordBatchReader.from_stream(result).read_all()
 
 
 def read_newest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from spinney.core.config import parse
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import freshness
+import intervals
 import latency
 import policies
 from harness.commands import Spinney
@@ -171,3 +173,32 @@ def test_the_benchmark_of_policies_compares_the_defaults_with_every_baseline() -
 )
 def test_a_verdict_is_that_of_the_interval(low: float, high: float, said: str) -> None:
     assert policies.verdict(low, high) == said
+
+
+def test_the_score_of_an_interval_is_its_width_and_ten_times_twice_what_lies_outside() -> None:
+    assert intervals.winkler(np.array([1.0, 5.0]), np.array([3.0, 3.0])) == pytest.approx((6 + 6 + 20 * 2) / 2)
+
+
+def test_the_flights_of_a_day_count_as_one_observation() -> None:
+    inside, day = np.array([True] * 10 + [False] * 10), np.repeat([1, 2], 10)
+    assert intervals.standard_error(inside, day) == pytest.approx(np.sqrt(2 * 5**2) / 20)
+
+
+def test_flights_are_replayed_with_intervals_of_nominal_coverage(tmp_path, monkeypatch, capsys) -> None:
+    random, hours = np.random.default_rng(4), 24 * 45
+    times = pd.date_range("2013-02-15", periods=hours, freq="h", tz="UTC").repeat(20)
+    flights = pd.DataFrame(
+        {"scheduled_departure": times, "origin": "JFK", "carrier": "AA", "flight": range(len(times))}
+    )
+    flights["dest"] = np.tile([f"D{n}" for n in range(20)], hours)
+    flights[list(intervals.FEATURES)] = random.normal(size=(len(times), 4))
+    flights["air_time_min"] = random.normal(scale=np.tile(np.arange(1, 21), hours))
+    flights.to_parquet(tmp_path / "flights.parquet")
+    monkeypatch.setattr(intervals, "END", intervals.FIRST_FIT + pd.Timedelta("14D"))
+    asked = ["--target", "air_time_min", "--group", "route", "--schedule", "weekly", "--json"]
+    intervals.main([str(tmp_path / "flights.parquet"), *asked])
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["flights"] == 2 * 7 * 24 * 20
+    assert result["coverage"] == pytest.approx(0.9, abs=0.02)
+    assert result["winkler"] < result["winkler_one_width"]
+    assert result["unbounded"] == 0

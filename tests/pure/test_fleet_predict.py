@@ -11,17 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from oracles import DEPT, FEATURES, A, B, C, Shops, made, mixed
+from oracles import DEPT, FEATURES, A, B, C, Shops, made, mixed, stream_answers
 from past import hour
 
 from schemas import tables
 from spinney.core import keys
-from spinney.core.champions.shard_champions import Champions
 from spinney.core.errors import ContractError, StoreError
 from spinney.core.intervals.champion_intervals import IntervalRule, ShardIntervals
 from spinney.serving.model_cache import cache
-from streaming.scorer import Scorer
-from streaming.scorer import answers as streamed
 
 shard_of = partial(keys.shard_of, shards=2)
 
@@ -67,21 +64,11 @@ def test_the_stream_would_say_the_same_to_the_bit(shops: Shops) -> None:
         group_key=group_keys, event_id="e", event_time=hour(0), label=np.nan, topic="t", kafka_partition=0,
         kafka_offset=0,
     )  # fmt: skip
-    promotions = shops.fleet.champions().promotions
-    stream = [
-        streamed(
-            shard,
-            events[events["group_key"].map(shard_of) == shard],
-            Champions({key: rows for key, rows in promotions.items() if keys.is_parent(key) or shard_of(key) == shard}),
-            Scorer(shops.past.config, shops.past.signer),
-        )
-        for shard in (0, 1)
-    ]
     answered = shops.fleet.predict(frame).reset_index(drop=True)
     assert set(events["group_key"].map(shard_of)) == {0, 1}
     assert answered["upper"].notna().equals(answered["prediction"].notna())
-    found = pd.concat(stream).sort_index()
-    pd.testing.assert_frame_equal(answered, found[list(answered.columns)], check_exact=True)
+    stream = stream_answers(shops, events)
+    pd.testing.assert_frame_equal(answered, stream[list(answered.columns)], check_exact=True)
 
 
 def test_an_interval_has_the_width_of_the_model_that_answers_and_the_shard_of_the_group(shops: Shops) -> None:

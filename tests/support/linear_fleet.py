@@ -99,10 +99,6 @@ def promote(config: Config, coefficients: dict[str, np.ndarray], hour: int) -> d
     """Store and promote a model for each key; returns the model_ids. A later hour has newer rows."""
     store = FleetStore.of(config)
     signer, encoder = signing_key.load_signer(store), Encoder(tuple(Feature(name, "double") for name in FEATURES))
-    # Parents have none: theirs are never bounded by a pool of no groups.
-    losses = {
-        key: np.abs(drawn[1:] - drawn[0]).tolist() for key, drawn in coefficients.items() if not keys.is_parent(key)
-    }
     rows = []
     for key, (intercept, *weights) in coefficients.items():
         linear = Linear(Link.IDENTITY, np.array([intercept]), np.array([weights]), np.zeros(len(FEATURES)))
@@ -115,7 +111,7 @@ def promote(config: Config, coefficients: dict[str, np.ndarray], hour: int) -> d
                 "epoch": 0, "model_id": name, "decision": "promoted", "trained_through": at, "fitted_at": at,
                 "decided_at": at, "clock": at, "codec": kind, "payload": payload,
                 "signature": signer.sign(Claim(key, name, kind), payload), "batch_id": hour, "status": "fitted",
-                "recipe_id": "by hand", "rows": 60, "by": "batch", "heldout_losses": losses.get(key),
+                "recipe_id": "by hand", "rows": 60, "by": "batch", "heldout_losses": np.abs(coefficients[key]).tolist(),
             }
         )  # fmt: skip
     for base in (tables.MODELS, tables.PROMOTIONS):

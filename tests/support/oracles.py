@@ -16,10 +16,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from schemas import tables
+from spinney.core import keys
+from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import parse
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.fleet import Fleet
+from streaming import scorer
 
 TEXT = """\
 [fleet]
@@ -121,3 +124,19 @@ def mixed(seed: int = 3, rows: int = 40) -> pd.DataFrame:
     frame["remark"] = "as it came"
     frame.index = pd.Index([n // 2 for n in range(rows)], name="line")
     return frame.iloc[random.permutation(rows)]
+
+
+def stream_answers(shops: Shops, events: pd.DataFrame) -> pd.DataFrame:
+    """What a worker of the stream answers to these events, shard by shard, in their order."""
+    config, champions = shops.past.config, shops.fleet.champions().promotions
+    shards = {key: keys.shard_of(key, config.fleet.shards) for key in {*champions, *events["group_key"]}}
+    answered = [
+        scorer.answers(
+            shard,
+            events[events["group_key"].map(shards) == shard],
+            Champions({key: rows for key, rows in champions.items() if keys.is_parent(key) or shards[key] == shard}),
+            scorer.Scorer(config, shops.past.signer),
+        )
+        for shard in range(config.fleet.shards)
+    ]
+    return pd.concat(answered).sort_index()

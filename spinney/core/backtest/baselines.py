@@ -86,4 +86,5 @@ def _all_as_many(history: History, own: Strategy, refits: int, settings: ReplayS
 
 
 def _variant(own: Strategy, name: str, policies: Sequence[Policy], selection: Selection = _UNLIMITED) -> Strategy:
-    return replace(own, name=name, judge=replace(own.judge, policies=tuple(policies)), selection=selection)
+    judge = replace(own.judge, policies=tuple(policies))
+    return replace(own, name=name, judge=judge, selection=selection, brake_share=1.0)

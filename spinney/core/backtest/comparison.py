@@ -43,7 +43,8 @@ class Score:
 
     loss: mean on the compared rows. ratio: to the reference's. answered: rows that had an answer. fits_by_policy:
     first models are those of `new_group`. predicted_s, measured_s: of all fits. decisions: of the gate, and attempts
-    without a model, by name. overdue: groups that were overdue at the end of any step.
+    without a model, by name. overdue: groups that were overdue at the end of any step. braked_steps: steps in which the
+    brake acted.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Score:
     measured_s: float
     decisions: Mapping[str, int]
     overdue: int
+    braked_steps: int = 0
 
     @property
     def promoted(self) -> int:
@@ -136,4 +138,5 @@ def _score(replay: Replay, loss: float, ratio: Ratio) -> Score:
         measured_s=sum(step.measured_ms for step in replay.steps) / 1000.0,
         decisions=dict(decisions),
         overdue=len(frozenset[int]().union(*(step.overdue for step in replay.steps))),
+        braked_steps=sum(step.is_braked for step in replay.steps),
     )

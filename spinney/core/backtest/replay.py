@@ -5,11 +5,12 @@ At the end t of each step, in this order:
 1. The events of the step, those in (t - step, t], are answered by the champions that the groups had at its beginning.
 2. The judge is told the losses whose label became known in the step. They count once their rows are mature.
 3. The judge says which groups are stale, a round takes some of them, fits on mature rows whose label is known, and the
-   gate decides. Models that it promotes answer from the next step on.
+   gate decides. Models that it promotes answer from the next step on. If the brake acts, a first round fits a random
+   sample, and a second one the other groups if most of its challengers are better.
 
 So every event is evaluated by a model that knew nothing later than the beginning of its step: prequential evaluation
 with delayed labels (Gama, Sebastião and Rodrigues, "On evaluating stream learning algorithms", Machine Learning 90,
-2013). The functions are those of a running fleet: `judge`, `choose_groups`, `fit_groups` and the gate's `decide`.
+2013). The functions are those of a running fleet: of the judge, the budget, the brake, the fits and the gate.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ import pandas as pd
 
 from schemas.vocabulary import ModelStatus, Staleness
 from spinney.core.backtest.history import History
-from spinney.core.backtest.step_round import FittedModel, RoundResult, first_request, run_round
+from spinney.core.backtest.step_round import FittedModel, RoundResult, choose_sample, first_request, run_round
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.batch_scoring import NO_MODEL
+from spinney.core.planning.brake import Brake, BrakeAction, decide_brake
 from spinney.core.planning.budget import FIRST_POLICY, Candidate
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.judge import JudgeInput, ShardState, advance, judge
+from spinney.core.staleness.judge import DueLimits, JudgeInput, ShardState, advance, report
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.held_out_loss import RowsToPredict, row_losses
 from spinney.core.training.loss import loss_named
@@ -65,6 +67,7 @@ class StepCounts:
     end: of the step, microseconds. fits: models fitted, by the policy that asked for them. decisions: of the gate, and
     attempts without a model, by name. predicted_ms, measured_ms: of the fits. deferred: due groups that were not taken.
     overdue: positions of the groups whose last attempt is longer ago than the limit although new rows have come.
+    is_braked: whether the brake acted, so that a sample was refitted first.
     """
 
     end: int
@@ -74,6 +77,7 @@ class StepCounts:
     measured_ms: float
     deferred: int
     overdue: frozenset[int]
+    is_braked: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,14 +167,28 @@ class _Run:
     def retrain(self, step: int) -> StepCounts:
         """Judge all groups, fit some of the stale ones and apply the gate."""
         end = self._settings.steps.end_of(step)
-        due = [row for row in judge(self._shard, self._strategy.judge, end) if row["decision"] == Staleness.FIT]
-        candidates = [_candidate(row) for row in due]
-        taken = {key: self._position_of[key] for key in self._strategy.selection.choose(candidates, step, self._refits)}
-        result = run_round(self._history, self._strategy, self._requests(taken), end) if taken else None
-        if result is not None:
+        limits = DueLimits(len(self._shard.groups), 0, 0, "")
+        found = report(self._shard, self._strategy.judge, end, limits)
+        due = [_candidate(row) for row in found.rows if row["decision"] == Staleness.FIT]
+        brake = decide_brake(found.errors, self._strategy.brake_share, None)
+        results = [self._round(choose_sample(due, brake, step) if brake.is_on else self._choose(due, step), end)]
+        if brake.is_on:
+            brake = decide_brake(found.errors, self._strategy.brake_share, results[0].outcome)
+            if not brake.is_on:
+                rest = [candidate for candidate in due if candidate.group_key not in results[0].statuses]
+                results.append(self._round(self._choose(rest, step), end))
+        return self._count(end, {candidate.group_key: candidate for candidate in due}, results, brake)
+
+    def _choose(self, due: Sequence[Candidate], step: int) -> list[str]:
+        return self._strategy.selection.choose(due, step, self._refits)
+
+    def _round(self, taken: Sequence[str], end: int) -> RoundResult:
+        """Fit these groups, apply the gate, and let the promoted models answer from now on."""
+        requests = self._requests({key: self._position_of[key] for key in taken})
+        result = run_round(self._history, self._strategy, requests, end)
+        if taken:
             self._apply(result, end)
-        by_key = {candidate.group_key: candidate for candidate in candidates}
-        return self._count(end, by_key, taken, result)
+        return result
 
     def _requests(self, taken: Mapping[str, int]) -> dict[int, FitRequest]:
         champions = {group: int(self._model_of_group[group]) for group in taken.values()}
@@ -195,21 +213,23 @@ class _Run:
         return self._models[model].request.champion_id
 
     def _count(
-        self, end: int, due: Mapping[str, Candidate], taken: Mapping[str, int], result: RoundResult | None
+        self, end: int, due: Mapping[str, Candidate], results: Sequence[RoundResult], brake: Brake
     ) -> StepCounts:
-        fitted = [key for key, status in result.statuses.items() if status == ModelStatus.FITTED] if result else []
+        statuses = {key: status for result in results for key, status in result.statuses.items()}
+        fitted = [key for key, status in statuses.items() if status == ModelStatus.FITTED]
         fits = Counter(due[key].policy for key in fitted)
         self._refits += len(fitted) - fits[FIRST_POLICY]
-        attempts = [row.promotion.decision for row in result.decided] if result else []
-        attempts += [row.status for row in result.unfitted] if result else []
+        attempts = [row.promotion.decision for result in results for row in result.decided]
+        attempts += [row.status for result in results for row in result.unfitted]
         return StepCounts(
             end=end,
             fits=dict(fits),
             decisions=dict(Counter(map(str, attempts))),
             predicted_ms=sum(due[key].predicted_ms for key in fitted),
-            measured_ms=result.fit_ms if result else 0.0,
-            deferred=len(due) - len(taken),
+            measured_ms=sum(result.fit_ms for result in results),
+            deferred=len(due) - len(statuses),
             overdue=self._overdue(end),
+            is_braked=brake.action is not BrakeAction.OFF,
         )
 
     def _overdue(self, end: int) -> frozenset[int]:

@@ -18,6 +18,8 @@ from spinney.core.features.encoding import NULL_TIME
 from spinney.core.models import codec
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
+from spinney.core.planning.brake import Brake, SampleOutcome, choose_with_brake, sample_size
+from spinney.core.planning.budget import Candidate, RoundAllowance
 from spinney.core.staleness.judge import DecisionRecord, UnfittedAttempt
 from spinney.core.timestamps import to_microseconds
 from spinney.core.training.fit_request import FitRequest
@@ -39,7 +41,7 @@ class RoundResult:
     """What became of the groups of a round.
 
     decided, unfitted: for the judge. models: model_id -> model that was fitted. statuses: group_key -> status of its
-    attempt. fit_ms: measured, sum over the fits.
+    attempt. fit_ms: measured, sum over the fits. outcome: of the groups in which both models were compared.
     """
 
     decided: Sequence[DecisionRecord]
@@ -47,6 +49,13 @@ class RoundResult:
     models: Mapping[str, FittedModel]
     statuses: Mapping[str, str]
     fit_ms: float
+    outcome: SampleOutcome
+
+
+def choose_sample(due: Sequence[Candidate], brake: Brake, step: int) -> list[str]:
+    """Return the groups that a round takes while the brake is on: those without a model, and a random sample."""
+    queues = choose_with_brake(due, RoundAllowance(None), str(step), brake, sample_size(len(due)))
+    return list(queues)
 
 
 def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRequest], clock: int) -> RoundResult:
@@ -55,7 +64,7 @@ def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRe
     training_set = history.training_set(np.array(groups, dtype=np.int64), clock, strategy.recipe)
     ordered = [requests[group] for group in groups]
     fitted = fit_training_set(training_set, ordered, strategy.recipe, _SIGNER)
-    decided, unfitted, models = [], [], {}
+    decided, unfitted, models, outcome = [], [], {}, SampleOutcome(0, 0)
     rows = fitted.to_dict("records")
     for row, request in zip(rows, ordered, strict=True):
         if row["status"] == Decision.KEPT:
@@ -63,15 +72,23 @@ def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRe
         elif row["status"] == ModelStatus.FITTED:
             models[str(row["model_id"])] = _load(row)
             decided.append(_decide(row, strategy, clock))
+            outcome = _with_comparison(outcome, json.loads(row["metrics"]))
         else:
             unfitted.append(UnfittedAttempt(request.group_key, str(row["status"]), int(row["rows"]), clock, clock))
     statuses = {request.group_key: str(row["status"]) for row, request in zip(rows, ordered, strict=True)}
-    return RoundResult(decided, unfitted, models, statuses, float(fitted["fit_ms"].sum()))
+    return RoundResult(decided, unfitted, models, statuses, float(fitted["fit_ms"].sum()), outcome)
 
 
 def first_request(group_key: str) -> FitRequest:
     """Return the request of a group without a champion."""
     return FitRequest(group_key, None, None, None, None, NULL_TIME)
+
+
+def _with_comparison(outcome: SampleOutcome, metrics: Mapping[str, Any]) -> SampleOutcome:
+    challenger, champion = metrics["challenger_loss"], metrics["champion_loss"]
+    if challenger is None or champion is None:
+        return outcome
+    return SampleOutcome(outcome.compared + 1, outcome.better + (challenger < champion))
 
 
 def _decide(row: Mapping[Any, Any], strategy: Strategy, clock: int) -> DecisionRecord:

@@ -59,13 +59,14 @@ class EvenlySpread:
 
 @dataclass(frozen=True)
 class Strategy:
-    """What is replayed: policies, budget, recipe and gate, under a name."""
+    """What is replayed: policies, budget, recipe and gate, under a name. brake_share: as in `[budget]`; 1: no brake."""
 
     name: str
     judge: JudgeSettings
     selection: Selection
     recipe: Recipe
     gate: GateSettings
+    brake_share: float = 1.0
 
     @classmethod
     def from_config(cls, config: Config, name: str, cores: int) -> Strategy:
@@ -77,4 +78,5 @@ class Strategy:
         cost = RoundCostEstimator(cores).estimate()
         allowance = replace(cost.allowance(config.budget), groups=config.budget.max_groups)
         recipe = replace(Recipe.of(config), shadow=None)
-        return cls(name, JudgeSettings.from_config(config), WithinAllowance(allowance), recipe, config.gate)
+        judge, selection = JudgeSettings.from_config(config), WithinAllowance(allowance)
+        return cls(name, judge, selection, recipe, config.gate, config.budget.brake_share)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
 from spinney.core.staleness.error_evidence import CountedLosses, ErrorEvidence
-from spinney.core.staleness.group_state import GroupStates
+from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.loss_samples import Floats, Positions
 
 RECENT_ROWS = 30
@@ -18,19 +18,26 @@ RECENT_ROWS = 30
 MAX_LOSS = float(np.finfo(np.float32).max)
 
 
-def restart_samples(evidence: ErrorEvidence, new_champions: Mapping[int, DecisionRecord | None]) -> None:
-    """Start the samples of groups with a new champion from its held-out losses, in place.
+def start_samples(
+    groups: GroupStates, evidence: ErrorEvidence, new_champions: Mapping[int, DecisionRecord | None]
+) -> None:
+    """Let the samples of groups with a new champion go on or start anew, in place.
+
+    A group's first champion, and one that came because the error had risen, are compared with their held-out losses.
+    Any other one is compared with the losses of the champions before: its held-out rows may be those after a change.
 
     new_champions: position of a group -> the decision that measured its champion; None if that is not known.
     """
-    if not new_champions:
-        return
-    references = [() if row is None else row.heldout_losses for row in new_champions.values()]
-    padded = np.full((len(references), max(map(len, references))), np.inf)
+    positions = np.fromiter(new_champions, dtype=np.int64, count=len(new_champions))
+    has_evidence = groups["evidence"][positions] > 0
+    evidence.carry_on(positions[has_evidence])
+    fresh = positions[~has_evidence]
+    measured = [new_champions[at] for at in fresh.tolist()]
+    references = [_as_losses(row.heldout_losses if row else ()) for row in measured]
+    padded = np.full((len(fresh), max(map(len, references), default=0)), np.inf)
     for i, losses in enumerate(references):
-        padded[i, : len(losses)] = _as_losses(losses)
-    clocks = np.array([0 if row is None else row.clock for row in new_champions.values()], dtype=np.int64)
-    evidence.restart(np.fromiter(new_champions, dtype=np.int64, count=len(new_champions)), padded, clocks)
+        padded[i, : len(losses)] = losses
+    evidence.restart(fresh, padded, np.array([row.clock if row else NEVER for row in measured], dtype=np.int64))
 
 
 def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFrame, patience: int) -> ErrorEvidence:

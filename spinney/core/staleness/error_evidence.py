@@ -37,6 +37,9 @@ TILTS = np.array([0.5, 1.0, 2.0])
 MAX_SUM = 1e6
 """Bound of a sum: a group may have to wait for its refit."""
 
+EARLIER_LOSSES = 50.0
+"""Losses that those of a group's earlier champions count for at most once it has a new one."""
+
 VOTES = 64
 """The common change is the median score of so many groups, those with the newest labels."""
 
@@ -50,7 +53,6 @@ MAX_AUTOCORRELATION = 0.9
 
 _SCORES = np.linspace(-6.0, 6.0, 2_401)
 _TAILS = np.array([NormalDist().cdf(score) for score in _SCORES])
-_WEIGHTS = np.dtype("<u2")
 _STEP, _MIX_1, _MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
@@ -137,8 +139,12 @@ class ErrorEvidence:
             self.pairs,
         )
 
+    def carry_on(self, at: Positions) -> None:
+        """Compare new champions of these groups with the losses of earlier ones, in place."""
+        self.samples.limit(at, EARLIER_LOSSES)
+
     def restart(self, at: Positions, references: Floats, clocks: npt.NDArray[np.int64]) -> None:
-        """Start the samples of groups with a new champion, in place. The sums go on: they are about the group.
+        """Compare new champions of these groups with their held-out losses only, in place. The sums go on.
 
         references: the champions' losses on their held-out rows, at least 0, shape (len(at), any number); inf where a
         champion has fewer than others. clocks: the fleet's at the decisions, microseconds.
@@ -211,7 +217,7 @@ class ErrorEvidence:
         """Encode as sections of plain numbers, little-endian."""
         arrays = (
             self.samples.values.astype("<f4"),
-            self.samples.weights.astype(_WEIGHTS),
+            self.samples.weights.astype("<f2"),
             self.sums.astype("<f4"),
             self.scores.astype("<f4"),
             self.counted_at.astype("<i8"),
@@ -227,7 +233,7 @@ class ErrorEvidence:
             return cls(
                 LossSamples(
                     np.frombuffer(values, "<f4").reshape(-1, KNOTS),
-                    np.frombuffer(weights, _WEIGHTS).reshape(-1, KNOTS).astype(np.float32),
+                    np.frombuffer(weights, "<f2").reshape(-1, KNOTS).astype(np.float32),
                 ),
                 np.frombuffer(sums, "<f4").reshape(-1, len(TILTS)),
                 np.frombuffer(scores, "<f4"),

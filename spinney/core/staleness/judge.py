@@ -8,7 +8,7 @@ the rows in one batch does not matter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from schemas.vocabulary import Staleness
 from spinney.core import state_codec
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.shard_champions import Champions
+from spinney.core.planning.brake import RaisedErrors
 from spinney.core.planning.budget import FIRST_POLICY, lottery_number
 from spinney.core.staleness.attempt_outcomes import (
     SECOND,
@@ -27,7 +28,7 @@ from spinney.core.staleness.attempt_outcomes import (
     spend_evidence,
     time_order,
 )
-from spinney.core.staleness.champion_losses import count_labels, restart_samples
+from spinney.core.staleness.champion_losses import count_labels, start_samples
 from spinney.core.staleness.encoded_champions import EncodedChampions
 from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
@@ -37,6 +38,7 @@ from spinney.core.staleness.lazy_section import LazySection
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.verdicts import (
+    ERROR_RISE,
     VERDICT_COLUMNS,
     StalenessResult,
     VerdictContext,
@@ -195,7 +197,7 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     evidence = shard.encoded_evidence
     if new_champions or len(mature):
         present = evidence.value.resized(len(groups))
-        restart_samples(present, new_champions)
+        start_samples(groups, present, new_champions)
         evidence = evidence.with_value(count_labels(groups, present, mature, settings.patience))
     waiting = shard.encoded_pending
     waiting = waiting if pending is shard.pending else waiting.with_value(pending)
@@ -247,12 +249,15 @@ class ShardReport:
 
     rows: verdicts, VERDICT_COLUMNS. due: number of due groups, including those without a row. withheld: those of them
     that are not put forward because a round cannot take so many of one shard. A withheld group has a row, `deferred`,
-    only when it becomes due.
+    only when it becomes due. errors: groups with a champion, and those of them that are stale by `error_rise`.
+    has_changed_errors: whether the latter number differs from that of the report before.
     """
 
     rows: Sequence[dict[str, object]]
     due: int
     withheld: int
+    errors: RaisedErrors = field(default_factory=RaisedErrors)
+    has_changed_errors: bool = False
 
 
 @dataclass(frozen=True)
@@ -299,10 +304,12 @@ def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLim
     withheld = due & ~forward
     reported = np.flatnonzero(forward | (is_reportable & ~due) | (withheld & (repeats == 0)))
     shown_decision = np.where(withheld, Staleness.DEFERRED.value, decision)
+    raised, before = (int((names == ERROR_RISE).sum()) for names in (policy, groups["policy"]))
     context = VerdictContext(shown_decision, gain, shard.clock, now)
     rows = make_verdicts(groups, settings.policies, stale, reported, context)
     groups.update(repeats=np.where(due, 1, repeats), decision=decision, policy=policy)
-    return ShardReport(rows, int(due.sum()), int(withheld.sum()))
+    errors = RaisedErrors(int((groups["champion_id"] != "").sum()), raised)
+    return ShardReport(rows, int(due.sum()), int(withheld.sum()), errors, raised != before)
 
 
 def _select_forward(

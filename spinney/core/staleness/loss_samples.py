@@ -14,8 +14,8 @@ Positions = npt.NDArray[np.int64]
 KNOTS = 24
 """Knots of a sample. Up to so many losses are stored exactly."""
 
-MAX_WEIGHT = 65_535
-"""Losses that a knot stands for at most, so that two bytes hold them. Further ones move its value, not its weight."""
+MAX_WEIGHT = 2_048
+"""Losses that a knot stands for at most: a float16 counts no further. More of them move its value, not its weight."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ class LossSamples:
         self.values[at], self.weights[at] = np.inf, 0
         self.values[at, : values.shape[1]] = values
         self.weights[at, : values.shape[1]] = weights
+
+    def limit(self, at: Positions, most: float) -> None:
+        """Let the losses of the groups at these positions count for `most` losses at most, in place."""
+        counts = self.weights[at].sum(axis=1, keepdims=True)
+        self.weights[at] *= np.minimum(most / np.maximum(counts, 1), 1)
 
     def add(self, at: Positions, losses: Floats) -> None:
         """Add one loss for each of the distinct groups at these positions, in place.

@@ -68,6 +68,7 @@ def table_rows(scores: Sequence[Score]) -> list[dict[str, Any]]:
             "promoted": f"{score.promoted:,}",
             "refused": f"{score.refused:,}",
             "over max_age": f"{score.overdue:,}",
+            "braked steps": f"{score.braked_steps:,}",
         }
         for score in scores
     ]

@@ -135,6 +135,28 @@ def test_the_pipeline_tells_batches_rows_and_rounds(past: Past, tmp_path: Path) 
     ]
 
 
+def test_a_round_that_is_planned_and_not_recorded_is_under_way(past: Past) -> None:
+    past.round(1, {A: 1})
+    now = datetime.now(UTC)
+    began = now - timedelta(seconds=40)
+    plan = {"decision": "fit", "judged_at": began, "clock": began}
+    rounds = {"batch-7": (A, B), "batch-8": (A,)}
+    verdicts = ({**plan, "group_key": key, "round_id": name} for name, keys in rounds.items() for key in keys)
+    past.put(tables.VERDICTS, "batch", *verdicts)
+    past.put(tables.MODELS, "batch", {"group_key": A, "round_id": "batch-7", "fitted_at": began, "status": "failed"})
+    past.put(tables.ROUNDS, "batch", {"round_id": "batch-8", "kind": "batch", "started_at": began})
+    (found,) = Fleet(past.config).pipeline().under_way
+    assert (found.round_id, found.began_at, found.planned, found.attempted) == ("batch-7", began, 2, 1)
+    assert found.seconds_left is not None
+    assert 40 <= found.seconds_left < 100
+
+
+def test_the_address_of_mlflow_is_shown_without_its_password(tmp_path: Path) -> None:
+    more = '[tracking]\nuri = "https://ada:secret@mlflow.example:5000/x"\n'
+    past = Past(parse(fleet_toml(tmp_path, more=more), "fleet.toml", {}))
+    assert Fleet(past.config).pipeline().tracking_url == "https://mlflow.example:5000/x"
+
+
 def checkpoint(folder: Path, started: tuple[int, ...], ended: tuple[int, ...]) -> None:
     """Files as Spark writes them: batch n began at hour n, and took two seconds."""
     for name in ("offsets", "commits"):

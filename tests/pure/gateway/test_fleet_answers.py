@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from linear_fleet import FEATURES, LinearFleet, key_of, parent_of, promote, write_fleet
-from oracles import DEPT, A, B, made, mixed
+from oracles import DEPT, A, B, made, mixed, stream_answers
 from past import hour
 
 from spinney.core import keys
@@ -25,7 +25,6 @@ from spinney.serving import model_cache
 from spinney.serving.model_cache import ModelCache
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
-from streaming import scorer
 
 GROUPS = 1_000
 
@@ -229,11 +228,16 @@ def test_the_stream_stores_the_same_predictions_to_the_bit(
         kafka_partition=0, kafka_offset=0,
     )  # fmt: skip
     config, signer = shops.past.config, shops.past.signer
-    stored = scorer.answers(0, events, shops.fleet.champions(), scorer.Scorer(config, signer))
+    stored = stream_answers(shops, events)
     feed = ChampionFeed(FleetStore.of(config))
     answers = FleetAnswers(config, signer, lambda: feed.current, ModelCache())
     found = answers.answer(asked(rows.to_dict("records"))).columns
-    assert list(found) == ["prediction", *(["probabilities"] if classes else []), "model_id", "answered_by"]
+    assert list(found) == [
+        "prediction",
+        *(["probabilities"] if classes else ["lower", "upper"]),
+        "model_id",
+        "answered_by",
+    ]
     for name, values in found.items():
         expected = stored[name].astype(object).where(stored[name].notna(), None)
         assert values == expected.tolist()

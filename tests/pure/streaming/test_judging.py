@@ -147,7 +147,7 @@ def test_a_shards_verdicts_have_the_columns_that_are_declared() -> None:
     summary, verdicts = verdicts[:1], verdicts[1:].reset_index(drop=True)
     assert (summary["decision"].tolist(), json.loads(summary["numbers"][0])) == (
         ["summary"],
-        {"due": 1, "withheld": 0, "rows": 1},
+        {"due": 1, "withheld": 0, "rows": 1, "groups": 0, "raised": 0},
     )
     assert list(verdicts.columns) == [part.split()[0] for part in VERDICTS.split(", ")]
     assert list(verdicts.columns) == ["shard", *VERDICT_COLUMNS]

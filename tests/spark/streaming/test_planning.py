@@ -11,12 +11,13 @@ import pytest
 
 from schemas import tables
 from spinney.core.errors import StoreError
+from spinney.core.planning.brake import Brake, BrakeAction, RaisedErrors
 from spinney.core.planning.budget import QueueLengths, RoundAllowance
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import ShardReport
 from spinney.retraining import judge_input
 from spinney.tables.arrow_schemas import arrow_schema
-from streaming.planning import ROUND_COLUMNS, DueSummary, plan_round, shortlist_candidates
+from streaming.planning import ROUND_COLUMNS, DueSummary, RoundRules, plan_round, shortlist_candidates
 
 NOW = 1_700_000_000_000_000
 POLICIES = ("new_group", "error_rise", "new_rows", "max_age")
@@ -41,25 +42,32 @@ def frame(spark):
     for shard in range(SHARDS):
         rows = [row(n) for n in range(shard * EACH, (shard + 1) * EACH)]
         due = sum(each["decision"] == "fit" for each in rows)
-        parts.append(judge_input.report_rows(shard, ShardReport(rows, due + 10, 10), NOW - 5))
+        report = ShardReport(rows, due + 10, 10, RaisedErrors(EACH, shard))
+        parts.append(judge_input.report_rows(shard, report, NOW - 5))
     whole = pd.concat(parts, ignore_index=True).astype(object)
     reported = spark.createDataFrame(whole.where(whole.notna(), None), judge_input.VERDICTS)
     return reported.selectExpr("*", f"{NOW}L AS judged_at")
 
 
+def verdicts_of(plan) -> list[dict]:
+    names = [name for name in tables.VERDICTS.names if name not in ROUND_COLUMNS]
+    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
+    rows = plan.verdicts if isinstance(plan.verdicts, pa.Table) else plan.verdicts.select(*names).toArrow().cast(schema)
+    return sorted(rows.select(names).to_pylist(), key=lambda row: row["group_key"])
+
+
 def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_take(spark) -> None:
     reported = frame(spark).persist()
     due = DueSummary.of(reported.filter(f"decision = '{judge_input.SUMMARY}'").collect())
-    assert due == DueSummary(groups=940, withheld=40, rows=1_000, clock=NOW - 5)
+    errors = {shard: RaisedErrors(EACH, shard) for shard in range(SHARDS)}
+    assert due == DueSummary(groups=940, withheld=40, rows=1_000, clock=NOW - 5, errors=errors)
     allowance = RoundAllowance(0.5, 0.2, 0.1, groups=20_000, overhead_ms=4.0, cores=2)
-    few, many = (plan_round(reported, due, allowance, "lot", limit) for limit in (1_000, 999))
+    rules = RoundRules(allowance, "lot")
+    few, many = (plan_round(reported, due, rules, limit) for limit in (1_000, 999))
     assert few.chosen == many.chosen
     assert 40 < len(few.chosen) < 125
-    names = [name for name in tables.VERDICTS.names if name not in ROUND_COLUMNS]
-    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
-    tables_of = [few.verdicts, many.verdicts.select(*names).toArrow().cast(schema)]
-    stored, same = (sorted(each.select(names).to_pylist(), key=lambda row: row["group_key"]) for each in tables_of)
-    assert stored == same
+    stored = verdicts_of(few)
+    assert stored == verdicts_of(many)
 
     said = Counter(row["decision"] for row in stored)
     chosen = {each.group_key for each in few.chosen}
@@ -75,9 +83,21 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
 
     queues = QueueLengths.for_allowance(allowance)
     assert queues is not None
-    assert shortlist_candidates(reported, allowance, "lot").count() == queues.total == 126 + 40 + 14
+    assert shortlist_candidates(reported, due, rules).count() == queues.total == 126 + 40 + 14
+    for action, taken in ((BrakeAction.SAMPLE, 47), (BrakeAction.HOLD, 0)):  # a twentieth of 940
+        braked = RoundRules(RoundAllowance(0.01, groups=2), "lot", Brake(action, 0.4))
+        few, many = (plan_round(reported, due, braked, limit) for limit in (1_000, 999))
+        assert few.chosen == many.chosen
+        assert Counter(each.policy == "new_group" for each in few.chosen) == Counter({True: 2, False: taken})
+        of_brake = verdicts_of(few)
+        assert of_brake == verdicts_of(many)
+        assert sum('"queue":"brake"' in row["numbers"] for row in of_brake) == taken
+        why = {row["policy"]: row["reason"] for row in of_brake if row["decision"] == "deferred"}
+        assert why["new_group"].endswith("deferred: the round takes no more groups, and others come before it")
+        assert why["max_age"].endswith("; deferred: " + braked.brake.reason)
+
     more = DueSummary(due.groups, due.withheld, due.rows + 4, due.clock)
     for limit in (1_004, 4):
         with pytest.raises(StoreError, match=r"expected 1004 verdicts, by the shards' own counts; got 1000"):
-            plan_round(reported, more, allowance, "lot", limit)
+            plan_round(reported, more, rules, limit)
     reported.unpersist()

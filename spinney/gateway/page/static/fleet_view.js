@@ -30,12 +30,24 @@ const stateText = (summary) =>
   `${plural(summary.groups, "group")}: ${Object.entries(summary.states).filter(([, n]) => n).map(([state, n]) => `${count(n)} ${STATES[state][0]}`).join(", ")}`;
 
 function lead(data) {
-  const constant = data.summary.against.find((each) => each.other === "constant");
-  const clock = data.clock ? `The fleet's clock is ${utc(data.clock)} UTC. ` : "";
-  if (!constant) return clock;
+  const clock = data.clock ? [`The fleet's clock is ${utc(data.clock)} UTC.`] : [];
+  return [...clock, ...constantText(data), ...gainText(data.summary.gain)].join(" ");
+}
+
+function constantText({ summary, error_label: label }) {
+  const constant = summary.against.find((each) => each.other === "constant");
+  if (!constant) return [];
   const gap = constant.other_loss - constant.fleet_loss;
-  const text = constant.other_loss ? `${percent(Math.abs(gap), constant.other_loss)} ${gap >= 0 ? "below" : "above"}` : "beside";
-  return `${clock}On held-out rows the ${data.error_label} is ${number(constant.fleet_loss)}, ${text} that of a constant answer.`;
+  const than = constant.other_loss ? `, ${percent(Math.abs(gap), constant.other_loss)} ${gap >= 0 ? "below" : "above"} that of a constant answer` : "";
+  return [`On held-out rows the ${label} is ${number(constant.fleet_loss)}${than}.`];
+}
+
+/** What refits gain, measured on stale groups drawn at random. */
+function gainText(gain) {
+  if (!gain) return [];
+  const share = gain.percent === null ? "" : ` (${number(gain.percent)} %)`;
+  const interval = gain.lower === null ? "" : `, 95 % interval ${number(gain.lower)} to ${number(gain.upper)}`;
+  return [`Retraining a stale group lowers its error by ${number(gain.gain)}${share}${interval}, on ${plural(gain.groups, "group")} drawn at random.`];
 }
 
 function states(summary) {

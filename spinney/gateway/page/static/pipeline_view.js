@@ -9,7 +9,7 @@ export const pipelineView = {
   title: () => "Pipeline",
   url: () => "pipeline.json",
   render: (data) => [
-    el("h1", {}, "Pipeline"), el("div", { class: "columns" }, data.queries.map(query)), rows(data.counts), rounds(data.rounds), deadLetters(data.dead_letters),
+    el("h1", {}, "Pipeline"), el("div", { class: "columns" }, data.queries.map(query)), rows(data.counts), rounds(data), deadLetters(data.dead_letters),
   ],
 };
 
@@ -38,11 +38,20 @@ function rows(counts) {
   return section("Rows of the tables", `${verdict} A difference that stays while nothing arrives is a fault.`, el("dl", { class: "figures" }, pairs));
 }
 
-function rounds(listed) {
-  if (!listed.length) return section("Rounds", null, empty("No round yet: run spinney retrain --all, or let the stream retrain the groups."));
+/** Rounds under way, with their progress. */
+function progress(figures) {
+  const left = figures.seconds_left === null ? "" : `, about ${duration(figures.seconds_left)} left at this pace`;
+  const name = `Round ${figures.round_id}`;
+  return el("div", {}, el("p", { class: "note" }, `${name} began ${ago(figures.began_at)}: ${count(figures.attempted)} of ${plural(figures.planned, "group")} attempted${left}.`),
+    el("progress", { max: figures.planned, value: figures.attempted, "aria-label": name }));
+}
+
+function rounds({ rounds: listed, under_way: underWay, tracking_url: url }) {
+  if (!listed.length && !underWay.length) return section("Rounds", null, empty("No round yet: run spinney retrain --all, or let the stream retrain the groups."));
+  const link = url ? el("p", { class: "note" }, el("a", { href: url }, "Rounds in MLflow")) : null;
   const gain = (row) => (row.mean_champion_loss ? `${number(row.mean_champion_loss)} → ${number(row.mean_challenger_loss)}` : "–");
   const total = (row) => Object.values(row.seconds).reduce((sum, each) => sum + each, 0);
-  return section("Rounds", "The newest first. Error: mean of the champions, then of the challengers, on the same held-out rows.", table("Rounds", [
+  return section("Rounds", "The newest first. Error: mean of the champions, then of the challengers, on the same held-out rows.", link, underWay.map(progress), table("Rounds", [
     ["round", (row) => row.round_id, "nowrap"],
     ["began (UTC)", (row) => time(row.started_at), "nowrap"],
     ["groups", (row) => count(row.groups_in), "number"],

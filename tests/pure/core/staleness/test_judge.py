@@ -415,12 +415,14 @@ def test_evidence_below_the_limit_goes_on_with_the_next_champion_and_is_spent_at
     bench.tick(*raised(3))
     before = bench.known("evidence")
     assert 0 < before < 1
-    bench.tick(decided("m2", at=START + 4 * HOUR, heldout=REFERENCE))
+    bench.tick(decided("m2", at=START + 4 * HOUR, heldout=(99.0,) * 20))
     assert bench.known("evidence") == before
+    assert 99 not in bench.shard.encoded_evidence.value.samples.values[0], "compared with the losses before m2"
     bench.tick(*single_rows(np.arange(9.0, 15.0), HOUR, model="m2", since=START + 4 * HOUR))
     assert bench.known("evidence") >= 1
     bench.tick(decided("m3", at=START + 11 * HOUR, heldout=REFERENCE))
     assert bench.known("evidence") == 0
+    assert bench.shard.encoded_evidence.value.samples.counts.tolist() == [20], "compared with its held-out losses"
     bench.tick(*single_rows([0.01], HOUR, model="m3", since=START + 11 * HOUR))
     assert 0 < bench.known("evidence") < 1e-4
 

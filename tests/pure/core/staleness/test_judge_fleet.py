@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import nan
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import format_duration
 from spinney.core.planning.budget import Candidate, QueueLengths, RoundAllowance, choose_groups, lottery_number
+from spinney.core.staleness.group_state import GroupStates
 from spinney.core.staleness.initial_state import reconstruct_state
 from spinney.core.staleness.judge import (
     DecisionRecord,
@@ -126,6 +128,45 @@ def test_a_shard_puts_forward_what_a_round_could_take_and_counts_the_others(afte
     oldest = sorted(row["group_key"] for row in first.rows)[:20]
     wanted = {row["group_key"] for row in (*fronts, *drawn)} | set(oldest)
     assert {row["group_key"] for row in again.rows} == wanted
+
+
+@dataclass(frozen=True)
+class Raised:
+    """Stands in for `error_rise`: the groups of these keys have a raised error."""
+
+    keys: frozenset[str]
+    name: str = "error_rise"
+
+    def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
+        return np.ones(len(groups))
+
+    def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
+        return np.array([2.0 if key in self.keys else 0.0 for key in groups.keys])
+
+    def describe(self, value: float, limit: float) -> str:
+        return "raised"
+
+
+def test_a_shard_counts_raised_errors_and_says_when_their_number_has_changed() -> None:
+    shard = advance(ShardState.empty(), JudgeInput(promoted(KEYS[:5]), [], HEALTH), SETTINGS, START)
+    calm, risen = (replace(SETTINGS, policies=(Raised(frozenset(keys)),)) for keys in ([], KEYS[1:3]))
+    found = [report(shard, settings, START, MOST) for settings in (calm, risen, risen, calm, calm)]
+    assert [(each.errors.groups, each.errors.raised) for each in found] == [(5, 0), (5, 2), (5, 2), (5, 0), (5, 0)]
+    assert [each.has_changed_errors for each in found] == [False, True, False, True, False]
+
+
+def test_a_verdict_keeps_the_numbers_of_each_policy_that_applies_and_names_the_first() -> None:
+    shard = advance(ShardState.empty(), JudgeInput(promoted(KEYS[:3]), [], HEALTH), SETTINGS, START)
+    at = START + 8 * DAY
+    raised = Raised(frozenset(KEYS[:1]))
+    found = judge(
+        advance(shard, clock(at), SETTINGS, at), replace(SETTINGS, policies=(raised, MaxAge(timedelta(days=7)))), at
+    )
+    numbers = {row["group_key"]: row["numbers"] for row in found}
+    assert [row["policy"] for row in found] == ["error_rise", "max_age", "max_age"]
+    assert numbers[KEYS[0]]["measure"] == 2.0
+    assert numbers[KEYS[0]]["also"] == {"max_age": {"measure": 8 * DAY, "limit": 7 * DAY}}
+    assert "also" not in numbers[KEYS[1]]
 
 
 def test_the_best_of_every_shard_make_the_round_that_all_would_make(after_the_batch: list[bytes]) -> None:

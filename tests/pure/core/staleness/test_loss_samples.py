@@ -86,10 +86,21 @@ def test_starting_again_forgets_the_losses_before() -> None:
     assert samples.counts[0] == 0
 
 
-def test_a_knot_stands_for_as_many_losses_as_two_bytes_hold() -> None:
+def test_a_knot_stands_for_no_more_losses_than_its_bytes_can_count() -> None:
     samples = LossSamples(np.full((1, KNOTS), 1, dtype=np.float32), np.full((1, KNOTS), MAX_WEIGHT, dtype=np.float32))
     samples.add(ONE, np.array([1.0]))
     assert samples.weights.max() == MAX_WEIGHT
+
+
+def test_losses_that_count_less_keep_their_shares() -> None:
+    samples = sample_of(*range(20))
+    before = share_above(samples, 14.5, 0.5)
+    samples.limit(ONE, 10.0)
+    assert samples.counts[0] == pytest.approx(10)
+    assert before == pytest.approx((5 + 0.5) / 21)
+    assert share_above(samples, 14.5, 0.5) == pytest.approx((2.5 + 0.5) / 11)
+    samples.limit(ONE, 50.0)
+    assert samples.counts[0] == pytest.approx(10), "never more than they are"
 
 
 def test_other_groups_keep_their_samples() -> None:

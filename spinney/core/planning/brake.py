@@ -1,0 +1,144 @@
+"""The brake: when the error of much of a fleet rises at once, a round refits a random sample and waits for its result.
+
+Champions of many groups do not go wrong together by themselves. An upstream break (a changed unit, a lost join, labels
+of the wrong day) is likelier, and refitting a fleet on broken rows replaces good models by bad ones. If most
+challengers of the sample are better than their champions, refits help and rounds go on. Else they hold until the share
+of such groups falls or a person retrains. Groups without a model are exempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum, auto
+
+from schemas.vocabulary import RoundQueue
+from spinney.core.planning.budget import FIRST_POLICY, Candidate, RoundAllowance, choose_by_queue, lottery_number
+
+MIN_GROUPS = 50
+"""Groups with a champion below which the brake does not act: a few groups may well change together."""
+
+SAMPLE_SHARE, MIN_SAMPLE, MAX_SAMPLE = 0.05, 20, 1_000
+"""Size of the sample: a share of the due groups, within these bounds."""
+
+SAMPLE_VALID = timedelta(days=1)
+"""Wall-clock time after which a fleet that still has a raised error is sampled again."""
+
+
+class BrakeAction(Enum):
+    """What the brake lets a round take besides groups without a model."""
+
+    OFF = auto()  # everything: few groups have a raised error
+    SAMPLE = auto()  # a random sample
+    HOLD = auto()  # nothing: the sample's challengers are no better
+    RELEASED = auto()  # everything: most of the sample's challengers are better
+
+
+@dataclass(frozen=True)
+class RaisedErrors:
+    """How many groups with a champion there are, and in how many of them the error has risen."""
+
+    groups: int = 0
+    raised: int = 0
+
+    @property
+    def share(self) -> float:
+        """The share of groups whose error has risen."""
+        return self.raised / self.groups if self.groups else 0.0
+
+
+@dataclass
+class RaisedErrorsByShard:
+    """The newest report of each shard. shards: of the fleet.
+
+    A shard reports when it has due groups or when its number of raised errors changes. One that has not reported since
+    the query began counts as one of usual size without a raised error.
+    """
+
+    shards: int
+    _reports: dict[int, RaisedErrors] = field(default_factory=dict)
+
+    def update(self, reports: Mapping[int, RaisedErrors]) -> RaisedErrors:
+        """Add reports, shard -> counts, and return those of the fleet."""
+        self._reports.update(reports)
+        groups, raised = (sum(getattr(each, name) for each in self._reports.values()) for name in ("groups", "raised"))
+        return RaisedErrors(round(groups * self.shards / max(len(self._reports), 1)), raised)
+
+
+@dataclass(frozen=True)
+class BrakeSample:
+    """The round that took a sample, and when, on the wall clock."""
+
+    round_id: str
+    at: datetime
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether its outcome still counts. now: wall clock."""
+        return now - self.at < SAMPLE_VALID
+
+
+@dataclass(frozen=True)
+class SampleOutcome:
+    """In how many groups of a sample the gate compared both models, and in how many the challenger was better."""
+
+    compared: int
+    better: int
+
+
+@dataclass(frozen=True)
+class Brake:
+    """The brake's action in one round, and the share of groups whose error has risen."""
+
+    action: BrakeAction
+    share: float
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the round takes fewer groups than its budget allows."""
+        return self.action in (BrakeAction.SAMPLE, BrakeAction.HOLD)
+
+    @property
+    def reason(self) -> str:
+        """Why a group is deferred by the brake."""
+        return f"brake: {self.share:.0%} of the fleet turned stale at once, an upstream break is likely"
+
+
+NO_BRAKE = Brake(BrakeAction.OFF, 0.0)
+
+
+def decide_brake(errors: RaisedErrors, max_share: float, outcome: SampleOutcome | None) -> Brake:
+    """Return the brake for a round.
+
+    max_share: `budget.brake_share`. outcome: of the sample that was taken since the share exceeded it; None without
+    one. After a sample the brake is on until the share is at most half of max_share: the sample's own refits lower it.
+    """
+    if errors.groups < MIN_GROUPS or errors.share <= (max_share if outcome is None else max_share / 2):
+        return Brake(BrakeAction.OFF, errors.share)
+    if outcome is None:
+        return Brake(BrakeAction.SAMPLE, errors.share)
+    is_better = 2 * outcome.better > outcome.compared
+    return Brake(BrakeAction.RELEASED if is_better else BrakeAction.HOLD, errors.share)
+
+
+def sample_size(due: int) -> int:
+    """Return how many groups a sample has. due: number of due groups."""
+    return min(MAX_SAMPLE, max(MIN_SAMPLE, round(SAMPLE_SHARE * due)))
+
+
+def choose_with_brake(
+    candidates: Sequence[Candidate], allowance: RoundAllowance, seed: str, brake: Brake, sample: int
+) -> dict[str, RoundQueue]:
+    """Return the groups of a round with the queue that took each, as `choose_by_queue`, under the brake.
+
+    sample: the size of a sample. Groups without a model are taken as without a brake.
+    """
+    if not brake.is_on:
+        return choose_by_queue(candidates, allowance, seed)
+    new = [each for each in candidates if each.policy == FIRST_POLICY]
+    queues = choose_by_queue(new, allowance, seed)
+    if brake.action is BrakeAction.SAMPLE:
+        others = (each.group_key for each in candidates if each.policy != FIRST_POLICY)
+        drawn = sorted(others, key=lambda key: (lottery_number(seed, key), key))
+        queues |= dict.fromkeys(drawn[:sample], RoundQueue.BRAKE)
+    return queues

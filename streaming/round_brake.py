@@ -1,0 +1,80 @@
+"""The brake of a stream's rounds: its decision in each round, from the shards' reports and the stored rounds."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from spinney.core.planning.brake import Brake, BrakeAction, BrakeSample, RaisedErrorsByShard, decide_brake
+from spinney.retraining.round_history import sample_outcome
+from spinney.retraining.round_request import RoundRequest
+from spinney.storage.layout import FleetStore
+from streaming.planning import DueSummary
+
+log = logging.getLogger(__name__)
+
+_SAYS = {
+    BrakeAction.SAMPLE: "Only a random sample is refitted; the next rounds go by its result",
+    BrakeAction.HOLD: "Most challengers of the sample are no better than their champions: no group with a model is "
+    "refitted until the share has fallen to half of budget.brake_share, a day has passed, or somebody runs "
+    "`spinney retrain`. Look at the newest events and labels",
+    BrakeAction.RELEASED: "Most challengers of the sample are better than their champions: rounds go on",
+}
+
+
+@dataclass(frozen=True)
+class BrakeDecision:
+    """The brake of one round, and the sample that it goes by; None while the brake is off."""
+
+    brake: Brake
+    sample: BrakeSample | None
+
+    @property
+    def round_id(self) -> str:
+        """`RoundRequest.brake_round`, by which the next round knows the sample."""
+        return self.sample.round_id if self.sample else ""
+
+    @property
+    def at(self) -> str:
+        """`RoundRequest.brake_at`."""
+        return self.sample.at.isoformat() if self.sample else ""
+
+
+class RoundBrake:
+    """Decides about each round, and logs when the decision changes.
+
+    max_share: `budget.brake_share`. The sample of the round before is known from the notes of its plan, and its outcome
+    from `promotions`, so a restarted query goes on as it would have.
+    """
+
+    def __init__(self, store: FleetStore, max_share: float) -> None:
+        self._store, self._max_share = store, max_share
+        self._errors = RaisedErrorsByShard(store.fleet.shards)
+        self._logged = BrakeAction.OFF
+
+    def decide(self, due: DueSummary, before: RoundRequest | None, round_id: str, now: datetime) -> BrakeDecision:
+        """Return the decision for a round. before: the request of the round before. now: wall clock."""
+        errors = self._errors.update(due.errors)
+        sample = _sample_of(before, now)
+        outcome = None if sample is None else sample_outcome(self._store, sample.round_id)
+        brake = decide_brake(errors, self._max_share, outcome)
+        if brake.action is BrakeAction.OFF:
+            sample = None
+        elif brake.action is BrakeAction.SAMPLE:
+            sample = BrakeSample(round_id, now)
+        self._log(brake)
+        return BrakeDecision(brake, sample)
+
+    def _log(self, brake: Brake) -> None:
+        if brake.action is not self._logged and brake.action is not BrakeAction.OFF:
+            log.warning("query retrain: %s. %s", brake.reason, _SAYS[brake.action])
+        self._logged = brake.action
+
+
+def _sample_of(before: RoundRequest | None, now: datetime) -> BrakeSample | None:
+    """The sample that the round before went by, if it is still valid."""
+    if before is None or not before.brake_round:
+        return None
+    sample = BrakeSample(before.brake_round, datetime.fromisoformat(before.brake_at))
+    return sample if sample.is_valid(now) else None
