@@ -145,7 +145,7 @@ VERDICTS = Contract(
         Column(
             "policy",
             "string",
-            "what gives the reason: new_group, error_rise, new_rows, max_age, schedule, or a user's; all, asked",
+            "gives the reason: new_group, no_labels, error_rise, new_rows, max_age, schedule, a user's; all, asked",
         ),
         Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
@@ -267,6 +267,7 @@ ROUNDS = Contract(
         Column("unproven", "bigint", "of the fitted: promoted on thin evidence", unit="groups"),
         Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
         Column("held", "bigint", "of the fitted: held back by a pin, a jump or a halt", unit="groups"),
+        Column("halted", "string", "why it replaced no champion (of a batch: in some part); null if it was not halted"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
         Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),
         Column("budget_seconds", "double", "allowed length on the wall clock; null without a budget", unit="s"),
