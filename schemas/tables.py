@@ -145,7 +145,7 @@ VERDICTS = Contract(
         Column(
             "policy",
             "string",
-            "what gives the reason: new_group, error_rise, new_rows, max_age, schedule, or a user's; all, asked",
+            "gives the reason: new_group, no_labels, error_rise, new_rows, max_age, schedule, a user's; all, asked",
         ),
         Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
