@@ -142,14 +142,19 @@ VERDICTS = Contract(
         SHARD,
         GROUP_KEY,
         ROUND_ID,
-        Column("policy", "string", "the policy that spoke: new_group, error_rise, new_rows, max_age, all, asked"),
+        Column(
+            "policy",
+            "string",
+            "what gives the reason: new_group, error_rise, new_rows, max_age, schedule, or a user's; all, asked",
+        ),
         Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
         Column(
             "numbers",
             "string",
             "the same numbers as a JSON object; of a stale group also expected_gain (loss that a refit may save a "
-            "day) and event_rate (labelled rows a day); of one that a round of the stream takes also queue",
+            "day) and event_rate (labelled rows a day), and under also the further policies that apply; of one that a "
+            "round of the stream takes also queue",
         ),
         Column("model_id", "string", "the champion then; null without one"),
         Column("epoch", "bigint", "the group's epoch then"),
@@ -262,6 +267,7 @@ ROUNDS = Contract(
         Column("unproven", "bigint", "of the fitted: promoted on thin evidence", unit="groups"),
         Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
         Column("held", "bigint", "of the fitted: held back by a pin, a jump or a halt", unit="groups"),
+        Column("halted", "string", "why it replaced no champion (of a batch: in some part); null if it was not halted"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
         Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),
         Column("budget_seconds", "double", "allowed length on the wall clock; null without a budget", unit="s"),

@@ -65,6 +65,12 @@ class Staleness(StrEnum):
     FRESH = "fresh"
 
 
+RESERVED_POLICIES = (
+    "new_group", "error_rise", "new_rows", "max_age", "schedule", "no_labels", "drift", "all", "asked", "manual",
+)  # fmt: skip
+"""Values of `verdicts.policy` that no policy of a user's may have."""
+
+
 class RoundQueue(StrEnum):
     """Which queue of a round's budget took a group."""
 

@@ -26,7 +26,7 @@ def served(config: Config, port: int = 0) -> Iterator[tuple[str, LiveFigures]]:
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not (server.started and live.reading):
+    while not (server.started and live.latest()):
         time.sleep(0.05)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/page/", live
     server.should_exit = True

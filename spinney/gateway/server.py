@@ -62,8 +62,9 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
 def _listen(host: str, port: int) -> socket.socket:
     """Return a socket that takes connections. Raises SetupError."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # Only on a socket that says it is TCP does asyncio set TCP_NODELAY; without it each answer takes 40 ms more.
+        made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
         made.listen(BACKLOG)

@@ -51,7 +51,7 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
             results += check()
         except SpinneyError as error:
             results.append(_refused(name, error))
-    return [*results, *fleet(config), *estimator(config), *shadow(config)]
+    return [*results, *fleet(config), *estimator(config), *shadow(config), *policies(config)]
 
 
 def configuration(config: Config) -> list[Result]:
@@ -173,6 +173,26 @@ def shadow(config: Config) -> list[Result]:
         return []
     recipe = config.recipe.model_copy(update={"estimator": shadow_recipe.estimator, "params": shadow_recipe.params})
     return _estimator("shadow", config.model_copy(update={"recipe": recipe, "shadow": type(shadow_recipe)()}))
+
+
+def policies(config: Config) -> list[Result]:
+    """Check policies of a user's own on synthetic groups. Returns a result for each point that failed, or policy."""
+    from spinney.local.policy_check import POINTS, PolicyCase, failed_policy_points
+
+    try:
+        cases = PolicyCase.all_of(config)
+    except SpinneyError as error:
+        return [_refused("policies", error)]
+    results = []
+    for case in cases:
+        failures = failed_policy_points(case)
+        name = f'"{case.policy.source}"'
+        for failure in failures:
+            text = f"{name}: {failure.point}: {failure.message}"
+            results.append(Result("policies", "finding", text, failure.remedy))
+        if not failures:
+            results.append(Result("policies", "ok", f"{name} does all a fleet asks ({len(POINTS)} points)"))
+    return results
 
 
 def _estimator(check: str, config: Config) -> list[Result]:

@@ -1,10 +1,14 @@
-"""For your own tests: what `spinney check` asks of the estimator of a `fleet.toml`, point by point.
+"""For your own tests: what `spinney check` asks of the estimator and the policies of a `fleet.toml`, point by point.
 
 import pytest
-from spinney.testing import estimator_points
+from spinney.testing import estimator_points, policy_points
 
 @pytest.mark.parametrize("point", estimator_points("fleet.toml"), ids=str)
 def test_my_estimator_keeps(point):
+    point()
+
+@pytest.mark.parametrize("point", policy_points("fleet.toml"), ids=str)
+def test_my_policies_keep(point):
     point()
 
 And a fleet in a temporary folder, with its tables and without a broker:
@@ -19,5 +23,6 @@ from __future__ import annotations
 
 from spinney.testing.estimator_points import EstimatorPoint, estimator_points
 from spinney.testing.new_fleet import new_fleet
+from spinney.testing.policy_points import PolicyPoint, policy_points
 
-__all__ = ["EstimatorPoint", "estimator_points", "new_fleet"]
+__all__ = ["EstimatorPoint", "PolicyPoint", "estimator_points", "new_fleet", "policy_points"]

@@ -63,7 +63,7 @@ class History:
         observed_at is known `label_delay` after its event. Raises ContractError for a missing column or a value of
         another type, and if no row has a label.
         """
-        keys = sorted(set(frame["group_key"]))
+        keys = sorted(set(frame["group_key"][frame["label"].notna()]))
         whole = replace(recipe, window=_EVERYTHING, window_rows=max(1, len(frame)))
         rows = select_training_set(frame, keys, whole, _AFTER_ALL)
         if not len(rows.times):

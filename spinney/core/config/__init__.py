@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from spinney.core.config.effective import Setting
 from spinney.core.config.models import (
-    Budget,
     Config,
-    Drift,
-    ErrorRise,
     Fleet,
     Gate,
     Gateway,
@@ -15,11 +12,11 @@ from spinney.core.config.models import (
     Kafka,
     Recipe,
     RecipeParents,
-    Staleness,
     Storage,
     Tracking,
 )
 from spinney.core.config.reading import parse
+from spinney.core.config.staleness_models import Budget, Drift, ErrorRise, Staleness
 
 __all__ = [
     "Budget",

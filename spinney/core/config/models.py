@@ -9,29 +9,19 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, PrivateAttr, Strict, model_validator
+from pydantic import Field, PrivateAttr, Strict, model_validator
 
 from spinney.core.config.effective import Setting, effective
-from spinney.core.config.value_types import ColumnTypes, Duration, GateRule, PositiveDuration, Root, Topic
-
-Int = Annotated[int, Strict()]
-Number = Annotated[float, Strict(), AllowInfNan(False)]
-Bool = Annotated[bool, Strict()]
-
-
-def config_key(
-    default: Any = ..., *, meaning: str, in_effect: bool = True, retired: bool = False, **constraints: Any
-) -> Any:
-    """Return a pydantic field. meaning: one sentence for the docs. constraints: pydantic's (ge, le, min_length …)."""
-    return Field(
-        default, description=meaning, json_schema_extra={"in_effect": in_effect, "retired": retired}, **constraints
-    )
-
-
-class Section(BaseModel):
-    """One table of the file. Frozen; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from spinney.core.config.section import Bool, Int, Number, Section, config_key
+from spinney.core.config.staleness_models import Budget, Staleness
+from spinney.core.config.value_types import (
+    ColumnTypes,
+    Duration,
+    GateRule,
+    PositiveDuration,
+    Root,
+    Topic,
+)
 
 
 class Fleet(Section):
@@ -158,76 +148,6 @@ class Shadow(Section):
     params: dict[str, Any] = config_key({}, meaning="Parameters of that estimator.")
     share: Number = config_key(
         0.1, gt=0, le=1, meaning="Share of the groups, chosen by a hash of the key; parents are never included."
-    )
-
-
-class ErrorRise(Section):
-    """A champion's error has risen."""
-
-    patience: PositiveDuration = config_key(
-        timedelta(days=365),
-        meaning="Average time between false alarms for an unchanged group, at least. A shorter one finds a risen error "
-        "after fewer rows ([staleness.md](staleness.md)).",
-    )
-    factor: Number = config_key(
-        2.0, retired=True, gt=1, meaning="Replaced by `patience`: a file that sets it is still read."
-    )
-    rows: Int = config_key(30, retired=True, ge=1, meaning="Replaced by `patience`: a file that sets it is still read.")
-
-
-class Drift(Section):
-    """The distribution of the features has changed."""
-
-    patience: PositiveDuration = config_key(
-        timedelta(days=365), in_effect=False, meaning="Average time between false reports for an unchanged group."
-    )
-    triggers: Bool = config_key(
-        False, in_effect=False, meaning="Whether drift makes a group stale, or is only reported."
-    )
-
-
-class Staleness(Section):
-    """When a group is stale: if any of these policies applies."""
-
-    max_age: PositiveDuration = config_key(timedelta(days=7), meaning="Maximum time since the last attempt to fit.")
-    age_spread: Number = config_key(
-        0.15,
-        ge=0,
-        lt=1,
-        meaning="Share of `max_age` by which a group may become stale earlier, by a hash of its key, "
-        "so that groups fitted together do not become stale together.",
-    )
-    new_rows: Int = config_key(200, ge=1, meaning="Number of new labelled rows after which a group is stale.")
-    error_rise: ErrorRise = config_key(ErrorRise(), meaning="Staleness by a rise of the error.")
-    drift: Drift = config_key(Drift(), meaning="Drift of the features.")
-    policies: tuple[str, ...] = config_key((), in_effect=False, meaning='Additional policies, as `"module:name"`.')
-
-
-class Budget(Section):
-    """Limits of a streaming round, and of a part of the weekly batch."""
-
-    seconds: Number = config_key(
-        5.0,
-        gt=0,
-        meaning="Target wall-clock seconds of a streaming round, as predicted from earlier rounds.",
-    )
-    max_groups: Int = config_key(20_000, ge=1, meaning="Maximum number of groups in a streaming round.")
-    oldest_first_share: Number = config_key(
-        0.2, ge=0, le=1, meaning="Share of the budget for the groups that have been stale longest."
-    )
-    random_share: Number = config_key(0.05, ge=0, le=1, meaning="Share of the budget for randomly chosen stale groups.")
-    brake_share: Number = config_key(
-        0.3,
-        gt=0,
-        le=1,
-        meaning="If the error of more than this share of the groups rises at once, a streaming round refits only a "
-        "random sample first; 1: never. From 50 groups with a model on.",
-    )
-    part_seconds: Number = config_key(
-        60.0,
-        gt=0,
-        meaning="Target wall-clock seconds per part of the weekly batch, excluding fixed overhead. "
-        "A killed batch loses at most one part.",
     )
 
 

@@ -162,6 +162,12 @@ def _check_gate_rule(value: Any) -> str:
     raise invalid_value(_EXPECTED_RULE, value)
 
 
+def _check_policy(value: Any) -> str:
+    if isinstance(value, str) and is_module_name(value):
+        return value
+    raise invalid_value('"module:name" of a policy', value, "The built-in policies have keys of their own.")
+
+
 def _normalize_types(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
@@ -196,6 +202,7 @@ Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _check_positive(_parse_duration(value)))]
 Topic = Annotated[str, BeforeValidator(_check_topic)]
 Root = Annotated[str, BeforeValidator(_check_root)]
+PolicyName = Annotated[str, BeforeValidator(_check_policy)]
 GateRule = Annotated[str, BeforeValidator(_check_gate_rule)]
 ColumnTypes = Annotated[
     dict[str, Annotated[str, BeforeValidator(_check_listed), AfterValidator(_to_column_type)]],

@@ -14,6 +14,7 @@ from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import format_duration
 from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
+from spinney.core.staleness.verdicts import ALSO
 
 Row = Mapping[str, Any]
 
@@ -71,10 +72,10 @@ def _entry(row: Row, at: str, order: int, what: str, sentence: str) -> dict[str,
 
 def _verdict(row: Row) -> str:
     numbers = json.loads(row.get("numbers") or "{}")
-    listed = ", ".join(
-        f"{name} {_format_number(name, value, row.get('policy'))}" for name, value in numbers.items() if value
-    )
-    return f"{row['reason']} [{listed}]" if listed else str(row["reason"])
+    further = numbers.pop(ALSO, {})
+    listed = [f"{name} {_format_number(name, value, row.get('policy'))}" for name, value in numbers.items() if value]
+    listed += [f"{ALSO} stale by {name}" for name in further]
+    return f"{row['reason']} [{', '.join(listed)}]" if listed else str(row["reason"])
 
 
 def _format_number(name: str, value: float | str, policy: str | None) -> str:

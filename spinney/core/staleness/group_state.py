@@ -93,6 +93,11 @@ class GroupStates:
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self._columns[name]
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, which STATE_COLUMNS explains."""
+        return tuple(self._columns)
+
     def positions_of(self, keys: Iterable[str]) -> npt.NDArray[np.int64]:
         """Return the positions of these groups. Unknown groups are added at the end, with initial values."""
         wanted = list(keys)

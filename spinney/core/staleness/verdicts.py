@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ WITHHELD_REASON = "; deferred: a round takes fewer groups than are due in its sh
 
 VERDICT_NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "failures")
 """Columns of the state that a verdict carries as numbers."""
+
+ALSO = "also"
+"""Key in the numbers of a verdict: the policies that apply besides the one that gives the reason."""
 
 ERROR_RISE = "error_rise"
 """The policy whose reason compares the champion's losses."""
@@ -43,11 +46,22 @@ VERDICT_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class PolicyResult:
+    """The result of one policy, one value per group. value: its measure; applies: whether it reaches the limit."""
+
+    name: str
+    applies: np.ndarray
+    value: np.ndarray
+    limit: np.ndarray
+
+
+@dataclass(frozen=True)
 class StalenessResult:
     """The result of the policies, one value per group.
 
     policy, policy_index: the first policy that applies; empty and -1 where the group is not stale. value, limit: its
-    measure and limit; NaN where not stale. urgency: value / limit; 0 where not stale.
+    measure and limit; NaN where not stale. urgency: value / limit; 0 where not stale. each: the policies that apply to
+    any group.
     """
 
     is_stale: np.ndarray
@@ -56,6 +70,7 @@ class StalenessResult:
     value: np.ndarray
     limit: np.ndarray
     urgency: np.ndarray
+    each: tuple[PolicyResult, ...] = ()
 
     @classmethod
     def of(cls, groups: GroupStates, policies: tuple[Policy, ...], clock: int) -> StalenessResult:
@@ -66,19 +81,22 @@ class StalenessResult:
         value = np.full(len(groups), np.nan)
         limit = np.full(len(groups), np.nan)
         urgency = np.zeros(len(groups))
+        each = []
         for i, rule in enumerate(policies):
             measure, limits = rule.measure(groups, clock), rule.limits(groups)
             with np.errstate(invalid="ignore"):
-                applies = (measure >= limits) & ~is_stale
-            if not applies.any():
+                reached = measure >= limits
+            if not reached.any():
                 continue
+            each.append(PolicyResult(rule.name, reached, measure, limits))
+            applies = reached & ~is_stale
             is_stale |= applies
             policy[applies] = rule.name
             policy_index[applies] = i
             value[applies] = measure[applies]
             limit[applies] = limits[applies]
             urgency[applies] = measure[applies] / np.maximum(limits[applies], 1e-12)
-        return cls(is_stale, policy, policy_index, value, limit, urgency)
+        return cls(is_stale, policy, policy_index, value, limit, urgency, tuple(each))
 
 
 def decide_staleness(groups: GroupStates, stale: np.ndarray, now: int) -> np.ndarray:
@@ -153,10 +171,13 @@ def make_verdicts(
 
 def _numbers(
     groups: GroupStates, reported: np.ndarray, stale: StalenessResult, gain: ExpectedGain
-) -> list[dict[str, float]]:
-    """The numbers of each verdict: VERDICT_NUMBERS; for stale groups the measure, its limit and the expected gain."""
+) -> list[dict[str, Any]]:
+    """The numbers of each verdict: VERDICT_NUMBERS; for stale groups the measure, its limit and the expected gain.
+
+    ALSO: measure and limit by the name of each further policy that applies.
+    """
     known = zip(*(groups[name][reported].tolist() for name in VERDICT_NUMBERS), strict=True)
-    rows: list[dict[str, float]] = [dict(zip(VERDICT_NUMBERS, row, strict=True)) for row in known]
+    rows: list[dict[str, Any]] = [dict(zip(VERDICT_NUMBERS, row, strict=True)) for row in known]
     for row in rows:
         if row["wait_rows"]:  # then it counts attempts with too few rows, not failed fits
             row["failures"] = 0
@@ -168,6 +189,11 @@ def _numbers(
     }
     for n in np.flatnonzero(stale.is_stale[reported]).tolist():
         rows[n] |= {name: values[n] for name, values in of_stale.items()}
+    for rule in stale.each:
+        is_further = rule.applies[reported] & (stale.policy[reported] != rule.name)
+        for n in np.flatnonzero(is_further).tolist():
+            value, limit = _six_digits(np.array([rule.value[reported[n]], rule.limit[reported[n]]]))
+            rows[n].setdefault(ALSO, {})[rule.name] = {"measure": value, "limit": limit}
     return [row | errors for row, errors in zip(rows, _error_numbers(groups, reported), strict=True)]
 
 

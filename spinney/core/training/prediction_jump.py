@@ -14,7 +14,7 @@ import numpy as np
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.training.baseline import group_medians
 
-MIN_RESIDUALS = 10
+MIN_RESIDUALS = 20
 """Rows needed for the spread of residuals. On fewer, that of the group's older labels is used alone."""
 
 _NORMAL_CONSISTENCY = 1.4826

@@ -30,6 +30,9 @@ GROUPS_KEPT = 64
 PAUSE_S = 2.0
 """Least seconds from the end of one reading to the next look at the tables."""
 
+WATCHED_S = 120.0
+"""Seconds after a request in which figures are read. Nobody looks at the page later than that: the thread sleeps."""
+
 READ_AGAIN_S = 300.0
 """Seconds after which the fleet is read although no table changed: models age, and decisions become a day old."""
 
@@ -67,14 +70,18 @@ class LiveFigures:
     """The newest reading of a fleet's figures. `start` begins to read, in a daemon thread, until `stop`.
 
     A reading begins when a table has a new version, at the latest after READ_AGAIN_S, and so rarely that readings take
-    SHARE of one core at most. A reading that fails is logged, and the one before it stays.
+    SHARE of one core at most. The first one begins at once, others only while somebody asks. A reading that fails is
+    logged, and the one before it stays.
 
-    fleet: whose figures. pause_s: least seconds from the end of one reading to the next look at the tables.
+    fleet: whose figures. pause_s: least seconds from the end of one reading to the next look at the tables. watched_s:
+    seconds after a request in which figures are read.
     """
 
-    def __init__(self, fleet: Fleet, pause_s: float = PAUSE_S) -> None:
+    def __init__(self, fleet: Fleet, pause_s: float = PAUSE_S, watched_s: float = WATCHED_S) -> None:
         self.fleet = fleet
-        self._pause_s = pause_s
+        self._pause_s, self._watched_s = pause_s, watched_s
+        self._asked_at = time.monotonic()
+        self._is_asleep = False
         store = FleetStore.of(fleet.config)
         self._directories = [place for base in WATCHED for place in store.directories(base)]
         self._versions: dict[str, int] = {}
@@ -83,7 +90,7 @@ class LiveFigures:
         self._groups: dict[str, Document] = {}
         self._fleet_read_at = 0.0
         self._wake = threading.Event()
-        self._stopped = False
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="figures", daemon=True)
 
     def start(self) -> None:
@@ -92,7 +99,7 @@ class LiveFigures:
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stop reading, and wait for a reading that is under way."""
-        self._stopped = True
+        self._stopped.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -102,16 +109,22 @@ class LiveFigures:
         self._groups = {}
         self._wake.set()
 
-    @property
-    def reading(self) -> FleetReading | None:
-        """The newest reading; None before the first."""
+    def latest(self) -> FleetReading | None:
+        """Return the newest reading; None before the first. The figures are kept up to date for a while after."""
+        self._note_request()
         return self._reading
+
+    def _note_request(self) -> None:
+        self._asked_at = time.monotonic()
+        if self._is_asleep:
+            self._wake.set()
 
     def group(self, key: str) -> Document:
         """Return the history and the figures of a group, as of the last change of a table.
 
         Raises as `Fleet.why`.
         """
+        self._note_request()
         groups = self._groups  # a reading that ends meanwhile replaces it
         if (known := groups.get(key)) is not None:
             return known
@@ -140,8 +153,10 @@ class LiveFigures:
         return delta.current_version(place) if known is None else table_log.read_new_files(place, known)[0]
 
     def _run(self) -> None:
-        while not self._stopped:
+        while not self._stopped.is_set():
             self._wake.clear()
+            if self._stopped.is_set():  # since the condition above was looked at
+                return
             began = time.monotonic()
             try:
                 self.read_changes()
@@ -151,3 +166,18 @@ class LiveFigures:
                 LOG.exception("the fleet page's figures could not be read")
             took = time.monotonic() - began
             self._wake.wait(max(self._pause_s, took * (1 / SHARE - 1)))
+            self._sleep_until_asked()
+
+    def _sleep_until_asked(self) -> None:
+        """Wait until somebody asks. Groups are forgotten, since nothing tells meanwhile that a table has changed."""
+        if self._is_watched():
+            return
+        self._groups, self._is_asleep = {}, True
+        while not self._is_watched():
+            self._wake.clear()
+            if not self._is_watched():  # nobody asked before `clear`
+                self._wake.wait()
+        self._is_asleep = False
+
+    def _is_watched(self) -> bool:
+        return self._stopped.is_set() or time.monotonic() - self._asked_at <= self._watched_s

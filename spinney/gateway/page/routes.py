@@ -75,11 +75,13 @@ def _add_figures(router: APIRouter, live: LiveFigures, access: Access) -> None:
 
     @router.get("/page/fleet.json", dependencies=[reader])
     def fleet(request: Request) -> Response:
-        return _reading() if live.reading is None else _document(request, live, live.reading.fleet)
+        reading = live.latest()
+        return _reading() if reading is None else _document(request, live, reading.fleet)
 
     @router.get("/page/pipeline.json", dependencies=[reader])
     def pipeline(request: Request) -> Response:
-        return _reading() if live.reading is None else _document(request, live, live.reading.pipeline)
+        reading = live.latest()
+        return _reading() if reading is None else _document(request, live, reading.pipeline)
 
     @router.get("/page/groups.json", dependencies=[reader])
     def groups(
@@ -89,9 +91,10 @@ def _add_figures(router: APIRouter, live: LiveFigures, access: Access) -> None:
         offset: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
     ) -> Response:
-        if live.reading is None:
+        reading = live.latest()
+        if reading is None:
             return _reading()
-        page = live.reading.search.find(q, state=state, offset=offset, limit=limit)
+        page = reading.search.find(q, state=state, offset=offset, limit=limit)
         return _document(request, live, make_document({"found": page.found, "groups": lookup.to_dicts(page.rows)}))
 
 

@@ -189,6 +189,11 @@ def test_addresses_of_this_machine() -> None:
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.example.com", "")] == [False] * 5
 
 
+def test_the_socket_says_that_it_is_tcp_so_that_answers_do_not_wait_for_an_acknowledgement() -> None:
+    with server._listen("localhost", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
 def test_keys_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
     made = write_fleet(tmp_path, 2)
     config = ["--config", str(tmp_path / "fleet.toml")]

@@ -15,6 +15,8 @@ from spinney.core.staleness.policies.error_rise import ErrorRise
 from spinney.core.staleness.policies.max_age import MaxAge
 from spinney.core.staleness.policies.new_group import NewGroup
 from spinney.core.staleness.policies.new_rows import NewRows
+from spinney.core.staleness.policies.own_policy import load_policies
+from spinney.core.staleness.policies.schedule import Schedule
 
 if TYPE_CHECKING:
     from spinney.core.config import Staleness
@@ -41,14 +43,17 @@ class Policy(Protocol):
 def configured_policies(staleness: Staleness, min_rows: int) -> tuple[Policy, ...]:
     """Return the policies of a fleet. The first that applies to a group gives the reason.
 
-    staleness: the section `[staleness]`. min_rows: of the recipe.
+    staleness: the section `[staleness]`. min_rows: of the recipe. Raises ConfigError for policies of a user's own, as
+    `load_policies`.
     """
-    return (
+    built_in: tuple[Policy, ...] = (
         NewGroup(min_rows),
         ErrorRise(staleness.error_rise.patience),
         NewRows(staleness.new_rows),
         MaxAge(staleness.max_age, staleness.age_spread),
     )
+    scheduled = () if staleness.schedule is None else (Schedule(staleness.schedule),)
+    return (*built_in, *scheduled, *load_policies(staleness.policies))
 
 
-__all__ = ["ErrorRise", "MaxAge", "NewGroup", "NewRows", "Policy", "configured_policies"]
+__all__ = ["ErrorRise", "MaxAge", "NewGroup", "NewRows", "Policy", "Schedule", "configured_policies"]

@@ -14,8 +14,8 @@ from pkgutil import iter_modules
 from typing import Any, cast
 
 from spinney.core.errors import ContractError, SpinneyError
+from spinney.core.name_resolution import resolve
 from spinney.core.training.fit_kernels import Kernel, PerGroupKernel
-from spinney.core.training.name_resolution import resolve
 
 Params = Mapping[str, Any]
 

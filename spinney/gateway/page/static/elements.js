@@ -43,7 +43,7 @@ export function number(value) {
 /** A part of a whole in per cent, with one decimal below ten. */
 export function percent(part, whole) {
   const value = (part / whole) * 100;
-  return value && value < 0.1 ? "< 0.1 %" : `${value.toFixed(value < 10 || value > 99 ? 1 : 0)} %`;
+  return value && value < 0.1 ? "< 0.1 %" : `${value.toFixed(value < 10 || (value > 99 && value < 100) ? 1 : 0)} %`;
 }
 
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];

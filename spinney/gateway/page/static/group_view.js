@@ -30,7 +30,7 @@ function status({ standing, happened }) {
   const parts = [
     ["state", stateLabel(standing.state)], ["model", modelId(standing.model_id)], ["recipe", standing.recipe ?? "–"],
     ["trained through (UTC)", utc(standing.trained_through)], ["training rows", count(standing.rows)],
-    ["held-out error", number(standing.loss)], ["models fitted", count(happened.filter((entry) => entry.what === "fitted").length)],
+    ["held-out error", number(standing.loss)],
   ];
   const pairs = parts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)));
   const last = happened.findLast((entry) => entry.what.startsWith("judged"));

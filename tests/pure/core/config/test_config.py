@@ -303,7 +303,6 @@ def test_what_is_wrong_in_another_section_is_found(case: str) -> None:
 NOT_YET = {
     "staleness.drift.patience": "[staleness.drift]\npatience = '30d'",
     "staleness.drift.triggers": "[staleness]\ndrift.triggers = true",
-    "staleness.policies": "[staleness]\npolicies = ['my_shop.policies:Weekend']",
 }
 
 
@@ -313,6 +312,17 @@ def test_a_key_that_does_nothing_yet_is_refused(key: str) -> None:
     assert finding.key == key
     assert finding.line is not None
     assert finding.remedy == f"`{key}` is not in effect yet: remove it."
+
+
+def test_a_policy_of_ones_own_is_named_by_its_module_and_a_built_in_one_is_not_listed() -> None:
+    own = parse(MINIMAL + "[staleness]\npolicies = ['my_shop.policies:Weekend']\nschedule = '7d'\n", "fleet.toml", {})
+    assert own.staleness.policies == ("my_shop.policies:Weekend",)
+    assert own.staleness.schedule == timedelta(days=7)
+    finding = only_finding(MINIMAL + "[staleness]\npolicies = ['max_age']\n")
+    assert (finding.expected, finding.remedy) == (
+        '"module:name" of a policy',
+        "The built-in policies have keys of their own.",
+    )
 
 
 @pytest.mark.parametrize("text", ["[gate]\nrule = 'better'", "[gate]\nrule = 'my:rule'"])

@@ -33,6 +33,14 @@ def test_a_verdict_says_its_reason_and_the_numbers_that_are_not_nothing() -> Non
     assert (entry["at"], entry["clock"], entry["numbers"]) == (hour(1), hour(0), numbers)
 
 
+def test_a_verdict_names_its_queue_and_the_further_policies_without_their_numbers() -> None:
+    also = {"max_age": {"measure": 8e11, "limit": 6e11}, "schedule": {"measure": 1.0, "limit": 1.0}}
+    numbers = json.dumps({"measure": 12.0, "also": also, "queue": "random"})
+    row = {"judged_at": hour(1), "decision": "fit", "reason": "12 new rows", "numbers": numbers, "clock": hour(0)}
+    (entry,) = explain([row], (), (), {})
+    assert entry["said"] == "12 new rows [measure 12, queue random, also stale by max_age, also stale by schedule]"
+
+
 def test_the_measure_of_an_age_is_in_words() -> None:
     numbers = json.dumps({"rows_since": 3, "measure": 6.5 * 86_400e6, "limit": 6.07 * 86_400e6})
     row = {"judged_at": hour(1), "decision": "fit", "reason": "old", "numbers": numbers, "policy": "max_age"}

@@ -155,6 +155,20 @@ def test_a_shard_counts_raised_errors_and_says_when_their_number_has_changed() -
     assert [each.has_changed_errors for each in found] == [False, True, False, True, False]
 
 
+def test_a_verdict_keeps_the_numbers_of_each_policy_that_applies_and_names_the_first() -> None:
+    shard = advance(ShardState.empty(), JudgeInput(promoted(KEYS[:3]), [], HEALTH), SETTINGS, START)
+    at = START + 8 * DAY
+    raised = Raised(frozenset(KEYS[:1]))
+    found = judge(
+        advance(shard, clock(at), SETTINGS, at), replace(SETTINGS, policies=(raised, MaxAge(timedelta(days=7)))), at
+    )
+    numbers = {row["group_key"]: row["numbers"] for row in found}
+    assert [row["policy"] for row in found] == ["error_rise", "max_age", "max_age"]
+    assert numbers[KEYS[0]]["measure"] == 2.0
+    assert numbers[KEYS[0]]["also"] == {"max_age": {"measure": 8 * DAY, "limit": 7 * DAY}}
+    assert "also" not in numbers[KEYS[1]]
+
+
 def test_the_best_of_every_shard_make_the_round_that_all_would_make(after_the_batch: list[bytes]) -> None:
     """Of 10,000 due groups the driver sees a few; the round is that of a driver that sees them all."""
     at = START + 8 * DAY

@@ -9,7 +9,7 @@ import pytest
 
 from spinney.core.config import Staleness
 from spinney.core.staleness.group_state import NEVER, GroupStates
-from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, configured_policies
+from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, Schedule, configured_policies
 
 DAY = 86_400_000_000
 YEARLY = ErrorRise(timedelta(days=365))
@@ -106,6 +106,8 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
         age_spread=0.15,
         new_rows=200,
         error_rise=SimpleNamespace(patience=timedelta(days=365)),
+        schedule=None,
+        policies=(),
     )
     assert configured_policies(cast("Staleness", staleness), min_rows=20) == (
         NewGroup(20),
@@ -113,3 +115,21 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
         NewRows(200),
         MaxAge(timedelta(days=7), 0.15),
     )
+    staleness.schedule = timedelta(days=1)
+    assert configured_policies(cast("Staleness", staleness), min_rows=20)[-1] == Schedule(timedelta(days=1))
+
+
+def test_a_weekly_schedule_ends_on_mondays_at_midnight_whenever_a_group_was_attempted() -> None:
+    monday, hour = 1_714_953_600_000_000, 3_600_000_000  # 2024-05-06T00:00Z
+    weekly = Schedule(timedelta(days=7))
+    for attempted, clock, passed in (
+        (monday - 1, monday - 1, 0.0),
+        (monday - 1, monday, 1.0),
+        (monday - 160 * hour, monday - hour, 0.0),
+        (monday, monday + 167 * hour, 0.0),
+        (monday, monday + 2 * 168 * hour, 2.0),
+    ):
+        assert measured(weekly, group(champion_id="m", attempted_at=attempted), clock) == passed
+    assert np.isnan(measured(weekly, group(attempted_at=monday), monday))
+    assert weekly.describe(1.0, 1.0) == "a period has ended since the last attempt (every 7 days)"
+    assert weekly.describe(3.0, 1.0) == "3 periods have ended since the last attempt (every 7 days)"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,29 +39,29 @@ def test_the_fleet_is_read_again_only_when_a_table_has_changed(past: Past) -> No
     fleet = Counting(past.config)
     live = LiveFigures(fleet)
     live.read_changes()
-    first = live.reading
+    first = live.latest()
     live.read_changes()
     assert first is not None
-    assert live.reading is not None
-    assert (fleet.readings, live.reading.fleet, live.reading.search) == (1, first.fleet, first.search)
+    assert live.latest() is not None
+    assert (fleet.readings, live.latest().fleet, live.latest().search) == (1, first.fleet, first.search)
     past.round(3, {A: 2})
     live.read_changes()
     assert fleet.readings == 2
-    assert live.reading.fleet.etag != first.fleet.etag
+    assert live.latest().fleet.etag != first.fleet.etag
 
 
 def test_a_reading_that_fails_leaves_the_one_before_and_is_tried_again(past: Past, monkeypatch) -> None:
     live = LiveFigures(Fleet(past.config))
     live.read_changes()
-    before = live.reading
+    before = live.latest()
     past.round(3, {A: 2})
     with monkeypatch.context() as broken:
         broken.setattr(Fleet, "figures", lambda *_: (_ for _ in ()).throw(StoreError("a table: unreadable")))
         with pytest.raises(StoreError, match="unreadable"):
             live.read_changes()
-    assert live.reading is before
+    assert live.latest() is before
     live.read_changes()
-    assert live.reading is not before
+    assert live.latest() is not before
 
 
 def test_a_group_is_kept_until_a_table_changes_or_an_override_is_written(past: Past) -> None:
@@ -80,3 +82,26 @@ def test_the_time_of_a_document_does_not_change_its_etag() -> None:
     one, other, third = (make_document({"at": at, "n": n}) for at, n in ((1, 5), (2, 5), (2, 6)))
     assert one.etag == other.etag != third.etag
     assert one.body != other.body
+
+
+def test_nothing_is_read_while_nobody_looks_and_a_request_wakes_the_reader(past: Past) -> None:
+    fleet = Counting(past.config)
+    live = LiveFigures(fleet, pause_s=0.01, watched_s=0.0)
+    live.start()
+    wait_until(lambda: fleet.readings == 1 and live._is_asleep)
+    past.round(3, {A: 2})
+    time.sleep(0.1)
+    assert fleet.readings == 1
+    live._watched_s = 60.0
+    first = live.latest()
+    assert first is not None
+    wait_until(lambda: live.latest().fleet.etag != first.fleet.etag)
+    live.stop()
+    assert not live._thread.is_alive()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.01)

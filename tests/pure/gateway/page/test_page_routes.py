@@ -81,7 +81,7 @@ def url(live: LiveFigures) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    wait_until(lambda: server.started and live.reading is not None)
+    wait_until(lambda: server.started and live.latest() is not None)
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
@@ -165,7 +165,7 @@ def test_the_page_has_no_inline_script_or_style_and_nothing_from_elsewhere(url: 
 def test_an_override_shows_what_it_would_change_and_is_written_under_the_callers_name(
     ada: Client, past: Past, live: LiveFigures
 ) -> None:
-    before = live.reading
+    before = live.latest()
     proposed = ada.order(verb="rollback", group_key=A).json()
     (step,) = proposed["steps"]
     assert (proposed["written"], step["before"], past.decided()) == (False, past.answers()[A], [])
@@ -175,7 +175,7 @@ def test_an_override_shows_what_it_would_change_and_is_written_under_the_callers
     assert {(row["by"], row["reason"]) for row in past.decided()} == {("ada", "rolled back: overshoots")}
     stale = ada.order(verb="pin", group_key=A, reason="again", seen=proposed["version"])
     assert stale.status_code == 409
-    wait_until(lambda: live.reading is not before and live.reading.fleet != before.fleet)
+    wait_until(lambda: live.latest() is not before and live.latest().fleet != before.fleet)
     (latest, *_) = ada.get("fleet.json").json()["latest_decisions"]
     assert latest["by"] == "ada"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spinney.core.errors import ConfigError, Finding
-from spinney.core.training.name_resolution import NameOrigin, resolve
+from spinney.core.name_resolution import NameOrigin, resolve
 
 BUILTIN = {"ridge": 1, "random_forest": 2}
 

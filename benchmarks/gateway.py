@@ -1,0 +1,214 @@
+"""The gateway under load: milliseconds, requests per second and memory, beside `mlflow models serve` of one model.
+
+A fleet of linear models of four features. `spinney serve` and MLflow's server run in turn, each alone, on this machine,
+with the same client: it keeps its connections and sends the next request when it has the answer.
+
+- warm: single rows of a hundred groups, by --clients clients. The peer answers the same rows by one scikit-learn model.
+- cold: a single row of a group that was never asked for; one client. Unseen: of a group that there is not.
+- mixed: one request with 10,000 rows of 1,000 groups.
+- pass: all groups once, in requests of 1,000, through a cache that holds a tenth of them; between, a hot set of a
+  hundred groups is asked for again. Its hit rate before and after is from /metrics.
+
+A ratio is ours over the peer's. Run: ``python benchmarks/gateway.py --groups 50000``, in about two minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow.sklearn
+import numpy as np
+import requests
+from harness import http_load
+from harness.fleet import KEY
+from harness.http_load import Client
+from harness.process_tree import PROJECT, Process, python
+from harness.results import Measure, arguments, show, work_folder
+from sklearn.linear_model import Ridge
+
+sys.path.append(str(PROJECT / "tests" / "support"))
+
+from linear_fleet import DEPARTMENTS, FEATURES, write_fleet
+
+SIZES = {"groups": 50_000, "clients": 4, "seconds": 8.0}
+HOT, COLD = 100, 400
+ROWS, ROWS_GROUPS, REQUESTS = 10_000, 1_000, 10
+PEER = "mlflow models serve, one model"
+BYTES_PER_MODEL = 1_050
+"""Of a linear model of four features, as the cache counts them."""
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "", SIZES, needs_broker=False)
+    asked = parser.parse_args()
+    os.environ["SPINNEY_SIGNING_KEY"] = KEY
+    measures = {each.what: each for each in MEASURES}
+    with work_folder() as folder:
+        cache_mib = max(1, asked.groups * BYTES_PER_MODEL // 10 >> 20)
+        write_fleet(folder / "fleet", asked.groups, more="[gateway]\nport = 0")
+        write_fleet(folder / "small", asked.groups, more=f"[gateway]\nport = 0\ncache_mib = {cache_mib}")
+        model = folder / "model"
+        save_peer(model)
+        for _ in range(asked.runs):
+            run_peer(model, asked.clients, asked.seconds)
+            run_ours(folder / "fleet", asked.groups, asked.clients, asked.seconds, measures)
+            run_pass(folder / "small", asked.groups, measures)
+    show(asked, MEASURES)
+
+
+MEASURES = (
+    Measure("warm, median", "ms", peer=PEER),
+    Measure("warm, 99 %", "ms", peer=PEER, target="≤ 5"),
+    Measure("warm, rate", "requests/s", better="more", peer=PEER, target="≥ 2 × the peer's"),
+    Measure("cold, median", "ms"),
+    Measure("cold, 99 %", "ms"),
+    Measure("unseen, median", "ms"),
+    Measure("unseen, 99 %", "ms"),
+    Measure("10,000 rows of 1,000 groups, median", "ms", target="≤ 60"),
+    Measure("start until it answers", "s"),
+    Measure("memory with all models loaded", "MB", peer=PEER, target="≤ 500"),
+    Measure("pass over all groups", "s"),
+    Measure("hot set's hit rate before the pass", "%", better="more"),
+    Measure("hot set's hit rate after the pass", "%", better="more", target="within 2 points"),
+    Measure("memory, cache of a tenth, after the pass", "MB"),
+)
+
+_of_peer: dict[str, float] = {}
+"""Values of the peer in this run."""
+
+
+def save_peer(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(200, len(FEATURES)))
+    model = Ridge().fit(rows, rows @ random.normal(size=len(FEATURES)))
+    mlflow.sklearn.save_model(model, folder, input_example=rows[:1])
+
+
+def run_peer(model: Path, clients: int, seconds: float) -> None:
+    port = 20_000 + os.getpid() % 10_000
+    command = ["-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local", "-p", str(port)]
+    scripts = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}  # it runs uvicorn
+    with Process(python(*command), model.parent, name="mlflow", environment=scripts) as server:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_it_answers(url, server)
+        bodies = [json.dumps({"inputs": [[values[name] for name in FEATURES]]}).encode() for values in rows_of(HOT)]
+        http_load.send(url, "/invocations", clients, http_load.repeated(bodies), 1.0)
+        load = http_load.send(url, "/invocations", clients, http_load.repeated(bodies), seconds)
+        _of_peer.update(p50=load.ms(50), p99=load.ms(99), rate=load.rate, mb=server.usage().memory[-1][1])
+
+
+def run_ours(folder: Path, groups: int, clients: int, seconds: float, measures: dict[str, Measure]) -> None:
+    with serving(folder) as (url, server, started_s):
+        measures["start until it answers"].add(started_s)
+        rows = rows_of(groups)
+        hot = [body([row]) for row in rows[:HOT]]
+        http_load.send(url, "/predict", clients, http_load.repeated(hot), 1.0)
+        load = http_load.send(url, "/predict", clients, http_load.repeated(hot), seconds)
+        measures["warm, median"].add(load.ms(50), peer=_of_peer["p50"])
+        measures["warm, 99 %"].add(load.ms(99), peer=_of_peer["p99"])
+        measures["warm, rate"].add(load.rate, peer=_of_peer["rate"])
+        for what, asked in (("cold", rows[HOT : HOT + COLD]), ("unseen", rows_of(COLD, first=groups))):
+            load = http_load.send(url, "/predict", 1, lambda _, asked=asked: iter([body([row]) for row in asked]), 60)
+            measures[f"{what}, median"].add(load.ms(50))
+            measures[f"{what}, 99 %"].add(load.ms(99))
+        mixed = np.random.default_rng(1).integers(0, min(ROWS_GROUPS, groups), ROWS).tolist()
+        request = body([rows[n] for n in mixed])
+        load = http_load.send(url, "/predict", 1, lambda _: iter([request] * (REQUESTS + 1)), 60)
+        measures["10,000 rows of 1,000 groups, median"].add(float(np.median(load.seconds[1:])) * 1e3)
+        pass_over(Client(url, "/predict"), rows)
+        measures["memory with all models loaded"].add(last_memory(server), peer=_of_peer["mb"])
+
+
+def run_pass(folder: Path, groups: int, measures: dict[str, Measure]) -> None:
+    with serving(folder) as (url, server, _):
+        rows, client = rows_of(groups), Client(url, "/predict")
+        pass_over(client, rows)  # the cache is full
+        hot = [rows[n] for n in np.random.default_rng(2).choice(groups, min(HOT, groups), replace=False)]
+        measures["hot set's hit rate before the pass"].add(hit_rate(url, client, hot))
+        began = time.monotonic()
+        pass_over(client, rows, between=hot)
+        measures["pass over all groups"].add(time.monotonic() - began)
+        measures["hot set's hit rate after the pass"].add(hit_rate(url, client, hot, repeats=1))
+        measures["memory, cache of a tenth, after the pass"].add(last_memory(server))
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, Process, float]]:
+    """Run `spinney serve` meanwhile; yields its URL, its process and the seconds until it answered."""
+    began = time.monotonic()
+    command = ["-c", "from spinney.cli import main; main()", "serve", "--insecure"]
+    with Process(python(*command), folder, name="serve") as server:
+        while not (found := re.search(r"http://[\d.:]+", server.err.read_text(encoding="utf-8"))):
+            if not server.runs:
+                raise RuntimeError(f"serve: expected it to answer; got {server.err.read_text(encoding='utf-8')}")
+            time.sleep(0.05)
+        wait_until_it_answers(found[0], server)
+        yield found[0], server, time.monotonic() - began
+
+
+def wait_until_it_answers(url: str, server: Process) -> None:
+    while server.runs:
+        try:
+            get(url, "/ping")
+            return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise RuntimeError(f"{server.name}: expected it to answer; it ended")
+
+
+def get(url: str, path: str) -> str:
+    return requests.get(f"{url}{path}", timeout=60).text
+
+
+def rows_of(groups: int, first: int = 0) -> list[dict[str, object]]:
+    values = np.random.default_rng(first).normal(size=(groups, len(FEATURES))).round(3).tolist()
+    return [
+        {"shop": f"s{n}", "dept": f"d{n % DEPARTMENTS}", **dict(zip(FEATURES, mine, strict=True))}
+        for n, mine in enumerate(values, first)
+    ]
+
+
+def body(rows: Sequence[dict[str, object]]) -> bytes:
+    return json.dumps({"records": rows}).encode()
+
+
+def pass_over(client: Client, rows: Sequence[dict[str, object]], between: Sequence[dict[str, object]] = ()) -> None:
+    for start in range(0, len(rows), ROWS_GROUPS):
+        client.post(body(rows[start : start + ROWS_GROUPS]))
+        if between:
+            client.post(body(between))
+
+
+def hit_rate(url: str, client: Client, hot: Sequence[dict[str, object]], repeats: int = 20) -> float:
+    """Percent of these groups' models that were found loaded, of the last of so many requests."""
+    for _ in range(repeats - 1):
+        client.post(body(hot))
+    before = counts(url)
+    client.post(body(hot))
+    after = counts(url)
+    hits, loads = after[0] - before[0], after[1] - before[1]
+    return 100 * hits / (hits + loads)
+
+
+def counts(url: str) -> tuple[float, float]:
+    """Hits and loads since the start."""
+    text = get(url, "/metrics")
+    names = ("cache_hits_total", "model_loads_total")
+    hits, loads = (float(re.search(rf"^spinney_gateway_{name} (\S+)$", text, re.MULTILINE)[1]) for name in names)
+    return hits, loads
+
+
+def last_memory(server: Process) -> float:
+    time.sleep(1.5)  # until it was measured once more
+    return server.usage().memory[-1][1]
+
+
+if __name__ == "__main__":
+    main()

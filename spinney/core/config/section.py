@@ -1,0 +1,26 @@
+"""What every section of the configuration is made of: keys with a meaning, and plain types of values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, Strict
+
+Int = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+Bool = Annotated[bool, Strict()]
+
+
+def config_key(
+    default: Any = ..., *, meaning: str, in_effect: bool = True, retired: bool = False, **constraints: Any
+) -> Any:
+    """Return a pydantic field. meaning: one sentence for the docs. constraints: pydantic's (ge, le, min_length …)."""
+    return Field(
+        default, description=meaning, json_schema_extra={"in_effect": in_effect, "retired": retired}, **constraints
+    )
+
+
+class Section(BaseModel):
+    """One table of the file. Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,0 +1,33 @@
+"""What `spinney check` asks of policies, as tests that can be called."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from spinney.core.config import Config
+from spinney.local.policy_check import POINTS, PolicyCase, check_policy
+from spinney.storage.config_file import read_config
+
+
+@dataclass(frozen=True)
+class PolicyPoint:
+    """One thing that a policy must do; calling it tries it on synthetic groups."""
+
+    name: str
+    case: PolicyCase
+
+    def __str__(self) -> str:
+        return f"{self.case.policy.name}: {self.name}"
+
+    def __call__(self) -> None:
+        """Raises AssertionError with what is wrong and what to do."""
+        wrong = check_policy(self.case, self.name)
+        if wrong is not None:
+            raise AssertionError(f'staleness.policies "{self.case.policy.source}": {wrong}')
+
+
+def policy_points(config: Config | str | os.PathLike[str]) -> tuple[PolicyPoint, ...]:
+    """Every point of each of `staleness.policies`; config: read already, or its file. Raises ConfigError."""
+    read = config if isinstance(config, Config) else read_config(os.fspath(config))
+    return tuple(PolicyPoint(name, case) for case in PolicyCase.all_of(read) for name in POINTS)
