@@ -41,7 +41,7 @@ class PolicyCase:
     @classmethod
     def all_of(cls, config: Config) -> list[PolicyCase]:
         """Return a case for each of `staleness.policies`. Raises ConfigError: one cannot be loaded."""
-        configured = configured_policies(config.staleness, config.recipe.min_rows)
+        configured = configured_policies(config.staleness, config.recipe.min_rows, config.fleet.label_delay)
         groups = synthetic_groups()
         own = load_policies(config.staleness.policies)
         return [cls(policy, configured, groups, config.recipe.min_rows) for policy in own]
@@ -69,6 +69,9 @@ def synthetic_groups() -> GroupStates:
         champion_rows=np.where(has_champion, rows, 0),
         recent_weight=np.where(has_champion, np.minimum(rows, 30).astype(np.float64), 0.0),
         recent_loss=np.where(has_champion, np.minimum(rows, 30) * random.gamma(2.0, 4.0, n), 0.0),
+        event_at=CLOCK - random.integers(0, 20 * DAY, n),
+        labelled_at=CLOCK - random.integers(20 * DAY, 40 * DAY, n),
+        labelled_from=CLOCK - random.integers(40 * DAY, 400 * DAY, n),
         fit_ms=np.where(has_champion, random.gamma(2.0, 2.0, n), np.nan),
         failures=np.where(random.random(n) < 0.1, 2, 0),
     )

@@ -47,6 +47,11 @@ class Staleness(Section):
     new_rows: Int = config_key(200, ge=1, meaning="Number of new labelled rows after which a group is stale.")
     error_rise: ErrorRise = config_key(ErrorRise(), meaning="Staleness by a rise of the error.")
     drift: Drift = config_key(Drift(), meaning="Drift of the features.")
+    no_labels: PositiveDuration = config_key(
+        timedelta(days=7),
+        meaning="Event time without labels, while events go on, after which a group is reported and not refitted; at "
+        "least ten times its usual interval between labels.",
+    )
     schedule: PositiveDuration | None = config_key(
         None,
         meaning="Period at whose end every group is stale, by the fleet's clock in UTC: `1d` ends at midnight, `7d` on "

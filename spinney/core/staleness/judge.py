@@ -34,6 +34,7 @@ from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.judge_state_upgrades import UPGRADES
+from spinney.core.staleness.label_arrivals import note_arrivals
 from spinney.core.staleness.lazy_section import LazySection
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
@@ -87,7 +88,7 @@ class JudgeSettings:
     def from_config(cls, config: Config) -> JudgeSettings:
         """Return the settings of a configuration file."""
         return cls(
-            policies=configured_policies(config.staleness, config.recipe.min_rows),
+            policies=configured_policies(config.staleness, config.recipe.min_rows, config.fleet.label_delay),
             min_rows=config.recipe.min_rows,
             label_delay=int(config.fleet.label_delay.total_seconds() * SECOND),
             patience=int(config.staleness.error_rise.patience.total_seconds() * SECOND),
@@ -186,6 +187,7 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     groups = shard.groups.copy() if is_changed else shard.groups
     if is_changed:
         groups.positions_of(sorted({*deltas["group_key"], *attempted}))
+    note_arrivals(groups, deltas)
     encoded = shard.encoded_champions
     new_champions: Mapping[int, DecisionRecord | None] = {}
     if attempted:
@@ -289,7 +291,7 @@ def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLim
     if not len(groups):
         return ShardReport([], 0, 0)
     stale = StalenessResult.of(groups, settings.policies, shard.clock)
-    decision = decide_staleness(groups, stale.is_stale, now)
+    decision = decide_staleness(groups, stale.policy, now)
     policy = np.where(decision == Staleness.FRESH, "", stale.policy)
     changed = (decision != groups["decision"]) | (policy != groups["policy"])
     # A new group's first verdict `fresh`, or one right after an attempt, adds nothing to its promotion.

@@ -25,6 +25,9 @@ VERDICT_NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "fail
 ALSO = "also"
 """Key in the numbers of a verdict: the policies that apply besides the one that gives the reason."""
 
+NO_LABELS = "no_labels"
+"""The policy by which a group is reported and not refitted."""
+
 ERROR_RISE = "error_rise"
 """The policy whose reason compares the champion's losses."""
 
@@ -99,11 +102,12 @@ class StalenessResult:
         return cls(is_stale, policy, policy_index, value, limit, urgency, tuple(each))
 
 
-def decide_staleness(groups: GroupStates, stale: np.ndarray, now: int) -> np.ndarray:
-    """Return the decision for each group: fresh, fit, refused (it waits) or held (pinned).
+def decide_staleness(groups: GroupStates, policy: np.ndarray, now: int) -> np.ndarray:
+    """Return the decision for each group: fresh, fit, refused (it waits) or held (pinned, or by NO_LABELS).
 
-    stale: whether a policy applies, shape (n_groups,). now: wall clock, microseconds.
+    policy: the first policy that applies, empty without one; shape (n_groups,). now: wall clock, microseconds.
     """
+    stale = policy != ""
     # Parents have no rows of their own to wait for.
     lacks_rows = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
     is_early = now < groups["retry_at"]
@@ -113,7 +117,7 @@ def decide_staleness(groups: GroupStates, stale: np.ndarray, now: int) -> np.nda
     decision = np.full(len(groups), Staleness.FRESH.value, dtype=object)
     decision[stale] = Staleness.FIT.value
     decision[stale & waits] = Staleness.REFUSED.value
-    decision[stale & groups["pinned"]] = Staleness.HELD.value
+    decision[(stale & groups["pinned"]) | (policy == NO_LABELS)] = Staleness.HELD.value
     return decision
 
 
@@ -228,7 +232,7 @@ def _six_digits(values: np.ndarray) -> list[float]:
 
 def _reason_to_wait(groups: GroupStates, i: int, decision: str, now: int) -> str:
     if decision == Staleness.HELD:
-        return "; pinned by a person"
+        return "; pinned by a person" if groups["pinned"][i] else "; not refitted without them"
     if decision == Staleness.DEFERRED:
         return WITHHELD_REASON
     retry_in = int(groups["retry_at"][i]) - now

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from spinney.core.config import parse
-from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, Schedule
+from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, NoLabels, Policy, Schedule
 from spinney.core.staleness.policies.own_policy import OwnPolicy
 from spinney.local import checks
 from spinney.local.policy_check import CLOCK, POINTS, PolicyCase, failed_policy_points, synthetic_groups
@@ -39,6 +39,7 @@ root = "nowhere"
 """
 BUILT_IN = (
     NewGroup(20),
+    NoLabels(timedelta(days=7)),
     ErrorRise(timedelta(days=365)),
     NewRows(200),
     MaxAge(timedelta(days=7), 0.15),

@@ -6,6 +6,7 @@ add a policy, add a module here and its place in `configured_policies`.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from spinney.core.staleness.policies.error_rise import ErrorRise
 from spinney.core.staleness.policies.max_age import MaxAge
 from spinney.core.staleness.policies.new_group import NewGroup
 from spinney.core.staleness.policies.new_rows import NewRows
+from spinney.core.staleness.policies.no_labels import NoLabels
 from spinney.core.staleness.policies.own_policy import load_policies
 from spinney.core.staleness.policies.schedule import Schedule
 
@@ -40,14 +42,17 @@ class Policy(Protocol):
         """Return a group's measure and limit as part of a sentence."""
 
 
-def configured_policies(staleness: Staleness, min_rows: int) -> tuple[Policy, ...]:
+def configured_policies(
+    staleness: Staleness, min_rows: int, label_delay: timedelta = timedelta(0)
+) -> tuple[Policy, ...]:
     """Return the policies of a fleet. The first that applies to a group gives the reason.
 
-    staleness: the section `[staleness]`. min_rows: of the recipe. Raises ConfigError for policies of a user's own, as
-    `load_policies`.
+    staleness: the section `[staleness]`. min_rows: of the recipe. label_delay: of the fleet. Raises ConfigError for
+    policies of a user's own, as `load_policies`.
     """
     built_in: tuple[Policy, ...] = (
         NewGroup(min_rows),
+        NoLabels(staleness.no_labels, label_delay),
         ErrorRise(staleness.error_rise.patience),
         NewRows(staleness.new_rows),
         MaxAge(staleness.max_age, staleness.age_spread),
@@ -56,4 +61,4 @@ def configured_policies(staleness: Staleness, min_rows: int) -> tuple[Policy, ..
     return (*built_in, *scheduled, *load_policies(staleness.policies))
 
 
-__all__ = ["ErrorRise", "MaxAge", "NewGroup", "NewRows", "Policy", "Schedule", "configured_policies"]
+__all__ = ["ErrorRise", "MaxAge", "NewGroup", "NewRows", "NoLabels", "Policy", "Schedule", "configured_policies"]

@@ -29,7 +29,7 @@ from spinney.core.staleness.judge import (
     advance,
     judge,
 )
-from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows
+from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, NoLabels
 from spinney.core.state_codec import encode_batch, join_sections, split_sections
 
 SECOND = 1_000_000
@@ -679,6 +679,18 @@ def test_a_pinned_stale_group_is_held_and_says_so_once() -> None:
     assert (verdict["decision"], verdict["policy"]) == ("held", "new_rows")
     assert verdict["reason"] == "200 new rows since the last attempt (limit 200); pinned by a person"
     assert bench.tick() == []
+
+
+def test_a_group_whose_labels_stop_is_reported_once_and_not_refitted_until_they_come_again() -> None:
+    bench = Bench(replace(EVENT_CLOCK, policies=(NewGroup(20), NoLabels(timedelta(days=3)), MaxAge(timedelta(days=7)))))
+    bench.tick(decided("m1"), *(rows(1, at=START + n * HOUR) for n in range(48)))
+    assert bench.tick(rows(0, at=START + 4 * DAY)) == []
+    (verdict,) = bench.tick(rows(0, at=START + 9 * DAY))
+    assert (verdict["decision"], verdict["policy"]) == ("held", "no_labels")
+    assert verdict["reason"].endswith("(limit 3 days); not refitted without them")
+    assert "max_age" in verdict["numbers"]["also"]
+    assert bench.tick(rows(0, at=START + 10 * DAY)) == []
+    assert said(bench.tick(rows(1, at=START + 10 * DAY))) == [(A, "fit", "max_age")]
 
 
 def test_an_unpinned_stale_group_is_due() -> None:

@@ -9,7 +9,16 @@ import pytest
 
 from spinney.core.config import Staleness
 from spinney.core.staleness.group_state import NEVER, GroupStates
-from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, Schedule, configured_policies
+from spinney.core.staleness.policies import (
+    ErrorRise,
+    MaxAge,
+    NewGroup,
+    NewRows,
+    NoLabels,
+    Policy,
+    Schedule,
+    configured_policies,
+)
 
 DAY = 86_400_000_000
 YEARLY = ErrorRise(timedelta(days=365))
@@ -107,10 +116,13 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
         new_rows=200,
         error_rise=SimpleNamespace(patience=timedelta(days=365)),
         schedule=None,
+        no_labels=timedelta(days=7),
         policies=(),
     )
-    assert configured_policies(cast("Staleness", staleness), min_rows=20) == (
+    delay = timedelta(hours=6)
+    assert configured_policies(cast("Staleness", staleness), 20, delay) == (
         NewGroup(20),
+        NoLabels(timedelta(days=7), delay),
         YEARLY,
         NewRows(200),
         MaxAge(timedelta(days=7), 0.15),
@@ -133,3 +145,16 @@ def test_a_weekly_schedule_ends_on_mondays_at_midnight_whenever_a_group_was_atte
     assert np.isnan(measured(weekly, group(attempted_at=monday), monday))
     assert weekly.describe(1.0, 1.0) == "a period has ended since the last attempt (every 7 days)"
     assert weekly.describe(3.0, 1.0) == "3 periods have ended since the last attempt (every 7 days)"
+
+
+def test_a_group_is_reported_when_its_events_go_on_without_labels_for_longer_than_usual() -> None:
+    day = 86_400_000_000
+    policy = NoLabels(timedelta(days=7), timedelta(days=1))
+    seen = {"champion_id": "m", "event_at": 109 * day, "labelled_at": 101 * day, "labelled_from": 1 * day}
+    often, seldom = group(**seen, labelled=201), group(**seen, labelled=51)
+    assert measured(policy, often) == measured(policy, seldom) == 7 * day  # eight days, of which one is the delay
+    assert policy.limits(often).tolist() == [7 * day]  # two labels a day
+    assert policy.limits(seldom).tolist() == [20 * day]  # one every two days, ten of these
+    assert np.isnan(measured(policy, group(**seen | {"champion_id": ""})))
+    assert np.isnan(measured(policy, group(champion_id="m", event_at=109 * day))), "never labelled"
+    assert policy.describe(8.0 * day, 7.0 * day) == "no label came for the events of the last 8 days (limit 7 days)"

@@ -1,0 +1,30 @@
+"""When events and labels last came, by which it is noticed that labels have stopped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from spinney.core.staleness.group_state import NEVER, GroupStates
+
+STEP = 6 * 3_600_000_000
+"""Times of events are rounded down to this, microseconds, so that not every event changes the state that is stored."""
+
+
+def note_arrivals(groups: GroupStates, health: pd.DataFrame) -> None:
+    """Update event_at, labelled_at and labelled_from in place, whatever the order of rows.
+
+    health: rows of groups, with group_key, labelled and last_event_time.
+    """
+    if not len(health):
+        return
+    at = groups.positions_of(health["group_key"])
+    times = health["last_event_time"].to_numpy(np.int64) // STEP * STEP
+    is_labelled = health["labelled"].to_numpy(np.int64) > 0
+    np.maximum.at(groups["event_at"], at, times)
+    at, times = at[is_labelled], times[is_labelled]
+    np.maximum.at(groups["labelled_at"], at, times)
+    first = groups["labelled_from"]
+    earliest = np.where(first == NEVER, np.iinfo(np.int64).max, first)
+    np.minimum.at(earliest, at, times)
+    first[at] = earliest[at]

@@ -1,0 +1,55 @@
+"""Policy `no_labels`: the labels of a group have stopped while its events go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from spinney.core.durations import format_duration
+from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.verdicts import NO_LABELS
+
+if TYPE_CHECKING:
+    from spinney.core.staleness.group_state import GroupStates
+
+USUAL_INTERVALS = 10
+"""A group of few labels is reported after so many of its usual intervals between two labels, if that is longer."""
+
+
+@dataclass(frozen=True)
+class NoLabels:
+    """Reported, and not refitted, once events without labels have come for longer than `after`.
+
+    The measure is the event time from a group's last labelled event to its newest one whose label should have come, so
+    a group without events is not reported. A group that was never labelled is not either: it may have no labels by
+    nature. The other policies are not asked: without new labels a refit would see old rows only, and nobody would know
+    whether it is better.
+
+    after: event time. label_delay: of the fleet.
+    """
+
+    after: timedelta
+    label_delay: timedelta = timedelta(0)
+    name: str = NO_LABELS
+
+    def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
+        """As `Policy.limits`, microseconds."""
+        interval = (groups["labelled_at"] - groups["labelled_from"]) / np.maximum(groups["labelled"] - 1, 1)
+        longest: npt.NDArray[np.float64] = np.maximum(self.after.total_seconds() * 1e6, USUAL_INTERVALS * interval)
+        return longest
+
+    def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
+        """As `Policy.measure`, microseconds."""
+        del clock
+        is_known = (groups["champion_id"] != "") & (groups["labelled_at"] != NEVER) & ~groups.are_parents
+        silence = groups["event_at"] - groups["labelled_at"] - self.label_delay.total_seconds() * 1e6
+        return np.where(is_known, silence, np.nan)
+
+    def describe(self, value: float, limit: float) -> str:
+        """As `Policy.describe`."""
+        silence, longest = (format_duration(timedelta(seconds=round(each / 1e6))) for each in (value, limit))
+        return f"no label came for the events of the last {silence} (limit {longest})"
