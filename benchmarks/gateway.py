@@ -67,6 +67,7 @@ MEASURES = (
     Measure("warm, median", "ms", peer=PEER),
     Measure("warm, 99 %", "ms", peer=PEER, target="≤ 5"),
     Measure("warm, rate", "requests/s", better="more", peer=PEER, target="≥ 2 × the peer's"),
+    Measure("warm, CPU of the server per request", "ms", peer=PEER),
     Measure("cold, median", "ms"),
     Measure("cold, 99 %", "ms"),
     Measure("unseen, median", "ms"),
@@ -100,8 +101,10 @@ def run_peer(model: Path, clients: int, seconds: float) -> None:
         wait_until_it_answers(url, server)
         bodies = [json.dumps({"inputs": [[values[name] for name in FEATURES]]}).encode() for values in rows_of(HOT)]
         http_load.send(url, "/invocations", clients, http_load.repeated(bodies), 1.0)
+        before = cpu_of(server)
         load = http_load.send(url, "/invocations", clients, http_load.repeated(bodies), seconds)
-        _of_peer.update(p50=load.ms(50), p99=load.ms(99), rate=load.rate, mb=server.usage().memory[-1][1])
+        cpu_ms = 1e3 * (cpu_of(server) - before) / len(load.seconds)
+        _of_peer.update(p50=load.ms(50), p99=load.ms(99), rate=load.rate, cpu=cpu_ms, mb=last_memory(server))
 
 
 def run_ours(folder: Path, groups: int, clients: int, seconds: float, measures: dict[str, Measure]) -> None:
@@ -110,7 +113,10 @@ def run_ours(folder: Path, groups: int, clients: int, seconds: float, measures: 
         rows = rows_of(groups)
         hot = [body([row]) for row in rows[:HOT]]
         http_load.send(url, "/predict", clients, http_load.repeated(hot), 1.0)
+        before = cpu_of(server)
         load = http_load.send(url, "/predict", clients, http_load.repeated(hot), seconds)
+        cpu_ms = 1e3 * (cpu_of(server) - before) / len(load.seconds)
+        measures["warm, CPU of the server per request"].add(cpu_ms, peer=_of_peer["cpu"])
         measures["warm, median"].add(load.ms(50), peer=_of_peer["p50"])
         measures["warm, 99 %"].add(load.ms(99), peer=_of_peer["p99"])
         measures["warm, rate"].add(load.rate, peer=_of_peer["rate"])
@@ -205,8 +211,14 @@ def counts(url: str) -> tuple[float, float]:
     return hits, loads
 
 
-def last_memory(server: Process) -> float:
+def cpu_of(server: Process) -> float:
+    """Seconds since its start."""
     time.sleep(1.5)  # until it was measured once more
+    return server.usage().cpu_s
+
+
+def last_memory(server: Process) -> float:
+    time.sleep(1.5)
     return server.usage().memory[-1][1]
 
 

@@ -18,6 +18,7 @@ from harness.browser import BrowserError, Page, opened_browser
 from harness.page_fleet import key_of, make_fleet
 from harness.page_server import served
 
+from spinney.core.reporting.status import State
 from spinney.fleet import Fleet
 from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
 from spinney.operations.interventions import OverrideVerb
@@ -110,7 +111,7 @@ def a_group_is_pinned_and_unpinned_with_a_reason(page: Page, url: str, fleet: Fl
     page.wait_for(f"{text_of('.timeline li')}.includes('under <b>dispute</b>')")
     page.wait_for(f"{text_of('.figures')}.includes('pinned')")
     expect(page, "document.querySelectorAll('main b').length", 0)
-    (last,) = [entry for entry in fleet.why(key).happened if entry["what"] == "pinned"]
+    last = [entry for entry in fleet.why(key).happened if entry["what"] == "pinned"][-1]
     if last["by"] != "somebody":
         raise BrowserError(f"pinned by: expected 'somebody'; got {last['by']!r}")
     page.click(".actions button", "Unpin")
@@ -136,11 +137,12 @@ def a_change_appears_without_reload_and_keeps_the_place(page: Page, url: str, fl
     page.click("main details summary", "Show as a table")
     page.wait_for("document.querySelector('main details').open")
     page.value("scrollTo(0, 300); window.isSame = true")
-    other = key_of(GROUP + 1)
+    number = next(n for n in range(GROUP + 1, GROUP + 1_000) if fleet.why(key_of(n)).standing.state == State.FRESH)
+    other = key_of(number)
     proposed = carry_out_order(fleet.config, OverrideOrder(verb=OverrideVerb.PIN, group_key=other), "ada")
     order = OverrideOrder(verb=OverrideVerb.PIN, group_key=other, reason="a check", seen=proposed.version)
     carry_out_order(fleet.config, order, "ada")
-    page.wait_for(f"{text_of('main')}.includes('s{GROUP + 1:06}')", UPDATE_S)
+    page.wait_for(f"{text_of('main')}.includes('s{number:06}')", UPDATE_S)
     expect(page, "window.isSame && document.querySelector('main details').open && scrollY === 300", expected=True)
 
 

@@ -26,7 +26,7 @@ STATE_LABELS = {
     "fresh": "fresh",
     "stale": "stale, waiting for a round",
     "refused": "stale, challenger refused",
-    "held": "held by a person",
+    "held": "held until a person decides",
     "failed": "the last fit failed",
     "parent": "too few rows: a parent answers",
     "none": "nobody answers yet",

@@ -92,7 +92,8 @@ def _injected(summary: Summary) -> str:
     intro = (
         f"This did not happen: from {format_day(injected['change_at'])} on, the demo changes the outcomes of "
         f"{len(injected['groups'])} groups{f' ({what})' if what else ''}, {format_count(injected['events_after'])} "
-        "events. How long until their error is back below 1.5 times what it was, and stays there for a day?"
+        "events. How long until their error is back below 1.5 times what it was, and stays there for a day? "
+        f"{report_text.describe_found_by_error(summary)}"
     )
     lines = card(plots.draw_recovery_lines(summary), "Their error", "Mean of the last 24 hours of event time.")
     bars = card(plots.draw_recovery_bars(summary), "Until recovered", "Hours of event time since the change.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from demo.formatting import describe_difference, format_count, format_number, format_seconds, format_share
+from demo.formatting import describe_difference, format_count, format_hours, format_number, format_seconds, format_share
 
 DECISIONS = {
     "promoted": "promoted",
@@ -71,6 +71,15 @@ def key_figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     sent = format_count(summary["events"]["records"])
     figures.append((format_count(wrong), f"lost, doubled or unexplained, of {sent} events sent, bad ones among them"))
     return figures
+
+
+def describe_found_by_error(summary: Mapping[str, Any]) -> str:
+    """Return how many of the changed groups were found by their risen error, as a sentence."""
+    by_error = summary["found_by_error"]
+    text = f"error_rise found {by_error['found']} of {by_error['changed']} changed groups"
+    if not by_error["found"]:
+        return f"{text}."
+    return f"{text}, the median {format_hours(by_error['hours']['p50'])} after the change."
 
 
 def describe_decisions(summary: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ predictions     rows, by_answer: own, parent, global, none -> rows
 reconciliation  adds_up; checks: name, says, expected, found, missing, unexpected, twice, examples, adds_up
 groups          total; by_state: see `spinney.core.reporting.status.State`
 retrained       fits, groups, by_reason, by_day, by_decision, not_fitted, before_the_stream
+found_by_error  changed, found (by error_rise), hours: n, p50, p95, max (event time); None without a change
 freshness       promoted, answered, no_event_yet; stale_to_answer, stale_to_promoted: n, p50, p95, max (s); histogram
 gain            see `spinney.core.reporting.retraining_gain.RetrainingGain`; says: in a sentence; None without any
 budget          rounds, allowed_seconds, predicted_seconds, used_seconds, deferred, stages
@@ -95,6 +96,7 @@ def summarize_run(run: DemoRun, scenario: Scenario, config: Config, injected: fr
         "reconciliation": reconcile(tables, run.ledger),
         "groups": retraining_summary.count_groups_by_state(run.statuses),
         "retrained": retraining_summary.summarize_retraining(tables),
+        "found_by_error": retraining_summary.summarize_found_by_error(tables, injected, scenario.change_at),
         "freshness": retraining_summary.summarize_freshness(tables),
         "gain": retraining_summary.summarize_gain(tables),
         "budget": retraining_summary.summarize_budget(tables),

@@ -87,6 +87,8 @@ def _comparison_table(summary: Mapping[str, Any]) -> Table:
         if injected:
             cells.append(format_hours(injected["hours_to_recover"][name]))
         table.add_row(STRATEGY_LABELS[name], *cells, style="green" if name == "fleet" else None)
+    if injected:
+        table.caption, table.caption_justify = report_text.describe_found_by_error(summary), "left"
     return table
 
 

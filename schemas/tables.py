@@ -154,7 +154,7 @@ VERDICTS = Contract(
             "string",
             "the same numbers as a JSON object; of a stale group also expected_gain (loss that a refit may save a "
             "day) and event_rate (labelled rows a day), and under also the further policies that apply; of one that a "
-            "round of the stream takes also queue",
+            "round of the stream takes also queue; with a champion also evidence, recent_loss and reference_loss",
         ),
         Column("model_id", "string", "the champion then; null without one"),
         Column("epoch", "bigint", "the group's epoch then"),
@@ -267,6 +267,7 @@ ROUNDS = Contract(
         Column("unproven", "bigint", "of the fitted: promoted on thin evidence", unit="groups"),
         Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
         Column("held", "bigint", "of the fitted: held back by a pin, a jump or a halt", unit="groups"),
+        Column("halted", "string", "why it replaced no champion (of a batch: in some part); null if it was not halted"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
         Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),
         Column("budget_seconds", "double", "allowed length on the wall clock; null without a budget", unit="s"),

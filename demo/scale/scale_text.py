@@ -7,7 +7,6 @@ from typing import Any
 
 from demo.formatting import POLICY_LABELS, format_count, format_number, format_seconds, format_share
 from demo.scale.synthetic_fleet import LABEL_SHIFT, NOISE_STD, ROWS_PER_GROUP
-from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
 
 KIND_LABELS = {
     "changed": "changed",
@@ -149,13 +148,12 @@ def definitions(summary: Summary) -> list[tuple[str, str]]:
         "Latency": f"From Kafka's timestamp of an event to that of its prediction, after {lead_in} of the same rate.",
         "From the change": (
             "From the first event after the change to the verdict that the group is stale, and to the first prediction "
-            f"by its new champion. It includes the wait for {ROWS_PER_GROUP} labelled events, before which a model's "
-            "error is not judged, and for the group's next event."
+            "by its new champion. It includes the wait for labelled events, until there is enough evidence, and for "
+            "the group's next event."
         ),
         "Refitted, but unchanged": (
-            f"False alarms: a model's own error is known from {ROWS_PER_GROUP // HELD_OUT_ONE_IN} held-out rows, and "
-            "by chance some of these means are a third of what they should be. A changed group's refit is one as well "
-            "if the group was found stale before the change."
+            "False alarms: of an unchanged group at most one in 30 days, on average. A changed group's refit is one as "
+            "well if the group was found stale before the change."
         ),
         "Error": (
             "Absolute, of the predictions that the stream gave, by the model that gave them. After a change the old "
@@ -176,6 +174,6 @@ def _define_change(summary: Summary, lead_in: str) -> str:
         f"After {lead_in}, {LABEL_SHIFT:g} is added to every label of {format_count(fleet['changed'])} groups. From "
         f"then on they, and as many that do not change, get {format_count(stream['busy_rate'])} of the "
         f"{format_count(stream['rate'])} events a second, and the others share the rest, {format_number(rest)} a "
-        f"minute each: a group is judged by {ROWS_PER_GROUP} events, and at that rate they take "
-        f"{format_seconds(60 * ROWS_PER_GROUP / rest)}. No group is refitted for its number of new rows."
+        f"minute each: {ROWS_PER_GROUP} events of a group take {format_seconds(60 * ROWS_PER_GROUP / rest)}. "
+        "No group is refitted for its number of new rows."
     )

@@ -25,7 +25,7 @@ FEATURES = ("x0", "x1", "x2", "x3")
 NOISE_STD = 0.5
 LABEL_SHIFT = 5.0
 ROWS_PER_GROUP = 30
-"""History of each group: one row a day. Also `recipe.window_rows` and `staleness.error_rise.rows`."""
+"""History of each group: one row a day. Also `recipe.window_rows`."""
 
 GROUPS_PER_SHARD = 800
 GROUPS_PER_FILE = 20_000

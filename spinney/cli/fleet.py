@@ -50,6 +50,8 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
             _show_summary(config_path, as_json=as_json, limit=limit)
         return
     from spinney.fleet import Fleet
+    from spinney.storage.layout import FleetStore
+    from spinney.tables.halted_rounds import describe_halt
     from spinney.tables.lookup import to_dicts
 
     config = load_config(config_path)
@@ -66,6 +68,8 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
     if (gain := opened.gain(at)) is not None:
         click.echo(gain, err=True)
+    if at is None and (halt := describe_halt(FleetStore.of(config))) is not None:
+        click.echo(halt, err=True)
 
 
 def _moment(config: Config, as_of: str | None) -> datetime | None:

@@ -21,7 +21,7 @@ from spinney.core.reporting.champion_age import champion_ages, clock_at
 from spinney.core.reporting.incumbent_comparison import IncumbentComparison, measure_for
 from spinney.core.reporting.incumbent_comparison import summarize as summarize_comparison
 from spinney.core.reporting.loss_labels import loss_label
-from spinney.core.reporting.quantile_bands import NO_BANDS, QuantileBands, make_bands, regular_moments
+from spinney.core.reporting.quantile_bands import NO_BANDS, QuantileBands, make_bands, regular_moments, round_step
 from spinney.core.reporting.retrain_queue import QUEUE_COLUMNS, RetrainQueue, describe_queue
 from spinney.core.reporting.summary import Summary, summarize_fleet
 from spinney.storage.layout import FleetStore
@@ -52,8 +52,8 @@ class FleetFigures:
     """What is shown of a fleet. The field names are those of the page's JSON.
 
     at: when the figures were read, by the wall clock. clock: the fleet's clock then; None before the first event.
-    error_label: what the error measures. error_rise: the factor of the policy of that name. age: of champions, in
-    seconds. error: mean loss per group and interval of event time. decisions: of the last day, by kind.
+    error_label: what the error measures. age: of champions, in seconds. error: mean loss per group and interval of
+    event time. decisions: of the last day, by kind.
     """
 
     at: datetime
@@ -91,7 +91,7 @@ def read_fleet_figures(
         summary=_shortened(read_summary(config, statuses, no_incumbent)),
         error_label=loss_label(str(config.fleet.loss)),
         age=_read_ages(store, clock, now, NO_BANDS if before is None else before.age),
-        error=_read_errors(store),
+        error=_read_errors(store, config.kafka.label_horizon, NO_BANDS if before is None else before.error),
         queue=describe_queue(statuses, verdicts, SHOWN),
         decisions=decisions,
         latest_decisions=latest,
@@ -107,7 +107,8 @@ def _read_ages(store: FleetStore, clock: datetime | None, now: datetime, known: 
     first = lookup.earliest_time(store, tables.PROMOTIONS, "decided_at")
     if first is None or clock is None:
         return NO_BANDS
-    times = regular_moments(max(first, now - WINDOW), max(first, now), TIMES)
+    began, ends = max(first, now - WINDOW), max(first, now)
+    times = regular_moments(began, ends, round_step(began, ends, TIMES))
     new = tuple(time for time in times if time not in known.times[:-1])
     return known.followed_by(_read_ages_at(store, new, clock)).at(times)
 
@@ -154,18 +155,32 @@ def _promotions(store: FleetStore) -> Iterator[pa.Table]:
         yield rows.filter(pc.invert(pc.starts_with(rows.column("group_key"), "{")))
 
 
-def _read_errors(store: FleetStore) -> QuantileBands:
-    known = error_history.labelled_times(store)
-    if known is None:
+def _read_errors(store: FleetStore, settled_after: timedelta, known: QuantileBands) -> QuantileBands:
+    """The errors between regular moments of event time, each at the later one.
+
+    settled_after: how long an earlier reading may still change; events and labels that come later are left out. known:
+    those of an earlier reading.
+    """
+    ends = error_history.read_time_range(store)
+    if ends is None:
         return NO_BANDS
-    last = known[1]
-    first = max(known[0], last - WINDOW)
-    step = max((last - first) / TIMES, timedelta(seconds=1)) + timedelta(microseconds=1)
-    buckets = min(TIMES, (last - first) // step + 1)
-    sums = error_history.read_error_history(store, first, step, buckets)
+    first, last = max(ends[0], ends[1] - WINDOW), ends[1]
+    step = round_step(first, last, TIMES)
+    times = regular_moments(first, last, step)
+    settled = {time for time in known.times[:-1] if time <= last - settled_after}
+    kept = next(place for place, time in enumerate(times) if time not in settled or place == len(times) - 1)
+    new = times[kept:]
+    after = times[kept - 1] if kept else _multiple_before(times[0], step)
+    sums = error_history.read_error_history(store, after, step, len(new))
     mean = pc.divide(sums.column("loss"), pc.cast(sums.column("labelled"), pa.float64()))
-    times = tuple(first + step * place for place in range(buckets))
-    return make_bands(times, np.asarray(sums.column("bucket")), np.asarray(mean))
+    bands = make_bands(new, np.asarray(sums.column("bucket")), np.asarray(mean))
+    return known.followed_by(bands).at(times)
+
+
+def _multiple_before(moment: datetime, step: timedelta) -> datetime:
+    """The last whole multiple of the step since 1970 that is before a moment."""
+    width = step // timedelta(microseconds=1)
+    return timestamps.from_microseconds((timestamps.to_microseconds(moment) - 1) // width * width)
 
 
 def _read_decisions(store: FleetStore, since: datetime) -> tuple[dict[str, int], tuple[dict[str, Any], ...]]:

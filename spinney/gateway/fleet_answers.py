@@ -25,7 +25,7 @@ from spinney.serving.model_cache import ModelCache, ModelSource, SignedPayload
 from spinney.serving.stored_models import StoredModels
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables.arrow_schemas import to_feature_frame
+from spinney.tables.arrow_schemas import to_pandas
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class FleetAnswers:
         snapshot = self._snapshot()
         champions: ChampionSource = snapshot if as_of is None else self._fleet.champions(as_of, groups)
         models = ModelSource(self._store, self._signer, partial(self._payloads, snapshot), self.cache)
-        rows = add_former_columns(to_feature_frame(read.rows), self._former)
+        rows = add_former_columns(to_pandas(read.rows), self._former) if self._former else read.rows
         intervals = self._intervals(snapshot) if as_of is None else self._fleet.intervals(as_of)
         return answer_rows(rows, read.group_keys, champions, models, intervals)
 

@@ -6,13 +6,14 @@ group, by its key: then the group's columns are not among the inputs. Tensors ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
 from spinney.core import keys
 from spinney.core.config import Config
+from spinney.core.records.json_text import NumberText
+from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, INTEGER_BITS
 from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import RecordAnswers, Records
 from spinney.gateway.json_body import JsonBody
@@ -38,8 +39,9 @@ def describe_model(name: str, group_key: str | None, config: Config) -> dict[str
 
 def read_tensors(body: JsonBody, group_key: str | None, config: Config) -> Records:
     """Return the rows of a request. Raises RequestError for tensors that do not hold one value per row each."""
-    convert = partial(_rows, group=_group_columns(group_key, config) if group_key else {})
-    return Records(convert(body.value), lambda: convert(body.exact), by_column=True)
+    group = {} if group_key is None else dict(zip(config.fleet.group, keys.decode(group_key), strict=True))
+    plain, exact = ({name: _of_text(text, name, config, number) for name, text in group.items()} for number in _NUMBERS)
+    return Records(_rows(body.value, plain), lambda: _rows(body.exact, exact), by_column=True)
 
 
 def write_tensors(name: str, request_id: Any, answers: RecordAnswers, config: Config) -> dict[str, Any]:
@@ -62,9 +64,18 @@ def _tensor(name: str, kind: str) -> dict[str, Any]:
     return {"name": name, "datatype": DATATYPES.get(kind, "BYTES"), "shape": [-1]}
 
 
-def _group_columns(group_key: str, config: Config) -> dict[str, Any]:
-    """The group's columns as values of a record: numbers as the exact reader has them."""
-    return dict(zip(config.fleet.group, keys.decode(group_key), strict=True))
+_NUMBERS: tuple[Callable[[str], Any], Callable[[str], Any]] = (int, NumberText)
+"""A whole number as either reader has it."""
+
+
+def _of_text(text: str | None, column: str, config: Config, number: Callable[[str], Any]) -> Any:
+    """A key column's text as a value of a record, which without `coerce` must have its declared type."""
+    kind = config.fleet.columns[column]
+    if text is None or (kind not in INTEGER_BITS and kind != "boolean"):
+        return text
+    if kind == "boolean":
+        return BOOLEAN_TEXTS.get(text, text)
+    return number(text) if INTEGER.fullmatch(text) else text
 
 
 def _rows(value: Any, group: Mapping[str, Any]) -> Sequence[Any]:

@@ -38,6 +38,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: _problem("Not answered in time, or the tables cannot be read; try again after Retry-After."),
 }
 
+_PROBABILITIES = {"probabilities": {"type": ["object", "null"], "additionalProperties": {"type": "number"}}}
 _NULLABLE_TEXT = {"type": ["string", "null"]}
 
 
@@ -71,7 +72,7 @@ def predict_body(config: Config) -> dict[str, Any]:
     regression = config.fleet.task == "regression"
     prediction = {
         "prediction": {"type": ["number" if regression else "string", "null"]},
-        **({each: {"type": ["number", "null"]} for each in ("lower", "upper")} if regression else {}),
+        **({each: {"type": ["number", "null"]} for each in ("lower", "upper")} if regression else _PROBABILITIES),
         "model_id": _NULLABLE_TEXT,
         "answered_by": {"enum": ["own", "parent", "global", "none"]},
         "status": {"enum": ["answered", "no_model", "invalid"]},

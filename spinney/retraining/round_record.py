@@ -23,7 +23,8 @@ class RoundRecord:
 
     models: group_key and status of its rows of `models`. promotions: group_key, decision, challenger_loss and
     champion_loss of its rows of `promotions`. recipe_id: the recipe it was fitted by, None if nothing was fitted.
-    seconds: of each step. untried: groups of the plan that were not tried.
+    seconds: of each step. untried: groups of the plan that were not tried. halted: why no champion was
+    replaced; None if it was not halted.
     """
 
     order: RoundRequest
@@ -34,6 +35,7 @@ class RoundRecord:
     recipe_id: str | None
     seconds: Mapping[str, float]
     untried: int = 0
+    halted: str | None = None
 
     def row(self) -> dict[str, Any]:
         """The row of `rounds`. Raises StoreError if the counts of its groups do not add up."""
@@ -44,6 +46,7 @@ class RoundRecord:
             "groups_in": order.groups_in,
             **self._groups(),
             **self._decisions(),
+            "halted": self.halted,
             "reasons": json.dumps(dict(order.reasons), sort_keys=True),
             "seconds": json.dumps({step: round(value, 3) for step, value in self.seconds.items()}, sort_keys=True),
             "budget_seconds": order.budget_seconds,

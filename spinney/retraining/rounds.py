@@ -17,6 +17,7 @@ again.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,14 +32,15 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import QueryName, RoundKind
+from schemas.vocabulary import Decision, QueryName, RoundKind
 from spinney.core.champions.gate import UncomparedPolicy
+from spinney.core.champions.round_halt import AttemptTally
 from spinney.core.config import Config
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
 from spinney.core.planning.parts import Part, PartPacing, Progress, next_part
 from spinney.core.recipes.recipe import Recipe
-from spinney.retraining import gate_input, group_fitting, local_fitting, round_gate
+from spinney.retraining import gate_input, group_fitting, local_fitting, round_gate, round_halting
 from spinney.retraining.event_counting import EVENTS, EventCounter
 from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
@@ -54,6 +56,8 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import DirectoryWriter
+
+log = logging.getLogger(__name__)
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 MAX_GATED_GROUPS = 20_000
@@ -233,7 +237,11 @@ class Rounds:
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in round_gate.COLUMNS])
             gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, order))
             decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in starts]
-            rows = pa.concat_tables([schema.empty_table(), *decided])
+            rows = pa.concat_tables([schema.empty_table(), *(table for table, _ in decided)])
+            tally = sum((tally for _, tally in decided), AttemptTally())
+            if (why := tally.reason_to_halt(self._config.gate.halt_share)) is not None:
+                log.warning("%s: halted, no champion is replaced: %s", order.round_id, why)
+                rows = round_halting.hold_replacements(rows, plan, why)
             require_kept(order.round_id, self._kept_count(batch_id, part), rows)
             constants = {
                 "round_id": order.round_id,
@@ -250,17 +258,21 @@ class Rounds:
         is_of_part = fit is not None and (fit.batch_id, fit.part) == (batch_id, part.number)
         return fit.notes.get("kept") if fit is not None and is_of_part else None
 
-    def _decisions(self, gate: round_gate.RoundGate, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
-        """The gate's decisions about some groups of the plan, as rows of `promotions`."""
+    def _decisions(
+        self, gate: round_gate.RoundGate, plan: pd.DataFrame, batch_id: int, schema: pa.Schema
+    ) -> tuple[pa.Table, AttemptTally]:
+        """The gate's decisions about some groups of the plan, as rows of `promotions`, and how their fits ended."""
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
         stored = gate_input.read_round_models(self._store, self._kind.value, batch_id, shards).to_pandas()
         models = stored[stored["group_key"].isin(plan["group_key"])]
         decided = gate.decide_all(round_gate.with_other_path_epoch(models, self._store, self._kind), plan)
-        return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
+        tally = round_halting.tally_attempts(models, decided)
+        return pa.Table.from_pandas(decided, schema=schema, preserve_index=False), tally
 
     def _record(self, order: RoundRequest, batch_id: int, untried: int = 0) -> None:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
         names = ["group_key", "decision", "challenger_loss", "champion_loss"]
+        held = self._stored_rows(tables.PROMOTIONS, ["reason"], batch_id, ds.field("decision") == Decision.HELD.value)
         fit = self._writers[FIT].last_commit(FIT)
         record = RoundRecord(
             order,
@@ -272,17 +284,21 @@ class Rounds:
             None if fit is None else fit.notes["recipe_id"],
             dict(self._seconds),
             untried,
+            round_halting.halt_of(held.column("reason")),
         )
         rows = pa.Table.from_pylist([record.row()], schema=arrow_schema(tables.ROUNDS))
         self._seconds.clear()
         self._writers[RECORD].append(rows, step=RECORD, batch_id=batch_id)
 
-    def _stored_rows(self, base: Contract, columns: list[str], batch_id: int) -> pa.Table:
-        """Columns of the rows that this round has stored in a table, read without Spark."""
+    def _stored_rows(
+        self, base: Contract, columns: list[str], batch_id: int, where: ds.Expression | None = None
+    ) -> pa.Table:
+        """Columns of the rows that this round has stored in a table, of those for which `where` holds."""
         table = delta.open_table(self._store.directory(base, self._kind.value))
         if table is None:
-            return pa.table({name: [] for name in columns})
-        return delta.open_dataset(table).to_table(columns, filter=ds.field("batch_id") == batch_id)
+            return arrow_schema(base).empty_table().select(columns)
+        of_batch = ds.field("batch_id") == batch_id
+        return delta.open_dataset(table).to_table(columns, filter=of_batch if where is None else of_batch & where)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from spinney.core import keys
 from spinney.core.champions.promotion import Promotion
@@ -77,7 +78,7 @@ def answer_frame(
 
 
 def answer_rows(
-    rows: pd.DataFrame,
+    rows: pd.DataFrame | pa.Table,
     group_keys: Iterable[str],
     champions: ChampionSource,
     models: ModelSource,
@@ -85,9 +86,10 @@ def answer_rows(
 ) -> Answers:
     """Answer each row by its model, or by the next one in its route if that raises or has no finite answer.
 
-    group_keys: each row's group. intervals: half-widths, whose promotions must carry their held-out losses; without
-    it every interval is unbounded. Raises ContractError if a feature is missing or of another type, StoreError when a
-    model is stored nowhere.
+    rows: a table answers a few rows sooner than a frame. group_keys: each row's group. intervals: half-widths, whose
+    promotions must carry their held-out losses; without it every interval is unbounded.
+
+    Raises ContractError if a feature is missing or of another type, StoreError when a model is stored nowhere.
     """
     probabilities = np.full(len(rows), None, dtype=object)
     numbers = models.store.fleet.task == "regression"
@@ -104,7 +106,7 @@ def answer_rows(
         taken = [routed[ask] for ask in asks]
         ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
         found = batch_scoring.predict_by_index(
-            rows if len(places) == len(rows) else rows.iloc[places], of_row, ids, loaded
+            rows if len(places) == len(rows) else rows.take(places), of_row, ids, loaded
         )
         there = pd.notna(found.prediction)
         who, now = of_row[there], places[there]

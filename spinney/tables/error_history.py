@@ -10,43 +10,47 @@ import pyarrow.compute as pc
 from schemas import tables
 from spinney.core import timestamps
 from spinney.storage.layout import FleetStore
-from spinney.tables import lookup
-from spinney.tables.lookup import RowFilter
+from spinney.tables import delta, lookup, table_files
+from spinney.tables.lookup import NotAfter, NotBefore, RowFilter
 
 SCHEMA = pa.schema(
     [("group_key", pa.string()), ("bucket", pa.int64()), ("labelled", pa.int64()), ("loss", pa.float64())]
 )
 """What `read_error_history` returns: sums of the labelled rows and of their losses."""
 
-_MICROSECONDS = "arrow_cast(\"last_event_time\", 'Int64')"
 _COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time")
+_MICROSECONDS = "arrow_cast(last_event_time, 'Int64')"
 _COUNTED = "group_key IS NOT NULL AND model_id IS NOT NULL AND labelled > 0"
 """Rows that add to a mean error. A row without a model_id has labels without a finite loss."""
 
 
-def labelled_times(store: FleetStore) -> tuple[datetime, datetime] | None:
-    """Return the least and greatest event time that labelled rows of `health` have; None without any.
+def read_time_range(store: FleetStore) -> tuple[datetime, datetime] | None:
+    """Return the least and greatest event time in `health`, from its log alone; None where it has no rows.
 
-    Raises StoreError when the table was never made.
+    The greatest may be a millisecond too late. Raises StoreError when the table was never made.
     """
-    ends = f"min({_MICROSECONDS}) AS first, max({_MICROSECONDS}) AS last"
-    (found,) = lookup.select(store, tables.HEALTH, _COLUMNS, ends, f"WHERE {_COUNTED}").to_pylist()
-    first, last = found["first"], found["last"]
-    return None if first is None else (timestamps.from_microseconds(first), timestamps.from_microseconds(last))
+    ranges = [
+        file.ranges["last_event_time"]
+        for directory in store.directories(tables.HEALTH)
+        for file in table_files.list_files(delta.open_existing(directory))
+        if "last_event_time" in file.ranges
+    ]
+    return (min(least for least, _ in ranges), max(most for _, most in ranges)) if ranges else None
 
 
-def read_error_history(store: FleetStore, first: datetime, step: timedelta, n_buckets: int) -> pa.Table:
+def read_error_history(store: FleetStore, after: datetime, step: timedelta, n_buckets: int) -> pa.Table:
     """Return the sums of each group in each bucket of event time: SCHEMA, in no order.
 
-    Bucket b holds the rows with last_event_time from first + b * step on, and before the next one's; earlier and later
-    rows are left out. The table is added up while it is read, so memory is that of the result. Raises StoreError when
-    the table was never made.
+    Bucket b holds the rows with a last_event_time after `after + b * step`, and not after the next one's; earlier and
+    later rows are left out. Files without a row in time are not opened. The table is added up while it is read, so
+    memory is that of the result. Raises StoreError when the table was never made.
     """
-    since, width = timestamps.to_microseconds(first), step // timedelta(microseconds=1)
-    bucket = f"({_MICROSECONDS} - {since}) / {width}"
-    where = f"{_COUNTED} AND {_MICROSECONDS} >= {since} AND {_MICROSECONDS} < {since + width * n_buckets}"
+    since, width = timestamps.to_microseconds(after), step // timedelta(microseconds=1)
+    bucket = f"({_MICROSECONDS} - {since + 1}) / {width}"
+    first = NotBefore("last_event_time", after + timedelta(microseconds=1))
+    last = NotAfter("last_event_time", after + step * n_buckets)
     what = f"group_key, {bucket} AS bucket, sum(labelled) AS labelled, sum(loss) AS loss"
-    grouped = f"WHERE {where} GROUP BY group_key, {bucket}"
+    grouped = f"WHERE {_COUNTED} AND {first} AND {last} GROUP BY group_key, {bucket}"
     return lookup.select(store, tables.HEALTH, _COLUMNS, what, grouped).cast(SCHEMA)
 
 

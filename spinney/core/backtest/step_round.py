@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core.backtest.history import History
 from spinney.core.backtest.strategy import Strategy
-from spinney.core.champions.gate import decide
-from spinney.core.champions.promotion import Promotion
+from spinney.core.champions.gate import decide, is_shown_worse
+from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
+from spinney.core.champions.round_halt import AttemptTally
 from spinney.core.features.encoding import NULL_TIME
 from spinney.core.models import codec
 from spinney.core.models.model import Model
@@ -64,19 +65,47 @@ def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRe
     training_set = history.training_set(np.array(groups, dtype=np.int64), clock, strategy.recipe)
     ordered = [requests[group] for group in groups]
     fitted = fit_training_set(training_set, ordered, strategy.recipe, _SIGNER)
-    decided, unfitted, models, outcome = [], [], {}, SampleOutcome(0, 0)
-    rows = fitted.to_dict("records")
-    for row, request in zip(rows, ordered, strict=True):
-        if row["status"] == Decision.KEPT:
-            decided.append(_kept(request, clock))
-        elif row["status"] == ModelStatus.FITTED:
-            models[str(row["model_id"])] = _load(row)
-            decided.append(_decide(row, strategy, clock))
-            outcome = _with_comparison(outcome, json.loads(row["metrics"]))
-        else:
-            unfitted.append(UnfittedAttempt(request.group_key, str(row["status"]), int(row["rows"]), clock, clock))
-    statuses = {request.group_key: str(row["status"]) for row, request in zip(rows, ordered, strict=True)}
-    return RoundResult(decided, unfitted, models, statuses, float(fitted["fit_ms"].sum()), outcome)
+    attempts = [_Attempt.of(row, request) for row, request in zip(fitted.to_dict("records"), ordered, strict=True)]
+    decided = [_decide(each, strategy, clock) for each in attempts if each.is_fitted or each.is_kept]
+    if _tally(attempts, decided).reason_to_halt(strategy.halt_share) is not None:
+        decided = _hold_replacements(attempts, decided)
+    unfitted = [each.unfitted(clock) for each in attempts if not each.is_fitted and not each.is_kept]
+    return RoundResult(
+        decided=decided,
+        unfitted=unfitted,
+        models={str(each.row["model_id"]): _load(each.row) for each in attempts if each.is_fitted},
+        statuses={each.request.group_key: each.status for each in attempts},
+        fit_ms=float(fitted["fit_ms"].sum()),
+        outcome=_outcome(attempts),
+    )
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One group's row of the fits, its metrics, and the request."""
+
+    row: Mapping[Any, Any]
+    request: FitRequest
+    metrics: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any], request: FitRequest) -> _Attempt:
+        return cls(row, request, json.loads(row["metrics"]))
+
+    @property
+    def status(self) -> str:
+        return str(self.row["status"])
+
+    @property
+    def is_fitted(self) -> bool:
+        return self.status == ModelStatus.FITTED
+
+    @property
+    def is_kept(self) -> bool:
+        return self.status == Decision.KEPT
+
+    def unfitted(self, clock: int) -> UnfittedAttempt:
+        return UnfittedAttempt(self.request.group_key, self.status, int(self.row["rows"]), clock, clock)
 
 
 def first_request(group_key: str) -> FitRequest:
@@ -84,25 +113,43 @@ def first_request(group_key: str) -> FitRequest:
     return FitRequest(group_key, None, None, None, None, NULL_TIME)
 
 
-def _with_comparison(outcome: SampleOutcome, metrics: Mapping[str, Any]) -> SampleOutcome:
-    challenger, champion = metrics["challenger_loss"], metrics["champion_loss"]
-    if challenger is None or champion is None:
-        return outcome
-    return SampleOutcome(outcome.compared + 1, outcome.better + (challenger < champion))
+def _outcome(attempts: Sequence[_Attempt]) -> SampleOutcome:
+    """In how many groups both models were compared, and in how many the challenger was better."""
+    pairs = [[each.metrics.get(name) for name in ("challenger_loss", "champion_loss")] for each in attempts]
+    losses = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    compared = losses[np.isfinite(losses).all(axis=1)]
+    return SampleOutcome(len(compared), int((compared[:, 0] < compared[:, 1]).sum()))
 
 
-def _decide(row: Mapping[Any, Any], strategy: Strategy, clock: int) -> DecisionRecord:
-    metrics = json.loads(row["metrics"])
-    decision, _ = decide(metrics, strategy.gate)
+def _tally(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord]) -> AttemptTally:
+    refused = {row.group_key for row in decided if row.promotion.decision == Decision.REFUSED}
+    worse = [each for each in attempts if each.request.group_key in refused and is_shown_worse(each.metrics)]
+    failed = sum(each.status in (ModelStatus.FAILED, ModelStatus.TIMED_OUT) for each in attempts)
+    return AttemptTally(sum(each.is_fitted for each in attempts) + failed, failed, len(worse))
+
+
+def _hold_replacements(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord]) -> list[DecisionRecord]:
+    """The decisions of a halted round: no champion is replaced; groups without one are exempt."""
+    with_champion = {each.request.group_key for each in attempts if each.request.champion_id is not None}
+    return [
+        replace(row, promotion=replace(row.promotion, decision=Decision.HELD))
+        if row.promotion.decision in PROMOTING_DECISIONS and row.group_key in with_champion
+        else row
+        for row in decided
+    ]
+
+
+def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord:
+    row, request, unknown = attempt.row, attempt.request, float("nan")
+    if attempt.is_kept:
+        promotion = Promotion(0, str(request.champion_id), Decision.KEPT, request.trained_through, clock, clock)
+        return DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown)
+    decision, _ = decide(attempt.metrics, strategy.gate)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
-    loss = float("nan") if metrics["challenger_loss"] is None else metrics["challenger_loss"]
+    loss = attempt.metrics["challenger_loss"]
     heldout = () if row["heldout_losses"] is None else tuple(row["heldout_losses"])
-    return DecisionRecord(row["group_key"], promotion, True, clock, loss, float(row["fit_ms"]), heldout)
-
-
-def _kept(request: FitRequest, clock: int) -> DecisionRecord:
-    promotion = Promotion(0, str(request.champion_id), Decision.KEPT, request.trained_through, clock, clock)
-    return DecisionRecord(request.group_key, promotion, True, clock, float("nan"), float("nan"))
+    loss = unknown if loss is None else loss
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, float(row["fit_ms"]), heldout)
 
 
 def _load(row: Mapping[Any, Any]) -> FittedModel:

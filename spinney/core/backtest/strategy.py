@@ -59,7 +59,10 @@ class EvenlySpread:
 
 @dataclass(frozen=True)
 class Strategy:
-    """What is replayed: policies, budget, recipe and gate, under a name. brake_share: as in `[budget]`; 1: no brake."""
+    """What is replayed: policies, budget, recipe and gate, under a name.
+
+    brake_share, halt_share: as in `[budget]` and `[gate]`; 1: no brake, no halt.
+    """
 
     name: str
     judge: JudgeSettings
@@ -67,6 +70,7 @@ class Strategy:
     recipe: Recipe
     gate: GateSettings
     brake_share: float = 1.0
+    halt_share: float = 1.0
 
     @classmethod
     def from_config(cls, config: Config, name: str, cores: int) -> Strategy:
@@ -79,4 +83,5 @@ class Strategy:
         allowance = replace(cost.allowance(config.budget), groups=config.budget.max_groups)
         recipe = replace(Recipe.of(config), shadow=None)
         judge, selection = JudgeSettings.from_config(config), WithinAllowance(allowance)
-        return cls(name, judge, selection, recipe, config.gate, config.budget.brake_share)
+        shares = {"brake_share": config.budget.brake_share, "halt_share": config.gate.halt_share}
+        return cls(name, judge, selection, recipe, config.gate, **shares)

@@ -90,7 +90,10 @@ def pin(group_key: str, history: Sequence[Promotion], target: Promotion | None =
 def unpin(group_key: str, history: Sequence[Promotion]) -> ChampionChange:
     """Let newer models replace the pinned one, which stays the champion. Raises GroupError when nothing is pinned."""
     if not is_pinned(history):
-        raise GroupError(group_key, "not pinned; `spinney fleet --state held` lists the groups that are")
+        raise GroupError(
+            group_key,
+            "not pinned; `spinney fleet --state held` lists pinned groups, and those whose challenger the gate held",
+        )
     champion = select_champion(history)
     assert champion is not None, "a pin names a model"
     return ChampionChange(

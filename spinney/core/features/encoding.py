@@ -146,9 +146,7 @@ def to_columns(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
     Raises ContractError if a feature is missing, of an unknown type, or has a value that its type does not allow.
     """
     features = tuple(features)
-    missing = [feature.name for feature in features if feature.name not in frame]
-    if missing:
-        raise ContractError(f"features: expected {missing} as columns; got {list(frame.columns)}")
+    require_features(list(frame.columns), features)
     numbers = [part for feature in features if feature.type != "string" for part in _converted(frame, feature)]
     factors = [_factorized(frame[feature.name]) for feature in string_features(features)]
     return Columns(
@@ -157,6 +155,12 @@ def to_columns(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
         np.column_stack([codes for codes, _ in factors]) if factors else np.empty((len(frame), 0), dtype=np.int64),
         tuple(words for _, words in factors),
     )
+
+
+def require_features(columns: Sequence[str], features: Sequence[Feature]) -> None:
+    """Raise ContractError if a feature is not among the columns."""
+    if missing := [feature.name for feature in features if feature.name not in columns]:
+        raise ContractError(f"features: expected {missing} as columns; got {list(columns)}")
 
 
 @lru_cache(maxsize=64)
@@ -219,16 +223,17 @@ def _naive(value: object) -> datetime | date | None:
 
 
 def _converted(frame: pd.DataFrame, feature: Feature) -> list[Floats]:
-    kind = _encoding_kind(feature)
+    kind = encoding_kind(feature)
     try:
         if kind == "number":
             return [to_float64(frame[feature.name])]
-        return _cycles(to_microseconds(frame[feature.name]), with_minutes=kind == "timestamp")
+        return encode_times(to_microseconds(frame[feature.name]), with_minutes=kind == "timestamp")
     except (TypeError, ValueError, OverflowError) as error:
         raise ContractError(f"feature {feature.name}: expected {feature.type}; got {error}") from error
 
 
-def _encoding_kind(feature: Feature) -> str:
+def encoding_kind(feature: Feature) -> str:
+    """Return number, timestamp or date. Raises ContractError for a type that no feature has; not for strings."""
     plain = feature.type.partition("(")[0]
     if plain in {"boolean", "tinyint", "smallint", "int", "bigint", "float", "double", "decimal"}:
         return "number"
@@ -242,13 +247,14 @@ def _encoding_kind(feature: Feature) -> str:
 def _column_names(feature: Feature) -> tuple[str, ...]:
     if feature.type == "string":
         return ()
-    if _encoding_kind(feature) == "number":
+    if encoding_kind(feature) == "number":
         return (feature.name,)
     cycles = _CYCLES if feature.type == "timestamp" else _CYCLES[1:]
     return tuple(f"{feature.name}.{cycle}.{part}" for cycle, _ in cycles for part in ("sin", "cos"))
 
 
-def _cycles(times: Integers, *, with_minutes: bool) -> list[Floats]:
+def encode_times(times: Integers, *, with_minutes: bool) -> list[Floats]:
+    """The columns of a timestamp, or without minutes of a date. times: microseconds since 1970, NULL_TIME: missing."""
     null = times == NULL_TIME
     days = np.where(null, 0, times // DAY_US)
     stamps = days.astype("datetime64[D]")

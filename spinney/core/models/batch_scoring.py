@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from spinney.core.errors import MAX_ERROR_CHARACTERS
+from spinney.core.features.arrow_columns import table_to_columns
 from spinney.core.features.encoding import Columns, Floats, Integers, to_columns
 from spinney.core.models.linear import Linear, predict_linear
 from spinney.core.models.model import Model, labels_of
@@ -66,10 +68,11 @@ def predict_by_id(
 
 
 def predict_by_index(
-    frame: pd.DataFrame, model_index: Integers, model_ids: Sequence[str | None], models: Mapping[str, Model]
+    frame: pd.DataFrame | pa.Table, model_index: Integers, model_ids: Sequence[str | None], models: Mapping[str, Model]
 ) -> BatchPredictions:
     """As `predict_by_id`, for rows that name their model by its position in `model_ids`.
 
+    frame: or an Arrow table, which saves a few rows the cost of a frame.
     model_index: shape (n_rows,), positions in model_ids; -1: no model. model_ids: may be null or occur several times.
     """
     # A parent's model that serves many groups is called once.
@@ -85,7 +88,8 @@ def predict_by_index(
         group_models = [model for position in places if (model := known[position]) is not None]
         index_in_group = np.full(len(names) + 1, NO_MODEL, dtype=np.int64)  # the last: of a null model_id
         index_in_group[places] = np.arange(len(places))
-        columns = to_columns(frame, group_models[0].encoder.features)
+        features = group_models[0].encoder.features
+        columns = table_to_columns(frame, features) if isinstance(frame, pa.Table) else to_columns(frame, features)
         for part in predict_parts(group_models, index_in_group[numbers], columns):
             collected.add(part, str(names[places[part.model]]))
     return collected.answers()

@@ -100,7 +100,7 @@ def _states(
         (~has_champion, State.NONE),
         (pinned, State.HELD),
         (_among(verdict_decision, {Staleness.FIT, Staleness.DEFERRED}), State.STALE),
-        (np.asarray(verdict_decision.is_null()) & _among(outcome, {Decision.HELD}), State.HELD),
+        (_among(outcome, {Decision.HELD}), State.HELD),
         (is_refused, State.REFUSED),
         (np.ones(len(has_champion), dtype=np.bool_), State.FRESH),
     ]

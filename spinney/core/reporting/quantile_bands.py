@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -81,13 +81,18 @@ def make_bands(
     return QuantileBands(times, tuple(count), tuple(rows))
 
 
-def regular_moments(first: datetime, last: datetime, count: int) -> tuple[datetime, ...]:
-    """Return moments from `first` to `last`: whole multiples of a round step since 1970, and `last` itself.
-
-    So the moments of two readings are the same but for the last one. count: about how many; at least one is returned.
-    """
+def round_step(first: datetime, last: datetime, count: int) -> timedelta:
+    """Return the least round step with at most `count` steps from first to last: one of STEPS_S, or whole days."""
     wanted = max((last - first).total_seconds() / count, 0.0)
     day = STEPS_S[-1]
-    step = next((each for each in STEPS_S if each >= wanted), -(-int(wanted) // day) * day)
-    begin, end = math.ceil(first.timestamp() / step), math.ceil(last.timestamp() / step)
-    return (*(datetime.fromtimestamp(place * step, UTC) for place in range(begin, end)), last)
+    return timedelta(seconds=next((each for each in STEPS_S if each >= wanted), -(-math.ceil(wanted) // day) * day))
+
+
+def regular_moments(first: datetime, last: datetime, step: timedelta) -> tuple[datetime, ...]:
+    """Return moments from `first` to `last`: whole multiples of the step since 1970, and `last` itself.
+
+    So the moments of two readings are the same but for the last one. step: whole seconds.
+    """
+    seconds = step // timedelta(seconds=1)
+    begin, end = math.ceil(first.timestamp() / seconds), math.ceil(last.timestamp() / seconds)
+    return (*(datetime.fromtimestamp(place * seconds, UTC) for place in range(begin, end)), last)

@@ -76,7 +76,7 @@ def derive_state(last: LatestRecords) -> State:
         return State.HELD
     if last.verdict in (Staleness.FIT, Staleness.DEFERRED):
         return State.STALE
-    if last.verdict is None and last.outcome == Decision.HELD:
+    if last.outcome == Decision.HELD:
         return State.HELD
     refused = last.outcome == Decision.REFUSED if last.verdict is None else last.verdict == Staleness.REFUSED
     return State.REFUSED if refused else State.FRESH

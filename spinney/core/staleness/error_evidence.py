@@ -37,7 +37,7 @@ TILTS = np.array([0.5, 1.0, 2.0])
 MAX_SUM = 1e6
 """Bound of a sum: a group may have to wait for its refit."""
 
-EARLIER_LOSSES = 50.0
+EARLIER_LOSSES = 200.0
 """Losses that those of a group's earlier champions count for at most once it has a new one."""
 
 VOTES = 64

@@ -27,17 +27,23 @@ def constant_losses(
     numbers = training_set.labels[older].astype(np.float64)
     with np.errstate(over="ignore"):  # an overflow gives this group no loss
         if loss.name == "absolute":
-            constants = group_medians(numbers, group_of_row, sizes)
+            constants = group_medians(numbers, sizes)
         else:
             constants = np.bincount(group_of_row, numbers, len(sizes)) / sizes
     return loss.per_row(labels, constants[rows.model_index])
 
 
-def group_medians(numbers: Floats, group_of_row: Integers, sizes: Integers) -> Floats:
-    """The median of each group's numbers. group_of_row: shape (n_rows,). sizes: rows of each group, at least one."""
-    ordered = numbers[np.lexsort((numbers, group_of_row))]
-    first = np.cumsum(sizes) - sizes
-    medians: Floats = (ordered[first + (sizes - 1) // 2] + ordered[first + sizes // 2]) / 2
+def group_medians(numbers: Floats, sizes: Integers) -> Floats:
+    """The median of each group's numbers, those of the first group first. sizes: of each group, at least one.
+
+    Groups of one size are partitioned together, in about a tenth of the time of sorting all numbers by group.
+    """
+    begins, medians = np.cumsum(sizes) - sizes, np.empty(len(sizes))
+    for size in np.unique(sizes).tolist():
+        alike = np.flatnonzero(sizes == size)
+        lower, upper = (size - 1) // 2, size // 2
+        values = np.partition(numbers[begins[alike, None] + np.arange(size)], (lower, upper), axis=1)
+        medians[alike] = (values[:, lower] + values[:, upper]) / 2
     return medians
 
 

@@ -70,7 +70,7 @@ def _jumps(older: OlderRows, rows: ComparedRows) -> Floats:
     if len(compared):
         sizes = older.stops[compared] - older.begins[compared]
         older_labels = labels[concatenated_ranges(older.begins[compared], older.stops[compared])].astype(np.float64)
-        spreads[compared] = group_spreads(older_labels, np.repeat(np.arange(len(compared)), sizes), sizes)
+        spreads[compared] = group_spreads(older_labels, sizes)
     residuals = labels[rows.places[has_champion]].astype(np.float64) - predicted
     return prediction_jumps(residuals, rows.challenger.predictions[has_champion] - predicted, counts, spreads)
 

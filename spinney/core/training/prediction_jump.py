@@ -14,7 +14,7 @@ import numpy as np
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.training.baseline import group_medians
 
-MIN_RESIDUALS = 10
+MIN_RESIDUALS = 20
 """Rows needed for the spread of residuals. On fewer, that of the group's older labels is used alone."""
 
 _NORMAL_CONSISTENCY = 1.4826
@@ -33,21 +33,20 @@ def prediction_jumps(residuals: Floats, steps: Floats, counts: Integers, label_s
     if not len(present):
         return out
     sizes = counts[present]
-    group_of_row = np.repeat(np.arange(len(present)), sizes)
-    of_labels, of_residuals = label_spreads[present], group_spreads(residuals, group_of_row, sizes)
+    of_labels, of_residuals = label_spreads[present], group_spreads(residuals, sizes)
     either = np.where(of_labels > 0, np.minimum(of_labels, of_residuals), of_residuals)
     spreads = np.where(sizes >= MIN_RESIDUALS, either, of_labels)
-    middle = group_medians(np.abs(steps), group_of_row, sizes)
+    middle = group_medians(np.abs(steps), sizes)
     out[present] = np.divide(middle, spreads, out=np.full(len(present), np.nan), where=spreads > 0)
     return out
 
 
-def group_spreads(numbers: Floats, group_of_row: Integers, sizes: Integers) -> Floats:
+def group_spreads(numbers: Floats, sizes: Integers) -> Floats:
     """The median absolute deviation of each group's numbers from their median, as a standard deviation.
 
-    group_of_row: shape (n_rows,), of each number. sizes: rows of each group, at least one.
+    numbers: those of the first group first. sizes: numbers of each group, at least one.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives this group no spread
-        middle = group_medians(numbers, group_of_row, sizes)
-        deviations = np.abs(numbers - middle[group_of_row])
-        return _NORMAL_CONSISTENCY * group_medians(deviations, group_of_row, sizes)
+        middle = group_medians(numbers, sizes)
+        deviations = np.abs(numbers - np.repeat(middle, sizes))
+        return _NORMAL_CONSISTENCY * group_medians(deviations, sizes)

@@ -87,6 +87,7 @@ def test_error_bands_hold_the_mean_error_of_each_group_by_event_time(past: Past)
     assert {row[2] for row in known.values()} == {(3.0 + 5.0) / 2, 1.0}
     assert sum(error.groups) == 3
     assert error.times[0] == hour(0)
+    assert hour(30) <= error.times[-1] <= hour(30) + timedelta(milliseconds=1)
 
 
 def test_a_new_fleet_has_figures_without_any_value(past: Past) -> None:
@@ -112,7 +113,7 @@ def test_a_groups_errors_are_its_own_and_its_answers_have_the_labels_that_came_l
         ("e2", 2.0, 7.0),
         ("e1", 1.0, None),
     ]
-    assert (figures.error_rise, figures.coverage) == (2.0, None)
+    assert figures.coverage is None
 
 
 def test_the_pipeline_tells_batches_rows_and_rounds(past: Past, tmp_path: Path) -> None:
@@ -174,9 +175,11 @@ def checkpoint(folder: Path, started: tuple[int, ...], ended: tuple[int, ...]) -
 def test_figures_that_follow_an_earlier_reading_are_the_same_as_without_it(past: Past) -> None:
     seen(past, A, B)
     past.round(1, {A: 1, B: 1})
+    past.put(tables.HEALTH, "score", health(A, 0, 2, 4.0), health(B, 60, 1, 5.0))
     fleet = Fleet(past.config)
     statuses, now = fleet.table(), hour(40)
     before = read_fleet_figures(past.config, statuses, hour(20))
     past.round(30, {A: 2})
+    past.put(tables.HEALTH, "score", health(A, 61, 1, 9.0), health(B, 75.5, 1, 5.0), health(A, 55, 1, 7.0))
     statuses = fleet.table()
     assert read_fleet_figures(past.config, statuses, now, before) == read_fleet_figures(past.config, statuses, now)

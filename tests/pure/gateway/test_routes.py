@@ -234,6 +234,10 @@ def test_the_fleet_describes_itself_as_a_model(url: str, http) -> None:
     assert [(each["name"], each["datatype"]) for each in described["inputs"]] == [
         ("shop", "BYTES"), ("dept", "BYTES"), *((name, "FP64") for name in FEATURES),
     ]  # fmt: skip
+    answer = http.post(f"{url}/v2/models/lines/infer", json={"inputs": tensors(frame())}).json()
+    assert described["outputs"] == [
+        {"name": each["name"], "datatype": each["datatype"], "shape": [-1]} for each in answer["outputs"]
+    ]
     assert http.get(f"{url}/v2/models/lines/ready").status_code == 200
     assert http.get(f"{url}/v2/models/{quote(json.dumps(['new', 'nowhere']))}/ready").status_code == 404
     assert code(http.get(f"{url}/v2/models/other")) == (404, "unknown_model")

@@ -1,17 +1,12 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
-from decimal import Decimal
-
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.features.encoding import DAY_US, NULL_TIME, to_columns, to_microseconds
-from spinney.core.recipes.recipe import Feature
-from spinney.tables.arrow_schemas import arrow_schema, to_feature_frame, to_pandas
+from spinney.core.features.encoding import DAY_US, NULL_TIME, to_microseconds
+from spinney.tables.arrow_schemas import arrow_schema, to_pandas
 
 
 @pytest.mark.parametrize(
@@ -51,18 +46,3 @@ def test_times_and_dates_of_any_century_become_a_frame() -> None:
     frame = to_pandas(rows)
     assert to_microseconds(frame["at"]).tolist() == [*ends[:2], NULL_TIME]
     assert to_microseconds(frame["day"]).tolist() == [2_932_897 * DAY_US, -719_893 * DAY_US, NULL_TIME]
-
-
-def test_a_frame_for_models_has_the_same_features_as_any_other() -> None:
-    values = {
-        "double": [1.5, None, -0.0], "float": [0.1, None, 2.0], "bigint": [1 << 40, None, 3], "int": [1, 2, 3],
-        "boolean": [True, None, False], "string": ["b", None, "a"], "decimal(8,2)": [Decimal("1.25"), None, Decimal(3)],
-        "date": [date(2024, 5, 31), None, date(9999, 12, 31)],
-        "timestamp": [datetime(2024, 5, 31, 10, 30, tzinfo=UTC), None, datetime(1969, 1, 1, tzinfo=UTC)],
-    }  # fmt: skip
-    rows = pa.table({kind: pa.array(mine, arrow_type(kind)) for kind, mine in values.items()})
-    features = tuple(Feature(kind, kind) for kind in values)
-    for some in (rows, rows.slice(0, 1), rows.slice(1, 1), rows.slice(0, 0)):
-        found, expected = (to_columns(convert(some), features) for convert in (to_feature_frame, to_pandas))
-        np.testing.assert_array_equal(found.numbers, expected.numbers)
-        assert (found.codes.tolist(), found.words) == (expected.codes.tolist(), expected.words)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -13,6 +14,7 @@ from spinney.core.reporting.quantile_bands import (
     make_bands,
     quantiles_by_bucket,
     regular_moments,
+    round_step,
 )
 
 VALUES = st.lists(st.tuples(st.integers(0, 3), st.floats(-1e6, 1e6)), max_size=40)
@@ -42,15 +44,15 @@ def test_a_time_without_a_group_has_no_quantiles_and_infinite_values_do_not_coun
 def test_the_moments_of_a_later_reading_repeat_those_of_an_earlier_one(start: int, seconds: int, count: int) -> None:
     first = datetime(2024, 5, 1, tzinfo=UTC) + timedelta(seconds=start)
     last = first + timedelta(seconds=seconds)
-    moments = regular_moments(first, last, count)
+    step = round_step(first, last, count)
+    moments = regular_moments(first, last, step)
     assert moments == tuple(sorted(set(moments)))
     assert moments[-1] == last
     assert all(first <= moment <= last for moment in moments)
-    assert len(moments) <= count + 1
-    later = regular_moments(first, last + timedelta(seconds=seconds / count / 100), count)
-    step = moments[1] - moments[0] if len(moments) > 2 else None
-    if step is not None and later[1] - later[0] == step:
-        assert later[: len(moments) - 1] == moments[:-1]
+    assert len(moments) <= count + 2
+    later = regular_moments(first, last + step, step)
+    assert later[: len(moments) - 1] == moments[:-1]
+    assert all(after - before == step for before, after in itertools.pairwise(moments[:-1]))
 
 
 def test_bands_of_two_readings_are_put_together_and_the_later_reading_counts() -> None:

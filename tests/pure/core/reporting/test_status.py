@@ -36,6 +36,10 @@ ANSWERED = {"champion_id": "m1"}
         (LatestRecords(**ANSWERED, pinned=True, outcome="pinned"), State.HELD),
         (LatestRecords(**ANSWERED, pinned=True, verdict="fit", outcome="kept"), State.HELD),
         (LatestRecords(**ANSWERED, verdict="held", outcome="promoted"), State.FRESH),
+        # The gate held its challenger, which waits for a person or for the next attempt.
+        (LatestRecords(**ANSWERED, outcome="held"), State.HELD),
+        (LatestRecords(**ANSWERED, verdict="fresh", outcome="held"), State.HELD),
+        (LatestRecords(**ANSWERED, verdict="fit", outcome="held"), State.STALE),
         # A failure says more than who answers meanwhile, and than what was said of it since.
         (LatestRecords(outcome="failed"), State.FAILED),
         (LatestRecords(**ANSWERED, verdict="deferred", outcome="timed_out"), State.FAILED),

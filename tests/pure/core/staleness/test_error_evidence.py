@@ -84,10 +84,10 @@ def test_a_new_champion_starts_the_sample_anew_and_keeps_the_evidence() -> None:
     assert (state.sums == before).all()
 
 
-def test_the_losses_of_earlier_champions_count_for_fifty_at_most() -> None:
-    state = started(2, np.ones((2, 60)))
+def test_the_losses_of_earlier_champions_count_for_two_hundred_at_most() -> None:
+    state = started(2, np.ones((2, 250)))
     state.carry_on(np.array([1]))
-    assert state.samples.counts == pytest.approx([60, 50])
+    assert state.samples.counts == pytest.approx([250, 200])
 
 
 def test_forgetting_the_evidence_keeps_the_sample() -> None:

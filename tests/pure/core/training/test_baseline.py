@@ -9,9 +9,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.training.baseline import group_medians
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -73,3 +76,10 @@ def test_a_class_has_the_share_that_it_had_among_the_older_labels() -> None:
         expected[key] = float(np.mean([-np.log(max(share.get(label, 0.0), 1e-15)) for label in newest]))
     recipe = replace(RECIPE, estimator="constant", task="classification", loss="log", target=Feature("y", "string"))
     assert measured(frame, recipe) == pytest.approx(expected)
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), min_size=1, max_size=6))
+def test_medians_of_groups_are_those_of_each_group(groups: list[list[float]]) -> None:
+    sizes = np.array([len(values) for values in groups])
+    found = group_medians(np.concatenate([np.array(values) for values in groups]), sizes)
+    assert found.tolist() == pytest.approx([np.median(values) for values in groups], abs=1e-9)

@@ -44,7 +44,7 @@ def fits(traffic, change):
     verdicts = models[models["round_id"] == "stream-7"].assign(
         decision="fit",
         policy="error_rise",
-        reason="recent error is 9.00 times that of the held-out rows (limit 3)",
+        reason="evidence of a risen error is 9 (limit 1: a false alarm per 30 days at most)",
         stale_since=change + timedelta(seconds=TO_STALE),
     )
     return verdicts, models, promotions

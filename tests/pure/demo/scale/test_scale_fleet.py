@@ -28,7 +28,8 @@ def test_the_configuration_is_one_and_its_numbers_are_those_of_the_code():
     config = parse(fleet_toml(50_000, "localhost:9", Path("work/demo-scale")), "fleet.toml", {})
     assert config.fleet.shards == 63
     assert config.fleet.features == FEATURES
-    assert config.staleness.error_rise.rows == config.recipe.window_rows == ROWS_PER_GROUP
+    assert config.recipe.window_rows == ROWS_PER_GROUP
+    assert config.staleness.error_rise.patience == timedelta(days=30)
     assert config.has_label_in_event
 
 

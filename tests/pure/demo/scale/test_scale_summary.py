@@ -64,7 +64,7 @@ def test_who_was_refitted_is_told_by_kind_with_the_reason_and_the_time_since_the
     assert refits["to_answer"]["p50"] == pytest.approx(5.0, abs=0.3)
     (one,) = example_groups(run)
     assert (one["policy"], one["kind"]) == ("error_rise", "changed")
-    assert one["says"].startswith("recent error is 9.00 times")
+    assert one["says"].startswith("evidence of a risen error is 9")
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""Bodies that no client would send: each is answered, or refused for what it is; none is a fault."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from linear_fleet import FEATURES, key_of, write_fleet
+
+from spinney.core.features.request_rows import request_rules
+from spinney.gateway.errors import RequestError
+from spinney.gateway.inference_routes import _infer, _key_of
+from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
+from spinney.gateway.mlflow_routes import _predictions
+from spinney.gateway.predict_routes import _group, _predict
+from spinney.gateway.service import Guard, Service
+
+GOOD = {"shop": "s1", "dept": "d1", **dict.fromkeys(FEATURES, 1.0)}
+CELLS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.sampled_from([1 << 70, 1e308, -0.0, 1e-320, "", "s1", "d1", "nan", "1e999", "\u0000", "\U0001f600", "x" * 600]),
+    st.just([]),
+    st.just({}),
+)
+NAMES = st.sampled_from([*GOOD, "records", "inputs", "name", "shape", "data", "columns", "id", "a.b", ""])
+VALUES = st.recursive(
+    CELLS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=8
+)
+RECORDS = st.lists(
+    st.dictionaries(st.sampled_from(list(GOOD)), CELLS, max_size=3).map(lambda odd: {**GOOD, **odd}) | VALUES,
+    max_size=12,
+)
+TENSORS = st.lists(
+    st.fixed_dictionaries(
+        {"name": NAMES, "shape": st.lists(st.integers(-1, 3) | CELLS, max_size=3), "data": st.lists(VALUES, max_size=3)}
+    )
+    | VALUES,
+    max_size=6,
+)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    return Service(write_fleet(tmp_path_factory.mktemp("lines"), 5).config, Guard(*[lambda _: "ada"] * 3))
+
+
+def answered(function: Any, *arguments: Any, **more: Any) -> dict[str, Any] | None:
+    """The answer; None if the request was refused as the caller's own fault."""
+    try:
+        found = json.loads(function(*arguments, **more))
+    except RequestError as refused:
+        if refused.status >= 500:
+            raise
+        return None
+    assert isinstance(found, dict)
+    return found
+
+
+@given(st.fixed_dictionaries({"records": RECORDS}) | VALUES, st.booleans())
+def test_records(service: Service, body: Any, strict: bool) -> None:
+    found = answered(_predict, service, json.dumps(body).encode(), as_of=None, strict=strict)
+    assert found is None or len(found["predictions"]) == len(body["records"])
+
+
+@given(
+    st.dictionaries(st.sampled_from(["inputs", "instances", "dataframe_records", "dataframe_split"]), RECORDS | VALUES)
+)
+def test_mlflows_forms(service: Service, body: Any) -> None:
+    answered(lambda: _predictions(service, read_json_body(json.dumps(body).encode())))
+
+
+@given(
+    st.text(max_size=60)
+    | st.lists(st.sampled_from(["shop,dept,x0,x1,x2,x3\n", "s1,d1,1,2,3,4\n", '"', ",", "\x00"])).map("".join)
+)
+def test_csv(service: Service, text: str) -> None:
+    rules = request_rules(service.config, by_column=True)
+    answered(lambda: _predictions(service, read_csv_body(text.encode(errors="surrogatepass"), rules)))
+
+
+@given(st.fixed_dictionaries({"inputs": TENSORS}, optional={"id": VALUES}) | VALUES, st.sampled_from([None, key_of(1)]))
+def test_tensors(service: Service, body: Any, key: str | None) -> None:
+    answered(_infer, service, "lines", key, json.dumps(body).encode())
+
+
+@given(st.binary(max_size=40))
+def test_bytes(service: Service, body: bytes) -> None:
+    answered(_predict, service, body, as_of=None, strict=False)
+
+
+@given(st.text(max_size=30) | VALUES.map(json.dumps))
+def test_keys_of_groups(service: Service, key: str) -> None:
+    answered(_group, service, key)
+    answered(lambda: json.dumps({"key": _key_of(service, key)}))
