@@ -154,7 +154,7 @@ VERDICTS = Contract(
             "string",
             "the same numbers as a JSON object; of a stale group also expected_gain (loss that a refit may save a "
             "day) and event_rate (labelled rows a day), and under also the further policies that apply; of one that a "
-            "round of the stream takes also queue",
+            "round of the stream takes also queue; with a champion also evidence, recent_loss and reference_loss",
         ),
         Column("model_id", "string", "the champion then; null without one"),
         Column("epoch", "bigint", "the group's epoch then"),

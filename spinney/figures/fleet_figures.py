@@ -52,8 +52,8 @@ class FleetFigures:
     """What is shown of a fleet. The field names are those of the page's JSON.
 
     at: when the figures were read, by the wall clock. clock: the fleet's clock then; None before the first event.
-    error_label: what the error measures. error_rise: the factor of the policy of that name. age: of champions, in
-    seconds. error: mean loss per group and interval of event time. decisions: of the last day, by kind.
+    error_label: what the error measures. age: of champions, in seconds. error: mean loss per group and interval of
+    event time. decisions: of the last day, by kind.
     """
 
     at: datetime

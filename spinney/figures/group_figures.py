@@ -43,13 +43,11 @@ class ErrorPoint:
 class GroupFigures:
     """What is shown of a group besides its history. The field names are those of the page's JSON.
 
-    error_label: what the error measures. error_rise: the factor of the policy of that name; its threshold is this times
-    the loss of the champion on its held-out rows. answers: the newest first, with the label where one came.
+    error_label: what the error measures. answers: the newest first, with the label where one came.
     """
 
     group_key: str
     error_label: str
-    error_rise: float
     errors: tuple[ErrorPoint, ...]
     answers: tuple[dict[str, Any], ...]
     coverage: IntervalCoverage | None
@@ -62,7 +60,6 @@ def read_group_figures(config: Config, group_key: str) -> GroupFigures:
     return GroupFigures(
         group_key=group_key,
         error_label=loss_label(str(config.fleet.loss)),
-        error_rise=config.staleness.error_rise.factor,
         errors=mean_errors(error_history.read_group_errors(store, group_key), POINTS),
         answers=tuple(lookup.to_dicts(answers)),
         coverage=interval_coverage(answers),

@@ -9,11 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from deltalake import write_deltalake
 from edited_fleet import decided, editor, no_spark, sell
 
 from batch.weekly import retrain
 from schemas import tables
+from spinney.cli import main
 from spinney.core.config import Config
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
 from spinney.retraining.round_gate import COLUMNS
@@ -104,6 +106,11 @@ def test_a_batch_in_which_most_groups_fail_replaces_no_champion_but_fits_new_gro
     described = describe_halt(FleetStore.of(edited()))
     assert described is not None
     assert described.startswith(f"the last round, batch-1, was halted and replaced no champion: {second['halted']}.")
+    (tmp_path / "fleet.toml").write_text(edited().text, encoding="utf-8")
+    shown = CliRunner().invoke(main, ["fleet", "--config", str(tmp_path / "fleet.toml"), "--state", "held"])
+    assert shown.exit_code == 0, shown.output
+    assert described in shown.stderr
+    assert all(key.strip('["]') in shown.stdout for key in of_champions)
 
     (key, *_) = of_champions
     held = next(row for row in decided(edited()) if row["group_key"] == key)

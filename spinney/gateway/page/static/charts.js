@@ -121,8 +121,8 @@ export function drawLine(svg, x, y, times, values, withMarks = true) {
   if (points.length <= 40 && withMarks) drawMarks(svg, x, y, times, values, "mark", 2.2);
 }
 
-export function drawThreshold(svg, x, y, times, value) {
-  svg.append(shape("line", { class: "threshold", x1: x(Math.min(...times)), x2: x(Math.max(...times)), y1: y(value), y2: y(value) }));
+export function drawReference(svg, x, y, times, value) {
+  svg.append(shape("line", { class: "reference", x1: x(Math.min(...times)), x2: x(Math.max(...times)), y1: y(value), y2: y(value) }));
 }
 
 export function drawMarks(svg, x, y, times, values, kind, radius) {

@@ -42,12 +42,12 @@ function constantText({ summary, error_label: label }) {
   return [`On held-out rows the ${label} is ${number(constant.fleet_loss)}${than}.`];
 }
 
-/** What refits gain, measured on stale groups drawn at random. */
+/** What refits gain, measured on stale groups drawn at random; below zero the error falls. */
 function gainText(gain) {
   if (!gain) return [];
-  const share = gain.percent === null ? "" : ` (${number(gain.percent)} %)`;
-  const interval = gain.lower === null ? "" : `, 95 % interval ${number(gain.lower)} to ${number(gain.upper)}`;
-  return [`Retraining a stale group lowers its error by ${number(gain.gain)}${share}${interval}, on ${plural(gain.groups, "group")} drawn at random.`];
+  const share = gain.percent === null ? "" : ` (${number(-gain.percent)} %)`;
+  const interval = gain.lower === null ? "" : `, 95 % interval ${number(-gain.upper)} to ${number(-gain.lower)}`;
+  return [`Retraining a stale group changes its error by ${number(-gain.gain)}${share}${interval}, on ${plural(gain.groups, "group")} drawn at random.`];
 }
 
 function states(summary) {

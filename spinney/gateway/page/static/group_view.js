@@ -1,6 +1,6 @@
-// One group: its champion, error with threshold, answers beside labels, history with the numbers of every decision.
+// One group: its champion, error over time, answers beside labels, history with the numbers of every decision.
 
-import { chart, drawLine, drawMarks, drawThreshold, drawWhiskers, ticks } from "./charts.js";
+import { chart, drawLine, drawMarks, drawReference, drawWhiskers, ticks } from "./charts.js";
 import {
   count, duration, el, empty, keyText, modelId, number, percent, plural, section, stateLabel, swatch, table, time, utc,
 } from "./elements.js";
@@ -51,15 +51,14 @@ function errors({ standing }, figures) {
   if (!figures.errors.length) return section(title, null, empty("No answer of this group has a label yet."));
   const times = figures.errors.map((point) => Date.parse(point.at));
   const means = figures.errors.map((point) => point.mean);
-  const limit = standing.loss === null ? null : standing.loss * figures.error_rise;
-  const text = (index) => `${utc(figures.errors[index].at)}: ${number(means[index])} (${plural(figures.errors[index].labelled, "label")})${limit ? `, threshold ${number(limit)}` : ""}`;
-  return section(title, `Mean by event time. The threshold is ${number(figures.error_rise)} times the held-out error of the champion.`, chart({
-    title, times, format: number, summary: text(means.length - 1), readout: text, largest: Math.max(...means, limit ?? 0),
-    legend: [swatch("median", "mean error"), limit ? swatch("limit", "threshold") : null],
+  const text = (index) => `${utc(figures.errors[index].at)}: ${number(means[index])} (${plural(figures.errors[index].labelled, "label")})${standing.loss === null ? "" : `, on held-out rows ${number(standing.loss)}`}`;
+  return section(title, "Mean by event time, beside the error of the present champion on its held-out rows.", chart({
+    title, times, format: number, summary: text(means.length - 1), readout: text, largest: Math.max(...means, standing.loss ?? 0),
+    legend: [swatch("median", "mean error"), standing.loss === null ? null : swatch("reference", "held-out error of the champion")],
     table: table(title, [["from (UTC)", (row) => utc(row.at)], ["labels", (row) => count(row.labelled), "number"], ["mean error", (row) => number(row.mean), "number"]], figures.errors),
     draw: (svg, x, y) => {
       drawLine(svg, x, y, times, means);
-      if (limit) drawThreshold(svg, x, y, times, limit);
+      if (standing.loss !== null) drawReference(svg, x, y, times, standing.loss);
     },
   }));
 }
