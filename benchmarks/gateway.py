@@ -3,7 +3,8 @@
 A fleet of linear models of four features. `spinney serve` and MLflow's server run in turn, each alone, on this machine,
 with the same client: it keeps its connections and sends the next request when it has the answer.
 
-- warm: single rows of a hundred groups, by --clients clients. The peer answers the same rows by one scikit-learn model.
+- warm: single rows of a hundred groups, by --clients clients. The peer answers the same rows, with the names of their
+  features, by one scikit-learn model.
 - cold: a single row of a group that was never asked for; one client. Unseen: of a group that there is not.
 - mixed: one request with 10,000 rows of 1,000 groups.
 - pass: all groups once, in requests of 1,000, through a cache that holds a tenth of them; between, a hot set of a
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import mlflow.sklearn
 import numpy as np
+import pandas as pd
 import requests
 from harness import http_load
 from harness.fleet import KEY
@@ -87,9 +89,9 @@ _of_peer: dict[str, float] = {}
 
 def save_peer(folder: Path) -> None:
     random = np.random.default_rng(0)
-    rows = random.normal(size=(200, len(FEATURES)))
-    model = Ridge().fit(rows, rows @ random.normal(size=len(FEATURES)))
-    mlflow.sklearn.save_model(model, folder, input_example=rows[:1])
+    rows = pd.DataFrame(random.normal(size=(200, len(FEATURES))), columns=list(FEATURES))
+    model = Ridge().fit(rows, rows.to_numpy() @ random.normal(size=len(FEATURES)))
+    mlflow.sklearn.save_model(model, folder, input_example=rows.iloc[:1])
 
 
 def run_peer(model: Path, clients: int, seconds: float) -> None:
@@ -99,7 +101,8 @@ def run_peer(model: Path, clients: int, seconds: float) -> None:
     with Process(python(*command), model.parent, name="mlflow", environment=scripts) as server:
         url = f"http://127.0.0.1:{port}"
         wait_until_it_answers(url, server)
-        bodies = [json.dumps({"inputs": [[values[name] for name in FEATURES]]}).encode() for values in rows_of(HOT)]
+        rows = ({name: values[name] for name in FEATURES} for values in rows_of(HOT))
+        bodies = [json.dumps({"dataframe_records": [row]}).encode() for row in rows]
         http_load.send(url, "/invocations", clients, http_load.repeated(bodies), 1.0)
         before = cpu_of(server)
         load = http_load.send(url, "/invocations", clients, http_load.repeated(bodies), seconds)
