@@ -15,7 +15,7 @@ from spinney.core.backtest.history import MICROSECOND, History
 from spinney.core.backtest.replay import Replay, ReplaySettings
 from spinney.core.backtest.run import Progress, Show, replay_all, replay_one
 from spinney.core.backtest.strategy import EvenlySpread, Selection, Strategy, WithinAllowance
-from spinney.core.planning.budget import RoundAllowance
+from spinney.core.planning.budget import FIRST_POLICY, RoundAllowance
 from spinney.core.staleness.policies import MaxAge, NewGroup, NewRows, Policy
 
 DAY = timedelta(days=1)
@@ -35,7 +35,7 @@ def replay_baselines(
     """Return the replays of all baselines. own: that of the strategy, whose number of refits some of them have."""
     replays = replay_all(history, [*_schedules(strategy), *_of_refits(strategy, own.refits, settings)], settings, show)
     if own.refits:
-        replays.insert(3, _all_as_many(history, strategy, own.refits, settings, show))
+        replays.insert(3, _all_as_many(history, strategy, own, settings, show))
     grid = RefitGrid.every(settings.steps, max(1, round(settings.steps.count / HINDSIGHT_TIMES)))
     if grid.steps:
         name, count = "hindsight", len(grid.steps)
@@ -70,18 +70,17 @@ def _of_refits(own: Strategy, refits: int, settings: ReplaySettings) -> list[Str
     ]
 
 
-def _all_as_many(history: History, own: Strategy, refits: int, settings: ReplaySettings, show: Show) -> Replay:
+def _all_as_many(history: History, strategy: Strategy, own: Replay, settings: ReplaySettings, show: Show) -> Replay:
     """Refit all groups every k days, with the k that gives as many refits as the strategy has."""
-    steps = settings.steps
-    every = max(float(steps.length), steps.length * steps.count * history.n_groups / refits)
+    steps_with_model = sum(step.fits.get(FIRST_POLICY, 0) * (len(own.steps) - n) for n, step in enumerate(own.steps))
+    every = settings.steps.length * max(1.0, steps_with_model / own.refits)
     for _ in range(MAX_REPLAYS):
         name = f"all every {every / (DAY // MICROSECOND):.1f} d, as many"
-        found = replay_one(
-            history, _variant(own, name, (NewGroup(own.recipe.min_rows), Periodic(every))), settings, show
-        )
-        if abs(found.refits - refits) <= CLOSE_ENOUGH * refits or not found.refits:
+        policies = (NewGroup(strategy.recipe.min_rows), Periodic(every))
+        found = replay_one(history, _variant(strategy, name, policies), settings, show)
+        if abs(found.refits - own.refits) <= CLOSE_ENOUGH * own.refits or not found.refits:
             break
-        every = max(1.0, every * found.refits / refits)
+        every = max(1.0, every * found.refits / own.refits)
     return found
 
 

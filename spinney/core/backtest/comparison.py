@@ -118,7 +118,7 @@ def bootstrap_ratios(sums: npt.NDArray[Any], seed: int) -> list[Ratio]:
     totals = np.concatenate(parts)
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.nanpercentile(totals / totals[:, :1], [2.5, 97.5], axis=0)
-        value = sums.sum(axis=0) / sums[:, 0].sum()
+        value = sums.sum(axis=0) / sums.sum(axis=0)[0]
     return [Ratio(*map(float, each)) for each in zip(value, low, high, strict=True)]
 
 

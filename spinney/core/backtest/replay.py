@@ -128,7 +128,10 @@ def replay(
 
 
 class _Run:
-    """The state of a replay: the judge's, the champion of each group, and the loss of each answered row."""
+    """The state of a replay: the judge's, the champion of each group, and the loss of each answered row.
+
+    Models are numbered. `_ids` has the model_id of every one, `_champions` those that still answer.
+    """
 
     def __init__(self, history: History, strategy: Strategy, settings: ReplaySettings) -> None:
         rows = len(history.rows.times)
@@ -138,7 +141,8 @@ class _Run:
         self._shard = ShardState.empty()
         self._refits = 0
         self._position_of = {key: n for n, key in enumerate(history.rows.keys)}
-        self._models: list[FittedModel] = []
+        self._ids: list[str] = []
+        self._champions: dict[int, FittedModel] = {}
         self._model_of_group = np.full(history.n_groups, NO_MODEL, dtype=np.int64)
         self._model_of_row = np.full(rows, NO_MODEL, dtype=np.int64)
 
@@ -151,7 +155,7 @@ class _Run:
         distinct, index = np.unique(models, return_inverse=True)
         if len(distinct):
             rows = RowsToPredict(places, index.astype(np.int64))
-            champions = [self._models[n].model for n in distinct.tolist()]
+            champions = [self._champions[n].model for n in distinct.tolist()]
             self.losses[places], _ = row_losses(history.rows, champions, rows, self._loss, lambda _: None)
             self._model_of_row[places] = models
 
@@ -160,7 +164,7 @@ class _Run:
         history = self._history
         places = history.known_within(end - self._settings.steps.length, end)
         keys, owners = history.rows.keys, history.group_of_row[places].tolist()
-        ids = [None if n == NO_MODEL else self._id_of(n) for n in self._model_of_row[places].tolist()]
+        ids = [None if n == NO_MODEL else self._ids[n] for n in self._model_of_row[places].tolist()]
         health = _health([keys[g] for g in owners], ids, self.losses[places], history.rows.times[places], end)
         self._advance(JudgeInput((), (), health), end)
 
@@ -191,9 +195,9 @@ class _Run:
         return result
 
     def _requests(self, taken: Mapping[str, int]) -> dict[int, FitRequest]:
-        champions = {group: int(self._model_of_group[group]) for group in taken.values()}
+        champions = {group: self._champions.get(int(self._model_of_group[group])) for group in taken.values()}
         return {
-            group: first_request(key) if champions[group] == NO_MODEL else self._models[champions[group]].request
+            group: first_request(key) if (champion := champions[group]) is None else champion.request
             for key, group in taken.items()
         }
 
@@ -203,14 +207,14 @@ class _Run:
         at = groups.positions_of(result.statuses)
         for key, champion_id in zip(result.statuses, groups["champion_id"][at].tolist(), strict=True):
             if champion_id in result.models:
-                self._model_of_group[self._position_of[key]] = len(self._models)
-                self._models.append(result.models[champion_id])
+                group = self._position_of[key]
+                self._champions.pop(int(self._model_of_group[group]), None)
+                self._champions[len(self._ids)] = result.models[champion_id]
+                self._model_of_group[group] = len(self._ids)
+                self._ids.append(champion_id)
 
     def _advance(self, inputs: JudgeInput, end: int) -> None:
         self._shard = advance(self._shard, inputs, self._strategy.judge, end)
-
-    def _id_of(self, model: int) -> str | None:
-        return self._models[model].request.champion_id
 
     def _count(
         self, end: int, due: Mapping[str, Candidate], results: Sequence[RoundResult], brake: Brake

@@ -91,13 +91,14 @@ class FleetIntervals:
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
         """As `Intervals` says."""
         shards = np.array([keys.shard_of(key, self.shards) for key in group_keys], dtype=np.int64)
-        wanted = sorted(set(shards.tolist()) - self._by_shard.keys())
+        order = np.argsort(shards, kind="stable")
+        found, starts = np.unique(shards[order], return_index=True)
+        wanted = sorted(set(found.tolist()) - self._by_shard.keys())
         if wanted:
             pools = self.pools(wanted)
             self._by_shard.update({shard: ShardIntervals(self.rule, pools.get(shard, ())) for shard in wanted})
         widths = np.full(len(group_keys), np.nan)
-        for shard in np.unique(shards).tolist():
-            places = np.flatnonzero(shards == shard)
+        for shard, places in zip(found.tolist(), np.split(order, starts[1:]), strict=False):
             mine = [promotions[at] for at in places.tolist()]
             widths[places] = self._by_shard[shard].half_widths((), mine)
         return widths

@@ -61,7 +61,7 @@ def test_the_interval_of_a_ratio_is_that_of_the_delta_method_for_many_days() -> 
     ratio = bootstrap_ratios(np.column_stack([ours, other]), seed=1)[1]
     value = other.sum() / ours.sum()
     half = 1.96 * np.std(other - value * ours, ddof=1) / np.sqrt(400) / ours.mean()
-    assert ratio.value == value
+    assert ratio.value == pytest.approx(value, rel=1e-14)
     assert (ratio.low, ratio.high) == pytest.approx((value - half, value + half), abs=0.1 * half)
 
 
