@@ -112,3 +112,7 @@ class Scope(StrEnum):
     READ = "read"  # what is known of groups, rounds and dead letters
     SCORE = "score"  # predictions
     OPERATE = "operate"  # promote, roll back, pin and unpin under the key's name
+
+
+ALSO = "also"
+"""Key in the numbers of a verdict: the policies that apply besides the one that gives the reason."""

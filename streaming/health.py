@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from spinney.core.config import Fleet
+from spinney.core.even_spacing import is_evenly_spaced
 from spinney.core.features.encoding import Floats
 from spinney.core.training.loss import loss_named
 from spinney.tables.arrow_schemas import arrow_schema
@@ -56,33 +57,37 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
         }
     )
     aggregations = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
-    aggregations |= {"labelled_losses": "list"}
+    if has_loss.true_count:
+        aggregations |= {"labelled_losses": "list"}
     sums = counted.group_by(["shard", "group_key", "model_id", "step"], use_threads=False).aggregate(
         [([], "count_all"), *aggregations.items()]
     )
     renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in aggregations.items()}}
     names = [renamed.get(name, name) for name in sums.column_names]
     sums = sums.rename_columns(names)
-    sums = sums.append_column("losses", _several_losses(sums["labelled_losses"], sums["labelled"]))
+    if has_loss.true_count:
+        sums = sums.append_column("losses", _several_losses(sums["labelled_losses"]))
     parts = (sums, _clock_rows(answers["event_time"], fleet.shards))
     return pa.concat_tables([_as_health(part, answers, batch_id) for part in parts])
 
 
-def _several_losses(losses: pa.ChunkedArray, labelled: pa.ChunkedArray) -> pa.Array:
-    """Return the column `losses` from the losses of all answers of each row, null where there is none."""
-    lists: list[Floats | None] = [None] * len(losses)
-    for row in np.flatnonzero(labelled.to_numpy() > 1).tolist():
-        known = losses[row].values.drop_null().to_numpy()
-        if len(known) > 1:
-            lists[row] = spread_evenly(np.sort(known))
-    return pa.array(lists, LOSSES_TYPE)
+def _several_losses(losses: pa.ChunkedArray) -> pa.Array:
+    """Return the column `losses` from the losses of all answers of each row, where null is no loss.
 
-
-def spread_evenly(losses: Floats) -> Floats:
-    """Return MAX_LOSSES of ascending losses, evenly spread over all, or all of them if there are no more."""
-    if len(losses) <= MAX_LOSSES:
-        return losses
-    return losses[np.linspace(0, len(losses) - 1, MAX_LOSSES).round().astype(np.int64)]
+    A row has its losses, ascending and MAX_LOSSES of them at most, if it has more than one; else null.
+    """
+    lists = losses.combine_chunks()
+    rows = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    known = np.flatnonzero(np.isfinite(values))
+    known = known[np.lexsort((values[known], rows[known]))]
+    counts = np.bincount(rows[known], minlength=len(lists))
+    rank = np.arange(len(known)) - np.repeat(np.cumsum(counts) - counts, counts)
+    known = known[(counts[rows[known]] > 1) & is_evenly_spaced(rank, counts[rows[known]], MAX_LOSSES)]
+    kept = np.bincount(rows[known], minlength=len(lists))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(kept)]), pa.int32())
+    flat = pa.array(values[known], LOSSES_TYPE.value_type)
+    return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(kept == 0))
 
 
 def _clock_rows(event_time: pa.ChunkedArray, shards: int) -> pa.Table:
@@ -156,9 +161,9 @@ def sum_late_labels(answers: DataFrame, fleet: Fleet, at: str, batch_id: int) ->
 _SEVERAL_LOSSES = f"""
 CASE WHEN size(losses) > {MAX_LOSSES} THEN transform(
     sequence(0, {MAX_LOSSES - 1}),
-    i -> element_at(losses, 1 + CAST(bround(i * (size(losses) - 1) / {MAX_LOSSES - 1}) AS int))
+    i -> element_at(losses, CAST(1 + i * (size(losses) - 1) DIV {MAX_LOSSES - 1} AS int))
 ) WHEN size(losses) > 1 THEN losses END"""
-"""`spread_evenly` in Spark, and null for up to one loss."""
+"""`is_evenly_spaced` in Spark, and null for up to one loss."""
 
 
 def _step(fleet: Fleet) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from spinney.core.champions import heldout_losses
+from spinney.core.champions.heldout_loss_arrays import pack_column
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 
 
@@ -49,7 +50,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         """The packed held-out losses of the rows from `first` to before `end`."""
         if self._losses is None:
             return [None] * (end - first)
-        return heldout_losses.pack_column(self._losses.slice(first, end - first))
+        return pack_column(self._losses.slice(first, end - first))
 
     def row(self, place: int) -> Promotion:
         """The promotion of a row by its place."""

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from spinney.core import keys
-from spinney.core.champions.heldout_losses import COLUMN, pack_column, to_matrix
+from spinney.core.champions.heldout_loss_arrays import pack_column, to_matrix
+from spinney.core.champions.heldout_losses import COLUMN
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config

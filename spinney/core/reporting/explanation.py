@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from schemas.vocabulary import Decision
+from schemas.vocabulary import ALSO, Decision
 from spinney.core.champions.champion_selection import decided_until, select_champion
 from spinney.core.champions.interventions import SHORT_ID_LENGTH
 from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import format_duration
 from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
-from spinney.core.staleness.verdicts import ALSO
 
 Row = Mapping[str, Any]
 

@@ -191,7 +191,7 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     encoded = shard.encoded_champions
     new_champions: Mapping[int, DecisionRecord | None] = {}
     if attempted:
-        decided = ((row.group_key, replace(row.promotion, payload=None)) for row in inputs.decided)
+        decided = ((row.group_key, replace(row.promotion, payload=None, heldout_losses=None)) for row in inputs.decided)
         champions = encoded.select(attempted).with_promotions(decided)
         encoded = encoded.with_replaced(champions) if inputs.decided else encoded
         apply_attempts(groups, champions, (*inputs.decided, *inputs.unfitted), settings.min_rows)

@@ -67,6 +67,7 @@ class LossSamples:
 
         losses, randoms: shape (n_groups,); randoms are uniform in (0, 1).
         """
+        losses = losses.astype(np.float32).astype(np.float64)  # as knots are stored, so that equal losses are equal
         loss = losses.astype(np.float32)[:, None]
         above = np.where(self.values > loss, self.weights, 0).sum(axis=1, dtype=np.float64)
         equal = np.where(self.values == loss, self.weights, 0).sum(axis=1, dtype=np.float64)
@@ -107,7 +108,7 @@ class LossSamples:
     def limit(self, at: Positions, most: float) -> None:
         """Let the losses of the groups at these positions count for `most` losses at most, in place."""
         counts = self.weights[at].sum(axis=1, keepdims=True)
-        self.weights[at] *= np.minimum(most / np.maximum(counts, 1), 1)
+        self.weights[at] = _as_stored(self.weights[at] * np.minimum(most / np.maximum(counts, 1), 1))
 
     def add(self, at: Positions, losses: Floats) -> None:
         """Add one loss for each of the distinct groups at these positions, in place.
@@ -119,7 +120,13 @@ class LossSamples:
         place = (before <= loss).sum(axis=1)[:, None]
         values = _inserted(before, loss, place)
         weights = _inserted(weights_before, np.float32(1), place)
-        self.values[at], self.weights[at] = _with_one_less(values, weights)
+        values, weights = _with_one_less(values, weights)
+        self.values[at], self.weights[at] = values, _as_stored(weights)
+
+
+def _as_stored(weights: Floats32) -> Floats32:
+    """Return weights as the encoded state has them: a float16 each, whether or not the state was decoded since."""
+    return weights.astype(np.float16).astype(np.float32)
 
 
 def _inserted(rows: Floats32, value: Floats32 | np.float32, place: Positions) -> Floats32:
@@ -144,7 +151,8 @@ def _with_one_less(values: Floats32, weights: Floats32) -> tuple[Floats32, Float
     left = shares.argmin(axis=1)
     rows = np.arange(len(full))
     total = weight[rows, left] + weight[rows, left + 1]
-    mean = (value[rows, left] * weight[rows, left] + value[rows, left + 1] * weight[rows, left + 1]) / total
+    low, high = value[rows, left], value[rows, left + 1]
+    mean = low + (high - low) * (weight[rows, left + 1] / total)  # exact where both are equal, so that ties stay ties
     is_after = np.arange(values.shape[1] - 1) > left[:, None]
     merged = []
     for matrix, known, new in ((values, value, mean), (weights, weight, np.minimum(total, MAX_WEIGHT))):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from schemas.vocabulary import Staleness
+from schemas.vocabulary import ALSO, Staleness
 from spinney.core.durations import format_duration
 from spinney.core.staleness.attempt_outcomes import SECOND
 from spinney.core.staleness.expected_gain import ExpectedGain
@@ -21,9 +21,6 @@ WITHHELD_REASON = "; deferred: a round takes fewer groups than are due in its sh
 
 VERDICT_NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "failures")
 """Columns of the state that a verdict carries as numbers."""
-
-ALSO = "also"
-"""Key in the numbers of a verdict: the policies that apply besides the one that gives the reason."""
 
 NO_LABELS = "no_labels"
 """The policy by which a group is reported and not refitted."""

@@ -109,12 +109,6 @@ class FitAttempt:
             known["why"] = self.metrics["champion_error"]
 
 
-def spread_evenly(values: Floats, most: int) -> Floats:
-    """Return `most` of the values at equal distances, the first and the last among them; all if there are not more."""
-    n = len(values)
-    return values if n <= most else values[np.arange(most) * (n - 1) // (most - 1)]
-
-
 def start_attempt(
     request: FitRequest, group_index: int, training_set: TrainingSet, recipe: Recipe, signer: Signer
 ) -> FitAttempt:

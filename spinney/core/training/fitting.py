@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.errors import MAX_ERROR_CHARACTERS, GroupError, SpinneyError
+from spinney.core.even_spacing import is_evenly_spaced
 from spinney.core.features.encoding import NULL_TIME, Floats, Integers
 from spinney.core.models.batch_scoring import NO_MODEL
 from spinney.core.models.model import Model
@@ -32,7 +33,6 @@ from spinney.core.training.fit_attempt import (
     results_frame,
     seen_through,
     sign_model,
-    spread_evenly,
     start_attempt,
 )
 from spinney.core.training.fit_kernels import Kernel, Timer, single_threaded
@@ -179,7 +179,7 @@ class _Fitting:
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, challenger.errors.get(index)))
                 continue
-            attempt.heldout_losses = spread_evenly(losses, MAX_HELDOUT_LOSSES)
+            attempt.heldout_losses = losses[is_evenly_spaced(np.arange(len(losses)), len(losses), MAX_HELDOUT_LOSSES)]
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]

@@ -94,7 +94,7 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
         assert sum('"queue":"brake"' in row["numbers"] for row in of_brake) == taken
         why = {row["policy"]: row["reason"] for row in of_brake if row["decision"] == "deferred"}
         assert why["new_group"].endswith("deferred: the round takes no more groups, and others come before it")
-        assert why["max_age"].endswith("; deferred: " + braked.brake.reason)
+        assert why["new_rows"].endswith("; deferred: " + braked.brake.reason)
 
     more = DueSummary(due.groups, due.withheld, due.rows + 4, due.clock)
     for limit in (1_004, 4):

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spinney.core.champions.heldout_losses import pack, pack_column, to_matrix, unpack
+from spinney.core.champions.heldout_loss_arrays import pack_column, to_matrix
+from spinney.core.champions.heldout_losses import pack, unpack
 from spinney.core.champions.promotion import Promotion
 
 

@@ -45,6 +45,12 @@ def test_equal_losses_stay_one_knot_of_their_exact_value() -> None:
     assert share_above(samples, 0.0, 0.5) == pytest.approx((20 + 0.5 * 61) / 81)
 
 
+@pytest.mark.parametrize("loss", [0.1, -np.log(0.8), 1 / 3, 1e-9])
+def test_a_loss_that_a_float32_cannot_hold_stays_equal_to_itself_however_often_it_came(loss: float) -> None:
+    samples = sample_of(*[loss] * 400)
+    assert share_above(samples, loss, 0.25) == pytest.approx(0.25)
+
+
 @given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=3 * KNOTS))
 def test_a_sample_keeps_the_number_and_the_mean_of_its_losses_in_ascending_knots(losses: list[float]) -> None:
     samples = sample_of(*losses)
