@@ -7,7 +7,6 @@ group, by its key: then the group's columns are not among the inputs. Tensors ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import prod
 from typing import Any
 
 from spinney.core import keys
@@ -95,17 +94,20 @@ def _column(tensor: Any) -> tuple[str, list[Any]]:
     if not isinstance(tensor, Mapping) or not isinstance(tensor.get("name"), str):
         raise _wrong("inputs", 'tensors with "name", "shape", "datatype" and "data"')
     name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
-    if not isinstance(shape, list) or not isinstance(data, list) or not all(_is_count(each) for each in shape):
+    if not isinstance(shape, list) or not isinstance(data, list):
         raise _wrong(f"tensor {name[:80]}", '"shape" and "data" as lists')
     cells = list(_flat(data))
-    if not shape or prod(map(int, shape)) != len(cells) or int(shape[0]) != len(cells):
+    # Compared as texts: a caller may send dimensions with so many digits that `int` refuses them, or takes long.
+    if list(map(_dimension, shape[:3])) not in ([str(len(cells))], [str(len(cells)), "1"]):
         raise _wrong(f"tensor {name[:80]}", "one value per row, of shape [rows] or [rows, 1]")
     return name, cells
 
 
-def _is_count(value: Any) -> bool:
-    """Whether it is a whole number, as either reader has it."""
-    return not isinstance(value, bool) and isinstance(value, int | str) and str(value).isdecimal()
+def _dimension(value: Any) -> str | None:
+    """A whole number's text, as either reader has it; None for other values."""
+    if isinstance(value, NumberText):
+        return value
+    return f"{value:d}" if type(value) is int and abs(value) < 1 << 63 else None
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:

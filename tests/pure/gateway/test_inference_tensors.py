@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from spinney.core.config import parse
 from spinney.core.features.request_rows import read_request_rows, request_rules
+from spinney.gateway.errors import RequestError
 from spinney.gateway.inference_tensors import read_tensors
-from spinney.gateway.json_body import read_json
+from spinney.gateway.json_body import JsonBody, read_json
 
 TEXT = """\
 [fleet]
@@ -38,3 +40,25 @@ def test_the_columns_of_a_groups_key_have_their_types_where_no_other_form_is_acc
     records = read_tensors(read_json(json.dumps({"inputs": [prices]}).encode()), key, config)
     found = read_request_rows(records.values, records.exact, request_rules(config, by_column=True), config)
     assert (found.errors, found.group_keys) == ({}, [key] * rows)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [9999999999] * 50_000, ["1" * 5_000], ["1"], [1, 1, 1], [1, 10**4000], [-1], [1.0], [True], [None], [],
+    ],
+)  # fmt: skip
+def test_a_shape_that_is_not_that_of_one_value_per_row_is_refused_however_long_it_is(shape: list[Any]) -> None:
+    tensor = {"name": "price", "shape": shape, "datatype": "FP64", "data": [0.1]}
+    body = read_json(json.dumps({"inputs": [tensor]}).encode())
+    for value in (body.value, body.exact):
+        with pytest.raises(RequestError, match=r"one value per row, of shape \[rows\] or \[rows, 1\]"):
+            read_tensors(JsonBody(b"", value), '["7","1","true"]', parse(TEXT, "fleet.toml", {}))
+
+
+@pytest.mark.parametrize("shape", [[2], [2, 1]])
+def test_a_shape_may_have_a_second_dimension_of_one(shape: list[int]) -> None:
+    tensor = {"name": "price", "shape": shape, "datatype": "FP64", "data": [[0.1], [0.2]]}
+    records = read_tensors(read_json(json.dumps({"inputs": [tensor]}).encode()), None, parse(TEXT, "fleet.toml", {}))
+    assert records.values == [{"price": 0.1}, {"price": 0.2}]
+    assert records.exact() == [{"price": "0.1"}, {"price": "0.2"}]
