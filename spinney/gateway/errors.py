@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
+from typing import TypeVar
+
 from spinney.core.errors import SpinneyError
+
+T = TypeVar("T")
 
 
 class RequestError(SpinneyError):
@@ -17,8 +23,19 @@ class RequestError(SpinneyError):
 
 
 class TooMuchError(RequestError):
-    """A request with more of something than one may have."""
+    """A request with more of something than one may have. got: None where the rest was not counted."""
 
-    def __init__(self, what: str, most: int, got: int, key: str) -> None:
-        advice = f"Send several requests, or raise {key}"
-        super().__init__(422, "too_much", f"request: expected at most {most} {what}; got {got}. {advice}")
+    def __init__(self, what: str, most: int, got: int | None, key: str) -> None:
+        count, advice = "more" if got is None else got, f"Send several requests, or raise {key}"
+        super().__init__(422, "too_much", f"request: expected at most {most} {what}; got {count}. {advice}")
+
+
+def take_records(records: Iterable[T], max_rows: int) -> list[T]:
+    """Return the records as a list. Raises TooMuchError at the first that is too many, and takes no further one.
+
+    Formats whose records are made from something smaller, such as a CSV line, call it before they are made.
+    """
+    found = list(islice(records, max_rows + 1))
+    if len(found) > max_rows:
+        raise TooMuchError("records", max_rows, None, "gateway.max_rows")
+    return found

@@ -7,13 +7,14 @@ group, by its key: then the group's columns are not among the inputs. Tensors ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.records.json_text import NumberText
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, INTEGER_BITS
-from spinney.gateway.errors import RequestError
+from spinney.gateway.errors import RequestError, take_records
 from spinney.gateway.fleet_answers import RecordAnswers, Records
 from spinney.gateway.json_body import JsonBody
 
@@ -37,10 +38,13 @@ def describe_model(name: str, group_key: str | None, config: Config) -> dict[str
 
 
 def read_tensors(body: JsonBody, group_key: str | None, config: Config) -> Records:
-    """Return the rows of a request. Raises RequestError for tensors that do not hold one value per row each."""
+    """Return the rows of a request. Raises RequestError for tensors that do not hold one value per row each,
+    and for too many rows.
+    """
+    convert = partial(_rows, max_rows=config.gateway.max_rows)
     group = {} if group_key is None else dict(zip(config.fleet.group, keys.decode(group_key), strict=True))
     plain, exact = ({name: _of_text(text, name, config, number) for name, text in group.items()} for number in _NUMBERS)
-    return Records(_rows(body.value, plain), lambda: _rows(body.exact, exact), by_column=True)
+    return Records(convert(body.value, plain), lambda: convert(body.exact, exact), by_column=True)
 
 
 def write_tensors(name: str, request_id: Any, answers: RecordAnswers, config: Config) -> dict[str, Any]:
@@ -77,11 +81,11 @@ def _of_text(text: str | None, column: str, config: Config, number: Callable[[st
     return number(text) if INTEGER.fullmatch(text) else text
 
 
-def _rows(value: Any, group: Mapping[str, Any]) -> Sequence[Any]:
+def _rows(value: Any, group: Mapping[str, Any], max_rows: int) -> Sequence[Any]:
     inputs = value.get("inputs") if isinstance(value, Mapping) else None
     if not isinstance(inputs, list) or not inputs:
         raise _wrong("inputs", "a list of tensors")
-    columns = dict(map(_column, inputs))
+    columns = dict(_column(tensor, max_rows) for tensor in inputs)
     if len(columns) < len(inputs):
         raise _wrong("inputs", "each name once")
     if len({len(cells) for cells in columns.values()}) != 1:
@@ -90,13 +94,13 @@ def _rows(value: Any, group: Mapping[str, Any]) -> Sequence[Any]:
     return [{**dict(zip(names, cells, strict=True)), **group} for cells in zip(*columns.values(), strict=True)]
 
 
-def _column(tensor: Any) -> tuple[str, list[Any]]:
+def _column(tensor: Any, max_rows: int) -> tuple[str, list[Any]]:
     if not isinstance(tensor, Mapping) or not isinstance(tensor.get("name"), str):
         raise _wrong("inputs", 'tensors with "name", "shape", "datatype" and "data"')
     name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
     if not isinstance(shape, list) or not isinstance(data, list):
         raise _wrong(f"tensor {name[:80]}", '"shape" and "data" as lists')
-    cells = list(_flat(data))
+    cells = take_records(_flat(data), max_rows)
     # Compared as texts: a caller may send dimensions with so many digits that `int` refuses them, or takes long.
     if list(map(_dimension, shape[:3])) not in ([str(len(cells))], [str(len(cells)), "1"]):
         raise _wrong(f"tensor {name[:80]}", "one value per row, of shape [rows] or [rows, 1]")

@@ -16,13 +16,16 @@ from pydantic_core import from_json
 from spinney.core.records.input_message_encoding import encode_message
 from spinney.core.records.json_text import read_value
 from spinney.core.records.rules import RecordRules
-from spinney.gateway.errors import RequestError
+from spinney.gateway.errors import RequestError, take_records
 from spinney.gateway.fleet_answers import Records
 from spinney.gateway.json_body import read_json
 
 
-def read_json_body(raw: bytes) -> Records:
-    """Return the records of a JSON body. Raises RequestError for one without exactly one of the four forms."""
+def read_json_body(raw: bytes, max_rows: int) -> Records:
+    """Return the records of a JSON body.
+
+    Raises RequestError for one without exactly one of the four forms, and for more than max_rows rows.
+    """
     body = read_json(raw)
     forms = [name for name in _FORMS if isinstance(body.value, Mapping) and name in body.value]
     if len(forms) != 1:
@@ -30,20 +33,21 @@ def read_json_body(raw: bytes) -> Records:
         raise RequestError(400, "BAD_REQUEST", f"body: expected exactly one of {', '.join(_FORMS)}; got {got}")
     (form,) = forms
     # The exact value is read in the same way: names of columns are texts in both.
-    convert = partial(_records, form)
+    convert = partial(_FORMS[form], form, max_rows)
     return Records(convert(body.value[form]), lambda: convert(body.exact[form]), by_column=True)
 
 
-def read_csv_body(raw: bytes, rules: RecordRules) -> Records:
+def read_csv_body(raw: bytes, max_rows: int, rules: RecordRules) -> Records:
     """Return the records of a CSV body with a header, whose cells are read as those of a file.
 
-    rules: of the columns. Raises RequestError for text that is no such CSV.
+    rules: of the columns. Raises RequestError for text that is no such CSV, and for more than max_rows rows.
     """
     try:
-        table = list(csv.reader(io.StringIO(raw.decode(), newline=""), strict=True))
+        lines = csv.reader(io.StringIO(raw.decode(), newline=""), strict=True)
+        header = next(lines, [])
+        rows = take_records(filter(None, lines), max_rows)
     except (UnicodeDecodeError, csv.Error) as error:
         raise RequestError(400, "BAD_REQUEST", f"body: expected CSV in UTF-8; got text that is not: {error}") from error
-    header, rows = (table[0], [row for row in table[1:] if row]) if table else ([], [])
     if not header or len(set(header)) < len(header) or any(len(row) != len(header) for row in rows):
         raise RequestError(400, "BAD_REQUEST", "body: expected CSV with distinct names in its first line, and as many "
                            "cells in each; got another number of cells, or a name twice")  # fmt: skip
@@ -51,43 +55,41 @@ def read_csv_body(raw: bytes, rules: RecordRules) -> Records:
     return Records([from_json(text) for text in texts], lambda: [read_value(text.decode()) for text in texts], True)
 
 
-def _records(form: str, value: Any) -> Sequence[Any]:
-    return _FORMS[form](form, value)
-
-
-def _split(form: str, value: Any) -> Sequence[Any]:
+def _split(form: str, max_rows: int, value: Any) -> Sequence[Any]:
     columns, data = (value.get("columns"), value.get("data")) if isinstance(value, Mapping) else (None, None)
     if not isinstance(columns, list) or not isinstance(data, list):
         raise _wrong(form, '{"columns": […], "data": [[…], …]}')
     if not all(isinstance(name, str) for name in columns) or len(set(columns)) < len(columns):
         raise _wrong(form, "distinct names as columns")
+    data = take_records(data, max_rows)
     if not all(isinstance(row, list) and len(row) == len(columns) for row in data):
         raise _wrong(form, "as many values in each row of data as there are columns")
     return [dict(zip(columns, row, strict=True)) for row in data]
 
 
-def _list(form: str, value: Any) -> Sequence[Any]:
+def _list(form: str, max_rows: int, value: Any) -> Sequence[Any]:
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
         raise _wrong(form, "a list of objects, one a row, with the names of columns")
-    return value
+    return take_records(value, max_rows)
 
 
-def _columns(form: str, value: Any) -> Sequence[Any]:
+def _columns(form: str, max_rows: int, value: Any) -> Sequence[Any]:
     if isinstance(value, list):
-        return _list(form, value)
+        return _list(form, max_rows, value)
     lists = list(value.values()) if isinstance(value, Mapping) else [None]
     if len({len(cells) if isinstance(cells, list) else -1 for cells in lists} - {-1}) != 1 or not all(
         isinstance(cells, list) for cells in lists
     ):
         raise _wrong(form, "an object with a list of values for each column, all of one length")
-    return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
+    rows = take_records(zip(*value.values(), strict=True), max_rows)
+    return [dict(zip(value, cells, strict=True)) for cells in rows]
 
 
 def _wrong(form: str, expected: str) -> RequestError:
     return RequestError(400, "BAD_REQUEST", f"body: {form}: expected {expected}; got something else")
 
 
-_FORMS: Mapping[str, Callable[[str, Any], Sequence[Any]]] = {
+_FORMS: Mapping[str, Callable[[str, int, Any], Sequence[Any]]] = {
     "dataframe_split": _split,
     "dataframe_records": _list,
     "instances": _list,

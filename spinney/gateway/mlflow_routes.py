@@ -21,7 +21,7 @@ TYPES = {"application/json": "JSON", "text/csv": "CSV"}
 def mlflow_router(service: Service) -> APIRouter:
     """Return the routes /invocations, /ping, /health and /version."""
     router = APIRouter(tags=["mlflow"])
-    rules = request_rules(service.config, by_column=True)
+    rules, max_rows = request_rules(service.config, by_column=True), service.config.gateway.max_rows
 
     @router.post("/invocations", responses=PROBLEMS, openapi_extra=INVOCATIONS)
     async def invocations(request: Request) -> Response:
@@ -29,7 +29,7 @@ def mlflow_router(service: Service) -> APIRouter:
         service.guard.score(request)
         kind = _content_type(request.headers.get("content-type", ""))
         read = read_json_body if kind == "application/json" else partial(read_csv_body, rules=rules)
-        content = await service.run(request, lambda raw: _predictions(service, read(raw)))
+        content = await service.run(request, lambda raw: _predictions(service, read(raw, max_rows)))
         return Response(content, media_type="application/json")
 
     @router.get("/ping", responses={503: PROBLEMS[503]})

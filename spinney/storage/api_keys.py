@@ -60,11 +60,15 @@ def list_keys(store: FleetStore) -> list[ApiKey]:
 def add_key(store: FleetStore, name: str, scopes: Iterable[Scope | str]) -> tuple[ApiKey, str]:
     """Make a key; return it and its text, which is stored nowhere.
 
-    Raises SetupError for a name that is empty, too long or a machine's, and without a scope.
+    Raises SetupError for a name that is empty, too long, a machine's or not printable, and without a scope.
     """
     name, wanted = name.strip(), tuple(sorted({Scope(scope) for scope in scopes}))
-    if not name or name in MACHINES or len(name) > MAX_NAME_CHARACTERS:
-        raise SetupError(f"key: expected a name of 1 to {MAX_NAME_CHARACTERS} characters, of no machine; got {name!r}")
+    # Printable: a name with a line break would forge lines of tables and reports in which overrides name their author.
+    if not name or name in MACHINES or len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        raise SetupError(
+            f"key: expected a name of 1 to {MAX_NAME_CHARACTERS} printable characters, of no machine; got {name!r}. "
+            "Choose the name of the person or program that will have the key"
+        )
     if not wanted:
         raise SetupError(f"key {name}: expected at least one scope of {', '.join(Scope)}; got none")
     secret = secrets.token_urlsafe(32)

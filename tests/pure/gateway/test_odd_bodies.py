@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 from linear_fleet import FEATURES, key_of, write_fleet
 
 from spinney.core.features.request_rows import request_rules
-from spinney.gateway.errors import RequestError
+from spinney.gateway import mlflow_bodies
+from spinney.gateway.errors import RequestError, TooMuchError, take_records
 from spinney.gateway.inference_routes import _infer, _key_of
+from spinney.gateway.inference_tensors import read_tensors
+from spinney.gateway.json_body import read_json
 from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
 from spinney.gateway.mlflow_routes import _predictions
 from spinney.gateway.predict_routes import _group, _predict
 from spinney.gateway.service import Guard, Service
 
+MAX_ROWS = 10
 GOOD = {"shop": "s1", "dept": "d1", **dict.fromkeys(FEATURES, 1.0)}
 CELLS = st.one_of(
     st.none(),
@@ -71,7 +75,7 @@ def test_records(service: Service, body: Any, strict: bool) -> None:
     st.dictionaries(st.sampled_from(["inputs", "instances", "dataframe_records", "dataframe_split"]), RECORDS | VALUES)
 )
 def test_mlflows_forms(service: Service, body: Any) -> None:
-    answered(lambda: _predictions(service, read_json_body(json.dumps(body).encode())))
+    answered(lambda: _predictions(service, read_json_body(json.dumps(body).encode(), MAX_ROWS)))
 
 
 @given(
@@ -80,7 +84,7 @@ def test_mlflows_forms(service: Service, body: Any) -> None:
 )
 def test_csv(service: Service, text: str) -> None:
     rules = request_rules(service.config, by_column=True)
-    answered(lambda: _predictions(service, read_csv_body(text.encode(errors="surrogatepass"), rules)))
+    answered(lambda: _predictions(service, read_csv_body(text.encode(errors="surrogatepass"), MAX_ROWS, rules)))
 
 
 @given(st.fixed_dictionaries({"inputs": TENSORS}, optional={"id": VALUES}) | VALUES, st.sampled_from([None, key_of(1)]))
@@ -97,3 +101,44 @@ def test_bytes(service: Service, body: bytes) -> None:
 def test_keys_of_groups(service: Service, key: str) -> None:
     answered(_group, service, key)
     answered(lambda: json.dumps({"key": _key_of(service, key)}))
+
+
+FORMS = {
+    "dataframe_split": lambda rows: {"columns": [], "data": [[]] * rows},
+    "dataframe_records": lambda rows: [{}] * rows,
+    "instances": lambda rows: [{}] * rows,
+    "inputs": lambda rows: {"x0": [1] * rows},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_of_each_of_mlflows_forms_are_counted_before_they_are_made(form: str) -> None:
+    def read(rows: int) -> int:
+        return len(read_json_body(json.dumps({form: FORMS[form](rows)}).encode(), MAX_ROWS).values)
+
+    assert read(MAX_ROWS) == MAX_ROWS
+    with pytest.raises(TooMuchError, match=r"expected at most 10 records; got more\. .* raise gateway\.max_rows"):
+        read(MAX_ROWS + 1)
+
+
+def test_lines_of_csv_are_counted_before_they_are_read(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = request_rules(service.config, by_column=True)
+    assert len(read_csv_body(b"x0\n" + b"1\n\n" * MAX_ROWS, MAX_ROWS, rules).values) == MAX_ROWS
+    monkeypatch.setattr(mlflow_bodies, "encode_message", lambda *_, **__: pytest.fail("a line was read"))
+    with pytest.raises(TooMuchError, match="expected at most 10 records; got more"):
+        read_csv_body(b"x0\n" + b"1\n" * (MAX_ROWS + 1), MAX_ROWS, rules)
+
+
+def test_values_of_a_tensor_are_counted_before_its_shape_is_looked_at(service: Service) -> None:
+    limits = service.config.gateway.model_copy(update={"max_rows": MAX_ROWS})
+    config = service.config.model_copy(update={"gateway": limits})
+    tensor = {"name": "x0", "shape": [1], "datatype": "FP64", "data": [1.0] * (MAX_ROWS + 1)}
+    with pytest.raises(TooMuchError, match="expected at most 10 records; got more"):
+        read_tensors(read_json(json.dumps({"inputs": [tensor]}).encode()), None, config)
+
+
+def test_records_beyond_the_limit_are_not_taken() -> None:
+    records = iter(range(1_000))
+    with pytest.raises(TooMuchError):
+        take_records(records, MAX_ROWS)
+    assert next(records) == MAX_ROWS + 1

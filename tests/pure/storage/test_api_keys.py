@@ -72,7 +72,16 @@ def test_two_programs_that_add_keys_at_once_lose_none(store: FleetStore) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "scopes"), [(" ", ["read"]), ("stream", ["read"]), ("x" * 101, ["read"]), ("ada", [])]
+    ("name", "scopes"),
+    [
+        (" ", ["read"]),
+        ("stream", ["read"]),
+        ("x" * 101, ["read"]),
+        ("ada", []),
+        ("ada\nby: bob", ["read"]),
+        ("ada\x1b[2J", ["read"]),
+        ("ada\u202ebob", ["read"]),
+    ],
 )
 def test_a_key_has_a_persons_or_programs_name_and_a_scope(store: FleetStore, name: str, scopes: list[str]) -> None:
     with pytest.raises(SetupError, match="expected"):
