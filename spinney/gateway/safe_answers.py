@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
 
 from spinney.gateway.json_logs import FIELDS
 from spinney.gateway.metrics import Metrics
@@ -26,6 +27,9 @@ HEADERS = {
 
 NO_ROUTE = "none"
 """The route of requests that no route takes, in metrics."""
+
+CLIENT_LEFT = 499
+"""The status that is counted, as nginx does, for a client that closed its connection before it was answered."""
 
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _Scope = MutableMapping[str, Any]
@@ -62,6 +66,8 @@ class SafeAnswers:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass  # no fault, and there is nobody to answer
         except Exception:
             log.exception("request: a fault of the gateway")
             if status:
@@ -69,7 +75,7 @@ class SafeAnswers:
             message = "server: a fault of the gateway; the server's log has the cause"
             await problem(500, "fault", message)(scope, receive, send_with_headers)
         finally:
-            self._count(scope, status, time.perf_counter() - began)
+            self._count(scope, status or CLIENT_LEFT, time.perf_counter() - began)
 
     def _count(self, scope: _Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", NO_ROUTE).replace(":path", "")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -7,15 +8,18 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from fastapi import Request
 from linear_fleet import FEATURES, write_fleet
 from running_server import running
 
 from spinney.gateway.app import create_app
 from spinney.gateway.json_logs import FIELDS, JsonFormatter, log_as_json
 from spinney.gateway.metrics import Metrics
+from spinney.gateway.safe_answers import SafeAnswers
 from spinney.gateway.service import Guard, Service
 
 
@@ -85,6 +89,26 @@ def test_requests_rows_and_models_are_counted_and_no_group_is_a_label(url: str) 
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
     assert "s1" not in answer.text
+
+
+def test_a_client_that_leaves_while_it_sends_is_counted_as_such_and_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await Request(scope, receive, send).body()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pytest.fail(f"{message} was sent to nobody")
+
+    metrics = Metrics()
+    scope = {"type": "http", "method": "POST", "headers": []}
+    asyncio.run(SafeAnswers(application, metrics)(scope, receive, send))
+    found = samples(metrics.text([]))
+    assert found['spinney_gateway_requests_total{route="none",code="499"}'] == 1
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 def test_a_log_record_is_one_line_of_json() -> None:
