@@ -113,9 +113,12 @@ def _dumps(value: object) -> str:
 
 def _loads(key: str) -> Any:
     try:
-        return json.loads(key)
-    except ValueError as error:
-        raise ContractError(f"group_key {key!r}: expected JSON; got {error}") from error
+        value = json.loads(key)
+        if "\\" in key:
+            _dumps(value).encode()  # a lone surrogate can be escaped in JSON, but has no UTF-8
+    except (ValueError, RecursionError) as error:
+        raise ContractError(f"group_key {key!r}: expected JSON of texts in Unicode; got {error}") from error
+    return value
 
 
 def _text(value: object) -> str | None:

@@ -48,7 +48,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(mlflow_router(service))
     app.include_router(inference_router(service))
     app.include_router(metrics_router(service))
-    app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate)))
+    app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate), service.queue))
     _answer_errors(app)
     app.add_middleware(SafeAnswers, metrics=service.metrics)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Request
 
@@ -51,15 +51,23 @@ def guard_of_this_machine() -> Guard:
 
     def authorize(request: Request) -> str:
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
-        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not is_loopback(_split(f"//{host}").hostname or ""):
             raise RequestError(
                 403, "host", "host: expected localhost, since the gateway runs with --insecure; got another"
             )
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _split(origin).netloc != host:
             raise RequestError(403, "origin", "origin: expected the gateway's own page; got that of another site")
         return ANYBODY
 
     return Guard(authorize, authorize, authorize)
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL; of none where it cannot be read, as with an open bracket."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def is_loopback(host: str) -> bool:

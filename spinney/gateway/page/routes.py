@@ -12,12 +12,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from schemas.vocabulary import DeadLetterReason
+from spinney.core.config import Config
 from spinney.core.errors import Busy, ContractError, GroupError, SetupError, StoreError
 from spinney.core.json_values import json_value
 from spinney.core.reporting.status import State
 from spinney.gateway.page.files import INDEX, PageFile, read_page_files
 from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
 from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
+from spinney.gateway.work_queue import WorkQueue
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
@@ -34,7 +36,7 @@ LETTERS_SHOWN = 5
 BYTES_SHOWN = 4_096
 
 Authorize = Callable[[Request], str]
-"""Returns the caller's name. Raises HTTPException: no key, or one without the scope."""
+"""Returns the caller's name. Raises RequestError: no key, or one without the scope."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ class Access:
     operate: Authorize
 
 
-def page_router(live: LiveFigures, access: Access) -> APIRouter:
-    """Return the routes of the page. live: started by the caller. The files need no key, the figures do."""
+def page_router(live: LiveFigures, access: Access, queue: WorkQueue) -> APIRouter:
+    """Return the routes of the page. The files need no key, the figures do.
+
+    live: started by the caller. queue: runs the requests that read tables.
+    """
     router = APIRouter(include_in_schema=False)
     _add_files(router, read_page_files())
     _add_figures(router, live, access)
-    _add_details(router, live, access)
+    _add_details(router, live, access, queue)
     _add_overrides(router, live, access)
     return router
 
@@ -98,24 +103,23 @@ def _add_figures(router: APIRouter, live: LiveFigures, access: Access) -> None:
         return _document(request, live, make_document({"found": page.found, "groups": lookup.to_dicts(page.rows)}))
 
 
-def _add_details(router: APIRouter, live: LiveFigures, access: Access) -> None:
+def _add_details(router: APIRouter, live: LiveFigures, access: Access, queue: WorkQueue) -> None:
     reader = Depends(access.read)
 
     @router.get("/page/group.json", dependencies=[reader])
-    def group(request: Request, key: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Response:
+    async def group(request: Request, key: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Response:
         try:
-            return _document(request, live, live.group(key))
+            return _document(request, live, await queue.run(live.group, key))
         except (StoreError, ContractError) as error:
             LOG.info("group %r: %s", key, error)
             return _problem(404, "no such group; search finds groups by parts of their keys")
 
     @router.get("/page/dead-letters.json", dependencies=[reader])
-    def dead_letters(
+    async def dead_letters(
         request: Request, reason: DeadLetterReason, field: Annotated[str | None, Query(max_length=200)] = None
     ) -> Response:
         choice = LetterFilter((reason.value,), () if field is None else (field,))
-        found = newest_letters(DeadLetters.opened(FleetStore.of(live.fleet.config), choice), LETTERS_SHOWN)
-        return _document(request, live, make_document({"letters": [_readable(row) for row in found]}))
+        return _document(request, live, await queue.run(_newest_letters, live.fleet.config, choice))
 
 
 def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None:
@@ -139,6 +143,11 @@ def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None
             live.refresh_soon()
         written = order.seen is not None and bool(proposed.steps)
         return JSONResponse(json_value({"written": written, **vars(proposed)}))
+
+
+def _newest_letters(config: Config, choice: LetterFilter) -> Document:
+    found = newest_letters(DeadLetters.opened(FleetStore.of(config), choice), LETTERS_SHOWN)
+    return make_document({"letters": [_readable(row) for row in found]})
 
 
 def _readable(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_a_group_is_named_as_people_type_it(words: tuple[str, ...], key: str) ->
     assert keys.parse_key_arguments(key) == key
 
 
-@pytest.mark.parametrize("word", ["[AA", '["AA", 1.5]', '{"dest": ["LAX"]}'])
+@pytest.mark.parametrize("word", ["[AA", '["AA", 1.5]', '{"dest": ["LAX"]}', '["\\ud800"]', "[" * 9_999])
 def test_what_begins_as_json_and_is_no_key_is_refused(word: str) -> None:
     with pytest.raises(ContractError, match="expected"):
         keys.parse_key_arguments(word)

@@ -146,6 +146,15 @@ def test_more_requests_than_may_wait_are_refused_and_a_late_one_is_given_up(
     assert requests.post(**ask).status_code == 200, "its thread is free again"
 
 
+@pytest.mark.parametrize("path", ["group.json?key=x", "dead-letters.json?reason=not_json"])
+def test_a_request_of_the_page_that_reads_tables_waits_as_others_do(
+    service: Service, store: FleetStore, url: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    _, text = add_key(store, "ada", ["read"])
+    monkeypatch.setattr(service.queue, "_most", 0)
+    assert code(requests.get(f"{url}/page/{path}", headers=bearer(text), timeout=30)) == (429, "too_many_requests")
+
+
 def test_without_a_key_the_gateway_does_not_start_unless_it_is_insecure_and_on_this_machine(tmp_path: Path) -> None:
     made = write_fleet(tmp_path, 2, more=LIMITS)
 
@@ -182,6 +191,8 @@ def test_an_insecure_gateway_answers_nobody_under_another_name_or_from_another_s
         assert asked(Host="rebound.example.com") == 403
         assert asked(Origin="https://other.example.com") == 403
         assert asked(Origin="null") == 403
+        assert [asked(Host=broken) for broken in ("[", "[::1", "]")] == [403] * 3
+        assert asked(Origin="http://[") == 403
 
 
 def test_addresses_of_this_machine() -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from linear_fleet import FEATURES, key_of, write_fleet
 
@@ -98,6 +98,8 @@ def test_bytes(service: Service, body: bytes) -> None:
 
 
 @given(st.text(max_size=30) | VALUES.map(json.dumps))
+@example('["\\ud800","x"]')
+@example("[" * 100_000)
 def test_keys_of_groups(service: Service, key: str) -> None:
     answered(_group, service, key)
     answered(lambda: json.dumps({"key": _key_of(service, key)}))
