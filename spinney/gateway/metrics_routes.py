@@ -32,4 +32,4 @@ def _gauges(service: Service) -> Iterator[Gauge]:
     yield "cache_bytes", "gauge", "Bytes of the models that are loaded.", counts.bytes
     yield "champions", "gauge", "Groups and parents with a model that answers.", len(service.feed.current)
     yield "champions_age_seconds", "gauge", "Since the tables were last looked at with success.", service.feed.age_s
-    yield "requests_in_progress", "gauge", "Requests that run or wait.", service.queue.there
+    yield "requests_in_progress", "gauge", "Requests that send their body, wait or run.", service.queue.there

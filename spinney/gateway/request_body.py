@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import Request
 
 from spinney.gateway.errors import RequestError
@@ -11,17 +9,8 @@ from spinney.gateway.errors import RequestError
 MIB = 1 << 20
 
 
-async def read_body(request: Request, max_mib: int, time_limit_s: float) -> bytes:
-    """Return the body. Raises RequestError: 413 for a larger one, before it is read whole; 408 for one that is late."""
-    try:
-        async with asyncio.timeout(time_limit_s):
-            return await _read(request, max_mib)
-    except TimeoutError as error:
-        message = f"body: expected it within {time_limit_s:g} s; got a part of it"
-        raise RequestError(408, "body_late", message) from error
-
-
-async def _read(request: Request, max_mib: int) -> bytes:
+async def read_body(request: Request, max_mib: int) -> bytes:
+    """Return the body. Raises RequestError 413 for a larger one, before it is read whole."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_mib * MIB:
         raise _too_large(max_mib)

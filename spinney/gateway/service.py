@@ -69,8 +69,7 @@ class Service:
 
     async def run(self, request: Request, function: Callable[[bytes], T]) -> T:
         """Call a function with the body, in a thread. Raises RequestError for what the request cannot have."""
-        raw = await read_body(request, self.config.gateway.max_mib, self.time_limit_s)
-        return await self.queue.run(function, raw)
+        return await self.queue.run_on_body(function, lambda: read_body(request, self.config.gateway.max_mib))
 
     def has_answer(self, group_key: str) -> bool:
         """Whether a group or a parent of it has a champion now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any, TypeVar
@@ -18,8 +18,8 @@ RETRY_AFTER_S = 1
 class WorkQueue:
     """Threads for requests.
 
-    concurrency: requests that run at the same time. waiting: further ones that may wait. time_limit_s: of one, its wait
-    included.
+    concurrency: requests that run at the same time. waiting: further ones that may wait, or send their body.
+    time_limit_s: of one, its body and its wait included.
     """
 
     def __init__(self, concurrency: int, waiting: int, time_limit_s: float) -> None:
@@ -29,7 +29,7 @@ class WorkQueue:
 
     @property
     def there(self) -> int:
-        """Requests that run or wait."""
+        """Requests that send their body, wait or run."""
         return self._there
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -38,23 +38,53 @@ class WorkQueue:
         Raises RequestError: 429 if too many requests are there; 503 at the time limit. A function that has begun is not
         ended then, and holds its thread until it returns.
         """
-        with self._lock:
-            if self._there >= self._most:
-                message = f"server: expected at most {self._most} requests at once; got one more. Send it again later"
-                raise RequestError(429, "too_many_requests", message, RETRY_AFTER_S)
-            self._there += 1
-        found = self._pool.submit(function, *arguments)
-        found.add_done_callback(self._left)
+        self._enter()
+        return await self._call(self._deadline(), function, *arguments)
+
+    async def run_on_body(self, function: Callable[[bytes], T], body: Callable[[], Awaitable[bytes]]) -> T:
+        """As `run`, of a request whose body is read first. body: reads it; called if the request has a place.
+
+        Raises RequestError: also 408 for a body that is not there at the time limit, and those of `body`.
+        """
+        self._enter()
+        deadline = self._deadline()
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(found), self._time_limit_s)
+            async with asyncio.timeout_at(deadline):
+                raw = await body()
         except TimeoutError as error:
-            message = f"server: expected an answer within {self._time_limit_s:g} s; got none. Send fewer rows, or later"
-            raise RequestError(503, "time_limit", message, RETRY_AFTER_S) from error
+            self._leave()
+            message = f"body: expected it within {self._time_limit_s:g} s; got a part of it"
+            raise RequestError(408, "body_late", message) from error
+        except BaseException:
+            self._leave()
+            raise
+        return await self._call(deadline, function, raw)
 
     def close(self) -> None:
         """Let running requests end; refuse others."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _left(self, _: Future[Any]) -> None:
+    async def _call(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function in a thread. The request keeps its place until the function returns, or never begins."""
+        running = self._pool.submit(function, *arguments)
+        running.add_done_callback(self._leave)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.wrap_future(running)
+        except TimeoutError as error:
+            message = f"server: expected an answer within {self._time_limit_s:g} s; got none. Send fewer rows, or later"
+            raise RequestError(503, "time_limit", message, RETRY_AFTER_S) from error
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._time_limit_s
+
+    def _enter(self) -> None:
+        with self._lock:
+            if self._there >= self._most:
+                message = f"server: expected at most {self._most} requests at once; got one more. Send it again later"
+                raise RequestError(429, "too_many_requests", message, RETRY_AFTER_S)
+            self._there += 1
+
+    def _leave(self, _: Future[Any] | None = None) -> None:
         with self._lock:
             self._there -= 1

@@ -272,9 +272,12 @@ class Gateway(Section):
     max_rows: Int = config_key(20_000, ge=1, meaning="Most rows in one request.")
     max_groups: Int = config_key(20_000, ge=1, meaning="Most groups in one request.")
     concurrency: Int = config_key(8, ge=1, le=256, meaning="Requests that are answered at the same time.")
-    waiting: Int = config_key(64, ge=0, meaning="Requests that may wait; further ones are refused with status 429.")
+    waiting: Int = config_key(
+        64, ge=0, meaning="Requests that may wait or send their body; further ones are refused with status 429."
+    )
     time_limit: PositiveDuration = config_key(
-        timedelta(seconds=30), meaning="Time limit of a request, its wait included; then it is refused with 503."
+        timedelta(seconds=30),
+        meaning="Time limit of a request, its body and its wait included; then it is refused with 503.",
     )
     cache_mib: Int = config_key(256, ge=1, meaning="Memory for loaded models, in MiB.")
 

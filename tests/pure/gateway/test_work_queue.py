@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from spinney.gateway.errors import RequestError
+from spinney.gateway.work_queue import WorkQueue
+
+
+@pytest.fixture
+def queue() -> Iterator[WorkQueue]:
+    """One request at a time, none waits."""
+    queue = WorkQueue(1, 0, 30.0)
+    yield queue
+    queue.close()
+
+
+def test_a_request_has_its_place_before_its_body_is_read(queue: WorkQueue) -> None:
+    async def run() -> None:
+        is_sent = asyncio.Event()
+
+        async def slow_body() -> bytes:
+            await is_sent.wait()
+            return b"12"
+
+        async def further_body() -> bytes:
+            pytest.fail("the body of a request without a place was read")
+
+        first = asyncio.create_task(queue.run_on_body(len, slow_body))
+        await asyncio.sleep(0)
+        assert queue.there == 1
+        with pytest.raises(RequestError) as refused:
+            await queue.run_on_body(len, further_body)
+        assert (refused.value.status, refused.value.code) == (429, "too_many_requests")
+        is_sent.set()
+        assert await first == 2
+
+    asyncio.run(run())
+
+
+def test_a_body_that_is_late_or_too_large_gives_the_place_up() -> None:
+    queue = WorkQueue(1, 0, 0.01)
+
+    async def late() -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def too_large() -> bytes:
+        raise RequestError(413, "too_large", "body: expected less")
+
+    for body, code in ((late, "body_late"), (too_large, "too_large")):
+        with pytest.raises(RequestError) as refused:
+            asyncio.run(queue.run_on_body(len, body))
+        assert (refused.value.code, queue.there) == (code, 0)
+    queue.close()
+
+
+def test_body_and_answer_have_one_time_limit_together(queue: WorkQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines, timeout_at = [], asyncio.timeout_at
+
+    def timeout(deadline: float) -> asyncio.Timeout:
+        deadlines.append(deadline)
+        return timeout_at(deadline)
+
+    async def run() -> None:
+        begins = asyncio.get_running_loop().time()
+
+        async def body() -> bytes:
+            await asyncio.sleep(0.01)
+            return b"12"
+
+        assert await queue.run_on_body(len, body) == 2
+        assert len(deadlines) == 2
+        assert begins + 30 <= deadlines[0] == deadlines[1]
+
+    monkeypatch.setattr(asyncio, "timeout_at", timeout)
+    asyncio.run(run())
