@@ -13,7 +13,15 @@ from schemas import tables
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
-MEASURES = pa.schema([("heldout_rows", pa.int64()), ("challenger_loss", pa.float64()), ("constant_loss", pa.float64())])
+MEASURES = pa.schema(
+    [
+        ("heldout_rows", pa.int64()),
+        ("challenger_loss", pa.float64()),
+        ("constant_loss", pa.float64()),
+        ("rows_behind", pa.int64()),
+        ("refitted", pa.struct([("recipe_id", pa.string())])),
+    ]
+)
 """The metrics that are read; null where a fit does not have one."""
 
 

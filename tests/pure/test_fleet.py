@@ -241,6 +241,13 @@ def test_the_gain_is_read_from_the_groups_that_the_stream_drew_and_only_as_of_th
     drawn = {**verdict(A, 1, "fit", "9 days", "stream-1"), "numbers": '{"rows_since":4,"queue":"random"}'}
     by_rank = {**verdict(B, 1, "fit", "9 days", "stream-1"), "numbers": '{"rows_since":4,"queue":"rank"}'}
     put(config, tables.VERDICTS, "stream", drawn, by_rank)
+    # Drawn too, but its champion had newer data than the measured challenger, or was not measured itself.
+    for at, unfair in enumerate(('{"rows_behind":3}', '{"refitted":{"recipe_id":"r"}}')):
+        row, name = f"stream-{at + 2}", f"unfair-{at}"
+        put(config, tables.VERDICTS, "stream", drawn | {"round_id": row})
+        lost = {"champion_loss": 1.0, "challenger_loss": 9.0, "rows_compared": 50}
+        put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", name, row, **lost))
+        put(config, tables.MODELS, "stream", attempt(A, 1, "fitted", round_id=row, model_id=name, metrics=unfair))
     losses = {"champion_loss": 4.0, "challenger_loss": 3.0, "rows_compared": 12}
     put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "a", "stream-1", **losses))
     more = losses | {"champion_loss": 9.0}

@@ -6,6 +6,9 @@ those of them that are newer than its own training rows, the challenger on the s
 them. Each group thus gives a paired, prequential difference (A. P. Dawid, "Present position and potential developments:
 some personal views. Statistical theory: the prequential approach", J. R. Statist. Soc. A 147, 1984).
 
+Only groups count whose champion was fitted on none of the held-out rows, so a group with a fifth of new rows or more:
+else the champion has newer data than the measured challenger, which then seems to lose by being refitted.
+
 The model that goes live is fitted on the held-out rows too, so its gain tends to be larger. The gate's decision plays
 no part: it is made from the same rows, so counting only promoted challengers would overstate the gain.
 """

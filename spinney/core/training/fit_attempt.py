@@ -166,6 +166,15 @@ def seen_through(request: FitRequest) -> int:
     )
 
 
+def rows_behind(attempt: FitAttempt, training_set: TrainingSet) -> int:
+    """The number of held-out rows that a compared champion was fitted on and the measured challenger was not."""
+    if attempt.request.champion_id is None or "refitted" in attempt.metrics:
+        return 0
+    stop = int(training_set.starts[attempt.group_index + 1])
+    times = training_set.times[stop - attempt.heldout_rows : stop]
+    return int((times <= seen_through(attempt.request)).sum())
+
+
 def _is_kept_if_uncompared(request: FitRequest, signer: Signer) -> bool:
     """Whether a champion of another recipe is kept if it cannot be compared.
 

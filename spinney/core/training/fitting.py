@@ -31,6 +31,7 @@ from spinney.core.training.fit_attempt import (
     apply_kernel_result,
     is_pending,
     results_frame,
+    rows_behind,
     seen_through,
     sign_model,
     start_attempt,
@@ -85,6 +86,8 @@ def fit_groups(
                      its standard error, null for fewer than two rows: see `spinney.core.champions.paired_test`
     jump             how far its predictions are from the champion's: see `spinney.core.training.prediction_jump`; null
                      for classes and if the champion itself was not compared
+    rows_behind      held-out rows that the compared champion was fitted on and the measured challenger was not; absent
+                     if there are none
     changed_from     the champion's recipe_id, if it is known and not this recipe's
     uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
                      whether a comparison was possible and failed (its recipe could have been fitted again, or it
@@ -183,6 +186,8 @@ class _Fitting:
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]
+            if counts[index] and (behind := rows_behind(attempt, self.training_set)):
+                attempt.metrics["rows_behind"] = behind
         if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[compared], np.cumsum(counts)[:-1]), strict=True):
                 attempt.compared_places = places

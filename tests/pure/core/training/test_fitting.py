@@ -126,6 +126,14 @@ def test_a_group_is_fitted_as_plain_pandas_and_scikit_learn_would() -> None:
     }
 
 
+def test_the_held_out_rows_that_only_the_champion_was_fitted_on_are_counted() -> None:
+    rows = rows_of('["a"]', n=40)
+    champion = champion_of(one(rows[:35]))
+    assert metrics(one(rows, **champion))["rows_behind"] == 3  # of rows 32 to 39 it was fitted on 32, 33 and 34
+    assert metrics(one(rows, **champion))["heldout_rows"] == 5
+    assert "rows_behind" not in metrics(one(rows, **champion_of(one(rows[:32]))))
+
+
 def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_oldest_first() -> None:
     rows = rows_of('["a"]', n=315)  # the newest 63 are held out: every second of them
     answers = oracle(rows[:252]).predict(rows[252::2][["x", "z"]].to_numpy())
@@ -386,7 +394,8 @@ def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
         metrics(second)
         == {
             "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
-            "heldout_rows": 6,  # of the newest ten, four were in the champion's training
+            "heldout_rows": 6,
+            "rows_behind": 4,  # of the newest ten, in the champion's training
             "champion_difference": pytest.approx((mine - theirs).mean()),
             "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(6)),
             "constant_difference": pytest.approx(to_constant.mean()),
