@@ -17,8 +17,8 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.champions import heldout_losses
-from spinney.core.champions.champion_selection import select_champion
-from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS
+from spinney.core.champions.champion_selection import is_pinned, select_champion
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
@@ -55,12 +55,14 @@ ROWS_AT_ONCE = 1_000_000
 class GroupHistory:
     """The history of one group, as `spinney why` shows it; the field names are those of `--json`.
 
-    standing: the group's present status. happened: entries, oldest first, with `at` (wall clock), `what`, `said` (a
-    sentence), `clock` (the fleet's) and the numbers of a verdict, an attempt or a decision.
+    standing: the group's present status. is_pinned: by a person, so that `unpin` is possible and nothing else; a group
+    whose challenger the gate held is `held` too, and is not pinned. happened: entries, oldest first, with `at` (wall
+    clock), `what`, `said` (a sentence), `clock` (the fleet's) and the numbers of a verdict, an attempt or a decision.
     """
 
     group_key: str
     standing: GroupStatus
+    is_pinned: bool
     happened: tuple[dict[str, Any], ...]
 
     def __str__(self) -> str:
@@ -324,7 +326,7 @@ class Fleet:
         parents = Champions.from_rows(row for row in decided if row["group_key"] != key)
         ancestor_answers = any(select_champion(parents.promotions.get(ancestor, ())) for ancestor in ancestors)
         status = derive_status(key, own, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators)
-        return GroupHistory(key, status, entries)
+        return GroupHistory(key, status, is_pinned(map(Promotion.from_row, own)), entries)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
         self._require_known_format()

@@ -22,11 +22,14 @@ REREAD_S = 3600.0
 class ChampionFeed:
     """The newest snapshot of a fleet. A request takes `current` once, and so sees one moment of the fleet.
 
+    prepare: called with each later snapshot before it becomes `current`; may be set before `start`.
+
     clock: seconds that never go back. Raises StoreError when the tables were never made.
     """
 
     def __init__(self, store: FleetStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store, self._clock = store, clock
+        self.prepare: Callable[[FleetSnapshot], None] = lambda _: None
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="champions", daemon=True)
         self.current: FleetSnapshot = read_snapshot(store)
@@ -53,14 +56,19 @@ class ChampionFeed:
             if self._clock() - self._read_at >= REREAD_S:
                 self._read_all()
             else:
-                self.current = advance(self.current, self._store)
+                self._publish(advance(self.current, self._store))
         except FileNotFoundError:
             self._read_all()  # a file was replaced between the commit and now
         self._checked_at = self._clock()
 
     def _read_all(self) -> None:
-        self.current = read_snapshot(self._store)
+        self._publish(read_snapshot(self._store))
         self._read_at = self._clock()
+
+    def _publish(self, snapshot: FleetSnapshot) -> None:
+        if snapshot is not self.current:
+            self.prepare(snapshot)
+            self.current = snapshot
 
     def _run(self) -> None:
         while not self._stopped.wait(POLL_S):

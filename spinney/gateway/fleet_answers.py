@@ -90,6 +90,7 @@ class FleetAnswers:
         self._calibrated: tuple[FleetSnapshot, FleetIntervals] | None = None
         self._former = charter.former_columns_of(self._store)
         self._stored, self._fleet = StoredModels(self._store, signer), Fleet(config)
+        self.prepare(snapshot())
 
     def answer(self, records: Records) -> RecordAnswers:
         """Answer each record by its group's model, or by the next one of its route, in the caller's order.
@@ -115,16 +116,28 @@ class FleetAnswers:
         intervals = self._intervals(snapshot) if as_of is None else self._fleet.intervals(as_of)
         return answer_rows(rows, read.group_keys, champions, models, intervals)
 
+    def prepare(self, snapshot: FleetSnapshot) -> None:
+        """Calibrate intervals by champions that will answer next, in the shards that were asked for.
+
+        To be called before `snapshot` returns them; otherwise every request calibrates for itself.
+        """
+        if self._rule is not None:
+            intervals = self._uncalibrated(self._rule, snapshot)
+            intervals.calibrate(self._calibrated[1].calibrated_shards if self._calibrated else ())
+            self._calibrated = (snapshot, intervals)
+
     def _intervals(self, snapshot: FleetSnapshot) -> FleetIntervals | None:
-        """Half-widths by these champions, kept until the champions change."""
+        """Half-widths by these champions."""
         if self._rule is None:
             return None
         calibrated = self._calibrated
-        if calibrated is None or calibrated[0] is not snapshot:
-            shards = self.config.fleet.shards
-            intervals = FleetIntervals(self._rule, shards, partial(snapshot.pools, n_shards=shards))
-            calibrated = self._calibrated = (snapshot, intervals)
+        if calibrated is None or calibrated[0] is not snapshot:  # it took its champions just before they changed
+            return self._uncalibrated(self._rule, snapshot)
         return calibrated[1]
+
+    def _uncalibrated(self, rule: IntervalRule, snapshot: FleetSnapshot) -> FleetIntervals:
+        shards = self.config.fleet.shards
+        return FleetIntervals(rule, shards, partial(snapshot.pools, n_shards=shards))
 
     def _payloads(self, snapshot: FleetSnapshot, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         carried = snapshot.payloads(owners)

@@ -49,6 +49,7 @@ class Service:
         self.config, self.guard, self.fleet = config, guard, Fleet(config)
         self.cache, self.feed = ModelCache(gateway.cache_mib << 20), ChampionFeed(store)
         self.answers = FleetAnswers(config, signing_key.load_signer(store), lambda: self.feed.current, self.cache)
+        self.feed.prepare = self.answers.prepare
         self.metrics = Metrics()
         self.time_limit_s = gateway.time_limit.total_seconds()
         self.queue = WorkQueue(gateway.concurrency, gateway.waiting, self.time_limit_s)

@@ -7,15 +7,17 @@ where there are none it costs one look at the file system for each directory.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.champions import heldout_losses
-from spinney.core.champions.fleet_champions import condense_rows, locate_champions
+from spinney.core.champions.fleet_champions import condense_rows, integer_values, locate_champions
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, CHAMPION_DECISIONS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.intervals.champion_intervals import Pool, pools_of
 from spinney.serving.model_cache import SignedPayload
@@ -28,6 +30,8 @@ from spinney.tables.table_files import FORMAT as PARQUET
 from spinney.tables.table_files import Bounds, TableFile, fragment_of_file
 
 COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
+
+_Ints = npt.NDArray[np.int64]
 
 ROWS_AT_ONCE = 500_000
 """Rows of `promotions` in memory beside those kept, about 500 bytes each."""
@@ -68,10 +72,19 @@ class FleetSnapshot:
 
     def pools(self, shards: Collection[int], n_shards: int) -> dict[int, Pool]:
         """The held-out losses of the champions of these shards' groups. n_shards: how many the fleet has."""
-        places = pa.array(sorted(self._places.values()), pa.int64())
-        champions = self.rows.select(["shard", "group_key", heldout_losses.COLUMN]).take(places)
-        is_wanted = pc.is_in(champions.column("shard"), pa.array(sorted(shards), champions.schema.field("shard").type))
-        return pools_of(champions.filter(is_wanted), n_shards)
+        ordered, order = self._shards_of_champions
+        wanted = np.array(sorted(shards), dtype=np.int64)
+        first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
+        places = np.concatenate([order[:0], *(order[slice(*ends)] for ends in zip(first, last, strict=True))])
+        return pools_of(self.rows.select(["group_key", heldout_losses.COLUMN]).take(pa.array(places)), n_shards)
+
+    @cached_property
+    def _shards_of_champions(self) -> tuple[_Ints, _Ints]:
+        """The shards of all champions, sorted, and their places: those of one shard by key, as the rows are."""
+        places = np.array(sorted(self._places.values()), dtype=np.int64)
+        shards = integer_values(self.rows, "shard")[places]
+        order = np.argsort(shards, kind="stable")
+        return shards[order], places[order]
 
     def payloads(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         """The payloads that champions carry, by model_id; others are left out. owners: model_id -> its group."""
@@ -145,7 +158,7 @@ def _condensed(*rows: pa.Table) -> pa.Table:
     return condense_rows(pa.concat_tables(rows)).combine_chunks()
 
 
-def _without_other_payloads(rows: pa.Table, places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pa.Table:
+def _without_other_payloads(rows: pa.Table, places: _Ints) -> pa.Table:
     """Payloads of champions only: of a model that answers once the champion may not, the table `models` has it."""
     is_champion = np.zeros(rows.num_rows, dtype=np.bool_)
     is_champion[places] = True

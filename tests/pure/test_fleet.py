@@ -182,6 +182,18 @@ def test_a_pin_holds_from_the_moment_it_is_set_to_the_moment_it_is_lifted(config
     assert (mine.state, mine.model_id) == (State.FRESH, "m2")
 
 
+def test_a_group_whose_challenger_the_gate_held_is_not_pinned_and_one_that_a_person_pinned_is(config) -> None:
+    seen(config, A)
+    put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "a1", "r1", **fitted(1)))
+    put(config, tables.PROMOTIONS, "stream", decided(A, 2, "held", "a2", "r2", **fitted(2)))
+    fleet = Fleet(config)
+    assert (fleet.why(A).standing.state, fleet.why(A).is_pinned) == (State.HELD, False)
+    put(config, tables.PROMOTIONS, "people", decided(A, 3, "pinned", "a1", "people-0", epoch=1, by="ada"))
+    assert (fleet.why(A).standing.state, fleet.why(A).is_pinned) == (State.HELD, True)
+    put(config, tables.PROMOTIONS, "people", decided(A, 4, "promoted", "a1", "people-1", epoch=2, by="ada"))
+    assert not fleet.why(A).is_pinned
+
+
 def test_why_tells_verdicts_attempts_and_promotions_in_order(config: Config) -> None:
     seen(config, A, B)
     put(config, tables.VERDICTS, "batch", verdict(A, 9, "fit", "the batch refits every group", "b0"))

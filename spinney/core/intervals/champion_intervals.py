@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,15 +90,24 @@ class FleetIntervals:
     pools: Pools
     _by_shard: dict[int, ShardIntervals] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def calibrated_shards(self) -> AbstractSet[int]:
+        """The shards that were asked for."""
+        return self._by_shard.keys()
+
+    def calibrate(self, shards: Iterable[int]) -> None:
+        """Calibrate those of these shards that are not yet."""
+        wanted = sorted(set(shards) - self._by_shard.keys())
+        if wanted:
+            pools = self.pools(wanted)
+            self._by_shard.update({shard: ShardIntervals(self.rule, pools.get(shard, ())) for shard in wanted})
+
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
         """As `Intervals` says."""
         shards = np.array([keys.shard_of(key, self.shards) for key in group_keys], dtype=np.int64)
         order = np.argsort(shards, kind="stable")
         found, starts = np.unique(shards[order], return_index=True)
-        wanted = sorted(set(found.tolist()) - self._by_shard.keys())
-        if wanted:
-            pools = self.pools(wanted)
-            self._by_shard.update({shard: ShardIntervals(self.rule, pools.get(shard, ())) for shard in wanted})
+        self.calibrate(found.tolist())
         widths = np.full(len(group_keys), np.nan)
         for shard, places in zip(found.tolist(), np.split(order, starts[1:]), strict=False):
             mine = [promotions[at] for at in places.tolist()]

@@ -22,6 +22,7 @@ from spinney.gateway.errors import RequestError, TooMuchError
 from spinney.gateway.fleet_answers import FleetAnswers, Records
 from spinney.gateway.json_body import read_json
 from spinney.serving import model_cache
+from spinney.serving.fleet_snapshot import FleetSnapshot
 from spinney.serving.model_cache import ModelCache
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
@@ -147,8 +148,30 @@ def test_a_request_takes_one_snapshot_and_sees_no_other(fleet: LinearFleet, feed
     taken = []
     store = FleetStore.of(fleet.config)
     answers = FleetAnswers(fleet.config, load_signer(store), lambda: taken.append(1) or feed.current, ModelCache())
+    taken.clear()
     answers.answer(asked([record(n) for n in (1, 2, GROUPS + 3)]))
     assert taken == [1]
+
+
+def test_intervals_by_new_champions_are_calibrated_before_these_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = write_fleet(tmp_path, 200, more="[intervals]\ncoverage = 0.8")
+    store = FleetStore.of(fleet.config)
+    feed = ChampionFeed(store)
+    answers = answers_of(fleet, feed)
+    feed.prepare = answers.prepare
+    records = [record(n) for n in range(20)]
+    before = answers.answer(asked(records))
+    promote(fleet.config, {key_of(n): np.full(5, 7.0) for n in range(100)}, hour=2)
+    feed.refresh()
+    with monkeypatch.context() as patched:
+        patched.setattr(FleetSnapshot, "pools", lambda *_, **__: pytest.fail("a request calibrated"))
+        after = answers.answer(asked(records))
+    expected = answers_of(fleet, ChampionFeed(store)).answer(asked(records))
+    assert after == expected
+    assert after.columns["lower"][0] is not None
+    assert after.columns["lower"] != before.columns["lower"]
 
 
 def test_the_background_thread_sees_a_promotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

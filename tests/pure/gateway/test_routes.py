@@ -309,3 +309,7 @@ def test_the_document_describes_records_by_the_fleets_columns(url: str, http) ->
     assert record["required"] == ["shop", "dept"]
     assert list(record["properties"]) == ["shop", "dept", *FEATURES]
     assert {"/predict", "/groups/{key}", "/invocations", "/v2/models/{name}/infer"} <= set(document["paths"])
+
+
+def test_new_champions_are_prepared_by_the_thread_that_reads_them(service: Service) -> None:
+    assert service.feed.prepare == service.answers.prepare

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
+from linear_fleet import key_of, promote, write_fleet
 from past import Past, fleet_toml, hour
 
 from schemas import tables
+from spinney.core import keys
 from spinney.core.config import parse
 from spinney.serving import fleet_snapshot
 from spinney.serving.answers import answer_rows
@@ -147,3 +150,15 @@ def test_a_model_whose_signature_does_not_hold_is_passed_over(past, store) -> No
     only = Past(past.config, type(past.signer)(b"x" * 32))
     only.round(3, {B: 2.0}, big=True)
     assert answered(read_snapshot(store), past, store, [B]) == [(9.0, "parent")]
+
+
+def test_the_pools_of_shards_hold_the_losses_of_their_groups_champions_by_key_and_of_no_parent(tmp_path: Path) -> None:
+    fleet = write_fleet(tmp_path, 200, more="[intervals]\ncoverage = 0.9")
+    promote(fleet.config, {key_of(n): np.full(5, float(n)) for n in range(0, 200, 3)}, hour=2)
+    snapshot, shards = read_snapshot(FleetStore.of(fleet.config)), fleet.config.fleet.shards
+    pools: dict[int, list[bytes | None]] = {}
+    for key in sorted(key_of(n) for n in range(200)):
+        pools.setdefault(keys.shard_of(key, shards), []).append(snapshot.champion_of(key).heldout_losses)
+    assert None not in pools[min(pools)]
+    for wanted in ([], [max(pools)], [2, 0], range(shards), [shards]):
+        assert snapshot.pools(wanted, shards) == {shard: pools[shard] for shard in wanted if shard in pools}

@@ -39,8 +39,7 @@ function status({ standing, happened }) {
 }
 
 function actions(history, refresh) {
-  const isPinned = history.standing.state === "held";
-  const possible = ACTIONS.filter(([verb]) => (isPinned ? verb === "unpin" : verb !== "unpin"));
+  const possible = ACTIONS.filter(([verb]) => (history.is_pinned ? verb === "unpin" : verb !== "unpin"));
   const buttons = possible.map(([verb, text]) => el("button", { type: "button", click: () => openOverride(verb, text, history, refresh) }, text));
   const command = `spinney retrain --group '${history.group_key}'`;
   return el("div", {}, el("div", { class: "actions" }, buttons), el("p", { class: "note" }, "To retrain it now: ", el("code", {}, command)));
