@@ -13,6 +13,7 @@ from pyspark.sql.streaming.state import GroupState
 
 from schemas.vocabulary import Staleness
 from spinney.core.config import Config
+from spinney.core.planning.brake import MAX_SAMPLE
 from spinney.core.planning.budget import QueueLengths, RoundAllowance
 from spinney.core.staleness.judge import DueLimits, JudgeSettings, ShardState, advance, report
 from spinney.retraining import judge_input
@@ -122,6 +123,8 @@ class ShardJudge:
             max(MIN_FORWARD, -(-MAX_SHARE_FACTOR * length // self.shards)) if length else 0
             for length in (self.queues.by_rank, self.queues.oldest, self.queues.random)
         )
+        # The brake draws its sample from these groups, whatever `budget.random_share` is.
+        random = max(random, -(-MAX_SHARE_FACTOR * MAX_SAMPLE // self.shards))
         return DueLimits(by_rank, oldest, random, seed=str(now))
 
     def _is_idle(self, shard: ShardState, now: int) -> bool:

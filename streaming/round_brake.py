@@ -6,7 +6,14 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from spinney.core.planning.brake import Brake, BrakeAction, BrakeSample, RaisedErrorsByShard, decide_brake
+from spinney.core.planning.brake import (
+    Brake,
+    BrakeAction,
+    BrakeSample,
+    RaisedErrorsByShard,
+    SampleOutcome,
+    decide_brake,
+)
 from spinney.retraining.round_history import sample_outcome
 from spinney.retraining.round_request import RoundRequest
 from spinney.storage.layout import FleetStore
@@ -51,13 +58,14 @@ class RoundBrake:
     def __init__(self, store: FleetStore, max_share: float) -> None:
         self._store, self._max_share = store, max_share
         self._errors = RaisedErrorsByShard(store.fleet.shards)
+        self._outcome: tuple[str, SampleOutcome] | None = None
         self._logged = BrakeAction.OFF
 
     def decide(self, due: DueSummary, before: RoundRequest | None, round_id: str, now: datetime) -> BrakeDecision:
         """Return the decision for a round. before: the request of the round before. now: wall clock."""
-        errors = self._errors.update(due.errors)
         sample = _sample_of(before, now)
-        outcome = None if sample is None else sample_outcome(self._store, sample.round_id)
+        errors = self._errors.update(due.errors, has_sample=sample is not None)
+        outcome = None if sample is None else self._outcome_of(sample.round_id)
         brake = decide_brake(errors, self._max_share, outcome)
         if brake.action is BrakeAction.OFF:
             sample = None
@@ -65,6 +73,12 @@ class RoundBrake:
             sample = BrakeSample(round_id, now)
         self._log(brake)
         return BrakeDecision(brake, sample)
+
+    def _outcome_of(self, round_id: str) -> SampleOutcome:
+        """The outcome of a finished round, which does not change: read once, since `promotions` grows."""
+        if self._outcome is None or self._outcome[0] != round_id:
+            self._outcome = (round_id, sample_outcome(self._store, round_id))
+        return self._outcome[1]
 
     def _log(self, brake: Brake) -> None:
         if brake.action is not self._logged and brake.action is not BrakeAction.OFF:

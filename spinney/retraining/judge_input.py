@@ -124,7 +124,8 @@ def _parse_promotion(key: str, row: Mapping[str, Any]) -> DecisionRecord:
     heldout = row["heldout_losses"]
     heldout_losses = () if heldout is None else tuple(map(float, heldout))
     by_machine, clock = row["by"] in MACHINES, _to_int(row["clock"])
-    return DecisionRecord(key, Promotion.from_row(row), by_machine, clock, loss, fit_ms, heldout_losses)
+    promotion = Promotion.from_row({**row, "heldout_losses": None})  # the record has them
+    return DecisionRecord(key, promotion, by_machine, clock, loss, fit_ms, heldout_losses)
 
 
 def _to_int(value: Any) -> int:

@@ -75,7 +75,8 @@ def student_t_cdf(t: float, degrees: int) -> float:
         term *= squared_cosine * (k - 1) / k
         total += term
     within = math.sin(angle) * total
-    return 0.5 + ((angle + within) / math.pi if is_odd else within / 2)
+    share = 0.5 + ((angle + within) / math.pi if is_odd else within / 2)
+    return min(max(share, 0.0), 1.0)  # rounding
 
 
 def _winsorized_count(rows: int) -> int:

@@ -53,17 +53,19 @@ class RaisedErrorsByShard:
     """The newest report of each shard. shards: of the fleet.
 
     A shard reports when it has due groups or when its number of raised errors changes. One that has not reported since
-    the query began counts as one of usual size without a raised error.
+    the query began counts as one of usual size: without a raised error, or, while the brake goes by a sample, with as
+    many as the others. So a restarted query does not take a braked fleet for a healthy one.
     """
 
     shards: int
     _reports: dict[int, RaisedErrors] = field(default_factory=dict)
 
-    def update(self, reports: Mapping[int, RaisedErrors]) -> RaisedErrors:
-        """Add reports, shard -> counts, and return those of the fleet."""
+    def update(self, reports: Mapping[int, RaisedErrors], *, has_sample: bool) -> RaisedErrors:
+        """Add reports, shard -> counts, and return those of the fleet. has_sample: whether the brake goes by one."""
         self._reports.update(reports)
         groups, raised = (sum(getattr(each, name) for each in self._reports.values()) for name in ("groups", "raised"))
-        return RaisedErrors(round(groups * self.shards / max(len(self._reports), 1)), raised)
+        scale = self.shards / max(len(self._reports), 1)
+        return RaisedErrors(round(groups * scale), round(raised * scale) if has_sample else raised)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def decide_brake(errors: RaisedErrors, max_share: float, outcome: SampleOutcome 
     """
     if errors.groups < MIN_GROUPS or errors.share <= (max_share if outcome is None else max_share / 2):
         return Brake(BrakeAction.OFF, errors.share)
-    if outcome is None:
+    if outcome is None or not outcome.compared:  # nothing was compared: all fits of the sample failed, for example
         return Brake(BrakeAction.SAMPLE, errors.share)
     is_better = 2 * outcome.better > outcome.compared
     return Brake(BrakeAction.RELEASED if is_better else BrakeAction.HOLD, errors.share)

@@ -191,7 +191,7 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     encoded = shard.encoded_champions
     new_champions: Mapping[int, DecisionRecord | None] = {}
     if attempted:
-        decided = ((row.group_key, replace(row.promotion, payload=None, heldout_losses=None)) for row in inputs.decided)
+        decided = ((row.group_key, replace(row.promotion, payload=None)) for row in inputs.decided)
         champions = encoded.select(attempted).with_promotions(decided)
         encoded = encoded.with_replaced(champions) if inputs.decided else encoded
         apply_attempts(groups, champions, (*inputs.decided, *inputs.unfitted), settings.min_rows)
@@ -306,11 +306,13 @@ def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLim
     withheld = due & ~forward
     reported = np.flatnonzero(forward | (is_reportable & ~due) | (withheld & (repeats == 0)))
     shown_decision = np.where(withheld, Staleness.DEFERRED.value, decision)
-    raised, before = (int((names == ERROR_RISE).sum()) for names in (policy, groups["policy"]))
+    # A pinned group cannot be refitted: it would keep the brake on for ever.
+    free = ~groups["pinned"]
+    raised, before = (int(((names == ERROR_RISE) & free).sum()) for names in (policy, groups["policy"]))
     context = VerdictContext(shown_decision, gain, shard.clock, now)
     rows = make_verdicts(groups, settings.policies, stale, reported, context)
     groups.update(repeats=np.where(due, 1, repeats), decision=decision, policy=policy)
-    errors = RaisedErrors(int((groups["champion_id"] != "").sum()), raised)
+    errors = RaisedErrors(int(((groups["champion_id"] != "") & free).sum()), raised)
     return ShardReport(rows, int(due.sum()), int(withheld.sum()), errors, raised != before)
 
 

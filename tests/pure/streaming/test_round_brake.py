@@ -73,5 +73,12 @@ def test_a_sample_that_is_no_better_holds_for_a_day_or_until_the_share_falls(con
     assert (calm.brake.action, calm.sample, calm.round_id, calm.at) == (BrakeAction.OFF, None, "", "")
 
 
+def test_a_query_that_begins_again_holds_although_most_shards_have_not_reported_yet(config, put) -> None:
+    first = decide(config)
+    sampled(put, config, (4.0, 3.0), (4.0, 5.0))
+    held = decide(config, first, errors={0: RaisedErrors(50, 30)})
+    assert (held.brake.action, held.sample) == (BrakeAction.HOLD, first.sample)
+
+
 def test_a_calm_fleet_is_not_braked(config) -> None:
     assert decide(config, errors={0: RaisedErrors(50, 20)}).brake.action is BrakeAction.OFF  # one shard of four

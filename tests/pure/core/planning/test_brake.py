@@ -36,7 +36,7 @@ CANDIDATES = [
         (100, 31, None, BrakeAction.SAMPLE),
         (100, 31, SampleOutcome(20, 11), BrakeAction.RELEASED),
         (100, 31, SampleOutcome(20, 10), BrakeAction.HOLD),
-        (100, 31, SampleOutcome(0, 0), BrakeAction.HOLD),  # every fit of the sample failed
+        (100, 31, SampleOutcome(0, 0), BrakeAction.SAMPLE),  # every fit of the sample failed: nothing is known
         (100, 20, SampleOutcome(20, 10), BrakeAction.HOLD),  # the sample's own refits lower the share
         (100, 15, SampleOutcome(20, 10), BrakeAction.OFF),
     ],
@@ -80,9 +80,14 @@ def test_the_order_of_the_candidates_does_not_matter_and_without_a_brake_the_rou
 
 def test_shards_that_were_silent_count_as_usual_ones_without_a_raised_error() -> None:
     errors = RaisedErrorsByShard(shards=10)
-    assert errors.update({3: RaisedErrors(20, 12), 4: RaisedErrors(10, 0)}) == RaisedErrors(150, 12)
-    assert errors.update({3: RaisedErrors(20, 2), 5: RaisedErrors(15, 15)}) == RaisedErrors(150, 17)
-    assert RaisedErrorsByShard(shards=10).update({}) == RaisedErrors(0, 0)
+    assert errors.update({3: RaisedErrors(20, 12), 4: RaisedErrors(10, 0)}, has_sample=False) == RaisedErrors(150, 12)
+    assert errors.update({3: RaisedErrors(20, 2), 5: RaisedErrors(15, 15)}, has_sample=False) == RaisedErrors(150, 17)
+    assert RaisedErrorsByShard(shards=10).update({}, has_sample=False) == RaisedErrors(0, 0)
+
+
+def test_shards_that_were_silent_count_as_those_that_reported_once_a_sample_was_taken() -> None:
+    errors = RaisedErrorsByShard(shards=10)
+    assert errors.update({3: RaisedErrors(20, 12), 4: RaisedErrors(10, 0)}, has_sample=True) == RaisedErrors(150, 60)
 
 
 def test_a_sample_counts_for_a_day() -> None:
