@@ -53,6 +53,25 @@ def test_figures_agree_with_the_table_and_the_summary(past: Past) -> None:
     assert figures.decisions == {}
 
 
+def test_the_queue_has_the_newest_verdict_of_each_stale_group_and_none_of_a_group_that_was_refitted(past: Past) -> None:
+    seen(past, A, B)
+    past.round(1, {A: 1})
+    verdicts = [
+        (A, 4, "deferred", "error_rise", 20.0), (A, 2, "fit", "max_age", 1000.0), (A, 3, "fit", "new_rows", 300.0),
+        (A, 1, "fresh", None, None), (B, 2, "deferred", "max_age", 4000.0),
+    ]  # fmt: skip
+    for key, at, decision, policy, predicted_ms in verdicts:
+        times = {"judged_at": hour(at), "stale_since": hour(2), "clock": hour(at)}
+        row = {"group_key": key, "decision": decision, "policy": policy, "predicted_ms": predicted_ms, **times}
+        past.put(tables.VERDICTS, "stream", {**row, "reason": f"by {policy}"})
+    past.round(3, {B: 2})
+    queue = Fleet(past.config).figures().queue
+    assert (queue.groups, queue.by_policy, queue.predicted_seconds) == (1, {"error_rise": 1}, 0.02)
+    (waiting,) = queue.longest_waiting
+    assert (waiting.group_key, waiting.policy, waiting.reason) == (A, "error_rise", "by error_rise")
+    assert waiting.stale_since == hour(2)
+
+
 def test_the_last_age_of_each_group_is_measured_from_its_champions_newest_row_to_the_newest_event(past: Past) -> None:
     seen(past, A, B)
     past.round(1, {A: 1})
