@@ -22,6 +22,7 @@ from spinney.core.reporting.status import State
 from spinney.core.staleness.verdicts import ERROR_RISE
 from spinney.fleet import GroupStatus
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.fit_metrics import parse_measures
 
 PROMOTED = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
 BINS = 24
@@ -130,7 +131,9 @@ def summarize_gain(tables: FleetTables) -> dict[str, Any] | None:
             (tables.promotions, PROMOTIONS, retraining_gain.PROMOTION_COLUMNS),
         )
     )
-    gain = retraining_gain.measure_gain(verdicts, promotions)
+    measures = parse_measures(pa.chunked_array([pa.array(tables.models["metrics"], pa.string())]))
+    models = measures.add_column(0, "model_id", pa.array(tables.models["model_id"], pa.string()))
+    gain = retraining_gain.measure_gain(verdicts, promotions, models)
     return None if gain is None else {**asdict(gain), "says": str(gain)}
 
 

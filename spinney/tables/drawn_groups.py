@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from schemas import tables
 from spinney.core.reporting import retraining_gain
 from spinney.core.reporting.retraining_gain import RetrainingGain
@@ -15,7 +12,6 @@ from spinney.tables import lookup
 from spinney.tables.fit_metrics import read_fit_measures
 from spinney.tables.lookup import ContainsText, IsKnown, NotAfter
 
-_PROMOTION_COLUMNS = (*retraining_gain.PROMOTION_COLUMNS, "model_id")
 _ROUND_OF_GROUP = ["group_key", "round_id"]
 
 
@@ -31,18 +27,7 @@ def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> Retra
     if not verdicts.num_rows:
         return None
     compared = (decided, IsKnown("champion_loss"))
-    promotions = lookup.read_where(store, tables.PROMOTIONS, _PROMOTION_COLUMNS, *compared)
+    promotions = lookup.read_where(store, tables.PROMOTIONS, retraining_gain.PROMOTION_COLUMNS, *compared)
     of_drawn = promotions.join(verdicts.select(_ROUND_OF_GROUP), _ROUND_OF_GROUP, join_type="left semi")
-    return retraining_gain.measure_gain(verdicts, _fair_comparisons(store, of_drawn))
-
-
-def _fair_comparisons(store: FleetStore, promotions: pa.Table) -> pa.Table:
-    """The promotions in which the measured challenger had all the data of the champion, and the champion was measured.
-
-    Otherwise the difference says nothing about refitting: the champion had newer data (`rows_behind`), or its recipe
-    was measured in place of it (`refitted`).
-    """
-    measures = read_fit_measures(store, promotions.column("model_id").combine_chunks())
-    is_behind = pc.greater(pc.fill_null(measures.column("rows_behind"), 0), 0)
-    unfair = measures.column("model_id").filter(pc.or_(is_behind, pc.is_valid(measures.column("refitted"))))
-    return promotions.filter(pc.invert(pc.is_in(promotions.column("model_id"), unfair.combine_chunks())))
+    measures = read_fit_measures(store, of_drawn.column("model_id").combine_chunks())
+    return retraining_gain.measure_gain(verdicts, of_drawn, measures)

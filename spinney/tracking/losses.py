@@ -15,6 +15,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core.reporting import retraining_gain
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from spinney.tables.fit_metrics import read_fit_measures
 
 _COLUMNS = ["round_id", "model_id", "challenger_loss"]
 
@@ -44,11 +45,11 @@ def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dic
         return {}
     verdicts = _read(store, tables.VERDICTS, rows, retraining_gain.VERDICT_COLUMNS)
     promotions = _read(store, tables.PROMOTIONS, rows, retraining_gain.PROMOTION_COLUMNS)
+    measures = read_fit_measures(store, promotions.column("model_id").combine_chunks())
     measured = {}
     for name in {row["round_id"] for row in rows}:
-        gain = retraining_gain.measure_gain(
-            *(table.filter(ds.field("round_id") == name) for table in (verdicts, promotions))
-        )
+        judged, decided = (table.filter(ds.field("round_id") == name) for table in (verdicts, promotions))
+        gain = retraining_gain.measure_gain(judged, decided, measures)
         if gain is not None:
             measured[name] = {"gain": gain.gain, "gain_groups": float(gain.groups)}
     return measured

@@ -28,8 +28,9 @@ from spinney.core.number_format import format_number
 from spinney.core.planning.budget import queue_member
 
 VERDICT_COLUMNS = ("group_key", "round_id", "numbers")
-PROMOTION_COLUMNS = ("group_key", "round_id", "champion_loss", "challenger_loss", "rows_compared")
-"""Columns of `verdicts` and `promotions` that are read."""
+PROMOTION_COLUMNS = ("group_key", "round_id", "champion_loss", "challenger_loss", "rows_compared", "model_id")
+MEASURE_COLUMNS = ("model_id", "rows_behind", "refitted")
+"""Columns of `verdicts` and `promotions` that are read, and metrics of `models`."""
 
 DRAWN = queue_member(RoundQueue.RANDOM.value)
 """Part of the numbers of a verdict whose group was taken at random."""
@@ -68,12 +69,14 @@ class RetrainingGain:
         return f"{text}, on {self.rows:,} held-out rows of {self.groups:,} stale groups drawn at random"
 
 
-def measure_gain(verdicts: pa.Table, promotions: pa.Table) -> RetrainingGain | None:
-    """Return the gain from retraining; None where no drawn group was compared.
+def measure_gain(verdicts: pa.Table, promotions: pa.Table, measures: pa.Table) -> RetrainingGain | None:
+    """Return the gain from retraining; None where no drawn group was compared fairly.
 
-    verdicts: VERDICT_COLUMNS, those of other queues are ignored. promotions: PROMOTION_COLUMNS. A group counts once, by
-    the mean over the rows of all its comparisons.
+    verdicts: VERDICT_COLUMNS, those of other queues are ignored. promotions: PROMOTION_COLUMNS. measures:
+    MEASURE_COLUMNS of the models that were decided about. A group counts once, by the mean over the rows of all its
+    comparisons.
     """
+    promotions = _fair_comparisons(promotions, measures)
     drawn = verdicts.filter(pc.fill_null(pc.match_substring(verdicts.column("numbers"), DRAWN), False))
     names = ["group_key", "round_id"]
     distinct = drawn.select(names).group_by(names).aggregate([])
@@ -81,6 +84,17 @@ def measure_gain(verdicts: pa.Table, promotions: pa.Table) -> RetrainingGain | N
     is_compared = pc.and_(pc.is_finite(losses), pc.greater(promotions.column("rows_compared"), 0))
     compared = promotions.filter(pc.fill_null(is_compared, False)).join(distinct, names, join_type="inner")
     return _gain_of(compared) if compared.num_rows else None
+
+
+def _fair_comparisons(promotions: pa.Table, measures: pa.Table) -> pa.Table:
+    """The promotions in which the measured challenger had all the data of the champion, and the champion was measured.
+
+    Otherwise the difference says nothing about refitting: the champion had newer data (`rows_behind`), or its recipe
+    was measured in place of it (`refitted`).
+    """
+    is_behind = pc.greater(pc.fill_null(measures.column("rows_behind"), 0), 0)
+    unfair = measures.column("model_id").filter(pc.or_(is_behind, pc.is_valid(measures.column("refitted"))))
+    return promotions.filter(pc.invert(pc.is_in(promotions.column("model_id"), unfair.combine_chunks())))
 
 
 def _gain_of(compared: pa.Table) -> RetrainingGain:

@@ -149,15 +149,15 @@ def tables():
             ],
         ),
         models=frame(
-            "group_key round_id model_id status clock fitted_at",
+            "group_key round_id model_id status clock fitted_at metrics",
             [
-                (A1, "h", "a1-0", "fitted", START, wall(-9)),
-                (A2, "h", "a2-0", "fitted", START, wall(-9)),
-                ('{"hall":"B"}', "h", "hall", "fitted", START, wall(-9)),
-                (A1, "r1", "a1-1", "fitted", one, wall(4)),
-                (A2, "r1", "a2-1", "fitted", one, wall(4)),
-                (A1, "r2", "a1-2", "fitted", two, wall(14)),
-                (B1, "r2", None, "too_few_rows", two, wall(14)),
+                (A1, "h", "a1-0", "fitted", START, wall(-9), "{}"),
+                (A2, "h", "a2-0", "fitted", START, wall(-9), "{}"),
+                ('{"hall":"B"}', "h", "hall", "fitted", START, wall(-9), "{}"),
+                (A1, "r1", "a1-1", "fitted", one, wall(4), "{}"),
+                (A2, "r1", "a2-1", "fitted", one, wall(4), "{}"),
+                (A1, "r2", "a1-2", "fitted", two, wall(14), "{}"),
+                (B1, "r2", None, "too_few_rows", two, wall(14), "{}"),
             ],
         ),
         promotions=frame(

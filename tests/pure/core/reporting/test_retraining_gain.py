@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,34 @@ VERDICTS = pa.schema([(name, pa.string()) for name in VERDICT_COLUMNS])
 PROMOTIONS = pa.schema(
     [("group_key", pa.string()), ("round_id", pa.string())]
     + [(name, pa.float64()) for name in PROMOTION_COLUMNS[2:4]]
-    + [("rows_compared", pa.int64())]
+    + [("rows_compared", pa.int64()), ("model_id", pa.string())]
+)
+MEASURES = pa.schema(
+    [("model_id", pa.string()), ("rows_behind", pa.int64()), ("refitted", pa.struct([("recipe_id", pa.string())]))]
 )
 
 
-def gain(verdicts: list[tuple[Any, ...]], promotions: list[tuple[Any, ...]]) -> RetrainingGain | None:
+def gain(
+    verdicts: list[tuple[Any, ...]], promotions: list[tuple[Any, ...]], measures: Sequence[tuple[Any, ...]] = ()
+) -> RetrainingGain | None:
+    """promotions: without model_id, which is the number of the row."""
+    numbered = [(*row, str(n)) for n, row in enumerate(promotions)]
     columns = (
         pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * len(schema), schema=schema)
-        for rows, schema in ((verdicts, VERDICTS), (promotions, PROMOTIONS))
+        for rows, schema in ((verdicts, VERDICTS), (numbered, PROMOTIONS), (measures, MEASURES))
     )
     return measure_gain(*columns)
+
+
+def test_a_comparison_counts_only_if_the_challenger_had_all_data_of_the_champion_that_was_measured() -> None:
+    drawn = [(key, "r", DRAWN) for key in "abcd"]
+    promotions = [(key, "r", 4.0, loss, 10) for key, loss in zip("abcd", (3.0, 9.0, 9.0, 2.0), strict=True)]
+    found = gain(
+        drawn, promotions, [("0", None, None), ("1", 3, None), ("2", None, {"recipe_id": "r"}), ("3", 0, None)]
+    )
+    assert found is not None
+    assert (found.groups, found.gain) == (2, 1.5)
+    assert gain(drawn[1:3], promotions[:3], [("1", 3, None), ("2", 1, None)]) is None
 
 
 def test_a_group_counts_once_by_its_rows_and_only_what_was_drawn_and_compared_counts() -> None:
