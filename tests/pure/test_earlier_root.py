@@ -58,7 +58,7 @@ def test_the_fleet_stands_as_it_stood(earlier: EarlierRoot) -> None:
 
 def test_each_groups_life_is_told_as_it_was(earlier: EarlierRoot) -> None:
     for key, story in earlier.expected["why"].items():
-        assert said(earlier, "why", key) == story
+        assert said(earlier, "why", key) == {**story, "is_pinned": False}  # a field that came later
 
 
 def without_intervals(earlier: EarlierRoot) -> list[dict[str, Any]]:
