@@ -49,7 +49,7 @@ write_fleet(Path(sys.argv[2]), int(sys.argv[3]), events=int(sys.argv[4]))
 
 SPINNEY = "from spinney.cli import main; main()"
 BARE = """\
-import json, sys
+import json, os, sys
 import pandas as pd
 from deltalake import DeltaTable
 names = ["group_key", "model_id", "decision", "trained_through", "fitted_at", "rows", "challenger_loss"]
@@ -59,7 +59,8 @@ rows = pd.concat([part for part in parts if len(part)])
 newest = rows[rows["decision"] == "promoted"].sort_values(["group_key", "trained_through", "fitted_at"])
 newest = newest.drop_duplicates("group_key", keep="last")
 events = DeltaTable("root/tables/events").to_pandas(columns=["group_key"])["group_key"].unique()
-print(newest.head(3).to_string(), len(events))
+print(newest.head(3).to_string(), len(events), flush=True)
+os._exit(0)  # a thread of deltalake's file system that returns while the interpreter ends aborts the process
 """
 PACKAGES = ("deltalake", "pandas", "pyarrow")
 
