@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,7 +50,7 @@ def backtest(
     config = load_config(config_path)
     request = Request(config, candidates, _step_of(how.pop("step")), how.pop("baselines"))
     frame = _stored(config) if rows is None else _of_file(config, rows, options_of(how))
-    found = run_backtest(request, frame, rows or f"the tables below {config.storage.root}", _ReplayLine().show)
+    found = run_backtest(request, frame, rows or f"the tables below {config.storage.root}", _progress())
     files = {} if plot is None else {"svg": _draw(found, plot)}
     if as_json:
         write_json(report_text.to_json(found, files))
@@ -100,12 +101,11 @@ def _step_of(text: str) -> int:
     return step // timedelta(microseconds=1)
 
 
-class _ReplayLine:
-    """Shows how far the replay of each candidate is, on standard error."""
+def _progress() -> Callable[[Progress], None]:
+    line = ProgressLine(seconds_between=5.0)
 
-    def __init__(self) -> None:
-        self._line = ProgressLine(seconds_between=5.0)
-
-    def show(self, progress: Progress) -> None:
+    def show(progress: Progress) -> None:
         text = f"backtest: {progress.strategy}, step {progress.done:,} of {progress.steps:,}"
-        self._line.show(text, is_last=progress.done == progress.steps)
+        line.show(text, is_last=progress.done == progress.steps)
+
+    return show

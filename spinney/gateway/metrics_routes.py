@@ -26,7 +26,7 @@ def metrics_router(service: Service) -> APIRouter:
 
 def _gauges(service: Service) -> Iterator[Gauge]:
     counts = service.cache.counts
-    yield "cache_hits_total", "counter", "Models found loaded.", counts.hits
+    yield "cache_hits_total", "counter", "Cache hits: models that were loaded already.", counts.hits
     yield "model_loads_total", "counter", "Models verified and loaded, or refused.", counts.loads
     yield "cache_models", "gauge", "Models that are loaded.", counts.models
     yield "cache_bytes", "gauge", "Bytes of the models that are loaded.", counts.bytes

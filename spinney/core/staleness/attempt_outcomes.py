@@ -45,8 +45,7 @@ class DecisionRecord:
     """One row of `promotions` as the judge reads it.
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
-    fit_ms: NaN if nothing was fitted. heldout_losses: of some of these rows, evenly spaced;
-    empty if not known.
+    fit_ms: NaN if nothing was fitted. heldout_losses: of some of these rows, evenly spaced; empty if not known.
     """
 
     group_key: str

@@ -35,7 +35,7 @@ TILTS = np.array([0.5, 1.0, 2.0])
 """Bets on a small, a medium and a large rise of the scores, in standard deviations."""
 
 MAX_SUM = 1e6
-"""Bound of a sum: a group may have to wait for its refit."""
+"""Bound of a sum. While a group with a raised error waits for its refit, its sums would grow without end."""
 
 EARLIER_LOSSES = 200.0
 """Losses that those of a group's earlier champions count for at most once it has a new one."""

@@ -169,7 +169,7 @@ class LiveFigures:
             self._sleep_until_asked()
 
     def _sleep_until_asked(self) -> None:
-        """Wait until somebody asks. Groups are forgotten, since nothing tells meanwhile that a table has changed."""
+        """Wait until somebody asks. Groups are forgotten, since changes of tables are not noticed meanwhile."""
         if self._is_watched():
             return
         self._groups, self._is_asleep = {}, True

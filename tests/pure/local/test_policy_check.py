@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spinney.core.config import parse
 from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, NoLabels, Policy, Schedule
 from spinney.core.staleness.policies.own_policy import OwnPolicy
 from spinney.local import checks
@@ -21,22 +20,6 @@ from spinney.local.policy_check import CLOCK, POINTS, PolicyCase, failed_policy_
 from spinney.testing import policy_points
 
 PAGE = (Path(__file__).parents[3] / "docs" / "policies.md").read_text(encoding="utf-8")
-FLEET = """
-[fleet]
-group = ["shop"]
-event_id = "id"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-[storage]
-root = "nowhere"
-"""
 BUILT_IN = (
     NewGroup(20),
     NoLabels(timedelta(days=7)),
@@ -110,12 +93,12 @@ def test_policies_that_leave_a_group_without_a_model_fresh_fail() -> None:
 
 
 @pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def example(configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (source,) = re.findall(r'```python\n("""my_policies.py""".*?)```', PAGE, re.DOTALL)
     (settings,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "my_policies.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    yield parse(FLEET + settings, "fleet.toml", {})
+    yield configured(("[kafka]", f"{settings}[kafka]"))
     sys.modules.pop("my_policies", None)
 
 
@@ -128,8 +111,9 @@ def test_the_example_of_the_page_does_all_that_is_asked_in_check_and_in_tests(ex
     assert (result.state, result.text) == ("ok", '"my_policies:WorseThanFive" does all a fleet asks (7 points)')
 
 
-def test_check_says_which_policy_is_wrong(example) -> None:
-    broken = parse(FLEET + '[staleness]\npolicies = ["my_policies:dataclass"]', "fleet.toml", {})
+@pytest.mark.usefixtures("example")
+def test_check_says_which_policy_is_wrong(configured) -> None:
+    broken = configured(("[kafka]", '[staleness]\npolicies = ["my_policies:dataclass"]\n[kafka]'))
     (result,) = checks.policies(broken)
     assert result.state == "finding"
     assert 'staleness.policies "my_policies:dataclass": expected a policy with limits, measure, describe' in result.text
