@@ -151,10 +151,10 @@ class _Sampler:
 
     def sample(self, plan: pd.DataFrame) -> _Sample:
         view = self.view
-        ordered = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
+        request = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
         signer = signing_key.load_signer(FleetStore.of(self.config))
-        fitted = fit_plan(self.spark, plan, fitter_of(self.config, signer, ordered)).toArrow().to_pandas()
+        fitted = fit_plan(self.spark, plan, fitter_of(self.config, signer, request)).toArrow().to_pandas()
         fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)
         decided = round_gate.RoundGate(self.config.gate).decide_all(models, plan)

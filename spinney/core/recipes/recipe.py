@@ -17,8 +17,7 @@ from spinney.core.keys import is_parent
 from spinney.core.migration.type_widening import is_widening
 
 if TYPE_CHECKING:
-    from spinney.core.config import Config
-    from spinney.core.config import models as config_models
+    from spinney.core.config import Config, sections
 
 FITTING_VERSION = 2
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
@@ -143,7 +142,7 @@ class Shadow:
     disabled_reason: str | None = None
 
     @classmethod
-    def of(cls, settings: config_models.Shadow, recipe: Recipe) -> Shadow | None:
+    def of(cls, settings: sections.Shadow, recipe: Recipe) -> Shadow | None:
         """The shadow of a configuration: `recipe` with another estimator. None if none is configured."""
         if settings.estimator is None:
             return None

@@ -15,7 +15,7 @@ from spinney.retraining.round_record import RoundRecord, require_complete, requi
 from spinney.retraining.round_request import RoundRequest
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
-ORDER = RoundRequest("r", 10, 2, {"max_age": 8}, AT, AT, 60.0, 12.5, {"events": 3})
+REQUEST = RoundRequest("r", 10, 2, {"max_age": 8}, AT, AT, 60.0, 12.5, {"events": 3})
 MODELS = pd.DataFrame(
     {
         "group_key": ["a", "b", "c", "d", "e", "f"],
@@ -30,7 +30,7 @@ PROMOTIONS = pd.DataFrame(
         "champion_loss": [2.0, 2.0, None, None],
     }
 )
-RECORD = RoundRecord(ORDER, RoundKind.BATCH, 7, MODELS, PROMOTIONS, "id", {"plan": 1.23456, "fit": 2.0}, untried=1)
+RECORD = RoundRecord(REQUEST, RoundKind.BATCH, 7, MODELS, PROMOTIONS, "id", {"plan": 1.23456, "fit": 2.0}, untried=1)
 
 
 def test_every_group_is_counted_once() -> None:
@@ -50,7 +50,11 @@ def test_every_group_is_counted_once() -> None:
 
 def test_a_round_that_stored_nothing_has_no_losses() -> None:
     nothing = replace(
-        RECORD, order=replace(ORDER, groups_in=3), models=MODELS.head(0), promotions=PROMOTIONS.head(0), recipe_id=None
+        RECORD,
+        request=replace(REQUEST, groups_in=3),
+        models=MODELS.head(0),
+        promotions=PROMOTIONS.head(0),
+        recipe_id=None,
     )
     row = nothing.row()
     assert (row["fitted"], row["failed"], row["kept"], row["deferred"]) == (0, 0, 0, 3)
