@@ -72,13 +72,13 @@ def retrain(
         if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
             start.start_in_background()  # it takes as long as the plan
         rounds = Rounds(start, config, signing_key.load_signer(store), RoundKind.BATCH, NAME)
-        ordered = _end_unfinished(start, config, rounds, show)
-        if ordered is None or not scope.which == ALL == ordered.asked_for:
+        request = _end_unfinished(start, config, rounds, show)
+        if request is None or not scope.which == ALL == request.asked_for:
             batch_id = rounds.next_batch()
             pace = _plan(start, config, rounds, _BatchPlan(batch_id, scope, unproven, show))
-            ordered = rounds.carry_out(batch_id, pace, _progress_callback(f"batch-{batch_id}", show))
+            request = rounds.carry_out(batch_id, pace, _progress_callback(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
-    return None if ordered is None else recorded_round(store, ordered.round_id)
+    return None if request is None else recorded_round(store, request.round_id)
 
 
 def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show: Show | None) -> RoundRequest | None:
@@ -89,14 +89,14 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
     unfinished = rounds.unfinished()
     if unfinished is None:
         return None
-    batch_id, ordered = unfinished
-    is_old = datetime.now(UTC) - ordered.now >= MAX_RESUME_AGE
-    if is_old or ordered.recipe_id != Recipe.of(config).recipe_id:
+    batch_id, request = unfinished
+    is_old = datetime.now(UTC) - request.now >= MAX_RESUME_AGE
+    if is_old or request.recipe_id != Recipe.of(config).recipe_id:
         rounds.close(batch_id)
         return None
     last_configuration.write_last_configuration(config)
     pace = initial_pace(cores_of(start()), config, None)
-    return rounds.carry_out(batch_id, pace, _progress_callback(ordered.round_id, show))
+    return rounds.carry_out(batch_id, pace, _progress_callback(request.round_id, show))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPl
     predicted = rows.column("predicted_ms")
     mean_ms = pc.mean(predicted).as_py()
     by_policy = rows.group_by("policy").aggregate([("group_key", "count")])
-    ordered = RoundRequest(
+    request = RoundRequest(
         round_id=batch.round_id,
         groups_in=rows.num_rows,
         deferred=0,
@@ -141,7 +141,7 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPl
         recipe_id=Recipe.of(config).recipe_id,
         unproven=batch.unproven,
     )
-    rounds.plan(rows, ordered, batch.batch_id)
+    rounds.plan(rows, request, batch.batch_id)
     last_configuration.write_last_configuration(
         config
     )  # not before: a refused batch leaves the earlier configuration in effect

@@ -96,7 +96,7 @@ class RetrainBatchWriter:
         braked = self._brake.decide(due, self._rounds.last_request(), round_id, now)
         plan = plan_round(reported, due, RoundRules(cost.allowance(budget), str(judged_at), braked.brake))
         is_empty = braked.brake.is_on and not plan.chosen  # not a round: every due group waits
-        ordered = RoundRequest(
+        request = RoundRequest(
             round_id=round_id,
             groups_in=0 if is_empty else due.groups,
             deferred=0 if is_empty else due.groups - len(plan.chosen),
@@ -109,7 +109,7 @@ class RetrainBatchWriter:
             brake_round=braked.round_id,
             brake_at=braked.at,
         )
-        self._rounds.plan(plan.verdicts, ordered, batch_id)
+        self._rounds.plan(plan.verdicts, request, batch_id)
         return len(plan.chosen)
 
     def _learn(self, batch_id: int, groups: int, seconds: float) -> None:

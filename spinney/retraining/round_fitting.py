@@ -24,13 +24,13 @@ from spinney.tables.snapshot import take_snapshots
 from spinney.workers.worker_process import Limits
 
 
-def fitter_of(config: Config, signer: Signer, order: RoundRequest) -> group_fitting.Fitter:
+def fitter_of(config: Config, signer: Signer, request: RoundRequest) -> group_fitting.Fitter:
     """The Fitter of a round: it reads the pinned versions, as of the round's clock."""
-    rows = TrainingTables.of(config, order.pins, order.clock)
+    rows = TrainingTables.of(config, request.pins, request.clock)
     store = FleetStore.of(config)
     models = tuple(take_snapshots(store, tables.MODELS))
     recipe = recipe_store.with_earlier_recipes(store, signer, Recipe.of(config))
-    return group_fitting.Fitter(recipe, signer, order.clock, rows, models, Limits.of(config.recipe))
+    return group_fitting.Fitter(recipe, signer, request.clock, rows, models, Limits.of(config.recipe))
 
 
 def fit_plan(

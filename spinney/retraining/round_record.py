@@ -27,7 +27,7 @@ class RoundRecord:
     replaced; None if it was not halted.
     """
 
-    order: RoundRequest
+    request: RoundRequest
     kind: RoundKind
     batch_id: int
     models: pd.DataFrame
@@ -39,22 +39,22 @@ class RoundRecord:
 
     def row(self) -> dict[str, Any]:
         """The row of `rounds`. Raises StoreError if the counts of its groups do not add up."""
-        order = self.order
+        request = self.request
         row = {
-            "round_id": order.round_id,
+            "round_id": request.round_id,
             "kind": self.kind.value,
-            "groups_in": order.groups_in,
+            "groups_in": request.groups_in,
             **self._groups(),
             **self._decisions(),
             "halted": self.halted,
-            "reasons": json.dumps(dict(order.reasons), sort_keys=True),
+            "reasons": json.dumps(dict(request.reasons), sort_keys=True),
             "seconds": json.dumps({step: round(value, 3) for step, value in self.seconds.items()}, sort_keys=True),
-            "budget_seconds": order.budget_seconds,
-            "predicted_seconds": order.predicted_seconds,
+            "budget_seconds": request.budget_seconds,
+            "predicted_seconds": request.predicted_seconds,
             **self._mean_losses(),
-            "clock": order.clock,
-            "started_at": order.now,
-            "pins": json.dumps(dict(order.pins), sort_keys=True),
+            "clock": request.clock,
+            "started_at": request.now,
+            "pins": json.dumps(dict(request.pins), sort_keys=True),
             "recipe_id": self.recipe_id,
             "batch_id": self.batch_id,
         }
@@ -71,12 +71,12 @@ class RoundRecord:
             "failed": failed_count(self.models["status"]),
             "too_few_rows": status[ModelStatus.TOO_FEW_ROWS],
             "kept": int(((self.promotions["decision"] == Decision.KEPT) & ~has_model).sum()),
-            "deferred": self.order.deferred + self.untried,
+            "deferred": self.request.deferred + self.untried,
         }
 
     def _decisions(self) -> dict[str, int]:
         counts = Counter(self.promotions["decision"])
-        names = (Decision.PROMOTED, Decision.UNPROVEN, Decision.REFUSED, Decision.HELD)
+        names = (Decision.PROMOTED, Decision.UNPROVEN, Decision.REFUSED, Decision.HELD, Decision.WITHDRAWN)
         return {name.value: counts[name] for name in names}
 
     def _mean_losses(self) -> dict[str, float | None]:
@@ -121,9 +121,11 @@ def require_kept(round_id: str, expected: int | None, promotions: pa.Table) -> N
     """Check that as many groups have no model as the fit kept. Raises StoreError.
 
     A kept group has no row of `models`: without this check, a lost row would look like one. expected: None if the fit
-    did not store the number. promotions: with the column fitted_at, which is null for a group without a model.
+    did not store the number. promotions: with the column fitted_at, which is null for a group without a model; rows
+    that withdraw a champion do not count.
     """
-    kept = promotions.column("fitted_at").null_count
+    about_groups = promotions.filter(pc.not_equal(promotions.column("decision"), Decision.WITHDRAWN.value))
+    kept = about_groups.column("fitted_at").null_count
     if expected is not None and kept != expected:
         raise StoreError(
             f"round {round_id}: expected {expected} groups without a model, whose champions were kept; got {kept}. "

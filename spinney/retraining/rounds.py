@@ -105,75 +105,75 @@ class Rounds:
         plan = self._writers[PLAN].last_commit(PLAN)
         return 0 if plan is None else plan.batch_id + 1
 
-    def plan(self, verdicts: DataFrame | pa.Table, order: RoundRequest, batch_id: int) -> None:
+    def plan(self, verdicts: DataFrame | pa.Table, request: RoundRequest, batch_id: int) -> None:
         """Store the plan. verdicts: columns of `verdicts` but for round_id, pins and batch_id.
 
         The events of each group to fit are counted here; a fit that reads another number fails the round.
         """
         constants = {
-            "round_id": order.round_id,
-            "pins": json.dumps(dict(order.pins), separators=(",", ":")),
+            "round_id": request.round_id,
+            "pins": json.dumps(dict(request.pins), separators=(",", ":")),
             "batch_id": batch_id,
         }
         self._seconds.clear()  # a batch without a round leaves its seconds
         with self._timed(PLAN):
             rows = verdicts
-            if order.groups_in > order.deferred:  # most ticks of the judge fit nothing and open no table
-                counting = EventCounter(TrainingTables.of(self._config, order.pins, order.clock))
+            if request.groups_in > request.deferred:  # most ticks of the judge fit nothing and open no table
+                counting = EventCounter(TrainingTables.of(self._config, request.pins, request.clock))
                 is_table = isinstance(verdicts, pa.Table)
                 rows = counting.add_to_table(verdicts) if is_table else counting.add_to_frame(verdicts)
-            notes = replace(order, reads=read_settings(self._config)).notes()
+            notes = replace(request, reads=read_settings(self._config)).notes()
             self._writers[PLAN].append(_with_constants(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
     def carry_out(
         self, batch_id: int, pace: PartPacing | None = None, show: Callable[[Progress], None] | None = None
     ) -> RoundRequest | None:
-        """Fit, gate and record the planned round. Returns its order; None if nothing was planned for this batch.
+        """Fit, gate and record the planned round. Returns its request; None if nothing was planned for this batch.
 
         pace: determines the size of its parts; None: one part. show: called with the progress after each part.
         """
-        order = self._order(batch_id)
-        if order is None or order.groups_in == 0:
+        request = self._request(batch_id)
+        if request is None or request.groups_in == 0:
             return None
         if not self._writers[RECORD].is_stored(RECORD, batch_id):
-            self._fit_and_gate(order, batch_id, pace, show or (lambda _: None))
-            self._record(order, batch_id)
-        return order
+            self._fit_and_gate(request, batch_id, pace, show or (lambda _: None))
+            self._record(request, batch_id)
+        return request
 
     def close(self, batch_id: int) -> None:
         """Record an unfinished round: gate what was fitted and defer the rest."""
-        order, plan = self._order(batch_id), self._planned_groups(batch_id)
-        assert order is not None, f"batch {batch_id} was planned"
+        request, plan = self._request(batch_id), self._planned_groups(batch_id)
+        assert request is not None, f"batch {batch_id} was planned"
         part = self._stored_part(batch_id, len(plan))
         if part is not None:
-            self._gate(order, plan, batch_id, part)
-        self._record(order, batch_id, untried=len(plan) - (part.end if part else 0))
+            self._gate(request, plan, batch_id, part)
+        self._record(request, batch_id, untried=len(plan) - (part.end if part else 0))
 
     def is_fitted_locally(self, batch_id: int) -> bool:
         """Whether the whole round is fitted in this process: it is small, and Spark is not running."""
-        order = self._order(batch_id)
-        return order is not None and self._is_small(order, self._planned_groups(batch_id))
+        request = self._request(batch_id)
+        return request is not None and self._is_small(request, self._planned_groups(batch_id))
 
-    def _is_small(self, order: RoundRequest, plan: pd.DataFrame) -> bool:
+    def _is_small(self, request: RoundRequest, plan: pd.DataFrame) -> bool:
         """Whether a round is fitted in this process. plan: the whole plan, not a part."""
         if is_started(self._spark) or len(plan) > local_fitting.MAX_GROUPS:
             return False
-        events = TrainingTables.of(self._config, order.pins, order.clock).events.rows
-        return local_fitting.is_faster_than_spark(plan["group_key"].tolist(), events, order.predicted_seconds)
+        events = TrainingTables.of(self._config, request.pins, request.clock).events.rows
+        return local_fitting.is_faster_than_spark(plan["group_key"].tolist(), events, request.predicted_seconds)
 
     def _fit_and_gate(
-        self, order: RoundRequest, batch_id: int, pace: PartPacing | None, show: Callable[[Progress], None]
+        self, request: RoundRequest, batch_id: int, pace: PartPacing | None, show: Callable[[Progress], None]
     ) -> None:
         plan = self._planned_groups(batch_id)
-        self._fits_locally = self._is_small(order, plan)
+        self._fits_locally = self._is_small(request, plan)
         parents = sum(map(is_parent, plan["group_key"]))
         part = self._stored_part(batch_id, len(plan))
         if part is not None:
-            self._gate(order, plan, batch_id, part)
+            self._gate(request, plan, batch_id, part)
         while part := next_part(part, len(plan), parents, pace):
             began = time.perf_counter()
-            self._fit(order, plan, batch_id, part)
-            self._gate(order, plan, batch_id, part)
+            self._fit(request, plan, batch_id, part)
+            self._gate(request, plan, batch_id, part)
             if pace is None:
                 continue
             if part.begin >= parents:  # parents take longer than groups: their pace does not count
@@ -181,8 +181,8 @@ class Rounds:
             failed = failed_count(self._stored_rows(tables.MODELS, ["status"], batch_id).column("status").to_pandas())
             show(Progress(part.end, failed, len(plan), pace.seconds_for(len(plan) - part.end)))
 
-    def _order(self, batch_id: int) -> RoundRequest | None:
-        """The order of this batch, if it is the newest that is planned; else None."""
+    def _request(self, batch_id: int) -> RoundRequest | None:
+        """The request of this batch, if it is the newest that is planned; else None."""
         commit = self._writers[PLAN].last_commit(PLAN)
         return None if commit is None or commit.batch_id != batch_id else RoundRequest.of_notes(commit.notes)
 
@@ -193,26 +193,26 @@ class Rounds:
             return None
         return Part(fit.part, fit.notes.get("begin", 0), fit.notes.get("end", total))
 
-    def _fit(self, order: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
+    def _fit(self, request: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         plan = whole.iloc[part.begin : part.end]
-        if order.reads != read_settings(self._config):  # edited since: the plan counted other events than are read now
+        if request.reads != read_settings(self._config):  # edited since: the plan counted different events
             plan = plan.assign(**{EVENTS: pd.array([None] * len(plan), dtype="Int64")})
         with self._timed(FIT):
             recipe = Recipe.of(self._config)
             constants = {
-                "round_id": order.round_id,
+                "round_id": request.round_id,
                 "generation": None,
-                "fitted_at": order.now,
-                "clock": order.clock,
+                "fitted_at": request.now,
+                "clock": request.clock,
                 "batch_id": batch_id,
             }
             place = self._store.directory(tables.MODELS, self._kind.value)
             writing = ModelWriter(local_folder(place.uri), constants, self._config.fleet.shards)
             recipe_store.store_recipe(self._store, self._signer, recipe)
-            fitting = fitter_of(self._config, self._signer, order)
+            fitting = fitter_of(self._config, self._signer, request)
             with unwrap_task_errors():
                 report = self._fit_and_write(plan, fitting, writing)
-            kept = require_complete(order.round_id, len(plan), report)
+            kept = require_complete(request.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}
             files = add_actions(report)
             self._writers[FIT].append_files(files, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
@@ -228,25 +228,26 @@ class Rounds:
         """The groups of the stored plan. A fleet's keys fit into memory."""
         return groups_to_fit(self._stored_rows(tables.VERDICTS, list(VERDICT_COLUMNS), batch_id).to_pandas())
 
-    def _gate(self, order: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
+    def _gate(self, request: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         if self._writers[GATE].is_stored(GATE, batch_id, part.number):
             return
         with self._timed(GATE):
             plan = whole.iloc[part.begin : part.end]
             starts = range(0, len(plan), MAX_GATED_GROUPS)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in round_gate.COLUMNS])
-            gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, order))
+            watch = round_gate.Watch.of(self._config, request.clock)
+            gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, request), watch)
             decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in starts]
             rows = pa.concat_tables([schema.empty_table(), *(table for table, _ in decided)])
             tally = sum((tally for _, tally in decided), AttemptTally())
             if (why := tally.reason_to_halt(self._config.gate.halt_share)) is not None:
-                log.warning("%s: halted, no champion is replaced: %s", order.round_id, why)
+                log.warning("%s: halted, no champion is replaced: %s", request.round_id, why)
                 rows = round_halting.hold_replacements(rows, plan, why)
-            require_kept(order.round_id, self._kept_count(batch_id, part), rows)
+            require_kept(request.round_id, self._kept_count(batch_id, part), rows)
             constants = {
-                "round_id": order.round_id,
-                "decided_at": order.now,
-                "clock": order.clock,
+                "round_id": request.round_id,
+                "decided_at": request.now,
+                "clock": request.clock,
                 "by": self._kind.value,
                 "batch_id": batch_id,
             }
@@ -269,13 +270,13 @@ class Rounds:
         tally = round_halting.tally_attempts(models, decided)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False), tally
 
-    def _record(self, order: RoundRequest, batch_id: int, untried: int = 0) -> None:
+    def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> None:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
         names = ["group_key", "decision", "challenger_loss", "champion_loss"]
         held = self._stored_rows(tables.PROMOTIONS, ["reason"], batch_id, ds.field("decision") == Decision.HELD.value)
         fit = self._writers[FIT].last_commit(FIT)
         record = RoundRecord(
-            order,
+            request,
             self._kind,
             batch_id,
             self._stored_rows(tables.MODELS, ["group_key", "status"], batch_id).to_pandas(),
@@ -307,9 +308,9 @@ class Rounds:
         self._seconds[step] = self._seconds.get(step, 0.0) + time.perf_counter() - began
 
 
-def _uncompared(kind: RoundKind, order: RoundRequest) -> UncomparedPolicy:
+def _uncompared(kind: RoundKind, request: RoundRequest) -> UncomparedPolicy:
     """Which models may be promoted uncompared. A batch shows beforehand what cannot be compared; a stream cannot."""
-    if order.unproven:
+    if request.unproven:
         return UncomparedPolicy.ALL
     return UncomparedPolicy.NONE if kind == RoundKind.STREAM else UncomparedPolicy.FORESEEN
 

@@ -27,7 +27,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spinney.core.config import models as config_models
+from spinney.core.config import sections
 from spinney.core.errors import SpinneyError, TimedOut
 
 POLL_INTERVAL_S = 0.05
@@ -60,7 +60,7 @@ class Limits:
     memory_limit_bytes: int = 2 << 30
 
     @classmethod
-    def of(cls, recipe: config_models.Recipe) -> Limits:
+    def of(cls, recipe: sections.Recipe) -> Limits:
         """The limits that the section [recipe] sets."""
         return cls(recipe.time_limit.total_seconds(), recipe.memory_limit_mib << 20)
 

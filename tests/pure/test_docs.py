@@ -12,8 +12,8 @@ import pytest
 from schemas import tables
 from schemas.reference import reference as tables_reference
 from spinney.cli import main
-from spinney.core.config.models import Config
 from spinney.core.config.reference import reference
+from spinney.core.config.sections import Config
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -119,9 +119,9 @@ def test_the_plan_of_its_last_round_is_read_from_its_commit(earlier: EarlierRoot
     }
     plan = delta.DirectoryWriter(place, query, said).last_commit("plan")
     assert plan is not None
-    order = RoundRequest.of_notes(plan.notes)
-    assert order.round_id == f"{kind}-{plan.batch_id}"
-    assert order.pins.keys() >= {"events", "outcomes"}
+    request = RoundRequest.of_notes(plan.notes)
+    assert request.round_id == f"{kind}-{plan.batch_id}"
+    assert request.pins.keys() >= {"events", "outcomes"}
 
 
 def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(earlier: EarlierRoot) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from spinney.core.config.effective import Setting
-from spinney.core.config.models import (
+from spinney.core.config.reading import parse
+from spinney.core.config.sections import (
     Config,
     Fleet,
     Gate,
@@ -15,8 +16,7 @@ from spinney.core.config.models import (
     Storage,
     Tracking,
 )
-from spinney.core.config.reading import parse
-from spinney.core.config.staleness_models import Budget, Drift, ErrorRise, Staleness
+from spinney.core.config.staleness_sections import Budget, Drift, ErrorRise, Staleness
 
 __all__ = [
     "Budget",

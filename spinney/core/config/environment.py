@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spinney.core.config.findings import TABLE_OF_STRINGS, describe_type, field_at, model_at
-from spinney.core.config.models import Config
+from spinney.core.config.sections import Config
 from spinney.core.errors import Finding
 from spinney.core.similar_names import did_you_mean
 

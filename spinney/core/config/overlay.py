@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from spinney.core.config.models import Config
 from spinney.core.config.reading import parse
+from spinney.core.config.sections import Config
 from spinney.core.config.toml_lines import key_lines
 from spinney.core.config.toml_text import to_toml, to_toml_key
 from spinney.core.errors import ConfigError, Finding

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from spinney.core.config import cross_checks
 from spinney.core.config.environment import apply_overrides
 from spinney.core.config.findings import KeyLocations, findings_of_errors
-from spinney.core.config.models import Config
+from spinney.core.config.sections import Config
 from spinney.core.config.toml_lines import key_lines
 from spinney.core.errors import ConfigError, Finding
 from spinney.core.similar_names import did_you_mean

@@ -15,15 +15,15 @@ from spinney.core import durations
 from spinney.core.column_names import PREFIX
 from spinney.core.config.cross_checks import RESERVED_NAMES, is_retired
 from spinney.core.config.findings import describe_expected, model_at
-from spinney.core.config.models import Config
 from spinney.core.config.reserved_options import RESERVED_OPTIONS
+from spinney.core.config.sections import Config
 from spinney.core.config.toml_text import to_toml
 from spinney.core.config.value_types import TYPES
 
 _BEFORE = """\
 # Configuration: `fleet.toml`
 
-This page is generated from `spinney/core/config/models.py` by `python -m spinney.core.config.reference`; a test
+This page is generated from `spinney/core/config/sections.py` by `python -m spinney.core.config.reference`; a test
 compares them.
 
 A fleet is configured by one TOML file. Unknown keys are errors. So are keys that are not in effect yet, if they are set

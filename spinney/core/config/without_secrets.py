@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spinney.core.config.models import Config
+from spinney.core.config.sections import Config
 from spinney.core.config.toml_text import to_toml, to_toml_key
 
 EXCLUDED: dict[str, Any] = {"kafka": {"options"}, "storage": {"options"}, "spark": True, "tracking": True}

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from spinney.core import durations
-from spinney.core.config.models import Recipe
+from spinney.core.config.sections import Recipe
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
 from spinney.core.proposal.guesses import Guess
 from spinney.core.records.times import EPOCH, PER_SECOND

@@ -42,8 +42,8 @@ def planned(config: Config, start: Callable[[], Any], predicted_seconds: float =
     plan = plan_verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
     rounds = Rounds(start, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
-    ordered = RoundRequest("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
-    rounds.plan(plan, ordered, 0)
+    request = RoundRequest("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
+    rounds.plan(plan, request, 0)
     return rounds
 
 

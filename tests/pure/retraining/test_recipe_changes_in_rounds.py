@@ -46,11 +46,11 @@ def streamed(config: Config) -> dict[str, dict[str, Any]]:
     plan = plan_verdicts(no_spark, config, Scope(), view)
     runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     batch_id = runner.next_batch()
-    ordered = RoundRequest(f"stream-{batch_id}", plan.num_rows, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins)
-    runner.plan(plan, ordered, batch_id)
+    request = RoundRequest(f"stream-{batch_id}", plan.num_rows, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins)
+    runner.plan(plan, request, batch_id)
     runner.carry_out(batch_id)
     rows = delta.read_table(FleetStore.of(config), tables.PROMOTIONS).to_pylist()
-    return {row["group_key"]: row for row in rows if row["round_id"] == ordered.round_id}
+    return {row["group_key"]: row for row in rows if row["round_id"] == request.round_id}
 
 
 def batched(config: Config, **how: Any) -> list[str]:

@@ -23,7 +23,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from schemas.vocabulary import Decision
 from spinney.core.champions.gate import UncomparedPolicy, decide
 from spinney.core.column_names import internal_name
-from spinney.core.config.models import Gate
+from spinney.core.config.sections import Gate
 from spinney.core.errors import ConfigError, ContractError
 from spinney.core.models import codec
 from spinney.core.models.signing import Signer

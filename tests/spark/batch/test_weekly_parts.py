@@ -172,7 +172,7 @@ def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> RoundReques
     names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
     schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     newest = max(row["event_time"] for row in fleet.rows(tables.EVENTS))
-    ordered = RoundRequest(
+    request = RoundRequest(
         "stream-0",
         len(rows),
         0,
@@ -184,8 +184,8 @@ def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> RoundReques
         delta.pin_versions(FleetStore.of(fleet.config), *READ),
     )
     whole = [{name: row.get(name) for name in names} for row in rows]
-    runner.plan(pa.Table.from_pylist(whole, schema=schema), ordered, 0)
-    return ordered
+    runner.plan(pa.Table.from_pylist(whole, schema=schema), request, 0)
+    return request
 
 
 @pytest.mark.parametrize(("first", "newer"), [("stream", ""), ("batch", ""), ("stream", "stream"), ("batch", "batch")])

@@ -57,13 +57,13 @@ def plan(fleet, runner: Rounds, batch_id: int, *group_keys: str, pinned: str = "
     rows.append({**rows[0], "group_key": '["fresh","9"]', "decision": "deferred"})
     names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
     schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
-    ordered = RoundRequest(
+    request = RoundRequest(
         round_id=f"stream-{batch_id}", groups_in=len(group_keys) + deferred, deferred=deferred,
         reasons={"asked": len(group_keys)}, clock=CLOCK, now=NOW + timedelta(hours=batch_id), budget_seconds=5.0,
         predicted_seconds=1.5, pins=delta.pin_versions(FleetStore.of(fleet.config), *READ),
     )  # fmt: skip
     whole = [{name: row.get(name) for name in names} for row in rows]
-    runner.plan(pa.Table.from_pylist(whole, schema=schema), ordered, batch_id)
+    runner.plan(pa.Table.from_pylist(whole, schema=schema), request, batch_id)
 
 
 def whole_round(fleet, runner: Rounds) -> None:

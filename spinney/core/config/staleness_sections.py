@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from spinney.core.config.section import Bool, Int, Number, Section, config_key
+from spinney.core.config.section_base import Bool, Int, Number, Section, config_key
 from spinney.core.config.value_types import PolicyName, PositiveDuration
 
 

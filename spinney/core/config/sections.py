@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, Strict, model_validator
 
 from spinney.core.config.effective import Setting, effective
-from spinney.core.config.section import Bool, Int, Number, Section, config_key
-from spinney.core.config.staleness_models import Budget, Staleness
+from spinney.core.config.section_base import Bool, Int, Number, Section, config_key
+from spinney.core.config.staleness_sections import Budget, Staleness
 from spinney.core.config.value_types import (
     ColumnTypes,
     Duration,
