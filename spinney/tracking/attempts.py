@@ -37,11 +37,14 @@ COLUMNS = (*_ATTEMPT[:3], "decision", "reason", *_ATTEMPT[3:], *_METRICS)
 def attempts_of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
     """One row per group of the round, by key: COLUMNS, then whatever else its metrics hold.
 
+    A withdrawn champion is no row of its own: its numbers are in the metrics.
+
     row: of `rounds`. status: of the attempt, `kept` where the champion needed none. A group that was left for later has
     no row.
     """
     tried = _read(store, tables.MODELS, row, (*_ATTEMPT, "metrics"))
     decided = _read(store, tables.PROMOTIONS, row, ("group_key", "model_id", "decision", "reason"))
+    decided = decided.filter(pc.not_equal(decided.column("decision"), Decision.WITHDRAWN.value))
     both = tried.join(decided, "group_key", join_type="full outer", right_suffix="_decided").sort_by("group_key")
     columns = {name: both.column(name) for name in (*_ATTEMPT, "decision", "reason")}
     columns["model_id"] = pc.coalesce(both.column("model_id"), both.column("model_id_decided"))
