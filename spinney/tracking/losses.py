@@ -1,4 +1,4 @@
-"""How wrong the models of a round were on their held-out rows, and what refits gained on later rows."""
+"""Mean held-out losses of the models of each round, and the gain from refits on later rows."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _ABOUT_CHALLENGERS = ds.field("decision") != Decision.WITHDRAWN.value
 
 
 def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
+    """Return round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
 
-    mean_loss: over the models that the round decided about, each by its evaluation fit; a champion that was kept counts
-    by its own. measured: how many those are.
+    mean_loss: mean over the models that the round decided about, each measured by its evaluation fit; a kept champion
+    counts with its own loss. measured: number of these models.
     """
     decided = _read(store, tables.PROMOTIONS, rows, _COLUMNS, _ABOUT_CHALLENGERS).to_pylist()
     known = _losses_of_kept(store, {row["model_id"] for row in decided if row["challenger_loss"] is None})
@@ -40,9 +40,9 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
 
 
 def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """round_id -> gain and gain_groups, for rounds that compared a champion of a drawn group with its predecessor.
+    """Return round_id -> gain and gain_groups, for rounds that compared new champions of drawn groups.
 
-    rows: of `rounds`, all of one kind. gain: as RetrainingGain has it. gain_groups: how many groups that is.
+    rows: of `rounds`, all of one kind. gain: as in RetrainingGain. gain_groups: number of groups.
     """
     attempts = _read(store, tables.MODELS, rows, ("round_id", "group_key", "metrics"))
     is_compared = pc.match_substring(attempts.column("metrics"), '"watched_rows"')
@@ -78,8 +78,9 @@ def _read(
 ) -> pa.Table:
     """The rows of a table that belong to these rounds, all of one kind, those of them for which `where` holds."""
     batches, names = ([row[name] for row in rows] for name in ("batch_id", "round_id"))
-    mine = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
-    mine &= ds.field("round_id").isin(pa.array(names, pa.string()))
+    condition = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
+    condition &= ds.field("round_id").isin(pa.array(names, pa.string()))
     stored = delta.open_table(store.directory(base, str(rows[0]["kind"])))
     assert stored is not None, "made before any round"
-    return delta.open_dataset(stored).to_table([*columns], filter=mine if where is None else mine & where)
+    wanted = condition if where is None else condition & where
+    return delta.open_dataset(stored).to_table([*columns], filter=wanted)
