@@ -468,7 +468,7 @@ def test_killed_anywhere_the_same_call_again_ends_it(living: Config, edited: Edi
     for crash_at in ("migrate.begun", "migrate.files", "migrate.table"):
         assert called(tmp_path, crash_at).returncode == -signal.SIGKILL
         for each in (living, config):
-            with pytest.raises(StoreError, match=r"a migration of its columns was begun .* `spinney migrate --yes`"):
+            with pytest.raises(StoreError, match=r"a migration of its columns was started .* `spinney migrate --yes`"):
                 charter.ensure_charter(each)
     again = called(tmp_path)
     assert again.returncode == 0, again.stderr

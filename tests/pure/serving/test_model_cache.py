@@ -200,9 +200,7 @@ def test_a_payload_under_another_models_name_is_refused(config, fitted) -> None:
 
 def test_a_promoted_model_that_is_nowhere_stops_with_its_name(config, fitted, put) -> None:
     stored(put, config, fitted[B])
-    with pytest.raises(
-        StoreError, match=r"model gone of group \[\"a\",\"1\"\] is promoted but not stored \(1 such\)"
-    ):
+    with pytest.raises(StoreError, match=r"model gone of group \[\"a\",\"1\"\] is promoted but not stored \(1 such\)"):
         fetch_models(FleetStore.of(config), {"gone": A, fitted[B]["model_id"]: B})
     assert fetch_models(FleetStore.of(config), {}) == {}
 
