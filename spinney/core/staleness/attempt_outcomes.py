@@ -10,6 +10,8 @@ held                   restart     cleared       a policy
 too few rows           restart     kept          a policy, and the rows that were missing, or time: see STORED_AFTER
 failed, timed out      kept        kept          time, twice as long each time; the group stays stale
 =====================  ==========  ============  ============================================================
+
+A round withdraws a champion beside its decision about the challenger, which alone determines what to wait for.
 """
 
 from __future__ import annotations
@@ -77,15 +79,28 @@ def apply_attempts(
 
     champions: already with the decisions among the attempts. min_rows: of the recipe.
     """
-    for row in sorted(attempts, key=time_order):
+    ordered = sorted(attempts, key=time_order)
+    with_challenger = {_moment(row) for row in ordered if _is_about_challenger(row)}
+    for row in ordered:
         at = int(groups.positions_of([row.group_key])[0])
         if isinstance(row, UnfittedAttempt):
             _apply_unfitted(groups, at, row, min_rows)
         elif row.by_machine:
+            if row.promotion.decision == Decision.WITHDRAWN and _moment(row) in with_challenger:
+                continue
             _apply_machine_decision(groups, at, row)
             _apply_back_off(groups, at, _effective_decision(row, champions), min_rows)
         else:
             _apply_intervention(groups, at, row)
+
+
+def _is_about_challenger(row: DecisionRecord | UnfittedAttempt) -> bool:
+    return isinstance(row, DecisionRecord) and row.by_machine and row.promotion.decision != Decision.WITHDRAWN
+
+
+def _moment(row: DecisionRecord | UnfittedAttempt) -> tuple[str, int]:
+    """The group and the time of an attempt: the same for all decisions of one round."""
+    return row.group_key, row.at if isinstance(row, UnfittedAttempt) else row.promotion.decided_at
 
 
 def time_order(row: DecisionRecord | UnfittedAttempt) -> tuple[int | str, ...]:
