@@ -48,6 +48,7 @@ class DecisionRecord:
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
     fit_ms: NaN if nothing was fitted. heldout_losses: of some of these rows, evenly spaced; empty if not known.
+    training_predictions: of the model on some of its training rows, likewise.
     """
 
     group_key: str
@@ -57,6 +58,7 @@ class DecisionRecord:
     loss: float
     fit_ms: float
     heldout_losses: tuple[float, ...] = ()
+    training_predictions: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,12 +178,14 @@ def _apply_unfitted(groups: GroupStates, at: int, row: UnfittedAttempt, min_rows
 def _restart_age(groups: GroupStates, at: int, clock: int) -> None:
     groups["attempted_at"][at] = max(int(groups["attempted_at"][at]), clock)
     groups["rows_since"][at] = 0
+    groups["unseen_from"][at] = NEVER
 
 
 def spend_evidence(groups: GroupStates, at: int) -> None:
-    """Let a raised error count for one attempt only. Evidence below the limit goes on: it is about the group."""
-    if groups["evidence"][at] >= LIMIT:
-        groups["evidence"][at] = 0
+    """Let a raised error, or drift, count for one attempt only. Evidence below the limit goes on."""
+    for name in ("evidence", "drift"):
+        if groups[name][at] >= LIMIT:
+            groups[name][at] = 0
 
 
 def _clear_waits(groups: GroupStates, at: int) -> None:
