@@ -14,6 +14,7 @@ from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
 from spinney.core.champions.gate import UncomparedPolicy, decide
 from spinney.core.champions.promotion import PEOPLE, PROMOTING_DECISIONS
+from spinney.core.champions.routing import is_last_rung
 from spinney.core.config import Gate
 from spinney.core.keys import is_parent
 from spinney.serving.model_cache import CARRIED_BYTES
@@ -67,10 +68,14 @@ def _other_path(kind: RoundKind) -> str:
 
 @dataclass(frozen=True)
 class RoundGate:
-    """Applies the gate to the models of a round. uncompared: which models may be promoted without a comparison."""
+    """Applies the gate to the models of a round.
+
+    uncompared: which models may be promoted without a comparison. parents: the fleet's, nearest first.
+    """
 
     gate: Gate
     uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN
+    parents: tuple[tuple[str, ...], ...] = ()
 
     def decide_all(self, models: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
         """Columns COLUMNS, one row per group of the plan that was fitted or kept.
@@ -92,7 +97,8 @@ class RoundGate:
 
     def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
-        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]))
+        is_last = is_last_rung(model["group_key"], self.parents)
+        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]), is_last_rung=is_last)
         # The plan's champion is only fitted again if its signature does not verify: then the new one must replace it.
         elsewhere = model.get(OTHER_PATH_EPOCH)
         is_promoted_already = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])

@@ -18,7 +18,8 @@ class FitRequest:
     """A group to fit, and its champion if it has one: the champion's fields are None without one.
 
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
-    recipe_id: of the recipe that the champion was fitted by, None if not known.
+    recipe_id: of the recipe that the champion was fitted by, None if not known. parent: the nearest parent that has a
+    champion, and that champion; None without one, or if the fit needs none.
     """
 
     group_key: str
@@ -28,6 +29,7 @@ class FitRequest:
     signature: bytes | None
     trained_through: int
     recipe_id: str | None = None
+    parent: FitRequest | None = None
 
 
 def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
@@ -43,7 +45,18 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
     blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
     recipes = _objects(full["champion_recipe_id"])
-    return [FitRequest(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), recipes, strict=True)]
+    values = zip(*texts, *blobs, through.tolist(), recipes, _parents(frame), strict=True)
+    return [FitRequest(key, *rest) for key, *rest in values]
+
+
+def _parents(frame: pd.DataFrame) -> list[FitRequest | None]:
+    """The parent of each request; requests with the same parent share one object."""
+    if "parent_id" not in frame:
+        return [None] * len(frame)
+    columns = {f"parent_{name}": f"champion_{name}" for name in CHAMPION_COLUMNS} | {"parent_key": "group_key"}
+    named = frame.loc[frame["parent_id"].notna(), list(columns)].drop_duplicates("parent_id")
+    of_id = {request.champion_id: request for request in requests_of_frame(named.rename(columns=columns))}
+    return [of_id.get(name) for name in _objects(frame["parent_id"])]
 
 
 def _objects(values: pd.Series[Any]) -> list[Any]:

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from spinney.core.errors import MAX_ERROR_CHARACTERS, GroupError, SpinneyError
+from spinney.core.errors import MAX_ERROR_CHARACTERS, SpinneyError
 from spinney.core.even_spacing import is_evenly_spaced
-from spinney.core.features.encoding import NULL_TIME, Floats, Integers
+from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.batch_scoring import NO_MODEL
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
@@ -50,6 +50,8 @@ from spinney.core.training.held_out_loss import (
     split_by_group,
 )
 from spinney.core.training.loss import Loss, loss_named
+from spinney.core.training.parent_comparison import MeasuredChallengers, compare_with_parents
+from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
 
@@ -69,8 +71,9 @@ def fit_groups(
 
     rows: group_key, event_id, event_time (UTC), the features and `label`; in any order, may have other columns and
     groups. requests: one row per group: group_key and, nullable or absent, champion_id, champion_codec,
-    champion_payload, champion_signature, champion_trained_through, champion_recipe_id. Neither is changed. clock: end
-    of `recipe.window`. timer: seconds, for fit_ms only, which includes the shadow: a round's budget pays for both.
+    champion_payload, champion_signature, champion_trained_through, champion_recipe_id, and
+    the same of the nearest parent's champion as parent_…, with parent_key. Neither is changed. clock: end of
+    `recipe.window`. timer: seconds, for fit_ms only, which includes the shadow: a round's budget pays for both.
 
     Returns exactly one row per request, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept if
     the rows and the recipe are the champion's own and its signature verifies. metrics is a JSON object:
@@ -95,6 +98,7 @@ def fit_groups(
     refitted         if the champion was fitted by one of `recipe.earlier` and has seen some of the held-out rows or
                      predicts none of them: that recipe's estimator and recipe_id. It was fitted on the older rows too,
                      and champion_loss is that model's, on all held-out rows
+    parent           of a first model whose parent has one: see `spinney.core.training.parent_comparison`
     train_loss       mean loss of the final model on all its rows
     chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
     shadow           of groups in the share of `recipe.shadow`: estimator, recipe_id, and loss and rows, or error
@@ -118,8 +122,9 @@ def fit_training_set(
     requests: one per group of the training set, in its order.
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
+    parents = ParentModels.load(requests, recipe, signer)
     attempts = [start_attempt(request, g, training_set, recipe, signer) for g, request in enumerate(requests)]
-    fitting = _Fitting(training_set, recipe, kernel, loss, timer)
+    fitting = _Fitting(training_set, recipe, kernel, loss, timer, parents)
     with single_threaded():
         fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)
         fitting.fit_all_rows([attempt for attempt in attempts if is_pending(attempt)])
@@ -131,21 +136,6 @@ def fit_training_set(
     return results_frame(attempts, training_set, recipe)
 
 
-def failed_result(
-    rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, elapsed_ms: float
-) -> pd.DataFrame:
-    """The row of a group whose fit killed its process. rows: as of `fit_groups`."""
-    training_set = select_training_set(rows, [error.group_key], recipe, clock)
-    attempt = FitAttempt(
-        FitRequest(error.group_key, None, None, None, None, NULL_TIME),
-        0,
-        len(training_set.times),
-        elapsed_ms=elapsed_ms,
-    )
-    attempt.fail(error)
-    return results_frame([attempt], training_set, recipe)
-
-
 @dataclass(frozen=True)
 class _Fitting:
     """The fits of one call of `fit_groups`, for the groups that have not failed yet."""
@@ -155,6 +145,7 @@ class _Fitting:
     kernel: Kernel
     loss: Loss
     timer: Timer
+    parents: ParentModels
 
     def compare(self, attempts: Sequence[FitAttempt], signer: Signer) -> None:
         """Fit challengers on the older rows, and measure them and the champions on the held-out rows."""
@@ -188,6 +179,8 @@ class _Fitting:
             attempt.metrics |= compared_metrics[index]
             if counts[index] and (behind := rows_behind(attempt, self.training_set)):
                 attempt.metrics["rows_behind"] = behind
+        measured = MeasuredChallengers(fitted, held, challenger.losses)
+        compare_with_parents(self.training_set, measured, self.parents, self.loss)
         if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[compared], np.cumsum(counts)[:-1]), strict=True):
                 attempt.compared_places = places
