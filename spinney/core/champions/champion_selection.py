@@ -31,6 +31,26 @@ def select_champion(promotions: Iterable[Promotion], unusable: Collection[str] =
     return max((row for row in current.candidates if row.model_id not in unusable), key=_total_order, default=None)
 
 
+def select_predecessor(promotions: Iterable[Promotion]) -> Promotion | None:
+    """Return the promotion that names the champion if a machine withdraws the present one; None if none may do so.
+
+    A machine may not withdraw a champion that a person pinned or promoted, nor one that answers because another was
+    withdrawn: so at most one in a row is, and a state that keeps KEPT_CANDIDATES selects what the table does. Nor one
+    without a predecessor in its revision.
+    """
+    current = _CurrentRevision.of(promotions)
+    champion = max(current.candidates, key=_total_order, default=None)
+    if champion is None or current.pins:
+        return None
+    own = [row for row in current.candidates if row.model_id == champion.model_id]
+    promoted_at = max(row.decided_at for row in own)
+    withdrawn_at = (row.decided_at for row in current.rows if row.decision == Decision.WITHDRAWN)
+    if any(row.is_by_person for row in own) or any(at > promoted_at for at in withdrawn_at):
+        return None
+    others = (row for row in current.candidates if row.model_id != champion.model_id)
+    return max(others, key=_total_order, default=None)
+
+
 def is_pinned(promotions: Iterable[Promotion]) -> bool:
     """Whether a person pinned a model of the group in its greatest revision."""
     return bool(_CurrentRevision.of(promotions).pins)

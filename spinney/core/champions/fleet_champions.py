@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.vocabulary import Decision
+from schemas.vocabulary import MACHINES, Decision
 from spinney.core.champions.champion_selection import KEPT_CANDIDATES
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, CHAMPION_DECISIONS, PEOPLE, PROMOTING_DECISIONS
 from spinney.core.champions.withdrawals import mark_withdrawn
 from spinney.core.errors import ContractError
 
-INPUT_COLUMNS = ("shard", *CHAMPION_COLUMNS, "fit_ms")
+INPUT_COLUMNS = ("shard", *CHAMPION_COLUMNS, "fit_ms", "clock", "by")
 """Columns of `promotions` that `select_champions` reads."""
 
 SCHEMA = pa.schema(
@@ -31,6 +31,8 @@ SCHEMA = pa.schema(
         ("epoch", pa.int64()),
         ("pinned", pa.bool_()),
         ("fit_ms", pa.float64()),
+        ("predecessor_id", pa.string()),
+        ("attempted_at", pa.int64()),
     ]
 )
 """What `select_champions` returns."""
@@ -60,10 +62,12 @@ def select_champions(rows: pa.Table) -> pa.Table:
     rows: of `promotions`, with INPUT_COLUMNS, in any order. Times are microseconds or timestamps; null is 0.
 
     model_id is null where no model may answer. epoch is the greatest of any row. fit_ms is that of the last decision
-    with one; of several at the same moment, the longest; null without any. Raises ContractError when a group_key is
-    null.
+    with one; of several at the same moment, the longest; null without any. predecessor_id: of the model that would
+    answer if a machine withdrew the champion; null where none may. attempted_at: the fleet's clock at the last decision
+    of a machine, microseconds; null without any. Raises ContractError when a group_key is null.
     """
-    champions = locate_champions(rows)
+    candidates = _Candidates.of(rows)
+    champions = candidates.champions()
     n_groups = len(champions.group_keys)
     row = champions.champion_row
     any_row = np.zeros(n_groups, dtype=np.int64)
@@ -72,10 +76,12 @@ def select_champions(rows: pa.Table) -> pa.Table:
         [
             _combined(rows, "shard").cast(pa.int32()).take(pa.array(any_row)),
             champions.group_keys,
-            _text(rows, "model_id").take(pa.array(row, mask=row < 0)),
+            _text(rows, "model_id").take(_or_null(row)),
             pa.array(_maximum_per_group(n_groups, champions.group_index, integer_values(rows, "epoch"))),
             pa.array(champions.is_pinned),
             _last_fit_ms(rows, champions),
+            _text(rows, "model_id").take(_or_null(candidates.predecessor_rows(champions))),
+            _last_attempt(rows, champions),
         ],
         schema=SCHEMA,
     )
@@ -84,20 +90,67 @@ def select_champions(rows: pa.Table) -> pa.Table:
 def locate_champions(rows: pa.Table) -> ChampionRows:
     """Find the row that names the champion of each group. rows and errors: as for `select_champions`.
 
-    `shard` and `fit_ms` are not read.
+    Only CHAMPION_COLUMNS are read.
     """
-    group_keys, group = _group_indices(rows)
-    n_groups = len(group_keys)
-    revision, decision, names = integer_values(rows, "epoch"), _text(rows, "decision"), _text(rows, "model_id")
-    can_decide = _is_in(decision, CHAMPION_DECISIONS)
-    current_revision = _maximum_per_group(n_groups, group[can_decide], revision[can_decide])
-    is_current = can_decide & (revision == current_revision[group])
-    is_promoted = is_current & _is_in(decision, PROMOTING_DECISIONS) & ~_is_withdrawn(rows, group, is_current)
-    order = [integer_values(rows, "trained_through"), integer_values(rows, "fitted_at")]
-    promoted = _last_row_per_group(n_groups, group, np.flatnonzero(is_promoted), order, names)
-    pins = np.flatnonzero(is_current & _is_in(decision, {Decision.PINNED}))
-    pinned = _last_row_per_group(n_groups, group, pins, [integer_values(rows, "decided_at")], names)
-    return ChampionRows(group_keys, group, np.where(pinned >= 0, pinned, promoted), pinned >= 0)
+    return _Candidates.of(rows).champions()
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Which rows of `promotions` may name a champion. group, decided_at, is_*: of shape (n_rows,).
+
+    is_current: of its group's greatest revision. is_candidate: promoted or unproven, and not withdrawn.
+    """
+
+    rows: pa.Table
+    group_keys: pa.Array
+    group: _Ints
+    names: pa.Array
+    decision: pa.Array
+    decided_at: _Ints
+    is_current: _Bools
+    is_candidate: _Bools
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> _Candidates:
+        group_keys, group = _group_indices(rows)
+        revision, decision = integer_values(rows, "epoch"), _text(rows, "decision")
+        can_decide = _is_in(decision, CHAMPION_DECISIONS)
+        current_revision = _maximum_per_group(len(group_keys), group[can_decide], revision[can_decide])
+        is_current = can_decide & (revision == current_revision[group])
+        is_promoted = is_current & _is_in(decision, PROMOTING_DECISIONS)
+        is_candidate = is_promoted & ~_is_withdrawn(rows, group, is_current)
+        decided_at = integer_values(rows, "decided_at")
+        names = _text(rows, "model_id")
+        return cls(rows, group_keys, group, names, decision, decided_at, is_current, is_candidate)
+
+    def champions(self) -> ChampionRows:
+        n_groups, pins = len(self.group_keys), np.flatnonzero(self.is_current & self._is(Decision.PINNED))
+        promoted = self._newest(self.is_candidate)
+        pinned = _last_row_per_group(n_groups, self.group, pins, [self.decided_at], self.names)
+        return ChampionRows(self.group_keys, self.group, np.where(pinned >= 0, pinned, promoted), pinned >= 0)
+
+    def predecessor_rows(self, champions: ChampionRows) -> _Ints:
+        """The row of each group that `champion_selection.select_predecessor` returns; -1 for none."""
+        n_groups, has_champion = len(self.group_keys), champions.champion_row >= 0
+        champion_names = self.names.take(_or_null(champions.champion_row)).take(pa.array(self.group))
+        is_own = self.is_candidate & np.asarray(pc.fill_null(pc.equal(self.names, champion_names), False))
+        is_by_person = np.asarray(pc.starts_with(_text(self.rows, "round_id"), f"{PEOPLE}-"))
+        by_person = np.bincount(self.group[is_own & is_by_person], minlength=n_groups) > 0
+        is_withdrawal = self.is_current & self._is(Decision.WITHDRAWN)
+        promoted_at, withdrawn_at = (
+            _maximum_per_group(n_groups, self.group[is_of], self.decided_at[is_of]) for is_of in (is_own, is_withdrawal)
+        )
+        is_watched = has_champion & ~champions.is_pinned & ~by_person & (withdrawn_at <= promoted_at)
+        return np.where(is_watched, self._newest(self.is_candidate & ~is_own), -1)
+
+    def _newest(self, is_of: _Bools) -> _Ints:
+        """For each group, the one of these rows with the newest data; -1 without any."""
+        order = [integer_values(self.rows, "trained_through"), integer_values(self.rows, "fitted_at")]
+        return _last_row_per_group(len(self.group_keys), self.group, np.flatnonzero(is_of), order, self.names)
+
+    def _is(self, decision: Decision) -> _Bools:
+        return _is_in(self.decision, {decision})
 
 
 def condense_rows(rows: pa.Table) -> pa.Table:
@@ -241,6 +294,20 @@ def _last_fit_ms(rows: pa.Table, champions: ChampionRows) -> pa.Array:
     longest = np.full(n_groups, -np.inf)
     np.maximum.at(longest, group[known], cost[known])
     return pa.array(longest, pa.float64(), mask=np.isneginf(longest))
+
+
+def _last_attempt(rows: pa.Table, champions: ChampionRows) -> pa.Array:
+    """The greatest clock of each group's decisions by machines, microseconds; null without any."""
+    clock, by_machine = _combined(rows, "clock"), pa.array(sorted(kind.value for kind in MACHINES))
+    counts = np.asarray(pc.is_in(_text(rows, "by"), by_machine)) & np.asarray(clock.is_valid())
+    n_groups, group = len(champions.group_keys), champions.group_index[counts]
+    last = _maximum_per_group(n_groups, group, integer_values(rows, "clock")[counts])
+    return pa.array(last, mask=np.bincount(group, minlength=n_groups) == 0)
+
+
+def _or_null(places: _Ints) -> pa.Array:
+    """Positions to take; null for those below 0."""
+    return pa.array(places, mask=places < 0)
 
 
 def _group_indices(rows: pa.Table) -> tuple[pa.Array, _Ints]:

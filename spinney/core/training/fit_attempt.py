@@ -76,7 +76,8 @@ class FitAttempt:
     """The state of one group's fit; becomes one row of the result.
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
-    signature. elapsed_ms: of its fits. compared_places: positions of the held-out rows that were compared.
+    signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
+    compared, and the challenger's losses on them.
     heldout_losses: the challenger's, oldest row first, of MAX_HELDOUT_LOSSES rows at most, spread evenly over all;
     None if it was not measured.
     """
@@ -93,6 +94,7 @@ class FitAttempt:
     signed_payload: tuple[str, bytes, bytes] | None = None
     elapsed_ms: float = 0.0
     compared_places: Integers | None = None
+    compared_losses: Floats | None = None
     heldout_losses: Floats | None = None
 
     def fail(self, error: GroupError) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import to_microseconds
+from spinney.core.features.encoding import NULL_TIME, to_microseconds
 
 CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id")
+PREDECESSOR_COLUMNS = ("id", "codec", "payload", "signature")
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model of the group as it is stored. Nothing of it is verified yet."""
+
+    model_id: str
+    codec: str | None
+    payload: bytes | None
+    signature: bytes | None
 
 
 @dataclass(frozen=True)
@@ -18,8 +29,9 @@ class FitRequest:
     """A group to fit, and its champion if it has one: the champion's fields are None without one.
 
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
-    recipe_id: of the recipe that the champion was fitted by, None if not known. parent: the nearest parent that has a
-    champion, and that champion; None without one, or if the fit needs none.
+    recipe_id: of the recipe that the champion was fitted by, None if not known. predecessor: the model that would
+    answer if the champion were withdrawn; None if there is none, or the champion may not be withdrawn. parent: the
+    nearest parent that has a champion, and that champion; None without one, or if the fit needs none.
     """
 
     group_key: str
@@ -29,7 +41,23 @@ class FitRequest:
     signature: bytes | None
     trained_through: int
     recipe_id: str | None = None
+    predecessor: StoredModel | None = None
     parent: FitRequest | None = None
+
+    def for_predecessor(self) -> FitRequest:
+        """The same request with the predecessor in the champion's place. Raises AssertionError without one."""
+        assert self.predecessor is not None, f"group {self.group_key}: no predecessor"
+        stored = self.predecessor
+        return replace(
+            self,
+            champion_id=stored.model_id,
+            codec=stored.codec,
+            payload=stored.payload,
+            signature=stored.signature,
+            trained_through=NULL_TIME,
+            recipe_id=None,
+            predecessor=None,
+        )
 
 
 def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
@@ -39,14 +67,16 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     """
     if "group_key" not in frame or frame["group_key"].isna().any() or frame["group_key"].duplicated().any():
         raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
-    absent = {f"champion_{name}": None for name in CHAMPION_COLUMNS if f"champion_{name}" not in frame}
-    full = frame.assign(**absent)
+    names = [f"champion_{name}" for name in CHAMPION_COLUMNS] + [f"predecessor_{name}" for name in PREDECESSOR_COLUMNS]
+    full = frame.assign(**{name: None for name in names if name not in frame})
     through = to_microseconds(full["champion_trained_through"])
     texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
     blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
     recipes = _objects(full["champion_recipe_id"])
-    values = zip(*texts, *blobs, through.tolist(), recipes, _parents(frame), strict=True)
-    return [FitRequest(key, *rest) for key, *rest in values]
+    stored = zip(*(_objects(full[f"predecessor_{name}"]) for name in PREDECESSOR_COLUMNS), strict=True)
+    predecessors = [None if model_id is None else StoredModel(model_id, *rest) for model_id, *rest in stored]
+    columns = zip(*texts, *blobs, through.tolist(), recipes, predecessors, _parents(frame), strict=True)
+    return [FitRequest(key, *rest) for key, *rest in columns]
 
 
 def _parents(frame: pd.DataFrame) -> list[FitRequest | None]:

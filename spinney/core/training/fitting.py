@@ -50,8 +50,9 @@ from spinney.core.training.held_out_loss import (
     split_by_group,
 )
 from spinney.core.training.loss import Loss, loss_named
-from spinney.core.training.parent_comparison import MeasuredChallengers, compare_with_parents
+from spinney.core.training.parent_comparison import compare_with_parents
 from spinney.core.training.parent_models import ParentModels
+from spinney.core.training.predecessor_comparison import compare_predecessors
 from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
 
@@ -71,8 +72,9 @@ def fit_groups(
 
     rows: group_key, event_id, event_time (UTC), the features and `label`; in any order, may have other columns and
     groups. requests: one row per group: group_key and, nullable or absent, champion_id, champion_codec,
-    champion_payload, champion_signature, champion_trained_through, champion_recipe_id, and
-    the same of the nearest parent's champion as parent_…, with parent_key. Neither is changed. clock: end of
+    champion_payload, champion_signature, champion_trained_through, champion_recipe_id, predecessor_id,
+    predecessor_codec, predecessor_payload, predecessor_signature; of the nearest parent's champion
+    parent_key, parent_id, parent_codec and so on, as of the champion. Neither is changed. clock: end of
     `recipe.window`. timer: seconds, for fit_ms only, which includes the shadow: a round's budget pays for both.
 
     Returns exactly one row per request, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept if
@@ -98,6 +100,8 @@ def fit_groups(
     refitted         if the champion was fitted by one of `recipe.earlier` and has seen some of the held-out rows or
                      predicts none of them: that recipe's estimator and recipe_id. It was fitted on the older rows too,
                      and champion_loss is that model's, on all held-out rows
+    predecessor_id, watched_rows and others
+                     the champion against its predecessor: see `spinney.core.training.predecessor_comparison`
     parent           of a first model whose parent has one: see `spinney.core.training.parent_comparison`
     train_loss       mean loss of the final model on all its rows
     chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
@@ -124,9 +128,12 @@ def fit_training_set(
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     parents = ParentModels.load(requests, recipe, signer)
     attempts = [start_attempt(request, g, training_set, recipe, signer) for g, request in enumerate(requests)]
-    fitting = _Fitting(training_set, recipe, kernel, loss, timer, parents)
+    fitting = _Fitting(training_set, recipe, kernel, loss, timer)
     with single_threaded():
         fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)
+        pending = [attempt for attempt in attempts if is_pending(attempt)]
+        compare_predecessors(training_set, pending, recipe, signer)
+        compare_with_parents(training_set, pending, parents, loss)
         fitting.fit_all_rows([attempt for attempt in attempts if is_pending(attempt)])
     for attempt in attempts:
         if is_pending(attempt):
@@ -145,7 +152,6 @@ class _Fitting:
     kernel: Kernel
     loss: Loss
     timer: Timer
-    parents: ParentModels
 
     def compare(self, attempts: Sequence[FitAttempt], signer: Signer) -> None:
         """Fit challengers on the older rows, and measure them and the champions on the held-out rows."""
@@ -179,11 +185,10 @@ class _Fitting:
             attempt.metrics |= compared_metrics[index]
             if counts[index] and (behind := rows_behind(attempt, self.training_set)):
                 attempt.metrics["rows_behind"] = behind
-        measured = MeasuredChallengers(fitted, held, challenger.losses)
-        compare_with_parents(self.training_set, measured, self.parents, self.loss)
-        if fitted and self.recipe.shadow is not None:
-            for attempt, places in zip(fitted, np.split(rows[compared], np.cumsum(counts)[:-1]), strict=True):
-                attempt.compared_places = places
+        if fitted:
+            of_groups = [np.split(values[compared], np.cumsum(counts)[:-1]) for values in (rows, challenger.losses)]
+            for attempt, places, losses in zip(fitted, *of_groups, strict=True):
+                attempt.compared_places, attempt.compared_losses = places, losses
 
     def fit_all_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Fit on all rows."""
@@ -193,7 +198,8 @@ class _Fitting:
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
         attempt_index = np.repeat(np.arange(len(fitted)), sizes)
         rows = RowsToPredict(concatenated_ranges(begins, begins + sizes), attempt_index)
-        row_loss, errors = self._losses(_models(fitted), rows, _reporter(fitted, current_group.PREDICT))
+        reporter = _reporter(fitted, current_group.PREDICT)
+        row_loss, errors = row_losses(self.training_set, _models(fitted), rows, self.loss, reporter)
         has_failed = any_per_group(np.isnan(row_loss), attempt_index, len(fitted))
         for index, (attempt, mean_loss) in enumerate(zip(fitted, mean_per_group(row_loss, sizes), strict=True)):
             attempt.metrics["train_loss"] = mean_loss
@@ -375,11 +381,6 @@ class _Fitting:
                 continue
             champions.setdefault(model.encoder.features, {})[index] = model
         return champions
-
-    def _losses(
-        self, models: Sequence[Model], rows: RowsToPredict, begin: Callable[[int], None]
-    ) -> tuple[Floats, dict[int, Exception]]:
-        return row_losses(self.training_set, models, rows, self.loss, begin)
 
 
 def _models(attempts: Sequence[FitAttempt]) -> list[Model]:

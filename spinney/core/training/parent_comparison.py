@@ -7,12 +7,11 @@ which would favour it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from spinney.core.champions.paired_test import winsorized_differences
 from spinney.core.errors import MAX_ERROR_CHARACTERS
@@ -30,90 +29,86 @@ from spinney.core.training.training_set import TrainingSet
 NOTHING_NEWER = "no held-out row is newer than the parent's model"
 NO_ANSWER = "the parent's model gave no finite prediction for the held-out rows"
 
-_Parents = Mapping[int, FitRequest]
-"""Index of an attempt -> the parent, of the attempts that are compared."""
-
 
 @dataclass(frozen=True)
-class MeasuredChallengers:
-    """Challengers on their held-out rows.
+class _FirstModels:
+    """Challengers of groups without a champion whose parents have one, and their held-out rows.
 
-    rows: the held-out rows of all, each with the index of its attempt, ascending. losses: the challengers' on them.
+    parents: of each attempt. rows: each with the index of its attempt, ascending. losses: the challengers' on them.
     """
 
     attempts: Sequence[FitAttempt]
+    parents: Sequence[FitRequest]
     rows: RowsToPredict
     losses: Floats
 
+    @classmethod
+    def of(cls, attempts: Sequence[FitAttempt]) -> _FirstModels:
+        """Those among these attempts."""
+        first = [
+            (each, each.request.parent, each.compared_places, each.compared_losses)
+            for each in attempts
+            if each.request.champion_id is None and each.request.parent is not None
+        ]
+        found = [(each, parent, rows, own) for each, parent, rows, own in first if rows is not None and own is not None]
+        owners = np.repeat(np.arange(len(found)), [len(rows) for _, _, rows, _ in found])
+        places = np.concatenate([np.empty(0, dtype=np.int64), *(rows for _, _, rows, _ in found)])
+        losses = np.concatenate([np.empty(0), *(own for _, _, _, own in found)])
+        attempts_and_parents = [each for each, *_ in found], [parent for _, parent, *_ in found]
+        return cls(*attempts_and_parents, RowsToPredict(places, owners), losses)
+
 
 def compare_with_parents(
-    training_set: TrainingSet, challengers: MeasuredChallengers, parents: ParentModels, loss: Loss
+    training_set: TrainingSet, attempts: Sequence[FitAttempt], parents: ParentModels, loss: Loss
 ) -> None:
     """Add the metric `parent` to each attempt of a group that has no champion and whose parent has one.
 
     It has model_id and group_key of the parent's champion, and rows, the number of rows compared. If there are any:
     challenger_loss and loss, the means on them, and difference and difference_se, as of `winsorized_differences`. Else
-    error: why not.
+    error: why not. attempts: with the held-out rows on which the challenger was measured.
     """
-    attempts, which = challengers.attempts, challengers.rows.model_index
-    compared = {
-        at: each.request.parent
-        for at, each in enumerate(attempts)
-        if each.request.champion_id is None and each.request.parent is not None
-    }
-    if not compared:
-        return
-    is_newer = _is_newer(training_set, challengers, compared)
-    losses = _parent_losses(training_set, challengers, np.flatnonzero(is_newer), parents, loss)
-    both = np.isfinite(losses) & np.isfinite(challengers.losses)
-    counts = np.bincount(which[both], minlength=len(attempts))
-    found = _comparisons(challengers.losses[both], losses[both], counts)
-    has_newer = np.bincount(which[is_newer], minlength=len(attempts)) > 0
-    for at, parent in compared.items():
+    first = _FirstModels.of(attempts)
+    which, n_attempts = first.rows.model_index, len(first.attempts)
+    seen_until = np.array([seen_through(parent) for parent in first.parents], dtype=np.int64)
+    is_newer = training_set.times[first.rows.places] > seen_until[which]
+    losses = _parent_losses(training_set, first, np.flatnonzero(is_newer), parents, loss)
+    both = np.isfinite(losses) & np.isfinite(first.losses)
+    counts = np.bincount(which[both], minlength=n_attempts)
+    has_newer = np.bincount(which[is_newer], minlength=n_attempts) > 0
+    found = _comparisons(first.losses[both], losses[both], counts)
+    for at, (attempt, parent) in enumerate(zip(first.attempts, first.parents, strict=True)):
         unmeasured = parents.errors.get(str(parent.champion_id), NO_ANSWER if has_newer[at] else NOTHING_NEWER)
         named = {"model_id": parent.champion_id, "group_key": parent.group_key, "rows": int(counts[at])}
-        attempts[at].metrics["parent"] = named | (
-            found[at] if counts[at] else {"error": unmeasured[:MAX_ERROR_CHARACTERS]}
-        )
-
-
-def _is_newer(training_set: TrainingSet, challengers: MeasuredChallengers, compared: _Parents) -> npt.NDArray[np.bool_]:
-    """Shape (n_rows,): which held-out rows the parent's model was not fitted on; none of groups without a parent."""
-    seen_until = np.full(len(challengers.attempts), np.iinfo(np.int64).max)
-    seen_until[list(compared)] = [seen_through(parent) for parent in compared.values()]
-    rows = challengers.rows
-    newer: npt.NDArray[np.bool_] = training_set.times[rows.places] > seen_until[rows.model_index]
-    return newer
+        attempt.metrics["parent"] = named | (found[at] if counts[at] else {"error": unmeasured[:MAX_ERROR_CHARACTERS]})
 
 
 def _parent_losses(
-    training_set: TrainingSet, challengers: MeasuredChallengers, rows: Integers, parents: ParentModels, loss: Loss
+    training_set: TrainingSet, first: _FirstModels, rows: Integers, parents: ParentModels, loss: Loss
 ) -> Floats:
     """Shape (n_rows,): the parents' losses on these held-out rows, by position; NaN elsewhere and without a number."""
-    attempts, held = challengers.attempts, challengers.rows
-    owners = held.model_index[rows]
-    out = np.full(len(held.places), np.nan)
-    ids = ["" if each.request.parent is None else str(each.request.parent.champion_id) for each in attempts]
-    for features, names in _by_features(parents).items():
+    owners, out = first.rows.model_index[rows], np.full(len(first.losses), np.nan)
+    ids = [str(parent.champion_id) for parent in first.parents]
+    reported = {name: each.request.group_key for name, each in zip(ids, first.attempts, strict=True)}
+    for features, names in _by_features(parents, ids).items():
         index = {name: at for at, name in enumerate(names)}
         model_index = np.array([index.get(name, NO_MODEL) for name in ids], dtype=np.int64)[owners]
         asked = np.flatnonzero(model_index != NO_MODEL)
-        reported = {name: each.request.group_key for name, each in zip(ids, attempts, strict=True)}
         out[rows[asked]] = measure_rows(
             training_set.with_features(features),
             [parents.models[name] for name in names],
-            RowsToPredict(held.places[rows[asked]], model_index[asked]),
+            RowsToPredict(first.rows.places[rows[asked]], model_index[asked]),
             loss,
             _reporter([reported[name] for name in names]),
         ).losses
     return out
 
 
-def _by_features(parents: ParentModels) -> dict[tuple[Feature, ...], list[str]]:
-    """The loaded models' ids by their features."""
+def _by_features(parents: ParentModels, ids: Iterable[str]) -> dict[tuple[Feature, ...], list[str]]:
+    """Those of these models that are loaded, by their features."""
     out: dict[tuple[Feature, ...], list[str]] = {}
-    for name, model in parents.models.items():
-        out.setdefault(model.encoder.features, []).append(name)
+    for name in dict.fromkeys(ids):
+        if (model := parents.models.get(name)) is not None:
+            out.setdefault(model.encoder.features, []).append(name)
     return out
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.champion_selection import condense, is_pinned, select_champion
+from spinney.core.champions.champion_selection import condense, is_pinned, select_champion, select_predecessor
 from spinney.core.champions.fleet_champions import INPUT_COLUMNS, SCHEMA, condense_rows, select_champions
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import ContractError
@@ -20,7 +20,7 @@ from spinney.core.errors import ContractError
 TYPES = {
     "shard": pa.int32(), "group_key": pa.string(), "epoch": pa.int64(), "model_id": pa.string(),
     "decision": pa.string(), "round_id": pa.string(), "trained_through": pa.int64(), "fitted_at": pa.int64(),
-    "decided_at": pa.int64(), "fit_ms": pa.float64(), "codec": pa.string(),
+    "decided_at": pa.int64(), "fit_ms": pa.float64(), "codec": pa.string(), "clock": pa.int64(), "by": pa.string(),
 }  # fmt: skip
 SMALL = st.integers(0, 2)
 TIMES = st.none() | SMALL
@@ -42,6 +42,8 @@ def histories(*model_ids: str) -> st.SearchStrategy[list[dict[str, Any]]]:
                 "decided_at": SMALL,
                 "fit_ms": st.none() | st.sampled_from([0.5, 2.0]),
                 "codec": st.none() | st.just("linear"),
+                "clock": TIMES,
+                "by": st.sampled_from(["stream", "batch", "alice"]),
             }
         ),
         max_size=25,
@@ -69,6 +71,8 @@ def test_every_history_has_the_champion_that_the_rules_for_one_group_give(rows: 
         history = [Promotion.from_row(each) for each in grouped[key]]
         current = select_champion(history)
         costs = [(each["decided_at"], each["fit_ms"]) for each in grouped[key] if each["fit_ms"] is not None]
+        previous = select_predecessor(history)
+        machines = [each["clock"] for each in grouped[key] if each["by"] != "alice" and each["clock"] is not None]
         expected.append(
             {
                 "shard": 3,
@@ -77,6 +81,8 @@ def test_every_history_has_the_champion_that_the_rules_for_one_group_give(rows: 
                 "epoch": max(each.revision for each in history),
                 "pinned": is_pinned(history),
                 "fit_ms": max(costs)[1] if costs else None,
+                "predecessor_id": previous.model_id if previous else None,
+                "attempted_at": max(machines, default=None),
             }
         )
     found = select_champions(table(rows))
