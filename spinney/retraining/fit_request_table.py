@@ -16,6 +16,7 @@ REQUEST_SCHEMA = pa.schema(
         ("shard", pa.int32()),
         ("group_key", pa.string()),
         ("champion_id", pa.string()),
+        ("predecessor_id", pa.string()),
         ("events", pa.int64()),
         ("parent_key", pa.string()),
         ("parent_id", pa.string()),
@@ -23,8 +24,9 @@ REQUEST_SCHEMA = pa.schema(
 )
 """Fit requests as they are sent to a task.
 
-events: of the window, as the plan counted them; null if it did not. parent_key, parent_id: the nearest parent that has
-a champion, and that champion; null without one, or if the fit needs none.
+predecessor_id: of the model that would answer if the champion were withdrawn. events: of the window, as the plan
+counted them; null if it did not. parent_key, parent_id: the nearest parent that has a champion, and that champion; null
+without one, or if the fit needs none.
 """
 
 CHAMPION_TYPES = {
@@ -36,6 +38,17 @@ CHAMPION_TYPES = {
     "champion_recipe_id": "string",
 }
 """The columns about the champion that a challenger is compared with, and their Spark SQL types."""
+
+PREDECESSOR_TYPES = {
+    "predecessor_id": "string",
+    "predecessor_codec": "string",
+    "predecessor_payload": "binary",
+    "predecessor_signature": "binary",
+}
+"""The same about the champion's predecessor."""
+
+STORED_MODEL_TYPES = CHAMPION_TYPES | PREDECESSOR_TYPES
+"""The columns that `StoredChampions` adds to a request."""
 
 PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name in CHAMPION_TYPES))
 """The columns about the nearest parent's champion."""

@@ -28,7 +28,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fit_attempt import COLUMNS
 from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.fit_request_table import CHAMPION_TYPES, PARENT_COLUMNS
+from spinney.retraining.fit_request_table import PARENT_COLUMNS, STORED_MODEL_TYPES
 from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.tables.arrow_schemas import to_pandas
@@ -183,8 +183,8 @@ def block_ranges(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
 def build_block(rows: pa.Table, group_keys: pa.Array, requests: pa.Table) -> pa.Table:
     """Rows and requests of some groups in one table, as `split_block` takes it apart.
 
-    rows: training columns. group_keys: of each row. requests: one row each: group_key, CHAMPION_TYPES and, if a parent
-    matters, PARENT_COLUMNS.
+    rows: training columns. group_keys: of each row. requests: one row each: group_key, STORED_MODEL_TYPES and, if
+    a parent matters, PARENT_COLUMNS.
     """
     of_rows = rows.add_column(0, "group_key", group_keys)
     columns = requests.column_names[1:]
@@ -199,7 +199,7 @@ def build_block(rows: pa.Table, group_keys: pa.Array, requests: pa.Table) -> pa.
 def split_block(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split a block into its rows and requests. Uses one thread: a forked process has no others."""
     is_request = block.column(IS_REQUEST)
-    of_request = {internal_name(name): name for name in (*CHAMPION_TYPES, *PARENT_COLUMNS)}
+    of_request = {internal_name(name): name for name in (*STORED_MODEL_TYPES, *PARENT_COLUMNS)}
     found = {name: of_request[name] for name in block.column_names if name in of_request}
     rows = block.filter(pc.invert(is_request)).drop_columns([IS_REQUEST, *found])
     requests = block.filter(is_request).select(["group_key", *found]).rename_columns(found)

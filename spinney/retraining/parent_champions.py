@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining import fit_request_table
 from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.fit_request_table import PARENT_COLUMNS
+from spinney.retraining.fit_request_table import CHAMPION_TYPES, PARENT_COLUMNS
 from spinney.storage.layout import FleetStore
 from spinney.tables.current_champions import read_champions
 from spinney.tables.snapshot import Snapshot, filter_of_groups
@@ -55,9 +55,11 @@ class ParentChampions:
         """models: the tables with the champions. requests: REQUEST_SCHEMA. shards: the fleet's number."""
         named = requests.filter(requests.column("parent_id").is_valid()).select(["parent_key", "parent_id"])
         wanted = named.group_by(["parent_key", "parent_id"]).aggregate([]).rename_columns(["group_key", "champion_id"])
+        wanted = wanted.append_column("predecessor_id", pa.nulls(wanted.num_rows, pa.string()))
         files = fit_request_table.shards_of(wanted, shards)
         paths = [path for table in models for path in table.files_for(files)] if wanted.num_rows else []
-        stored = StoredChampions(paths, wanted).of(0, wanted.num_rows).rename_columns(list(PARENT_COLUMNS))
+        champions = StoredChampions(paths, wanted).of(0, wanted.num_rows)
+        stored = champions.select(["group_key", *CHAMPION_TYPES]).rename_columns(list(PARENT_COLUMNS))
         self._stored = stored.filter(stored.column("parent_id").is_valid()).combine_chunks()
         ids = self._stored.column("parent_id").combine_chunks()
         self._places = pc.index_in(requests.column("parent_id").combine_chunks(), value_set=ids, skip_nulls=True)

@@ -54,6 +54,7 @@ from spinney.core.training.parent_comparison import compare_with_parents
 from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.predecessor_comparison import compare_predecessors
 from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
+from spinney.core.training.training_predictions import spread_predictions
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
 
 OLDER_ROWS = 100
@@ -167,8 +168,7 @@ class _Fitting:
         has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
         compared = np.flatnonzero(np.isfinite(reference.losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
-        begins, stops = self._older_rows(fitted)
-        older = OlderRows(self.training_set, begins, stops)
+        older = OlderRows(self.training_set, *self._older_rows(fitted))
         compared_metrics = comparison_metrics(
             older, ComparedRows(rows[compared], counts, challenger.at(compared), reference.at(compared)), self.loss
         )
@@ -192,19 +192,19 @@ class _Fitting:
 
     def fit_all_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Fit on all rows."""
-        stops = self._stops(attempts, leave_out=False)
-        fitted = self._fit(attempts, stops)
+        fitted = self._fit(attempts, self._stops(attempts, leave_out=False))
         begins = self.training_set.starts[[attempt.group_index for attempt in fitted]]
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
         attempt_index = np.repeat(np.arange(len(fitted)), sizes)
         rows = RowsToPredict(concatenated_ranges(begins, begins + sizes), attempt_index)
-        reporter = _reporter(fitted, current_group.PREDICT)
-        row_loss, errors = row_losses(self.training_set, _models(fitted), rows, self.loss, reporter)
-        has_failed = any_per_group(np.isnan(row_loss), attempt_index, len(fitted))
-        for index, (attempt, mean_loss) in enumerate(zip(fitted, mean_per_group(row_loss, sizes), strict=True)):
-            attempt.metrics["train_loss"] = mean_loss
+        begin = _reporter(fitted, current_group.PREDICT)
+        measured = measure_rows(self.training_set, _models(fitted), rows, self.loss, begin)
+        has_failed = any_per_group(np.isnan(measured.losses), attempt_index, len(fitted))
+        mean_losses, predictions = mean_per_group(measured.losses, sizes), spread_predictions(measured.values, sizes)
+        for index, attempt in enumerate(fitted):
+            attempt.metrics["train_loss"], attempt.training_predictions = mean_losses[index], predictions[index]
             if has_failed[index]:
-                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(index)))
+                attempt.fail(not_finite_error(attempt.request.group_key, measured.errors.get(index)))
 
     def compare_shadow(self, attempts: Sequence[FitAttempt]) -> None:
         """Measure the shadow recipe on the rows the challengers were measured on, in its share of the groups."""
@@ -286,7 +286,7 @@ class _Fitting:
         for index, model in unanswered.items():
             if "refitted" not in attempts[index].metrics:
                 self._note_unanswered(attempts[index], model)
-        return MeasuredRows(out, predictions, {})
+        return MeasuredRows(out, predictions, predictions, {})
 
     def _refit_losses(
         self, attempts: Sequence[FitAttempt], wanted: Sequence[int], which: Integers, rows: Integers
@@ -320,7 +320,7 @@ class _Fitting:
 
         Also the champions that predicted none of their rows, by the attempt's index; None for one that is not called.
         """
-        out = MeasuredRows(np.full(len(rows), np.nan), np.full(len(rows), np.nan), {})
+        out = MeasuredRows.nothing(len(rows))
         seen_until = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
         fresh = np.flatnonzero(self.training_set.times[rows] > seen_until[attempt_index])
         wanted = np.unique(attempt_index[fresh]).tolist()
