@@ -30,7 +30,8 @@ class FitRequest:
 
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
     recipe_id: of the recipe that the champion was fitted by, None if not known. predecessor: the model that would
-    answer if the champion were withdrawn; None if there is none, or the champion may not be withdrawn.
+    answer if the champion were withdrawn; None if there is none, or the champion may not be withdrawn. parent: the
+    nearest parent that has a champion, and that champion; None without one, or if the fit needs none.
     """
 
     group_key: str
@@ -41,6 +42,7 @@ class FitRequest:
     trained_through: int
     recipe_id: str | None = None
     predecessor: StoredModel | None = None
+    parent: FitRequest | None = None
 
     def for_predecessor(self) -> FitRequest:
         """The same request with the predecessor in the champion's place. Raises AssertionError without one."""
@@ -73,8 +75,18 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     recipes = _objects(full["champion_recipe_id"])
     stored = zip(*(_objects(full[f"predecessor_{name}"]) for name in PREDECESSOR_COLUMNS), strict=True)
     predecessors = [None if model_id is None else StoredModel(model_id, *rest) for model_id, *rest in stored]
-    columns = zip(*texts, *blobs, through.tolist(), recipes, predecessors, strict=True)
+    columns = zip(*texts, *blobs, through.tolist(), recipes, predecessors, _parents(frame), strict=True)
     return [FitRequest(key, *rest) for key, *rest in columns]
+
+
+def _parents(frame: pd.DataFrame) -> list[FitRequest | None]:
+    """The parent of each request; requests with the same parent share one object."""
+    if "parent_id" not in frame:
+        return [None] * len(frame)
+    columns = {f"parent_{name}": f"champion_{name}" for name in CHAMPION_COLUMNS} | {"parent_key": "group_key"}
+    named = frame.loc[frame["parent_id"].notna(), list(columns)].drop_duplicates("parent_id")
+    of_id = {request.champion_id: request for request in requests_of_frame(named.rename(columns=columns))}
+    return [of_id.get(name) for name in _objects(frame["parent_id"])]
 
 
 def _objects(values: pd.Series[Any]) -> list[Any]:
