@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from spinney.core.champions.heldout_losses import pack
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import to_microseconds
 
-CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id")
+CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id", "heldout_losses")
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class FitRequest:
     """A group to fit, and its champion if it has one: the champion's fields are None without one.
 
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
-    recipe_id: of the recipe that the champion was fitted by, None if not known.
+    recipe_id: of the recipe that the champion was fitted by, None if not known. heldout_losses: stored with the
+    champion, packed.
     """
 
     group_key: str
@@ -28,6 +30,7 @@ class FitRequest:
     signature: bytes | None
     trained_through: int
     recipe_id: str | None = None
+    heldout_losses: bytes | None = None
 
 
 def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
@@ -43,7 +46,11 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
     blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
     recipes = _objects(full["champion_recipe_id"])
-    return [FitRequest(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), recipes, strict=True)]
+    # A frame has NaN for no list.
+    losses = [None if isinstance(each, float) else pack(each) for each in full["champion_heldout_losses"]]
+    return [
+        FitRequest(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), recipes, losses, strict=True)
+    ]
 
 
 def _objects(values: pd.Series[Any]) -> list[Any]:

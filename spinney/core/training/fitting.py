@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.errors import MAX_ERROR_CHARACTERS, GroupError, SpinneyError
-from spinney.core.even_spacing import is_evenly_spaced
 from spinney.core.features.encoding import NULL_TIME, Floats, Integers
 from spinney.core.models.batch_scoring import NO_MODEL
 from spinney.core.models.model import Model
@@ -26,13 +25,11 @@ from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import champion_model, current_group, shadow_recipe
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
-    MAX_HELDOUT_LOSSES,
     FitAttempt,
     apply_kernel_result,
+    hold_out_rows,
     is_pending,
     results_frame,
-    rows_behind,
-    seen_through,
     sign_model,
     start_attempt,
 )
@@ -49,6 +46,7 @@ from spinney.core.training.held_out_loss import (
     row_losses,
     split_by_group,
 )
+from spinney.core.training.held_out_rows import sample_losses, seen_through
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
@@ -76,7 +74,7 @@ def fit_groups(
     the rows and the recipe are the champion's own and its signature verifies. metrics is a JSON object:
 
     heldout_rows     number of held-out rows compared: all of them without a champion or if `refitted`, otherwise those
-                     newer than the champion's trained_through that it predicts
+                     newer than the champion's trained_through that it predicts. See `held_out_counts`
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
     constant_loss    loss on them of a constant made from the older rows: see `spinney.core.training.baseline`
     champion_loss    the champion's loss on them; champion_id: its id; champion_error: why it was not compared
@@ -86,8 +84,6 @@ def fit_groups(
                      its standard error, null for fewer than two rows: see `spinney.core.champions.paired_test`
     jump             how far its predictions are from the champion's: see `spinney.core.training.prediction_jump`; null
                      for classes and if the champion itself was not compared
-    rows_behind      held-out rows that the compared champion was fitted on and the measured challenger was not; absent
-                     if there are none
     changed_from     the champion's recipe_id, if it is known and not this recipe's
     uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
                      whether a comparison was possible and failed (its recipe could have been fitted again, or it
@@ -119,6 +115,7 @@ def fit_training_set(
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     attempts = [start_attempt(request, g, training_set, recipe, signer) for g, request in enumerate(requests)]
+    hold_out_rows(attempts, training_set, recipe)
     fitting = _Fitting(training_set, recipe, kernel, loss, timer)
     with single_threaded():
         fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)
@@ -166,7 +163,7 @@ class _Fitting:
         challenger = measure_rows(
             self.training_set, _models(fitted), held, self.loss, _reporter(fitted, current_group.PREDICT)
         )
-        reference = self._reference(fitted, attempt_index, rows, signer)
+        reference, losses_before = self._reference(fitted, attempt_index, rows, signer)
         has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
         compared = np.flatnonzero(np.isfinite(reference.losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
@@ -182,12 +179,10 @@ class _Fitting:
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, challenger.errors.get(index)))
                 continue
-            attempt.heldout_losses = losses[is_evenly_spaced(np.arange(len(losses)), len(losses), MAX_HELDOUT_LOSSES)]
+            attempt.heldout_losses = sample_losses(losses, _earlier_losses(attempt, losses_before[index]), attempt.rows)
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]
-            if counts[index] and (behind := rows_behind(attempt, self.training_set)):
-                attempt.metrics["rows_behind"] = behind
         if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[compared], np.cumsum(counts)[:-1]), strict=True):
                 attempt.compared_places = places
@@ -252,6 +247,12 @@ class _Fitting:
         held = np.array([attempt.heldout_rows for attempt in attempts], dtype=np.int64)
         return concatenated_ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
 
+    def _rows_before(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
+        """Positions of the rows before the held-out ones on which champions are measured, and each one's attempt."""
+        stops = self._stops(attempts, leave_out=True)
+        counts = np.array([each.measured_rows - each.heldout_rows for each in attempts], dtype=np.int64)
+        return concatenated_ranges(stops - counts, stops), np.repeat(np.arange(len(attempts)), counts)
+
     def _older_rows(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
         """Where each attempt's rows before the held-out ones begin and stop."""
         begins = self.training_set.starts[[attempt.group_index for attempt in attempts]]
@@ -266,11 +267,13 @@ class _Fitting:
 
     def _reference(
         self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers, signer: Signer
-    ) -> MeasuredRows:
+    ) -> tuple[MeasuredRows, list[Floats]]:
         """The losses that challengers are compared with; NaN if there is none. Predictions are champions' own only.
 
         They are the champion's, unless it has seen some of these rows or predicts none of them and its recipe is known:
         then those of its recipe, fitted again without these rows.
+
+        Also the champion's losses on the rows before these that it has not seen either, of each attempt.
         """
         earlier = dict(self.recipe.earlier)
         refittable = [index for index, attempt in enumerate(attempts) if attempt.request.recipe_id in earlier]
@@ -278,16 +281,25 @@ class _Fitting:
         oldest = self.training_set.times[rows[starts[:-1]]] if len(rows) else np.empty(0, dtype=np.int64)
         needs_refit = [index for index in refittable if oldest[index] <= seen_through(attempts[index].request)]
         out, has_loss = self._refit_losses(attempts, needs_refit, attempt_index, rows)
-        champions, unanswered = self._measure_champions(attempts, attempt_index[~has_loss], rows[~has_loss], signer)
+        asked = np.flatnonzero(~has_loss)
+        before, index_before = self._rows_before(attempts)
+        champions, unanswered = self._measure_champions(
+            attempts,
+            np.concatenate([attempt_index[asked], index_before]),
+            np.concatenate([rows[asked], before]),
+            signer,
+        )
         predictions = np.full(len(rows), np.nan)
-        out[~has_loss], predictions[~has_loss] = champions.losses, champions.predictions
+        out[asked], predictions[asked] = champions.losses[: len(asked)], champions.predictions[: len(asked)]
+        counts_before = np.bincount(index_before, minlength=len(attempts))
+        losses_before = np.split(champions.losses[len(asked) :], np.cumsum(counts_before)[:-1])
         unanswered_refittable = sorted(unanswered.keys() & set(refittable) - set(needs_refit))
         refit_losses, has_loss = self._refit_losses(attempts, unanswered_refittable, attempt_index, rows)
         out[has_loss] = refit_losses[has_loss]
         for index, model in unanswered.items():
             if "refitted" not in attempts[index].metrics:
                 self._note_unanswered(attempts[index], model)
-        return MeasuredRows(out, predictions, {})
+        return MeasuredRows(out, predictions, {}), losses_before
 
     def _refit_losses(
         self, attempts: Sequence[FitAttempt], wanted: Sequence[int], which: Integers, rows: Integers
@@ -387,6 +399,14 @@ class _Fitting:
         self, models: Sequence[Model], rows: RowsToPredict, begin: Callable[[int], None]
     ) -> tuple[Floats, dict[int, Exception]]:
         return row_losses(self.training_set, models, rows, self.loss, begin)
+
+
+def _earlier_losses(attempt: FitAttempt, before: Floats) -> Floats:
+    """Losses of the group's champions so far on rows they had not seen; none if they are of another recipe."""
+    if "changed_from" in attempt.metrics:
+        return np.empty(0)
+    stored = np.frombuffer(attempt.request.heldout_losses or b"", dtype="<f4").astype(np.float64)
+    return np.concatenate([stored, before[np.isfinite(before)]])
 
 
 def _models(attempts: Sequence[FitAttempt]) -> list[Model]:
