@@ -195,7 +195,6 @@ MODELS = Contract(
             "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
             "champion_difference, constant_difference and each one's _se: mean paired difference, standard error; "
             "jump: predictions against the champion's, in spreads of its residuals; "
-            "rows_behind: held-out rows that the champion was fitted on; "
             "changed_from: recipe_id of the champion where it is another; uncompared: why such a champion was not "
             "compared; refitted: estimator and recipe_id of the champion's recipe that was fitted again; "
             "best_of: chosen, candidates; imported: origin; "

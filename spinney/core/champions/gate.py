@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_confidence
+from spinney.core.champions.predecessor_watch import reason_to_refuse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.errors import ContractError
 from spinney.core.number_format import format_number
@@ -69,6 +70,9 @@ def decide(
     A first model is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is
     surely worse on fewer.
 
+    Where the champion is shown to be worse than its predecessor, the challenger has to pass against that too
+    (`predecessor_watch`).
+
     A challenger that passes but whose predictions `jump` from the champion's is held until a person promotes it.
 
     Raises ContractError for another rule.
@@ -81,6 +85,9 @@ def decide(
     if evidence is None:
         return _decide_uncompared(metrics.get("uncompared"), gate, uncompared)
     decision, reason = _decide_compared(metrics, evidence, gate)
+    if decision in PROMOTING_DECISIONS:
+        refusal = reason_to_refuse(metrics, gate.margin, gate.evidence, CONFIDENCE)
+        decision, reason = (decision, reason) if refusal is None else (Decision.REFUSED, refusal)
     jump = metrics.get("jump")
     if decision in PROMOTING_DECISIONS and jump is not None and jump > gate.jump:
         return Decision.HELD, _reason_to_hold(jump, gate.jump, f"{decision.value}, {reason}")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FITTING_VERSION = 2
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
 
+_NOT_IN_ID = ("shadow", "earlier", "renamed", "refit_error", "champion_error", "predecessor_error")
+
 LIBRARIES = ("numpy", "scikit-learn")
 """Libraries whose versions are part of a recipe."""
 
@@ -43,10 +45,10 @@ class Recipe:
     its weight; None: all weights are equal. source: SHA-256 of the user's code, empty for built-in estimators.
     versions: (library, version), sorted.
 
-    Five fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
+    Six fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
     of recipes that champions may have been fitted by, fitted again for comparisons. refit_error: if given, none of them
-    is fitted again, for this reason. champion_error: if given, no champion is called, for this reason. renamed: (old
-    name, new name) of columns that champions may have been fitted on.
+    is fitted again, for this reason. champion_error, predecessor_error: if given, no champion, or none's predecessor,
+    is called, for this reason. renamed: (old name, new name) of columns that champions may have been fitted on.
     """
 
     estimator: str
@@ -66,6 +68,7 @@ class Recipe:
     renamed: tuple[tuple[str, str], ...] = ()
     refit_error: str | None = None
     champion_error: str | None = None
+    predecessor_error: str | None = None
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
@@ -100,7 +103,8 @@ class Recipe:
     def text(self) -> str:
         """The recipe as JSON, without the fields that are not part of its id."""
         own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
-        del own["shadow"], own["earlier"], own["renamed"], own["refit_error"], own["champion_error"]
+        for name in _NOT_IN_ID:
+            del own[name]
         return canonical_json({"fitting": FITTING_VERSION, **own})
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
@@ -66,7 +66,8 @@ class FitAttempt:
     """The state of one group's fit; becomes one row of the result.
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
-    signature. elapsed_ms: of its fits. compared_places: positions of the held-out rows that were compared.
+    signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
+    compared, and the challenger's losses on them.
     measured_rows: newest rows on which the champion is measured: the held-out ones, and others it has not seen.
     heldout_losses: of `sample_losses`; None if the challenger was not measured.
     """
@@ -84,6 +85,7 @@ class FitAttempt:
     signed_payload: tuple[str, bytes, bytes] | None = None
     elapsed_ms: float = 0.0
     compared_places: Integers | None = None
+    compared_losses: Floats | None = None
     heldout_losses: Floats | None = None
 
     def fail(self, error: GroupError) -> None:
@@ -142,6 +144,17 @@ def hold_out_rows(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
     for attempt, heldout, newest in zip(attempts, counts.tolist(), measured.tolist(), strict=True):
         attempt.heldout_rows = heldout
         attempt.measured_rows = heldout if "changed_from" in attempt.metrics else newest
+
+
+def heldout_begins(attempts: Sequence[FitAttempt], training_set: TrainingSet) -> Integers:
+    """The position of the oldest held-out row of each attempt, shape (n_attempts,)."""
+    stops: Integers = training_set.starts[[attempt.group_index + 1 for attempt in attempts]]
+    return stops - np.array([attempt.heldout_rows for attempt in attempts], dtype=np.int64)
+
+
+def reporter(attempts: Sequence[FitAttempt], activity: str) -> Callable[[int], None]:
+    """A function that reports, by its index, which attempt's group is being worked on."""
+    return lambda index: current_group.report(attempts[index].request.group_key, activity)
 
 
 def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from spinney.core.champions.heldout_losses import pack
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import to_microseconds
+from spinney.core.features.encoding import NULL_TIME, to_microseconds
 
 CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id", "heldout_losses")
+PREDECESSOR_COLUMNS = ("id", "codec", "payload", "signature")
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model of the group as it is stored. Nothing of it is verified yet."""
+
+    model_id: str
+    codec: str | None
+    payload: bytes | None
+    signature: bytes | None
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,8 @@ class FitRequest:
 
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
     recipe_id: of the recipe that the champion was fitted by, None if not known. heldout_losses: stored with the
-    champion, packed.
+    champion, packed. predecessor: the model that would answer if the champion were withdrawn; None if there is none, or
+    the champion may not be withdrawn.
     """
 
     group_key: str
@@ -31,6 +43,23 @@ class FitRequest:
     trained_through: int
     recipe_id: str | None = None
     heldout_losses: bytes | None = None
+    predecessor: StoredModel | None = None
+
+    def for_predecessor(self) -> FitRequest:
+        """The same request with the predecessor in the champion's place. Raises AssertionError without one."""
+        assert self.predecessor is not None, f"group {self.group_key}: no predecessor"
+        stored = self.predecessor
+        return replace(
+            self,
+            champion_id=stored.model_id,
+            codec=stored.codec,
+            payload=stored.payload,
+            signature=stored.signature,
+            trained_through=NULL_TIME,
+            recipe_id=None,
+            heldout_losses=None,
+            predecessor=None,
+        )
 
 
 def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
@@ -40,17 +69,18 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     """
     if "group_key" not in frame or frame["group_key"].isna().any() or frame["group_key"].duplicated().any():
         raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
-    absent = {f"champion_{name}": None for name in CHAMPION_COLUMNS if f"champion_{name}" not in frame}
-    full = frame.assign(**absent)
+    names = [f"champion_{name}" for name in CHAMPION_COLUMNS] + [f"predecessor_{name}" for name in PREDECESSOR_COLUMNS]
+    full = frame.assign(**{name: None for name in names if name not in frame})
     through = to_microseconds(full["champion_trained_through"])
     texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
     blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
     recipes = _objects(full["champion_recipe_id"])
     # A frame has NaN for no list.
     losses = [None if isinstance(each, float) else pack(each) for each in full["champion_heldout_losses"]]
-    return [
-        FitRequest(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), recipes, losses, strict=True)
-    ]
+    stored = zip(*(_objects(full[f"predecessor_{name}"]) for name in PREDECESSOR_COLUMNS), strict=True)
+    predecessors = [None if model_id is None else StoredModel(model_id, *rest) for model_id, *rest in stored]
+    columns = zip(*texts, *blobs, through.tolist(), recipes, losses, predecessors, strict=True)
+    return [FitRequest(key, *rest) for key, *rest in columns]
 
 
 def _objects(values: pd.Series[Any]) -> list[Any]:
