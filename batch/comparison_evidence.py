@@ -71,6 +71,7 @@ def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: 
 def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Table, today: Recipe) -> str | None:
     """Return why the models of these groups cannot predict today's rows; None if one of them can."""
     requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
+    requests = requests.append_column("predecessor_id", pa.nulls(requests.num_rows, pa.string()))
     wanted = fit_request_table.shards_of(requests, store.fleet.shards)
     files = [path for table in take_snapshots(store, tables.MODELS, view.pins) for path in table.files_for(wanted)]
     why = None

@@ -39,8 +39,8 @@ def summarize_retraining(tables: FleetTables) -> dict[str, Any]:
     """Return the stream's fits by reason, day of event time and decision."""
     attempts = tables.streamed_rows(tables.models)
     fitted = attempts[attempts["status"] == ModelStatus.FITTED.value]
-    asked = tables.verdicts.loc[tables.verdicts["decision"] == Staleness.FIT.value, ["round_id", "group_key", "policy"]]
-    why = fitted.merge(asked.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
+    due = tables.verdicts.loc[tables.verdicts["decision"] == Staleness.FIT.value, ["round_id", "group_key", "policy"]]
+    why = fitted.merge(due.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
     why["policy"] = why["policy"].fillna("unknown")
     day = pd.to_datetime(why["clock"].fillna(why["fitted_at"]), utc=True).dt.strftime("%Y-%m-%d")
     by_day = why.groupby([day, "policy"]).size().unstack(fill_value=0) if len(why) else pd.DataFrame()
@@ -84,12 +84,12 @@ def summarize_freshness(tables: FleetTables) -> dict[str, Any]:
     """
     promoted = tables.streamed_rows(tables.promotions)
     promoted = promoted[promoted["decision"].isin(PROMOTED)]
-    asked = tables.verdicts[tables.verdicts["decision"] == Staleness.FIT.value]
-    asked = asked[["round_id", "group_key", "stale_since"]].drop_duplicates(["round_id", "group_key"])
+    due = tables.verdicts[tables.verdicts["decision"] == Staleness.FIT.value]
+    due = due[["round_id", "group_key", "stale_since"]].drop_duplicates(["round_id", "group_key"])
     first = (
         tables.predictions.groupby(["group_key", "model_id"])["scored_at"].min().rename("first_answer").reset_index()
     )
-    joined = promoted.merge(asked, on=["round_id", "group_key"], how="left")
+    joined = promoted.merge(due, on=["round_id", "group_key"], how="left")
     joined = joined.merge(first, on=["group_key", "model_id"], how="left")
     seconds = _seconds(joined["first_answer"], joined["stale_since"])
     return {

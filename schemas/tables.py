@@ -104,8 +104,8 @@ PREDICTIONS = Contract(
 HELDOUT_LOSSES = Column(
     "heldout_losses",
     "array<float>",
-    "the loss of each row that was held out when the model was measured, oldest first; of 32 rows at most, spread "
-    "evenly over all",
+    "losses on rows that the measured model had not seen, oldest first: its own on the held-out rows, and those of its "
+    "predecessors up to a fifth of the group's rows; 32 at most, spread evenly over all",
 )
 
 HEALTH = Contract(
@@ -154,7 +154,9 @@ VERDICTS = Contract(
             "string",
             "the same numbers as a JSON object; of a stale group also expected_gain (loss that a refit may save a "
             "day) and event_rate (labelled rows a day), and under also the further policies that apply; of one that a "
-            "round of the stream takes also queue; with a champion also evidence, recent_loss and reference_loss",
+            "round of the stream takes also queue; with a champion also evidence, recent_loss and reference_loss; of "
+            "a fit also predecessor: the model that would answer if the champion were withdrawn (model_id), and the "
+            "fleet's clock at the last attempt (since, microseconds)",
         ),
         Column("model_id", "string", "the champion then; null without one"),
         Column("epoch", "bigint", "the group's epoch then"),
@@ -195,6 +197,9 @@ MODELS = Contract(
             "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
             "champion_difference, constant_difference and each one's _se: mean paired difference, standard error; "
             "jump: predictions against the champion's, in spreads of its residuals; "
+            "predecessor_id, watched_rows, watched_champion_loss, predecessor_loss, watched_difference and its _se: "
+            "the champion against the model it replaced, on rows newer than both; against_predecessor: the challenger "
+            "against that model; predecessor_error: why it was not compared; "
             "changed_from: recipe_id of the champion where it is another; uncompared: why such a champion was not "
             "compared; refitted: estimator and recipe_id of the champion's recipe that was fitted again; "
             "best_of: chosen, candidates; imported: origin; "
@@ -214,7 +219,7 @@ MODELS = Contract(
 
 PROMOTIONS = Contract(
     "promotions",
-    "One row per decision about a challenger or a champion.",
+    "One row per decision about a challenger or a champion. A round that withdraws a champion has two of its group.",
     (
         SHARD,
         GROUP_KEY,
@@ -267,6 +272,7 @@ ROUNDS = Contract(
         Column("unproven", "bigint", "of the fitted: promoted on thin evidence", unit="groups"),
         Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
         Column("held", "bigint", "of the fitted: held back by a pin, a jump or a halt", unit="groups"),
+        Column("withdrawn", "bigint", "besides: champions withdrawn for the model they replaced", unit="groups"),
         Column("halted", "string", "why it replaced no champion (of a batch: in some part); null if it was not halted"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
         Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),

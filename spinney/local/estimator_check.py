@@ -271,10 +271,10 @@ def _classes(case: EstimatorCase) -> None:
         of_these = case.rows.assign(label=pd.Series(labels, dtype=object))
         model = case.model(of_these, what)
         case.answers(model, case.columns, what)
-        theirs = sorted(case.texts(labels))
-        if sorted(model.classes or ()) != theirs:
+        expected = sorted(case.texts(labels))
+        if sorted(model.classes or ()) != expected:
             raise PointFailed(
-                f"{what} has {theirs}, but classes_ is {list(model.classes or ())}",
+                f"{what} has {expected}, but classes_ is {list(model.classes or ())}",
                 "Let fit learn classes_ from the labels it is given: they differ between groups",
             )
 

@@ -146,8 +146,8 @@ def _travels(case: PolicyCase) -> None:
         copied = pickle.loads(pickle.dumps(case.policy))  # noqa: S301 - its own bytes
     except Exception as error:  # a user's class may raise anything
         raise PointFailed(f"pickle raised {type(error).__name__}: {error}", "Spark's workers get a copy") from error
-    mine, others = (policy.measure(case.groups, CLOCK) for policy in (case.policy, copied))
-    if not np.array_equal(mine, others, equal_nan=True):
+    original, others = (policy.measure(case.groups, CLOCK) for policy in (case.policy, copied))
+    if not np.array_equal(original, others, equal_nan=True):
         raise PointFailed("a pickled copy measures otherwise", "Keep all settings in fields of the policy")
 
 

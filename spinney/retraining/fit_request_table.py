@@ -12,9 +12,16 @@ from spinney.core.keys import is_parent
 from spinney.tables.snapshot import GroupFilter, filter_of_groups
 
 REQUEST_SCHEMA = pa.schema(
-    [("shard", pa.int32()), ("group_key", pa.string()), ("champion_id", pa.string()), ("events", pa.int64())]
+    [
+        ("shard", pa.int32()),
+        ("group_key", pa.string()),
+        ("champion_id", pa.string()),
+        ("predecessor_id", pa.string()),
+        ("events", pa.int64()),
+    ]
 )
-"""Fit requests as they are sent to a task. events: of the window, as the plan counted them; null if it did not."""
+"""Fit requests as they are sent to a task. predecessor_id: of the model that would answer if the champion were
+withdrawn. events: of the window, as the plan counted them; null if it did not."""
 
 CHAMPION_TYPES = {
     "champion_id": "string",
@@ -26,6 +33,17 @@ CHAMPION_TYPES = {
     "champion_heldout_losses": "array<float>",
 }
 """The columns about the champion that a challenger is compared with, and their Spark SQL types."""
+
+PREDECESSOR_TYPES = {
+    "predecessor_id": "string",
+    "predecessor_codec": "string",
+    "predecessor_payload": "binary",
+    "predecessor_signature": "binary",
+}
+"""The same about the champion's predecessor."""
+
+STORED_MODEL_TYPES = CHAMPION_TYPES | PREDECESSOR_TYPES
+"""The columns that `StoredChampions` adds to a request."""
 
 
 def split_parents(requests: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -28,7 +28,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fit_attempt import COLUMNS
 from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.fit_request_table import CHAMPION_TYPES
+from spinney.retraining.fit_request_table import STORED_MODEL_TYPES
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.tables.arrow_schemas import to_pandas
 from spinney.tables.snapshot import Snapshot
@@ -180,13 +180,13 @@ def block_ranges(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
 def build_block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa.Table:
     """Rows and requests of some groups in one table, as `split_block` takes it apart.
 
-    rows: training columns. group_keys: of each row. champions: group_key and CHAMPION_TYPES, one row per request.
+    rows: training columns. group_keys: of each row. champions: group_key and STORED_MODEL_TYPES, one row per request.
     """
     of_rows = rows.add_column(0, "group_key", group_keys)
-    requests = champions.rename_columns({name: internal_name(name) for name in CHAMPION_TYPES})
+    requests = champions.rename_columns({name: internal_name(name) for name in STORED_MODEL_TYPES})
     flag = {True: pa.array([True] * champions.num_rows), False: pa.array([False] * rows.num_rows)}
     parts = [of_rows.append_column(IS_REQUEST, flag[False]), requests.append_column(IS_REQUEST, flag[True])]
-    names = [*of_rows.column_names, *map(internal_name, CHAMPION_TYPES), IS_REQUEST]
+    names = [*of_rows.column_names, *map(internal_name, STORED_MODEL_TYPES), IS_REQUEST]
     whole = pa.concat_tables(parts, promote_options="default")
     return whole.select(names)
 
@@ -194,7 +194,7 @@ def build_block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa
 def split_block(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split a block into its rows and requests. Uses one thread: a forked process has no others."""
     is_request = block.column(IS_REQUEST)
-    champion = {internal_name(name): name for name in CHAMPION_TYPES if internal_name(name) in block.column_names}
+    champion = {internal_name(name): name for name in STORED_MODEL_TYPES if internal_name(name) in block.column_names}
     rows = block.filter(pc.invert(is_request)).drop_columns([IS_REQUEST, *champion])
     requests = block.filter(is_request).select(["group_key", *champion]).rename_columns(champion)
     return to_pandas(rows), to_pandas(requests)

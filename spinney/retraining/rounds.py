@@ -235,7 +235,8 @@ class Rounds:
             plan = whole.iloc[part.begin : part.end]
             starts = range(0, len(plan), MAX_GATED_GROUPS)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in round_gate.COLUMNS])
-            gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, request))
+            watch = round_gate.Watch.of(self._config, request.clock)
+            gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, request), watch)
             decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in starts]
             rows = pa.concat_tables([schema.empty_table(), *(table for table, _ in decided)])
             tally = sum((tally for _, tally in decided), AttemptTally())

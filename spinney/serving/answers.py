@@ -72,9 +72,9 @@ def answer_frame(
     rows = add_former_columns(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), models, intervals)
     is_regression = config.fleet.task == "regression"
-    said = found.interval if is_regression else {"probabilities": found.probabilities}
+    by_task = found.interval if is_regression else {"probabilities": found.probabilities}
     named = {"model_id": found.model_ids, "answered_by": found.answered_by}
-    return pd.DataFrame({"prediction": found.prediction, **said, **named}, index=frame.index)
+    return pd.DataFrame({"prediction": found.prediction, **by_task, **named}, index=frame.index)
 
 
 def answer_rows(
@@ -100,44 +100,46 @@ def answer_rows(
     unusable: set[str] = set()
     # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
     of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
-    asks, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
+    route_keys, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
     while len(places):
-        routed, loaded = _usable_routes(asks, champions, models.store.fleet, models.load, unusable)
-        taken = [routed[ask] for ask in asks]
+        routed, loaded = _usable_routes(route_keys, champions, models.store.fleet, models.load, unusable)
+        taken = [routed[key] for key in route_keys]
         ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
         found = batch_scoring.predict_by_index(
             rows if len(places) == len(rows) else rows.take(places), of_row, ids, loaded
         )
-        there = pd.notna(found.prediction)
-        who, now = of_row[there], places[there]
-        prediction[now] = found.prediction[there]
+        is_answered = pd.notna(found.prediction)
+        route_of, now = of_row[is_answered], places[is_answered]
+        prediction[now] = found.prediction[is_answered]
         if found.probabilities is not None:
             probabilities[places] = found.probabilities
-        model_ids[now] = np.array(ids, dtype=object)[who]
-        answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[who]
-        half_widths[now] = _half_widths(intervals, asks, taken)[who]
-        silent = ~there & np.array([name is not None for name in ids], dtype=bool)[of_row]
+        model_ids[now] = np.array(ids, dtype=object)[route_of]
+        answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[route_of]
+        half_widths[now] = _half_widths(intervals, route_keys, taken)[route_of]
+        silent = ~is_answered & np.array([name is not None for name in ids], dtype=bool)[of_row]
         again, of_row = np.unique(of_row[silent], return_inverse=True)
         places = places[silent]
         for at in again:
             _warn_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
-        asks = [RouteKey(asks[at].group_key, asks[at].excluded | {ids[at]}) for at in again]
+        route_keys = [RouteKey(route_keys[at].group_key, route_keys[at].excluded | {ids[at]}) for at in again]
     return Answers(prediction, probabilities, model_ids, answered_by, half_widths)
 
 
-def _half_widths(intervals: Intervals | None, asks: list[RouteKey], taken: list[Route]) -> npt.NDArray[np.float64]:
+def _half_widths(
+    intervals: Intervals | None, route_keys: list[RouteKey], taken: list[Route]
+) -> npt.NDArray[np.float64]:
     """Of the interval around each route's answer; NaN where it is unbounded."""
     if intervals is None:
-        return np.full(len(asks), np.nan)
-    return intervals.half_widths([ask.group_key for ask in asks], [route.promotion for route in taken])
+        return np.full(len(route_keys), np.nan)
+    return intervals.half_widths([key.group_key for key in route_keys], [route.promotion for route in taken])
 
 
 def own_model(key: str, champions: ChampionSource, models: ModelSource) -> Model | None:
     """Return the first model of this group or parent whose signature is valid; None without one."""
-    mine = Champions({key: champions.promotions.get(key, ())})
-    ask = RouteKey(key)
-    routed, loaded = _usable_routes([ask], mine, models.store.fleet, models.load, set())
-    promotion = routed[ask].promotion
+    own = Champions({key: champions.promotions.get(key, ())})
+    route_key = RouteKey(key)
+    routed, loaded = _usable_routes([route_key], own, models.store.fleet, models.load, set())
+    promotion = routed[route_key].promotion
     return loaded[promotion.model_id] if promotion else None
 
 
@@ -154,14 +156,14 @@ def _warn_once(owner: str, model_id: str, got: str) -> None:
 
 
 def _usable_routes(
-    asks: list[RouteKey], champions: ChampionSource, fleet: Fleet, load: _Load, unusable: set[str]
+    route_keys: list[RouteKey], champions: ChampionSource, fleet: Fleet, load: _Load, unusable: set[str]
 ) -> tuple[dict[RouteKey, Route], dict[str, Model]]:
     """Return routes whose models load. A model with an invalid signature is replaced by the one before it.
 
     load: the models of promotions, and the ids refused. unusable: model_ids known not to hold; found ones are added.
     """
     while True:
-        found = find_routes(asks, champions, lambda key: ancestors(fleet, key), unusable)
+        found = find_routes(route_keys, champions, lambda key: ancestors(fleet, key), unusable)
         wanted: dict[str, tuple[str, Promotion]] = {}
         twice: set[str] = set()
         for route in found.values():

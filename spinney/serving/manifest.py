@@ -105,9 +105,9 @@ def write_manifest(config: Config, champions: Champions, folder: Path) -> Manife
     (folder / CONFIG).write_text(without_secrets(config), encoding="utf-8")
     former = charter.former_columns_of(store)
     if former:
-        said = {name: asdict(mine) for name, mine in sorted(former.items())}
-        (folder / FORMER).write_text(json.dumps(said), encoding="utf-8")
-    answering = {key: mine for key, mine in sorted(champions.promotions.items()) if select_champion(mine)}
+        by_name = {name: asdict(column) for name, column in sorted(former.items())}
+        (folder / FORMER).write_text(json.dumps(by_name), encoding="utf-8")
+    answering = {key: history for key, history in sorted(champions.promotions.items()) if select_champion(history)}
     count = refused = 0
     plain = [name for name in _SCHEMA.names if name not in {"payload", "signature"}]
     schema = _SCHEMA.with_metadata(MANIFEST.metadata)
@@ -183,10 +183,10 @@ class Manifest:
         parts: dict[int, list[int]] = defaultdict(list)
         for place, part in zip(places, np.searchsorted(self._starts, places, side="right") - 1, strict=True):
             parts[int(part)].append(place)
-        for part, mine in parts.items():
+        for part, of_part in parts.items():
             read = self._file.read_row_group(part, columns=["codec", "payload", "signature"])
-            rows = read.take(pa.array([place - self._starts[part] for place in mine], pa.int64()))
-            yield from zip(mine, zip(*(column.to_pylist() for column in rows.columns), strict=True), strict=True)
+            rows = read.take(pa.array([place - self._starts[part] for place in of_part], pa.int64()))
+            yield from zip(of_part, zip(*(column.to_pylist() for column in rows.columns), strict=True), strict=True)
 
     def _key(self) -> Signer:
         """Raises SetupError when the key that is here signed none of the models looked at."""
@@ -228,7 +228,7 @@ def _former(file: Path) -> dict[str, FormerColumn]:
     """What became of earlier columns; a fleet that was never migrated has no such file."""
     if not file.exists():
         return {}
-    return {name: FormerColumn(**mine) for name, mine in json.loads(file.read_text(encoding="utf-8")).items()}
+    return {name: FormerColumn(**column) for name, column in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
 def _groups(
@@ -239,8 +239,8 @@ def _groups(
     at, fetched = 0, min(FIRST_FETCHED, PART_GROUPS)
     while at < len(listed):
         rows = _rows(store, dict(listed[at : at + fetched]), signer)
-        for _, mine in groupby(rows, key=lambda row: row["group_key"]):
-            yield list(mine)
+        for _, of_group in groupby(rows, key=lambda row: row["group_key"]):
+            yield list(of_group)
         at += fetched
         room = fetched * FETCHED_BYTES // max(1, _bytes(rows))
         fetched = max(1, min(2 * fetched, PART_GROUPS, room))
@@ -275,13 +275,13 @@ def _usable_promotions(history: tuple[Promotion, ...]) -> list[Promotion]:
 
 def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer) -> list[dict[str, Any]]:
     """Each group's promotions; those that may answer have a rank and carry their payloads."""
-    lines = {key: _usable_promotions(mine) for key, mine in histories.items()}
+    lines = {key: _usable_promotions(history) for key, history in histories.items()}
     elsewhere = {row.model_id: key for key, line in lines.items() for row in line if row.payload is None}
     fetched = model_cache.read_stored_models(store, elsewhere)
     rows = []
-    for key, mine in histories.items():
+    for key, history in histories.items():
         ranks = {id(row): rank for rank, row in enumerate(lines[key])}
-        for row in mine:
+        for row in history:
             rank = ranks.get(id(row))
             signed = None if rank is None else _signed(key, row, fetched, signer)
             if rank == 0 and signed is None:
@@ -289,9 +289,9 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
                     f"models: expected model {row.model_id} of group {key}, which answers; it is stored nowhere. "
                     "Restore the table, or fit the group again: spinney retrain --group"
                 )
-            said = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
-            said[heldout_losses.COLUMN] = heldout_losses.unpack(row.heldout_losses)
-            rows.append({"group_key": key, "rank": rank, **said, **(asdict(signed) if signed else {})})
+            columns = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
+            columns[heldout_losses.COLUMN] = heldout_losses.unpack(row.heldout_losses)
+            rows.append({"group_key": key, "rank": rank, **columns, **(asdict(signed) if signed else {})})
     return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
 
 
@@ -301,9 +301,10 @@ def _signed(
     """The payload as the promotion carries it, or as `models` has it: of several the one that this key signed."""
     if row.payload is not None:
         return SignedPayload(row.codec or "", row.payload, row.signature or b"")
-    there = fetched.get(row.model_id, [])
+    stored = fetched.get(row.model_id, [])
     return next(
-        (each for each in there if _has_valid_signature(key, row.model_id, each, signer)), there[0] if there else None
+        (each for each in stored if _has_valid_signature(key, row.model_id, each, signer)),
+        stored[0] if stored else None,
     )
 
 

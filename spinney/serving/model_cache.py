@@ -53,8 +53,10 @@ Fetch = Callable[[Mapping[str, str]], Mapping[str, list[SignedPayload]]]
 
 
 class ModelCache:
-    """Loaded models, bounded by bytes. A model_id never changes its bytes, so nothing gets old. Safe to use from
-    several threads: a model that several ask for at once is loaded by one of them, and the others wait for it.
+    """Loaded models, bounded by bytes.
+
+    A model_id never changes its bytes, so nothing gets old. Safe to use from several threads: a model that several ask
+    for at once is loaded by one of them, and the others wait for it.
 
     limit: bytes of payloads, and OBJECT_BYTES for each model.
 
@@ -93,14 +95,14 @@ class ModelCache:
         by default from the table `models`, which raises StoreError for a model that is not there.
         """
         names: dict[_Name, Promotion] = {(owner, name): row for name, (owner, row) in wanted.items()}
-        mine: Future[_Opened] = Future()
+        future: Future[_Opened] = Future()
         with self._lock:
             found = self._find(names)
             missing = [name for name in names if name not in found]
             of_others = {name: self._loading[name] for name in missing if name in self._loading}
             own = {name: names[name] for name in missing if name not in of_others}
-            self._loading.update(dict.fromkeys(own, mine))
-        opened = dict(self._open(own, mine, store, signer, fetched_by)) if own else {}
+            self._loading.update(dict.fromkeys(own, future))
+        opened = dict(self._open(own, future, store, signer, fetched_by)) if own else {}
         # Only after its own, so that two threads that want each other's models do not wait for one another.
         opened |= {name: loading.result()[name] for name, loading in of_others.items()}
         loaded = {name[1]: each[0] for name, each in opened.items() if each is not None}
@@ -155,11 +157,11 @@ class ModelCache:
 
     def _keep(self, name: _Name, model: Model, size: int) -> None:
         """Take it in, unless it is too large, or a model that would have to go for it was asked for as often."""
-        free, mine, leaving = self._limit - self._bytes, self._asked[name], []
+        free, requests, leaving = self._limit - self._bytes, self._asked[name], []
         for other, (_, other_size) in self._models.items():
             if free >= size:
                 break
-            if self._asked[other] >= mine:
+            if self._asked[other] >= requests:
                 return
             leaving.append(other)
             free += other_size

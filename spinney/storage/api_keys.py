@@ -120,11 +120,11 @@ class KeyRing:
 
     def _reload(self) -> None:
         try:
-            there = _file(self._store).stat()
+            status = _file(self._store).stat()
         except FileNotFoundError:
             self._seen, self._keys = None, {}
             return
-        seen = (there.st_mtime_ns, there.st_ino)
+        seen = (status.st_mtime_ns, status.st_ino)
         if seen != self._seen:
             self._keys = {key.id: key for key in list_keys(self._store)}
             self._seen = seen

@@ -82,11 +82,11 @@ def _create_table(directory: Directory) -> None:
 
 def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
     """Nullable columns of the contract, not those a fleet declares, that this table does not have."""
-    there = {each.name for each in table.schema().fields}
+    existing = {each.name for each in table.schema().fields}
     base = next(each for each in tables.ALL if each.name == directory.contract.name)
     ours = {each.name for each in base.columns if each.nullable}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
-    return [each for each in fields if each.name in ours and each.name not in there]
+    return [each for each in fields if each.name in ours and each.name not in existing]
 
 
 def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
@@ -97,16 +97,16 @@ def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
 def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaTable) -> None:
     new = {each.name for each in _new_columns(directory, table)}
     retired = charter.retired_columns_of(store) if directory.contract.name == tables.EVENTS.name else {}
-    there = {each.name: each.type for each in table.schema().fields if each.name not in retired}
+    existing = {each.name: each.type for each in table.schema().fields if each.name not in retired}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
     wanted = {each.name: each.type for each in fields if each.name not in new}
-    if there == wanted:
+    if existing == wanted:
         return
-    missing = [name for name in wanted if name not in there]
-    extra = [name for name in there if name not in wanted]
-    other = [name for name in wanted if name in there and there[name] != wanted[name]]
+    missing = [name for name in wanted if name not in existing]
+    extra = [name for name in existing if name not in wanted]
+    other = [name for name in wanted if name in existing and existing[name] != wanted[name]]
     of_types = ", ".join(
-        f"{name} {_type_name(there[name])} there, {_type_name(wanted[name])} declared" for name in other
+        f"{name} {_type_name(existing[name])} there, {_type_name(wanted[name])} declared" for name in other
     )
     msg = (
         f"table {directory.name} at {directory.uri}: its columns are not those of the configuration "
@@ -330,10 +330,10 @@ class DirectoryWriter:
 
     def _append_arrow(self, rows: pa.Table, commit: StepCommit) -> None:
         self._reopen_if_old()
-        mine = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
+        declared = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
         write_deltalake(
             self._table,
-            _with_retired_columns(mine, self._table),
+            _with_retired_columns(declared, self._table),
             mode="append",
             commit_properties=_commit_properties(commit),
         )
@@ -359,10 +359,10 @@ def _encode_commit(commit: StepCommit) -> str:
 def _decode_commit(text: str | None, where: str) -> StepCommit | None:
     """Return what a commit records; None for one that is no step (creation, compaction). Raises UnknownFormat."""
     try:
-        said = json.loads(text or "")
-        if isinstance(said, dict) and "query" in said:  # others are not ours
-            COMMIT.check_object(said, where)
-        named = (said["query"], said["step"], int(said["batch_id"]), said["checkpoint"])
-        return StepCommit(*named, said.get("notes", {}), int(said.get("part", 0)))
+        content = json.loads(text or "")
+        if isinstance(content, dict) and "query" in content:  # others are not ours
+            COMMIT.check_object(content, where)
+        named = (content["query"], content["step"], int(content["batch_id"]), content["checkpoint"])
+        return StepCommit(*named, content.get("notes", {}), int(content.get("part", 0)))
     except (ValueError, KeyError, TypeError):
         return None

@@ -204,12 +204,12 @@ def commit_rewrite(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
     meanwhile. reason: for the log.
     """
     table.update_incremental()
-    there = set(pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist())
-    if not there.issuperset(file.path for file in prepared.old):
+    current = set(pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist())
+    if not current.issuperset(file.path for file in prepared.old):
         return False
     now, changes = int(time.time() * 1000), prepared.dropped > 0
     actions: list[AddAction | RemoveAction] = [*_put_in_place(table, prepared, now)]
-    actions += [RemoveAction(gone.path, changes, now, gone.bytes, prepared.partition) for gone in prepared.old]
+    actions += [RemoveAction(file.path, changes, now, file.bytes, prepared.partition) for file in prepared.old]
     table.create_write_transaction(
         actions,
         "append",
@@ -239,12 +239,12 @@ def commit_full_rewrite(
     schema: the table's new one. notes: for the log. The caller must hold the directory's lease. Raises StoreError when
     the table's files are not exactly those that were rewritten.
     """
-    there = {file.path for file in list_files(table)}
+    current = {file.path for file in list_files(table)}
     old = {file.path for each in prepared for file in each.old}
-    if there != old:
+    if current != old:
         raise StoreError(
-            f"table at {table_folder(table)}: expected the {len(old)} files that were rewritten; got {len(there)}, for "
-            "another process wrote there meanwhile. Nothing was changed; run it again"
+            f"table at {table_folder(table)}: expected the {len(old)} files that were rewritten; got {len(current)}, "
+            "since another process wrote meanwhile. Nothing was changed; run it again"
         )
     now = int(time.time() * 1000)
     actions = [action for each in prepared for action in _put_in_place(table, each, now)]

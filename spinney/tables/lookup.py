@@ -136,10 +136,12 @@ class RowFilter:
     def conditions(self, shards: int) -> Iterator[str]:
         """Yield SQL conditions, each for GROUPS_PER_QUERY groups at most. shards: the fleet's `shards`."""
         for start in range(0, len(self.group_keys), GROUPS_PER_QUERY):
-            mine, models = (names[start : start + GROUPS_PER_QUERY] for names in (self.group_keys, self.model_ids))
+            group_keys, models = (
+                names[start : start + GROUPS_PER_QUERY] for names in (self.group_keys, self.model_ids)
+            )
             listed = {
-                "shard": sorted({str(keys.shard_of(key, shards)) for key in mine}),
-                "group_key": map(_literal, dict.fromkeys(mine)),
+                "shard": sorted({str(keys.shard_of(key, shards)) for key in group_keys}),
+                "group_key": map(_literal, dict.fromkeys(group_keys)),
                 "model_id": map(_literal, models),
             }
             all_of = [f"{name} IN ({some})" for name, each in listed.items() if (some := ", ".join(each))]
@@ -292,13 +294,13 @@ def _scan(
 ) -> Iterator[pa.RecordBatch]:
     import pyarrow.dataset as ds
 
-    mine = ds.field("group_key").isin(pa.array(wanted.group_keys, pa.string()))
+    condition = ds.field("group_key").isin(pa.array(wanted.group_keys, pa.string()))
     if wanted.model_ids:
-        mine &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
+        condition &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
     if wanted.until:
-        mine &= ds.field(wanted.until.column) <= wanted.until.at
+        condition &= ds.field(wanted.until.column) <= wanted.until.at
     found = delta.open_contract_dataset(directory, table).to_batches(
-        list(columns), filter=mine, batch_size=SCAN_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+        list(columns), filter=condition, batch_size=SCAN_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     )
     yield from found
 

@@ -56,7 +56,9 @@ def with_earlier_recipes(store: FleetStore, signer: Signer, today: Recipe) -> Re
 def with_renamed_features(store: FleetStore, today: Recipe) -> Recipe:
     """Return the current recipe with the former names of its features, from before migrations."""
     renamed = (
-        (name, mine.now) for name, mine in sorted(charter.former_columns_of(store).items()) if mine.now is not None
+        (name, column.now)
+        for name, column in sorted(charter.former_columns_of(store).items())
+        if column.now is not None
     )
     return replace(today, renamed=tuple(renamed))
 

@@ -89,11 +89,11 @@ class Snapshot:
     ) -> Iterator[pa.RecordBatch]:
         """As `read`, batch by batch."""
         schema, stored = self._schema(columns), arrow_schema(self.contract)
-        mine = _filter_expression(wanted)
+        condition = _filter_expression(wanted)
         try:
             scanned = self._dataset(wanted, stored, where).to_batches(
                 columns={name: ds.field(of) for name, of in columns.items()},
-                filter=mine if where is None else mine & where,
+                filter=condition if where is None else condition & where,
                 # No read-ahead of whole files: a worker holds its own rows and little more.
                 fragment_readahead=1,
                 batch_readahead=4,

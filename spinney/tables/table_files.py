@@ -225,10 +225,15 @@ def matching_row_groups(metadata: Any, wanted: GroupIndex) -> list[int]:
 
 def _least_and_greatest(part: Any, column: int | None, kind: type) -> tuple[Any, Any]:
     """Return the bounds of a column in a row group; None without statistics."""
-    said = None if column is None else part.column(column).statistics
-    if said is None or not said.has_min_max or not isinstance(said.min, kind) or not isinstance(said.max, kind):
+    statistics = None if column is None else part.column(column).statistics
+    if (
+        statistics is None
+        or not statistics.has_min_max
+        or not isinstance(statistics.min, kind)
+        or not isinstance(statistics.max, kind)
+    ):
         return None, None
-    return said.min, said.max
+    return statistics.min, statistics.max
 
 
 FORMAT = ds.ParquetFileFormat(

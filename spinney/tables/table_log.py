@@ -70,7 +70,7 @@ def _batch(actions: list[dict[str, Any]]) -> tuple[str | None, int | None]:
     """Return query and batch of a commit; None for both if it is no step. Spark and delta-rs store them alike."""
     info: dict[str, Any] = next((each["commitInfo"] for each in actions if "commitInfo" in each), {})
     try:
-        said = json.loads(info.get("userMetadata") or "{}")
-        return str(said["query"]), int(said["batch_id"])
+        notes = json.loads(info.get("userMetadata") or "{}")
+        return str(notes["query"]), int(notes["batch_id"])
     except (ValueError, KeyError, TypeError):
         return None, None

@@ -1,4 +1,4 @@
-"""How wrong the models of a round were on their held-out rows, and what refits gained, from `promotions`."""
+"""Mean held-out losses of the models of each round, and the gain from refits, read from `promotions`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _COLUMNS = ["round_id", "model_id", "challenger_loss"]
 
 
 def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
+    """Return round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
 
-    mean_loss: over the models that the round decided about, each by its evaluation fit; a champion that was kept counts
-    by its own. measured: how many those are.
+    mean_loss: mean over the models that the round decided about, each measured by its evaluation fit; a kept champion
+    counts with its own loss. measured: number of these models.
     """
     decided = _read(store, tables.PROMOTIONS, rows, _COLUMNS).to_pylist()
     known = _losses_of_kept(store, {row["model_id"] for row in decided if row["challenger_loss"] is None})
@@ -37,11 +37,11 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
 
 
 def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """round_id -> gain and gain_groups, for rounds in which a group drawn at random was compared with its champion.
+    """Return round_id -> gain and gain_groups, for rounds that compared randomly drawn groups with their champions.
 
-    rows: of `rounds`, all of one kind. gain: as RetrainingGain has it. gain_groups: how many groups that is.
+    rows: of `rounds`, all of one kind. gain: as in RetrainingGain. gain_groups: number of groups.
     """
-    if str(rows[0]["kind"]) != RoundKind.STREAM.value:  # a batch draws nobody
+    if str(rows[0]["kind"]) != RoundKind.STREAM.value:  # a batch draws no random groups
         return {}
     verdicts = _read(store, tables.VERDICTS, rows, retraining_gain.VERDICT_COLUMNS)
     promotions = _read(store, tables.PROMOTIONS, rows, retraining_gain.PROMOTION_COLUMNS)
@@ -66,8 +66,8 @@ def _losses_of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
 def _read(store: FleetStore, base: Contract, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pa.Table:
     """The rows of a table that belong to these rounds, all of one kind."""
     batches, names = ([row[name] for row in rows] for name in ("batch_id", "round_id"))
-    mine = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
-    mine &= ds.field("round_id").isin(pa.array(names, pa.string()))
+    condition = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
+    condition &= ds.field("round_id").isin(pa.array(names, pa.string()))
     stored = delta.open_table(store.directory(base, str(rows[0]["kind"])))
     assert stored is not None, "made before any round"
-    return delta.open_dataset(stored).to_table([*columns], filter=mine)
+    return delta.open_dataset(stored).to_table([*columns], filter=condition)

@@ -119,7 +119,8 @@ def answered(root: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
     clock = START + timedelta(days=1)
     fitting = Fitter(Recipe.of(config), past.signer, clock, TrainingTables.of(config, {}, clock), ())
     shard = shard_of(KEY, config.fleet.shards)
-    requests = pa.table({"shard": [shard], "group_key": [KEY], "champion_id": [None], "events": [60]})
+    ids = {"champion_id": [None], "predecessor_id": [None]}
+    requests = pa.table({"shard": [shard], "group_key": [KEY], **ids, "events": [60]})
     asked = group_fitting.task_batches(requests.cast(fit_request_table.REQUEST_SCHEMA))
     (made,) = pa.Table.from_batches(fitting.fit_tasks(asked)).to_pylist()
     assert made["status"] == "fitted", made["error"]

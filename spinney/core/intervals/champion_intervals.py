@@ -110,8 +110,8 @@ class FleetIntervals:
         self.calibrate(found.tolist())
         widths = np.full(len(group_keys), np.nan)
         for shard, places in zip(found.tolist(), np.split(order, starts[1:]), strict=False):
-            mine = [promotions[at] for at in places.tolist()]
-            widths[places] = self._by_shard[shard].half_widths((), mine)
+            own = [promotions[at] for at in places.tolist()]
+            widths[places] = self._by_shard[shard].half_widths((), own)
         return widths
 
 

@@ -46,7 +46,7 @@ def propose(
     or a group, or a chosen column that does not exist.
     """
     if sample.empty:
-        raise ContractError("init --from: expected rows to look at; the file has none")
+        raise ContractError("init --from: expected rows to look at; the file has none that can be read")
     columns_seen = [
         examine_column(str(column), sample[column], is_text=str(column) in texts) for column in sample.columns
     ]

@@ -10,6 +10,8 @@ held                   restart     cleared       a policy
 too few rows           restart     kept          a policy, and the rows that were missing, or time: see STORED_AFTER
 failed, timed out      kept        kept          time, twice as long each time; the group stays stale
 =====================  ==========  ============  ============================================================
+
+A round withdraws a champion beside its decision about the challenger, which alone determines what to wait for.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class DecisionRecord:
     """One row of `promotions` as the judge reads it.
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
-    fit_ms: NaN if nothing was fitted. heldout_losses: of some of these rows, evenly spaced; empty if not known.
+    fit_ms: NaN if nothing was fitted. heldout_losses: stored with the model; empty if not known.
     """
 
     group_key: str
@@ -55,6 +57,11 @@ class DecisionRecord:
     loss: float
     fit_ms: float
     heldout_losses: tuple[float, ...] = ()
+
+    @property
+    def usual_loss(self) -> float:
+        """The loss to expect of the model: over the stored losses, of which there are more than held-out rows."""
+        return float(np.mean(self.heldout_losses)) if self.heldout_losses else self.loss
 
 
 @dataclass(frozen=True)
@@ -75,15 +82,28 @@ def apply_attempts(
 
     champions: already with the decisions among the attempts. min_rows: of the recipe.
     """
-    for row in sorted(attempts, key=time_order):
+    ordered = sorted(attempts, key=time_order)
+    with_challenger = {_moment(row) for row in ordered if _is_about_challenger(row)}
+    for row in ordered:
         at = int(groups.positions_of([row.group_key])[0])
         if isinstance(row, UnfittedAttempt):
             _apply_unfitted(groups, at, row, min_rows)
         elif row.by_machine:
+            if row.promotion.decision == Decision.WITHDRAWN and _moment(row) in with_challenger:
+                continue
             _apply_machine_decision(groups, at, row)
             _apply_back_off(groups, at, _effective_decision(row, champions), min_rows)
         else:
             _apply_intervention(groups, at, row)
+
+
+def _is_about_challenger(row: DecisionRecord | UnfittedAttempt) -> bool:
+    return isinstance(row, DecisionRecord) and row.by_machine and row.promotion.decision != Decision.WITHDRAWN
+
+
+def _moment(row: DecisionRecord | UnfittedAttempt) -> tuple[str, int]:
+    """The group and the time of an attempt: the same for all decisions of one round."""
+    return row.group_key, row.at if isinstance(row, UnfittedAttempt) else row.promotion.decided_at
 
 
 def time_order(row: DecisionRecord | UnfittedAttempt) -> tuple[int | str, ...]:

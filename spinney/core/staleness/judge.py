@@ -38,6 +38,7 @@ from spinney.core.staleness.label_arrivals import note_arrivals
 from spinney.core.staleness.lazy_section import LazySection
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
+from spinney.core.staleness.predecessors import add_predecessors
 from spinney.core.staleness.verdicts import (
     ERROR_RISE,
     VERDICT_COLUMNS,
@@ -238,7 +239,7 @@ def _update_champions(
             groups["champion_id"][at] = model_id
             measurement = measured.get(model_id)
             new_champions[int(at)] = measurement
-            groups["baseline"][at] = measurement.loss if measurement else np.nan
+            groups["baseline"][at] = measurement.usual_loss if measurement else np.nan
             spend_evidence(groups, int(at))
             for name in ("champion_rows", "recent_weight", "recent_loss"):
                 groups[name][at] = 0
@@ -311,6 +312,7 @@ def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLim
     raised, before = (int(((names == ERROR_RISE) & free).sum()) for names in (policy, groups["policy"]))
     context = VerdictContext(shown_decision, gain, shard.clock, now)
     rows = make_verdicts(groups, settings.policies, stale, reported, context)
+    add_predecessors(rows, shard.encoded_champions, groups)
     groups.update(repeats=np.where(due, 1, repeats), decision=decision, policy=policy)
     errors = RaisedErrors(int(((groups["champion_id"] != "") & free).sum()), raised)
     return ShardReport(rows, int(due.sum()), int(withheld.sum()), errors, raised != before)

@@ -18,7 +18,7 @@ def add_evidence(body: Body) -> bytes:
             bytes(clock),
             add_missing_columns(groups, group_state.SCHEMA, initial),
             bytes(champions),
-            add_missing_columns(pending, pending_labels.SCHEMA, {}),
+            add_missing_columns(pending, pending_labels.SCHEMA, {"losses": None}),
             ErrorEvidence.empty().to_bytes(),
         ]
     )

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from file_cases import CASES, NOON, RANGED, Case, Dead
+from foreign_file_cases import FOREIGN_CASES
 
 from batch.load import load
 from batch.weekly import retrain
@@ -33,7 +34,8 @@ from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
-of_each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+ALL_CASES = (*CASES, *FOREIGN_CASES)
+of_each_case = pytest.mark.parametrize("case", ALL_CASES, ids=[case.name for case in ALL_CASES])
 Typed = dict[str, tuple[type, Any]]
 
 

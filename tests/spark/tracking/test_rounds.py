@@ -453,7 +453,7 @@ def test_a_person_who_does_not_want_to_wait_leaves_the_rest_for_the_next_time(fl
     begun, left = threading.Event(), threading.Event()
 
     def until_told(config, watch, *, ends_stream) -> None:
-        watch.said = "3 of 9 groups delivered"
+        watch.detail = "3 of 9 groups delivered"
         begun.set()
         assert watch.leaving.wait(30)
         left.set()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.gate import UncomparedPolicy, decide, is_shown_worse
+from spinney.core.champions.gate import UncomparedPolicy, decide
 from spinney.core.errors import ContractError
 
 

@@ -534,6 +534,30 @@ def test_a_withdrawal_waits_for_rows_like_one_refusal() -> None:
     assert (bench.known("refusals"), bench.known("wait_rows"), bench.known("champion_id")) == (1, 10, "")
 
 
+def test_a_withdrawal_beside_a_refused_challenger_doubles_no_wait_and_the_model_before_is_the_champion_again() -> None:
+    bench = Bench()
+    bench.tick(decided("m1"))
+    bench.tick(decided("m2", at=START + 1))
+    bench.tick(decided("m2", "withdrawn", at=START + 2, loss=nan, fit_ms=nan), decided("c3", "refused", at=START + 2))
+    assert (bench.known("refusals"), bench.known("wait_rows"), bench.known("champion_id")) == (1, 10, "m1")
+
+
+def test_a_due_verdict_names_the_model_before_the_champion_and_the_time_of_the_last_attempt() -> None:
+    bench = Bench(STALE_BY_ANY_ROW)
+    bench.tick(decided("m1"))
+    bench.tick(decided("m2", at=START + 1))
+    (verdict,) = bench.tick(rows(1))
+    assert verdict["numbers"]["predecessor"] == {"model_id": "m1", "since": bench.known("attempted_at")}
+
+
+def test_a_due_verdict_names_none_for_a_champion_that_no_machine_may_withdraw() -> None:
+    bench = Bench(STALE_BY_ANY_ROW)
+    bench.tick(decided("m1"))
+    bench.tick(decided("m2", by_machine=False, at=START + 1, epoch=1))
+    (verdict,) = bench.tick(rows(1))
+    assert "predecessor" not in verdict["numbers"]
+
+
 def test_a_refused_group_says_what_it_waits_for_once() -> None:
     bench = Bench(STALE_BY_ANY_ROW)
     bench.tick(decided("m1"))

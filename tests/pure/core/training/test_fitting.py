@@ -402,22 +402,19 @@ def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
     older = rows["label"][:47]
     spread = 1.4826 * (older - older.median()).abs().median()  # three residuals are too few for theirs
     to_constant = mine - (held["label"] - older.median()).abs()
-    assert (
-        metrics(second)
-        == {
-            "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
-            "heldout_rows": 3,
-            "champion_difference": pytest.approx((mine - theirs).mean()),
-            "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(3)),
-            "constant_difference": pytest.approx(to_constant.mean()),
-            "constant_difference_se": pytest.approx(to_constant.std(ddof=1) / math.sqrt(3)),
-            "challenger_loss": pytest.approx(oracle_loss(rows[:47], held)),
-            "constant_loss": pytest.approx((held["label"] - older.median()).abs().mean()),
-            "champion_loss": pytest.approx(oracle_loss(rows[:44], held)),
-            "champion_id": first["model_id"],
-            "train_loss": pytest.approx(oracle_loss(rows, rows)),
-        }
-    )
+    assert metrics(second) == {
+        "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
+        "heldout_rows": 3,
+        "champion_difference": pytest.approx((mine - theirs).mean()),
+        "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(3)),
+        "constant_difference": pytest.approx(to_constant.mean()),
+        "constant_difference_se": pytest.approx(to_constant.std(ddof=1) / math.sqrt(3)),
+        "challenger_loss": pytest.approx(oracle_loss(rows[:47], held)),
+        "constant_loss": pytest.approx((held["label"] - older.median()).abs().mean()),
+        "champion_loss": pytest.approx(oracle_loss(rows[:44], held)),
+        "champion_id": first["model_id"],
+        "train_loss": pytest.approx(oracle_loss(rows, rows)),
+    }
 
 
 def test_a_champion_that_has_seen_everything_gives_no_evidence() -> None:
