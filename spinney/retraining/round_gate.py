@@ -155,6 +155,7 @@ class RoundGate:
             "champion_loss": metrics.get("champion_loss"),
             "rows_compared": metrics.get("heldout_rows"),
             "heldout_losses": model.get("heldout_losses"),
+            "training_predictions": model.get("training_predictions"),
         }
 
 
@@ -173,7 +174,7 @@ def _champion_row(plan: dict[Any, Any], decision: Decision, reason: str) -> dict
         "reason": reason,
         # Nulls of their own types: a round that keeps every champion has no other row to take them from.
         **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
-        **dict.fromkeys(("codec", "payload", "signature", "heldout_losses")),
+        **dict.fromkeys(("codec", "payload", "signature", "heldout_losses", "training_predictions")),
     }
 
 

@@ -1,4 +1,4 @@
-"""The promotions of many groups in Arrow columns, as objects only where they are asked for."""
+"""The promotions of many groups in Arrow columns, converted to objects only on access."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, 
 
 
 class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
-    """Each group's promotions without payloads.
+    """The promotions of each group without payloads.
 
-    rows: of `promotions`, with CHAMPION_COLUMNS and, where they have them, held-out losses; the rows of a group stand
-    together.
+    rows: of `promotions`, with CHAMPION_COLUMNS and optionally held-out losses; the rows of a group are adjacent.
     """
 
     def __init__(self, rows: pa.Table) -> None:
@@ -43,7 +42,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         return len(self._slices)
 
     def first(self, key: str) -> int:
-        """The place of the group's first row. Raises KeyError for a group without rows."""
+        """Return the position of the group's first row. Raises KeyError for a group without rows."""
         return self._slices[key][0]
 
     def losses(self, first: int, end: int) -> list[bytes | None]:
@@ -53,7 +52,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         return pack_column(self._losses.slice(first, end - first))
 
     def row(self, place: int) -> Promotion:
-        """The promotion of a row by its place."""
+        """Return the promotion of the row at a position."""
         return next(self._rows(place, place + 1))
 
     def _rows(self, first: int, end: int) -> Iterator[Promotion]:

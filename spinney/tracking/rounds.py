@@ -27,6 +27,7 @@ from spinney.tracking.server import Server
 
 COUNTS = (
     "groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred", "promoted", "unproven", "refused", "held",
+    "withdrawn",
 )  # fmt: skip
 FIGURES = (*COUNTS, "predicted_seconds", "mean_champion_loss", "mean_challenger_loss")
 

@@ -148,9 +148,9 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
     decision, _ = decide(attempt.metrics, strategy.gate)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
     loss = attempt.metrics["challenger_loss"]
-    heldout = () if row["heldout_losses"] is None else tuple(row["heldout_losses"])
+    heldout, predictions = (tuple(row[name] or ()) for name in ("heldout_losses", "training_predictions"))
     loss = unknown if loss is None else loss
-    return DecisionRecord(request.group_key, promotion, True, clock, loss, float(row["fit_ms"]), heldout)
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, float(row["fit_ms"]), heldout, predictions)
 
 
 def _load(row: Mapping[Any, Any]) -> FittedModel:

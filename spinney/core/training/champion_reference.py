@@ -70,7 +70,7 @@ class ChampionReference:
         for index, model in unanswered.items():
             if "refitted" not in attempts[index].metrics:
                 self._note_unanswered(attempts[index], model)
-        return MeasuredRows(out, predictions, {}), losses_before
+        return MeasuredRows(out, predictions, predictions, {}), losses_before
 
     def _refit_losses(
         self, attempts: Sequence[FitAttempt], wanted: Sequence[int], which: Integers, rows: Integers
@@ -104,7 +104,7 @@ class ChampionReference:
 
         Also the champions that predicted none of their rows, by the attempt's index; None for one that is not called.
         """
-        out = MeasuredRows(np.full(len(rows), np.nan), np.full(len(rows), np.nan), {})
+        out = MeasuredRows.nothing(len(rows))
         seen_until = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
         fresh = np.flatnonzero(self.training_set.times[rows] > seen_until[attempt_index])
         wanted = np.unique(attempt_index[fresh]).tolist()

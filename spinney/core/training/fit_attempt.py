@@ -54,6 +54,7 @@ COLUMNS = (
     "trained_through",
     "metrics",
     "heldout_losses",
+    "training_predictions",
     "codec",
     "payload",
     "signature",
@@ -69,7 +70,8 @@ class FitAttempt:
     signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
     compared, and the challenger's losses on them.
     measured_rows: newest rows on which the champion is measured: the held-out ones, and others it has not seen.
-    heldout_losses: of `sample_losses`; None if the challenger was not measured.
+    heldout_losses: of `sample_losses`; None if the challenger was not measured. training_predictions: see
+    `spread_predictions`; None without a model.
     """
 
     request: FitRequest
@@ -87,13 +89,14 @@ class FitAttempt:
     compared_places: Integers | None = None
     compared_losses: Floats | None = None
     heldout_losses: Floats | None = None
+    training_predictions: Floats | None = None
 
     def fail(self, error: GroupError) -> None:
         """Record an error; its class determines the status."""
         statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
         self.status = statuses.get(type(error), ModelStatus.FAILED)
         self.error, self.model_id, self.model, self.signed_payload = error, None, None, None
-        self.heldout_losses = None
+        self.heldout_losses = self.training_predictions = None
 
     def refuse_comparison(self, why: str, *, refit_failed: bool) -> None:
         """Record why the champion, or its recipe fitted again, is not compared."""
@@ -235,7 +238,8 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
         "trained_from": _timestamps(first),
         "trained_through": _timestamps(last),
         "metrics": [json.dumps(a.metrics) for a in attempts],
-        "heldout_losses": [None if a.heldout_losses is None else a.heldout_losses.tolist() for a in attempts],
+        "heldout_losses": [_listed(a.heldout_losses) for a in attempts],
+        "training_predictions": [_listed(a.training_predictions) for a in attempts],
         "codec": [name for name, _, _ in signed_payload],
         "payload": [payload for _, payload, _ in signed_payload],
         "signature": [signature for _, _, signature in signed_payload],
@@ -243,6 +247,10 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
     }
     objects = {name: pd.Series(list(of), dtype=object) for name, of in values.items() if isinstance(of, list)}
     return pd.DataFrame({**values, **objects}, columns=list(COLUMNS))
+
+
+def _listed(values: Floats | None) -> list[float] | None:
+    return None if values is None else values.tolist()
 
 
 def _error_class_and_text(error: GroupError | None) -> tuple[str | None, str | None]:

@@ -43,12 +43,12 @@ from spinney.core.training.held_out_loss import (
     mean_per_group,
     measure_rows,
     not_finite_error,
-    row_losses,
     split_by_group,
 )
 from spinney.core.training.held_out_rows import sample_losses
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.predecessor_comparison import compare_predecessors
+from spinney.core.training.training_predictions import spread_predictions
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
 
 
@@ -170,8 +170,7 @@ class _Fitting:
         has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
         compared = np.flatnonzero(np.isfinite(reference.losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
-        begins, stops = self._older_rows(fitted)
-        older = OlderRows(self.training_set, begins, stops)
+        older = OlderRows(self.training_set, *self._older_rows(fitted))
         compared_metrics = comparison_metrics(
             older, ComparedRows(rows[compared], counts, challenger.at(compared), reference.at(compared)), self.loss
         )
@@ -200,12 +199,13 @@ class _Fitting:
         attempt_index = np.repeat(np.arange(len(fitted)), sizes)
         rows = RowsToPredict(concatenated_ranges(begins, begins + sizes), attempt_index)
         on_begin = reporter(fitted, current_group.PREDICT)
-        row_loss, errors = row_losses(self.training_set, _models(fitted), rows, self.loss, on_begin)
-        has_failed = any_per_group(np.isnan(row_loss), attempt_index, len(fitted))
-        for index, (attempt, mean_loss) in enumerate(zip(fitted, mean_per_group(row_loss, sizes), strict=True)):
-            attempt.metrics["train_loss"] = mean_loss
+        measured = measure_rows(self.training_set, _models(fitted), rows, self.loss, on_begin)
+        has_failed = any_per_group(np.isnan(measured.losses), attempt_index, len(fitted))
+        mean_losses, predictions = mean_per_group(measured.losses, sizes), spread_predictions(measured.values, sizes)
+        for index, attempt in enumerate(fitted):
+            attempt.metrics["train_loss"], attempt.training_predictions = mean_losses[index], predictions[index]
             if has_failed[index]:
-                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(index)))
+                attempt.fail(not_finite_error(attempt.request.group_key, measured.errors.get(index)))
 
     def compare_shadow(self, attempts: Sequence[FitAttempt]) -> None:
         """Measure the shadow recipe on the rows the challengers were measured on, in its share of the groups."""

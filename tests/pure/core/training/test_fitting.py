@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -153,6 +153,24 @@ def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_
     assert len(expected) == 32
     np.testing.assert_allclose(one(rows)["heldout_losses"], expected, rtol=1e-6)
     assert len(one(rows_of('["a"]'))["heldout_losses"]) == 8
+
+
+def test_32_predictions_of_the_final_model_on_its_training_rows_of_evenly_spaced_ranks_are_stored_with_it() -> None:
+    rows = rows_of('["a"]', n=63)
+    expected = np.sort(oracle(rows).predict(rows[["x", "z"]].to_numpy()))[::2]
+    assert len(expected) == 32
+    np.testing.assert_allclose(one(rows)["training_predictions"], expected, rtol=1e-6)
+    assert len(one(rows_of('["a"]', n=20))["training_predictions"]) == 20
+    assert one(rows_of('["a"]', n=4))["training_predictions"] is None
+
+
+def test_of_classes_the_largest_probability_on_the_training_rows_is_stored() -> None:
+    rows = rows_of('["a"]', n=20)
+    rows["label"] = np.where(rows["label"] > rows["label"].median(), "high", "low")
+    row = one(rows, CLASSES)
+    other = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows[["x", "z"]].to_numpy(), rows["label"])
+    expected = np.sort(other.predict_proba(rows[["x", "z"]].to_numpy()).max(axis=1))
+    np.testing.assert_allclose(row["training_predictions"], expected, rtol=1e-3)
 
 
 def test_a_group_that_was_not_measured_has_no_held_out_losses() -> None:
