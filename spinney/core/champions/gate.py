@@ -51,11 +51,16 @@ class UncomparedPolicy(Enum):
 
 
 def decide(
-    metrics: Mapping[str, Any], gate: GateSettings, uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN
+    metrics: Mapping[str, Any],
+    gate: GateSettings,
+    uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN,
+    *,
+    is_last_rung: bool = False,
 ) -> tuple[Decision, str]:
     """Return PROMOTED, UNPROVEN, HELD or REFUSED, and the reason with its numbers.
 
-    metrics: as `fit_groups` returns them.
+    metrics: as `fit_groups` returns them. is_last_rung: whether the model is of the last parent of the fleet's ladder,
+    after which no model can answer.
 
     Rule ``not_worse``: a challenger is promoted if a paired test on the same held-out rows shows with CONFIDENCE that
     its loss is at most ``1 + margin`` times the champion's. So it passes if it measures better, and if it is about
@@ -67,8 +72,10 @@ def decide(
     older rows (`refitted`), that model was measured in place of the champion. If nothing could be compared with a
     champion of another recipe, `uncompared` says whether the challenger passes.
 
-    A first model is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is
-    surely worse on fewer.
+    A first model is compared with its parent's champion, which answers until then, on the rows that are newer than that
+    champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. Without such
+    rows it is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is surely
+    worse on fewer. If `is_last_rung`, a refusal would leave nobody to answer, and the model is promoted as unproven.
 
     Where the champion is shown to be worse than its predecessor, the challenger has to pass against that too
     (`predecessor_watch`).
@@ -80,7 +87,7 @@ def decide(
     if gate.rule != "not_worse":
         raise ContractError(f'gate.rule: expected "not_worse"; got {gate.rule!r}')
     if metrics.get("champion_id") is None:
-        return _decide_first_model(metrics, gate)
+        return _decide_first_model(metrics, gate, is_last_rung=is_last_rung)
     evidence = HeldOutEvidence.of_metrics(metrics, "champion")
     if evidence is None:
         return _decide_uncompared(metrics.get("uncompared"), gate, uncompared)
@@ -162,14 +169,26 @@ def _recipe_name(refitted: Mapping[str, Any]) -> str:
     return recipe_display_name(name, {name: str(refitted["estimator"])}) or name
 
 
-def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings) -> tuple[Decision, str]:
-    """The decision about a group without a champion: its model has to beat a constant made from the same older rows."""
+def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings, *, is_last_rung: bool) -> tuple[Decision, str]:
+    """The decision about a group without a champion: its model has to beat its parent's, or a constant."""
+    of_parent = HeldOutEvidence.of_parent(metrics.get("parent"))
+    if of_parent is not None:
+        described = of_parent.describe(f"that of parent {metrics['parent']['group_key']}, ")
+        if of_parent.is_measured_worse(0):
+            return Decision.REFUSED, f"first model, worse than its parent's: {described}"
+        return _pass_first_model(of_parent, gate, described)
     evidence = HeldOutEvidence.of_metrics(metrics, "constant")
     if evidence is None:
         return Decision.UNPROVEN, f"first model on thin evidence: no held-out rows, {gate.evidence} needed"
     described = evidence.describe("a constant's ")
     if evidence.is_surely_worse(gate.margin) or (evidence.rows >= gate.evidence and evidence.is_measured_worse(0)):
+        if is_last_rung:
+            return Decision.UNPROVEN, f"first model, worse than a constant, but no other model can answer: {described}"
         return Decision.REFUSED, f"first model, worse than a constant: {described}"
+    return _pass_first_model(evidence, gate, described)
+
+
+def _pass_first_model(evidence: HeldOutEvidence, gate: GateSettings, described: str) -> tuple[Decision, str]:
     if evidence.rows < gate.evidence:
         return Decision.UNPROVEN, f"first model on thin evidence, {gate.evidence} rows needed: {described}"
     return Decision.PROMOTED, f"first model: {described}"

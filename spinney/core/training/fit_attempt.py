@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
@@ -32,7 +33,7 @@ from spinney.core.training import champion_model, current_group
 from spinney.core.training.fit_kernels import KernelResult
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.held_out_rows import held_out_counts, largest_held_out, unseen_counts
-from spinney.core.training.training_set import TrainingSet
+from spinney.core.training.training_set import TrainingSet, select_training_set
 
 NOTHING_NEWER = "no held-out row is newer than the champion"
 
@@ -247,6 +248,21 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
     }
     objects = {name: pd.Series(list(of), dtype=object) for name, of in values.items() if isinstance(of, list)}
     return pd.DataFrame({**values, **objects}, columns=list(COLUMNS))
+
+
+def failed_result(
+    rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, elapsed_ms: float
+) -> pd.DataFrame:
+    """The row of a group whose fit killed its process. rows: as of `fit_groups`."""
+    training_set = select_training_set(rows, [error.group_key], recipe, clock)
+    attempt = FitAttempt(
+        FitRequest(error.group_key, None, None, None, None, NULL_TIME),
+        0,
+        len(training_set.times),
+        elapsed_ms=elapsed_ms,
+    )
+    attempt.fail(error)
+    return results_frame([attempt], training_set, recipe)
 
 
 def _listed(values: Floats | None) -> list[float] | None:

@@ -32,7 +32,8 @@ class FitRequest:
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
     recipe_id: of the recipe that the champion was fitted by, None if not known. heldout_losses: stored with the
     champion, packed. predecessor: the model that would answer if the champion were withdrawn; None if there is none, or
-    the champion may not be withdrawn.
+    the champion may not be withdrawn. parent: the nearest parent that has a champion, and that champion; None without
+    one, or if the fit needs none.
     """
 
     group_key: str
@@ -44,6 +45,7 @@ class FitRequest:
     recipe_id: str | None = None
     heldout_losses: bytes | None = None
     predecessor: StoredModel | None = None
+    parent: FitRequest | None = None
 
     def for_predecessor(self) -> FitRequest:
         """The same request with the predecessor in the champion's place. Raises AssertionError without one."""
@@ -79,8 +81,19 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     losses = [None if isinstance(each, float) else pack(each) for each in full["champion_heldout_losses"]]
     stored = zip(*(_objects(full[f"predecessor_{name}"]) for name in PREDECESSOR_COLUMNS), strict=True)
     predecessors = [None if model_id is None else StoredModel(model_id, *rest) for model_id, *rest in stored]
-    columns = zip(*texts, *blobs, through.tolist(), recipes, losses, predecessors, strict=True)
+    columns = zip(*texts, *blobs, through.tolist(), recipes, losses, predecessors, _parents(frame), strict=True)
     return [FitRequest(key, *rest) for key, *rest in columns]
+
+
+def _parents(frame: pd.DataFrame) -> list[FitRequest | None]:
+    """The parent of each request; requests with the same parent share one object."""
+    if "parent_id" not in frame:
+        return [None] * len(frame)
+    names = [name for name in CHAMPION_COLUMNS if name != "heldout_losses"]  # its losses are not needed
+    columns = {f"parent_{name}": f"champion_{name}" for name in names} | {"parent_key": "group_key"}
+    named = frame.loc[frame["parent_id"].notna(), list(columns)].drop_duplicates("parent_id")
+    of_id = {request.champion_id: request for request in requests_of_frame(named.rename(columns=columns))}
+    return [of_id.get(name) for name in _objects(frame["parent_id"])]
 
 
 def _objects(values: pd.Series[Any]) -> list[Any]:

@@ -15,8 +15,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from spinney.core.errors import GroupError
-from spinney.core.features.encoding import NULL_TIME, Integers
+from spinney.core.features.encoding import Integers
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
@@ -47,6 +46,8 @@ from spinney.core.training.held_out_loss import (
 )
 from spinney.core.training.held_out_rows import sample_losses
 from spinney.core.training.loss import Loss, loss_named
+from spinney.core.training.parent_comparison import compare_with_parents
+from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.predecessor_comparison import compare_predecessors
 from spinney.core.training.training_predictions import spread_predictions
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
@@ -65,8 +66,9 @@ def fit_groups(
     rows: group_key, event_id, event_time (UTC), the features and `label`; in any order, may have other columns and
     groups. requests: one row per group: group_key and, nullable or absent, champion_id, champion_codec,
     champion_payload, champion_signature, champion_trained_through, champion_recipe_id, predecessor_id,
-    predecessor_codec, predecessor_payload, predecessor_signature. Neither is changed. clock: end of `recipe.window`.
-    timer: seconds, for fit_ms only, which includes the shadow: a round's budget pays for both.
+    predecessor_codec, predecessor_payload, predecessor_signature; of the nearest parent's champion
+    parent_key, parent_id, parent_codec and so on, as of the champion. Neither is changed. clock: end of
+    `recipe.window`. timer: seconds, for fit_ms only, which includes the shadow: a round's budget pays for both.
 
     Returns exactly one row per request, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept if
     the rows and the recipe are the champion's own and its signature verifies. metrics is a JSON object:
@@ -91,6 +93,7 @@ def fit_groups(
                      and champion_loss is that model's, on all held-out rows
     predecessor_id, watched_rows and others
                      the champion against its predecessor: see `spinney.core.training.predecessor_comparison`
+    parent           of a first model whose parent has one: see `spinney.core.training.parent_comparison`
     train_loss       mean loss of the final model on all its rows
     chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
     shadow           of groups in the share of `recipe.shadow`: estimator, recipe_id, and loss and rows, or error
@@ -114,6 +117,7 @@ def fit_training_set(
     requests: one per group of the training set, in its order.
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
+    parents = ParentModels.load(requests, recipe, signer)
     attempts = [start_attempt(request, g, training_set, recipe, signer) for g, request in enumerate(requests)]
     hold_out_rows(attempts, training_set, recipe)
     fitting = _Fitting(training_set, recipe, kernel, loss, timer)
@@ -121,6 +125,7 @@ def fit_training_set(
         fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)
         pending = [attempt for attempt in attempts if is_pending(attempt)]
         compare_predecessors(training_set, pending, recipe, signer)
+        compare_with_parents(training_set, pending, parents, loss)
         fitting.fit_all_rows([attempt for attempt in attempts if is_pending(attempt)])
     for attempt in attempts:
         if is_pending(attempt):
@@ -128,21 +133,6 @@ def fit_training_set(
     with single_threaded():
         fitting.compare_shadow([attempt for attempt in attempts if is_pending(attempt)])
     return results_frame(attempts, training_set, recipe)
-
-
-def failed_result(
-    rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, elapsed_ms: float
-) -> pd.DataFrame:
-    """The row of a group whose fit killed its process. rows: as of `fit_groups`."""
-    training_set = select_training_set(rows, [error.group_key], recipe, clock)
-    attempt = FitAttempt(
-        FitRequest(error.group_key, None, None, None, None, NULL_TIME),
-        0,
-        len(training_set.times),
-        elapsed_ms=elapsed_ms,
-    )
-    attempt.fail(error)
-    return results_frame([attempt], training_set, recipe)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from spinney.core.models.codec import load
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import current_group, fitting
-from spinney.core.training.fit_attempt import COLUMNS
+from spinney.core.training.fit_attempt import COLUMNS, failed_result
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -651,7 +651,7 @@ def test_each_turn_is_said_before_code_of_others_runs() -> None:
 
 def test_a_group_that_ended_its_process_has_a_row_like_any_that_failed() -> None:
     failure = fit_groups(rows_of('["a"]'), ask('["a"]'), replace(RECIPE, window_rows=30), CLOCK, SIGNER).iloc[0]
-    row = fitting.failed_result(
+    row = failed_result(
         rows_of('["a"]'), TimedOut('["a"]', "no end"), replace(RECIPE, window_rows=30), CLOCK, 7.0
     ).iloc[0]
     for name in ("group_key", "rows", "trained_from", "trained_through"):
