@@ -39,7 +39,8 @@ STEP = "decide"
 
 _HISTORY = [*CHAMPION_COLUMNS, "clock"]
 _MODEL = [
-    "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "heldout_losses", "fit_ms",
+    "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "heldout_losses",
+    "training_predictions", "fit_ms",
     "codec", "payload", "signature",
 ]  # fmt: skip
 
@@ -48,7 +49,7 @@ _UNVERIFIED = (
     "the model's signature does not hold, or its bytes cannot be read, so it must not answer. Restore the signing key "
     f"or the table, {_REMEDY}"
 )
-_GONE = f"the model is stored nowhere any more. Restore the table, {_REMEDY}"
+_GONE = f"the model is no longer stored. Restore the table, {_REMEDY}"
 
 
 class OverrideVerb(StrEnum):
@@ -317,6 +318,7 @@ def _promotion_rows(
             "challenger_loss": metrics.get("challenger_loss"),
             "rows_compared": metrics.get("heldout_rows"),
             "heldout_losses": model.get("heldout_losses"),
+            "training_predictions": model.get("training_predictions"),
             **{column: carried.get(column) for column in PAYLOAD_COLUMNS},
         }
 

@@ -23,14 +23,12 @@ class ErrorRise(Section):
 
 
 class Drift(Section):
-    """The distribution of the features has changed."""
+    """A champion's predictions have left those on its training rows."""
 
     patience: PositiveDuration = config_key(
-        timedelta(days=365), in_effect=False, meaning="Average time between false reports for an unchanged group."
+        timedelta(days=365), meaning="Average time between false reports for an unchanged group, at least."
     )
-    triggers: Bool = config_key(
-        False, in_effect=False, meaning="Whether drift makes a group stale, or is only reported."
-    )
+    triggers: Bool = config_key(False, meaning="Whether drift makes a group stale. Otherwise it is only reported.")
 
 
 class Staleness(Section):
@@ -46,7 +44,7 @@ class Staleness(Section):
     )
     new_rows: Int = config_key(200, ge=1, meaning="Number of new labelled rows after which a group is stale.")
     error_rise: ErrorRise = config_key(ErrorRise(), meaning="Staleness by a rise of the error.")
-    drift: Drift = config_key(Drift(), meaning="Drift of the features.")
+    drift: Drift = config_key(Drift(), meaning="Drift of the predictions ([policies.md](policies.md#drift)).")
     no_labels: PositiveDuration = config_key(
         timedelta(days=7),
         meaning="Event time without labels, while events go on, after which a group is reported and not refitted; at "

@@ -47,7 +47,7 @@ class DecisionRecord:
     """One row of `promotions` as the judge reads it.
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
-    fit_ms: NaN if nothing was fitted. heldout_losses: of some of these rows, evenly spaced; empty if not known.
+    fit_ms: NaN if nothing was fitted. heldout_losses, training_predictions: stored with the model; empty if not known.
     """
 
     group_key: str
@@ -57,6 +57,12 @@ class DecisionRecord:
     loss: float
     fit_ms: float
     heldout_losses: tuple[float, ...] = ()
+    training_predictions: tuple[float, ...] = ()
+
+    @property
+    def usual_loss(self) -> float:
+        """The loss to expect of the model: over the stored losses, of which there are more than held-out rows."""
+        return float(np.mean(self.heldout_losses)) if self.heldout_losses else self.loss
 
 
 @dataclass(frozen=True)
@@ -176,12 +182,14 @@ def _apply_unfitted(groups: GroupStates, at: int, row: UnfittedAttempt, min_rows
 def _restart_age(groups: GroupStates, at: int, clock: int) -> None:
     groups["attempted_at"][at] = max(int(groups["attempted_at"][at]), clock)
     groups["rows_since"][at] = 0
+    groups["unseen_from"][at] = NEVER
 
 
 def spend_evidence(groups: GroupStates, at: int) -> None:
-    """Let a raised error count for one attempt only. Evidence below the limit goes on: it is about the group."""
-    if groups["evidence"][at] >= LIMIT:
-        groups["evidence"][at] = 0
+    """Let a raised error, or drift, count for one attempt only. Evidence below the limit goes on."""
+    for name in ("evidence", "drift"):
+        if groups[name][at] >= LIMIT:
+            groups[name][at] = 0
 
 
 def _clear_waits(groups: GroupStates, at: int) -> None:
