@@ -49,7 +49,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
     """
 
     def rows(base: Contract) -> DataFrame:
-        wanted = [each for each in store.directories(base) if QueryName.RETRAIN in reading_queries(each)]
+        wanted = [directory for directory in store.directories(base) if QueryName.RETRAIN in reading_queries(directory)]
         return reduce(DataFrame.unionByName, map(read, wanted))
 
     health = rows(tables.HEALTH).select(

@@ -105,7 +105,7 @@ class ModelCache:
         opened = dict(self._open(own, future, store, signer, fetched_by)) if own else {}
         # After loading its own, so that two threads that need each other's models do not deadlock.
         opened |= {name: loading.result()[name] for name, loading in of_others.items()}
-        loaded = {name[1]: each[0] for name, each in opened.items() if each is not None}
+        loaded = {name[1]: opened_model[0] for name, opened_model in opened.items() if opened_model is not None}
         loaded |= {name[1]: model for name, model in found.items()}
         return loaded, {name for name in wanted if name not in loaded}
 
@@ -151,9 +151,9 @@ class ModelCache:
             for name in own:
                 del self._loading[name]
             self._loads += len(opened)
-            for name, each in opened.items():
-                if each is not None:
-                    self._keep(name, *each)
+            for name, opened_model in opened.items():
+                if opened_model is not None:
+                    self._keep(name, *opened_model)
 
     def _keep(self, name: _Name, model: Model, size: int) -> None:
         """Admit a model, unless it is too large or would evict one that was requested as often."""
@@ -190,10 +190,12 @@ def _open_first_valid(
 
     No payload is parsed before its signature was verified.
     """
-    for each in stored:
+    for payload in stored:
         with suppress(Corrupt):
-            claim = Claim(owner, model_id, each.codec)
-            return codec.load_signed(signer, claim, each.payload, each.signature), OBJECT_BYTES + len(each.payload)
+            claim = Claim(owner, model_id, payload.codec)
+            return codec.load_signed(signer, claim, payload.payload, payload.signature), OBJECT_BYTES + len(
+                payload.payload
+            )
     return None
 
 
