@@ -34,10 +34,10 @@ from spinney.core.planning.budget import FIRST_POLICY, Candidate
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import DueLimits, JudgeInput, ShardState, advance, report
 from spinney.core.training.fit_request import FitRequest
-from spinney.core.training.held_out_loss import RowsToPredict, row_losses
+from spinney.core.training.held_out_loss import RowsToPredict, measure_rows
 from spinney.core.training.loss import loss_named
 
-_CANDIDATE = tuple(each.name for each in fields(Candidate))
+_CANDIDATE = tuple(field.name for field in fields(Candidate))
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,7 @@ class _Run:
     def __init__(self, history: History, strategy: Strategy, settings: ReplaySettings) -> None:
         rows = len(history.rows.times)
         self.losses = np.full(rows, np.nan)
+        self._predictions = np.full(rows, np.nan)
         self._history, self._strategy, self._settings = history, strategy, settings
         self._loss = loss_named(strategy.recipe.loss)
         self._shard = ShardState.empty()
@@ -156,17 +157,26 @@ class _Run:
         if len(distinct):
             rows = RowsToPredict(places, index.astype(np.int64))
             champions = [self._champions[n].model for n in distinct.tolist()]
-            self.losses[places], _ = row_losses(history.rows, champions, rows, self._loss, lambda _: None)
+            measured = measure_rows(history.rows, champions, rows, self._loss, lambda _: None)
+            self.losses[places], self._predictions[places] = measured.losses, measured.values
             self._model_of_row[places] = models
 
     def learn(self, end: int) -> None:
-        """Tell the judge the losses whose label became known in a step, and the time."""
-        history = self._history
-        places = history.known_within(end - self._settings.steps.length, end)
-        keys, owners = history.rows.keys, history.group_of_row[places].tolist()
-        ids = [None if n == NO_MODEL else self._ids[n] for n in self._model_of_row[places].tolist()]
-        health = _health([keys[g] for g in owners], ids, self.losses[places], history.rows.times[places], end)
+        """Tell the judge the losses whose label became known in a step, the time, and for drift the predictions."""
+        history, begin = self._history, end - self._settings.steps.length
+        health = self._health_of(history.known_within(begin, end), end)
+        if self._strategy.judge.drift_patience is not None:
+            answered = history.answered_within(begin, end)
+            answered = answered[np.isfinite(self._predictions[answered])]
+            predictions = [[value] for value in self._predictions[answered].tolist()]
+            events = self._health_of(answered, end).iloc[:-1].assign(labelled=0, loss=0.0)
+            health = pd.concat([events.assign(drift=pd.Series(predictions, dtype=object)), health], ignore_index=True)
         self._advance(JudgeInput((), (), health), end)
+
+    def _health_of(self, places: Integers, end: int) -> pd.DataFrame:
+        keys, owners = self._history.rows.keys, self._history.group_of_row[places].tolist()
+        ids = [None if n == NO_MODEL else self._ids[n] for n in self._model_of_row[places].tolist()]
+        return _health([keys[g] for g in owners], ids, self.losses[places], self._history.rows.times[places], end)
 
     def retrain(self, step: int) -> StepCounts:
         """Judge all groups, fit some of the stale ones and apply the gate."""
@@ -258,6 +268,7 @@ def _health(
         "labelled": np.concatenate([np.ones(rows, dtype=np.int64), [0]]),
         "loss": np.concatenate([losses, [0.0]]),
         "losses": [None] * (rows + 1),
+        "drift": [None] * (rows + 1),
         "last_event_time": np.concatenate([times, [clock]]),
     }
     texts = {name: pd.Series(values, dtype=object) for name, values in columns.items() if isinstance(values, list)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from spinney.core.staleness.policies.drift import Drift
 from spinney.core.staleness.policies.error_rise import ErrorRise
 from spinney.core.staleness.policies.max_age import MaxAge
 from spinney.core.staleness.policies.new_group import NewGroup
@@ -57,8 +58,11 @@ def configured_policies(
         NewRows(staleness.new_rows),
         MaxAge(staleness.max_age, staleness.age_spread),
     )
+    drift = (Drift(staleness.drift.patience),) if staleness.drift.triggers else ()
     scheduled = () if staleness.schedule is None else (Schedule(staleness.schedule),)
-    return (*built_in, *scheduled, *load_policies(staleness.policies))
+    return (*built_in, *drift, *scheduled, *load_policies(staleness.policies))
 
 
-__all__ = ["ErrorRise", "MaxAge", "NewGroup", "NewRows", "NoLabels", "Policy", "Schedule", "configured_policies"]
+__all__ = [
+    "Drift", "ErrorRise", "MaxAge", "NewGroup", "NewRows", "NoLabels", "Policy", "Schedule", "configured_policies",
+]  # fmt: skip

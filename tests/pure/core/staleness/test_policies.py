@@ -10,6 +10,7 @@ import pytest
 from spinney.core.config import Staleness
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.policies import (
+    Drift,
     ErrorRise,
     MaxAge,
     NewGroup,
@@ -84,6 +85,13 @@ def test_evidence_says_nothing_of_a_group_without_a_champion() -> None:
     assert np.isnan(measured(YEARLY, group(evidence=2.0)))
 
 
+def test_drift_is_measured_by_its_evidence_and_unknown_without_a_champion_or_its_training_predictions() -> None:
+    policy = Drift(timedelta(days=365))
+    assert measured(policy, group(champion_id="m", drift=0.25)) == 0.25
+    assert np.isnan(measured(policy, group(champion_id="m")))
+    assert np.isnan(measured(policy, group(drift=2.0)))
+
+
 def test_no_groups_measure_as_nothing() -> None:
     for policy in (NewGroup(1), NewRows(1), MaxAge(timedelta(days=1)), YEARLY):
         assert policy.measure(GroupStates.empty(), 0).shape == (0,)
@@ -115,6 +123,7 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
         age_spread=0.15,
         new_rows=200,
         error_rise=SimpleNamespace(patience=timedelta(days=365)),
+        drift=SimpleNamespace(patience=timedelta(days=30), triggers=False),
         schedule=None,
         no_labels=timedelta(days=7),
         policies=(),
@@ -127,8 +136,9 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
         NewRows(200),
         MaxAge(timedelta(days=7), 0.15),
     )
-    staleness.schedule = timedelta(days=1)
-    assert configured_policies(cast("Staleness", staleness), min_rows=20)[-1] == Schedule(timedelta(days=1))
+    staleness.schedule, staleness.drift.triggers = timedelta(days=1), True
+    *_, drift, schedule = configured_policies(cast("Staleness", staleness), min_rows=20)
+    assert (drift, schedule) == (Drift(timedelta(days=30)), Schedule(timedelta(days=1)))
 
 
 def test_a_weekly_schedule_ends_on_mondays_at_midnight_whenever_a_group_was_attempted() -> None:
