@@ -71,7 +71,9 @@ def decode_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
 
 def _require_schema(batch: pa.RecordBatch, schema: pa.Schema) -> None:
     if not batch.schema.equals(schema):
-        expected, got = (", ".join(f"{field.name} {field.type}" for field in each) for each in (schema, batch.schema))
+        expected, got = (
+            ", ".join(f"{field.name} {field.type}" for field in columns) for columns in (schema, batch.schema)
+        )
         raise Corrupt(f"state: expected columns {expected}; got {got}. {REMEDY}")
 
 

@@ -49,7 +49,7 @@ _UNVERIFIED = (
     "the model's signature does not hold, or its bytes cannot be read, so it must not answer. Restore the signing key "
     f"or the table, {_REMEDY}"
 )
-_GONE = f"the model is stored nowhere any more. Restore the table, {_REMEDY}"
+_GONE = f"the model is no longer stored. Restore the table, {_REMEDY}"
 
 
 class OverrideVerb(StrEnum):

@@ -18,10 +18,16 @@ REQUEST_SCHEMA = pa.schema(
         ("champion_id", pa.string()),
         ("predecessor_id", pa.string()),
         ("events", pa.int64()),
+        ("parent_key", pa.string()),
+        ("parent_id", pa.string()),
     ]
 )
-"""Fit requests as they are sent to a task. predecessor_id: of the model that would answer if the champion were
-withdrawn. events: of the window, as the plan counted them; null if it did not."""
+"""Fit requests as they are sent to a task.
+
+predecessor_id: of the model that would answer if the champion were withdrawn. events: of the window, as the plan
+counted them; null if it did not. parent_key, parent_id: the nearest parent that has a champion, and that champion; null
+without one, or if the fit needs none.
+"""
 
 CHAMPION_TYPES = {
     "champion_id": "string",
@@ -30,6 +36,7 @@ CHAMPION_TYPES = {
     "champion_signature": "binary",
     "champion_trained_through": "timestamp",
     "champion_recipe_id": "string",
+    "champion_heldout_losses": "array<float>",
 }
 """The columns about the champion that a challenger is compared with, and their Spark SQL types."""
 
@@ -43,6 +50,9 @@ PREDECESSOR_TYPES = {
 
 STORED_MODEL_TYPES = CHAMPION_TYPES | PREDECESSOR_TYPES
 """The columns that `StoredChampions` adds to a request."""
+
+PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name in CHAMPION_TYPES))
+"""The columns about the nearest parent's champion."""
 
 
 def split_parents(requests: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -17,6 +17,7 @@ from spinney.core import timestamps
 from spinney.core.champions.gate import UncomparedPolicy, decide
 from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
+from spinney.core.champions.routing import is_last_rung
 from spinney.core.config import Config, Gate
 from spinney.core.keys import is_parent
 from spinney.serving.model_cache import CARRIED_BYTES
@@ -67,7 +68,7 @@ def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFr
 _MODEL = ("group_key", "model_id")
 _STAYING = (Decision.REFUSED.value, Decision.HELD.value)
 """Decisions about a challenger after which the champion answers."""
-_PROMOTING = [each.value for each in PROMOTING_DECISIONS]
+_PROMOTING = [decision.value for decision in PROMOTING_DECISIONS]
 
 
 def _other_path(kind: RoundKind) -> str:
@@ -97,11 +98,13 @@ class RoundGate:
     """Applies the gate to the models of a round, and withdraws champions that are worse than their predecessors.
 
     uncompared: which models may be promoted without a comparison. watch: None: no champion is withdrawn.
+    parents: the fleet's, nearest first.
     """
 
     gate: Gate
     uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN
     watch: Watch | None = None
+    parents: tuple[tuple[str, ...], ...] = ()
 
     def decide_all(self, models: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
         """Columns COLUMNS: one row per group of the plan that was fitted or kept, and one per withdrawn champion.
@@ -134,7 +137,8 @@ class RoundGate:
 
     def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
-        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]))
+        is_last = is_last_rung(model["group_key"], self.parents)
+        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]), is_last_rung=is_last)
         # The plan's champion is only fitted again if its signature does not verify: then the new one must replace it.
         elsewhere = model.get(OTHER_PATH_EPOCH)
         is_promoted_already = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])

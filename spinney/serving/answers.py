@@ -1,4 +1,4 @@
-"""Answers rows of many groups by their champions, in the same way for the stream and for `Fleet`."""
+"""Predict rows of many groups by their champions, in the same way for the stream and for `Fleet`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _Load = Callable[[dict[str, tuple[str, Promotion]]], tuple[dict[str, Model], set
 _NONE: Mapping[str, FormerColumn] = {}
 
 _silent: set[str] = set()
-"""Models about which this process has logged that they had no answer."""
+"""Models for which this process has logged that they gave no answer."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answer to each row and who gave it; None without an answer. Arrays of shape (n_rows,).
+    """The answer to each row, and the model that gave it; None without an answer. Arrays of shape (n_rows,).
 
     half_widths: half the width of the interval around each prediction; NaN where it is unbounded or there is none.
     """
@@ -63,10 +63,10 @@ def answer_frame(
 ) -> pd.DataFrame:
     """Answer a frame as `Fleet.predict` does, which documents the columns.
 
-    champions_of: who answers for these groups, parents too. intervals: as for `answer_rows`. former: what became of
-    columns that models of before a migration ask for.
+    champions_of: returns the champions of these groups and their parents. intervals: as for `answer_rows`. former:
+    columns that a migration renamed or dropped, which earlier models need.
 
-    Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
+    Raises ContractError: a column is missing or of another type. StoreError: a model is not stored.
     """
     group_keys, rows = frame_conversion.to_typed_rows(frame, config)
     rows = add_former_columns(rows, former)
@@ -86,10 +86,10 @@ def answer_rows(
 ) -> Answers:
     """Answer each row by its model, or by the next one in its route if that raises or has no finite answer.
 
-    rows: a table answers a few rows sooner than a frame. group_keys: each row's group. intervals: half-widths, whose
+    rows: for a few rows a table is faster than a frame. group_keys: each row's group. intervals: half-widths, whose
     promotions must carry their held-out losses; without it every interval is unbounded.
 
-    Raises ContractError if a feature is missing or of another type, StoreError when a model is stored nowhere.
+    Raises ContractError if a feature is missing or of another type, StoreError if a model is not stored.
     """
     probabilities = np.full(len(rows), None, dtype=object)
     numbers = models.store.fleet.task == "regression"
@@ -98,7 +98,7 @@ def answer_rows(
     answered_by = np.full(len(rows), NO_ROUTE.answered_by.value, dtype=object)
     half_widths = np.full(len(rows), np.nan)
     unusable: set[str] = set()
-    # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
+    # Routes are found once per distinct group: a batch of thousands of rows has a few hundred.
     of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
     route_keys, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
     while len(places):
@@ -128,7 +128,7 @@ def answer_rows(
 def _half_widths(
     intervals: Intervals | None, route_keys: list[RouteKey], taken: list[Route]
 ) -> npt.NDArray[np.float64]:
-    """Of the interval around each route's answer; NaN where it is unbounded."""
+    """Return the half-width of the interval around each route's answer; NaN if it is unbounded."""
     if intervals is None:
         return np.full(len(route_keys), np.nan)
     return intervals.half_widths([key.group_key for key in route_keys], [route.promotion for route in taken])
@@ -151,7 +151,7 @@ def ancestors(fleet: Fleet, key: str) -> tuple[str, ...]:
 def _warn_once(owner: str, model_id: str, got: str) -> None:
     if model_id not in _silent:
         _silent.add(model_id)
-        text = "group %s: an answer of model %s expected; got %s. Another answers in its place; said once a model"
+        text = "group %s: expected an answer of model %s; got %s. Another model answers instead. Logged once per model"
         log.warning(text, owner, model_id[:12], got)
 
 
@@ -160,7 +160,8 @@ def _usable_routes(
 ) -> tuple[dict[RouteKey, Route], dict[str, Model]]:
     """Return routes whose models load. A model with an invalid signature is replaced by the one before it.
 
-    load: the models of promotions, and the ids refused. unusable: model_ids known not to hold; found ones are added.
+    load: returns the models of promotions, and the refused model_ids. unusable: model_ids known to be invalid; new ones
+    are added.
     """
     while True:
         found = find_routes(route_keys, champions, lambda key: ancestors(fleet, key), unusable)
@@ -169,7 +170,7 @@ def _usable_routes(
         for route in found.values():
             if route.promotion:
                 owner, _ = wanted.setdefault(route.promotion.model_id, (route.owner, route.promotion))
-                # A model's name covers its group's: of two that claim it one lies, and neither is believed.
+                # A model_id covers its group's key: if two groups claim it, one claim is false, and both are refused.
                 twice |= {route.promotion.model_id} if owner != route.owner else set()
         if twice:
             unusable |= twice

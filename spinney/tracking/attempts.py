@@ -38,9 +38,11 @@ def attempts_of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
     """Return one row per group of the round, sorted by key: COLUMNS, then other metrics.
 
     row: of `rounds`. status: of the attempt; `kept` if the champion was up to date. A deferred group has no row.
+    A withdrawn champion has no row of its own: its numbers are in the metrics.
     """
     tried = _read(store, tables.MODELS, row, (*_ATTEMPT, "metrics"))
     decided = _read(store, tables.PROMOTIONS, row, ("group_key", "model_id", "decision", "reason"))
+    decided = decided.filter(pc.not_equal(decided.column("decision"), Decision.WITHDRAWN.value))
     both = tried.join(decided, "group_key", join_type="full outer", right_suffix="_decided").sort_by("group_key")
     columns = {name: both.column(name) for name in (*_ATTEMPT, "decision", "reason")}
     columns["model_id"] = pc.coalesce(both.column("model_id"), both.column("model_id_decided"))

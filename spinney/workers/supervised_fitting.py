@@ -38,7 +38,8 @@ from spinney.core.name_resolution import resolve
 from spinney.core.recipes.recipe import Recipe, candidate_estimators
 from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.fitting import failed_result, fit_groups
+from spinney.core.training.fit_attempt import failed_result
+from spinney.core.training.fitting import fit_groups
 from spinney.workers.fit_block import MAX_PIECE_AFTER_DEATH, FitBlock, Piece, SplitBlock, cut_pieces, ran_out_of_memory
 from spinney.workers.persistent_worker import PersistentWorker
 from spinney.workers.worker_process import IDLE, Limits, WorkerChannel, WorkerDied, run_supervised

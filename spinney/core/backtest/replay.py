@@ -37,7 +37,7 @@ from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.held_out_loss import RowsToPredict, measure_rows
 from spinney.core.training.loss import loss_named
 
-_CANDIDATE = tuple(each.name for each in fields(Candidate))
+_CANDIDATE = tuple(field.name for field in fields(Candidate))
 
 
 @dataclass(frozen=True)

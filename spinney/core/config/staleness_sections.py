@@ -14,7 +14,8 @@ class ErrorRise(Section):
     patience: PositiveDuration = config_key(
         timedelta(days=365),
         meaning="Average time between false alarms for an unchanged group, at least. A shorter one finds a risen error "
-        "after fewer rows ([staleness.md](staleness.md)).",
+        "after fewer rows ([staleness.md](staleness.md)). Also between false withdrawals of a champion "
+        "([gate.md](gate.md#the-watch-after-a-promotion)).",
     )
     factor: Number = config_key(
         2.0, retired=True, gt=1, meaning="Replaced by `patience`: a file that sets it is still read."
@@ -45,8 +46,8 @@ class Staleness(Section):
     new_rows: Int | None = config_key(
         None,
         ge=1,
-        meaning="Number of new labelled rows after which a group is stale. Without it: half as many as were known at "
-        "the last attempt, at most 200.",
+        meaning="Number of new labelled rows after which a group is stale. Without it: half as many as the last "
+        "model was fitted on, at most 200.",
     )
     error_rise: ErrorRise = config_key(ErrorRise(), meaning="Staleness by a rise of the error.")
     drift: Drift = config_key(Drift(), meaning="Drift of the predictions ([policies.md](policies.md#drift)).")

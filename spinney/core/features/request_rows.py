@@ -98,7 +98,7 @@ def read_request_rows(
         strings, doubtful, columns = count_strings(records), ~not_objects, _no_values(rules, len(records))
     else:
         found = read_object_columns(objects, rules)
-        strings, columns = int(found.strings.sum()), {name: each.values for name, each in found.columns.items()}
+        strings, columns = int(found.strings.sum()), {name: column.values for name, column in found.columns.items()}
         doubtful = doubtful_mask(rules, lambda rule: found.columns[rule.name], _ANY_TIME, len(records)) & ~not_objects
     if doubtful.any():
         one_by_one = _read_one_by_one(exact(), doubtful, rules)
@@ -166,8 +166,8 @@ def _require_features(
     for name in config.fleet.features:
         source = rules.rule_of(name).source
         is_absent = columns[name].null_count == len(objects) and "." not in source
-        if objects and is_absent and not any(source in each for each in objects):
-            names = ", ".join(sorted({name for each in objects for name in each})[:20]) or "none"
+        if objects and is_absent and not any(source in record for record in objects):
+            names = ", ".join(sorted({name for record in objects for name in record})[:20]) or "none"
             raise ContractError(
                 f"records: field {source}: expected it in some record, a feature of type {config.fleet.type_of(name)}; "
                 f"got records with the fields {names[:MAX_DETAIL_CHARACTERS]}. Add it, as null where it is missing"
@@ -176,8 +176,8 @@ def _require_features(
 
 def _group_keys(rows: pa.Table, group: Sequence[str]) -> list[str]:
     values = list(zip(*(rows.column(name).to_pylist() for name in group), strict=True))
-    known = {each: keys.encode(each) for each in set(values)}
-    return [known[each] for each in values]
+    known = {key: keys.encode(key) for key in set(values)}
+    return [known[key] for key in values]
 
 
 def _not_an_object(record: Any) -> RowError:

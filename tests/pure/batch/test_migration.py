@@ -195,7 +195,7 @@ def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_i
 def test_a_renamed_column_keeps_its_values_and_its_models(living: Config, edited: Edit, tmp_path: Path) -> None:
     before = answers(living, x=[1, 2])
     said = plan_migration(edited('size = "int"', features=("size",), fields='size = "x"'), {"x": "size"}).notes
-    assert any("Messages and files go on calling the field x" in each for each in said)
+    assert any("Messages and files keep the name x for the field" in each for each in said)
     config = edited('size = "int"', features=("size",))
     done = carry_out_migration(config, {"x": "size"})
     assert any("Messages and files must name the field size from now on" in each for each in done.notes)
@@ -468,7 +468,7 @@ def test_killed_anywhere_the_same_call_again_ends_it(living: Config, edited: Edi
     for crash_at in ("migrate.begun", "migrate.files", "migrate.table"):
         assert called(tmp_path, crash_at).returncode == -signal.SIGKILL
         for each in (living, config):
-            with pytest.raises(StoreError, match=r"a migration of its columns was begun .* `spinney migrate --yes`"):
+            with pytest.raises(StoreError, match=r"a migration of its columns was started .* `spinney migrate --yes`"):
                 charter.ensure_charter(each)
     again = called(tmp_path)
     assert again.returncode == 0, again.stderr

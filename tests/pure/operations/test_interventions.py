@@ -133,7 +133,7 @@ def test_a_model_whose_bytes_are_gone_is_refused(past) -> None:
     DeltaTable(FleetStore.of(past.config).directory(tables.MODELS, "stream").uri).delete(
         f"model_id = '{past.first[A]}'"
     )
-    with pytest.raises(GroupError, match=rf"{past.first[A]}: the model is stored nowhere any more. Restore the table"):
+    with pytest.raises(GroupError, match=rf"{past.first[A]}: the model is no longer stored. Restore the table"):
         propose_override(
             FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.ROLLBACK, (A,), at=hour(1))
         )

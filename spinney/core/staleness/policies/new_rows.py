@@ -17,8 +17,8 @@ class NewRows:
     """Stale once enough mature labelled rows have arrived since the last attempt: `rows` of them, or a share.
 
     The excess loss of a model fitted on n rows is about inversely proportional to n, so a young group gains most from
-    new rows, and equal ratios of rows gain equally in proportion. growth: share of the labelled rows that were known at
-    the last attempt; None: no such limit. A group has at most log(rows / growth) / log(1 + growth) refits by it,
+    new rows, and equal ratios of rows gain equally in proportion. growth: share of the rows that the last model was
+    fitted on; None: no such limit. A group has at most log(rows / growth) / log(1 + growth) refits by it,
     however many rows come.
     """
 
@@ -35,9 +35,9 @@ class NewRows:
         """As `Policy.limits`."""
         if self.growth is None:
             return np.full(len(groups), self.limit)
-        known = (groups["labelled"] - groups["rows_since"]).astype(np.float64)
-        limits: npt.NDArray[np.float64] = np.clip(np.ceil(self.growth * known), 1.0, self.limit)
-        return limits
+        fitted = groups["fitted_rows"].astype(np.float64)
+        limits: npt.NDArray[np.float64] = np.clip(np.ceil(self.growth * fitted), 1.0, self.limit)
+        return np.where(fitted > 0, limits, self.limit)
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
         """As `Policy.measure`."""

@@ -58,11 +58,11 @@ def test_new_rows_are_those_since_the_last_attempt() -> None:
     assert NewRows(200).limit == 200
 
 
-@pytest.mark.parametrize(("labelled", "rows_since", "limit"), [(20, 0, 10), (29, 9, 10), (31, 0, 16), (999, 9, 200)])
-def test_new_rows_by_growth_are_half_of_the_rows_known_at_the_last_attempt_up_to_a_most(
-    labelled: int, rows_since: int, limit: int
+@pytest.mark.parametrize(("fitted", "limit"), [(20, 10), (21, 11), (1, 1), (999, 200), (0, 200)])
+def test_new_rows_by_growth_are_half_of_the_rows_fitted_up_to_a_most_and_that_if_they_are_not_known(
+    fitted: int, limit: int
 ) -> None:
-    groups = group(champion_id="m", labelled=labelled, rows_since=rows_since)
+    groups = group(champion_id="m", labelled=7, fitted_rows=fitted)
     assert NewRows(200, 0.5).limits(groups).tolist() == [limit]
     assert NewRows(7).limits(groups).tolist() == [7]
 
@@ -70,7 +70,7 @@ def test_new_rows_by_growth_are_half_of_the_rows_known_at_the_last_attempt_up_to
 def test_a_group_that_grows_row_by_row_is_refitted_when_its_rows_have_grown_by_half_and_then_every_200() -> None:
     policy, attempts, attempted = NewRows(200, 0.5), [], 20
     for rows in range(21, 1_100):
-        groups = group(champion_id="m", labelled=rows, rows_since=rows - attempted)
+        groups = group(champion_id="m", fitted_rows=attempted, rows_since=rows - attempted)
         if policy.measure(groups, 0) >= policy.limits(groups):
             attempts, attempted = [*attempts, rows], rows
     assert attempts == [30, 45, 68, 102, 153, 230, 345, 518, 718, 918]
