@@ -14,7 +14,8 @@ class ErrorRise(Section):
     patience: PositiveDuration = config_key(
         timedelta(days=365),
         meaning="Average time between false alarms for an unchanged group, at least. A shorter one finds a risen error "
-        "after fewer rows ([staleness.md](staleness.md)).",
+        "after fewer rows ([staleness.md](staleness.md)). Also between false withdrawals of a champion "
+        "([gate.md](gate.md#the-watch-after-a-promotion)).",
     )
     factor: Number = config_key(
         2.0, retired=True, gt=1, meaning="Replaced by `patience`: a file that sets it is still read."
