@@ -170,7 +170,8 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
     loss = attempt.metrics["challenger_loss"]
     heldout, predictions = (tuple(row[name] or ()) for name in ("heldout_losses", "training_predictions"))
     loss = unknown if loss is None else loss
-    return DecisionRecord(request.group_key, promotion, True, clock, loss, float(row["fit_ms"]), heldout, predictions)
+    ms, rows = float(row["fit_ms"]), int(row["rows"])
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, heldout, predictions, rows)
 
 
 def _withdrawals(
