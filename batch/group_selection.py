@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from schemas import tables
-from schemas.vocabulary import Staleness
+from schemas.vocabulary import PREDECESSOR, Staleness
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
@@ -91,9 +92,6 @@ def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: Bat
     if not groups.num_rows:
         raise StoreError(f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first")
     known = _champions_of(FleetStore.of(config), view, groups)
-    pinned = ["true" if value else "false" for value in known.column("pinned").to_pylist()]
-    counted = groups.column(EVENTS).to_pylist()
-    numbers = [f'{{"pinned":{pin},"{EVENTS}":{events}}}' for pin, events in zip(pinned, counted, strict=True)]
     rows = groups.num_rows
     return _verdict_table(
         {
@@ -101,7 +99,7 @@ def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: Bat
             "group_key": groups.column("group_key"),
             "policy": pa.repeat(scope.which, rows),
             "reason": pa.repeat(reason, rows),
-            "numbers": pa.array(numbers, pa.string()),
+            "numbers": pa.array(_numbers(known, groups), pa.string()),
             "model_id": known.column("model_id"),
             "epoch": known.column("epoch").fill_null(0),
             "predicted_ms": known.column("fit_ms"),
@@ -109,6 +107,19 @@ def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: Bat
         view,
         stale_since=None,
     )
+
+
+def _numbers(known: pa.Table, groups: pa.Table) -> list[str]:
+    """The numbers of each group's verdict as JSON. known: its champion."""
+    names = ("pinned", "predecessor_id", "attempted_at")
+    columns = (*(known.column(name).to_pylist() for name in names), groups.column(EVENTS).to_pylist())
+    texts = []
+    for pinned, predecessor, since, events in zip(*columns, strict=True):
+        numbers: dict[str, Any] = {"pinned": bool(pinned), EVENTS: events}
+        if predecessor is not None and since is not None:
+            numbers[PREDECESSOR] = {"model_id": predecessor, "since": since}
+        texts.append(json.dumps(numbers, separators=(",", ":")))
+    return texts
 
 
 def _verdict_table(columns: Mapping[str, Any], view: BatchView, *, stale_since: datetime | None) -> pa.Table:

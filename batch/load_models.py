@@ -1,6 +1,6 @@
-"""Import existing scikit-learn models as first champions: read an index of them, try each, store it.
+"""Import existing scikit-learn models as first champions, from an index file: load, try and store each.
 
-Importing them again adds nothing. No Spark, no Kafka.
+Importing a model twice adds nothing. Needs neither Spark nor Kafka.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from spinney.tables import delta
 
 MODEL, THROUGH, ROWS = "model", "trained_through", "rows"
 GROUPS_AT_ONCE, MODELS_PER_WRITE = 5_000, 100
-"""Groups whose stored rows are looked for together, and whose models are."""
+"""Groups whose stored rows are read together, and models stored in one commit."""
 
 
 def load_models(
-    config: Config, index: str, said: Attribution, *, allow_pickle: bool = False, dry_run: bool = False
+    config: Config, index: str, attribution: Attribution, *, allow_pickle: bool = False, dry_run: bool = False
 ) -> list[ImportResult]:
-    """What became of each line of the index, in its order.
+    """Import the models of an index. Returns one result per line, in order.
 
-    index: a CSV, JSON lines or Parquet file with the group's columns, `model` (a path, from the index's folder on, or
-    an MLflow URI) and, where it is known, `trained_through` and `rows`. allow_pickle: unpickling runs what is in the
-    file, in a dry run too.
+    index: a CSV, JSON lines or Parquet file with the group's columns, `model` (an MLflow URI, or a path relative to the
+    index's folder) and, if known, `trained_through` and `rows`. allow_pickle: unpickling runs code from the file, even
+    in a dry run.
 
-    Raises StoreError: no such file, or no event stored where the fleet's clock is the events'; ContractError: a line
-    that cannot be understood, nothing is stored then; Busy: another person's step is being written.
+    Raises StoreError: no such file, or no stored event although the clock is event time. ContractError: an invalid
+    line; nothing is stored. Busy: another person's change is being written.
     """
     wanted = read_index(config, Path(index))
     source = ModelSource(Path(index).parent, config.tracking.uri, allow_pickle)
@@ -50,26 +50,30 @@ def load_models(
     recipe, signer = Recipe.of(config), signing_key.load_signer(store)
     if not dry_run:
         delta.create_tables(config)
-    told: list[ImportResult] = []
+    results: list[ImportResult] = []
     for many in _in_parts(wanted, GROUPS_AT_ONCE):
         clock, rows = (
             model_import.require_fleet_clock(store),
-            model_import.sample_rows(store, [each.group_key for each in many]),
+            model_import.sample_rows(store, [request.group_key for request in many]),
         )
         for some in _in_parts(many, MODELS_PER_WRITE):
             models: list[PreparedModel] = []
             refused: dict[str, ImportResult] = {}
-            for each in some:
+            for request in some:
                 try:
-                    model_import.refuse_future_training(each, clock)
-                    models.append(model_import.prepare_model(each, rows.get(each.group_key), recipe, signer, source))
+                    model_import.refuse_future_training(request, clock)
+                    models.append(
+                        model_import.prepare_model(request, rows.get(request.group_key), recipe, signer, source)
+                    )
                 except (ContractError, Corrupt) as error:
                     why = str(error)[:MAX_ERROR_CHARACTERS]
-                    refused[each.group_key] = ImportResult(each.group_key, each.named, ImportOutcome.REFUSED, why=why)
-            done = model_import.store_models(config, signer, models, said, clock, dry_run=dry_run)
-            stored = {each.group_key: each for each in done}
-            told += [{**stored, **refused}[each.group_key] for each in some]
-    return told
+                    refused[request.group_key] = ImportResult(
+                        request.group_key, request.named, ImportOutcome.REFUSED, why=why
+                    )
+            done = model_import.store_models(config, signer, models, attribution, clock, dry_run=dry_run)
+            stored = {result.group_key: result for result in done}
+            results += [{**stored, **refused}[request.group_key] for request in some]
+    return results
 
 
 def _in_parts(wanted: Sequence[ImportRequest], size: int) -> Iterator[Sequence[ImportRequest]]:
@@ -91,10 +95,12 @@ def read_index(config: Config, file: Path) -> list[ImportRequest]:
     types = {name: config.fleet.type_of(name) or "string" for name in group}
     wanted = [_parse_line(f"load --models: {file}, line {at}", line, types) for at, line in enumerate(lines, 1)]
     seen: set[str] = set()
-    for each in wanted:
-        if each.group_key in seen:
-            raise ContractError(f"load --models: {file}: group {each.group_key}: expected it in one line; got several")
-        seen.add(each.group_key)
+    for request in wanted:
+        if request.group_key in seen:
+            raise ContractError(
+                f"load --models: {file}: group {request.group_key}: expected it in one line; got several"
+            )
+        seen.add(request.group_key)
     return wanted
 
 

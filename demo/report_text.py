@@ -13,6 +13,7 @@ DECISIONS = {
     "refused": "refused",
     "held": "held",
     "kept": "kept as they were",
+    "withdrawn": "champions withdrawn for the model before",
 }
 
 
@@ -137,9 +138,9 @@ _RECOVERED = (
     "change, the duplicates and the bad records are made up."
 )
 _GAIN = (
-    "Each round takes a few of the stale groups at random. Champion and challenger answer the newest fifth of a "
-    "group's rows, as far as neither has seen them; the challenger by a fit without them. The gain is the champion's "
-    "mean loss minus the challenger's, each group counted once, whatever the gate decided."
+    "Each round takes a few of the stale groups at random. Where such a group got a new model, a later round lets that "
+    "and the one it replaced answer all rows that came after both were fitted. The gain is the replaced model's mean "
+    "loss minus the new one's, each group counted once."
 )
 _TIME_TO_ANSWER = (
     "Wall clock, from the verdict that a group is stale to the first prediction by its new model. It includes the wait "

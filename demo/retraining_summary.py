@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from demo.fleet_tables import FleetTables
-from schemas.tables import PROMOTIONS, VERDICTS
+from schemas.tables import MODELS, PROMOTIONS, VERDICTS
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.features.encoding import Floats
 from spinney.core.reporting import retraining_gain
@@ -22,7 +22,7 @@ from spinney.core.reporting.status import State
 from spinney.core.staleness.verdicts import ERROR_RISE
 from spinney.fleet import GroupStatus
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.fit_metrics import parse_measures
+from spinney.tables.fit_metrics import parse_watched
 
 PROMOTED = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
 BINS = 24
@@ -39,8 +39,8 @@ def summarize_retraining(tables: FleetTables) -> dict[str, Any]:
     """Return the stream's fits by reason, day of event time and decision."""
     attempts = tables.streamed_rows(tables.models)
     fitted = attempts[attempts["status"] == ModelStatus.FITTED.value]
-    asked = tables.verdicts.loc[tables.verdicts["decision"] == Staleness.FIT.value, ["round_id", "group_key", "policy"]]
-    why = fitted.merge(asked.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
+    due = tables.verdicts.loc[tables.verdicts["decision"] == Staleness.FIT.value, ["round_id", "group_key", "policy"]]
+    why = fitted.merge(due.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
     why["policy"] = why["policy"].fillna("unknown")
     day = pd.to_datetime(why["clock"].fillna(why["fitted_at"]), utc=True).dt.strftime("%Y-%m-%d")
     by_day = why.groupby([day, "policy"]).size().unstack(fill_value=0) if len(why) else pd.DataFrame()
@@ -84,12 +84,12 @@ def summarize_freshness(tables: FleetTables) -> dict[str, Any]:
     """
     promoted = tables.streamed_rows(tables.promotions)
     promoted = promoted[promoted["decision"].isin(PROMOTED)]
-    asked = tables.verdicts[tables.verdicts["decision"] == Staleness.FIT.value]
-    asked = asked[["round_id", "group_key", "stale_since"]].drop_duplicates(["round_id", "group_key"])
+    due = tables.verdicts[tables.verdicts["decision"] == Staleness.FIT.value]
+    due = due[["round_id", "group_key", "stale_since"]].drop_duplicates(["round_id", "group_key"])
     first = (
         tables.predictions.groupby(["group_key", "model_id"])["scored_at"].min().rename("first_answer").reset_index()
     )
-    joined = promoted.merge(asked, on=["round_id", "group_key"], how="left")
+    joined = promoted.merge(due, on=["round_id", "group_key"], how="left")
     joined = joined.merge(first, on=["group_key", "model_id"], how="left")
     seconds = _seconds(joined["first_answer"], joined["stale_since"])
     return {
@@ -124,16 +124,15 @@ def summarize_gain(tables: FleetTables) -> dict[str, Any] | None:
 
     Only groups that the stream's rounds drew at random count.
     """
-    verdicts, promotions = (
+    verdicts, promotions, attempts = (
         pa.Table.from_pandas(frame, pa.schema([arrow_schema(contract).field(name) for name in names]), False)
         for frame, contract, names in (
             (tables.verdicts, VERDICTS, retraining_gain.VERDICT_COLUMNS),
             (tables.promotions, PROMOTIONS, retraining_gain.PROMOTION_COLUMNS),
+            (tables.models, MODELS, ("group_key", "metrics")),
         )
     )
-    measures = parse_measures(pa.chunked_array([pa.array(tables.models["metrics"], pa.string())]))
-    models = measures.add_column(0, "model_id", pa.array(tables.models["model_id"], pa.string()))
-    gain = retraining_gain.measure_gain(verdicts, promotions, models)
+    gain = retraining_gain.measure_gain(verdicts, promotions, parse_watched(attempts))
     return None if gain is None else {**asdict(gain), "says": str(gain)}
 
 

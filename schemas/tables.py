@@ -104,8 +104,8 @@ PREDICTIONS = Contract(
 HELDOUT_LOSSES = Column(
     "heldout_losses",
     "array<float>",
-    "the loss of each row that was held out when the model was measured, oldest first; of 32 rows at most, spread "
-    "evenly over all",
+    "losses on rows that the measured model had not seen, oldest first: its own on the held-out rows, and those of its "
+    "predecessors up to a fifth of the group's rows; 32 at most, spread evenly over all",
 )
 
 HEALTH = Contract(
@@ -126,7 +126,12 @@ HEALTH = Contract(
             "the loss of each labelled row, ascending; of 64 rows at most, spread evenly over all; null where the row "
             "of health has one labelled row or none, since `loss` is then its loss",
         ),
-        Column("drift", "array<double>", "sums per feature for the drift policy; null while it is not in effect"),
+        Column(
+            "drift",
+            "array<double>",
+            "the predictions of these events, ascending; of classes the largest probability; of 64 events at most, "
+            "spread evenly over all; null for labels of earlier events",
+        ),
         Column("last_event_time", "timestamp", "greatest event_time of these rows: they are mature label_delay later"),
         Column("observed_on", "date", "UTC date of the batch", nullable=False),
         BATCH_ID,
@@ -145,7 +150,8 @@ VERDICTS = Contract(
         Column(
             "policy",
             "string",
-            "gives the reason: new_group, no_labels, error_rise, new_rows, max_age, schedule, a user's; all, asked",
+            "gives the reason: new_group, no_labels, error_rise, new_rows, max_age, drift, schedule, a user's; all, "
+            "asked",
         ),
         Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
@@ -154,7 +160,9 @@ VERDICTS = Contract(
             "string",
             "the same numbers as a JSON object; of a stale group also expected_gain (loss that a refit may save a "
             "day) and event_rate (labelled rows a day), and under also the further policies that apply; of one that a "
-            "round of the stream takes also queue; with a champion also evidence, recent_loss and reference_loss",
+            "round of the stream takes also queue; with a champion also evidence, drift, recent_loss and "
+            "reference_loss; of a fit also predecessor: the model that would answer if the champion were withdrawn "
+            "(model_id), and the fleet's clock at the last attempt (since, microseconds)",
         ),
         Column("model_id", "string", "the champion then; null without one"),
         Column("epoch", "bigint", "the group's epoch then"),
@@ -167,6 +175,13 @@ VERDICTS = Contract(
     ),
     directories=("stream", "batch"),
 )
+TRAINING_PREDICTIONS = Column(
+    "training_predictions",
+    "array<float>",
+    "predictions of the model on its training rows, ascending; of classes the largest probability; of 32 rows at most, "
+    "of evenly spaced ranks",
+)
+
 
 MODELS = Contract(
     "models",
@@ -195,13 +210,16 @@ MODELS = Contract(
             "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
             "champion_difference, constant_difference and each one's _se: mean paired difference, standard error; "
             "jump: predictions against the champion's, in spreads of its residuals; "
-            "rows_behind: held-out rows that the champion was fitted on; "
+            "predecessor_id, watched_rows, watched_champion_loss, predecessor_loss, watched_difference and its _se: "
+            "the champion against the model it replaced, on rows newer than both; against_predecessor: the challenger "
+            "against that model; predecessor_error: why it was not compared; "
             "changed_from: recipe_id of the champion where it is another; uncompared: why such a champion was not "
             "compared; refitted: estimator and recipe_id of the champion's recipe that was fitted again; "
             "best_of: chosen, candidates; imported: origin; "
             "shadow: estimator, recipe_id, and loss and rows, or error",
         ),
         HELDOUT_LOSSES,
+        TRAINING_PREDICTIONS,
         Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),
         Column("payload", "binary", "the model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),
@@ -215,7 +233,7 @@ MODELS = Contract(
 
 PROMOTIONS = Contract(
     "promotions",
-    "One row per decision about a challenger or a champion.",
+    "One row per decision about a challenger or a champion. A round that withdraws a champion has two of its group.",
     (
         SHARD,
         GROUP_KEY,
@@ -232,6 +250,7 @@ PROMOTIONS = Contract(
         ),
         Column("rows_compared", "bigint", "held-out rows compared", unit="rows"),
         HELDOUT_LOSSES,
+        TRAINING_PREDICTIONS,
         Column("trained_through", "timestamp", "event_time of the model's newest training row"),
         Column("fitted_at", "timestamp", "when the model was fitted"),
         Column("decided_at", "timestamp", "wall clock: the round's timestamp", nullable=False),
@@ -268,6 +287,7 @@ ROUNDS = Contract(
         Column("unproven", "bigint", "of the fitted: promoted on thin evidence", unit="groups"),
         Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
         Column("held", "bigint", "of the fitted: held back by a pin, a jump or a halt", unit="groups"),
+        Column("withdrawn", "bigint", "withdrawn for the model they replaced, beside the decisions", unit="champions"),
         Column("halted", "string", "why it replaced no champion (of a batch: in some part); null if it was not halted"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
         Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),

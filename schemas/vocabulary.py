@@ -114,5 +114,9 @@ class Scope(StrEnum):
     OPERATE = "operate"  # promote, roll back, pin and unpin under the key's name
 
 
+PREDECESSOR = "predecessor"
+"""Key in the numbers of a verdict `fit`: the model that would answer if the champion were withdrawn (model_id), and the
+fleet's clock at the last attempt (since, microseconds)."""
+
 ALSO = "also"
 """Key in the numbers of a verdict: the policies that apply besides the one that gives the reason."""

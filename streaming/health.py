@@ -26,7 +26,10 @@ ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", 
 MAX_LOSSES = 64
 """Losses in a row of health at most."""
 
-LOSSES_TYPE = arrow_schema(tables.HEALTH).field("losses").type
+MAX_PREDICTIONS = 64
+"""Predictions in a row of health at most."""
+
+LOSSES_TYPE, PREDICTIONS_TYPE = (arrow_schema(tables.HEALTH).field(name).type for name in ("losses", "drift"))
 
 
 def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
@@ -39,7 +42,7 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
     """
     if not answers.num_rows:
         return arrow_schema(tables.HEALTH).empty_table()
-    loss = _losses(answers, fleet)
+    loss, values = _losses(answers, fleet), _predicted_values(answers, fleet)
     has_label, has_loss = pc.is_valid(answers["label"]), pa.array(np.isfinite(loss))
     known = np.where(np.isfinite(loss), loss, 0.0)
     is_creditable = pc.or_(pc.invert(has_label), has_loss)
@@ -53,10 +56,12 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
             "loss": known,
             "squared_loss": known * known,
             "labelled_losses": pa.array(loss, mask=~np.isfinite(loss)),
+            "predicted": pa.array(values, mask=~np.isfinite(values)),
             "last_event_time": answers["event_time"],
         }
     )
-    aggregations = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
+    sums_of = dict.fromkeys(("labelled", "loss", "squared_loss"), "sum")
+    aggregations = {**sums_of, "last_event_time": "max", "predicted": "list"}
     if has_loss.true_count:
         aggregations |= {"labelled_losses": "list"}
     sums = counted.group_by(["shard", "group_key", "model_id", "step"], use_threads=False).aggregate(
@@ -66,27 +71,29 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
     names = [renamed.get(name, name) for name in sums.column_names]
     sums = sums.rename_columns(names)
     if has_loss.true_count:
-        sums = sums.append_column("losses", _several_losses(sums["labelled_losses"]))
+        losses = _kept_values(sums["labelled_losses"], MAX_LOSSES, LOSSES_TYPE, at_least=2)
+        sums = sums.append_column("losses", losses)
+    sums = sums.append_column("drift", _kept_values(sums["predicted"], MAX_PREDICTIONS, PREDICTIONS_TYPE, at_least=1))
     parts = (sums, _clock_rows(answers["event_time"], fleet.shards))
     return pa.concat_tables([_as_health(part, answers, batch_id) for part in parts])
 
 
-def _several_losses(losses: pa.ChunkedArray) -> pa.Array:
-    """Return the column `losses` from the losses of all answers of each row, where null is no loss.
+def _kept_values(values_of_rows: pa.ChunkedArray, most: int, kind: pa.ListType, *, at_least: int) -> pa.Array:
+    """Return the values of all answers of each row as a column of lists, where null is no value.
 
-    A row has its losses, ascending and MAX_LOSSES of them at most, if it has more than one; else null.
+    A row has its values, ascending and `most` of them at most, if it has `at_least` so many; else null.
     """
-    lists = losses.combine_chunks()
+    lists = values_of_rows.combine_chunks()
     rows = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
     values = lists.flatten().to_numpy(zero_copy_only=False)
     known = np.flatnonzero(np.isfinite(values))
     known = known[np.lexsort((values[known], rows[known]))]
     counts = np.bincount(rows[known], minlength=len(lists))
     rank = np.arange(len(known)) - np.repeat(np.cumsum(counts) - counts, counts)
-    known = known[(counts[rows[known]] > 1) & is_evenly_spaced(rank, counts[rows[known]], MAX_LOSSES)]
+    known = known[(counts[rows[known]] >= at_least) & is_evenly_spaced(rank, counts[rows[known]], most)]
     kept = np.bincount(rows[known], minlength=len(lists))
     offsets = pa.array(np.concatenate([[0], np.cumsum(kept)]), pa.int32())
-    flat = pa.array(values[known], LOSSES_TYPE.value_type)
+    flat = pa.array(values[known], kind.value_type)
     return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(kept == 0))
 
 
@@ -114,6 +121,28 @@ def _losses(answers: pa.Table, fleet: Fleet) -> Floats:
     probabilities = [None if items is None else dict(items) for items in labelled["probabilities"].to_pylist()]
     out[places] = loss.per_row(np.array(labelled["label"].to_pylist(), dtype=object), probabilities)
     return out
+
+
+def _predicted_values(answers: pa.Table, fleet: Fleet) -> Floats:
+    """The prediction of each answer, of classes the largest probability, shape (n_rows,); NaN without one.
+
+    As float32, which compresses well, since drift needs no more digits.
+    """
+    if fleet.task == "regression":
+        values: Floats = answers["prediction"].to_numpy()
+    else:
+        values = _largest_probabilities(answers["probabilities"].combine_chunks())
+    return np.asarray(values.astype(np.float32), dtype=np.float64)
+
+
+def _largest_probabilities(probabilities: pa.MapArray) -> Floats:
+    values = probabilities.items.to_numpy(zero_copy_only=False).astype(np.float64)
+    offsets = probabilities.offsets.to_numpy()
+    largest = np.full(len(probabilities), np.nan)
+    has_any = np.diff(offsets) > 0
+    if has_any.any():
+        largest[has_any] = np.maximum.reduceat(values, offsets[:-1][has_any])
+    return np.where(probabilities.is_valid().to_numpy(zero_copy_only=False), largest, np.nan)
 
 
 def _steps(event_time: pa.ChunkedArray, fleet: Fleet) -> pa.Array:

@@ -88,7 +88,7 @@ def _refits(summary: Summary) -> str:
         ]
         for kind in REFIT_LABELS
     ]
-    who = card(table(["groups", "there are", "refitted", "with a new champion", "fits, and why"], rows))
+    groups_card = card(table(["groups", "there are", "refitted", "with a new champion", "fits, and why"], rows))
     by_state = {state: n for state, n in summary["groups"]["by_state"].items() if n}
     strip = card(
         common.draw_group_states(summary) + legend(by_state, STATE_LABELS, common.STATE_COLOURS),
@@ -102,7 +102,7 @@ def _refits(summary: Summary) -> str:
         f"Stale after a median of {format_seconds(stale['p50'])}, answered by a new champion after "
         f"{format_seconds(answer['p50'])}, 95 % within {format_seconds(answer['p95'])}.",
     )
-    return section("refits", "Who was refitted, and why", intro, who, soon, strip, *_explanations(summary))
+    return section("refits", "Who was refitted, and why", intro, groups_card, soon, strip, *_explanations(summary))
 
 
 def _explanations(summary: Summary) -> list[str]:

@@ -134,7 +134,7 @@ def unpin(key: tuple[str, ...], **deciding: Any) -> None:
     _decide(OverrideRequest(OverrideVerb.UNPIN, (key_of(key),)), _DecisionOptions(**deciding))
 
 
-def _decide(ask: OverrideRequest, deciding: _DecisionOptions) -> None:
+def _decide(request: OverrideRequest, deciding: _DecisionOptions) -> None:
     """Show the changes, ask for confirmation, write them, and report what was written."""
     from spinney.operations import interventions
     from spinney.storage.layout import FleetStore
@@ -144,14 +144,14 @@ def _decide(ask: OverrideRequest, deciding: _DecisionOptions) -> None:
     is_confirmed = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
     store = FleetStore.of(config)
-    proposed = interventions.propose_override(store, load_signer(store), ask)
+    proposed = interventions.propose_override(store, load_signer(store), request)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
         if not is_confirmed:
             click.confirm(f"{_count(proposed)} change, by {decision_by.by}. Write it?", abort=True, err=True)
         proposed = interventions.carry_out_override(
-            config, load_signer(store), ask, decision_by, None if is_confirmed else proposed
+            config, load_signer(store), request, decision_by, None if is_confirmed else proposed
         )
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:

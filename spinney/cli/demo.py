@@ -52,33 +52,35 @@ def _refuse_other_options(only: Mapping[str, Any], *, refused: Sequence[str], sc
             raise click.UsageError(f"--{name} {'cannot be used with' if scale else 'needs'} --scale")
 
 
-def _example(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _example(as_json: bool, report: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
     from demo.run import DemoOptions, run_demo
 
-    folder = asked.get("example")
+    folder = options.get("example")
     return run_demo(
         DemoOptions(
             json=as_json,
             report=Path(report) if report else None,
-            days=asked.get("days"),
+            days=options.get("days"),
             example=Path(folder) if folder else None,
-            seed=asked.get("seed"),
+            seed=options.get("seed"),
         )
     )
 
 
-def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _scale(as_json: bool, report: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
     from demo.scale.traffic_plan import DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED, TrafficPlan
 
     problem = TrafficPlan(
-        asked.get("groups", DEFAULT_GROUPS), asked.get("seconds", DEFAULT_SECONDS), asked.get("seed", DEFAULT_SEED)
+        options.get("groups", DEFAULT_GROUPS),
+        options.get("seconds", DEFAULT_SECONDS),
+        options.get("seed", DEFAULT_SEED),
     ).problem
     if problem:
         raise click.UsageError(problem)
     from demo.scale.run import ScaleDemoOptions, run_demo
 
-    return run_demo(ScaleDemoOptions(json=as_json, report=Path(report) if report else None, **asked))
+    return run_demo(ScaleDemoOptions(json=as_json, report=Path(report) if report else None, **options))

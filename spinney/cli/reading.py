@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -19,6 +20,8 @@ _FORMAT = (
     click.option(
         "--decimal", type=click.Choice([".", ","]), help="Decimal mark of a CSV's numbers [default: detected]."
     ),
+    click.option("--thousands", help="What separates the thousands of a CSV's numbers: `,` `.` `'` `_` or `space`."),
+    click.option("--skip-lines", type=click.IntRange(min=0), default=0, help="Lines above the header of a CSV."),
 )
 _FOLDER = click.option(
     "--missing-as-null", is_flag=True, help="Read a column that some files of a folder lack as null."
@@ -28,12 +31,12 @@ _LIMIT = click.option(
 )
 
 
-READING = ("delimiter", "encoding", "decimal", "missing_as_null", "max_rejected")
+READING = ("delimiter", "encoding", "decimal", "thousands", "skip_lines", "missing_as_null", "max_rejected")
 """The keyword arguments that `validation_options` adds to a command."""
 
 
 def format_options(verb: F) -> F:
-    """--delimiter, --encoding, --decimal: passed on as keywords for `options_of`."""
+    """Options about the text of a CSV: passed on as keywords for `options_of`."""
     return _all(verb, _FORMAT)
 
 
@@ -60,7 +63,7 @@ def options_of(reading: dict[str, Any]) -> ReadOptions:
     from spinney.sources.rejections import RejectionLimit
 
     try:
-        text = TextFormat.parse(reading.pop("delimiter"), reading.pop("encoding"), reading.pop("decimal"))
+        text = TextFormat.parse(**{field.name: reading.pop(field.name) for field in fields(TextFormat)})
         most = RejectionLimit.parse(reading.pop("max_rejected", None))
     except ContractError as error:
         raise click.UsageError(str(error)) from error

@@ -34,7 +34,7 @@ def serve(config_path: str, as_json: bool, insecure: bool) -> None:
         if as_json:
             click.echo(json.dumps({"fleet": config.fleet.name, "url": url, "insecure": insecure}))
             return
-        who = "anybody on this machine, since it is --insecure" if insecure else "callers with an API key"
-        click.echo(f"fleet {config.fleet.name}: {url} for {who}; the fleet page is {url}/page/", err=True)
+        callers = "anybody on this machine, since it is --insecure" if insecure else "callers with an API key"
+        click.echo(f"fleet {config.fleet.name}: {url} for {callers}; the fleet page is {url}/page/", err=True)
 
     run_gateway(config, insecure=insecure, on_listening=show)

@@ -65,10 +65,16 @@ def encode_batch(batch: pa.RecordBatch, *, compression: str | None = None) -> by
 def decode_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
     """Return the batch of an Arrow IPC stream. Raises Corrupt if it is not one batch of this schema."""
     batch = _read_batch(blob)
-    if not batch.schema.equals(schema):
-        got = ", ".join(f"{field.name} {field.type}" for field in batch.schema)
-        raise Corrupt(f"state: expected columns {', '.join(schema.names)}; got {got}. {REMEDY}")
+    _require_schema(batch, schema)
     return batch
+
+
+def _require_schema(batch: pa.RecordBatch, schema: pa.Schema) -> None:
+    if not batch.schema.equals(schema):
+        expected, got = (
+            ", ".join(f"{field.name} {field.type}" for field in columns) for columns in (schema, batch.schema)
+        )
+        raise Corrupt(f"state: expected columns {expected}; got {got}. {REMEDY}")
 
 
 def _read_batch(blob: Body) -> pa.RecordBatch:
@@ -80,17 +86,17 @@ def _read_batch(blob: Body) -> pa.RecordBatch:
 
 
 def add_missing_columns(blob: Body, schema: pa.Schema, initial: Mapping[str, Any]) -> bytes:
-    """Return the Arrow stream of an earlier version as a batch of this schema. Raises Corrupt if it is no such stream.
+    """Return the Arrow stream of an earlier version as one of this schema.
 
-    initial: the value of a column that the batch does not have; null for one that has none here.
+    initial: name -> value of each column that the earlier version may lack; None: null.
+
+    Raises Corrupt if any other column is missing, or a column is unknown or of another type.
     """
     batch = _read_batch(blob)
-    columns = []
-    for field_ in schema:
-        if field_.name in batch.schema.names:
-            columns.append(batch.column(field_.name))
-        else:
-            columns.append(pa.array([initial.get(field_.name)] * batch.num_rows, field_.type))
+    lacking = initial.keys() - set(batch.schema.names)
+    _require_schema(batch, pa.schema([column for column in schema if column.name not in lacking]))
+    added = {name: pa.array([initial[name]] * batch.num_rows, schema.field(name).type) for name in lacking}
+    columns = [added[name] if name in lacking else batch.column(name) for name in schema.names]
     return encode_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
 
 

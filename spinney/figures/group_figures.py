@@ -86,9 +86,9 @@ def mean_errors(rows: pa.Table, points: int) -> tuple[ErrorPoint, ...]:
 
 def _read_answers(store: FleetStore, group_key: str) -> pa.Table:
     """The newest answers, the newest first, with the labels that came late."""
-    (mine,) = lookup.RowFilter.of_groups([group_key]).conditions(store.fleet.shards)
-    answers = lookup.read_newest(store, tables.PREDICTIONS, _ANSWER, "event_time", ANSWERS, mine)
+    (condition,) = lookup.RowFilter.of_groups([group_key]).conditions(store.fleet.shards)
+    answers = lookup.read_newest(store, tables.PREDICTIONS, _ANSWER, "event_time", ANSWERS, condition)
     outcomes = lookup.read_newest(
-        store, tables.OUTCOMES, ("event_id", "label", "observed_at"), "observed_at", OUTCOMES, mine
+        store, tables.OUTCOMES, ("event_id", "label", "observed_at"), "observed_at", OUTCOMES, condition
     )
     return with_late_labels(answers, outcomes)

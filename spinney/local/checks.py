@@ -92,8 +92,8 @@ def kafka(config: Config) -> Result:
     """Check that a broker answers. Raises Busy, ConfigError."""
     from spinney.kafka.client import existing_topics
 
-    there = existing_topics(config.kafka, BROKER_SECONDS)
-    return Result("kafka", "ok", f"{config.kafka.bootstrap_servers} answers; {len(there)} topics")
+    existing = existing_topics(config.kafka, BROKER_SECONDS)
+    return Result("kafka", "ok", f"{config.kafka.bootstrap_servers} answers; {len(existing)} topics")
 
 
 def topics(config: Config) -> list[Result]:
@@ -115,8 +115,10 @@ def topics(config: Config) -> list[Result]:
     ]
     settings_of = partial(topic_settings, config.kafka)
     wrong += [Result("topics", "finding", *problem) for problem in problems(config.kafka, found, settings_of)]
-    there = [f"{topic.name} ({topic.partitions} partitions)" for topic in found.values() if isinstance(topic, Topic)]
-    return wrong or [Result("topics", "ok", ", ".join(there))]
+    described = [
+        f"{topic.name} ({topic.partitions} partitions)" for topic in found.values() if isinstance(topic, Topic)
+    ]
+    return wrong or [Result("topics", "ok", ", ".join(described))]
 
 
 def storage(config: Config) -> Result:
@@ -124,17 +126,17 @@ def storage(config: Config) -> Result:
     from spinney.storage.atomic_files import local_folder
 
     root = local_folder(config.storage.root)
-    there = next(parent for parent in (root, *root.parents) if parent.exists())
+    nearest = next(parent for parent in (root, *root.parents) if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         remedy = "Choose another storage.root, or give this user the right to write there."
-        return Result("storage", "finding", f"{there} cannot be written: {error.strerror}", remedy)
-    free = shutil.disk_usage(there).free
+        return Result("storage", "finding", f"{nearest} cannot be written: {error.strerror}", remedy)
+    free = shutil.disk_usage(nearest).free
     if free < FREE_BYTES:
         remedy = f"Free at least {FREE_BYTES / 1e9:.0f} GB, or choose another storage.root."
-        return Result("storage", "finding", f"{there} has {free / 1e9:.1f} GB left", remedy)
+        return Result("storage", "finding", f"{nearest} has {free / 1e9:.1f} GB left", remedy)
     state = "" if root.exists() else ", will be made"
     return Result("storage", "ok", f"{root}{state}; {free / 1e9:.0f} GB free")
 
@@ -150,14 +152,15 @@ def fleet(config: Config) -> list[Result]:
     if made is None:
         return []
     if made.unfinished_migration is not None:
-        said = f"a migration was begun at {made.unfinished_migration.at} and has not ended"
-        return [Result("fleet", "finding", said, f"{advice.END_IT}.")]
-    renamed = {name: each.now for name, each in charter.former_columns_of(store).items() if each.now is not None}
+        problem = f"a migration was begun at {made.unfinished_migration.at} and has not ended"
+        return [Result("fleet", "finding", problem, f"{advice.END_IT}.")]
+    renamed = {name: former.now for name, former in charter.former_columns_of(store).items() if former.now is not None}
     found = config_changes(config, made.fixed, last_configuration.read_last_configuration(store), renamed)
     if not found:
         return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
     return [
-        Result("fleet", "finding" if each.effect is Effect.REFUSED else "ok", str(each), each.remedy) for each in found
+        Result("fleet", "finding" if change.effect is Effect.REFUSED else "ok", str(change), change.remedy)
+        for change in found
     ]
 
 

@@ -24,7 +24,6 @@ from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.estimators.best_of import BestOf
-from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
 from spinney.core.training.fit_kernels import (
     Kernel,
     KernelResult,
@@ -33,6 +32,7 @@ from spinney.core.training.fit_kernels import (
     single_threaded,
     weight_arguments,
 )
+from spinney.core.training.held_out_rows import HELD_OUT_ONE_IN
 from spinney.core.training.training_set import TrainingSet, label_text, select_training_set
 from spinney.local.synthetic_group import NEWEST, label_classes, synthetic_rows
 
@@ -271,10 +271,10 @@ def _classes(case: EstimatorCase) -> None:
         of_these = case.rows.assign(label=pd.Series(labels, dtype=object))
         model = case.model(of_these, what)
         case.answers(model, case.columns, what)
-        theirs = sorted(case.texts(labels))
-        if sorted(model.classes or ()) != theirs:
+        expected = sorted(case.texts(labels))
+        if sorted(model.classes or ()) != expected:
             raise PointFailed(
-                f"{what} has {theirs}, but classes_ is {list(model.classes or ())}",
+                f"{what} has {expected}, but classes_ is {list(model.classes or ())}",
                 "Let fit learn classes_ from the labels it is given: they differ between groups",
             )
 

@@ -50,9 +50,9 @@ def find(environment: Mapping[str, str]) -> Java:
     Raises:
         SetupError: JAVA_HOME is set and is no Java 17 or 21; or nothing usable is on this machine.
     """
-    asked = environment.get("JAVA_HOME")
-    if asked:
-        return _asked_for(Path(asked))
+    java_home = environment.get("JAVA_HOME")
+    if java_home:
+        return _asked_for(Path(java_home))
     on_path = shutil.which("java", path=environment.get("PATH", ""))
     candidate = _ask(Path(on_path)) if on_path else None
     if candidate and candidate.version in SUPPORTED:

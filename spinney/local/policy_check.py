@@ -69,6 +69,8 @@ def synthetic_groups() -> GroupStates:
         champion_rows=np.where(has_champion, rows, 0),
         recent_weight=np.where(has_champion, np.minimum(rows, 30).astype(np.float64), 0.0),
         recent_loss=np.where(has_champion, np.minimum(rows, 30) * random.gamma(2.0, 4.0, n), 0.0),
+        unseen_from=np.where(rows > 0, CLOCK - random.integers(0, 60 * DAY, n), NEVER),
+        drift=np.where(has_champion & (random.random(n) < 0.9), random.gamma(0.5, 1.0, n), np.nan),
         event_at=CLOCK - random.integers(0, 20 * DAY, n),
         labelled_at=CLOCK - random.integers(20 * DAY, 40 * DAY, n),
         labelled_from=CLOCK - random.integers(40 * DAY, 400 * DAY, n),
@@ -146,8 +148,8 @@ def _travels(case: PolicyCase) -> None:
         copied = pickle.loads(pickle.dumps(case.policy))  # noqa: S301 - its own bytes
     except Exception as error:  # a user's class may raise anything
         raise PointFailed(f"pickle raised {type(error).__name__}: {error}", "Spark's workers get a copy") from error
-    mine, others = (policy.measure(case.groups, CLOCK) for policy in (case.policy, copied))
-    if not np.array_equal(mine, others, equal_nan=True):
+    original, others = (policy.measure(case.groups, CLOCK) for policy in (case.policy, copied))
+    if not np.array_equal(original, others, equal_nan=True):
         raise PointFailed("a pickled copy measures otherwise", "Keep all settings in fields of the policy")
 
 

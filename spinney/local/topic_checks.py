@@ -92,7 +92,7 @@ def takes_the_future(settings: Settings) -> bool:
 
 def open_ended(settings: Mapping[str, Settings]) -> Iterator[Problem]:
     """Yield topics that accept records of the future. settings: by topic."""
-    if names := [name for name, said in settings.items() if takes_the_future(said)]:
+    if names := [name for name, values in settings.items() if takes_the_future(values)]:
         text = f"one wrong clock may date records years ahead, for ever the fleet's now: {', '.join(names)}"
         remedy = (
             f"Set message.timestamp.after.max.ms={MAX_FUTURE_MS} (or message.timestamp.type=LogAppendTime) on them."
@@ -109,11 +109,11 @@ def problems(kafka: Kafka, found: Mapping[str, Topic | Absence], settings_of: Re
     Raises StoreError: as `settings_of`.
     """
     yield from absent(found)
-    there = [topic for topic in found.values() if isinstance(topic, Topic)]
-    for topic in there:
+    existing = [topic for topic in found.values() if isinstance(topic, Topic)]
+    for topic in existing:
         yield from forbidden(kafka, topic)
     settings = {}
-    for topic in there:
+    for topic in existing:
         if topic.name not in topics_read(kafka):
             continue
         if topic.operations and "DESCRIBE_CONFIGS" not in topic.operations:
@@ -121,6 +121,6 @@ def problems(kafka: Kafka, found: Mapping[str, Topic | Absence], settings_of: Re
             yield Problem(text, "Let it DescribeConfigs.")
         else:
             settings[topic.name] = settings_of(topic.name)
-    for name, said in settings.items():
-        yield from unfit(kafka, name, said)
+    for name, values in settings.items():
+        yield from unfit(kafka, name, values)
     yield from open_ended(settings)

@@ -1,8 +1,7 @@
-"""`events` and `outcomes` sorted by group while they grow, so that a refit reads its groups' rows and little else.
+"""Keep `events` and `outcomes` sorted by group while they grow, so that a refit reads little besides its groups' rows.
 
-Each partition is a log-structured merge tree (`spinney.tables.merge_selection`). Files that are sorted already are
-told by their name, `clustered-<run>-<number>.parquet`: whoever writes sorted files by `spinney.tables.sorted_files`
-under such a name spares this module the work.
+Each partition is a log-structured merge tree (`spinney.tables.merge_selection`). Sorted files are recognised by their
+names, `clustered-<run>-<number>.parquet`, and are not sorted again.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ SORT_BY = {
     tables.EVENTS.name: ("shard", "group_key", "event_time", "event_id"),
     tables.OUTCOMES.name: ("shard", "group_key", "event_id"),
 }
-"""Table -> the order of its clustered files."""
+"""Table -> columns by which its clustered files are sorted."""
 
 
 @dataclass(frozen=True)
 class CommitGuard:
-    """How a rewrite keeps out of the way of a query that writes the same directory.
+    """How a rewrite avoids conflicts with a query that writes the same directory.
 
-    lock: held for each commit, and by the query while it writes a batch. interrupted: whether to give up; what is not
-    committed by then has no effect.
+    lock: held for each commit, and by the query while it writes a batch. interrupted: whether to stop; files that are
+    not committed by then have no effect.
     """
 
     lock: AbstractContextManager[Any]
@@ -54,7 +53,7 @@ UNGUARDED = CommitGuard(nullcontext(), lambda: False)
 
 @dataclass(frozen=True)
 class Merge:
-    """Files of one partition that are to become one run."""
+    """Files of one partition to be merged into one run."""
 
     sources: tuple[RewriteSource, ...]
 
@@ -64,17 +63,21 @@ class Merge:
         return sum(len(source.files) for source in self.sources)
 
 
-def due_merges(table: DeltaTable, *, asked: bool) -> list[Merge]:
-    """What to merge now. asked: all that helps; else what pays while the table grows."""
+def due_merges(table: DeltaTable, *, is_requested: bool) -> list[Merge]:
+    """Return the merges to do now.
+
+    is_requested: everything that helps; otherwise only what pays off while the table grows.
+    """
     partitions: dict[tuple[Any, ...], list[TableFile]] = defaultdict(list)
     for file in table_files.list_files(table):
         partitions[tuple(file.partition.values())].append(file)
-    # Rows go into the partition of the day on which they came: only the newest still grows.
+    # Rows are partitioned by the day of their arrival, so only the newest partition grows.
     newest = max((key for key in partitions if None not in key), default=None)
     merges = (
-        _merge_of_files(files, GROWING if key == newest and not asked else AT_REST) for key, files in partitions.items()
+        _merge_of_files(files, GROWING if key == newest and not is_requested else AT_REST)
+        for key, files in partitions.items()
     )
-    return [each for each in merges if each is not None]
+    return [merge for merge in merges if merge is not None]
 
 
 def _merge_of_files(files: list[TableFile], rule: MergeRule) -> Merge | None:
@@ -91,29 +94,35 @@ def _merge_of_files(files: list[TableFile], rule: MergeRule) -> Merge | None:
 
 
 def run_name(path: str) -> str:
-    """The run that a file belongs to; "" when it is not clustered."""
+    """Return the run that a file belongs to; "" if it is not clustered."""
     name = Path(path).name
     return name[len(CLUSTERED) :].rpartition("-")[0] if name.startswith(CLUSTERED) else ""
 
 
-def cluster(table: DeltaTable, name: str, guard: CommitGuard = UNGUARDED, *, asked: bool = False) -> list[Rewrite]:
-    """Carry out the merges that are due; what was done. name: the table's, a key of SORT_BY."""
-    return carry_out_merges(table, due_merges(table, asked=asked), RewriteTarget(SORT_BY[name], CLUSTERED), guard)
+def cluster(
+    table: DeltaTable, name: str, guard: CommitGuard = UNGUARDED, *, is_requested: bool = False
+) -> list[Rewrite]:
+    """Carry out the merges that are due, and return them. name: of the table, a key of SORT_BY."""
+    return carry_out_merges(
+        table, due_merges(table, is_requested=is_requested), RewriteTarget(SORT_BY[name], CLUSTERED), guard
+    )
 
 
 def carry_out_merges(
     table: DeltaTable, merges: Sequence[Merge], target: RewriteTarget, guard: CommitGuard
 ) -> list[Rewrite]:
-    """Rewrite these files; what was done. Only for whoever holds the directory's lease. Raises rewriting.Interrupted.
+    """Merge these files, and return the rewrites.
 
-    A merge one of whose files is gone when it is committed is left out: the next call finds what is due then.
+    The caller must hold the directory's lease. Raises RewriteInterrupted.
+
+    A merge is skipped if one of its files was replaced meanwhile: the next call decides anew.
     """
     done = []
     if not merges:
         return []
     with workspace(table) as place:
-        for each in merges:
-            prepared = rewrite(table, each.sources, target, place, guard.interrupted)
+        for merge in merges:
+            prepared = rewrite(table, merge.sources, target, place, guard.interrupted)
             with guard.lock:
                 committed = commit_rewrite(table, prepared, target.prefix.rstrip("-"))
             if committed:

@@ -1,7 +1,6 @@
-"""Which rows the retention rules let go: whole dates, or rows by name that nobody can go back to.
+"""Find the rows that the retention rules no longer keep: whole dates, or single rows that no rollback can need.
 
-No row of a directory's newest batch is forgotten: a round that was cut off counts what it stored, and goes on from
-there.
+Rows of a directory's newest batch are never deleted, since an interrupted round counts them when it continues.
 """
 
 from __future__ import annotations
@@ -24,17 +23,20 @@ from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_files
 
 LEAST = timedelta(days=1)
-"""What is younger is never forgotten, whatever the rules say: a round may be about to decide about it."""
+"""Younger rows are always kept: a round may still have to decide about them."""
 
 _RULES = {name: name for name in ("predictions", "health", "verdicts", "models")} | {"promotions": "models"}
-"""Table -> the key of [retention] that it goes by."""
+"""Table -> its key in [retention]."""
 
 DATES = {tables.PREDICTIONS.name: "scored_on", tables.HEALTH.name: "observed_on"}
 
 
 @dataclass(frozen=True)
 class ExpiredRows:
-    """Rows that the rules let go: how many, and which. until: whole dates up to this one; else names that match."""
+    """Expired rows.
+
+    rows: their number. until: all dates up to this one; otherwise names: identifying columns of single rows.
+    """
 
     rows: int = 0
     until: date | None = None
@@ -42,11 +44,11 @@ class ExpiredRows:
 
 
 ROWS_AT_ONCE = 200_000
-"""Of a table that is looked through as Python objects of about a kilobyte each, some shards at a time."""
+"""Rows examined at a time as Python objects of about a kilobyte each."""
 
 
 def find_expired_rows(config: Config, directory: Directory, now: datetime) -> ExpiredRows:
-    """Find the rows of a directory that [retention] lets go. Raises StoreError when the table was never made."""
+    """Find the expired rows of a directory. Raises StoreError if the table was never created."""
     kind = directory.contract.name
     kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
     if kept_for is None:
@@ -56,18 +58,17 @@ def find_expired_rows(config: Config, directory: Directory, now: datetime) -> Ex
         dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.list_files(table))
         old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
         return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
-    parts = [each for each in _expired_parts(FleetStore.of(config), directory, since) if each.num_rows]
-    return ExpiredRows(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
+    parts = [rows for rows in _expired_parts(FleetStore.of(config), directory, since) if rows.num_rows]
+    return ExpiredRows(sum(rows.num_rows for rows in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
 
 
 def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> Iterator[pa.Table]:
-    """What names the rows that go, of some shards after the others: memory does not grow with the fleet."""
+    """Yield the identifying columns of expired rows, a few shards at a time to bound the memory."""
     kind, table = directory.contract.name, delta.open_dataset(delta.open_existing(directory))
     columns, at = _NAMED[kind]
     old, newest = ds.field(at) < since, None if directory.name.endswith(f"/{PEOPLE}") else newest_batch_of(table)
     if newest is not None:
-        # What machines wrote last may be of a round that was cut off: its plan, or what it has to decide about and
-        # count.
+        # The newest batch of a machine may belong to an interrupted round, which still needs its plan and its results.
         old &= ds.field("batch_id") != newest
     for within in _shard_conditions(store):
         rows = table.to_table(list(columns), filter=_both(old, within))
@@ -77,7 +78,7 @@ def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> 
             mask = _verdicts_gone(store, rows, since, within)
         elif kind == tables.PROMOTIONS.name:
             keep = {
-                key: {_row_name(each) for each in history}
+                key: {_row_name(promotion) for promotion in history}
                 for key, history in _promotions_within(store, since, within).items()
             }
             mask = [_row_name(Promotion.from_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
@@ -92,11 +93,11 @@ def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> 
 
 
 def _shard_conditions(store: FleetStore) -> list[ds.Expression | None]:
-    """Conditions that part the rows of the tables with rules by shard; [None]: all at once."""
+    """Return conditions that divide the tables by shard; [None]: read all shards at once."""
     opened = (
-        delta.open_existing(each)
+        delta.open_existing(directory)
         for base in (tables.PROMOTIONS, tables.MODELS, tables.VERDICTS)
-        for each in store.directories(base)
+        for directory in store.directories(base)
     )
     rows = max(sum(file.rows for file in table_files.list_files(table)) for table in opened)
     shards = store.fleet.shards
@@ -113,12 +114,14 @@ def _both(one: ds.Expression, other: ds.Expression | None) -> ds.Expression:
 
 
 def _verdicts_gone(store: FleetStore, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
-    """Not the last that was said of a group before `since`, which held then."""
+    """Return the expired verdicts: all but each group's last one before `since`, which was in effect then."""
     old = delta.read_table(
         store, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within)
     )
     last = dict(
-        zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
+        zip(
+            *(column.to_pylist() for column in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True
+        )
     )
     return [row["judged_at"] != last[row["group_key"]] for row in rows.to_pylist()]
 
@@ -129,7 +132,7 @@ _NAMED = {
     tables.PROMOTIONS.name: (CHAMPION_COLUMNS, "decided_at"),
     tables.MODELS.name: (_ATTEMPT, "fitted_at"),
 }
-"""Table -> the columns that its rule looks at, and which of them is the row's age."""
+"""Table -> the columns that its rule reads, and the one with the row's age."""
 
 
 _NAMES = {
@@ -137,7 +140,7 @@ _NAMES = {
     tables.MODELS.name: ("group_key", "round_id"),
     tables.PROMOTIONS.name: ("group_key", "round_id", "model_id", "decision"),
 }
-"""Table -> what tells a row from the others."""
+"""Table -> columns that identify a row."""
 
 
 def _row_name(row: Promotion) -> tuple[str, str, str]:
@@ -145,7 +148,7 @@ def _row_name(row: Promotion) -> tuple[str, str, str]:
 
 
 def _promotions_within(store: FleetStore, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
-    """Of each group the decisions that a rollback may need, from all directories."""
+    """Return the decisions of each group that a rollback may need, from all directories."""
     histories: dict[str, list[Promotion]] = defaultdict(list)
     for row in delta.read_table(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], within).to_pylist():
         histories[row["group_key"]].append(Promotion.from_row(row))
@@ -154,15 +157,15 @@ def _promotions_within(store: FleetStore, since: datetime, within: ds.Expression
 
 
 def _last_attempts(store: FleetStore, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:
-    """Of each group the newest attempt, which says whether it is failing."""
+    """Return the newest attempt of each group, from which the state `failed` is derived."""
     newest: dict[str, tuple[datetime, str]] = {}
     for row in delta.read_table(store, tables.MODELS, ["group_key", "fitted_at", "round_id"], within).to_pylist():
-        mine = (row["fitted_at"], row["round_id"])
-        newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
+        key = (row["fitted_at"], row["round_id"])
+        newest[row["group_key"]] = max(newest.get(row["group_key"], key), key)
     return newest
 
 
 def newest_batch_of(table: ds.Dataset) -> int | None:
-    """None where nothing was ever written."""
+    """Return the greatest batch_id in a table; None if the table is empty."""
     newest = (pc.max(part.column("batch_id")).as_py() for part in table.to_batches(columns=["batch_id"]))
-    return max((each for each in newest if each is not None), default=None)
+    return max((batch_id for batch_id in newest if batch_id is not None), default=None)

@@ -1,6 +1,6 @@
-"""What people decide about champions: what a step would change, and its rows in ``promotions/people``.
+"""Overrides of champions by people: propose the changes, and write them to ``promotions/people``.
 
-That directory has its own lease, so a running stream or batch is in nobody's way: both read what is written here.
+That directory has its own lease, so an override waits for neither the stream nor a batch. Both read what is written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ STEP = "decide"
 
 _HISTORY = [*CHAMPION_COLUMNS, "clock"]
 _MODEL = [
-    "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "heldout_losses", "fit_ms",
+    "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "heldout_losses",
+    "training_predictions", "fit_ms",
     "codec", "payload", "signature",
 ]  # fmt: skip
 
@@ -48,7 +49,7 @@ _UNVERIFIED = (
     "the model's signature does not hold, or its bytes cannot be read, so it must not answer. Restore the signing key "
     f"or the table, {_REMEDY}"
 )
-_GONE = f"the model is stored nowhere any more. Restore the table, {_REMEDY}"
+_GONE = f"the model is no longer stored. Restore the table, {_REMEDY}"
 
 
 class OverrideVerb(StrEnum):
@@ -62,9 +63,10 @@ class OverrideVerb(StrEnum):
 
 @dataclass(frozen=True)
 class OverrideRequest:
-    """What a person asks for.
+    """What a person wants to change.
 
-    group_keys: None for the whole fleet, parents too. model: a model_id or how it begins. at: to go back to.
+    group_keys: None for the whole fleet, including parents. model: a model_id, or its first characters. at: the time to
+    go back to.
     """
 
     verb: OverrideVerb
@@ -75,7 +77,7 @@ class OverrideRequest:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Who asks, and why."""
+    """Who decided, and why. Recorded with the decision."""
 
     by: str
     reason: str
@@ -83,7 +85,7 @@ class Attribution:
 
 @dataclass(frozen=True)
 class SkippedGroup:
-    """A group that stays as it is. wanting: it should not have."""
+    """A group that is not changed. wanting: although the request named it for a change that is not possible."""
 
     group_key: str
     model_id: str | None
@@ -93,7 +95,7 @@ class SkippedGroup:
 
 @dataclass(frozen=True)
 class ProposedOverride:
-    """What would change. version: of people's directory; whoever decides later must have seen it."""
+    """The changes, before they are written. version: of the directory `promotions/people` when they were computed."""
 
     steps: tuple[ChampionChange, ...]
     left: tuple[SkippedGroup, ...]
@@ -102,27 +104,28 @@ class ProposedOverride:
 
 @dataclass(frozen=True)
 class _Histories:
-    """What is stored of the groups that are asked about. clock: the newest that their promotions tell."""
+    """The promotions of some groups. clock: the greatest value of their column `clock`."""
 
     histories: Mapping[str, list[Promotion]]
     clock: datetime | None
 
 
-def propose_override(store: FleetStore, signer: Signer, ask: OverrideRequest) -> ProposedOverride:
-    """What would change; nothing is written.
+def propose_override(store: FleetStore, signer: Signer, request: OverrideRequest) -> ProposedOverride:
+    """Return what a request would change. Nothing is written.
 
-    Raises StoreError or GroupError when something named cannot be done; of a whole fleet, such groups are left.
+    Raises StoreError or GroupError if a named group or model cannot be changed. In a whole fleet such groups are
+    skipped.
     """
     version = delta.current_version(store.directory(tables.PROMOTIONS, PEOPLE))
-    proposed, _ = _propose_changes(store, signer, ask, _read_histories(store, ask.group_keys))
+    proposed, _ = _propose_changes(store, signer, request, _read_histories(store, request.group_keys))
     return replace(proposed, version=version)
 
 
 def carry_out_override(
     config: Config,
     signer: Signer,
-    ask: OverrideRequest,
-    said: Attribution,
+    request: OverrideRequest,
+    attribution: Attribution,
     shown: ProposedOverride | None = None,
     now: datetime | None = None,
 ) -> ProposedOverride:
@@ -140,11 +143,11 @@ def carry_out_override(
         version = delta.current_version(place)
         if shown is not None and shown.version != version:
             raise StoreError(
-                f"fleet {config.fleet.name}: another person's step was taken since these changes were shown; nothing "
-                "was written. Look again, and repeat the command"
+                f"fleet {config.fleet.name}: another person changed a champion after these changes were shown; nothing "
+                "was written. Check the champions, and repeat the command"
             )
-        known = _read_histories(store, ask.group_keys)
-        proposed, models = _propose_changes(store, signer, ask, known)
+        known = _read_histories(store, request.group_keys)
+        proposed, models = _propose_changes(store, signer, request, known)
         if proposed.steps:
             writer = DirectoryWriter(place, PEOPLE, PEOPLE)
             last = writer.last_commit(STEP)
@@ -152,8 +155,8 @@ def carry_out_override(
             now = now or datetime.now(UTC)
             common = {
                 "round_id": f"{PEOPLE}-{batch_id}",
-                "reason": f"{_request_text(ask)}: {said.reason}",
-                "by": said.by,
+                "reason": f"{_request_text(request)}: {attribution.reason}",
+                "by": attribution.by,
                 "decided_at": now,
                 "clock": now if config.fleet.clock == "wall" else known.clock or now,
                 "batch_id": batch_id,
@@ -164,27 +167,27 @@ def carry_out_override(
     return replace(proposed, version=version)
 
 
-def _request_text(ask: OverrideRequest) -> str:
-    if ask.verb != OverrideVerb.ROLLBACK:
+def _request_text(request: OverrideRequest) -> str:
+    if request.verb != OverrideVerb.ROLLBACK:
         return {OverrideVerb.PROMOTE: "promoted by hand", OverrideVerb.PIN: "pinned", OverrideVerb.UNPIN: "unpinned"}[
-            ask.verb
+            request.verb
         ]
-    return "rolled back" if ask.at is None else f"rolled back to {ask.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return "rolled back" if request.at is None else f"rolled back to {request.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _propose_changes(
-    store: FleetStore, signer: Signer, ask: OverrideRequest, known: _Histories
+    store: FleetStore, signer: Signer, request: OverrideRequest, known: _Histories
 ) -> tuple[ProposedOverride, Mapping[str, dict[str, Any]]]:
-    """The changes, and the models that they name, by model_id."""
+    """Return the changes, and the models that they name, by model_id."""
     found, left = [], []
-    for key in sorted(known.histories) if ask.group_keys is None else ask.group_keys:
+    for key in sorted(known.histories) if request.group_keys is None else request.group_keys:
         history = known.histories[key]
         current = select_champion(history)
         name = current.model_id if current else None
         try:
-            step = _change_of_group(store, ask, key, history)
+            step = _change_of_group(store, request, key, history)
         except GroupError as error:
-            if ask.group_keys is not None:
+            if request.group_keys is not None:
                 raise
             pinned = is_pinned(history)
             left.append(SkippedGroup(key, name, "pinned" if pinned else str(error), wanting=not pinned))
@@ -195,11 +198,11 @@ def _propose_changes(
             found.append(step)
     targets = {step.after: step.group_key for step in found if step.after is not None}
     models, wrong = _read_models(store, signer, targets)
-    if ask.verb == OverrideVerb.UNPIN:
+    if request.verb == OverrideVerb.UNPIN:
         wrong = {}  # it answers, or fails to, as it did while it was pinned
     for step in found:
         if step.after in wrong:
-            if ask.group_keys is not None and step.after:
+            if request.group_keys is not None and step.after:
                 raise GroupError(step.group_key, f"{step.after[:SHORT_ID_LENGTH]}: {wrong[step.after]}")
             left.append(SkippedGroup(step.group_key, step.before, wrong[step.after], wanting=True))
     usable = tuple(step for step in found if step.after not in wrong)
@@ -207,21 +210,23 @@ def _propose_changes(
 
 
 def _change_of_group(
-    store: FleetStore, ask: OverrideRequest, key: str, history: Sequence[Promotion]
+    store: FleetStore, request: OverrideRequest, key: str, history: Sequence[Promotion]
 ) -> ChampionChange | None:
-    if ask.verb == OverrideVerb.ROLLBACK:
-        return interventions.rollback(key, history, None if ask.at is None else timestamps.to_microseconds(ask.at))
-    if ask.verb == OverrideVerb.UNPIN:
+    if request.verb == OverrideVerb.ROLLBACK:
+        return interventions.rollback(
+            key, history, None if request.at is None else timestamps.to_microseconds(request.at)
+        )
+    if request.verb == OverrideVerb.UNPIN:
         return interventions.unpin(key, history)
-    target = _find_model(store, key, ask.model) if ask.model else None
-    if ask.verb == OverrideVerb.PIN:
+    target = _find_model(store, key, request.model) if request.model else None
+    if request.verb == OverrideVerb.PIN:
         return interventions.pin(key, history, target)
     assert target is not None, "a promotion names its model"
     return interventions.promote(key, history, target)
 
 
 def _read_histories(store: FleetStore, group_keys: Sequence[str] | None) -> _Histories:
-    """Raises StoreError when one of the groups has no promotion at all, naming the nearest that have."""
+    """Read promotions. Raises StoreError if a group has none, with the most similar keys that have some."""
     if group_keys is None:
         rows = lookup.read_where(store, tables.PROMOTIONS, _HISTORY)
     else:
@@ -239,11 +244,11 @@ def _read_histories(store: FleetStore, group_keys: Sequence[str] | None) -> _His
 
 
 def _find_model(store: FleetStore, key: str, model: str) -> Promotion:
-    """The group's model of that name, or whose name begins so. Raises GroupError."""
+    """Return the group's model with this model_id, or whose model_id begins with it. Raises GroupError."""
     columns = ["group_key", "model_id", "trained_through", "fitted_at", "status"]
     attempts = lookup.to_dicts(lookup.read_rows(store, tables.MODELS, columns, RowFilter.of_groups([key])))
-    mine = [row for row in attempts if row["status"] == ModelStatus.FITTED]
-    found = {row["model_id"]: row for row in mine if row["model_id"].startswith(model)}
+    fitted = [row for row in attempts if row["status"] == ModelStatus.FITTED]
+    found = {row["model_id"]: row for row in fitted if row["model_id"].startswith(model)}
     if len(found) == 1:
         ((name, row),) = found.items()
         return Promotion.from_row({**row, "model_id": name, "decision": Decision.PROMOTED})
@@ -251,29 +256,32 @@ def _find_model(store: FleetStore, key: str, model: str) -> Promotion:
         raise GroupError(key, f"{len(found)} of its models begin with {model!r}; give more of the name")
     import pyarrow.dataset as ds
 
-    theirs = (ds.field("status") == ModelStatus.FITTED.value) & (ds.field("model_id") == model)
-    others = delta.read_table(store, tables.MODELS, columns, theirs).to_pylist()
+    is_model = (ds.field("status") == ModelStatus.FITTED.value) & (ds.field("model_id") == model)
+    others = delta.read_table(store, tables.MODELS, columns, is_model).to_pylist()
     if others:
         raise GroupError(
             key,
             f"model {model[:SHORT_ID_LENGTH]} was fitted for {others[0]['group_key']}; a model answers only for its "
             "own group. `spinney why` shows a group's models",
         )
-    newest = sorted({row["model_id"]: row["fitted_at"] for row in mine}.items(), key=lambda each: each[1])[-5:]
-    there = ", ".join(f"{name[:SHORT_ID_LENGTH]} ({at:%Y-%m-%d %H:%M})" for name, at in reversed(newest)) or "none"
-    raise GroupError(key, f"expected one of its models; got {model!r}. Its newest, by when they were fitted: {there}")
+    newest = sorted({row["model_id"]: row["fitted_at"] for row in fitted}.items(), key=lambda each: each[1])[-5:]
+    listed = ", ".join(f"{name[:SHORT_ID_LENGTH]} ({at:%Y-%m-%d %H:%M})" for name, at in reversed(newest)) or "none"
+    raise GroupError(key, f"expected one of its models; got {model!r}. Its newest, by when they were fitted: {listed}")
 
 
 def _read_models(
     store: FleetStore, signer: Signer, owners: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Of these models (model_id -> group_key) the stored rows that hold, and of the others why they cannot answer."""
+    """Return the stored rows of these models, and model_id -> why a model cannot answer.
+
+    owners: model_id -> group_key.
+    """
     found: dict[str, dict[str, Any]] = {}
     held: set[str] = set()
     for batch in lookup.read_batches(store, tables.MODELS, _MODEL, RowFilter.of_models(owners)):
         for row in lookup.to_dicts(batch):
             name = row["model_id"]
-            if name in held:  # stored by several, who did the same work
+            if name in held:  # stored by both paths, which fitted the same model
                 continue
             held |= {name} if _has_valid_signature(signer, owners[name], row) else set()
             carried = name in held and len(row["payload"] or b"") <= CARRIED_BYTES
@@ -293,7 +301,7 @@ def _has_valid_signature(signer: Signer, owner: str, row: Mapping[str, Any]) -> 
 def _promotion_rows(
     fleet: Fleet, step: ChampionChange, known: _Histories, models: Mapping[str, Mapping[str, Any]]
 ) -> Iterable[dict[str, Any]]:
-    """The rows of `promotions` that say what the step says, but for what all rows of one ask have in common."""
+    """Yield the rows of `promotions` for one change, without the columns that all rows of a request share."""
     for name, decision in step.rows:
         model = models.get(name, {})
         metrics = json.loads(model.get("metrics") or "{}")
@@ -310,13 +318,14 @@ def _promotion_rows(
             "challenger_loss": metrics.get("challenger_loss"),
             "rows_compared": metrics.get("heldout_rows"),
             "heldout_losses": model.get("heldout_losses"),
+            "training_predictions": model.get("training_predictions"),
             **{column: carried.get(column) for column in PAYLOAD_COLUMNS},
         }
 
 
 def _model_fields(name: str, model: Mapping[str, Any], history: Iterable[Promotion]) -> dict[str, Any]:
-    """What data the model has seen, and when it was fitted: by its own row, else by what was decided of it before."""
+    """Return trained_through and fitted_at of a model, from its row in `models`, else from its earlier promotions."""
     if model.get("fitted_at") is not None:
         return {column: model[column] for column in ("trained_through", "fitted_at")}
-    told = max((row for row in history if row.model_id == name), key=lambda row: row.order)
-    return {column: getattr(told, column) or None for column in ("trained_through", "fitted_at")}
+    newest = max((row for row in history if row.model_id == name), key=lambda row: row.order)
+    return {column: getattr(newest, column) or None for column in ("trained_through", "fitted_at")}

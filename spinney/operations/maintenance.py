@@ -1,14 +1,13 @@
-"""Keeping tables small: few files instead of many, and nothing that the retention rules have let go.
+"""Keep tables small: merge small files, and delete rows that the retention rules no longer keep.
 
 Compaction and deletion commit to a table's log like any write, and Delta's local log store does not keep two processes
-from overwriting each other's commit. So a directory is tidied by the process that holds its query's lease, and by
-whoever tidies where nobody holds it. A request in a file asks the running ones. Files are rewritten while the query
-goes on; its lock is held for commits and while files are removed.
+from overwriting each other's commit. So a directory is tidied by the process that holds its query's lease; `spinney
+tidy` tidies the directories whose lease is free and writes a request file for the running processes. Files are
+rewritten while the query runs; its lock is held for commits and while files are removed.
 
-What is compacted or deleted stays on disk for KEPT_HOURS more, for whoever reads an older version: a round that was
-planned, a stream that is behind. A directory whose readers are further behind than that keeps its files, and so does
-what a round reads that was cut off so long ago. No row of a directory's newest batch is forgotten: a round that was cut
-off counts what it stored, and goes on from there.
+Replaced files stay on disk for KEPT_HOURS, for readers of an older version: a planned round, or a stream that is
+behind. Files still needed by a query or an unfinished round are kept, even if it has been stalled for longer. Rows of a
+directory's newest batch are never deleted, since an interrupted round counts them when it continues.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ from spinney.tables.file_rewriting import RewriteSource, RewriteTarget
 from spinney.tables.table_files import TableFile
 
 SMALL_BYTES = 32 * 1024**2
-"""A file below this is put together with others of its partition."""
+"""Smaller files of a partition are merged."""
 
 KEPT_HOURS = 168
 BEHIND = timedelta(hours=KEPT_HOURS) - timedelta(days=1)
-"""A reader that ended no batch for this long may still need files that are no part of the table any more."""
+"""A reader that has completed no batch for this long may still need files that are no longer part of the table."""
 
 LEASES = {
     "events": "ingest",
@@ -63,16 +62,15 @@ LEASES = {
     "models/people": PEOPLE,
     "promotions/people": PEOPLE,
 }
-"""Directory -> whose lease it is written under; the others are retrain's (stream) and weekly's (batch)."""
+"""Directory -> lease under which it is written. The others are written under `retrain` (stream) or `weekly` (batch)."""
 
 
 @dataclass(frozen=True)
 class DirectoryReport:
-    """What there is to tidy in one directory.
+    """The work of tidying one directory: to be done, or done.
 
-    small: of the files, those that would be put together. forgotten: rows that the rules let go. gone: files on disk
-    that are no part of the table any more and would be removed. behind: a query that may still need such files, since
-    it ended no batch for long, or no round.
+    small: number of files to merge. forgotten: rows that the retention rules no longer keep. gone: files on disk that
+    are no longer part of the table. behind: a stalled query that may still need such files, so that none is removed.
     """
 
     directory: str
@@ -97,7 +95,7 @@ def lease_of(directory: Directory) -> str:
 
 def directories_of_lease(store: FleetStore, name: str) -> list[Directory]:
     """Return the directories that the holder of this lease writes. name: of a query."""
-    return [each for each in store.every_directory() if lease_of(each) == name]
+    return [directory for directory in store.every_directory() if lease_of(directory) == name]
 
 
 def inspect_directory(config: Config, directory: Directory, now: datetime) -> DirectoryReport:
@@ -112,7 +110,7 @@ def _report(store: FleetStore, directory: Directory, now: datetime, forgotten: i
     return DirectoryReport(
         directory=directory.name,
         files=len(files),
-        small=sum(each.files for each in _due_merges(table, directory)),
+        small=sum(merge.files for merge in _due_merges(table, directory)),
         megabytes=round(sum(file.bytes for file in files) / 1024**2, 3),
         forgotten=forgotten,
         gone=0 if late else len(_vacuum(table, dry_run=True)),
@@ -121,9 +119,9 @@ def _report(store: FleetStore, directory: Directory, now: datetime, forgotten: i
 
 
 def _due_merges(table: DeltaTable, directory: Directory) -> list[Merge]:
-    """What to put together: clustered tables by their own rule, of others the small files of each partition."""
+    """Return the merges to do: clustered tables have a rule of their own, others merge their small files."""
     if directory.contract.name in clustering.SORT_BY:
-        return clustering.due_merges(table, asked=True)
+        return clustering.due_merges(table, is_requested=True)
     by_partition: dict[Any, list[TableFile]] = defaultdict(list)
     for file in table_files.list_files(table):
         if file.bytes < SMALL_BYTES:
@@ -136,13 +134,13 @@ def tidy_directory(
 ) -> DirectoryReport:
     """Delete expired rows, merge small files, remove old ones; report what was done. The caller must hold the lease.
 
-    guard: keeps a running query's writes and ours apart. Raises rewriting.Interrupted.
+    guard: avoids conflicts with a running query's writes. Raises RewriteInterrupted.
     """
     forgets_models = directory.contract.name == tables.MODELS.name and lease_of(directory) != PEOPLE
     store = FleetStore.of(config)
     with leases.held(store, [PEOPLE]) if forgets_models else nullcontext():
-        # No person goes back to a model while it is being forgotten. Machines may add rows meanwhile: those of the
-        # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
+        # Holding the lease for people prevents a rollback to a model while it is deleted. Machines may add rows
+        # meanwhile: rows of the newest batch are never deleted, and machines do not promote expired models.
         rows = find_expired_rows(config, directory, now)
         found = _report(store, directory, now, rows.rows)
         table = delta.open_existing(directory)
@@ -154,10 +152,10 @@ def tidy_directory(
             done = clustering.carry_out_merges(
                 table, _merges_without(table, rows.names), _rewrite_target(directory), guard
             )
-            dropped = sum(each.dropped for each in done)
+            dropped = sum(rewrite.dropped for rewrite in done)
             if dropped < rows.rows:
                 raise StoreError(
-                    f"table {directory.name}: expected to forget {rows.rows} rows; forgot {dropped}, since its files "
+                    f"table {directory.name}: expected to delete {rows.rows} rows; deleted {dropped}, since its files "
                     "were replaced meanwhile; run `spinney tidy` again"
                 )
     if found.small:
@@ -171,7 +169,7 @@ def tidy_directory(
 
 
 def _rewrite_target(directory: Directory) -> RewriteTarget:
-    """What rewritten files are like: rows of a group lie together wherever a row belongs to one."""
+    """Return the order and names of rewritten files. Rows of a group are adjacent if the table has groups."""
     if directory.contract.name in clustering.SORT_BY:
         return RewriteTarget(clustering.SORT_BY[directory.contract.name], table_files.CLUSTERED)
     by = tuple(name for name in ("shard", "group_key") if name in directory.contract.names)
@@ -179,14 +177,16 @@ def _rewrite_target(directory: Directory) -> RewriteTarget:
 
 
 def _merges_without(table: DeltaTable, names: pa.Table) -> list[Merge]:
-    """The files with rows of these names, to be rewritten without them. names: columns that tell a row from others."""
+    """Return the files with these rows, to be rewritten without them. names: the identifying columns of the rows."""
     base, columns = table_files.table_folder(table), names.column_names
-    gone = _joined_names(names)
+    expired = _joined_names(names)
     files, drop = [], {}
     for file in table_files.list_files(table):
-        # deltalake's merge once left texts as views, which no kernel joins or compares.
+        # deltalake's merge may leave texts as views, which Arrow can neither join nor compare.
         read = pq.read_table(base / file.path, columns=columns, partitioning=None, use_threads=False)
-        mask = pc.is_in(_joined_names(read.cast(pa.schema([(name, pa.string()) for name in columns]))), value_set=gone)
+        mask = pc.is_in(
+            _joined_names(read.cast(pa.schema([(name, pa.string()) for name in columns]))), value_set=expired
+        )
         if mask.true_count:
             files.append(file)
             drop[file.path] = mask
@@ -194,18 +194,21 @@ def _merges_without(table: DeltaTable, names: pa.Table) -> list[Merge]:
 
 
 def _joined_names(names: pa.Table) -> pa.Array:
-    """Each row's texts as one. A key is JSON and the rest are ids: a zero byte is in none of them."""
+    """Return each row's texts joined by a zero byte, which neither keys (JSON) nor ids contain."""
     texts = [names.column(name).combine_chunks() for name in names.column_names]
     return pc.binary_join_element_wise(*texts, "\x00", null_handling="replace", null_replacement="\x01")
 
 
 def _vacuum(table: DeltaTable, *, dry_run: bool) -> list[str]:
-    """Full: what a crash left behind too, and what the log has forgotten that it once named."""
+    """Remove old files, or only list them.
+
+    `full` includes files left by a crash and files no longer named in the log.
+    """
     return list(table.vacuum(retention_hours=KEPT_HOURS, dry_run=dry_run, full=True))
 
 
 def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str | None:
-    """A query that reads this directory and has not ended a batch for long; one that never began reads it anew."""
+    """Return a query that reads this directory and has completed no batch for BEHIND; None if there is none."""
     for query in reading_queries(directory):
         place = store.checkpoint(query)
         begun, ended = (checkpoints.newest_batch_id(place, log) for log in ("offsets", "commits"))
@@ -213,11 +216,11 @@ def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str
             continue
         if ended is None or checkpoints.started_batch(place, ended).started_at < now - BEHIND:
             return query
-    return _unfinished_round(store, now) if directory.contract.name in {each.name for each in READ} else None
+    return _unfinished_round(store, now) if directory.contract.name in {contract.name for contract in READ} else None
 
 
 def _unfinished_round(store: FleetStore, now: datetime) -> str | None:
-    """A path whose round was planned long ago and has not ended: it goes on with the versions that its plan named."""
+    """Return the lease of a path whose old unfinished round still needs its pinned versions; else None."""
     paths = (store.directories(base) for base in (tables.VERDICTS, tables.ROUNDS))
     for plans, rounds in zip(*paths, strict=True):
         planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
@@ -231,7 +234,7 @@ def _unfinished_round(store: FleetStore, now: datetime) -> str | None:
 
 @dataclass(frozen=True)
 class TidyAnswer:
-    """What a process answered to a request. error: why it could not do everything."""
+    """A process's answer to a request. error: why some directories were not tidied."""
 
     request: str
     done: tuple[DirectoryReport, ...]
@@ -262,10 +265,12 @@ def write_answer(store: FleetStore, name: str, answer: TidyAnswer) -> None:
 
 def read_answer(store: FleetStore, name: str) -> TidyAnswer | None:
     """Return the last answer of a query; None if it has never answered. name: of the query."""
-    said = _read_if_possible(_request_folder(store) / f"{name}.served")
-    if said is None:
+    content = _read_if_possible(_request_folder(store) / f"{name}.served")
+    if content is None:
         return None
-    return TidyAnswer(said["request"], tuple(DirectoryReport(**each) for each in said["done"]), said["error"])
+    return TidyAnswer(
+        content["request"], tuple(DirectoryReport(**report) for report in content["done"]), content["error"]
+    )
 
 
 def tidy_if_idle(config: Config, name: str, request: str) -> bool:
@@ -273,7 +278,9 @@ def tidy_if_idle(config: Config, name: str, request: str) -> bool:
     store = FleetStore.of(config)
     try:
         with leases.held(store, [name]):
-            done = tuple(tidy_directory(config, each, datetime.now(UTC)) for each in directories_of_lease(store, name))
+            done = tuple(
+                tidy_directory(config, directory, datetime.now(UTC)) for directory in directories_of_lease(store, name)
+            )
             write_answer(store, name, TidyAnswer(request, done))
     except Busy:
         return False
@@ -282,7 +289,7 @@ def tidy_if_idle(config: Config, name: str, request: str) -> bool:
 
 def lease_names(store: FleetStore) -> Iterable[str]:
     """Return the leases under which directories are written."""
-    return dict.fromkeys(lease_of(each) for each in store.every_directory())
+    return dict.fromkeys(lease_of(directory) for directory in store.every_directory())
 
 
 def _read_if_possible(file: Path) -> dict[str, Any] | None:

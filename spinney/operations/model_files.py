@@ -1,4 +1,4 @@
-"""Fitted estimators in files of other systems: skops, pickle and joblib, and what MLflow logged of scikit-learn's."""
+"""Load fitted scikit-learn estimators from skops, pickle and joblib files and from MLflow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNPICKLED = "reading a pickle runs whatever code it holds: allow it by --allow-p
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where models are looked for. folder: what relative paths start from; tracking_uri: MLflow's."""
+    """Where models are loaded from. folder: base of relative paths. tracking_uri: MLflow's."""
 
     folder: Path
     tracking_uri: str
@@ -29,20 +29,20 @@ class ModelSource:
 
 @dataclass
 class LoadedModel:
-    """notes: what scikit-learn warned of, such as another version's file."""
+    """A loaded estimator. notes: scikit-learn's warnings, such as that another version wrote the file."""
 
     estimator: Any
     notes: list[str] = field(default_factory=list)
 
 
 def load_model(named: str, source: ModelSource) -> LoadedModel:
-    """The estimator of that name: a path, or MLflow's ``models:/shop@champion`` or ``runs:/0a1b/model``.
+    """Load an estimator from a path or an MLflow URI, such as ``models:/shop@champion`` or ``runs:/0a1b/model``.
 
-    Raises ContractError: there is none that can be read, or reading it would run code and that is not allowed.
+    Raises ContractError: it cannot be read, or reading it would run code although that is not allowed.
     """
     found = LoadedModel(None)
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             if named.startswith(MLFLOW):
                 found.estimator = _load_from_mlflow(named, source)
@@ -50,18 +50,18 @@ def load_model(named: str, source: ModelSource) -> LoadedModel:
                 found.estimator = _load_file(source.folder / named, allow_pickle=source.allow_pickle)
     except (ContractError, Corrupt):
         raise
-    except Exception as error:  # a file of somebody else's may fail anywhere
-        said_of_it = mask_passwords(str(error))  # MLflow names its address, with the password in it
+    except Exception as error:  # an unknown file may fail anywhere
+        said_of_it = mask_passwords(str(error))  # MLflow's message contains its address, which may contain a password
         raise ContractError(f"expected a model that can be read; got {type(error).__name__}: {said_of_it}") from error
     # Other warnings are the libraries' own affairs.
     found.notes = list(
-        dict.fromkeys(str(each.message) for each in said if "version" in type(each.message).__name__.lower())
+        dict.fromkeys(str(warning.message) for warning in warned if "version" in type(warning.message).__name__.lower())
     )
     return found
 
 
 def _load_file(file: Path, *, allow_pickle: bool, pickled: bool | None = None) -> Any:
-    """pickled: whether it is a pickle; None: as its name says."""
+    """Load a file. pickled: whether it is a pickle; None: decided by the file's name."""
     if not file.is_file():
         raise ContractError(f"expected a file; got nothing at {file}")
     if pickled is None and file.suffix not in (SKOPS, *PICKLES):
@@ -76,21 +76,21 @@ def _load_file(file: Path, *, allow_pickle: bool, pickled: bool | None = None) -
 
 
 def _load_from_mlflow(uri: str, source: ModelSource) -> Any:
-    """Its files are read as others are: MLflow's own reader believes the list of types that a file brings."""
+    """Load a model's files like other files, since MLflow's own loader trusts the list of types inside a file."""
     import mlflow
     from mlflow.models import Model
 
     before = mlflow.get_tracking_uri()
-    # A parameter of `download_artifacts` is not heard by all that it asks.
+    # `download_artifacts` does not pass its parameter on to everything that it calls.
     mlflow.set_tracking_uri(source.tracking_uri)
     try:
         with tempfile.TemporaryDirectory(prefix="spinney-") as scratch:
             place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
             flavors = Model.load(str(place)).flavors
-            mine = flavors.get("sklearn")
-            if mine is None:
+            flavor = flavors.get("sklearn")
+            if flavor is None:
                 raise ContractError(f"expected MLflow's flavor sklearn; got {', '.join(sorted(flavors))}")
-            is_skops = mine.get("serialization_format") == "skops"
-            return _load_file(place / mine["pickled_model"], allow_pickle=source.allow_pickle, pickled=not is_skops)
+            is_skops = flavor.get("serialization_format") == "skops"
+            return _load_file(place / flavor["pickled_model"], allow_pickle=source.allow_pickle, pickled=not is_skops)
     finally:
         mlflow.set_tracking_uri(before)

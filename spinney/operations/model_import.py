@@ -1,8 +1,8 @@
-"""Models from elsewhere, stored as first champions: a row of ``models/people`` and one of ``promotions/people``.
+"""Import models that were fitted elsewhere as first champions: rows of ``models/people`` and ``promotions/people``.
 
-A person's step, under people's lease, but in the group's present epoch: it stands beneath whatever machines fit on
-newer rows, and a model that does not say through when it was trained stands beneath all that they fit. Both rows are
-told apart by the model's name, which is its content's, so the same import again adds nothing.
+An import is written under the lease for people but in the group's current epoch, so a model that machines fit on newer
+rows replaces it. A model imported without `trained_through` is replaced by any fitted one. The model_id is a hash of
+the content, so importing a model twice adds nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ TRIED_ROWS = 5
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """A line of the index. named: a path, or MLflow's URI. trained_through, rows: of its training; None: not known."""
+    """A line of the index.
+
+    named: a path, or an MLflow URI. trained_through, rows: of its training; None if not known.
+    """
 
     group_key: str
     named: str
@@ -63,7 +66,7 @@ class ImportRequest:
 
 
 class ImportOutcome(StrEnum):
-    """What can become of one model of an import."""
+    """The result of importing one model."""
 
     IMPORTED = "imported"
     THERE = "there already"
@@ -72,7 +75,7 @@ class ImportOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What became of one line. why: of a refusal; of others what scikit-learn warned of, if it did."""
+    """The result for one line of the index. why: the reason of a refusal, or else scikit-learn's warnings, if any."""
 
     group_key: str
     named: str
@@ -83,7 +86,7 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model that was tried, ready to be stored."""
+    """A model that passed the checks and can be stored."""
 
     wanted: ImportRequest
     model_id: str
@@ -94,7 +97,10 @@ class PreparedModel:
 
 
 def sample_rows(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.DataFrame]:
-    """The features of a few stored events of each of these groups, where there are any. One pass over `events`."""
+    """Return the features of up to TRIED_ROWS stored events per group.
+
+    Groups without events are left out. Reads `events` once.
+    """
     table = delta.open_table(store.directory(tables.EVENTS))
     if table is None:
         return {}
@@ -102,8 +108,10 @@ def sample_rows(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.
     columns = {name: ds.field("event_time" if name == fleet.event_time else name) for name in fleet.features}
     found: dict[str, list[pd.DataFrame]] = defaultdict(list)
     open_groups = set(group_keys)
-    mine = ds.field("group_key").isin(pa.array(sorted(open_groups), pa.string()))
-    for batch in delta.open_dataset(table).to_batches({"group_key": ds.field("group_key"), **columns}, filter=mine):
+    is_wanted = ds.field("group_key").isin(pa.array(sorted(open_groups), pa.string()))
+    for batch in delta.open_dataset(table).to_batches(
+        {"group_key": ds.field("group_key"), **columns}, filter=is_wanted
+    ):
         for name, rows in to_pandas(pa.Table.from_batches([batch])).groupby("group_key", sort=False):
             key = str(name)
             if key in open_groups:
@@ -116,15 +124,18 @@ def sample_rows(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.
 
 
 def require_fleet_clock(store: FleetStore) -> datetime:
-    """The fleet's clock, from which imported models age. Raises StoreError: it is the events', and none is stored.
+    """Return the fleet's clock, from which the age of imported models counts.
 
-    Never beyond the newest stored event, whatever the models say: the judge takes it over, and it does not run back.
+    Raises StoreError if it is event time and no event is stored.
+
+    It is never later than the newest stored event, whatever `trained_through` says: the judge adopts this clock, which
+    never runs backwards.
     """
     now = read_fleet_clock(store)
     if now is None:
         raise StoreError(
-            f"fleet {store.fleet.name}: expected a stored event, to know when models arrive by the fleet's clock, "
-            "which is the events'; got none. Load the history first"
+            f"fleet {store.fleet.name}: expected a stored event, since the fleet's clock is event time; got none. "
+            "Load the history first"
         )
     return now
 
@@ -132,26 +143,26 @@ def require_fleet_clock(store: FleetStore) -> datetime:
 def prepare_model(
     wanted: ImportRequest, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: ModelSource
 ) -> PreparedModel:
-    """The model, read, tried on these rows and read back from its own bytes. Raises ContractError or Corrupt."""
+    """Load a model, try it on these rows, and check that it survives storage. Raises ContractError or Corrupt."""
     read = model_files.load_model(wanted.named, source)
     model = import_estimator(read.estimator, recipe)
-    features = pd.DataFrame({each.name: [] for each in recipe.features})
-    asked, answers = try_model(model, features if rows is None else rows)
+    features = pd.DataFrame({feature.name: [] for feature in recipe.features})
+    tried_rows, answers = try_model(model, features if rows is None else rows)
     kind, payload = codec.dump(model)
     kind_of = type(read.estimator)
     recipe_id = f"imported:{kind_of.__module__}.{kind_of.__qualname__}"
     model_id = model_id_of(wanted.group_key, hashlib.sha256(payload).hexdigest(), recipe_id)
     claim = Claim(wanted.group_key, model_id, kind)
     stored = codec.load_signed(signer, claim, payload, signer.sign(claim, payload))
-    if not np.array_equal(stored.raw_predictions(to_columns(asked, recipe.features)), answers):
-        raise ContractError("expected the same answers from its stored bytes; got others")
+    if not np.array_equal(stored.raw_predictions(to_columns(tried_rows, recipe.features)), answers):
+        raise ContractError("expected the same predictions after storing and loading it; got different ones")
     return PreparedModel(
         wanted, model_id, recipe_id, kind, payload, "; ".join(read.notes)[:MAX_ERROR_CHARACTERS] or None
     )
 
 
 def refuse_future_training(wanted: ImportRequest, clock: datetime) -> None:
-    """Raises ContractError: the model says it has seen what the fleet has not, and would outrank whatever is fitted."""
+    """Raise ContractError if `trained_through` is after the fleet's clock: no fitted model could replace this one."""
     if wanted.trained_through is not None and wanted.trained_through > clock:
         raise ContractError(
             f"trained_through: expected a time not after the fleet's clock, {clock:%Y-%m-%d %H:%M:%S} UTC; "
@@ -163,48 +174,48 @@ def store_models(
     config: Config,
     signer: Signer,
     models: Sequence[PreparedModel],
-    said: Attribution,
+    attribution: Attribution,
     clock: datetime,
     *,
     dry_run: bool = False,
 ) -> list[ImportResult]:
-    """Store what is not there yet; said of each model, in their order. dry_run: say it only.
+    """Store the models that are not stored yet. Returns one result per model, in order. dry_run: store nothing.
 
-    Raises Busy while another person's step is being written.
+    Raises Busy while another person's change is being written.
     """
     store = FleetStore.of(config)
     with nullcontext() if dry_run else leases.held(store, [PEOPLE]):
-        known = _read_stored(store, [each.wanted.group_key for each in models])
-        told = [_result_of(each, known.histories.get(each.wanted.group_key, [])) for each in models]
-        fresh = [each for each, one in zip(models, told, strict=True) if one.what == ImportOutcome.IMPORTED]
+        known = _read_stored(store, [model.wanted.group_key for model in models])
+        results = [_result_of(model, known.histories.get(model.wanted.group_key, [])) for model in models]
+        fresh = [model for model, result in zip(models, results, strict=True) if result.what == ImportOutcome.IMPORTED]
         if fresh and not dry_run:
             charter.ensure_charter(config)
-            _write(store, signer, fresh, known, said, clock)
-    return told
+            _write(store, signer, fresh, known, attribution, clock)
+    return results
 
 
 @dataclass(frozen=True)
 class _StoredModels:
-    """What is stored of some groups. models: every model_id."""
+    """The stored promotions of some groups, and the model_ids of all their models."""
 
     histories: Mapping[str, list[Promotion]]
     models: Collection[str]
 
 
 def _read_stored(store: FleetStore, group_keys: Sequence[str]) -> _StoredModels:
-    mine = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
+    is_wanted = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read_table(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], mine).to_pylist():
+    for row in delta.read_table(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], is_wanted).to_pylist():
         histories[row["group_key"]].append(Promotion.from_row(row))
-    models = delta.read_table(store, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
+    models = delta.read_table(store, tables.MODELS, ["model_id"], is_wanted).column("model_id").to_pylist()
     return _StoredModels(histories, set(models))
 
 
 def _result_of(made: PreparedModel, history: Sequence[Promotion]) -> ImportResult:
     key, named = made.wanted.group_key, made.wanted.named
     current = select_champion(history)
-    if mine := [row for row in history if row.model_id == made.model_id]:
-        if current is None or is_still_withdrawn(mine):
+    if own_rows := [row for row in history if row.model_id == made.model_id]:
+        if current is None or is_still_withdrawn(own_rows):
             why = f"a person withdrew it; `spinney promote --model {made.model_id[:SHORT_ID_LENGTH]}` brings it back"
             return ImportResult(key, named, ImportOutcome.REFUSED, made.model_id, why)
         return ImportResult(key, named, ImportOutcome.THERE, made.model_id, made.note)
@@ -220,7 +231,7 @@ def _write(
     signer: Signer,
     fresh: Sequence[PreparedModel],
     known: _StoredModels,
-    said: Attribution,
+    attribution: Attribution,
     clock: datetime,
 ) -> None:
     """Write the models, then the promotions: if the process ends between, the next import adds the promotions."""
@@ -229,8 +240,8 @@ def _write(
     last = [commit.batch_id for writer in writers if (commit := writer.last_commit(STEP)) is not None]
     batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
     of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}
-    models = [of_all | _model_row(store.fleet, signer, each, now) for each in fresh]
-    decided = {"decision": Decision.UNPROVEN.value, "reason": f"imported: {said.reason}", "by": said.by}
+    models = [of_all | _model_row(store.fleet, signer, model, now) for model in fresh]
+    decided = {"decision": Decision.UNPROVEN.value, "reason": f"imported: {attribution.reason}", "by": attribution.by}
     promotions = [model | decided | {"decided_at": now} | _epoch_and_payload(model, known) for model in models]
     fresh_models = [model for model in models if model["model_id"] not in known.models]
     for writer, place, rows in zip(writers, places, (fresh_models, promotions), strict=True):

@@ -1,4 +1,4 @@
-"""Files by which a command asks a running stream for work, and by which the stream answers: JSON with its version."""
+"""Request files, by which a command asks a running stream for work, and their answers: JSON with a format version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from spinney.storage import atomic_files
 
 
 def write_request_file(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a request or an answer, replacing the one that is there. content: for JSON; times are written as ISO."""
+    """Write a request or an answer, replacing an earlier one.
+
+    content: values for JSON; times are written as ISO 8601.
+    """
     versioned = {KEY: REQUEST.version, **content}
     atomic_files.replace_file(file, json.dumps(versioned, default=datetime.isoformat).encode())
 

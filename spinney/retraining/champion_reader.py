@@ -1,8 +1,8 @@
-"""Read the stored champions that challengers are compared with."""
+"""Read the stored champions that challengers are compared with, and their predecessors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,43 +13,53 @@ import pyarrow.parquet as pq
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.retraining.fit_request_table import CHAMPION_TYPES
+from spinney.retraining.fit_request_table import CHAMPION_TYPES, PREDECESSOR_TYPES, STORED_MODEL_TYPES
 from spinney.tables.arrow_schemas import arrow_schema
 
 MAX_HELD_PAYLOAD_BYTES = 256 << 20
 """Payloads of one task up to which they are read at once; beyond, they are read block by block."""
 
-_STORED = ("group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at")
+_STORED = (
+    "group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at",
+    "heldout_losses",
+)  # fmt: skip
+_COLUMNS_OF_ROLE = {
+    role: tuple(name for name in types if name != f"{role}_id")
+    for role, types in (("champion", CHAMPION_TYPES), ("predecessor", PREDECESSOR_TYPES))
+}
 _TYPES = pa.schema([(name, arrow_schema(tables.MODELS).field(name).type) for name in _STORED])
 
 
 @dataclass(frozen=True)
-class _ChampionRows:
-    """The wanted champions in one row group of a file.
+class _ModelRows:
+    """The wanted models in one row group of a file.
 
-    rows: their positions in it. champions: their positions among the requests. bytes: of their payloads, estimated.
+    rows: their positions in it. requests: the positions of their requests. bytes: of their payloads, estimated.
     """
 
     path: str
     row_group: int
     rows: np.ndarray
-    champions: np.ndarray
+    requests: np.ndarray
     bytes: int
 
 
 class StoredChampions:
-    """Reads the stored champions of some requests.
+    """Reads the stored champions and predecessors of some requests.
 
     Most stored models are of older rounds, so only the column model_id is read of all row groups, and other columns of
     those with a wanted model. Payloads that do not fit into memory together are read block by block.
     """
 
     def __init__(self, files: Sequence[str], requests: pa.Table) -> None:
-        """files: of the table `models`, which may have rows of the requests' shards."""
+        """files: of the table `models`, which may have rows of the requests' shards.
+
+        requests: with group_key, champion_id and predecessor_id.
+        """
         self._keys = requests.column("group_key").combine_chunks()
-        self._ids = requests.column("champion_id").combine_chunks()
-        names = self._ids.drop_null()
-        self._row_groups = list(_find_champions(files, self._ids, names)) if len(names) else []
+        self._ids = {role: requests.column(f"{role}_id").combine_chunks() for role in _COLUMNS_OF_ROLE}
+        places = {name: at for ids in self._ids.values() for at, name in enumerate(ids.to_pylist()) if name is not None}
+        self._row_groups = list(_find_models(files, places)) if places else []
         self._all_rows = (
             self._read(self._row_groups)
             if sum(hit.bytes for hit in self._row_groups) <= MAX_HELD_PAYLOAD_BYTES
@@ -57,41 +67,32 @@ class StoredChampions:
         )
 
     def of(self, first: int, stop: int) -> pa.Table:
-        """group_key and CHAMPION_TYPES of the requests `first` to before `stop`; null if no champion is stored."""
-        keys, ids = self._keys.slice(first, stop - first), self._ids.slice(first, stop - first)
+        """group_key and STORED_MODEL_TYPES of the requests `first` to before `stop`; null if no model is stored."""
+        keys = self._keys.slice(first, stop - first)
         stored = self._read(self._within(first, stop)) if self._all_rows is None else self._all_rows
-        # A model_id is a hash of the group's key too, but a row could have another's: both must match the request.
-        position = pc.index_in(ids, value_set=stored.column("model_id").combine_chunks(), skip_nulls=True)
-        same_group = pc.equal(stored.column("group_key").take(position), keys)
-        matched = stored.take(pc.if_else(same_group, position, None))
-        columns = {
-            name: matched.column(name.removeprefix("champion_")) for name in CHAMPION_TYPES if name != "champion_id"
-        }
-        champion_ids = pc.if_else(matched.column("model_id").is_valid(), ids, None)
-        schema = pa.schema(
-            [("group_key", pa.string()), *((name, arrow_type(of)) for name, of in CHAMPION_TYPES.items())]
-        )
-        return pa.table({"group_key": keys, "champion_id": champion_ids, **columns}, schema=schema)
+        columns = {"group_key": keys}
+        for role, ids in self._ids.items():
+            columns |= _columns_of_role(role, keys, ids.slice(first, stop - first), stored)
+        kinds = [("group_key", pa.string()), *((name, arrow_type(of)) for name, of in STORED_MODEL_TYPES.items())]
+        return pa.table(columns, schema=pa.schema(kinds))
 
-    def _within(self, first: int, stop: int) -> list[_ChampionRows]:
+    def _within(self, first: int, stop: int) -> list[_ModelRows]:
         chosen = []
         for hit in self._row_groups:
-            is_requested = (hit.champions >= first) & (hit.champions < stop)
+            is_requested = (hit.requests >= first) & (hit.requests < stop)
             if is_requested.any():
                 chosen.append(
-                    _ChampionRows(
-                        hit.path, hit.row_group, hit.rows[is_requested], hit.champions[is_requested], hit.bytes
-                    )
+                    _ModelRows(hit.path, hit.row_group, hit.rows[is_requested], hit.requests[is_requested], hit.bytes)
                 )
         return chosen
 
-    def _read(self, hits: list[_ChampionRows]) -> pa.Table:
+    def _read(self, hits: list[_ModelRows]) -> pa.Table:
         """One row per model_id: the newest, as a model may have been signed again with another key."""
         parts = [_TYPES.empty_table()]
         for hit in hits:
             with pq.ParquetFile(hit.path, coerce_int96_timestamp_unit="us") as file:
                 rows = file.read_row_group(hit.row_group, columns=list(_STORED)).take(pa.array(hit.rows))
-            parts.append(pa.table([rows.column(each.name).cast(each.type) for each in _TYPES], schema=_TYPES))
+            parts.append(pa.table([_stored_column(rows, field) for field in _TYPES], schema=_TYPES))
         rows = pa.concat_tables(parts)
         order = pc.sort_indices(rows, sort_keys=[("fitted_at", "descending")])
         names = rows.column("model_id").take(order)
@@ -99,8 +100,26 @@ class StoredChampions:
         return rows.take(order.filter(pa.array(newest)))
 
 
-def _find_champions(files: Sequence[str], ids: pa.Array, names: pa.Array) -> Iterator[_ChampionRows]:
-    places = {name: at for at, name in enumerate(ids.to_pylist()) if name is not None}
+def _stored_column(rows: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    """A column of rows of `models`; null where an earlier version wrote them without it."""
+    if field.name not in rows.column_names:
+        return pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
+    return rows.column(field.name).cast(field.type)
+
+
+def _columns_of_role(role: str, keys: pa.Array, ids: pa.Array, stored: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """The columns about the models with these ids. keys: the group of each. stored: rows of `models`."""
+    # A model_id is a hash of the group's key too, but a row could have another's: both must match the request.
+    position = pc.index_in(ids, value_set=stored.column("model_id").combine_chunks(), skip_nulls=True)
+    same_group = pc.equal(stored.column("group_key").take(position), keys)
+    matched = stored.take(pc.if_else(same_group, position, None))
+    columns = {name: matched.column(name.removeprefix(f"{role}_")) for name in _COLUMNS_OF_ROLE[role]}
+    return columns | {f"{role}_id": pc.if_else(matched.column("model_id").is_valid(), ids, None)}
+
+
+def _find_models(files: Sequence[str], places: Mapping[str, int]) -> Iterator[_ModelRows]:
+    """The row groups with wanted models. places: model_id -> position of its request."""
+    names = pa.array(places, pa.string())
     for path in files:
         with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
             payload = file.schema_arrow.get_field_index("payload")
@@ -111,4 +130,4 @@ def _find_champions(files: Sequence[str], ids: pa.Array, names: pa.Array) -> Ite
                     model_ids = stored.take(pa.array(rows)).to_pylist()
                     group = file.metadata.row_group(number)
                     size = group.column(payload).total_uncompressed_size * len(rows) // max(group.num_rows, 1)
-                    yield _ChampionRows(path, number, rows, np.array([places[name] for name in model_ids]), size)
+                    yield _ModelRows(path, number, rows, np.array([places[name] for name in model_ids]), size)

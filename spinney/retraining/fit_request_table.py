@@ -12,9 +12,22 @@ from spinney.core.keys import is_parent
 from spinney.tables.snapshot import GroupFilter, filter_of_groups
 
 REQUEST_SCHEMA = pa.schema(
-    [("shard", pa.int32()), ("group_key", pa.string()), ("champion_id", pa.string()), ("events", pa.int64())]
+    [
+        ("shard", pa.int32()),
+        ("group_key", pa.string()),
+        ("champion_id", pa.string()),
+        ("predecessor_id", pa.string()),
+        ("events", pa.int64()),
+        ("parent_key", pa.string()),
+        ("parent_id", pa.string()),
+    ]
 )
-"""Fit requests as they are sent to a task. events: of the window, as the plan counted them; null if it did not."""
+"""Fit requests as they are sent to a task.
+
+predecessor_id: of the model that would answer if the champion were withdrawn. events: of the window, as the plan
+counted them; null if it did not. parent_key, parent_id: the nearest parent that has a champion, and that champion; null
+without one, or if the fit needs none.
+"""
 
 CHAMPION_TYPES = {
     "champion_id": "string",
@@ -23,8 +36,23 @@ CHAMPION_TYPES = {
     "champion_signature": "binary",
     "champion_trained_through": "timestamp",
     "champion_recipe_id": "string",
+    "champion_heldout_losses": "array<float>",
 }
 """The columns about the champion that a challenger is compared with, and their Spark SQL types."""
+
+PREDECESSOR_TYPES = {
+    "predecessor_id": "string",
+    "predecessor_codec": "string",
+    "predecessor_payload": "binary",
+    "predecessor_signature": "binary",
+}
+"""The same about the champion's predecessor."""
+
+STORED_MODEL_TYPES = CHAMPION_TYPES | PREDECESSOR_TYPES
+"""The columns that `StoredChampions` adds to a request."""
+
+PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name in CHAMPION_TYPES))
+"""The columns about the nearest parent's champion."""
 
 
 def split_parents(requests: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -18,6 +18,7 @@ _WITHOUT_PAYLOAD = (
     "status",
     "metrics",
     "heldout_losses",
+    "training_predictions",
     "trained_through",
     "fitted_at",
     "rows",

@@ -28,7 +28,8 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fit_attempt import COLUMNS
 from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.fit_request_table import CHAMPION_TYPES
+from spinney.retraining.fit_request_table import PARENT_COLUMNS, STORED_MODEL_TYPES
+from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.tables.arrow_schemas import to_pandas
 from spinney.tables.snapshot import Snapshot
@@ -86,13 +87,15 @@ class Fitter:
             self.rows, keys, fit_request_table.shards_of(requests, self.rows.shards)
         )
         require_planned_events(keys.to_pylist(), requests.column("events").to_pylist(), rows.events.tolist())
-        champions = self.champions(requests)
+        champions, parents = self.champions(requests), ParentChampions(self.models, requests, self.rows.shards)
         for first, stop in block_ranges(np.diff(rows.starts)):
             block_rows = rows.table.slice(int(rows.starts[first]), int(rows.starts[stop] - rows.starts[first]))
             owners = np.repeat(np.arange(first, stop), np.diff(rows.starts[first : stop + 1]))
-            yield from fit_one_block(
-                build_block(block_rows, keys.take(pa.array(owners)), champions.of(first, stop)), worker
-            ).to_batches()
+            block_requests = champions.of(first, stop)
+            for name, column in zip(PARENT_COLUMNS, parents.of(first, stop).columns, strict=True):
+                block_requests = block_requests.append_column(name, column)
+            block = build_block(block_rows, keys.take(pa.array(owners)), block_requests)
+            yield from fit_one_block(block, worker).to_batches()
 
     def champions(self, requests: pa.Table) -> StoredChampions:
         """The stored champions of these requests."""
@@ -143,14 +146,14 @@ def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
 
 def _one_partition_per_task(spark: SparkSession, parts: Sequence[pa.Table]) -> DataFrame:
     """A frame with one partition per task. By number: a hash would put several tasks into one partition."""
-    values = [fit_request_table.serialize(each) for each in parts]
+    values = [fit_request_table.serialize(part) for part in parts]
     frame = spark.createDataFrame(list(enumerate(values)), TASK_DDL)
     return frame.repartitionById(len(values), "task")
 
 
 def task_batches(requests: pa.Table) -> list[pa.RecordBatch]:
     """The requests as input of `Fitter.fit_tasks` in this process."""
-    values = [fit_request_table.serialize(each) for each in cut_into_tasks(requests, cores=1)]
+    values = [fit_request_table.serialize(part) for part in cut_into_tasks(requests, cores=1)]
     return [pa.RecordBatch.from_pydict({"requests": pa.array([value], pa.binary())}) for value in values]
 
 
@@ -177,16 +180,18 @@ def block_ranges(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
         yield first, len(sizes)
 
 
-def build_block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa.Table:
+def build_block(rows: pa.Table, group_keys: pa.Array, requests: pa.Table) -> pa.Table:
     """Rows and requests of some groups in one table, as `split_block` takes it apart.
 
-    rows: training columns. group_keys: of each row. champions: group_key and CHAMPION_TYPES, one row per request.
+    rows: training columns. group_keys: of each row. requests: one row each: group_key, STORED_MODEL_TYPES and, if
+    a parent matters, PARENT_COLUMNS.
     """
     of_rows = rows.add_column(0, "group_key", group_keys)
-    requests = champions.rename_columns({name: internal_name(name) for name in CHAMPION_TYPES})
-    flag = {True: pa.array([True] * champions.num_rows), False: pa.array([False] * rows.num_rows)}
-    parts = [of_rows.append_column(IS_REQUEST, flag[False]), requests.append_column(IS_REQUEST, flag[True])]
-    names = [*of_rows.column_names, *map(internal_name, CHAMPION_TYPES), IS_REQUEST]
+    columns = requests.column_names[1:]
+    flag = {True: pa.array([True] * requests.num_rows), False: pa.array([False] * rows.num_rows)}
+    renamed = requests.rename_columns(["group_key", *map(internal_name, columns)])
+    parts = [of_rows.append_column(IS_REQUEST, flag[False]), renamed.append_column(IS_REQUEST, flag[True])]
+    names = [*of_rows.column_names, *map(internal_name, columns), IS_REQUEST]
     whole = pa.concat_tables(parts, promote_options="default")
     return whole.select(names)
 
@@ -194,9 +199,10 @@ def build_block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa
 def split_block(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split a block into its rows and requests. Uses one thread: a forked process has no others."""
     is_request = block.column(IS_REQUEST)
-    champion = {internal_name(name): name for name in CHAMPION_TYPES if internal_name(name) in block.column_names}
-    rows = block.filter(pc.invert(is_request)).drop_columns([IS_REQUEST, *champion])
-    requests = block.filter(is_request).select(["group_key", *champion]).rename_columns(champion)
+    of_request = {internal_name(name): name for name in (*STORED_MODEL_TYPES, *PARENT_COLUMNS)}
+    found = {name: of_request[name] for name in block.column_names if name in of_request}
+    rows = block.filter(pc.invert(is_request)).drop_columns([IS_REQUEST, *found])
+    requests = block.filter(is_request).select(["group_key", *found]).rename_columns(found)
     return to_pandas(rows), to_pandas(requests)
 
 

@@ -21,7 +21,7 @@ from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeI
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import reading_queries
 
-HEALTH = ("group_key", "model_id", "labelled", "loss", "losses", "last_event_time")
+HEALTH = ("group_key", "model_id", "labelled", "loss", "losses", "drift", "last_event_time")
 DECIDED, UNFITTED = "decided", "unfitted"
 """Columns with a promotion, or a failed fit, as one struct: most batches have few of them, and each column that Spark
 passes to a worker costs as much time per shard as the judge."""
@@ -49,7 +49,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
     """
 
     def rows(base: Contract) -> DataFrame:
-        wanted = [each for each in store.directories(base) if QueryName.RETRAIN in reading_queries(each)]
+        wanted = [directory for directory in store.directories(base) if QueryName.RETRAIN in reading_queries(directory)]
         return reduce(DataFrame.unionByName, map(read, wanted))
 
     health = rows(tables.HEALTH).select(
@@ -72,6 +72,8 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
             "by",
             "fit_ms",
             "heldout_losses",
+            "training_predictions",
+            "rows",
         ).alias(DECIDED),
     )
     unfitted = (
@@ -121,11 +123,11 @@ def _dtype(name: str) -> str:
 
 def _parse_promotion(key: str, row: Mapping[str, Any]) -> DecisionRecord:
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    heldout = row["heldout_losses"]
-    heldout_losses = () if heldout is None else tuple(map(float, heldout))
+    lists = (row[name] for name in ("heldout_losses", "training_predictions"))
+    heldout, predictions = (() if values is None else tuple(map(float, values)) for values in lists)
     by_machine, clock = row["by"] in MACHINES, _to_int(row["clock"])
     promotion = Promotion.from_row({**row, "heldout_losses": None})  # the record has them
-    return DecisionRecord(key, promotion, by_machine, clock, loss, fit_ms, heldout_losses)
+    return DecisionRecord(key, promotion, by_machine, clock, loss, fit_ms, heldout, predictions, _to_int(row["rows"]))
 
 
 def _to_int(value: Any) -> int:

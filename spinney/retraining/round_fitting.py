@@ -50,5 +50,6 @@ def fit_plan(
 
 
 def requests_of(plan: pd.DataFrame) -> pa.Table:
-    """The fit requests of a plan, which has the columns of REQUEST_SCHEMA and may have others."""
-    return pa.Table.from_pandas(plan[REQUEST_SCHEMA.names], REQUEST_SCHEMA, preserve_index=False)
+    """The fit requests of a plan, which has the columns of REQUEST_SCHEMA and may have others or lack parents."""
+    absent = {name: pd.Series(None, plan.index, dtype=object) for name in REQUEST_SCHEMA.names if name not in plan}
+    return pa.Table.from_pandas(plan.assign(**absent)[REQUEST_SCHEMA.names], REQUEST_SCHEMA, preserve_index=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -12,9 +13,12 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
+from spinney.core import timestamps
 from spinney.core.champions.gate import UncomparedPolicy, decide
-from spinney.core.champions.promotion import PEOPLE, PROMOTING_DECISIONS
-from spinney.core.config import Gate
+from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
+from spinney.core.champions.promotion import PROMOTING_DECISIONS
+from spinney.core.champions.routing import is_last_rung
+from spinney.core.config import Config, Gate
 from spinney.core.keys import is_parent
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.layout import FleetStore
@@ -22,8 +26,10 @@ from spinney.tables import delta
 
 _ROUND_COLUMNS = ("round_id", "decided_at", "clock", "by", "batch_id")
 COLUMNS = tuple(name for name in tables.PROMOTIONS.names if name not in _ROUND_COLUMNS)
-PLAN_COLUMNS = ("shard", "group_key", "champion_id", "epoch", "pinned")
-"""The columns of the plan that the gate uses. champion_id: the champion when the round was planned."""
+PLAN_COLUMNS = ("shard", "group_key", "champion_id", "predecessor_id", "watched_since", "epoch", "pinned")
+"""The columns of the plan that fits and the gate use. champion_id: the champion when the round was planned.
+predecessor_id: the model that would answer if it were withdrawn. watched_since: the fleet's clock at the last attempt,
+microseconds. Both are null where no machine may withdraw it."""
 
 OTHER_PATH_EPOCH = "epoch_elsewhere"
 """The greatest epoch in which the other path (stream or batch) has promoted the same model; null if it has not."""
@@ -44,8 +50,10 @@ def with_other_path_epoch(models: pd.DataFrame, store: FleetStore, kind: RoundKi
     promoted = _promotions(
         store, _other_path(kind), is_of_models & is_of_same_time & ds.field("decision").isin(_PROMOTING)
     )
-    withdrawn = _promotions(store, PEOPLE, is_of_models & (ds.field("decision") == Decision.WITHDRAWN.value))
-    promoted = promoted[~promoted["model_id"].isin(withdrawn["model_id"])]
+    is_withdrawal = is_of_models & (ds.field("decision") == Decision.WITHDRAWN.value)
+    for part in tables.PROMOTIONS.directories:
+        withdrawn = _promotions(store, part, is_withdrawal)
+        promoted = promoted[~promoted["model_id"].isin(withdrawn["model_id"])]
     epochs = promoted.groupby(list(_MODEL))["epoch"].max().rename(OTHER_PATH_EPOCH).reset_index()
     return models.merge(epochs, on=list(_MODEL), how="left")
 
@@ -58,7 +66,9 @@ def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFr
 
 
 _MODEL = ("group_key", "model_id")
-_PROMOTING = [each.value for each in PROMOTING_DECISIONS]
+_STAYING = (Decision.REFUSED.value, Decision.HELD.value)
+"""Decisions about a challenger after which the champion answers."""
+_PROMOTING = [decision.value for decision in PROMOTING_DECISIONS]
 
 
 def _other_path(kind: RoundKind) -> str:
@@ -66,21 +76,49 @@ def _other_path(kind: RoundKind) -> str:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """How champions are compared with their predecessors. clock: the fleet's, of the round. Both in microseconds."""
+
+    clock: int
+    patience: int
+
+    @classmethod
+    def of(cls, config: Config, clock: datetime) -> Watch:
+        """The watch of a round. Champions may be withdrawn falsely as often as `error_rise` may raise false alarms."""
+        patience = config.staleness.error_rise.patience // timedelta(microseconds=1)
+        return cls(timestamps.to_microseconds(clock), patience)
+
+    def level(self, since: Any) -> float:
+        """The level of a look after the last attempt at `since`; 0 if that is not known."""
+        return 0.0 if pd.isna(since) else level_of_look(self.clock - int(since), self.patience)
+
+
+@dataclass(frozen=True)
 class RoundGate:
-    """Applies the gate to the models of a round. uncompared: which models may be promoted without a comparison."""
+    """Applies the gate to the models of a round, and withdraws champions that are worse than their predecessors.
+
+    uncompared: which models may be promoted without a comparison. watch: None: no champion is withdrawn.
+    parents: the fleet's, nearest first.
+    """
 
     gate: Gate
     uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN
+    watch: Watch | None = None
+    parents: tuple[tuple[str, ...], ...] = ()
 
     def decide_all(self, models: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
-        """Columns COLUMNS, one row per group of the plan that was fitted or kept.
+        """Columns COLUMNS: one row per group of the plan that was fitted or kept, and one per withdrawn champion.
 
         models: rows of `models`, with OTHER_PATH_EPOCH or without. plan: PLAN_COLUMNS, one row per group. A group
         without a row in `models` was kept: its rows and recipe are its champion's.
         """
         plan_rows = {row["group_key"]: row for row in plan[list(PLAN_COLUMNS)].to_dict("records")}
         fitted = models[models["status"] == ModelStatus.FITTED.value]
-        rows = [self._row(row, plan_rows[row["group_key"]]) for row in fitted.to_dict("records")]
+        rows = []
+        for model in fitted.to_dict("records"):
+            planned = plan_rows[model["group_key"]]
+            decided = self._row(model, planned)
+            rows += [decided, *self._withdrawals(model, planned, decided["decision"])]
         rows += [_kept_row(row) for row in plan[~plan["group_key"].isin(models["group_key"])].to_dict("records")]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -90,9 +128,17 @@ class RoundGate:
             return UncomparedPolicy.NONE
         return self.uncompared
 
+    def _withdrawals(self, model: dict[Any, Any], plan: dict[Any, Any], decision: str) -> list[dict[str, Any]]:
+        """The row that withdraws a champion that is surely worse than its predecessor, unless it is replaced anyway."""
+        if self.watch is None or plan["pinned"] or decision not in _STAYING:
+            return []
+        why = reason_to_withdraw(json.loads(model["metrics"] or "{}"), self.watch.level(plan["watched_since"]))
+        return [] if why is None else [_champion_row(plan, Decision.WITHDRAWN, why)]
+
     def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
-        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]))
+        is_last = is_last_rung(model["group_key"], self.parents)
+        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]), is_last_rung=is_last)
         # The plan's champion is only fitted again if its signature does not verify: then the new one must replace it.
         elsewhere = model.get(OTHER_PATH_EPOCH)
         is_promoted_already = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])
@@ -113,20 +159,26 @@ class RoundGate:
             "champion_loss": metrics.get("champion_loss"),
             "rows_compared": metrics.get("heldout_rows"),
             "heldout_losses": model.get("heldout_losses"),
+            "training_predictions": model.get("training_predictions"),
         }
 
 
 def _kept_row(plan: dict[Any, Any]) -> dict[str, Any]:
+    return _champion_row(plan, Decision.KEPT, "the training rows and the recipe are the champion's own")
+
+
+def _champion_row(plan: dict[Any, Any], decision: Decision, reason: str) -> dict[str, Any]:
+    """A decision about the champion of the plan."""
     return {
         "shard": plan["shard"],
         "group_key": plan["group_key"],
         "epoch": _epoch(plan["epoch"]),
         "model_id": plan["champion_id"],
-        "decision": Decision.KEPT.value,
-        "reason": "the training rows and the recipe are the champion's own",
+        "decision": decision.value,
+        "reason": reason,
         # Nulls of their own types: a round that keeps every champion has no other row to take them from.
         **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
-        **dict.fromkeys(("codec", "payload", "signature", "heldout_losses")),
+        **dict.fromkeys(("codec", "payload", "signature", "heldout_losses", "training_predictions")),
     }
 
 

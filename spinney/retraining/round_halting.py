@@ -28,8 +28,11 @@ def tally_attempts(models: pd.DataFrame, decided: pd.DataFrame) -> AttemptTally:
 def hold_replacements(decisions: pa.Table, plan: pd.DataFrame, why: str) -> pa.Table:
     """The decisions with each promotion that would replace a champion turned into `held`. New groups are exempt.
 
+    No champion is withdrawn: its newest labels may be what is broken.
+
     decisions: rows of `promotions`. plan: group_key and champion_id, null for a new group. why: of the halt.
     """
+    decisions = decisions.filter(pc.not_equal(decisions.column("decision"), Decision.WITHDRAWN.value))
     with_champion = pa.array(plan.loc[plan["champion_id"].notna(), "group_key"], pa.string())
     is_held = pc.and_(
         pc.is_in(decisions.column("decision"), value_set=_PROMOTING),

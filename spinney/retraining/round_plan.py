@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 
-from schemas.vocabulary import Staleness
+from schemas.vocabulary import PREDECESSOR, Staleness
 from spinney.core.keys import is_parent
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.round_gate import PLAN_COLUMNS
@@ -22,9 +23,19 @@ def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
     """
     plan = verdicts[verdicts["decision"] == Staleness.FIT.value].rename(columns={"model_id": "champion_id"})
     numbers = [json.loads(text or "{}") for text in plan["numbers"]]
+    plan = plan.assign(**predecessor_columns(plan["numbers"]))
     plan["pinned"] = [bool(each.get("pinned")) for each in numbers]
     plan[EVENTS] = pd.array([each.get(EVENTS) for each in numbers], dtype="Int64")
     plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
     in_order = plan.sort_values(["is_group", "shard", "group_key"])
     groups: pd.DataFrame = in_order[[*PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
     return groups
+
+
+def predecessor_columns(numbers: pd.Series[Any]) -> dict[str, Any]:
+    """The plan's columns predecessor_id and watched_since. numbers: of verdicts, JSON texts or null."""
+    found = [json.loads(text or "{}").get(PREDECESSOR) or {} for text in numbers]
+    return {
+        "predecessor_id": pd.Series([each.get("model_id") for each in found], numbers.index, dtype=object),
+        "watched_since": pd.array([each.get("since") for each in found], dtype="Int64"),
+    }

@@ -76,7 +76,7 @@ class RoundRecord:
 
     def _decisions(self) -> dict[str, int]:
         counts = Counter(self.promotions["decision"])
-        names = (Decision.PROMOTED, Decision.UNPROVEN, Decision.REFUSED, Decision.HELD)
+        names = (Decision.PROMOTED, Decision.UNPROVEN, Decision.REFUSED, Decision.HELD, Decision.WITHDRAWN)
         return {name.value: counts[name] for name in names}
 
     def _mean_losses(self) -> dict[str, float | None]:
@@ -121,9 +121,11 @@ def require_kept(round_id: str, expected: int | None, promotions: pa.Table) -> N
     """Check that as many groups have no model as the fit kept. Raises StoreError.
 
     A kept group has no row of `models`: without this check, a lost row would look like one. expected: None if the fit
-    did not store the number. promotions: with the column fitted_at, which is null for a group without a model.
+    did not store the number. promotions: with the column fitted_at, which is null for a group without a model; rows
+    that withdraw a champion do not count.
     """
-    kept = promotions.column("fitted_at").null_count
+    about_groups = promotions.filter(pc.not_equal(promotions.column("decision"), Decision.WITHDRAWN.value))
+    kept = about_groups.column("fitted_at").null_count
     if expected is not None and kept != expected:
         raise StoreError(
             f"round {round_id}: expected {expected} groups without a model, whose champions were kept; got {kept}. "

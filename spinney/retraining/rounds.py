@@ -44,6 +44,7 @@ from spinney.retraining import gate_input, group_fitting, local_fitting, round_g
 from spinney.retraining.event_counting import EVENTS, EventCounter
 from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
+from spinney.retraining.parent_champions import with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
 from spinney.retraining.round_record import RoundRecord, failed_count, require_complete, require_kept
@@ -211,7 +212,7 @@ class Rounds:
             recipe_store.store_recipe(self._store, self._signer, recipe)
             fitting = fitter_of(self._config, self._signer, request)
             with unwrap_task_errors():
-                report = self._fit_and_write(plan, fitting, writing)
+                report = self._fit_and_write(with_parents(plan, self._store), fitting, writing)
             kept = require_complete(request.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}
             files = add_actions(report)
@@ -235,7 +236,9 @@ class Rounds:
             plan = whole.iloc[part.begin : part.end]
             starts = range(0, len(plan), MAX_GATED_GROUPS)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in round_gate.COLUMNS])
-            gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, request))
+            watch = round_gate.Watch.of(self._config, request.clock)
+            parents = self._config.fleet.parents
+            gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, request), watch, parents)
             decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in starts]
             rows = pa.concat_tables([schema.empty_table(), *(table for table, _ in decided)])
             tally = sum((tally for _, tally in decided), AttemptTally())

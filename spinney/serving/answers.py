@@ -1,9 +1,9 @@
-"""Answers rows of many groups by their champions, in the same way for the stream and for `Fleet`."""
+"""Predict rows of many groups by their champions, in the same way for the stream and for `Fleet`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,12 @@ _Load = Callable[[dict[str, tuple[str, Promotion]]], tuple[dict[str, Model], set
 _NONE: Mapping[str, FormerColumn] = {}
 
 _silent: set[str] = set()
-"""Models about which this process has logged that they had no answer."""
+"""Models for which this process has logged that they gave no answer."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answer to each row and who gave it; None without an answer. Arrays of shape (n_rows,).
+    """The answer to each row, and the model that gave it; None without an answer. Arrays of shape (n_rows,).
 
     half_widths: half the width of the interval around each prediction; NaN where it is unbounded or there is none.
     """
@@ -63,33 +63,33 @@ def answer_frame(
 ) -> pd.DataFrame:
     """Answer a frame as `Fleet.predict` does, which documents the columns.
 
-    champions_of: who answers for these groups, parents too. intervals: as for `answer_rows`. former: what became of
-    columns that models of before a migration ask for.
+    champions_of: returns the champions of these groups and their parents. intervals: as for `answer_rows`. former:
+    columns that a migration renamed or dropped, which earlier models need.
 
-    Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
+    Raises ContractError: a column is missing or of another type. StoreError: a model is not stored.
     """
     group_keys, rows = frame_conversion.to_typed_rows(frame, config)
     rows = add_former_columns(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), models, intervals)
     is_regression = config.fleet.task == "regression"
-    said = found.interval if is_regression else {"probabilities": found.probabilities}
+    by_task = found.interval if is_regression else {"probabilities": found.probabilities}
     named = {"model_id": found.model_ids, "answered_by": found.answered_by}
-    return pd.DataFrame({"prediction": found.prediction, **said, **named}, index=frame.index)
+    return pd.DataFrame({"prediction": found.prediction, **by_task, **named}, index=frame.index)
 
 
 def answer_rows(
     rows: pd.DataFrame | pa.Table,
-    group_keys: Iterable[str],
+    group_keys: Sequence[str],
     champions: ChampionSource,
     models: ModelSource,
     intervals: Intervals | None = None,
 ) -> Answers:
     """Answer each row by its model, or by the next one in its route if that raises or has no finite answer.
 
-    rows: a table answers a few rows sooner than a frame. group_keys: each row's group. intervals: half-widths, whose
+    rows: for a few rows a table is faster than a frame. group_keys: each row's group. intervals: half-widths, whose
     promotions must carry their held-out losses; without it every interval is unbounded.
 
-    Raises ContractError if a feature is missing or of another type, StoreError when a model is stored nowhere.
+    Raises ContractError if a feature is missing or of another type, StoreError if a model is not stored.
     """
     probabilities = np.full(len(rows), None, dtype=object)
     numbers = models.store.fleet.task == "regression"
@@ -98,46 +98,49 @@ def answer_rows(
     answered_by = np.full(len(rows), NO_ROUTE.answered_by.value, dtype=object)
     half_widths = np.full(len(rows), np.nan)
     unusable: set[str] = set()
-    # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
-    of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
-    asks, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
+    of_row, distinct = batch_scoring.number_names(group_keys)  # a batch of thousands of rows has a few hundred groups
+    route_keys, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
     while len(places):
-        routed, loaded = _usable_routes(asks, champions, models.store.fleet, models.load, unusable)
-        taken = [routed[ask] for ask in asks]
+        routed, loaded = _usable_routes(route_keys, champions, models.store.fleet, models.load, unusable)
+        taken = [routed[key] for key in route_keys]
         ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
         found = batch_scoring.predict_by_index(
             rows if len(places) == len(rows) else rows.take(places), of_row, ids, loaded
         )
-        there = pd.notna(found.prediction)
-        who, now = of_row[there], places[there]
-        prediction[now] = found.prediction[there]
+        is_answered = pd.notna(found.prediction)
+        route_of, now = of_row[is_answered], places[is_answered]
+        prediction[now] = found.prediction[is_answered]
         if found.probabilities is not None:
             probabilities[places] = found.probabilities
-        model_ids[now] = np.array(ids, dtype=object)[who]
-        answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[who]
-        half_widths[now] = _half_widths(intervals, asks, taken)[who]
-        silent = ~there & np.array([name is not None for name in ids], dtype=bool)[of_row]
+        model_ids[now] = np.array(ids, dtype=object)[route_of]
+        answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[route_of]
+        half_widths[now] = _half_widths(intervals, route_keys, taken)[route_of]
+        if is_answered.all():
+            break
+        silent = ~is_answered & np.array([name is not None for name in ids], dtype=bool)[of_row]
         again, of_row = np.unique(of_row[silent], return_inverse=True)
         places = places[silent]
         for at in again:
             _warn_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
-        asks = [RouteKey(asks[at].group_key, asks[at].excluded | {ids[at]}) for at in again]
+        route_keys = [RouteKey(route_keys[at].group_key, route_keys[at].excluded | {ids[at]}) for at in again]
     return Answers(prediction, probabilities, model_ids, answered_by, half_widths)
 
 
-def _half_widths(intervals: Intervals | None, asks: list[RouteKey], taken: list[Route]) -> npt.NDArray[np.float64]:
-    """Of the interval around each route's answer; NaN where it is unbounded."""
+def _half_widths(
+    intervals: Intervals | None, route_keys: list[RouteKey], taken: list[Route]
+) -> npt.NDArray[np.float64]:
+    """Return the half-width of the interval around each route's answer; NaN if it is unbounded."""
     if intervals is None:
-        return np.full(len(asks), np.nan)
-    return intervals.half_widths([ask.group_key for ask in asks], [route.promotion for route in taken])
+        return np.full(len(route_keys), np.nan)
+    return intervals.half_widths([key.group_key for key in route_keys], [route.promotion for route in taken])
 
 
 def own_model(key: str, champions: ChampionSource, models: ModelSource) -> Model | None:
     """Return the first model of this group or parent whose signature is valid; None without one."""
-    mine = Champions({key: champions.promotions.get(key, ())})
-    ask = RouteKey(key)
-    routed, loaded = _usable_routes([ask], mine, models.store.fleet, models.load, set())
-    promotion = routed[ask].promotion
+    own = Champions({key: champions.promotions.get(key, ())})
+    route_key = RouteKey(key)
+    routed, loaded = _usable_routes([route_key], own, models.store.fleet, models.load, set())
+    promotion = routed[route_key].promotion
     return loaded[promotion.model_id] if promotion else None
 
 
@@ -149,25 +152,26 @@ def ancestors(fleet: Fleet, key: str) -> tuple[str, ...]:
 def _warn_once(owner: str, model_id: str, got: str) -> None:
     if model_id not in _silent:
         _silent.add(model_id)
-        text = "group %s: an answer of model %s expected; got %s. Another answers in its place; said once a model"
+        text = "group %s: expected an answer of model %s; got %s. Another model answers instead. Logged once per model"
         log.warning(text, owner, model_id[:12], got)
 
 
 def _usable_routes(
-    asks: list[RouteKey], champions: ChampionSource, fleet: Fleet, load: _Load, unusable: set[str]
+    route_keys: list[RouteKey], champions: ChampionSource, fleet: Fleet, load: _Load, unusable: set[str]
 ) -> tuple[dict[RouteKey, Route], dict[str, Model]]:
     """Return routes whose models load. A model with an invalid signature is replaced by the one before it.
 
-    load: the models of promotions, and the ids refused. unusable: model_ids known not to hold; found ones are added.
+    load: returns the models of promotions, and the refused model_ids. unusable: model_ids known to be invalid; new ones
+    are added.
     """
     while True:
-        found = find_routes(asks, champions, lambda key: ancestors(fleet, key), unusable)
+        found = find_routes(route_keys, champions, lambda key: ancestors(fleet, key), unusable)
         wanted: dict[str, tuple[str, Promotion]] = {}
         twice: set[str] = set()
         for route in found.values():
             if route.promotion:
                 owner, _ = wanted.setdefault(route.promotion.model_id, (route.owner, route.promotion))
-                # A model's name covers its group's: of two that claim it one lies, and neither is believed.
+                # A model_id covers its group's key: if two groups claim it, one claim is false, and both are refused.
                 twice |= {route.promotion.model_id} if owner != route.owner else set()
         if twice:
             unusable |= twice

@@ -1,7 +1,7 @@
-"""Who answers for every group of a fleet at one moment, read from the tables without a JVM and kept up to date.
+"""A snapshot of the champions of a whole fleet, read from the tables without a JVM and kept up to date.
 
-`read_snapshot` reads `promotions` as they are. `advance` adds what was committed since: it reads new files only, and
-where there are none it costs one look at the file system for each directory.
+`read_snapshot` reads all of `promotions`. `advance` adds later commits: it reads only new files, and without any it
+costs one file system call per directory.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
 _Ints = npt.NDArray[np.int64]
 
 ROWS_AT_ONCE = 500_000
-"""Rows of `promotions` in memory beside those kept, about 500 bytes each."""
+"""Rows of `promotions` read at a time, about 500 bytes each."""
 
 
 class FleetSnapshot:
-    """The promotions that can still decide, by group. Immutable: who holds one sees one moment of the fleet.
+    """The promotions that can still decide which models answer, by group. Immutable.
 
-    A source of champions for `answer_rows`. A group that is not in it costs no memory, however often it is asked for.
+    A ChampionSource for `answer_rows`. Unknown groups take no memory, however often they are requested.
 
     rows: of `promotions`, as `condense_rows` returns them, with COLUMNS. versions: directory -> the version read.
     promotions: as of `Champions`, without payloads.
@@ -58,7 +58,7 @@ class FleetSnapshot:
         self._champions: dict[str, Promotion] = {}
 
     def __len__(self) -> int:
-        """How many groups and parents have a champion."""
+        """Number of groups and parents with a champion."""
         return len(self._places)
 
     def champion_of(self, key: str) -> Promotion | None:
@@ -71,7 +71,7 @@ class FleetSnapshot:
         return self._champions[key]
 
     def pools(self, shards: Collection[int], n_shards: int) -> dict[int, Pool]:
-        """The held-out losses of the champions of these shards' groups. n_shards: how many the fleet has."""
+        """Return the held-out losses of the champions in these shards. n_shards: the fleet's number of shards."""
         ordered, order = self._shards_of_champions
         wanted = np.array(sorted(shards), dtype=np.int64)
         first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
@@ -80,14 +80,17 @@ class FleetSnapshot:
 
     @cached_property
     def _shards_of_champions(self) -> tuple[_Ints, _Ints]:
-        """The shards of all champions, sorted, and their places: those of one shard by key, as the rows are."""
+        """Return the shards of all champions, sorted, and their row positions, sorted by key within a shard."""
         places = np.array(sorted(self._places.values()), dtype=np.int64)
         shards = integer_values(self.rows, "shard")[places]
         order = np.argsort(shards, kind="stable")
         return shards[order], places[order]
 
     def payloads(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
-        """The payloads that champions carry, by model_id; others are left out. owners: model_id -> its group."""
+        """Return the payloads stored with promotions, by model_id, without those that are not.
+
+        owners: model_id -> its group.
+        """
         found = {}
         codecs, payloads, signatures = (self.rows.column(name) for name in PAYLOAD_COLUMNS)
         for model_id, owner in owners.items():
@@ -103,22 +106,22 @@ class FleetSnapshot:
 
 
 def read_snapshot(store: FleetStore) -> FleetSnapshot:
-    """Read the champions as they are. Raises StoreError when the tables were never made."""
+    """Read the current champions. Raises StoreError if the tables were never created."""
     kept, waiting, versions = _no_rows(), [], {}
     for directory in store.directories(tables.PROMOTIONS):
         table = delta.open_existing(directory)
         versions[directory.name] = int(table.version())
         for batch in _deciding(delta.open_contract_dataset(directory, table)):
             waiting.append(batch)
-            if sum(each.num_rows for each in waiting) >= ROWS_AT_ONCE:
+            if sum(table.num_rows for table in waiting) >= ROWS_AT_ONCE:
                 kept, waiting = _condensed(kept, *waiting), []
     return FleetSnapshot(_condensed(kept, *waiting), versions)
 
 
 def advance(snapshot: FleetSnapshot, store: FleetStore) -> FleetSnapshot:
-    """Return the snapshot with what was committed since; the same one if nothing was.
+    """Return the snapshot with later commits added; the same object if there are none.
 
-    Raises FileNotFoundError when a new file is gone already: read the whole fleet again.
+    Raises FileNotFoundError if a new file was replaced meanwhile: read the whole fleet again.
     """
     versions, new = dict(snapshot.versions), [_no_rows()]
     for directory in store.directories(tables.PROMOTIONS):
@@ -134,8 +137,8 @@ def advance(snapshot: FleetSnapshot, store: FleetStore) -> FleetSnapshot:
 
 
 def _deciding(dataset: ds.Dataset) -> Iterator[pa.Table]:
-    """The rows that can change a champion."""
-    decisions = pa.array(sorted(each.value for each in CHAMPION_DECISIONS))
+    """Read the rows that can change a champion."""
+    decisions = pa.array(sorted(decision.value for decision in CHAMPION_DECISIONS))
     found = dataset.to_batches(
         list(COLUMNS), filter=ds.field("decision").isin(decisions), batch_readahead=2, fragment_readahead=1
     )
@@ -159,7 +162,7 @@ def _condensed(*rows: pa.Table) -> pa.Table:
 
 
 def _without_other_payloads(rows: pa.Table, places: _Ints) -> pa.Table:
-    """Payloads of champions only: of a model that answers once the champion may not, the table `models` has it."""
+    """Drop the payloads of models that are not champions; `models` has them if they are needed."""
     is_champion = np.zeros(rows.num_rows, dtype=np.bool_)
     is_champion[places] = True
     for name in PAYLOAD_COLUMNS:

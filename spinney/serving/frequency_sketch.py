@@ -1,4 +1,4 @@
-"""How often something was asked for lately, in a fixed amount of memory."""
+"""Approximate recent request counts in a fixed amount of memory: a count-min sketch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ ROWS, WIDTH = 4, 1 << 17
 
 MOST = 15
 PERIOD = 4 * WIDTH
-"""Counts are halved each time so many were made: what was popular once gives way."""
+"""Counts are halved after this many, so that old requests lose weight."""
 
 _HALF = bytes(count // 2 for count in range(256))
 _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 
 
 class Frequencies:
-    """Approximate counts, at most MOST; never less than the true one within a period."""
+    """Approximate counts up to MOST; within a period never less than the true count."""
 
     def __init__(self) -> None:
         self._counts = bytearray(ROWS * WIDTH)

@@ -1,8 +1,8 @@
-"""A fleet at a moment as a folder that stands alone: who answers, each model signed, and the configuration.
+"""A manifest: a fleet at one time as a self-contained folder of its champions, signed models and configuration.
 
-It answers where the fleet's root cannot be seen, and after `tidy` has forgotten its models. `champions.parquet` has the
-rows that `Champions` would have; the payloads of those that may answer stand in them, are read when they are asked for
-and verified before a byte is parsed. Nothing is pickled.
+It predicts without access to the fleet's root, and after `tidy` has deleted the models. `champions.parquet` has the
+promotions of all groups, with the payloads of models that may answer. Payloads are read on demand and verified before a
+byte is parsed. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
 
 FOLDER = "manifest"
-"""What it is called among a registered version's artifacts."""
+"""Name of the folder among the artifacts of a registered version."""
 
 CHAMPIONS, CONFIG, FORMER = "champions.parquet", "fleet.toml", "former.json"
 PART_GROUPS, PART_BYTES = 1000, 32 << 20
-"""The most groups, and payload bytes of several, in one part of the file: who asks for one group reads its part."""
+"""Maximum groups, and payload bytes, of one row group of the file. Reading one group reads its whole row group."""
 
 FIRST_FETCHED, FETCHED_BYTES = 125, 256 << 20
-"""Groups that are fetched at once, until it is known how many have room in so many bytes of payload."""
+"""Groups fetched at first; afterwards as many as fit into FETCHED_BYTES of payloads."""
 
 FEW = 8
-"""Models of one part that are tried with a key."""
+"""Models of one row group that are verified to check a key."""
 
 ANSWERING: dict[str, Any] = {"fleet": True, "storage": {"root"}, "intervals": True}
-"""The keys that answers may depend on: below the root is the signing key where no variable has it."""
+"""Configuration keys that predictions depend on; `storage.root` for the signing key below it."""
 
 _TIME = pa.timestamp("us", "UTC")
 _SCHEMA = pa.schema(
     [
         pa.field("group_key", pa.string(), nullable=False),
-        pa.field("rank", pa.int32()),  # 0 answers, 1 answers where that one cannot, …; null never answers
+        pa.field("rank", pa.int32()),  # 0: the champion; 1: answers if that one cannot, …; null: never answers
         ("epoch", pa.int64()),
         ("model_id", pa.string()),
         ("decision", pa.string()),
@@ -77,14 +77,14 @@ _SCHEMA = pa.schema(
 )
 
 _WITHOUT_LOSSES = _SCHEMA.remove(_SCHEMA.get_field_index(heldout_losses.COLUMN))
-"""Of a manifest of version 1."""
+"""Schema of a manifest of version 1."""
 
 
 @dataclass(frozen=True)
 class ManifestSummary:
-    """What a manifest holds. refused: champions whose signature does not hold, so that others answer in their place.
+    """The content of a manifest. refused: champions with an invalid signature, in whose place other models answer.
 
-    bytes: of the file with the models. digest: SHA-256 of what answers depend on, so not of a budget or a retention.
+    bytes: size of the file with the models. digest: SHA-256 of everything that predictions depend on.
     """
 
     groups: int
@@ -96,18 +96,18 @@ class ManifestSummary:
 
 
 def write_manifest(config: Config, champions: Champions, folder: Path) -> ManifestSummary:
-    """Write the manifest of these champions into an empty folder; return what it has.
+    """Write the manifest of these champions into an empty folder; return its summary.
 
-    Raises StoreError when a champion is stored nowhere, SetupError when there is no signing key.
+    Raises StoreError if a champion is not stored, SetupError without a signing key.
     """
     store = FleetStore.of(config)
     signer = signing_key.load_signer(store)
     (folder / CONFIG).write_text(without_secrets(config), encoding="utf-8")
     former = charter.former_columns_of(store)
     if former:
-        said = {name: asdict(mine) for name, mine in sorted(former.items())}
-        (folder / FORMER).write_text(json.dumps(said), encoding="utf-8")
-    answering = {key: mine for key, mine in sorted(champions.promotions.items()) if select_champion(mine)}
+        by_name = {name: asdict(column) for name, column in sorted(former.items())}
+        (folder / FORMER).write_text(json.dumps(by_name), encoding="utf-8")
+    answering = {key: history for key, history in sorted(champions.promotions.items()) if select_champion(history)}
     count = refused = 0
     plain = [name for name in _SCHEMA.names if name not in {"payload", "signature"}]
     schema = _SCHEMA.with_metadata(MANIFEST.metadata)
@@ -131,10 +131,10 @@ def write_manifest(config: Config, champions: Champions, folder: Path) -> Manife
 
 
 class Manifest:
-    """A manifest, opened. Groups and models are read when rows ask for them.
+    """An opened manifest. Groups and models are read on demand.
 
-    Raises SetupError when there is no signing key, or one that signed none of the models looked at; Corrupt when the
-    file is none that `write` made.
+    Raises SetupError without a signing key, or if the key signed none of the sampled models; Corrupt if
+    `write_manifest` did not write the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -159,13 +159,13 @@ class Manifest:
         return answer_frame(frame, lambda _: champions, self.config, models, self._intervals, self._former)
 
     def _pools(self, shards: Collection[int]) -> dict[int, Pool]:
-        """Of all shards, which takes hardly longer than some."""
+        """Return the pools of all shards, which takes hardly longer than those of some."""
         del shards
         rows = self._file.read(["group_key", "rank", *self._losses])
         return pools_of(rows.filter(pc.equal(rows["rank"], 0)), self.config.fleet.shards)
 
     def fetch(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
-        """Payloads by model_id; empty for one that has none here. owners: model_id -> its group or parent."""
+        """Return payloads by model_id; empty if there is none. owners: model_id -> its group or parent."""
         places: dict[int, str] = {}
         for model_id, owner in owners.items():
             first = self._histories.first(owner)
@@ -179,19 +179,19 @@ class Manifest:
         return found
 
     def _signed(self, places: list[int]) -> Iterator[tuple[int, tuple[str, bytes, bytes]]]:
-        """The codec, payload and signature of these rows, a part of the file at a time."""
+        """Yield codec, payload and signature of these rows, reading one row group at a time."""
         parts: dict[int, list[int]] = defaultdict(list)
         for place, part in zip(places, np.searchsorted(self._starts, places, side="right") - 1, strict=True):
             parts[int(part)].append(place)
-        for part, mine in parts.items():
+        for part, of_part in parts.items():
             read = self._file.read_row_group(part, columns=["codec", "payload", "signature"])
-            rows = read.take(pa.array([place - self._starts[part] for place in mine], pa.int64()))
-            yield from zip(mine, zip(*(column.to_pylist() for column in rows.columns), strict=True), strict=True)
+            rows = read.take(pa.array([place - self._starts[part] for place in of_part], pa.int64()))
+            yield from zip(of_part, zip(*(column.to_pylist() for column in rows.columns), strict=True), strict=True)
 
     def _key(self) -> Signer:
-        """Raises SetupError when the key that is here signed none of the models looked at."""
+        """Return the signer. Raises SetupError if its key signed none of the sampled models."""
         fleet = self.config.fleet.name
-        named = f"fleet {fleet}: expected the key that its models were signed with in {signing_key.KEY}"
+        named = f"fleet {fleet}: expected the key by which its models were signed in {signing_key.KEY}"
         remedy = "Set it where models are loaded (for Spark's workers: extra_env of spark_udf, or spark.executorEnv)"
         try:
             signer = signing_key.load_signer(FleetStore.of(self.config))
@@ -208,7 +208,7 @@ class Manifest:
         return signer
 
     def _samples(self) -> Iterator[dict[str, Any]]:
-        """A few models of each part, then the newest of all, which a new key signs; read when they are asked for."""
+        """Yield a few models of each row group, then the newest of all, in case the key was replaced recently."""
         names = ["group_key", "model_id", "codec", "payload", "signature"]
         for part in range(self._file.num_row_groups):
             batches = self._file.iter_batches(FEW, row_groups=[part], columns=names)
@@ -225,29 +225,29 @@ class Manifest:
 
 
 def _former(file: Path) -> dict[str, FormerColumn]:
-    """What became of earlier columns; a fleet that was never migrated has no such file."""
+    """Read the renamed and dropped columns; a fleet that was never migrated has no such file."""
     if not file.exists():
         return {}
-    return {name: FormerColumn(**mine) for name, mine in json.loads(file.read_text(encoding="utf-8")).items()}
+    return {name: FormerColumn(**column) for name, column in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
 def _groups(
     store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each group. How many are fetched at once goes by the payloads of those before."""
+    """Yield the rows of each group. The number fetched at once depends on the payload sizes so far."""
     listed = list(histories.items())
     at, fetched = 0, min(FIRST_FETCHED, PART_GROUPS)
     while at < len(listed):
         rows = _rows(store, dict(listed[at : at + fetched]), signer)
-        for _, mine in groupby(rows, key=lambda row: row["group_key"]):
-            yield list(mine)
+        for _, of_group in groupby(rows, key=lambda row: row["group_key"]):
+            yield list(of_group)
         at += fetched
         room = fetched * FETCHED_BYTES // max(1, _bytes(rows))
         fetched = max(1, min(2 * fetched, PART_GROUPS, room))
 
 
 def _parts(groups: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of whole groups, as many as one part of the file may have."""
+    """Yield rows of whole groups, up to the limits of one row group of the file."""
     part: list[dict[str, Any]] = []
     count = held = 0
     for rows in groups:
@@ -266,44 +266,45 @@ def _bytes(rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _usable_promotions(history: tuple[Promotion, ...]) -> list[Promotion]:
-    """Who answers, then who answers where that one cannot, and so on."""
+    """Return the champion, then the promotion that answers if it cannot, and so on."""
     line: list[Promotion] = []
-    while (row := select_champion(history, [each.model_id for each in line])) is not None:
+    while (row := select_champion(history, [promotion.model_id for promotion in line])) is not None:
         line.append(row)
     return line
 
 
 def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer) -> list[dict[str, Any]]:
-    """Each group's promotions; those that may answer have a rank and carry their payloads."""
-    lines = {key: _usable_promotions(mine) for key, mine in histories.items()}
+    """Return the promotions of each group; those that may answer have a rank and their payloads."""
+    lines = {key: _usable_promotions(history) for key, history in histories.items()}
     elsewhere = {row.model_id: key for key, line in lines.items() for row in line if row.payload is None}
     fetched = model_cache.read_stored_models(store, elsewhere)
     rows = []
-    for key, mine in histories.items():
+    for key, history in histories.items():
         ranks = {id(row): rank for rank, row in enumerate(lines[key])}
-        for row in mine:
+        for row in history:
             rank = ranks.get(id(row))
             signed = None if rank is None else _signed(key, row, fetched, signer)
             if rank == 0 and signed is None:
                 raise StoreError(
-                    f"models: expected model {row.model_id} of group {key}, which answers; it is stored nowhere. "
+                    f"models: expected model {row.model_id}, the champion of group {key}; it is not stored. "
                     "Restore the table, or fit the group again: spinney retrain --group"
                 )
-            said = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
-            said[heldout_losses.COLUMN] = heldout_losses.unpack(row.heldout_losses)
-            rows.append({"group_key": key, "rank": rank, **said, **(asdict(signed) if signed else {})})
+            columns = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
+            columns[heldout_losses.COLUMN] = heldout_losses.unpack(row.heldout_losses)
+            rows.append({"group_key": key, "rank": rank, **columns, **(asdict(signed) if signed else {})})
     return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
 
 
 def _signed(
     key: str, row: Promotion, fetched: Mapping[str, list[SignedPayload]], signer: Signer
 ) -> SignedPayload | None:
-    """The payload as the promotion carries it, or as `models` has it: of several the one that this key signed."""
+    """Return the payload from the promotion, or else from `models`, preferring one signed by this key."""
     if row.payload is not None:
         return SignedPayload(row.codec or "", row.payload, row.signature or b"")
-    there = fetched.get(row.model_id, [])
+    stored = fetched.get(row.model_id, [])
     return next(
-        (each for each in there if _has_valid_signature(key, row.model_id, each, signer)), there[0] if there else None
+        (payload for payload in stored if _has_valid_signature(key, row.model_id, payload, signer)),
+        stored[0] if stored else None,
     )
 
 

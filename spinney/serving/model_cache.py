@@ -1,4 +1,4 @@
-"""Fitted models by model_id: from the promotion that carries them, or fetched once from `models`."""
+"""A cache of fitted models by model_id, loaded from the payload of a promotion or once from `models`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from schemas import tables
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt, StoreError
 from spinney.core.models import codec
+from spinney.core.models.linear import Linear
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.serving.frequency_sketch import Frequencies
@@ -22,16 +23,16 @@ from spinney.tables import delta, lookup
 from spinney.tables.lookup import RowFilter
 
 CARRIED_BYTES = 4096
-"""A payload up to this size travels with its promotion; a larger one is fetched by model_id."""
+"""Payloads up to this size are stored with their promotion; larger ones are fetched by model_id."""
 
 CACHE_BYTES = 256 << 20
-"""Bytes of the models that a worker keeps loaded."""
+"""Maximum bytes of models that a worker keeps loaded."""
 
 OBJECT_BYTES = 768
-"""Counted for each model besides its payload: a linear model of eight features takes 750 B, its payload 290 B."""
+"""Overhead counted per model besides its payload: a linear model of eight features takes 750 B, its payload 290 B."""
 
 _Name = tuple[str, str]
-"""The group or parent that a model is of, and its model_id."""
+"""A model's group or parent, and its model_id."""
 
 _Opened = Mapping[_Name, tuple[Model, int] | None]
 """Models with their sizes in bytes; None for one that is refused."""
@@ -49,21 +50,23 @@ class SignedPayload:
 _STORED = ("model_id", "codec", "payload", "signature")
 
 Fetch = Callable[[Mapping[str, str]], Mapping[str, list[SignedPayload]]]
-"""Payloads by model_id, of models that no promotion carries: from model_id -> the group or parent it is of."""
+"""Fetches payloads that are not stored with promotions: model_id -> group or parent to model_id -> payloads."""
 
 
 class ModelCache:
-    """Loaded models, bounded by bytes. A model_id never changes its bytes, so nothing gets old. Safe to use from
-    several threads: a model that several ask for at once is loaded by one of them, and the others wait for it.
+    """Loaded models, bounded by bytes.
+
+    A model_id identifies its bytes, so no entry becomes outdated. Safe to use from several threads: a model that
+    several ask for at once is loaded by one of them, and the others wait for it.
 
     limit: bytes of payloads, and OBJECT_BYTES for each model.
 
-    Kept by owner and model_id: a promotion that names another group's model must not find it here, verified for that
+    Keys are owner and model_id: a promotion that names another group's model must not find it here, verified for that
     group.
 
-    Once full it takes in a model only in place of least recently used ones that were asked for less often (TinyLFU:
-    Einziger et al. 2017). So a pass over more models than it holds keeps those that it has, and finds them at the next
-    pass; by recency alone each would be dropped just before it is asked for again.
+    When full, it admits a model only in place of least recently used ones that were requested less often (TinyLFU:
+    Einziger et al. 2017). So a pass over more models than fit leaves those that are cached, and the next pass finds
+    them. By recency alone, each would be evicted just before it is requested again.
     """
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
@@ -76,7 +79,7 @@ class ModelCache:
 
     @property
     def counts(self) -> CacheCounts:
-        """What it holds, and what it did so far."""
+        """Return the statistics of the cache."""
         with self._lock:
             return CacheCounts(self._hits, self._loads, len(self._models), self._bytes)
 
@@ -93,23 +96,34 @@ class ModelCache:
         by default from the table `models`, which raises StoreError for a model that is not there.
         """
         names: dict[_Name, Promotion] = {(owner, name): row for name, (owner, row) in wanted.items()}
-        mine: Future[_Opened] = Future()
+        future: Future[_Opened] = Future()
         with self._lock:
             found = self._find(names)
             missing = [name for name in names if name not in found]
             of_others = {name: self._loading[name] for name in missing if name in self._loading}
             own = {name: names[name] for name in missing if name not in of_others}
-            self._loading.update(dict.fromkeys(own, mine))
-        opened = dict(self._open(own, mine, store, signer, fetched_by)) if own else {}
-        # Only after its own, so that two threads that want each other's models do not wait for one another.
+            self._loading.update(dict.fromkeys(own, future))
+        opened = dict(self._open(own, future, store, signer, fetched_by)) if own else {}
+        # After loading its own, so that two threads that need each other's models do not deadlock.
         opened |= {name: loading.result()[name] for name, loading in of_others.items()}
-        loaded = {name[1]: each[0] for name, each in opened.items() if each is not None}
+        loaded = {name[1]: opened_model[0] for name, opened_model in opened.items() if opened_model is not None}
         loaded |= {name[1]: model for name, model in found.items()}
         return loaded, {name for name in wanted if name not in loaded}
 
+    def find_loaded(self, wanted: Mapping[str, tuple[str, Promotion]]) -> dict[str, Model] | None:
+        """Return the models by model_id if all of them are loaded, else None, and then nothing is counted.
+
+        wanted: as of `load`.
+        """
+        names = [(owner, name) for name, (owner, _) in wanted.items()]
+        with self._lock:
+            if any(name not in self._models for name in names):
+                return None
+            return {name[1]: model for name, model in self._find(names).items()}
+
     def _find(self, names: Iterable[_Name]) -> dict[_Name, Model]:
-        """Those that are here."""
-        if self._bytes > self._limit // 2:  # counting takes 3 us a model, and before that nothing has to go
+        """Return the cached ones."""
+        if self._bytes > self._limit // 2:  # counting takes 3 us a model, and before that nothing is evicted
             for name in names:
                 self._asked.count(name)
         found = {}
@@ -128,7 +142,7 @@ class ModelCache:
         signer: Signer,
         fetched_by: Fetch | None,
     ) -> _Opened:
-        """Open models that no other thread is loading, and let those that wait for them go on."""
+        """Load models that no other thread is loading, and release the threads that wait for them."""
         try:
             elsewhere = {name: owner for (owner, name), row in own.items() if row.payload is None}
             fetched = fetched_by(elsewhere) if fetched_by else fetch_models(store, elsewhere)
@@ -149,17 +163,17 @@ class ModelCache:
             for name in own:
                 del self._loading[name]
             self._loads += len(opened)
-            for name, each in opened.items():
-                if each is not None:
-                    self._keep(name, *each)
+            for name, opened_model in opened.items():
+                if opened_model is not None:
+                    self._keep(name, *opened_model)
 
     def _keep(self, name: _Name, model: Model, size: int) -> None:
-        """Take it in, unless it is too large, or a model that would have to go for it was asked for as often."""
-        free, mine, leaving = self._limit - self._bytes, self._asked[name], []
+        """Admit a model, unless it is too large or would evict one that was requested as often."""
+        free, requests, leaving = self._limit - self._bytes, self._asked[name], []
         for other, (_, other_size) in self._models.items():
             if free >= size:
                 break
-            if self._asked[other] >= mine:
+            if self._asked[other] >= requests:
                 return
             leaving.append(other)
             free += other_size
@@ -173,7 +187,7 @@ class ModelCache:
 
 @dataclass(frozen=True)
 class CacheCounts:
-    """hits: models found. loads: models opened, or refused. models, bytes: held now."""
+    """Statistics of the cache. hits: models found. loads: models loaded or refused. models, bytes: cached now."""
 
     hits: int
     loads: int
@@ -188,25 +202,27 @@ def _open_first_valid(
 
     No payload is parsed before its signature was verified.
     """
-    for each in stored:
+    for payload in stored:
         with suppress(Corrupt):
-            claim = Claim(owner, model_id, each.codec)
-            return codec.load_signed(signer, claim, each.payload, each.signature), OBJECT_BYTES + len(each.payload)
+            claim = Claim(owner, model_id, payload.codec)
+            return codec.load_signed(signer, claim, payload.payload, payload.signature), OBJECT_BYTES + len(
+                payload.payload
+            )
     return None
 
 
 @lru_cache(maxsize=1)
 def cache() -> ModelCache:
-    """Return this process's cache. A Spark worker outlives tasks and queries, so entries are named by model_id."""
+    """Return this process's cache, which outlives the tasks and queries of a Spark worker."""
     return ModelCache()
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where answers get their models.
+    """Loads the models for predictions.
 
-    store: the fleet's tables. signer: verifies models. fetched_by: brings payloads that no promotion carries; None for
-    the table `models`. cache: by default this process's.
+    store: the fleet's tables. signer: verifies models. fetched_by: fetches payloads that are not stored with
+    promotions; None: from the table `models`. cache: by default this process's.
     """
 
     store: FleetStore
@@ -219,15 +235,30 @@ class ModelSource:
         return self.cache.load(wanted, self.store, self.signer, self.fetched_by)
 
 
+class NotLoadedError(Exception):
+    """A model has to be loaded first, or calls an estimator that may take long."""
+
+
+class LoadedLinearModels(ModelSource):
+    """Models that answer within microseconds: loaded, and of the linear family, which predicts by array arithmetic."""
+
+    def load(self, wanted: Mapping[str, tuple[str, Promotion]]) -> tuple[dict[str, Model], set[str]]:
+        """As `ModelCache.load`. Raises NotLoadedError for any other model."""
+        found = self.cache.find_loaded(wanted)
+        if found is None or not all(isinstance(model.estimator, Linear) for model in found.values()):
+            raise NotLoadedError
+        return found, set()
+
+
 def fetch_models(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
-    """As `stored`. Raises StoreError when one is nowhere: it was promoted and never stored, or was forgotten."""
+    """As `read_stored_models`. Raises StoreError if a promoted model is not stored, or was deleted."""
     found = read_stored_models(store, owners)
     _refuse_missing(owners, found)
     return found
 
 
 def read_stored_models(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
-    """Payloads by model_id from all directories of `models`: several where the same work was done under several keys.
+    """Return payloads by model_id from all directories of `models`; several if a model was signed with several keys.
 
     owners: model_id -> group_key. Models that are not stored are left out.
     """
@@ -246,6 +277,6 @@ def _refuse_missing(owners: Mapping[str, str], found: Iterable[str]) -> None:
     missing = sorted(set(owners) - set(found))
     if missing:
         raise StoreError(
-            f"models: model {missing[0]} of group {owners[missing[0]]} is promoted but stored nowhere "
+            f"models: model {missing[0]} of group {owners[missing[0]]} is promoted but not stored "
             f"({len(missing)} such); restore the table, or fit the group again: spinney retrain --group"
         )

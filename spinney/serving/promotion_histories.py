@@ -1,4 +1,4 @@
-"""The promotions of many groups in Arrow columns, as objects only where they are asked for."""
+"""The promotions of many groups in Arrow columns, converted to objects only on access."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, 
 
 
 class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
-    """Each group's promotions without payloads.
+    """The promotions of each group without payloads.
 
-    rows: of `promotions`, with CHAMPION_COLUMNS and, where they have them, held-out losses; the rows of a group stand
-    together.
+    rows: of `promotions`, with CHAMPION_COLUMNS and optionally held-out losses; the rows of a group are adjacent.
     """
 
     def __init__(self, rows: pa.Table) -> None:
         group_keys = rows.column("group_key").to_pylist()
         columns = [rows.column(name) for name in CHAMPION_COLUMNS[1:]]
-        self._columns = [each.cast(pa.int64()) if pa.types.is_timestamp(each.type) else each for each in columns]
+        self._columns = [
+            column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in columns
+        ]
         self._losses = rows.column(heldout_losses.COLUMN) if heldout_losses.COLUMN in rows.schema.names else None
         self._slices: dict[str, tuple[int, int]] = {}
         for at, key in enumerate(group_keys):
@@ -43,7 +44,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         return len(self._slices)
 
     def first(self, key: str) -> int:
-        """The place of the group's first row. Raises KeyError for a group without rows."""
+        """Return the position of the group's first row. Raises KeyError for a group without rows."""
         return self._slices[key][0]
 
     def losses(self, first: int, end: int) -> list[bytes | None]:
@@ -53,7 +54,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         return pack_column(self._losses.slice(first, end - first))
 
     def row(self, place: int) -> Promotion:
-        """The promotion of a row by its place."""
+        """Return the promotion of the row at a position."""
         return next(self._rows(place, place + 1))
 
     def _rows(self, first: int, end: int) -> Iterator[Promotion]:

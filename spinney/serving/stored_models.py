@@ -1,4 +1,4 @@
-"""Payloads from the table `models` for a process that must go on answering where one is missing or broken."""
+"""Fetch payloads from `models` for a process that must keep answering if one is missing or corrupt."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from spinney.storage.layout import FleetStore
 log = logging.getLogger(__name__)
 
 MAX_MISSES = 10_000
-"""Models remembered as missing, about 200 bytes each."""
+"""Maximum number of models remembered as missing, about 200 bytes each."""
 
 RETRY_AFTER_S = 30.0
 """Seconds after which a missing model is looked for again."""
 
 
 class StoredModels:
-    """Fetches verified payloads, and remembers for a while which models there are none of. Safe in several threads.
+    """Fetches verified payloads, and remembers missing models for a while. Thread-safe.
 
     clock: seconds that never go back.
     """
@@ -54,7 +54,7 @@ class StoredModels:
         stored = read_stored_models(self._store, wanted)
         found = {}
         for name, owner in wanted.items():
-            if valid := [each for each in stored.get(name, ()) if self._is_valid(owner, name, each)]:
+            if valid := [payload for payload in stored.get(name, ()) if self._is_valid(owner, name, payload)]:
                 found[name] = valid
             else:
                 self._remember(owner, name)

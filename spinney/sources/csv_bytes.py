@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
 
+from spinney.sources.dialect import Dialect
+
 _READ_BYTES = 1 << 16
+# A carriage return at the end may be the first of two characters.
+_LINE_BREAK = re.compile(rb"\r\n|\r(?=.)|\n", re.DOTALL)
 
 
 def end_mark(columns: int) -> str:
@@ -23,16 +28,16 @@ def end_mark(columns: int) -> str:
 
 
 class MarkedStream(io.RawIOBase):
-    """A file as UTF-8 from its first line that is not blank, followed by a line break and `mark`. Raises OSError."""
+    """A file as UTF-8 from its header on, followed by a line break and `mark`. Raises OSError."""
 
-    def __init__(self, file: Path, encoding: str, mark: str) -> None:
+    def __init__(self, file: Path, csv_dialect: Dialect, mark: str) -> None:
         """Raises OSError."""
         super().__init__()
         opened = pa.OSFile(str(file), "rb")
-        is_utf8 = encoding in ("utf-8", "utf-8-sig")
-        self._file = opened if is_utf8 else pa.transcoding_input_stream(opened, encoding, "utf-8")
+        is_utf8 = csv_dialect.encoding in ("utf-8", "utf-8-sig")
+        self._file = opened if is_utf8 else pa.transcoding_input_stream(opened, csv_dialect.encoding, "utf-8")
         self._tail = f"\n{mark}\n".encode()
-        self._head = self._read_head()
+        self._head = self._read_head(csv_dialect.lines_above)
 
     def readable(self) -> bool:
         """Return True."""
@@ -52,8 +57,14 @@ class MarkedStream(io.RawIOBase):
             self._file.close()
         super().close()
 
-    def _read_head(self) -> bytes:
-        head: bytes = self._file.read(_READ_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+    def _read_head(self, lines_above: int) -> bytes:
+        """Return the first bytes from the header on: without the lines above it, and without blank lines."""
+        head: bytes = self._file.read(_READ_BYTES).removeprefix(codecs.BOM_UTF8)
+        for _ in range(lines_above):
+            while (end := _LINE_BREAK.search(head)) is None and (part := self._file.read(_READ_BYTES)):
+                head += part
+            head = head[end.end() :] if end is not None else b""
+        head = head.lstrip(b"\r\n")
         while not head and (part := self._file.read(_READ_BYTES)):
             head = part.lstrip(b"\r\n")
         return head

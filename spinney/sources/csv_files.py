@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from spinney.core.errors import ContractError
 from spinney.sources import column_checks
 from spinney.sources.csv_bytes import MarkedStream, end_mark
 from spinney.sources.dialect import Dialect, detect_dialect
+from spinney.sources.number_marks import has_other_mark, with_points
 from spinney.sources.options import ReadOptions
 from spinney.sources.quoted_cells import cells_with_text_behind
 from spinney.sources.row_batch import DataFile, MalformedRow, RowBatch
@@ -30,7 +30,10 @@ _SEARCHED_BYTES = 1 << 22
 _ROW_TOO_LONG = "straddling object"
 """Part of Arrow's message about a row that is longer than a block: it has no error class of its own."""
 
-_DECIMAL_COMMA = r"^([+-]?[0-9]+),([0-9]+)([eE][+-]?[0-9]+)?$"
+_AMBIGUOUS = (
+    "expected numbers with a decimal comma, as in other rows; got one with a point. If points separate thousands, pass "
+    "--thousands .; if they are decimal points, --decimal ."
+)
 
 
 def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
@@ -48,17 +51,14 @@ def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
     column_checks.refuse_duplicate_columns(name, csv_dialect.header, options)
     rows = max(0, round(file.stat().st_size / max(1.0, csv_dialect.row_bytes)) - 1)
     columns = dict.fromkeys(names, pa.string())
-    numbers: frozenset[str] = frozenset()
-    if csv_dialect.decimal == ",":
-        numbers = (
-            frozenset(names)
-            if options.selection is None or options.selection.numbers is None
-            else options.selection.numbers
-        )
+    numbers = None if options.selection is None else options.selection.numbers
 
     def read(only: Sequence[str] | None) -> Iterator[RowBatch]:
-        for batch in _read(file, name, csv_dialect, names, only):
-            yield replace(batch, columns=_with_decimal_points(batch.columns, numbers)) if batch.columns else batch
+        if csv_dialect.decimal == "." and csv_dialect.thousands is None:
+            yield from _read(file, name, csv_dialect, names, only)
+            return
+        for batch in _read(file, name, csv_dialect, names, None):
+            yield _select(_with_points(batch, csv_dialect, numbers), only)
 
     return DataFile(name, columns, rows, is_exact=False, read=read, notes=csv_dialect.notes)
 
@@ -89,7 +89,7 @@ def _read(
     # Each batch waits for the next one: its last row is complete only if the file does not end within a quote.
     waiting: RowBatch | None = None
     try:
-        with MarkedStream(file, csv_dialect.encoding, rows.mark) as stream:
+        with MarkedStream(file, csv_dialect, rows.mark) as stream:
             for cells in _open_stream(stream, csv_dialect, names, read, rows.skip):
                 if waiting is not None:
                     yield waiting
@@ -124,7 +124,7 @@ def _has_quotes(file: Path, encoding: str) -> bool:
 
 def _cells_with_text_behind(file: Path, csv_dialect: Dialect) -> frozenset[str]:
     """Return what `cells_with_text_behind` finds in the file. Reads the file a second time."""
-    with MarkedStream(file, csv_dialect.encoding, end_mark(len(csv_dialect.header))) as stream:
+    with MarkedStream(file, csv_dialect, end_mark(len(csv_dialect.header))) as stream:
         return cells_with_text_behind(stream, csv_dialect.delimiter)
 
 
@@ -133,15 +133,22 @@ def _without_merged_rows(
 ) -> RowBatch:
     """Return the batch with the `kept` columns only, and with its merged rows as malformed ones."""
     assert batch.columns is not None, "of a CSV"
-    holding = find_merged_rows(batch.columns, delimiter, unclosed_cells)
+    merged = find_merged_rows(batch.columns, delimiter, unclosed_cells)
     cells = batch.columns.select(list(kept))
-    if not holding:
-        return replace(batch, columns=cells)
-    malformed = [MalformedRow(batch.file, batch.numbers[row.place], row.text, row.problem) for row in holding]
-    left = np.setdiff1d(np.arange(len(batch)), [row.place for row in holding])
+    return _without_rows(replace(batch, columns=cells), {row.place: (row.text, row.problem) for row in merged})
+
+
+def _without_rows(batch: RowBatch, rejected: Mapping[int, tuple[str, str]]) -> RowBatch:
+    """Return the batch with some rows as malformed ones. rejected: place in the batch → text of the row, problem."""
+    if not rejected or batch.columns is None:
+        return batch
+    malformed = [
+        MalformedRow(batch.file, batch.numbers[place], text, problem) for place, (text, problem) in rejected.items()
+    ]
+    left = np.setdiff1d(np.arange(len(batch)), list(rejected))
     numbers = [batch.numbers[place] for place in left.tolist()]
     by_number = sorted((*batch.malformed, *malformed), key=lambda row: row.number)
-    return replace(batch, numbers=numbers, columns=cells.take(pa.array(left)), malformed=tuple(by_number))
+    return replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(left)), malformed=tuple(by_number))
 
 
 def _open_stream(
@@ -237,12 +244,32 @@ def _row_numbers(first: int, rows: int, malformed: deque[MalformedRow]) -> tuple
     return numbers, passed
 
 
-def _with_decimal_points(cells: pa.RecordBatch, numbers: frozenset[str]) -> pa.RecordBatch:
-    """Return the cells with decimal commas of number columns replaced by points."""
-    if numbers.isdisjoint(cells.schema.names):
-        return cells
+def _select(batch: RowBatch, only: Sequence[str] | None) -> RowBatch:
+    if only is None or batch.columns is None:
+        return batch
+    return replace(batch, columns=batch.columns.select(list(only)), texts=frozenset(only))
+
+
+def _with_points(batch: RowBatch, csv_dialect: Dialect, numbers: frozenset[str] | None) -> RowBatch:
+    """Return the batch with the numbers in a form that all readers know, and without rows whose numbers are ambiguous.
+
+    numbers: the columns of numbers; None if these are not known, so that any may be.
+    """
+    if batch.columns is None:
+        return batch
+    marks = csv_dialect.decimal, csv_dialect.thousands
+    names = batch.columns.schema.names
+    if csv_dialect.decimal == "," and numbers is not None:
+        ambiguous = has_other_mark(batch.columns, [name for name in names if name in numbers], csv_dialect.thousands)
+        places = np.flatnonzero(ambiguous)
+        rows = batch.columns.take(pa.array(places)).to_pylist()
+        texts = (csv_dialect.delimiter.join(row.values()) for row in rows)
+        batch = _without_rows(
+            batch, {place: (text, _AMBIGUOUS) for place, text in zip(places.tolist(), texts, strict=True)}
+        )
+    assert batch.columns is not None, "as before"
     columns = [
-        pc.replace_substring_regex(column, _DECIMAL_COMMA, r"\1.\2\3") if name in numbers else column
-        for name, column in zip(cells.schema.names, cells.columns, strict=True)
+        with_points(column, *marks) if numbers is None or name in numbers else column
+        for name, column in zip(names, batch.columns.columns, strict=True)
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=cells.schema)
+    return replace(batch, columns=pa.RecordBatch.from_arrays(columns, names))

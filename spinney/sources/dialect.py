@@ -30,14 +30,24 @@ _BYTE_ORDER_MARKS = {
 
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
 _WITH_POINT = re.compile(r"[+-]?[0-9]+\.[0-9]+([eE][+-]?[0-9]+)?")
+_WITH_BOTH_MARKS = re.compile(r"[+-]?[0-9]{1,3}([.' \u00a0\u2009\u202f][0-9]{3})+,[0-9]+")
+_WITH_THOUSANDS = {
+    ".": re.compile(r" *[+-]?[0-9]{1,3}(?:[,'][0-9]{3})+(?:\.[0-9]+)? *"),
+    ",": re.compile(r" *[+-]?[0-9]{1,3}(?:(?:[.'][0-9]{3})+,[0-9]+|(?:\.[0-9]{3}){2,}) *"),
+}
+"""Numbers with separated thousands, by the decimal mark."""
+
+_EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?')
 _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written. header: its column names as they stand. row_bytes: mean length of a row.
+    """How a CSV file is written. header: its column names as they stand. row_bytes: mean length of a row. lines_above:
+    number of lines above the header.
 
-    notes: assumptions about what the file does not say.
+    thousands: what stands between the thousands of a number; None: nothing. notes: assumptions about what the file does
+    not say.
     """
 
     delimiter: str
@@ -45,25 +55,31 @@ class Dialect:
     decimal: str
     header: tuple[str, ...]
     row_bytes: float
+    lines_above: int = 0
+    thousands: str | None = None
     notes: tuple[str, ...] = ()
 
 
 def detect_dialect(file: Path, given: TextFormat) -> Dialect:
     """Detect what is not given. Raises ContractError: an empty file, or one that is not in the given encoding."""
     encoding, notes = detect_encoding(file, given.encoding)
-    sample = _read_sample(file, encoding)
+    sample, lines_above, named = _without_lines_above(_read_sample(file, encoding), given.skip_lines)
     if not sample.strip():
         raise ContractError(f"{file}: expected a first row with the columns' names; the file is empty")
-    delimiter = given.delimiter or _detect_delimiter(sample)
+    delimiter = given.delimiter or named or _detect_delimiter(sample)
     rows = _split_rows(sample, delimiter)
+    if _has_trailing_delimiters(rows):
+        rows[0].append("")
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(rows) else ".")
     if decimal == "," and given.decimal is None:
         notes = (*notes, f"{file.name}: numbers are read with a decimal comma; --decimal . says otherwise")
     if names := _header_like_values(rows):
         note = f"columns are called {', '.join(names)}, like the values below them"
         notes = (*notes, f"{file.name}: {note}. If it has no header, add one: its first row is not read as a row")
+    if given.thousands is None and (number := _first_with_thousands(rows, decimal)):
+        notes = (*notes, f"{file.name}: {number} is not read as a number; --thousands says what separates thousands")
     row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
-    return Dialect(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, notes)
+    return Dialect(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, lines_above, given.thousands, notes)
 
 
 def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:
@@ -127,6 +143,36 @@ def _read_sample(file: Path, encoding: str) -> str:
     return text if whole or "\n" not in text else text[: text.rindex("\n") + 1]
 
 
+def _without_lines_above(sample: str, skip_lines: int) -> tuple[str, int, str | None]:
+    """Return the text from the header on, the number of lines above it, and the delimiter if one of them names it.
+
+    Excel reads and writes `sep=;` as the first line.
+    """
+    lines = list(_lines(sample))
+    above = next((at for at, line in enumerate(lines[skip_lines:], skip_lines) if line.strip("\r\n")), skip_lines)
+    named = _EXCEL_DELIMITER.fullmatch(lines[above].rstrip("\r\n")) if above < len(lines) else None
+    if named is None:
+        return "".join(lines[skip_lines:]), skip_lines, None
+    return "".join(lines[above + 1 :]), above + 1, named[1]
+
+
+def _has_trailing_delimiters(rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether every row, but not the header, ends in a delimiter."""
+    header, *below = rows
+    return bool(below) and all(len(row) == len(header) + 1 and row[-1] == "" for row in below)
+
+
+def _first_with_thousands(rows: Sequence[Sequence[str]], decimal: str) -> str | None:
+    """Return the first number with separated thousands, of a column in which nearly all cells are numbers."""
+    header, *below = rows
+    for at in range(len(header)):
+        cells = [row[at] for row in below if at < len(row)]
+        found = next(filter(_WITH_THOUSANDS[decimal].fullmatch, cells), None)
+        if found is not None and are_numbers_or_times(cells):
+            return found.strip()
+    return None
+
+
 def _lines(sample: str) -> io.StringIO:
     """Iterate over the lines of a text, ended by CR and LF only: str.splitlines() also splits at other characters."""
     return io.StringIO(sample, newline="")
@@ -169,4 +215,6 @@ def _header_like_values(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _has_decimal_commas(rows: Sequence[Sequence[str]]) -> bool:
     cells = [cell.strip() for row in rows[1:] for cell in row]
+    if any(_WITH_BOTH_MARKS.fullmatch(cell) for cell in cells):
+        return True
     return any(map(_WITH_COMMA.fullmatch, cells)) and not any(map(_WITH_POINT.fullmatch, cells))

@@ -34,7 +34,11 @@ EXPECTED = (
     f"a file that ends in {', '.join(FORMAT_BY_SUFFIX)}, one of them compressed ({', '.join(CODECS)}), "
     "a folder of such files, or a Delta table"
 )
+TEXT_SUFFIXES = (".txt", ".dat", ".tab", ".psv")
+"""Endings of files that are read as CSV if they are named themselves: in a folder they may be anything."""
+
 ARCHIVE_SUFFIXES = (".zip", ".xz", ".7z", ".tar", ".tgz")
+MAX_NAMES_SHOWN = 5
 _PARQUET_MAGIC = b"PAR1"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -62,7 +66,7 @@ def find_files(source: str, path: Path) -> tuple[list[SourceFile], tuple[str, ..
     if is_delta(path):
         return [SourceFile(path, source, FileFormat.DELTA)], ()
     if path.is_file():
-        file_format = _detect_format(path)
+        file_format = _detect_format(path, FORMAT_BY_SUFFIX | dict.fromkeys(TEXT_SUFFIXES, FileFormat.CSV))
         if file_format is None:
             raise ContractError(
                 f"{source}: expected {EXPECTED}; got {path.suffix or 'no ending'}{_unpacking_advice(path)}"
@@ -94,6 +98,7 @@ def _refuse_part_of_delta(source: str, path: Path) -> None:
 def _find_in_folder(source: str, folder: Path) -> tuple[list[SourceFile], tuple[str, ...]]:
     files: list[SourceFile] = []
     skipped: list[str] = []
+    empty: list[str] = []
     tables: set[Path] = set()
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
@@ -112,19 +117,25 @@ def _find_in_folder(source: str, folder: Path) -> tuple[list[SourceFile], tuple[
         file_format = _detect_format(path)
         if file_format is None:
             skipped.append(str(below))
+        elif file_format in (FileFormat.CSV, FileFormat.JSON_LINES) and path.stat().st_size == 0:
+            empty.append(str(below))  # Spark writes one for a partition without rows
         else:
             files.append(SourceFile(path, name, file_format, _partition_values(below.parts[:-1])))
-    note = (
-        f"{source}: not read, since they are no data files: {', '.join(skipped[:5])}{' …' if len(skipped) > 5 else ''}"
-    )
-    return files, (note,) if skipped and files else ()
+    whys = {"no data files": skipped, "empty": empty}
+    notes = (_skipped_note(source, why, names) for why, names in whys.items() if names)
+    return files, tuple(notes) if files else ()
 
 
-def _detect_format(file: Path) -> FileFormat | None:
+def _skipped_note(source: str, why: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMES_SHOWN]) + (" …" if len(names) > MAX_NAMES_SHOWN else "")
+    return f"{source}: not read, since they are {why}: {shown}"
+
+
+def _detect_format(file: Path, by_suffix: Mapping[str, FileFormat] = FORMAT_BY_SUFFIX) -> FileFormat | None:
     suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
     if suffixes and suffixes[-1] in CODECS:
-        return FORMAT_BY_SUFFIX.get(suffixes[0]) if len(suffixes) == 2 else None
-    known = FORMAT_BY_SUFFIX.get(file.suffix.lower())
+        return by_suffix.get(suffixes[0]) if len(suffixes) == 2 else None
+    known = by_suffix.get(file.suffix.lower())
     if known is not None:
         return known
     with file.open("rb") as opened:

@@ -1,10 +1,11 @@
-"""Read JSON lines: one object per line, passed on as it stands."""
+"""Read JSON files: objects one per line, in an array, or one after another; each is passed on as it stands."""
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 from spinney.core.errors import ContractError
 from spinney.core.records.json_text import has_surrogate
 from spinney.sources.dialect import SAMPLE_BYTES
+from spinney.sources.json_values import has_values_across_lines, split_values
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile, RowBatch
 
@@ -25,15 +27,18 @@ _MAX_DEPTH = 32
 
 
 def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
-    """Open a file of JSON lines. Raises ContractError if it holds one JSON array instead."""
+    """Open a JSON file. Raises ContractError: not in its encoding, or no JSON in its first objects if these are not one
+    per line.
+    """
     encoding = options.text.encoding or _marked_encoding(file)
     with file.open("rb") as opened:
         start = opened.read(SAMPLE_BYTES)
-    if encoding is None and start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
-        raise ContractError(f"{name}: expected a JSON object in each line; got an array. Convert it: jq -c '.[]'")
-    rows = round(file.stat().st_size / max(1.0, len(start) / max(1, start.count(b"\n"))))
-    fields = _fields(file, name, encoding)
-    return DataFile(name, None, rows, is_exact=False, read=lambda _: _read(file, name, encoding), fields=fields)
+    text = codecs.getincrementaldecoder(encoding or "utf-8")("replace").decode(start)
+    records = partial(_values if has_values_across_lines(text) else _lines, file, name, encoding)
+    first = [record for _, record in islice(records(), SAMPLE_LINES)]
+    mean = sum(map(len, first)) / len(first) + 1 if first else 1.0
+    rows = len(first) if len(first) < SAMPLE_LINES else round(file.stat().st_size / mean)
+    return DataFile(name, None, rows, is_exact=False, read=lambda _: _read(name, records()), fields=_fields(first))
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
@@ -45,8 +50,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _fields(file: Path, name: str, encoding: str | None) -> dict[str, pa.DataType] | None:
-    lines = (line for _, line in islice(_lines(file, name, encoding), SAMPLE_LINES))
+def _fields(lines: Iterable[bytes]) -> dict[str, pa.DataType] | None:
     objects = [value for line in lines if (value := parse_line(line)) is not None]
     names: dict[str, Any] = {}
     for record in objects:
@@ -76,10 +80,10 @@ def _marked_encoding(file: Path) -> str | None:
     return "utf-16" if utf16 else None
 
 
-def _read(file: Path, name: str, encoding: str | None) -> Iterator[RowBatch]:
+def _read(name: str, records: Iterable[tuple[int, bytes]]) -> Iterator[RowBatch]:
     numbers: list[int] = []
     lines: list[bytes] = []
-    for number, line in _lines(file, name, encoding):
+    for number, line in records:
         numbers.append(number)
         lines.append(line)
         if len(lines) == BATCH_LINES:
@@ -104,4 +108,18 @@ def _lines(file: Path, name: str, encoding: str | None) -> Iterator[tuple[int, b
                 if text_line.strip():
                     yield number, text_line.strip().encode()
     except (UnicodeError, OSError) as error:
-        raise ContractError(f"{name}: expected JSON lines; got: {str(error)[:300]}") from error
+        raise _unreadable(name, error) from error
+
+
+def _values(file: Path, name: str, encoding: str | None) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of every value of a file in which they are not one per line, as UTF-8."""
+    try:
+        with file.open(encoding=encoding or "utf-8-sig", newline="") as text:
+            for number, value in enumerate(split_values(text, name), start=1):
+                yield number, value.encode()
+    except (UnicodeError, OSError) as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> ContractError:
+    return ContractError(f"{name}: expected JSON; got: {str(error)[:300]}")

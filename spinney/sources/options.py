@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from spinney.core.errors import ContractError
 from spinney.sources.rejections import NO_LIMIT, RejectionLimit
 
+THOUSANDS = (",", ".", "'", "_", " ")
+"""What may stand between the thousands of a number; the blank is any that does not break lines too."""
+
 _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
 
@@ -16,19 +19,30 @@ _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "
 class TextFormat:
     """How CSV is written. None: detected in each file.
 
-    delimiter: one character. encoding: a name that Python knows. decimal: "." or ",".
+    delimiter: one character. encoding: a name that Python knows. decimal: "." or ",". thousands: what stands between
+    thousands in numbers, one of THOUSANDS; None: nothing. skip_lines: number of lines above the header.
     """
 
     delimiter: str | None = None
     encoding: str | None = None
     decimal: str | None = None
+    thousands: str | None = None
+    skip_lines: int = 0
 
     @classmethod
-    def parse(cls, delimiter: str | None, encoding: str | None, decimal: str | None) -> TextFormat:
-        """Return the format as typed on a command line, where tab may be a word. Raises ContractError for invalid
-        values.
+    def parse(
+        cls,
+        delimiter: str | None,
+        encoding: str | None,
+        decimal: str | None,
+        thousands: str | None = None,
+        skip_lines: int = 0,
+    ) -> TextFormat:
+        """Return the format as typed on a command line, where tab and space may be words. Raises ContractError for
+        invalid values.
         """
         given = _NAMED_DELIMITERS.get(delimiter, delimiter) if delimiter is not None else None
+        between = " " if thousands == "space" else thousands
         if given is not None and (len(given) != 1 or given in '"\r\n'):
             raise ContractError(f"--delimiter: expected one character, or tab; got {delimiter!r}")
         if decimal not in (None, ".", ","):
@@ -38,7 +52,10 @@ class TextFormat:
                 codecs.lookup(encoding)
             except LookupError as error:
                 raise ContractError(f"--encoding: expected a name like utf-8 or cp1252; got {encoding!r}") from error
-        return cls(given, encoding, decimal)
+        if between not in (None, *THOUSANDS) or between == (decimal or "."):
+            expected = "one of , . ' _ space, and not the decimal mark"
+            raise ContractError(f"--thousands: expected {expected}; got {thousands!r}")
+        return cls(given, encoding, decimal, between, skip_lines)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
+from spinney.core.records.validation import RejectedError, read_message
 from spinney.sources.json_lines import parse_line
 from spinney.sources.row_batch import MalformedRow, RowBatch, Source
 
@@ -29,8 +30,8 @@ class Sample:
     """The first rows of a source.
 
     frame: columns under the file's names, nested ones as ``outer.inner``. texts: the columns that are text only because
-    the file has no types. unsplit: number of rows between these that could not be split into columns. first_unsplit:
-    the first of them.
+    the file has no types. unsplit: number of rows between these that could not be split into columns, or are no JSON
+    object. first_unsplit: the first of them.
     """
 
     frame: pd.DataFrame
@@ -55,10 +56,16 @@ def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
     unsplit, first = 0, None
     left = rows
     for batch in source.batches():
-        part = (_of_lines(batch) if batch.columns is None else _of_columns(batch.columns)).head(left)
+        malformed = batch.malformed
+        if batch.columns is None:
+            whole, bad = _of_lines(batch)
+            malformed = (*malformed, *bad)
+        else:
+            whole = _of_columns(batch.columns)
+        part = whole.head(left)
         texts |= batch.texts
-        unsplit += len(batch.malformed)
-        first = first or next(iter(batch.malformed), None)
+        unsplit += len(malformed)
+        first = first or next(iter(malformed), None)
         if len(part):
             parts.append(part)
             left -= len(part)
@@ -84,6 +91,8 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
         column = column.cast(column.type.value_type)
     if types.is_decimal(column.type):
         column = column.cast(pa.float64())
+    if types.is_binary(column.type) or types.is_large_binary(column.type):
+        column = _texts_of_bytes(column)
     try:
         record: pd.Series[Any] = column.to_pandas(types_mapper=_NULLABLE.get, date_as_object=True)
     except (pa.ArrowException, ValueError, OverflowError, UnicodeError):  # no value of Python's in it
@@ -91,9 +100,34 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
     return record
 
 
-def _of_lines(batch: RowBatch) -> pd.DataFrame:
-    objects = [record for line in batch.lines if (record := parse_line(line)) is not None]
-    return pd.DataFrame([dict(_flat(record)) for record in objects], dtype=object)
+def _texts_of_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the texts of a writer that does not say that its bytes are texts; other bytes as they are."""
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        return column
+
+
+def _of_lines(batch: RowBatch) -> tuple[pd.DataFrame, list[MalformedRow]]:
+    """Return the objects of JSON lines, and the lines that are none."""
+    objects: list[dict[str, Any]] = []
+    malformed: list[MalformedRow] = []
+    for number, line in zip(batch.numbers, batch.lines, strict=True):
+        record = parse_line(line)
+        if record is not None:
+            objects.append(dict(_flat(record)))
+        else:
+            malformed.append(MalformedRow(batch.file, number, line.decode(errors="replace"), _why_no_object(line)))
+    return pd.DataFrame(objects, dtype=object), malformed
+
+
+def _why_no_object(line: bytes) -> str:
+    """Return the detail of the dead letter that a line would become."""
+    try:
+        read_message(line)
+    except RejectedError as error:
+        return error.detail
+    return "expected a JSON object"
 
 
 def _flat(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -262,7 +262,7 @@ def sibling_session(spark: SparkSession, *, no_data_batches: bool) -> SparkSessi
 
 @contextmanager
 def in_pool(spark: SparkSession, pool: str) -> Iterator[None]:
-    """Run the jobs of this thread in a scheduler pool; queries that are started inside keep it."""
+    """Run the jobs of this thread in a scheduler pool. Queries started inside the context keep the pool."""
     context = spark.sparkContext
     before = context.getLocalProperty(POOL)
     context.setLocalProperty(POOL, pool)
@@ -329,14 +329,14 @@ def _with_user_settings(settings: Mapping[str, str], requested: Mapping[str, str
 
     If the user names a garbage collector, ours is left out: a JVM with two of them does not start.
     """
-    ours, theirs = settings.get(DRIVER_JAVA_OPTIONS), requested.get(DRIVER_JAVA_OPTIONS, "")
+    ours, users = settings.get(DRIVER_JAVA_OPTIONS), requested.get(DRIVER_JAVA_OPTIONS, "")
     if not ours:
         return dict(requested)
     by_variables = (os.environ.get(name, "") for name in _JAVA_OPTION_VARIABLES)
-    texts = (theirs, requested.get("spark.driver.defaultJavaOptions", ""), *by_variables)
+    texts = (users, requested.get("spark.driver.defaultJavaOptions", ""), *by_variables)
     if any(_GC_OPTION.fullmatch(option) for text in texts for option in text.split()):
         ours = " ".join(option for option in ours.split() if not _GC_OPTION.fullmatch(option))
-    return {**requested, DRIVER_JAVA_OPTIONS: f"{ours} {theirs}".strip()}
+    return {**requested, DRIVER_JAVA_OPTIONS: f"{ours} {users}".strip()}
 
 
 def _start_error(error: Exception, runtime: Runtime | None) -> SetupError:

@@ -26,7 +26,7 @@ from spinney.storage.layout import FleetStore
 
 FILE, LOCK = "api_keys.json", "api_keys.lock"
 PREFIX = "spinney"
-"""Of a key's text, so that scanners for leaked secrets can find it."""
+"""Prefix of a key's text, so that scanners for leaked secrets find it."""
 
 MAX_NAME_CHARACTERS = 100
 
@@ -58,16 +58,16 @@ def list_keys(store: FleetStore) -> list[ApiKey]:
 
 
 def add_key(store: FleetStore, name: str, scopes: Iterable[Scope | str]) -> tuple[ApiKey, str]:
-    """Make a key; return it and its text, which is stored nowhere.
+    """Create a key; return it and its text, which is not stored.
 
-    Raises SetupError for a name that is empty, too long, a machine's or not printable, and without a scope.
+    Raises SetupError without a scope, and for a name that is empty, too long, not printable, or that of a machine.
     """
     name, wanted = name.strip(), tuple(sorted({Scope(scope) for scope in scopes}))
     # Printable: a name with a line break would forge lines of tables and reports in which overrides name their author.
     if not name or name in MACHINES or len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
         raise SetupError(
-            f"key: expected a name of 1 to {MAX_NAME_CHARACTERS} printable characters, of no machine; got {name!r}. "
-            "Choose the name of the person or program that will have the key"
+            f"key: expected a name of 1 to {MAX_NAME_CHARACTERS} printable characters, not that of a machine; got "
+            f"{name!r}. Choose the name of the person or program that will have the key"
         )
     if not wanted:
         raise SetupError(f"key {name}: expected at least one scope of {', '.join(Scope)}; got none")
@@ -80,7 +80,7 @@ def add_key(store: FleetStore, name: str, scopes: Iterable[Scope | str]) -> tupl
 
 
 def revoke_key(store: FleetStore, key_id: str) -> ApiKey:
-    """Make a key invalid; return it. Running gateways refuse it at the next request. Raises StoreError: no such key."""
+    """Revoke a key; return it. Running gateways refuse it from the next request on. Raises StoreError: no such key."""
     with _changing(store):
         keys = list_keys(store)
         if key_id not in {key.id for key in keys}:
@@ -120,11 +120,11 @@ class KeyRing:
 
     def _reload(self) -> None:
         try:
-            there = _file(self._store).stat()
+            status = _file(self._store).stat()
         except FileNotFoundError:
             self._seen, self._keys = None, {}
             return
-        seen = (there.st_mtime_ns, there.st_ino)
+        seen = (status.st_mtime_ns, status.st_ino)
         if seen != self._seen:
             self._keys = {key.id: key for key in list_keys(self._store)}
             self._seen = seen
@@ -132,7 +132,7 @@ class KeyRing:
 
 @contextmanager
 def _changing(store: FleetStore) -> Iterator[None]:
-    """Only one process changes the file at a time."""
+    """Lock the file, so that only one process changes it at a time."""
     store.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(store.folder / LOCK).acquire(timeout=30):
         yield

@@ -1,9 +1,9 @@
-"""The charter: what a fleet's root was made with, and which rules for records hold from which Kafka offset on.
+"""The charter: the fixed settings of a fleet, and the rules for records with the offsets from which they apply.
 
-Two queries, ingest and score, validate the same records, each at its own pace. If an edited rule held from a query's
-next batch on, the two would disagree: ingest could store a record as a dead letter while score answers it. So an edit
-holds from an offset on, the same for both: the first that neither query has started. Whether a record is valid depends
-on the record, its offset and this file, never on when it is read.
+Two queries, ingest and score, validate the same records, each at its own pace. If an edited rule applied from each
+query's next batch on, the two would disagree: ingest could store a record as a dead letter while score answers it. So
+an edit applies from one offset for both: the first that neither query has started. Whether a record is valid depends on
+the record, its offset and this file, never on when it is read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ Offsets = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Edition:
-    """One edition of the rules for records. since: where it begins; a partition that is not named: from its start."""
+    """One edition of the rules for records.
+
+    since: the offsets from which it applies; partitions without one: from their start.
+    """
 
     settings: ValidationSettings
     since: Offsets = field(default_factory=dict)
@@ -44,9 +47,9 @@ class Edition:
 class Charter:
     """The content of the file.
 
-    fleet_id: tells this fleet from every other, also of the same name. fixed: dotted key -> value that only
-    `spinney migrate` may change. editions: of the rules, oldest first. migrations: those carried out, oldest first.
-    unfinished_migration: the one that was begun and has not ended.
+    fleet_id: unique, also among fleets of the same name. fixed: dotted key -> value that only `spinney migrate` may
+    change. editions: of the rules, oldest first. migrations: completed ones, oldest first. unfinished_migration: one
+    that was started and not completed.
     """
 
     fleet_id: str
@@ -57,7 +60,7 @@ class Charter:
 
 
 def load_charter(store: FleetStore) -> Charter | None:
-    """Return the charter as stored; None if no fleet was made yet."""
+    """Return the stored charter; None if there is no fleet yet."""
     return _read_charter(store) if _charter_file(store).exists() else None
 
 
@@ -67,9 +70,9 @@ def write_charter(store: FleetStore, charter: Charter) -> None:
 
 
 def ensure_charter(config: Config) -> Charter:
-    """Return the charter, making it if there is none. Its editions stay as they are.
+    """Return the charter, and create it if there is none.
 
-    Raises StoreError when something fixed was changed.
+    Its editions stay unchanged. Raises StoreError if a fixed setting was changed.
     """
     store = FleetStore.of(config)
     if not _charter_file(store).exists():
@@ -81,7 +84,7 @@ def ensure_charter(config: Config) -> Charter:
 
 
 def amend_charter(config: Config) -> Charter:
-    """Return the charter in force, with a new edition if the rules were edited. It is made if there is none.
+    """Return the charter, with a new edition if the rules were edited. It is created if there is none.
 
     The caller must hold the leases of VALIDATING_QUERIES. Raises StoreError when something fixed was changed.
     """
@@ -110,29 +113,32 @@ def amend_when_idle(config: Config, held: tuple[str, ...]) -> Charter:
     except Busy as error:
         raise Busy(
             f"fleet {config.fleet.name}: {' and '.join(_edited_keys(before, settings))} was edited, and the new rules "
-            f"begin at one offset for {' and '.join(VALIDATING_QUERIES)} together: expected both to have stopped; got "
-            f"{error}. Then start both again"
+            f"apply from one offset for {' and '.join(VALIDATING_QUERIES)}: expected both to be stopped; got {error}. "
+            "Stop both, then start them again"
         ) from error
 
 
 def check_unchanged(config: Config) -> None:
-    """For a process that only reads: nothing is made. Raises StoreError when something fixed was changed."""
+    """Check the charter without creating it, for readers. Raises StoreError if a fixed setting was changed."""
     if (charter := load_charter(FleetStore.of(config))) is not None:
         _refuse_changes(config, charter)
 
 
 def describe_new_fleet(store: FleetStore) -> str | None:
-    """Return a sentence for people if no fleet was made at this root yet, else None.
+    """Return a sentence for people if there is no fleet at this root yet, else None.
 
-    A wrong ``storage.root`` looks like an empty fleet, so commands say it before they make one.
+    A wrong ``storage.root`` looks like an empty fleet, so commands report it before they create one.
     """
     if _charter_file(store).exists() or (store.folder / "tables").exists():
         return None
-    return f"fleet {store.fleet.name}: none at {store.folder} yet; it begins there"
+    return f"fleet {store.fleet.name}: none at {store.folder} yet; it is created there"
 
 
 def after_migration(config: Config, charter: Charter, migration: Migration) -> Charter:
-    """Return the charter after a migration. Records started before it are validated by the columns of that time."""
+    """Return the charter after a migration.
+
+    Records that a query started before are validated by the earlier columns.
+    """
     earlier = (replace(edition, settings=settings_before(edition.settings, migration)) for edition in charter.editions)
     return replace(
         charter,
@@ -144,19 +150,19 @@ def after_migration(config: Config, charter: Charter, migration: Migration) -> C
 
 
 def former_columns_of(store: FleetStore) -> dict[str, FormerColumn]:
-    """What became of the columns that migrations renamed or dropped, by their old name."""
+    """Return the columns that migrations renamed or dropped, by their old names."""
     charter = load_charter(store)
     return {} if charter is None else former_columns(charter.migrations)
 
 
 def retired_columns_of(store: FleetStore) -> dict[str, str]:
-    """Name -> type of columns that are no longer declared and that the table `events` still has."""
+    """Return name -> type of the columns of `events` that are no longer declared."""
     charter = load_charter(store)
     return {} if charter is None else retired_columns(charter.migrations)
 
 
 def restart_topic(store: FleetStore, topic: str) -> None:
-    """Let the newest edition hold from the start of a topic that was deleted and made again.
+    """Let the newest edition apply from the start of a topic that was deleted and created again.
 
     The caller must hold the leases of VALIDATING_QUERIES.
     """
@@ -175,7 +181,7 @@ COLUMNS = "fleet.columns"
 
 
 def fixed_values(config: Config) -> dict[str, Any]:
-    """What this configuration has for each fixed key, by dotted key."""
+    """Return this configuration's value of each fixed key, by dotted key."""
     fleet, kafka = config.fleet, config.kafka
     return {
         "fleet.group": list(fleet.group),
@@ -210,7 +216,7 @@ def _refuse_changes(config: Config, charter: Charter) -> None:
     root = FleetStore.of(config).root
     if charter.unfinished_migration is not None:
         raise StoreError(
-            f"fleet {config.fleet.name} at {root}: a migration of its columns was begun at "
+            f"fleet {config.fleet.name} at {root}: a migration of its columns was started at "
             f"{charter.unfinished_migration.at} and has not ended. {advice.END_IT}"
         )
     stored = {**charter.fixed, COLUMNS: fixed_columns(config, charter.fixed.get(COLUMNS, {}))}
@@ -218,12 +224,12 @@ def _refuse_changes(config: Config, charter: Charter) -> None:
         if stored.get(name) != value:
             raise StoreError(
                 f"fleet {config.fleet.name} at {root}: {describe_change(name, stored.get(name), value)} "
-                + (_MIGRATE if name == COLUMNS else "what is stored would no longer mean the same. " + _PUT_BACK)
+                + (_MIGRATE if name == COLUMNS else "stored data would change its meaning. " + _PUT_BACK)
             )
 
 
 _PUT_BACK = "Put it back, or give the new fleet another storage.root"
-_MIGRATE = f"the tables that are there have the old columns. {advice.PUT_BACK_OR_MIGRATE}"
+_MIGRATE = f"the existing tables have the old columns. {advice.PUT_BACK_OR_MIGRATE}"
 
 
 def describe_change(name: str, before: Any, now: Any) -> str:
@@ -235,7 +241,7 @@ def describe_change(name: str, before: Any, now: Any) -> str:
 
 
 def _started_offsets(store: FleetStore) -> dict[str, dict[str, int]]:
-    """Per topic and partition, the greatest end offset of any batch that ingest or score has started."""
+    """Return the greatest end offset of any batch that ingest or score has started, by topic and partition."""
     greatest: dict[str, dict[str, int]] = {}
     for query in VALIDATING_QUERIES:
         location = store.checkpoint(query)
@@ -270,7 +276,7 @@ def _read_charter(store: FleetStore) -> Charter:
 
 
 def _decode_basis(data: Mapping[str, Any]) -> ValidationSettings:
-    """The rules of a stored edition. The first version stored ranges alone; values were never coerced then."""
+    """Decode the rules of an edition. The first version stored ranges only; it did not coerce values."""
     return ValidationSettings(
         ranges={name: (float(low), float(high)) for name, (low, high) in data["ranges"].items()},
         sources=data.get("sources", {}),

@@ -1,4 +1,4 @@
-"""Reads the parts of Spark's checkpoints that this project needs: the query's id, and which batches started and ended.
+"""Read Spark's checkpoints: the query's id, and which batches were started and committed.
 
 A checkpoint is a folder with ``metadata`` (the query's id), ``offsets/N`` (batch N was started) and ``commits/N`` (it
 was committed).

@@ -29,7 +29,7 @@ def with_absolute_paths(config: Config, file: Path) -> Config:
 
 
 def _base_folder(config: Config, key: str, file: Path) -> Path:
-    """Return the folder that a relative path of this key starts at."""
+    """Return the base folder of a relative path of this key."""
     from_environment = config.origins.get(key, "").startswith("environment")
     # A pipe (`--config /dev/stdin`) is in no folder of the user's.
     return Path.cwd() if from_environment or not file.is_file() else file.parent.absolute()

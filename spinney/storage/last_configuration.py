@@ -17,7 +17,10 @@ _FIRST_LINE = "# Spinney stores this file. Format: {}\n"
 
 
 def write_last_configuration(config: Config) -> None:
-    """Write it down, without what may hold a credential. For who puts a configuration into effect."""
+    """Store the configuration without anything that may hold a credential.
+
+    Call it when a configuration takes effect.
+    """
     content = _FIRST_LINE.format(LAST_CONFIGURATION.version) + without_secrets(config)
     store = FleetStore.of(config)
     if not _last_file(store).exists() or _read_text(store) != content:

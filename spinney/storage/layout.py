@@ -1,4 +1,4 @@
-"""Where everything of a fleet is below its root folder, and the columns of its tables."""
+"""The layout of a fleet's root folder, and the columns of its tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spinney.storage import atomic_files
 
 @dataclass(frozen=True)
 class Directory:
-    """One directory of a table. Each is written by one process alone.
+    """One directory of a table, written by exactly one process.
 
     name: ``models/stream``, or ``events`` where the table has a single directory. uri: of its Delta table.
     storage_options: credentials and settings of the store; left out of `repr`.
@@ -45,7 +45,7 @@ class FleetStore:
 
     @classmethod
     def of(cls, config: Config) -> FleetStore:
-        """The store that a configuration names."""
+        """Return the store of a configuration."""
         root, options = config.storage.root.rstrip("/"), config.storage.options
         return cls(config.fleet, root, config.event_columns, config.has_label_in_event, options)
 
@@ -60,10 +60,7 @@ class FleetStore:
         return "double" if self.fleet.task == "regression" else "string"
 
     def contract(self, base: Contract) -> Contract:
-        """Return a table's contract as this fleet has it.
-
-        The declared columns are put in, and the types of answers and labels filled.
-        """
+        """Return the contract of a table in this fleet, with its declared columns and types of answers."""
         if base.name == tables.EVENTS.name:
             extra = (Column(name, type_, "declared in fleet.columns") for name, type_ in self.event_columns.items())
             return base.with_columns(*extra, after="event_time")
@@ -117,6 +114,6 @@ def possible_features(store: FleetStore) -> tuple[str, ...]:
 
 
 def _with_event_time_renamed(event_time: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The table has an event's time as `event_time`, whatever name the fleet has for it."""
+    """Return names with the fleet's name of the event's time replaced by `event_time`, as the table has it."""
     others = (name for name in names if name != "event_time")
     return tuple(f"event_time AS `{name}`" if name == event_time else f"`{name}`" for name in others)

@@ -20,15 +20,18 @@ from spinney.core.errors import Busy
 from spinney.storage.layout import FleetStore
 
 REGISTRY, REPLAY, TRACKING = "registry", "replay", "tracking"
-"""Leases for what is written elsewhere: MLflow's registered model, replayed dead letters, MLflow's runs."""
+"""Leases for writes outside the tables: MLflow's registered model, replayed dead letters, MLflow's runs."""
 
-ALL_LEASES = (*(each.value for each in (*STREAMING, QueryName.WEEKLY)), PEOPLE, REGISTRY, REPLAY, TRACKING)
-"""All leases. A process that holds them runs alone."""
+ALL_LEASES = (*(query.value for query in (*STREAMING, QueryName.WEEKLY)), PEOPLE, REGISTRY, REPLAY, TRACKING)
+"""All leases. While a process holds all of them, no other process of the fleet runs."""
 
 
 @contextmanager
 def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
-    """Hold these leases meanwhile. Raises Busy if another process holds one, ValueError for one not in ALL_LEASES."""
+    """Hold these leases inside the context.
+
+    Raises Busy if another process holds one, ValueError for one not in ALL_LEASES.
+    """
     names = list(names)
     if unknown := [name for name in names if name not in ALL_LEASES]:
         raise ValueError(f"leases {', '.join(unknown)}: expected names of ALL_LEASES")

@@ -30,13 +30,13 @@ def load_signer(store: FleetStore, environment: Mapping[str, str] | None = None)
     if not file.is_file():
         raise SetupError(
             f"signing key: none in {KEY} and no file {file}; "
-            "`spinney init` makes the file, or set the variable to at least 16 secret characters"
+            "run `spinney init`, which creates the file, or set the variable to at least 16 secret characters"
         )
     return Signer(file.read_bytes().strip(), old)
 
 
 def ensure_key(store: FleetStore, environment: Mapping[str, str] | None = None) -> bool:
-    """Make the key's file unless it exists or the variable is set; return whether it was made."""
+    """Create the key's file unless it exists or the variable is set; return whether it was created."""
     if _key_of_environment(os.environ if environment is None else environment):
         return False
     return create_file(_key_file(store), secrets.token_hex(32).encode(), OWNER_ONLY)

@@ -1,4 +1,4 @@
-"""Announces each step right after it was stored, so that a test can look at the fleet or end the process there.
+"""Announces each step right after it was stored, so that a test can inspect the fleet or kill the process there.
 
 Steps are the writes of a batch (``ingest.events``, ``weekly.fit.1``) and those of a migration (``migrate.table``).
 Without an observer, as in production, an announcement does nothing. `spinney.testing.crash` kills a process at a step.
@@ -21,13 +21,13 @@ _observer: StepObserver = _ignore
 
 
 def announce(step: str, batch_id: int) -> None:
-    """Tell the observer of this process that a step was stored. What the observer raises is passed on."""
+    """Call the observer of this process after a step was stored. Its exceptions are passed on."""
     _observer(step, batch_id)
 
 
 @contextmanager
 def observed_by(observer: StepObserver) -> Iterator[None]:
-    """Let `observer` be told of each step that this process stores meanwhile."""
+    """Call `observer` for each step that this process stores inside the context."""
     global _observer  # noqa: PLW0603 - one observer per process: the steps of all writers are announced to it
     before, _observer = _observer, observer
     try:

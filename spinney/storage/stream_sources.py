@@ -15,7 +15,7 @@ _QUERIES_OF_TABLE = {
 }
 
 _NOT_STREAMED = (f"models/{PEOPLE}",)
-"""Retrain reads `models` for fits that failed; the models that people import are never such."""
+"""Retrain reads `models` for failed fits; imported models are never among them."""
 
 
 def reading_queries(directory: Directory) -> tuple[QueryName, ...]:

@@ -1,4 +1,4 @@
-"""Delta tables, made and read without a JVM. Each directory is written by one process.
+"""Create, read and append to Delta tables without a JVM. Each directory is written by one process.
 
 A write is an append whose ``userMetadata`` names query, step and batch. A `DirectoryWriter` first reads which steps its
 directory has, so a replayed batch writes nothing twice; with one writer per directory that is exact. Delta's own
@@ -35,11 +35,17 @@ FEW_ROWS = 400_000
 """Verdicts up to this number are collected by the driver and written from there."""
 
 HISTORY_COMMITS = 400
-"""Newest commits searched for the last one of each step, before all commits that the log has: a month of them."""
+"""Newest commits searched for the last one of each step.
+
+If it is not among them, all commits in the log are searched: about a month.
+"""
 
 REOPEN_AFTER_S = 3600.0
-"""A writer opens its table again after this time. An append reads the commits made since, by Spark or `spinney tidy`;
-ones older than `delta.logRetentionDuration` may be gone from the log."""
+"""A writer reopens its table after this time.
+
+An append reads the commits made since then by Spark or `spinney tidy`, and those older than
+`delta.logRetentionDuration` may have been removed from the log.
+"""
 
 TABLE_PROPERTIES = {
     # A checkpoint of the log takes seconds, in a streaming batch; maintenance makes them while no batch waits.
@@ -49,11 +55,10 @@ TABLE_PROPERTIES = {
 
 
 def create_tables(config: Config) -> list[str]:
-    """Make the tables that do not exist; return the names of the directories made. Safe to repeat.
+    """Create the tables that do not exist; return the names of the created directories. Safe to repeat.
 
-    A table made by an earlier version of Spinney gets the columns added since, null in its rows.
-
-    Raises StoreError when a table has other columns than the configuration, or something fixed was changed.
+    A table created by an earlier version of Spinney gets the new columns, null in its rows. Raises StoreError if a
+    table has other columns than the configuration, or a fixed setting was changed.
     """
     charter.check_unchanged(config)
     store = FleetStore.of(config)
@@ -81,12 +86,12 @@ def _create_table(directory: Directory) -> None:
 
 
 def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
-    """Nullable columns of the contract, not those a fleet declares, that this table does not have."""
-    there = {each.name for each in table.schema().fields}
-    base = next(each for each in tables.ALL if each.name == directory.contract.name)
-    ours = {each.name for each in base.columns if each.nullable}
+    """Return the contract's own columns that this table lacks; columns that a fleet declares are not among them."""
+    existing = {field.name for field in table.schema().fields}
+    base = next(contract for contract in tables.ALL if contract.name == directory.contract.name)
+    ours = {column.name for column in base.columns if column.nullable}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
-    return [each for each in fields if each.name in ours and each.name not in there]
+    return [field for field in fields if field.name in ours and field.name not in existing]
 
 
 def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
@@ -95,18 +100,18 @@ def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
 
 
 def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaTable) -> None:
-    new = {each.name for each in _new_columns(directory, table)}
+    new = {field.name for field in _new_columns(directory, table)}
     retired = charter.retired_columns_of(store) if directory.contract.name == tables.EVENTS.name else {}
-    there = {each.name: each.type for each in table.schema().fields if each.name not in retired}
+    existing = {field.name: field.type for field in table.schema().fields if field.name not in retired}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
-    wanted = {each.name: each.type for each in fields if each.name not in new}
-    if there == wanted:
+    wanted = {field.name: field.type for field in fields if field.name not in new}
+    if existing == wanted:
         return
-    missing = [name for name in wanted if name not in there]
-    extra = [name for name in there if name not in wanted]
-    other = [name for name in wanted if name in there and there[name] != wanted[name]]
+    missing = [name for name in wanted if name not in existing]
+    extra = [name for name in existing if name not in wanted]
+    other = [name for name in wanted if name in existing and existing[name] != wanted[name]]
     of_types = ", ".join(
-        f"{name} {_type_name(there[name])} there, {_type_name(wanted[name])} declared" for name in other
+        f"{name} {_type_name(existing[name])} there, {_type_name(wanted[name])} declared" for name in other
     )
     msg = (
         f"table {directory.name} at {directory.uri}: its columns are not those of the configuration "
@@ -118,7 +123,7 @@ def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaT
 
 
 def _type_name(kind: Any) -> str:
-    """The short name of a Delta type, else its text."""
+    """Return the short name of a Delta type, or its text."""
     return str(getattr(kind, "type", kind))
 
 
@@ -144,7 +149,7 @@ def open_contract_dataset(directory: Directory, table: DeltaTable) -> ds.Dataset
     null here.
     """
     dataset = open_dataset(table)
-    missing = [each for each in arrow_schema(directory.contract) if each.name not in dataset.schema.names]
+    missing = [field for field in arrow_schema(directory.contract) if field.name not in dataset.schema.names]
     return dataset.replace_schema(pa.schema([*dataset.schema, *missing])) if missing else dataset
 
 
@@ -186,8 +191,8 @@ def spark_frame(spark: SparkSession, directory: Directory, at: int | None = None
 
 
 def pin_versions(store: FleetStore, *bases: Contract) -> dict[str, int]:
-    """Return directory name -> its newest version, for every directory of these tables."""
-    return {each.name: current_version(each) for base in bases for each in store.directories(base)}
+    """Return the newest version of every directory of these tables, by the directory's name."""
+    return {directory.name: current_version(directory) for base in bases for directory in store.directories(base)}
 
 
 @dataclass(frozen=True)
@@ -241,7 +246,7 @@ class DirectoryWriter:
 
     @property
     def name(self) -> str:
-        """The directory's."""
+        """The directory's name."""
         return self._directory.name
 
     def is_stored(self, step: str, batch_id: int, part: int = 0) -> bool:
@@ -313,7 +318,7 @@ class DirectoryWriter:
     def _as_declared(self, rows: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
 
-        return rows.select(*(F.col(each.name).cast(each.type) for each in self._directory.contract.columns))
+        return rows.select(*(F.col(column.name).cast(column.type) for column in self._directory.contract.columns))
 
     def _append_spark(self, rows: DataFrame, commit: StepCommit) -> None:
         (
@@ -330,10 +335,10 @@ class DirectoryWriter:
 
     def _append_arrow(self, rows: pa.Table, commit: StepCommit) -> None:
         self._reopen_if_old()
-        mine = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
+        declared = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
         write_deltalake(
             self._table,
-            _with_retired_columns(mine, self._table),
+            _with_retired_columns(declared, self._table),
             mode="append",
             commit_properties=_commit_properties(commit),
         )
@@ -341,9 +346,9 @@ class DirectoryWriter:
 
 def _with_retired_columns(rows: pa.Table, table: DeltaTable) -> pa.Table:
     """Return the rows with null in the columns that the table has and the configuration no longer declares."""
-    for each in pa.schema(table.schema().to_arrow(as_large_types=False)):
-        if each.name not in rows.column_names:
-            rows = rows.append_column(each, pa.nulls(rows.num_rows, each.type))
+    for field in pa.schema(table.schema().to_arrow(as_large_types=False)):
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
     return rows
 
 
@@ -359,10 +364,10 @@ def _encode_commit(commit: StepCommit) -> str:
 def _decode_commit(text: str | None, where: str) -> StepCommit | None:
     """Return what a commit records; None for one that is no step (creation, compaction). Raises UnknownFormat."""
     try:
-        said = json.loads(text or "")
-        if isinstance(said, dict) and "query" in said:  # others are not ours
-            COMMIT.check_object(said, where)
-        named = (said["query"], said["step"], int(said["batch_id"]), said["checkpoint"])
-        return StepCommit(*named, said.get("notes", {}), int(said.get("part", 0)))
+        content = json.loads(text or "")
+        if isinstance(content, dict) and "query" in content:  # others are not ours
+            COMMIT.check_object(content, where)
+        named = (content["query"], content["step"], int(content["batch_id"]), content["checkpoint"])
+        return StepCommit(*named, content.get("notes", {}), int(content.get("part", 0)))
     except (ValueError, KeyError, TypeError):
         return None

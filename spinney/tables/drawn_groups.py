@@ -1,4 +1,4 @@
-"""Reads what became of the groups that the stream's rounds took at random."""
+"""Read the results of the groups that the stream's rounds drew at random."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from spinney.core.reporting import retraining_gain
 from spinney.core.reporting.retraining_gain import RetrainingGain
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
-from spinney.tables.fit_metrics import read_fit_measures
-from spinney.tables.lookup import ContainsText, IsKnown, NotAfter
-
-_ROUND_OF_GROUP = ["group_key", "round_id"]
+from spinney.tables.fit_metrics import parse_watched
+from spinney.tables.lookup import ContainsText, NotAfter, RowFilter
 
 
 def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> RetrainingGain | None:
-    """Return the gain from retraining, by what had been decided at a time; None where no drawn group was compared
-    fairly.
+    """Return the gain from retraining, by what had been decided at a time; None where no drawn group was compared.
 
     at: wall clock; None for now. Raises StoreError when a table was never made.
     """
-    judged, decided = (None if at is None else NotAfter(name, at) for name in ("judged_at", "decided_at"))
+    judged, decided, fitted = (
+        None if at is None else NotAfter(name, at) for name in ("judged_at", "decided_at", "fitted_at")
+    )
     drawn = ContainsText("numbers", retraining_gain.DRAWN)
     verdicts = lookup.read_where(store, tables.VERDICTS, retraining_gain.VERDICT_COLUMNS, judged, drawn)
-    if not verdicts.num_rows:
+    keys = verdicts.column("group_key").unique().to_pylist()
+    if not keys:
         return None
-    compared = (decided, IsKnown("champion_loss"))
-    promotions = lookup.read_where(store, tables.PROMOTIONS, retraining_gain.PROMOTION_COLUMNS, *compared)
-    of_drawn = promotions.join(verdicts.select(_ROUND_OF_GROUP), _ROUND_OF_GROUP, join_type="left semi")
-    measures = read_fit_measures(store, of_drawn.column("model_id").combine_chunks())
-    return retraining_gain.measure_gain(verdicts, of_drawn, measures)
+    promotions = lookup.read_rows(
+        store, tables.PROMOTIONS, retraining_gain.PROMOTION_COLUMNS, RowFilter.of_groups(keys, decided)
+    )
+    attempts = lookup.read_rows(store, tables.MODELS, ("group_key", "metrics"), RowFilter.of_groups(keys, fitted))
+    return retraining_gain.measure_gain(verdicts, promotions, parse_watched(attempts))

@@ -1,4 +1,4 @@
-"""Rewrites files of a table into new ones, sorted on request, in bounded memory, with one commit.
+"""Rewrite files of a table into new ones, optionally sorted, in bounded memory, with one commit.
 
 Rewriting changes no row (`dataChange=false`), so streams do not see it, unless rows are dropped. New files are first
 written into a folder that readers ignore. Only `commit_rewrite` needs the directory's lock: it moves the files to where
@@ -37,7 +37,7 @@ WORK = "_rewriting"
 
 
 class RewriteInterrupted(Exception):  # noqa: N818
-    """Raised when the process is about to stop. Nothing was changed."""
+    """The rewrite was interrupted because the process is stopping. Nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class RewriteSource:
 
 @dataclass(frozen=True)
 class RewriteTarget:
-    """What the new files are like.
+    """The form of the new files.
 
-    sort_by: columns; empty to keep the order. prefix: of the files' names. schema: None for the table's. old_names:
-    column -> its name in the old files, where that differs.
+    sort_by: columns; empty: keep the order. prefix: of the files' names. schema: None: the table's. old_names: column
+    -> its different name in the old files.
     """
 
     sort_by: tuple[str, ...]
@@ -84,7 +84,7 @@ class Rewrite:
     @property
     def rows(self) -> int:
         """Rows of the new files."""
-        return sum(each.rows for each in self.new)
+        return sum(file.rows for file in self.new)
 
 
 @contextmanager
@@ -119,23 +119,23 @@ def rewrite(
     if len(partitions) != 1:
         raise StoreError(f"table at {table_folder(table)}: expected files of one partition; got {len(partitions)}")
     schema = target.schema or arrow_schema_of(table)
-    schema = pa.schema([each for each in schema if each.name not in old[0].partition])
+    schema = pa.schema([field for field in schema if field.name not in old[0].partition])
     inputs = [_SourceReader(table_folder(table), source, schema, target.old_names) for source in sources]
     # The random part keeps the names of several rewrites apart.
     writer = FileWriter(place, f"{target.prefix}{uuid.uuid4().hex[:12]}", schema)
     if target.sort_by:
-        ordered = [each.batches() for each in inputs if each.is_sorted]
-        loose = (batch for each in inputs if not each.is_sorted for batch in each.batches())
+        ordered = [source.batches() for source in inputs if source.is_sorted]
+        loose = (batch for source in inputs if not source.is_sorted for batch in source.batches())
         merged = external_sort.merge_sorted(ordered, loose, target.sort_by, place / uuid.uuid4().hex)
     else:
-        merged = (batch for each in inputs for batch in each.batches())
+        merged = (batch for source in inputs for batch in source.batches())
     with writer:
         for part in merged:
             if interrupted():
                 raise RewriteInterrupted
             writer.write(part)
     dropped = sum(source.dropped for source in sources)
-    expected, new = sum(each.rows for each in inputs) - dropped, tuple(writer.written)
+    expected, new = sum(source.rows for source in inputs) - dropped, tuple(writer.written)
     written = sum(file.rows for file in new)
     if expected != written:
         raise StoreError(
@@ -159,7 +159,7 @@ class _SourceReader:
         self._files = [base / file.path for file in source.files]
         self._drop = {base / path: mask for path, mask in source.drop.items()}
         self._schema = schema
-        self._names = {each.name: old_names.get(each.name, each.name) for each in schema}
+        self._names = {field.name: old_names.get(field.name, field.name) for field in schema}
         self.is_sorted = source.is_sorted
         self.rows = sum(pq.read_metadata(file).num_rows for file in self._files)
 
@@ -182,16 +182,16 @@ class _SourceReader:
         Raises StoreError for a value that cannot be cast exactly.
         """
         columns = []
-        for each in self._schema:
-            name = self._names[each.name]
+        for column in self._schema:
+            name = self._names[column.name]
             if name not in rows.schema.names:
-                columns.append(pa.chunked_array([pa.nulls(len(rows), each.type)]))
+                columns.append(pa.chunked_array([pa.nulls(len(rows), column.type)]))
                 continue
             try:
-                columns.append(rows.column(name).cast(each.type))
+                columns.append(rows.column(name).cast(column.type))
             except pa.ArrowInvalid as error:
                 raise StoreError(
-                    f"{file}: column {name}: expected values that are exact as {each.type}; got one that is not: "
+                    f"{file}: column {name}: expected values that are exact as {column.type}; got one that is not: "
                     f"{error}. Nothing was changed"
                 ) from error
         return pa.table(columns, schema=self._schema)
@@ -204,12 +204,12 @@ def commit_rewrite(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
     meanwhile. reason: for the log.
     """
     table.update_incremental()
-    there = set(pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist())
-    if not there.issuperset(file.path for file in prepared.old):
+    current = set(pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist())
+    if not current.issuperset(file.path for file in prepared.old):
         return False
     now, changes = int(time.time() * 1000), prepared.dropped > 0
     actions: list[AddAction | RemoveAction] = [*_put_in_place(table, prepared, now)]
-    actions += [RemoveAction(gone.path, changes, now, gone.bytes, prepared.partition) for gone in prepared.old]
+    actions += [RemoveAction(file.path, changes, now, file.bytes, prepared.partition) for file in prepared.old]
     table.create_write_transaction(
         actions,
         "append",
@@ -239,15 +239,15 @@ def commit_full_rewrite(
     schema: the table's new one. notes: for the log. The caller must hold the directory's lease. Raises StoreError when
     the table's files are not exactly those that were rewritten.
     """
-    there = {file.path for file in list_files(table)}
-    old = {file.path for each in prepared for file in each.old}
-    if there != old:
+    current = {file.path for file in list_files(table)}
+    old = {file.path for rewrite in prepared for file in rewrite.old}
+    if current != old:
         raise StoreError(
-            f"table at {table_folder(table)}: expected the {len(old)} files that were rewritten; got {len(there)}, for "
-            "another process wrote there meanwhile. Nothing was changed; run it again"
+            f"table at {table_folder(table)}: expected the {len(old)} files that were rewritten; got {len(current)}, "
+            "since another process wrote meanwhile. Nothing was changed; run it again"
         )
     now = int(time.time() * 1000)
-    actions = [action for each in prepared for action in _put_in_place(table, each, now)]
+    actions = [action for rewrite in prepared for action in _put_in_place(table, rewrite, now)]
     table.create_write_transaction(
         actions,
         "overwrite",

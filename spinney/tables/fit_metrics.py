@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 from pyarrow import json
 
 from schemas import tables
+from spinney.core.reporting import retraining_gain
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
@@ -18,8 +19,10 @@ MEASURES = pa.schema(
         ("heldout_rows", pa.int64()),
         ("challenger_loss", pa.float64()),
         ("constant_loss", pa.float64()),
-        ("rows_behind", pa.int64()),
-        ("refitted", pa.struct([("recipe_id", pa.string())])),
+        ("champion_id", pa.string()),
+        ("watched_rows", pa.int64()),
+        ("watched_champion_loss", pa.float64()),
+        ("predecessor_loss", pa.float64()),
     ]
 )
 """The metrics that are read; null where a fit does not have one."""
@@ -32,6 +35,13 @@ def read_fit_measures(store: FleetStore, model_ids: pa.Array) -> pa.Table:
     """
     found = delta.read_table(store, tables.MODELS, ["model_id", "metrics"], ds.field("model_id").isin(model_ids))
     return parse_measures(found.column("metrics")).add_column(0, "model_id", found.column("model_id"))
+
+
+def parse_watched(attempts: pa.Table) -> pa.Table:
+    """Return retraining_gain.MEASURE_COLUMNS of attempts. attempts: group_key and metrics of rows of `models`."""
+    measures = parse_measures(attempts.column("metrics"))
+    measures = measures.add_column(0, "group_key", attempts.column("group_key").combine_chunks())
+    return measures.select(retraining_gain.MEASURE_COLUMNS)
 
 
 def parse_measures(metrics: pa.ChunkedArray) -> pa.Table:

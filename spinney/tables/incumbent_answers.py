@@ -33,38 +33,38 @@ _IDENTITY = ["group_key", "event_id"]
 def compare_with_incumbent(store: FleetStore, champions: Champions) -> IncumbentComparison:
     """Compare the incumbent and the fleet on the same rows. champions: the current ones."""
     measure, per_row = measure_for(str(store.fleet.task), str(store.fleet.loss))
-    said = delta.read_table(store, tables.INCUMBENT, [*_IDENTITY, "prediction"]).to_pandas()
-    said = said.rename(columns={"prediction": "incumbent"})
-    if said.empty:
+    incumbent = delta.read_table(store, tables.INCUMBENT, [*_IDENTITY, "prediction"]).to_pandas()
+    incumbent = incumbent.rename(columns={"prediction": "incumbent"})
+    if incumbent.empty:
         return summarize(measure, [])
-    labels = _read_labels(store, said)
-    found = compare_answers(_answered_by_both(store, said, labels), per_row)
+    labels = _read_labels(store, incumbent)
+    found = compare_answers(_answered_by_both(store, incumbent, labels), per_row)
     if store.fleet.task == "regression":
         fits = _held_out_fits(store, champions)
-        mine = labels[labels["group_key"].isin(list(fits))].merge(said, on=_IDENTITY, how="left")
-        for key, rows in mine.groupby("group_key"):
+        labelled = labels[labels["group_key"].isin(list(fits))].merge(incumbent, on=_IDENTITY, how="left")
+        for key, rows in labelled.groupby("group_key"):
             fit, row = fits[str(key)]
-            one = compare_held_out(_rows_seen_by_fit(rows, row), fit, per_row)
-            found += [] if one is None else [one]
+            compared = compare_held_out(_rows_seen_by_fit(rows, row), fit, per_row)
+            found += [] if compared is None else [compared]
     return summarize(measure, found)
 
 
-def _read_labels(store: FleetStore, said: pd.DataFrame) -> pd.DataFrame:
+def _read_labels(store: FleetStore, incumbent: pd.DataFrame) -> pd.DataFrame:
     """Read the labels of groups with incumbent answers.
 
     Returns _IDENTITY, event_time, ingested_at, label, observed_at (null if the label is a field of the event).
     """
     fleet = store.fleet
-    mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
+    in_groups = ds.field("group_key").isin(pa.array(incumbent["group_key"].unique(), pa.string()))
     inside = [fleet.target] if store.has_label_in_event else []
     events = delta.read_table(
-        store, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine
+        store, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], in_groups
     ).to_pandas()
     if store.has_label_in_event:
         never = pd.Series(pd.NaT, index=events.index, dtype="datetime64[us, UTC]")
         labels = events.rename(columns={fleet.target: "label"}).assign(observed_at=never)
     else:
-        outcomes = delta.read_table(store, tables.OUTCOMES, [*_IDENTITY, "label", "observed_at"], mine).to_pandas()
+        outcomes = delta.read_table(store, tables.OUTCOMES, [*_IDENTITY, "label", "observed_at"], in_groups).to_pandas()
         # If a label came twice the first counts, as in fitting.
         first = outcomes.sort_values(["observed_at", "label"]).drop_duplicates(_IDENTITY)
         labels = events.merge(first, on=_IDENTITY)
@@ -80,21 +80,21 @@ def _as_answers(store: FleetStore, labels: pd.Series[Any]) -> pd.Series[Any]:
     return labels.map(lambda value: label_text(value, target)).astype(object)
 
 
-def _answered_by_both(store: FleetStore, said: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+def _answered_by_both(store: FleetStore, incumbent: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """Return the mature rows that both answered, as `compare_answers` takes them."""
-    mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
+    in_groups = ds.field("group_key").isin(pa.array(incumbent["group_key"].unique(), pa.string()))
     answered = delta.read_table(
-        store, tables.PREDICTIONS, [*_IDENTITY, "event_time", "prediction", "model_id"], mine
+        store, tables.PREDICTIONS, [*_IDENTITY, "event_time", "prediction", "model_id"], in_groups
     ).to_pandas()
     clock = datetime.now(UTC) if store.fleet.clock == "wall" else answered["event_time"].max()
     answered = answered[answered["event_time"] + store.fleet.label_delay <= clock].drop_duplicates(_IDENTITY)
     models = delta.read_table(store, tables.MODELS, ["model_id", "trained_through"], ds.field("model_id").is_valid())
     through = models.to_pandas().drop_duplicates("model_id")
-    both = answered.merge(said, on=_IDENTITY).merge(
+    both = answered.merge(incumbent, on=_IDENTITY).merge(
         labels[[*_IDENTITY, "label"]].drop_duplicates(_IDENTITY), on=_IDENTITY
     )
-    whole: pd.DataFrame = both.merge(through, on="model_id", how="left")
-    return whole
+    joined: pd.DataFrame = both.merge(through, on="model_id", how="left")
+    return joined
 
 
 _FIT_COLUMNS = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fitted_at", "clock", "metrics"]
@@ -126,5 +126,5 @@ def _rows_seen_by_fit(rows: pd.DataFrame, fit: Mapping[str, Any]) -> pd.DataFram
     """Return the rows that the fit may have seen: of its time range, and known when it was made."""
     then = rows["event_time"].between(fit["trained_from"], fit["trained_through"])
     known = ~(rows["ingested_at"] > fit["fitted_at"]) & ~(rows["observed_at"] > fit["clock"])
-    mine: pd.DataFrame = rows[then & known]
-    return mine
+    seen: pd.DataFrame = rows[then & known]
+    return seen

@@ -26,7 +26,7 @@ GROUPS_PER_QUERY = 200
 """Groups in one query. Planning time grows faster than the number of literals, and 50,000 overflow the stack."""
 
 MAX_LOOKUP_GROUPS = 1_000
-"""Groups up to which they are looked up. For more, one scan of the whole table costs less."""
+"""Maximum number of groups for lookups. For more groups one scan of the whole table is cheaper."""
 
 SCAN_BATCH_ROWS = 1_024
 """Rows in one batch of a scan. With payloads of 50 kB that is 50 MB, and a few batches are in memory."""
@@ -136,13 +136,15 @@ class RowFilter:
     def conditions(self, shards: int) -> Iterator[str]:
         """Yield SQL conditions, each for GROUPS_PER_QUERY groups at most. shards: the fleet's `shards`."""
         for start in range(0, len(self.group_keys), GROUPS_PER_QUERY):
-            mine, models = (names[start : start + GROUPS_PER_QUERY] for names in (self.group_keys, self.model_ids))
+            group_keys, models = (
+                names[start : start + GROUPS_PER_QUERY] for names in (self.group_keys, self.model_ids)
+            )
             listed = {
-                "shard": sorted({str(keys.shard_of(key, shards)) for key in mine}),
-                "group_key": map(_literal, dict.fromkeys(mine)),
+                "shard": sorted({str(keys.shard_of(key, shards)) for key in group_keys}),
+                "group_key": map(_literal, dict.fromkeys(group_keys)),
                 "model_id": map(_literal, models),
             }
-            all_of = [f"{name} IN ({some})" for name, each in listed.items() if (some := ", ".join(each))]
+            all_of = [f"{name} IN ({some})" for name, values in listed.items() if (some := ", ".join(values))]
             yield " AND ".join(all_of + ([str(self.until)] if self.until else []))
 
 
@@ -264,7 +266,7 @@ def read_rows_after(table: DeltaTable, directory: Directory, columns: Sequence[s
     """Return the rows of one opened directory that were written by batches after `batch_id`."""
     schema = _schema(directory.contract, columns)
     found = _run_query(table, _column_list(table, columns), f"batch_id > {batch_id:d}")
-    return pa.Table.from_batches([each.cast(schema) for each in found], schema)
+    return pa.Table.from_batches([batch.cast(schema) for batch in found], schema)
 
 
 def _schema(contract: Contract, columns: Sequence[str]) -> pa.Schema:
@@ -278,7 +280,7 @@ def _run_query(table: DeltaTable, what: str, where: str) -> Iterator[pa.RecordBa
 
 
 def _conjunction(where: Iterable[Condition | None]) -> str:
-    return " AND ".join(str(each) for each in where if each is not None)
+    return " AND ".join(str(condition) for condition in where if condition is not None)
 
 
 def _column_list(table: DeltaTable, columns: Sequence[str]) -> str:
@@ -292,13 +294,13 @@ def _scan(
 ) -> Iterator[pa.RecordBatch]:
     import pyarrow.dataset as ds
 
-    mine = ds.field("group_key").isin(pa.array(wanted.group_keys, pa.string()))
+    condition = ds.field("group_key").isin(pa.array(wanted.group_keys, pa.string()))
     if wanted.model_ids:
-        mine &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
+        condition &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
     if wanted.until:
-        mine &= ds.field(wanted.until.column) <= wanted.until.at
+        condition &= ds.field(wanted.until.column) <= wanted.until.at
     found = delta.open_contract_dataset(directory, table).to_batches(
-        list(columns), filter=mine, batch_size=SCAN_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+        list(columns), filter=condition, batch_size=SCAN_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     )
     yield from found
 

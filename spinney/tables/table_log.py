@@ -1,4 +1,4 @@
-"""Reads which rows and files commits added to a table, from its log alone."""
+"""Read which rows and files were added to a table by commits, from its log alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spinney.storage.layout import Directory
 class Append:
     """A commit that appended rows.
 
-    query, batch_id: None if it was not made by a `DirectoryWriter`. rows: None if the log does not have their number.
+    query, batch_id: None if no `DirectoryWriter` wrote it. rows: their number; None if the log does not have it.
     """
 
     version: int
@@ -33,8 +33,8 @@ def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append
     """
     for version in range(first, last + 1):
         actions = _actions(_commit_file(directory, version))
-        added = [each["add"] for each in actions if each.get("add", {}).get("dataChange")]
-        if added and not any(each.get("remove", {}).get("dataChange") for each in actions):
+        added = [action["add"] for action in actions if action.get("add", {}).get("dataChange")]
+        if added and not any(action.get("remove", {}).get("dataChange") for action in actions):
             yield Append(version, *_batch(actions), _rows(added))
 
 
@@ -48,7 +48,7 @@ def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     paths: list[str] = []
     while (file := _commit_file(directory, after + 1)).exists():
         after += 1
-        added = (each["add"] for each in _actions(file) if each.get("add", {}).get("dataChange"))
+        added = (action["add"] for action in _actions(file) if action.get("add", {}).get("dataChange"))
         paths += [unquote(each["path"]) for each in added]
     return after, paths
 
@@ -68,9 +68,9 @@ def _rows(added: list[dict[str, Any]]) -> int | None:
 
 def _batch(actions: list[dict[str, Any]]) -> tuple[str | None, int | None]:
     """Return query and batch of a commit; None for both if it is no step. Spark and delta-rs store them alike."""
-    info: dict[str, Any] = next((each["commitInfo"] for each in actions if "commitInfo" in each), {})
+    info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     try:
-        said = json.loads(info.get("userMetadata") or "{}")
-        return str(said["query"]), int(said["batch_id"])
+        notes = json.loads(info.get("userMetadata") or "{}")
+        return str(notes["query"]), int(notes["batch_id"])
     except (ValueError, KeyError, TypeError):
         return None, None

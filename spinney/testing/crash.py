@@ -2,8 +2,8 @@
 
     python -m spinney.testing.crash ingest.events:3 stream --config fleet.toml
 
-The process ends by SIGKILL after the query `ingest` has stored the step `events` of its batch 3; without a number,
-after the first such step. A command that never stores it runs as usual.
+In this example the process is killed (SIGKILL) after the query `ingest` has stored the step `events` of its batch 3.
+Without a number it is killed after the first such step. If the command never stores that step, it runs normally.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spinney.storage.step_observer import StepObserver, observed_by
 
 
 def killing_at(point: str) -> StepObserver:
-    """An observer that kills this process. point: ``step`` or ``step:batch_id``."""
+    """Return an observer that kills this process. point: ``step`` or ``step:batch_id``."""
     name, _, number = point.partition(":")
 
     def kill(step: str, batch_id: int) -> None:
@@ -28,7 +28,7 @@ def killing_at(point: str) -> StepObserver:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run a command of `spinney`. arguments: the point, then the command's own."""
+    """Run a command of `spinney`. arguments: the point, then those of the command."""
     from spinney.cli import main
 
     point, *command = arguments

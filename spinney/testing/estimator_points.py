@@ -1,4 +1,4 @@
-"""What `spinney check` asks of an estimator, as tests that can be called."""
+"""The checks of an estimator by `spinney check`, as callable tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spinney.storage.config_file import read_config
 
 @dataclass(frozen=True)
 class EstimatorPoint:
-    """One thing that an estimator must do; calling it tries it on toy groups."""
+    """A requirement for an estimator. Calling it checks the estimator on synthetic groups."""
 
     name: str
     config: Config
@@ -21,13 +21,13 @@ class EstimatorPoint:
         return self.name
 
     def __call__(self) -> None:
-        """Raises AssertionError with what is wrong and what to do; ConfigError, ContractError: it cannot be tried."""
+        """Raise AssertionError with the problem and its remedy; ConfigError, ContractError: it cannot be checked."""
         wrong = check_point(EstimatorCase.of(self.config), self.name)
         if wrong is not None:
             raise AssertionError(f'recipe.estimator "{self.config.recipe.estimator}": {wrong}')
 
 
 def estimator_points(config: Config | str | os.PathLike[str]) -> tuple[EstimatorPoint, ...]:
-    """Every point of a configuration's estimator; config: read already, or its file. Raises ConfigError."""
+    """Return every check of a configuration's estimator. config: the configuration, or its file. Raises ConfigError."""
     read = config if isinstance(config, Config) else read_config(os.fspath(config))
     return tuple(EstimatorPoint(name, read) for name in POINTS)

@@ -12,10 +12,10 @@ from spinney.tables import delta
 
 
 def new_fleet(config: Config | str | os.PathLike[str], folder: str | os.PathLike[str]) -> Config:
-    """Make a fleet's tables, charter and signing key below a folder, as `spinney init` does.
+    """Create a fleet's tables, charter and signing key below a folder, as `spinney init` does.
 
-    config: read already, or its file. Returns it with `storage.root` in that folder and tracking off. No broker, Spark
-    or MLflow is needed. Raises ConfigError, StoreError.
+    config: the configuration, or its file. Returns it with `storage.root` in that folder and tracking off. No broker,
+    Spark or MLflow is needed. Raises ConfigError, StoreError.
     """
     read = config if isinstance(config, Config) else read_config(os.fspath(config))
     storage = read.storage.model_copy(update={"root": os.path.join(os.path.abspath(folder), "fleet")})  # noqa: PTH100, PTH118

@@ -1,4 +1,4 @@
-"""What `spinney check` asks of policies, as tests that can be called."""
+"""The checks of staleness policies by `spinney check`, as callable tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spinney.storage.config_file import read_config
 
 @dataclass(frozen=True)
 class PolicyPoint:
-    """One thing that a policy must do; calling it tries it on synthetic groups."""
+    """A requirement for a policy. Calling it checks the policy on synthetic groups."""
 
     name: str
     case: PolicyCase
@@ -21,13 +21,16 @@ class PolicyPoint:
         return f"{self.case.policy.name}: {self.name}"
 
     def __call__(self) -> None:
-        """Raises AssertionError with what is wrong and what to do."""
+        """Raise AssertionError with the problem and its remedy."""
         wrong = check_policy(self.case, self.name)
         if wrong is not None:
             raise AssertionError(f'staleness.policies "{self.case.policy.source}": {wrong}')
 
 
 def policy_points(config: Config | str | os.PathLike[str]) -> tuple[PolicyPoint, ...]:
-    """Every point of each of `staleness.policies`; config: read already, or its file. Raises ConfigError."""
+    """Return every check of each of `staleness.policies`.
+
+    config: the configuration, or its file. Raises ConfigError.
+    """
     read = config if isinstance(config, Config) else read_config(os.fspath(config))
     return tuple(PolicyPoint(name, case) for case in PolicyCase.all_of(read) for name in POINTS)

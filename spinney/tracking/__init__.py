@@ -1,7 +1,7 @@
-"""Rounds → MLflow: one run per weekly batch, one per stream and day with its rounds as steps.
+"""Deliver rounds to MLflow: one run per weekly batch, and one per stream and day with its rounds as steps.
 
-The deliverer reads the tables, so MLflow may be down, slow or gone: models do not wait for it, and what was not
-delivered is delivered when it is back. A lease lets one process deliver at a time.
+The deliverer reads the tables, so no model waits for MLflow. While MLflow is down, rounds stay in their table and are
+delivered once it is back. A lease lets one process deliver at a time.
 
 =========  ==========================================================================================
 server     MLflow's client, one call at a time, at a pace
@@ -37,20 +37,20 @@ log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 30.0
 STOP_SECONDS = 30.0
-"""How long a stop waits for a last delivery; what is not delivered then is at the next start."""
+"""Seconds that a stop waits for a last delivery. Rounds that are not delivered then are delivered at the next start."""
 
 ANSWER_SECONDS = 600.0
-"""How long one answer is waited for: MLflow's client itself asks again for minutes, heeding `Retry-After`."""
+"""Seconds to wait for one answer. MLflow's client retries by itself for minutes and respects `Retry-After`."""
 
 LOOK_SECONDS = 1.0
-"""Between two looks at how far a delivery is."""
+"""Seconds between two checks of a delivery's progress."""
 
 LEAVING_SECONDS = 5.0
-"""For the call that is under way when the delivery is told to leave."""
+"""Seconds for the current call to end after a delivery was asked to stop."""
 
 
 class Deliverer:
-    """The one that talks to MLflow, in a thread of its own beside the work."""
+    """Delivers rounds to MLflow in a thread of its own."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -67,32 +67,37 @@ class Deliverer:
             self._thread.start()
 
     def stop(self) -> None:
-        """Deliver what is left of the stream, once, end its run, and end; a server that does not answer is left."""
+        """Deliver the stream's remaining rounds once, end its run, and stop.
+
+        Gives up on a server that does not answer.
+        """
         self._ends_stream = True
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
             self._leave()
 
-    def finish(self, asked: threading.Event, *, ends_stream: bool = False) -> None:
-        """Deliver what is left, for as long as MLflow goes on answering, and end.
+    def finish(self, stop_requested: threading.Event, *, ends_stream: bool = False) -> None:
+        """Deliver the remaining rounds while MLflow answers, then stop.
 
-        Ctrl-C or `asked` leaves the rest to the next delivery. ends_stream: the stream's run ends too.
+        Ctrl-C or `stop_requested` leaves the rest to the next delivery. ends_stream: the stream's run ends too.
         """
         self._ends_stream = ends_stream
         self._stopping.set()
         show = sys.stderr.isatty()
         with suppress(KeyboardInterrupt):
-            while self._thread.is_alive() and self._watch.still_for < ANSWER_SECONDS and not asked.is_set():
+            while self._thread.is_alive() and self._watch.still_for < ANSWER_SECONDS and not stop_requested.is_set():
                 self._thread.join(LOOK_SECONDS)
                 if show and self._watch.words:
-                    sys.stderr.write(f"\r\x1b[KMLflow: {self._watch.words}; Ctrl-C leaves the rest for the next time")
+                    sys.stderr.write(
+                        f"\r\x1b[KMLflow: {self._watch.words}; Ctrl-C leaves the rest to the next delivery"
+                    )
         if show:
             sys.stderr.write("\r\x1b[K")
         self._leave()
 
     def _leave(self) -> None:
-        """End a delivery that has not ended by itself, and say so."""
+        """End a delivery that is still running, and report it."""
         if self._thread.is_alive():
             words = self._watch.words or "not done"
             self._watch.leaving.set()
@@ -105,32 +110,32 @@ class Deliverer:
             last = self._stopping.wait(EVERY_SECONDS)
             try:
                 seen = self._lookout.look()
-                with suppress(Busy, DeliveryStopped):  # another process delivers; what is left, the next look delivers
+                with suppress(Busy, DeliveryStopped):  # another process delivers: the next check delivers the rest
                     ends_stream = last and self._ends_stream
                     if seen is None or seen != done or ends_stream:
                         deliver(self._config, self._watch, ends_stream=ends_stream)
                         done = seen
                 self._told = ""
             except Exception as error:
-                # Whatever the tracking server does, the fleet goes on; the rounds stay in their table.
-                said = mask_passwords(f"MLflow at {self._config.tracking.uri}: {error}")
-                if said != self._told:  # a server that is down for a day is told of once
-                    log.warning("%s; rounds are kept and delivered later", said)
-                self._told = said
+                # No fault of the tracking server stops the fleet; the rounds stay in their table.
+                problem = mask_passwords(f"MLflow at {self._config.tracking.uri}: {error}")
+                if problem != self._told:  # an outage of a day is reported once
+                    log.warning("%s; rounds are kept and delivered later", problem)
+                self._told = problem
 
 
-def deliver_now(config: Config, asked: threading.Event | None = None, *, ends_stream: bool = False) -> None:
-    """Deliver what is left, as long as the server goes on answering; the next delivery brings the rest.
+def deliver_now(config: Config, stop_requested: threading.Event | None = None, *, ends_stream: bool = False) -> None:
+    """Deliver what is left while the server answers. The next delivery continues with the rest.
 
-    asked: set to have it end, as Ctrl-C does where no one else listens for that. ends_stream: the stream has ended.
+    stop_requested: set it to end the delivery, where Ctrl-C is handled elsewhere. ends_stream: the stream has ended.
     """
     deliverer = Deliverer(config)
     deliverer.start()
-    deliverer.finish(asked or threading.Event(), ends_stream=ends_stream)
+    deliverer.finish(stop_requested or threading.Event(), ends_stream=ends_stream)
 
 
 def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_stream: bool = False) -> int:
-    """Deliver every round that is not there yet. Returns how many. ends_stream: the stream's run ends as well.
+    """Deliver every round that is not delivered yet. Returns their number. ends_stream: the stream's run ends too.
 
     Raises what MLflow raises, Busy while another process delivers, Left when it is told to leave.
     """
@@ -152,7 +157,7 @@ def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, 
     delivered = server.watch.rounds = sum(map(len, left.values()))
     for name, fresh in left.items():
         run = runs[name]
-        if fresh and not run.open and not is_over(name):  # a stream that had ended and began again that day
+        if fresh and not run.open and not is_over(name):  # the stream was restarted on the same day
             server.ask("update_run", run.run_id, RUNNING)
             runs[name] = replace(run, open=True)
         if config.tracking.mode == "group":

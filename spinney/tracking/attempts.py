@@ -1,4 +1,4 @@
-"""What a round said of each group, as one table: its attempt and the decision about it. No payload is read."""
+"""The attempts of a round and the decisions about them, as one table with a row per group. Reads no payloads."""
 
 from __future__ import annotations
 
@@ -28,32 +28,33 @@ _METRICS = {
     "champion_id": pa.string(),
     "train_loss": pa.float64(),
 }
-"""What every attempt has, with its type; whatever else stands in `metrics` is carried as it comes."""
+"""Metrics that every attempt has, with their types. Other entries of `metrics` are kept as they are."""
 
 COLUMNS = (*_ATTEMPT[:3], "decision", "reason", *_ATTEMPT[3:], *_METRICS)
-"""The columns that are always there, in their order."""
+"""Columns that every table has, in this order."""
 
 
 def attempts_of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
-    """One row per group of the round, by key: COLUMNS, then whatever else its metrics hold.
+    """Return one row per group of the round, sorted by key: COLUMNS, then other metrics.
 
-    row: of `rounds`. status: of the attempt, `kept` where the champion needed none. A group that was left for later has
-    no row.
+    row: of `rounds`. status: of the attempt; `kept` if the champion was up to date. A deferred group has no row.
+    A withdrawn champion has no row of its own: its numbers are in the metrics.
     """
     tried = _read(store, tables.MODELS, row, (*_ATTEMPT, "metrics"))
     decided = _read(store, tables.PROMOTIONS, row, ("group_key", "model_id", "decision", "reason"))
+    decided = decided.filter(pc.not_equal(decided.column("decision"), Decision.WITHDRAWN.value))
     both = tried.join(decided, "group_key", join_type="full outer", right_suffix="_decided").sort_by("group_key")
     columns = {name: both.column(name) for name in (*_ATTEMPT, "decision", "reason")}
     columns["model_id"] = pc.coalesce(both.column("model_id"), both.column("model_id_decided"))
     columns["status"] = pc.fill_null(both.column("status"), Decision.KEPT.value)
-    said = _metrics(both.column("metrics").to_pylist())
-    columns |= {name: _column(said.pop(name, [None] * both.num_rows), kind) for name, kind in _METRICS.items()}
-    others = {name: _column(said[name]) for name in sorted(said) if name not in columns}
+    metrics = _metrics(both.column("metrics").to_pylist())
+    columns |= {name: _column(metrics.pop(name, [None] * both.num_rows), kind) for name, kind in _METRICS.items()}
+    others = {name: _column(metrics[name]) for name in sorted(metrics) if name not in columns}
     return pa.table({**{name: columns[name] for name in COLUMNS}, **others})
 
 
 def stored_models(store: FleetStore, row: Mapping[str, Any], at_once: int = 64) -> Iterator[dict[str, Any]]:
-    """group_key, model_id, codec, payload and signature of each attempt of the round: a few in memory at a time."""
+    """Yield group_key, model_id, codec, payload and signature of each attempt, with only a few in memory at a time."""
     stored = delta.open_table(store.directory(tables.MODELS, str(row["kind"])))
     assert stored is not None, "made before any round"
     names = ["group_key", "model_id", "codec", "payload", "signature"]
@@ -65,7 +66,7 @@ def stored_models(store: FleetStore, row: Mapping[str, Any], at_once: int = 64) 
 
 
 def flatten_metrics(metrics: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested objects by dotted names: what is in them need not be known here."""
+    """Flatten nested objects to dotted names, whatever they contain."""
     found: dict[str, Any] = {}
     for name, value in metrics.items():
         found |= (
@@ -83,7 +84,7 @@ def _read(store: FleetStore, base: Contract, row: Mapping[str, Any], names: tupl
 
 
 def _of_row(row: Mapping[str, Any]) -> ds.Expression:
-    # Files of other batches are skipped by their statistics; names of rounds sort as text, so they tell less.
+    # Files are skipped by statistics of batch_id; those of round_id select less, since names sort as text.
     return (ds.field("batch_id") == row["batch_id"]) & (ds.field("round_id") == row["round_id"])
 
 
@@ -98,7 +99,7 @@ def _metrics(texts: list[str | None]) -> dict[str, list[Any]]:
 
 
 def _column(values: list[Any], kind: pa.DataType | None = None) -> pa.Array:
-    """Of one type: what is of several is text."""
+    """Return the values as a column of one type; values of several types become text."""
     try:
         return pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError):

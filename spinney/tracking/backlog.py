@@ -1,4 +1,4 @@
-"""Which rounds are still to be delivered, read without those that are: a stream records thousands a day."""
+"""Find the rounds that are not delivered yet, without reading the others: a stream records thousands a day."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ OpenedRounds = Mapping[RoundKind, tuple[Directory, DeltaTable]]
 
 
 class BacklogProbe:
-    """Tells whether there can be rounds to deliver, without asking MLflow or reading rows."""
+    """Checks whether there may be rounds to deliver, without calling MLflow or reading rows."""
 
     def __init__(self, store: FleetStore) -> None:
         self._store = store
         self._opened: OpenedRounds | None = None
 
     def look(self) -> tuple[date, tuple[int, ...]] | None:
-        """What a delivery depends on: the day, after which a stream's run ends, and the versions of `rounds`.
+        """Return what a delivery depends on: the day, since a stream's run ends with it, and the versions of `rounds`.
 
-        None: that cannot be known, so a delivery has to find out.
+        None: unknown, so a delivery has to find out.
         """
         try:
             self._opened = self._opened or open_rounds(self._store)
             for _, table in self._opened.values():
                 table.update_incremental()
         except Exception:
-            self._opened = None  # the log was cleaned up since, or the table made anew
+            self._opened = None  # the log was cleaned up meanwhile, or the table created again
             return None
         return today(), tuple(table.version() for _, table in self._opened.values())
 
 
 def open_rounds(store: FleetStore) -> OpenedRounds:
-    """Open the directories of `rounds`, by kind of round. Raises StoreError when one was never made."""
+    """Open the directories of `rounds`, by kind of round. Raises StoreError if one was never created."""
     found = {}
     for directory in store.directories(tables.ROUNDS):
         found[RoundKind(directory.name.rpartition("/")[2])] = (directory, delta.open_existing(directory))
@@ -54,7 +54,7 @@ def is_empty(recorded: OpenedRounds) -> bool:
 
 
 def undelivered_rounds(recorded: OpenedRounds, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """The rounds that may not be delivered yet, as far as these runs of MLflow tell. runs: by name."""
+    """Return the rounds that may not be delivered yet, judging by these MLflow runs. runs: by name."""
     rows = []
     for kind, (directory, table) in recorded.items():
         through = delivered_through(run for name, run in runs.items() if kind_of(name) == kind)
@@ -63,10 +63,10 @@ def undelivered_rounds(recorded: OpenedRounds, runs: Mapping[str, Run]) -> list[
 
 
 def delivered_through(runs: Iterable[Run]) -> int:
-    """The greatest batch up to which all are delivered; -1: that is not known of any. runs: all of one kind.
+    """Return the greatest batch up to which all rounds are delivered; -1: unknown. runs: all of one kind.
 
-    Rounds are delivered in their order, so a run that was made and told of nothing is the first with some left; one
-    that a person deleted says nothing.
+    Rounds are delivered in order, so a run without any delivered round is the first that is incomplete. Deleted runs
+    are ignored.
     """
-    told = [run.through for run in runs if not run.deleted]
-    return -1 if -1 in told else max(told, default=-1)
+    delivered = [run.through for run in runs if not run.deleted]
+    return -1 if -1 in delivered else max(delivered, default=-1)

@@ -1,7 +1,7 @@
-"""Mode `group`: in a round's run a run of its own for each group that was attempted, with its model.
+"""Mode `group`: a nested run for each attempted group, with its model, inside the round's run.
 
-A group counts as delivered once its MLflow run has ended. So a delivery may die anywhere; the next one
-finds the round's runs by their tags, goes on with those that have not ended, and makes those that are not there.
+A group counts as delivered once its MLflow run has ended. If a delivery is killed, the next one finds the round's runs
+by their tags, completes the unfinished ones and creates the missing ones.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ MODEL = "model"
 _TAGS = ("status", "decision", "reason", "model_id", "error_class", "error")
 _PARAMS = ("trained_from", "trained_through", "codec", "champion_id", "chosen")
 _ENDED = {ModelStatus.FAILED.value: "FAILED", ModelStatus.TIMED_OUT.value: "FAILED"}
-"""How MLflow calls a run's end: `FINISHED`, but for these."""
+"""MLflow's status of an ended run: `FINISHED`, except for these."""
 
 LONGEST_VALUE = 5000
-"""Characters that MLflow takes of a tag or parameter."""
+"""Maximum characters of a tag or parameter in MLflow."""
 
 _REQUIRED = ("numpy", "scikit-learn", "skops", "spinney")
 
 
 @dataclass(frozen=True)
 class RoundGroupRuns:
-    """The run of a round, for its groups' runs to stand in. row: of `rounds`."""
+    """The nested runs of a round's groups. row: of `rounds`."""
 
     server: Server
     config: Config
@@ -59,12 +59,15 @@ class RoundGroupRuns:
     row: Mapping[str, Any]
 
     def deliver(self) -> None:
-        """Deliver every attempt of the round that is not there yet. Raises what MLflow raises, Left, SetupError."""
+        """Deliver every attempt of the round that is not delivered yet.
+
+        Raises MLflow's errors, DeliveryStopped, SetupError.
+        """
         store = FleetStore.of(self.config)
         groups = attempts.attempts_of_round(store, self.row).to_pylist()
         tried = {row["group_key"]: row for row in groups if row["status"] in set(ModelStatus)}
-        there = self._there()
-        left = {key for key in tried if key not in there or is_unfinished(there[key])}
+        existing = self._existing_runs()
+        left = {key for key in tried if key not in existing or is_unfinished(existing[key])}
         if not left:
             return
         signer = signing_key.load_signer(store)
@@ -73,16 +76,16 @@ class RoundGroupRuns:
             key = stored["group_key"]
             if key in left:
                 done = len(tried) - len(left)
-                self.server.watch.said = f"{done:,} of {len(tried):,} groups of {self.row['round_id']} delivered"
-                self._deliver(there.get(key), tried[key], shared, mlflow_model(stored, signer))
+                self.server.watch.detail = f"{done:,} of {len(tried):,} groups of {self.row['round_id']} delivered"
+                self._deliver(existing.get(key), tried[key], shared, mlflow_model(stored, signer))
                 left.remove(key)
-        self.server.watch.said = ""
-        self._there()
+        self.server.watch.detail = ""
+        self._existing_runs()
 
-    def _there(self) -> dict[str, Stored]:
-        """The runs of the round's groups, by key; each once."""
-        mine = f"tags.`{PARENT}` = '{self.parent.run_id}' and tags.`{ROUND}` = '{self.row['round_id']}'"
-        found = self.server.search(self.experiment, mine)
+    def _existing_runs(self) -> dict[str, Stored]:
+        """Return the runs of the round's groups, one per key."""
+        where = f"tags.`{PARENT}` = '{self.parent.run_id}' and tags.`{ROUND}` = '{self.row['round_id']}'"
+        found = self.server.search(self.experiment, where)
         return runs_by_identity(self.server, found, lambda run: str(run.data.tags[GROUP]))
 
     def _deliver(
@@ -109,19 +112,19 @@ class RoundGroupRuns:
         self.server.ask("set_terminated", run_id, ended, began + math.ceil(attempt["fit_ms"] or 0))
 
     def _tags(self, attempt: Mapping[str, Any]) -> dict[str, str]:
-        said = {f"spinney.{name}": str(attempt[name]) for name in _TAGS if attempt[name] is not None}
+        tags = {f"spinney.{name}": str(attempt[name]) for name in _TAGS if attempt[name] is not None}
         identity = {PARENT: self.parent.run_id, GROUP: attempt["group_key"], ROUND: self.row["round_id"]}
-        return {**{name: value[:LONGEST_VALUE] for name, value in said.items()}, **identity}
+        return {**{name: value[:LONGEST_VALUE] for name, value in tags.items()}, **identity}
 
 
 def attempt_metrics(attempt: Mapping[str, Any]) -> dict[str, float]:
-    """Whatever is a finite number of an attempt."""
+    """Return the finite numbers of an attempt."""
     found = {name: value for name, value in attempt.items() if isinstance(value, int | float)}
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 
 def mlflow_model(stored: Mapping[str, Any], signer: Signer) -> GroupModel | str | None:
-    """The model of an attempt that has one; in words why it is not to be opened. No byte of it is parsed here."""
+    """Return the attempt's model, or the reason why it must not be loaded. The model itself is not parsed here."""
     if stored["payload"] is None:
         return None
     key, model_id, codec = (str(stored[name]) for name in ("group_key", "model_id", "codec"))
@@ -135,7 +138,7 @@ def mlflow_model(stored: Mapping[str, Any], signer: Signer) -> GroupModel | str 
 def _save_model(model: GroupModel, folder: Path) -> Path:
     import mlflow.sklearn
 
-    # With its requirements named nothing is inferred: milliseconds in place of seconds. skops holds a name and bytes.
+    # With requirements given, MLflow infers none: milliseconds instead of seconds.
     mlflow.sklearn.save_model(
         model,
         str(folder),

@@ -1,4 +1,4 @@
-"""How wrong the models of a round were on their held-out rows, and what refits gained, from `promotions`."""
+"""Mean held-out losses of the models of each round, and the gain from refits on later rows."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import RoundKind
+from schemas.vocabulary import Decision
 from spinney.core.reporting import retraining_gain
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
-from spinney.tables.fit_metrics import read_fit_measures
+from spinney.tables import delta, lookup
+from spinney.tables.fit_metrics import parse_watched
+from spinney.tables.lookup import RowFilter
 
 _COLUMNS = ["round_id", "model_id", "challenger_loss"]
+_ABOUT_CHALLENGERS = ds.field("decision") != Decision.WITHDRAWN.value
 
 
 def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
+    """Return round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
 
-    mean_loss: over the models that the round decided about, each by its evaluation fit; a champion that was kept counts
-    by its own. measured: how many those are.
+    mean_loss: mean over the models that the round decided about, each measured by its evaluation fit; a kept champion
+    counts with its own loss. measured: number of these models.
     """
-    decided = _read(store, tables.PROMOTIONS, rows, _COLUMNS).to_pylist()
+    decided = _read(store, tables.PROMOTIONS, rows, _COLUMNS, _ABOUT_CHALLENGERS).to_pylist()
     known = _losses_of_kept(store, {row["model_id"] for row in decided if row["challenger_loss"] is None})
     losses: dict[str, list[float]] = defaultdict(list)
     for row in decided:
@@ -37,19 +40,22 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
 
 
 def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """round_id -> gain and gain_groups, for rounds in which a group drawn at random was compared with its champion.
+    """Return round_id -> gain and gain_groups, for rounds that compared new champions of drawn groups.
 
-    rows: of `rounds`, all of one kind. gain: as RetrainingGain has it. gain_groups: how many groups that is.
+    rows: of `rounds`, all of one kind. gain: as in RetrainingGain. gain_groups: number of groups.
     """
-    if str(rows[0]["kind"]) != RoundKind.STREAM.value:  # a batch draws nobody
+    attempts = _read(store, tables.MODELS, rows, ("round_id", "group_key", "metrics"))
+    is_compared = pc.match_substring(attempts.column("metrics"), '"watched_rows"')
+    attempts = attempts.filter(pc.fill_null(is_compared, False))
+    if not attempts.num_rows:
         return {}
-    verdicts = _read(store, tables.VERDICTS, rows, retraining_gain.VERDICT_COLUMNS)
-    promotions = _read(store, tables.PROMOTIONS, rows, retraining_gain.PROMOTION_COLUMNS)
-    measures = read_fit_measures(store, promotions.column("model_id").combine_chunks())
+    wanted = RowFilter.of_groups(attempts.column("group_key").to_pylist())
+    verdicts = lookup.read_rows(store, tables.VERDICTS, retraining_gain.VERDICT_COLUMNS, wanted)
+    promotions = lookup.read_rows(store, tables.PROMOTIONS, retraining_gain.PROMOTION_COLUMNS, wanted)
     measured = {}
-    for name in {row["round_id"] for row in rows}:
-        judged, decided = (table.filter(ds.field("round_id") == name) for table in (verdicts, promotions))
-        gain = retraining_gain.measure_gain(judged, decided, measures)
+    for name in attempts.column("round_id").unique().to_pylist():
+        of_round = attempts.filter(pc.equal(attempts.column("round_id"), name))
+        gain = retraining_gain.measure_gain(verdicts, promotions, parse_watched(of_round))
         if gain is not None:
             measured[name] = {"gain": gain.gain, "gain_groups": float(gain.groups)}
     return measured
@@ -63,11 +69,18 @@ def _losses_of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
     return {row["model_id"]: row["challenger_loss"] for row in found.to_pylist()}
 
 
-def _read(store: FleetStore, base: Contract, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pa.Table:
-    """The rows of a table that belong to these rounds, all of one kind."""
+def _read(
+    store: FleetStore,
+    base: Contract,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    where: ds.Expression | None = None,
+) -> pa.Table:
+    """The rows of a table that belong to these rounds, all of one kind, those of them for which `where` holds."""
     batches, names = ([row[name] for row in rows] for name in ("batch_id", "round_id"))
-    mine = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
-    mine &= ds.field("round_id").isin(pa.array(names, pa.string()))
+    condition = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
+    condition &= ds.field("round_id").isin(pa.array(names, pa.string()))
     stored = delta.open_table(store.directory(base, str(rows[0]["kind"])))
     assert stored is not None, "made before any round"
-    return delta.open_dataset(stored).to_table([*columns], filter=mine)
+    wanted = condition if where is None else condition & where
+    return delta.open_dataset(stored).to_table([*columns], filter=wanted)

@@ -1,6 +1,6 @@
-"""The registered fleet as MLflow runs it: a model from code. A copy of this file stands in each version.
+"""The registered fleet as an MLflow model from code. Each version contains a copy of this file.
 
-Not imported by the package; what it needs of it is installed where a version is loaded.
+The package does not import it; where a version is loaded, the package must be installed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ SERVED = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
 
 
 class RegisteredFleet(PythonModel):  # type: ignore[misc]
-    """Answers a frame of mixed groups by a manifest."""
+    """Predicts rows of any groups from a manifest."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the manifest among the artifacts."""
         self._manifest = Manifest(Path(context.artifacts[FOLDER]))
-        self._one_at_a_time = Lock()  # a server asks from several threads
+        self._one_at_a_time = Lock()  # a server calls it from several threads
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Answer each row by its group's model. Raises MlflowException: rows that are not as the signature says."""
+        """Predict each row with its group's model. Raises MlflowException for rows that do not match the signature."""
         del context, params
         with self._one_at_a_time:
-            # A server shows the text of MLflow's own errors only; of others the stack.
+            # A server shows the message of MLflow's own errors only; of others it shows the stack.
             try:
                 answers = self._manifest.predict(_of_lists(model_input))
             except ContractError as error:
@@ -48,7 +48,7 @@ class RegisteredFleet(PythonModel):  # type: ignore[misc]
 
 
 def _of_lists(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `inputs`: where its lists hold texts alone, MLflow makes them the cells of one row."""
+    """Return the rows of `inputs`. If its lists hold only texts, MLflow passes them as the cells of one row."""
     if len(frame) != 1 or not all(isinstance(cell, list) for cell in frame.iloc[0]):
         return frame
     lists = frame.iloc[0].to_dict()
@@ -61,7 +61,7 @@ def _of_lists(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_json_has_them(answers: pd.DataFrame) -> pd.DataFrame:
-    """JSON has no NaN, which a number is where nobody answers or an interval is unbounded: null in its place."""
+    """Return the answers with null in place of NaN, which JSON lacks: no prediction, or an unbounded interval."""
     numbers = answers[[name for name in ("prediction", "lower", "upper") if name in answers]]
     return answers.assign(**numbers.astype(object).where(numbers.notna(), None))
 

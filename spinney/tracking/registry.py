@@ -1,7 +1,7 @@
-"""The fleet as one registered model in MLflow: a version is a manifest of the fleet at a moment.
+"""Register the fleet as one model in MLflow: a version is a manifest of the fleet at one time.
 
-Made by a client with an address of its own, so that nothing a process has set in MLflow is touched; the number of calls
-does not depend on the number of groups.
+It uses a client with its own tracking URI, so that the process's global MLflow settings stay unchanged. The number of
+calls does not depend on the number of groups.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 MODEL = "model"
-"""The folder of a run's artifacts that a version is made of."""
+"""Artifact folder of a run from which a version is created."""
 
 CODE = Path(__file__).with_name("registered_fleet.py")
-"""The model's code, which each version has a copy of."""
+"""The model's code, copied into each version."""
 
 DIGEST = "spinney.digest"
 MANIFEST_OF = "spinney.manifest_of"
-"""Tag of a run: whose manifest. Not FLEET, by which the runs of rounds are found."""
+"""Tag of a run with the fleet of its manifest. Not FLEET, by which the runs of rounds are found."""
 
 NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
-"""What MLflow says of a model, and of an alias, that is not there."""
+"""MLflow's error codes for a missing model and a missing alias."""
 
 MOST_LETTERS = 5000
-"""What a description has room for in MLflow's database."""
+"""Maximum characters of a description in MLflow's database."""
 
 AND_OTHERS = "\n\nand others: the model's metadata, `columns`, has all"
 
 MOST_RECIPES = 50
-"""What a tag of 5,000 letters has room for."""
+"""As many as fit into a tag of 5,000 characters."""
 
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """What was registered, or would be.
+    """A registered version, or one that a dry run describes.
 
-    version: the one that the alias names now; None: nothing was done. made: whether it is new; else the one that holds
-    the very same was found. manifest: what it holds.
+    version: the one that the alias names now; None in a dry run. made: whether it is new; otherwise a version with the
+    same content existed. manifest: its content.
     """
 
     model: str
@@ -97,13 +97,13 @@ def register(
     dry_run: bool = False,
     take_over: bool = False,
 ) -> RegisteredVersion:
-    """Register the manifest of these champions and let the alias name it. The very same is not registered twice.
+    """Register the manifest of these champions and point the alias to it. The same content is not registered twice.
 
-    as_of: the moment at which they were champions. dry_run: the manifest is made and thrown away, MLflow not asked.
-    take_over: also an alias that names what is not this fleet's.
+    as_of: the time at which they were champions. dry_run: the manifest is created and discarded, and MLflow is not
+    called. take_over: move the alias even from another fleet's version.
 
-    Raises StoreError when nobody is champion, one is stored nowhere, the alias is another's or MLflow refuses; Busy
-    while another process registers; SetupError when there is no signing key.
+    Raises StoreError: there is no champion, one is not stored, the alias names another fleet's version, or MLflow
+    refuses. Busy while another process registers. SetupError without a signing key.
     """
     store = FleetStore.of(config)
     with tempfile.TemporaryDirectory(prefix="spinney-") as temporary:
@@ -127,13 +127,13 @@ def register(
                 uri = display_value("tracking.uri", config.tracking.uri)
                 raise StoreError(
                     f"MLflow at {uri}: expected it to register {config.fleet.name} as {alias}; got "
-                    f"{mask_passwords(str(error)).rstrip('.')}. No alias was moved; mend that, then run spinney "
-                    "register again"
+                    f"{mask_passwords(str(error)).rstrip('.')}. No alias was moved. Solve this, then run "
+                    "spinney register again"
                 ) from error
 
 
 def _recipe_ids(store: FleetStore, champions: Champions) -> list[str]:
-    """The recipes that the champions were fitted by, the most used first."""
+    """Return the recipes of the champions, most frequent first."""
     answering = [row.model_id for row in map(select_champion, champions.promotions.values()) if row]
     fitted = ds.field("model_id").isin(pa.array(answering, pa.string()))
     found = delta.read_table(store, tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(
@@ -171,7 +171,7 @@ def _register(
 
 
 def _refuse_other_owner(server: Server, wanted: RegisteredVersion, identity: str) -> None:
-    """Raises StoreError when the alias names a version that is not of this fleet."""
+    """Raise StoreError if the alias names a version of another fleet."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -195,9 +195,14 @@ def _versions(server: Server, model: str, digest: str) -> set[int]:
 
 
 def _single_version(server: Server, model: str, versions: set[int]) -> int:
-    """The first. Others, of a call that was repeated when its answer was lost, are deleted; not one with an alias."""
+    """Return the first version.
+
+    Others, created when a call was repeated because its answer was lost, are deleted unless they have an alias.
+    """
     first, *others = sorted(versions)
-    named = {int(each) for each in server.ask("get_registered_model", model).aliases.values()} if others else set()
+    named = (
+        {int(version) for version in server.ask("get_registered_model", model).aliases.values()} if others else set()
+    )
     for other in others:
         if other not in named:
             server.ask("delete_model_version", model, str(other))
@@ -205,9 +210,10 @@ def _single_version(server: Server, model: str, versions: set[int]) -> int:
 
 
 def _unfinished_run(server: Server, experiment: str, identity: str, digest: str, *, has_version: bool) -> str | None:
-    """End what earlier ones left running; the run to go on with is left as it is.
+    """End the runs that earlier processes left running. Returns the run to continue, if any.
 
-    A run is ended when its version is there, and one process registers at a time: it was killed before.
+    A run ends once its version exists, and one process registers at a time, so a running one belongs to a killed
+    process.
     """
     go_on = None
     for name, run in _unfinished_runs(server, experiment, identity).items():
@@ -219,16 +225,16 @@ def _unfinished_run(server: Server, experiment: str, identity: str, digest: str,
 
 
 def _unfinished_runs(server: Server, experiment: str, identity: str) -> dict[str, str]:
-    """This fleet's runs without an end, by digest, each once."""
+    """Return this fleet's unfinished runs, one per digest."""
     found = server.search(experiment, f"tags.`{MANIFEST_OF}` = '{identity}' AND attributes.status = '{RUNNING}'")
-    there = (run for run in found if run.info.lifecycle_stage == "active")
-    runs = runs_by_identity(server, there, lambda run: str(run.data.tags[DIGEST]))
+    active = (run for run in found if run.info.lifecycle_stage == "active")
+    runs = runs_by_identity(server, active, lambda run: str(run.data.tags[DIGEST]))
     return {name: str(run.info.run_id) for name, run in runs.items()}
 
 
 def _new_run(server: Server, experiment: str, tags: dict[str, str], fleet: str) -> str:
-    said = {"spinney.kind": manifest.FOLDER, DIGEST: tags[DIGEST], MANIFEST_OF: tags[FLEET]}
-    made = server.ask("create_run", experiment, tags=said, run_name=f"{fleet} {manifest.FOLDER}").info.run_id
+    manifest_tags = {"spinney.kind": manifest.FOLDER, DIGEST: tags[DIGEST], MANIFEST_OF: tags[FLEET]}
+    made = server.ask("create_run", experiment, tags=manifest_tags, run_name=f"{fleet} {manifest.FOLDER}").info.run_id
     return _unfinished_runs(server, experiment, tags[FLEET]).get(tags[DIGEST], str(made))
 
 
@@ -246,17 +252,18 @@ def _tags(wanted: RegisteredVersion, identity: str, digest: str, recipes: list[s
 
 
 def pinned_requirements() -> list[str]:
-    """This package and what it needs directly, each as installed here."""
+    """Return this package and its direct dependencies, each pinned to the version installed here."""
     needed = [re.split(r"[^\w.-]", text)[0] for text in metadata.requires("spinney") or () if "extra ==" not in text]
     return [f"{name}=={metadata.version(name)}" for name in ("spinney", *needed)]
 
 
 def model_signature(store: FleetStore) -> ModelSignature:
-    """The group and the features are required; other declared columns are for models fitted on other features.
+    """Return the signature: the group and the features are required; other declared columns serve models fitted on
+    other features.
 
     The inputs have names and no types: each of MLflow's own types changes or refuses rows that the fleet answers
-    (docs/tracking.md lists them). What a frame may hold is checked, by column and row, when it is answered; the
-    declared types stand in the model's metadata and in the version's description.
+    (docs/tracking.md lists them). The values of a frame are checked by column and row when it is predicted. The
+    declared types are in the model's metadata and in the version's description.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -277,7 +284,7 @@ def model_signature(store: FleetStore) -> ModelSignature:
 
 
 def describe_model(config: Config) -> str:
-    """The input columns with their declared types, as Markdown: MLflow shows it on the version's page."""
+    """Describe the input columns with their declared types, as Markdown, which MLflow shows on the version's page."""
     fleet = config.fleet
     uses = dict.fromkeys(fleet.group, "group") | dict.fromkeys(fleet.features, "feature")
     others = sorted({fleet.event_time, *config.event_columns} - {fleet.target, *uses})
@@ -295,7 +302,7 @@ def _save(store: FleetStore, folder: Path, place: Path, requirements: list[str])
     from mlflow import pyfunc
 
     with warnings.catch_warnings():
-        # An example row would be stored beside the model and answered once; the signature is derived, not inferred.
+        # No input example: it would be stored and predicted once, and the signature needs none.
         warnings.filterwarnings("ignore", message=".*An input example was not provided.*")
         pyfunc.save_model(
             place,
@@ -311,7 +318,7 @@ def _new_version(server: Server, place: Path, tags: dict[str, str], fleet: str, 
     from mlflow.exceptions import MlflowException
 
     server.ask("log_artifacts", run, str(place), MODEL)
-    with suppress(MlflowException):  # it is there; where it could not be made, neither can a version
+    with suppress(MlflowException):  # it exists; if it could not be created, creating the version fails too
         server.ask("create_registered_model", fleet)
     source = f"runs:/{run}/{MODEL}"
     return int(server.ask("create_model_version", fleet, source, run, tags=tags, description=text).version)

@@ -27,6 +27,7 @@ from spinney.tracking.server import Server
 
 COUNTS = (
     "groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred", "promoted", "unproven", "refused", "held",
+    "withdrawn",
 )  # fmt: skip
 FIGURES = (*COUNTS, "predicted_seconds", "mean_champion_loss", "mean_challenger_loss")
 
@@ -55,29 +56,29 @@ def rounds_by_run(
         if row["kind"] != RoundKind.STREAM.value:
             runs[row["round_id"]].append(row)
             continue
-        day, mine = f"{_OF_STREAM}{row['started_at']:%Y-%m-%d}", row.get("recipe_id")
+        day, row_recipe = f"{_OF_STREAM}{row['started_at']:%Y-%m-%d}", row.get("recipe_id")
         if not name.startswith(day):
-            name, recipe_id = day, mine
-        elif mine and recipe_id and mine != recipe_id:
-            name, recipe_id = f"{day} from {row['batch_id']}", mine
-        recipe_id = recipe_id or mine
+            name, recipe_id = day, row_recipe
+        elif row_recipe and recipe_id and row_recipe != recipe_id:
+            name, recipe_id = f"{day} from {row['batch_id']}", row_recipe
+        recipe_id = recipe_id or row_recipe
         runs[name].append(row)
     return runs
 
 
 def newest_of_stream(runs: Mapping[str, Run], named: Iterable[str]) -> str:
     """The name of the run that a stream's next round may go on with. named: the runs of the newest rounds, in order."""
-    told = [name for name in named if kind_of(name) == RoundKind.STREAM]
-    return told[-1] if told else _newest_of_stream(runs)[0]
+    of_stream = [name for name in named if kind_of(name) == RoundKind.STREAM]
+    return of_stream[-1] if of_stream else _newest_of_stream(runs)[0]
 
 
 def _newest_of_stream(known: Mapping[str, Run]) -> tuple[str, str | None]:
     """The name and recipe of the run that a stream's next round may go on with; none where all are looked at anew."""
-    mine = {name: run for name, run in known.items() if kind_of(name) == RoundKind.STREAM and not run.deleted}
-    if not mine or any(run.through < 0 for run in mine.values()):
+    of_stream = {name: run for name, run in known.items() if kind_of(name) == RoundKind.STREAM and not run.deleted}
+    if not of_stream or any(run.through < 0 for run in of_stream.values()):
         return "", None
-    name = max(mine, key=lambda each: mine[each].through)
-    return name, mine[name].recipe_id
+    name = max(of_stream, key=lambda each: of_stream[each].through)
+    return name, of_stream[name].recipe_id
 
 
 def kind_of(name: str) -> RoundKind:
@@ -123,7 +124,7 @@ def log_batch(server: Server, run_id: str, parameters: Mapping[str, str], metric
     from mlflow.entities import Param
 
     params = [
-        Param(name, value) for name, value in {mlflow_name(name): said for name, said in parameters.items()}.items()
+        Param(name, value) for name, value in {mlflow_name(name): text for name, text in parameters.items()}.items()
     ]
     for at in range(max(math.ceil(len(metrics) / MOST_METRICS), math.ceil(len(params) / MOST_PARAMS))):
         some = metrics[at * MOST_METRICS : (at + 1) * MOST_METRICS]
@@ -145,16 +146,16 @@ def mlflow_name(name: str) -> str:
 
 def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
     """The recipe that the round was fitted by, as far as it is known; a batch's data versions."""
-    said = {"recipe_id": str(row["recipe_id"])} if row["recipe_id"] else {}
+    found = {"recipe_id": str(row["recipe_id"])} if row["recipe_id"] else {}
     if recipe := _recipe(config, row["recipe_id"]):
-        said |= {"estimator": recipe.estimator, "loss": recipe.loss}
-        said |= {"features": ", ".join(each.name for each in recipe.features)}
-        said |= {f"estimator.{name}": text for name, text in recipe.params}
-        said |= {name: str(getattr(recipe, name)) for name in ("min_rows", "window_rows", "window")}
-        said |= {f"library.{name}": version for name, version in recipe.versions}
+        found |= {"estimator": recipe.estimator, "loss": recipe.loss}
+        found |= {"features": ", ".join(feature.name for feature in recipe.features)}
+        found |= {f"estimator.{name}": text for name, text in recipe.params}
+        found |= {name: str(getattr(recipe, name)) for name in ("min_rows", "window_rows", "window")}
+        found |= {f"library.{name}": version for name, version in recipe.versions}
     if row["kind"] == RoundKind.BATCH.value:
-        said |= {f"version.{_table(name)}": str(version) for name, version in _json(row["pins"]).items()}
-    return said
+        found |= {f"version.{_table(name)}": str(version) for name, version in _json(row["pins"]).items()}
+    return found
 
 
 def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
@@ -169,7 +170,7 @@ def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
 def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """A round's numbers; what is null is not a number. A stream's data versions are among them: they grow by step."""
     found = {name: float(row[name]) for name in FIGURES if row[name] is not None}
-    found |= {f"seconds.{stage}": float(took) for stage, took in _json(row["seconds"]).items()}
+    found |= {f"seconds.{stage}": float(seconds) for stage, seconds in _json(row["seconds"]).items()}
     found |= {f"reason.{name}": float(count) for name, count in _json(row["reasons"]).items()}
     if row["kind"] == RoundKind.STREAM.value:
         found |= {f"version.{_table(name)}": float(version) for name, version in _json(row["pins"]).items()}
@@ -180,11 +181,11 @@ def write_files(config: Config, row: Mapping[str, Any], folder: Path) -> None:
     """What there is of a weekly batch beyond its numbers: every group, the round with its recipe, the figures."""
     groups = attempts.attempts_of_round(FleetStore.of(config), row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
-    said = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
+    content = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
     if recipe := _recipe(config, row["recipe_id"]):
-        said["recipe"] = json.loads(canonical_json(asdict(recipe)))
-        del said["recipe"]["earlier"]
-    (folder / ROUND_FILE).write_text(json.dumps(said, indent=1, default=str), encoding="utf-8")
+        content["recipe"] = json.loads(canonical_json(asdict(recipe)))
+        del content["recipe"]["earlier"]
+    (folder / ROUND_FILE).write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
     title = f"{config.fleet.name}, {row['round_id']}, {row['started_at']:%Y-%m-%d %H:%M} UTC"
     drawn = plots.draw(groups, title=title, loss=config.fleet.loss, target=config.fleet.target)
     for name, png in drawn.items():

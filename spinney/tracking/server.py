@@ -44,14 +44,14 @@ class DeliveryProgress:
 
     leaving: set to have the delivery end at its next call. asked_at: on the steady clock, None while MLflow owes no
     answer: what is done here between two calls does not count against it. rounds: not delivered yet, as far as that is
-    known. said: how far the present one is; empty where that is soon done.
+    known. detail: how far the present one is; empty where that is soon done.
     """
 
     def __init__(self) -> None:
         self.leaving = threading.Event()
         self.asked_at: float | None = None
         self.rounds = 0
-        self.said = ""
+        self.detail = ""
 
     @property
     def still_for(self) -> float:
@@ -62,10 +62,10 @@ class DeliveryProgress:
     @property
     def words(self) -> str:
         """How far it is; empty where there is nothing to say yet."""
-        still = self.still_for
-        waits = f"no answer for {still:,.0f} s" if still >= NOTABLE_SECONDS else ""
+        waiting_s = self.still_for
+        waits = f"no answer for {waiting_s:,.0f} s" if waiting_s >= NOTABLE_SECONDS else ""
         left = f"{self.rounds:,} {'round' if self.rounds == 1 else 'rounds'} left" if self.rounds else ""
-        return ", ".join(each for each in (self.said, left, waits) if each)
+        return ", ".join(each for each in (self.detail, left, waits) if each)
 
 
 class Server:

@@ -13,8 +13,9 @@ attributed. Each death repeats the work on one piece.
   over the rest are probed, later one per block. If none is fitted, the others fail untried. One success ends this.
 - Out of memory: a group that ran out of memory beside others is fitted again alone. After TRUSTED_AFTER consecutive
   groups that ran out of memory alone too, one group per piece is retried and the other results are trusted.
-- A shadow recipe, champion or refitted recipe that kills the worker costs its group that comparison, not its model. A
-  shadow or refitted recipe that does so in MAX_COMPARISON_DEATHS groups of a task is not tried in the others.
+- A shadow recipe, champion, predecessor or refitted recipe that kills the worker costs its group that comparison, not
+  its model. A shadow or refitted recipe that does so in MAX_COMPARISON_DEATHS groups of a task is not tried in the
+  others.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from spinney.core.name_resolution import resolve
 from spinney.core.recipes.recipe import Recipe, candidate_estimators
 from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.fitting import failed_result, fit_groups
+from spinney.core.training.fit_attempt import failed_result
+from spinney.core.training.fitting import fit_groups
 from spinney.workers.fit_block import MAX_PIECE_AFTER_DEATH, FitBlock, Piece, SplitBlock, cut_pieces, ran_out_of_memory
 from spinney.workers.persistent_worker import PersistentWorker
 from spinney.workers.worker_process import IDLE, Limits, WorkerChannel, WorkerDied, run_supervised
@@ -55,7 +57,13 @@ MAX_COMPARISON_DEATHS = 3
 """Groups in which a shadow or refitted recipe killed its worker, after which it is not tried in other groups."""
 
 MAKE_ESTIMATOR = "while recipe.estimator was called"
-_COMPARISONS = (current_group.REFIT, current_group.READ_CHAMPION, current_group.PREDICT_CHAMPION, current_group.SHADOW)
+_COMPARISONS = (
+    current_group.REFIT,
+    current_group.READ_CHAMPION,
+    current_group.PREDICT_CHAMPION,
+    current_group.PREDECESSOR,
+    current_group.SHADOW,
+)
 """Activities without which a group still gets its model."""
 _STATUSES_OF_FITS = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
@@ -102,6 +110,10 @@ class FitSettings:
     def without_champions(self, died: WorkerDied) -> FitSettings:
         """These settings, with no champion loaded or called for a comparison."""
         return replace(self, recipe=replace(self.recipe, champion_error=f"{died.error_class}: {died.text}"))
+
+    def without_predecessors(self, died: WorkerDied) -> FitSettings:
+        """These settings, with no champion's predecessor loaded or called."""
+        return replace(self, recipe=replace(self.recipe, predecessor_error=f"{died.error_class}: {died.text}"))
 
     def _with_shadow(self, **changed: Any) -> FitSettings:
         assert self.recipe.shadow is not None
@@ -280,7 +292,7 @@ class SupervisedFitter:
         """The settings without the comparison that killed the worker.
 
         After MAX_COMPARISON_DEATHS groups the rest of the task goes without it too, except for champions: each is a
-        different model.
+        different model, as is each predecessor.
         """
         if died.activity == current_group.SHADOW:
             self._shadow_failures += 1
@@ -293,6 +305,8 @@ class SupervisedFitter:
                 self.close()
                 self.settings = self.settings.without_refits(died, "not tried: elsewhere ")
             return settings.without_refits(died)
+        if died.activity == current_group.PREDECESSOR:
+            return settings.without_predecessors(died)
         return settings.without_champions(died)
 
     def _add_failure(self, block: FitBlock, error: FitFailed, place: int, ms: float = 0.0) -> None:

@@ -164,7 +164,7 @@ def test_a_stream_whose_fleet_is_not_there_says_where_it_begins_one(
     (flights / "elsewhere").mkdir()
     monkeypatch.chdir(flights / "elsewhere")
     result = run("stream", "--config", "../fleet.toml")
-    assert result.stderr == f"fleet flights: none at {flights}/work/flights yet; it begins there\n"
+    assert result.stderr == f"fleet flights: none at {flights}/work/flights yet; it is created there\n"
 
 
 def test_check_shows_the_values_in_effect_with_their_origin(flights: Path) -> None:
@@ -216,7 +216,7 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0
     assert asked == [(8, -1)]
     assert result.stdout == ""
-    assert f"fleet flights: none at {flights}/work/flights yet; it begins there" in result.stderr
+    assert f"fleet flights: none at {flights}/work/flights yet; it is created there" in result.stderr
     assert f"tables below {flights}/work/flights: 1 made" in result.stderr
     assert "topic flights.events: made" in result.stderr
     assert "topic flights.outcomes: was there" in result.stderr

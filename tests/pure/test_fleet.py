@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -248,23 +249,22 @@ def test_the_package_has_no_other_name() -> None:
         spinney.Flet  # noqa: B018
 
 
-def test_the_gain_is_read_from_the_groups_that_the_stream_drew_and_only_as_of_then(config) -> None:
+def test_the_gain_is_read_from_new_champions_of_groups_that_the_stream_drew_and_only_as_of_then(config) -> None:
     assert Fleet(config).gain() is None
     drawn = {**verdict(A, 1, "fit", "9 days", "stream-1"), "numbers": '{"rows_since":4,"queue":"random"}'}
     by_rank = {**verdict(B, 1, "fit", "9 days", "stream-1"), "numbers": '{"rows_since":4,"queue":"rank"}'}
     put(config, tables.VERDICTS, "stream", drawn, by_rank)
-    # Drawn too, but its champion had newer data than the measured challenger, or was not measured itself.
-    for at, unfair in enumerate(('{"rows_behind":3}', '{"refitted":{"recipe_id":"r"}}')):
-        row, name = f"stream-{at + 2}", f"unfair-{at}"
-        put(config, tables.VERDICTS, "stream", drawn | {"round_id": row})
-        lost = {"champion_loss": 1.0, "challenger_loss": 9.0, "rows_compared": 50}
-        put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", name, row, **lost))
-        put(config, tables.MODELS, "stream", attempt(A, 1, "fitted", round_id=row, model_id=name, metrics=unfair))
-    losses = {"champion_loss": 4.0, "challenger_loss": 3.0, "rows_compared": 12}
-    put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "a", "stream-1", **losses))
-    more = losses | {"champion_loss": 9.0}
-    put(config, tables.PROMOTIONS, "stream", decided(B, 0.25, "promoted", "b", "stream-1", **more))
+    for key, name, lost in ((A, "a", 4.0), (B, "b", 9.0)):
+        put(config, tables.PROMOTIONS, "stream", decided(key, 1, "promoted", name, "stream-1"))
+        measures = {"watched_rows": 12, "predecessor_loss": lost, "watched_champion_loss": 3.0}
+        told = json.dumps({"champion_id": name, **measures})
+        put(
+            config,
+            tables.MODELS,
+            "batch",
+            attempt(key, 2, "fitted", round_id="batch-2", model_id=f"{name}-2", metrics=told),
+        )
     found = Fleet(config).gain()
     assert (found.groups, found.rows, found.gain, found.percent, found.lower) == (1, 12, 1.0, 25.0, None)
     assert Fleet(config).summary().gain == found
-    assert Fleet(config).gain(as_of=hour(0.5)) is None
+    assert Fleet(config).gain(as_of=hour(1.5)) is None

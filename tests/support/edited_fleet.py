@@ -67,8 +67,16 @@ def editor(folder: Path) -> Edit:
     return edit
 
 
-def sell(config: Config, stores: int | range, rows: int = 30, first: int = 0, *, labelled: bool = True) -> None:
-    """Events of which x says the label, up to noise: of so many stores, or of these."""
+def sell(
+    config: Config,
+    stores: int | range,
+    rows: int = 30,
+    first: int = 0,
+    *,
+    labelled: bool = True,
+    slope: float = 10.0,
+) -> None:
+    """Events of which x says the label, up to noise: of so many stores, or of these. slope: of the label over x."""
     delta.create_tables(config)
     random = np.random.default_rng(3 + first)
     place = FleetStore.of(config).directory(tables.EVENTS)
@@ -82,7 +90,7 @@ def sell(config: Config, stores: int | range, rows: int = 30, first: int = 0, *,
                 {
                     "shard": keys.shard_of(key, config.fleet.shards), "group_key": key, "event_id": f"e{at}",
                     "event_time": NOW + timedelta(hours=at), "store": f"s{store:03}", "x": x, "z": 0.0,
-                    "sold": 10 * x + float(random.normal()) if labelled else None, "topic": "t.events",
+                    "sold": slope * x + float(random.normal()) if labelled else None, "topic": "t.events",
                     "kafka_partition": 0, "kafka_offset": at, "ingested_at": NOW, "ingested_on": NOW.date(),
                     "batch_id": 0,
                 }

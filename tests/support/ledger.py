@@ -123,7 +123,8 @@ class _Books:
             if not (same & (answering["by"] != row.by)).any():
                 yield f"fitted, kept, and not promoted by the other path: {row.round_id} {row.group_key}"
         fitted = self.models[self.models["status"] == "fitted"]
-        by_round = self.promotions["by"].isin(["stream", "batch"])
+        withdrawn = self.promotions[self.promotions["decision"] == "withdrawn"]
+        by_round = self.promotions["by"].isin(["stream", "batch"]) & ~self.promotions.index.isin(withdrawn.index)
         decided = pd.concat([self.promotions[by_round & (self.promotions["decision"] != "kept")], found_there])
         yield from apart("decisions", pairs(fitted), pairs(decided))
         yield from apart(
@@ -140,6 +141,8 @@ class _Books:
             )
             if of_rows != (row.fitted, row.failed, row.too_few_rows, row.kept):
                 yield f"round {row.round_id} says {(row.fitted, row.failed, row.too_few_rows, row.kept)}: {of_rows}"
+            if int((withdrawn["round_id"] == row.round_id).sum()) != (row.withdrawn or 0):
+                yield f"round {row.round_id} says {row.withdrawn} champions were withdrawn"
             if row.groups_in != sum(of_rows) + row.deferred:
                 yield f"round {row.round_id}: {row.groups_in} groups went in, {sum(of_rows)} + {row.deferred} came out"
 

@@ -83,5 +83,7 @@ class Strategy:
         allowance = replace(cost.allowance(config.budget), groups=config.budget.max_groups)
         recipe = replace(Recipe.of(config), shadow=None)
         judge, selection = JudgeSettings.from_config(config), WithinAllowance(allowance)
+        if not config.staleness.drift.triggers:  # recorded drift decides nothing
+            judge = replace(judge, drift_patience=None)
         shares = {"brake_share": config.budget.brake_share, "halt_share": config.gate.halt_share}
         return cls(name, judge, selection, recipe, config.gate, **shares)

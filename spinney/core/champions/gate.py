@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_confidence
+from spinney.core.champions.predecessor_watch import reason_to_refuse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.errors import ContractError
 from spinney.core.number_format import format_number
@@ -16,9 +17,6 @@ from spinney.core.recipes.display_name import recipe_display_name
 CONFIDENCE = 0.6
 """Confidence needed for a promotion on enough rows: with it, at most 20 % of simulated challengers that are 20 % worse
 pass on 30 rows."""
-
-CONFIDENCE_TO_REFUSE = 0.95
-"""Confidence of being worse that is needed where the measured challenger lacks rows that the champion was fitted on."""
 
 
 class GateSettings(Protocol):
@@ -53,11 +51,16 @@ class UncomparedPolicy(Enum):
 
 
 def decide(
-    metrics: Mapping[str, Any], gate: GateSettings, uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN
+    metrics: Mapping[str, Any],
+    gate: GateSettings,
+    uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN,
+    *,
+    is_last_rung: bool = False,
 ) -> tuple[Decision, str]:
     """Return PROMOTED, UNPROVEN, HELD or REFUSED, and the reason with its numbers.
 
-    metrics: as `fit_groups` returns them.
+    metrics: as `fit_groups` returns them. is_last_rung: whether the model is of the last parent of the fleet's ladder,
+    after which no model can answer.
 
     Rule ``not_worse``: a challenger is promoted if a paired test on the same held-out rows shows with CONFIDENCE that
     its loss is at most ``1 + margin`` times the champion's. So it passes if it measures better, and if it is about
@@ -69,12 +72,13 @@ def decide(
     older rows (`refitted`), that model was measured in place of the champion. If nothing could be compared with a
     champion of another recipe, `uncompared` says whether the challenger passes.
 
-    Where the champion was fitted on some of the held-out rows (`rows_behind`), it is measured on the others, and the
-    measured challenger lacks data that the champion has. The comparison then favours the champion: a challenger is
-    refused only if it is worse with CONFIDENCE_TO_REFUSE on `evidence` rows.
+    A first model is compared with its parent's champion, which answers until then, on the rows that are newer than that
+    champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. Without such
+    rows it is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is surely
+    worse on fewer. If `is_last_rung`, a refusal would leave nobody to answer, and the model is promoted as unproven.
 
-    A first model is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is
-    surely worse on fewer.
+    Where the champion is shown to be worse than its predecessor, the challenger has to pass against that too
+    (`predecessor_watch`).
 
     A challenger that passes but whose predictions `jump` from the champion's is held until a person promotes it.
 
@@ -83,11 +87,14 @@ def decide(
     if gate.rule != "not_worse":
         raise ContractError(f'gate.rule: expected "not_worse"; got {gate.rule!r}')
     if metrics.get("champion_id") is None:
-        return _decide_first_model(metrics, gate)
+        return _decide_first_model(metrics, gate, is_last_rung=is_last_rung)
     evidence = HeldOutEvidence.of_metrics(metrics, "champion")
     if evidence is None:
         return _decide_uncompared(metrics.get("uncompared"), gate, uncompared)
     decision, reason = _decide_compared(metrics, evidence, gate)
+    if decision in PROMOTING_DECISIONS:
+        refusal = reason_to_refuse(metrics, gate.margin, gate.evidence, CONFIDENCE)
+        decision, reason = (decision, reason) if refusal is None else (Decision.REFUSED, refusal)
     jump = metrics.get("jump")
     if decision in PROMOTING_DECISIONS and jump is not None and jump > gate.jump:
         return Decision.HELD, _reason_to_hold(jump, gate.jump, f"{decision.value}, {reason}")
@@ -95,34 +102,26 @@ def decide(
 
 
 def is_shown_worse(metrics: Mapping[str, Any]) -> bool:
-    """Whether the challenger is shown to be worse than its champion in a comparison that does not favour the champion.
-
-    metrics: as `fit_groups` returns them.
-    """
+    """Whether the challenger is shown to be worse than its champion. metrics: as `fit_groups` returns them."""
     evidence = HeldOutEvidence.of_metrics(metrics, "champion")
-    return evidence is not None and evidence.outcome == "worse" and not metrics.get("rows_behind")
+    return evidence is not None and evidence.outcome == "worse"
 
 
 def _decide_compared(metrics: Mapping[str, Any], evidence: HeldOutEvidence, gate: GateSettings) -> tuple[Decision, str]:
     """The decision by the losses on the same rows."""
     is_changed, described = metrics.get("changed_from") is not None, evidence.describe(_whose_loss(metrics))
-    behind = int(metrics.get("rows_behind") or 0)
-    if behind:
-        described += f"; the champion was fitted on {behind} newer rows that the measured challenger lacks"
     if evidence.rows < gate.evidence:
         is_worse_edit = is_changed and evidence.is_measured_worse(gate.margin)
-        if is_worse_edit or (not behind and evidence.is_surely_worse(gate.margin)):
+        if is_worse_edit or evidence.is_surely_worse(gate.margin):
             return Decision.REFUSED, f"worse: {described}"
         return Decision.UNPROVEN, f"thin evidence, {gate.evidence} rows needed: {described}"
-    return _decide_proven(evidence, gate, described, 1 - CONFIDENCE_TO_REFUSE if behind else CONFIDENCE)
+    return _decide_proven(evidence, gate, described)
 
 
-def _decide_proven(
-    evidence: HeldOutEvidence, gate: GateSettings, described: str, confidence_needed: float
-) -> tuple[Decision, str]:
+def _decide_proven(evidence: HeldOutEvidence, gate: GateSettings, described: str) -> tuple[Decision, str]:
     """The decision on enough rows."""
     confidence = evidence.confidence_within(gate.margin)
-    decision = Decision.PROMOTED if confidence >= confidence_needed else Decision.REFUSED
+    decision = Decision.PROMOTED if confidence >= CONFIDENCE else Decision.REFUSED
     is_promoted, outcome = decision is Decision.PROMOTED, evidence.outcome
     if is_promoted and outcome == "worse":
         outcome = "worse within the margin"
@@ -130,7 +129,7 @@ def _decide_proven(
     if evidence.difference is None or outcome == "better":
         return decision, words
     limit = f"at most {gate.margin * 100:g} % worse" if gate.margin else "not worse"
-    needed = "" if is_promoted else f", {format_confidence(confidence_needed)} needed"
+    needed = "" if is_promoted else f", {format_confidence(CONFIDENCE)} needed"
     return decision, f"{words}; {limit} with {format_confidence(confidence)} confidence{needed}"
 
 
@@ -170,14 +169,26 @@ def _recipe_name(refitted: Mapping[str, Any]) -> str:
     return recipe_display_name(name, {name: str(refitted["estimator"])}) or name
 
 
-def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings) -> tuple[Decision, str]:
-    """The decision about a group without a champion: its model has to beat a constant made from the same older rows."""
+def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings, *, is_last_rung: bool) -> tuple[Decision, str]:
+    """The decision about a group without a champion: its model has to beat its parent's, or a constant."""
+    of_parent = HeldOutEvidence.of_parent(metrics.get("parent"))
+    if of_parent is not None:
+        described = of_parent.describe(f"that of parent {metrics['parent']['group_key']}, ")
+        if of_parent.is_measured_worse(0):
+            return Decision.REFUSED, f"first model, worse than its parent's: {described}"
+        return _pass_first_model(of_parent, gate, described)
     evidence = HeldOutEvidence.of_metrics(metrics, "constant")
     if evidence is None:
         return Decision.UNPROVEN, f"first model on thin evidence: no held-out rows, {gate.evidence} needed"
     described = evidence.describe("a constant's ")
     if evidence.is_surely_worse(gate.margin) or (evidence.rows >= gate.evidence and evidence.is_measured_worse(0)):
+        if is_last_rung:
+            return Decision.UNPROVEN, f"first model, worse than a constant, but no other model can answer: {described}"
         return Decision.REFUSED, f"first model, worse than a constant: {described}"
+    return _pass_first_model(evidence, gate, described)
+
+
+def _pass_first_model(evidence: HeldOutEvidence, gate: GateSettings, described: str) -> tuple[Decision, str]:
     if evidence.rows < gate.evidence:
         return Decision.UNPROVEN, f"first model on thin evidence, {gate.evidence} rows needed: {described}"
     return Decision.PROMOTED, f"first model: {described}"

@@ -47,6 +47,15 @@ class HeldOutEvidence:
         found = None if mean is None or error is None else PairedDifference(mean, error, rows)
         return cls(rows, loss, reference_loss, found)
 
+    @classmethod
+    def of_parent(cls, found: Mapping[str, Any] | None) -> HeldOutEvidence | None:
+        """From the metric `parent` of a first model. None if no row was compared or a loss is infinite."""
+        if not found or not found["rows"]:
+            return None
+        losses = {"heldout_rows": found["rows"], "challenger_loss": found["challenger_loss"]}
+        names = {"parent_loss": "loss", "parent_difference": "difference", "parent_difference_se": "difference_se"}
+        return cls.of_metrics(losses | {name: found[of] for name, of in names.items()}, "parent")
+
     def confidence_within(self, margin: float) -> float:
         """Confidence, from 0 to 1, that the challenger's loss is at most `1 + margin` times the reference's.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -69,6 +69,11 @@ def find_routes(
                 routes[route_key] = Route(promotion, _answered_by(owner), owner)
                 break
     return routes
+
+
+def is_last_rung(key: str, parents: Sequence[Sequence[str]]) -> bool:
+    """Whether nobody answers for a group after this parent: it is of the last of the fleet's `parents`."""
+    return bool(parents) and keys.is_parent(key) and set(keys.parent_values(key)) == set(parents[-1])
 
 
 def _owners(group_key: str, ancestors: Callable[[str], tuple[str, ...]]) -> Iterator[str]:

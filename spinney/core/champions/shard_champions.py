@@ -11,21 +11,19 @@ import pyarrow as pa
 from spinney.core.champions import heldout_losses
 from spinney.core.champions.champion_selection import condense, select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, TIME_COLUMNS, Promotion
-from spinney.core.state_codec import Body, StateCodec, decode_batch, encode_batch
+from spinney.core.state_codec import Body, StateCodec, add_missing_columns, decode_batch, encode_batch
 from spinney.core.stored_formats import CHAMPIONS_STATE
 
 _TYPES = dict.fromkeys(("epoch", *TIME_COLUMNS), pa.int64()) | dict.fromkeys(PAYLOAD_COLUMNS[1:], pa.binary())
-_WITHOUT_LOSSES = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)])
-SCHEMA = _WITHOUT_LOSSES.append(pa.field(heldout_losses.COLUMN, pa.binary()))
+SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)]).append(
+    pa.field(heldout_losses.COLUMN, pa.binary())
+)
 """Of the stored bytes. Its columns after group_key are the fields of a Promotion in their order."""
 
 
 def _add_losses(body: Body) -> Body:
-    """A body of version 1 with the column of held-out losses, which are null: they were not stored."""
-    batch = decode_batch(body, _WITHOUT_LOSSES)
-    return encode_batch(
-        pa.RecordBatch.from_arrays([*batch.columns, pa.nulls(batch.num_rows, pa.binary())], schema=SCHEMA)
-    )
+    """Version 1 to 2: the held-out losses, null since they were not stored."""
+    return add_missing_columns(body, SCHEMA, {heldout_losses.COLUMN: None})
 
 
 COMPRESSION = "zstd"

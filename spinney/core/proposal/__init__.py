@@ -46,7 +46,7 @@ def propose(
     or a group, or a chosen column that does not exist.
     """
     if sample.empty:
-        raise ContractError("init --from: expected rows to look at; the file has none")
+        raise ContractError("init --from: expected rows to look at; the file has none that can be read")
     columns_seen = [
         examine_column(str(column), sample[column], is_text=str(column) in texts) for column in sample.columns
     ]
@@ -155,12 +155,12 @@ def _named_column(columns: list[ColumnStatistics], name: str | None, option: str
 def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
     """Return the column that a person chose as time. Raises ContractError: it does not exist, or holds no times."""
     column = guesses.find_column(columns, name, "--time")
-    unit = guesses.guess_epoch_unit(column)
+    unit = guesses.guess_epoch_unit(column, 0.5)
     is_time = column.type in ("timestamp", "date") or guesses.is_mostly_times(column, 0.5)
     if not is_time and unit is None:
         example = str(column.values[parse_times(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(
-            "init --from: --time: expected ISO 8601 times, or numbers of s, ms or us since 1970; "
+            "init --from: --time: expected ISO 8601 times, or numbers of s, ms, us or ns since 1970; "
             f"{name} has values like {example!r}{guesses.years_hint([column])}"
         )
     note = f"; numbers of {unit} since 1970" if unit else guesses.rejected_times_note(column)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FITTING_VERSION = 2
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
 
+_NOT_IN_ID = ("shadow", "earlier", "renamed", "refit_error", "champion_error", "predecessor_error")
+
 LIBRARIES = ("numpy", "scikit-learn")
 """Libraries whose versions are part of a recipe."""
 
@@ -43,10 +45,10 @@ class Recipe:
     its weight; None: all weights are equal. source: SHA-256 of the user's code, empty for built-in estimators.
     versions: (library, version), sorted.
 
-    Five fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
+    Six fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
     of recipes that champions may have been fitted by, fitted again for comparisons. refit_error: if given, none of them
-    is fitted again, for this reason. champion_error: if given, no champion is called, for this reason. renamed: (old
-    name, new name) of columns that champions may have been fitted on.
+    is fitted again, for this reason. champion_error, predecessor_error: if given, no champion, or none's predecessor,
+    is called, for this reason. renamed: (old name, new name) of columns that champions may have been fitted on.
     """
 
     estimator: str
@@ -66,6 +68,7 @@ class Recipe:
     renamed: tuple[tuple[str, str], ...] = ()
     refit_error: str | None = None
     champion_error: str | None = None
+    predecessor_error: str | None = None
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
@@ -100,7 +103,8 @@ class Recipe:
     def text(self) -> str:
         """The recipe as JSON, without the fields that are not part of its id."""
         own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
-        del own["shadow"], own["earlier"], own["renamed"], own["refit_error"], own["champion_error"]
+        for name in _NOT_IN_ID:
+            del own[name]
         return canonical_json({"fitting": FITTING_VERSION, **own})
 
     @classmethod
@@ -109,7 +113,7 @@ class Recipe:
         own = json.loads(text)
         del own["fitting"]
         lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
-        features = tuple(Feature(**each) for each in own["features"])
+        features = tuple(Feature(**feature) for feature in own["features"])
         pairs = {name: tuple((key, value) for key, value in own[name]) for name in ("params", "versions")}
         return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
 
@@ -119,7 +123,7 @@ class Recipe:
         Follows renamed columns and widened types.
         """
         current_name = dict(self.renamed).get(feature.name, feature.name)
-        current = next((each for each in self.features if each.name == current_name), feature)
+        current = next((feature for feature in self.features if feature.name == current_name), feature)
         return current if current.type == feature.type or is_widening(feature.type, current.type) else feature
 
     @property
@@ -193,7 +197,11 @@ def _params_as_json(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def candidate_estimators(params: Mapping[str, Any]) -> list[str]:
     """The names of the estimators among `candidates` in an estimator's parameters, as of best_of."""
     listed = params.get("candidates")
-    names = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    names = (
+        [candidate.get("estimator") for candidate in listed if isinstance(candidate, Mapping)]
+        if isinstance(listed, list)
+        else []
+    )
     return [name for name in names if isinstance(name, str)]
 
 

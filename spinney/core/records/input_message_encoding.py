@@ -77,8 +77,8 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
         return "null"
     if isinstance(value, (bool, int)):
         return json.dumps(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) or (isinstance(value, bytes) and rule is not None):
+        return json.dumps(_text(value), ensure_ascii=False)
     if isinstance(value, float):
         return _encode_float(value, rule)
     if isinstance(value, Decimal):
@@ -93,6 +93,11 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
         items = [_encode_value(part, None, (), {}) for part in value]
         return "[" + ",".join("null" if item is _NOT_JSON else item for item in items) + "]"
     return _NOT_JSON if rule is None else json.dumps({type(value).__name__: "not JSON"})
+
+
+def _text(value: str | bytes) -> str:
+    """Return a text as it is, or that of bytes whose writer did not say that they are a text."""
+    return value if isinstance(value, str) else value.decode(errors="surrogateescape")
 
 
 def _encode_object(value: Mapping[Any, Any], path: _Path, nested: Mapping[_Path, FieldRule]) -> str:

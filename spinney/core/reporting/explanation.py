@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from schemas.vocabulary import ALSO, Decision
+from schemas.vocabulary import ALSO, PREDECESSOR, Decision
 from spinney.core.champions.champion_selection import decided_until, select_champion
 from spinney.core.champions.interventions import SHORT_ID_LENGTH
 from spinney.core.champions.promotion import Promotion
@@ -71,9 +71,10 @@ def _entry(row: Row, at: str, order: int, what: str, sentence: str) -> dict[str,
 
 def _verdict(row: Row) -> str:
     numbers = json.loads(row.get("numbers") or "{}")
-    further = numbers.pop(ALSO, {})
+    further, predecessor = numbers.pop(ALSO, {}), numbers.pop(PREDECESSOR, None)
     listed = [f"{name} {_format_number(name, value, row.get('policy'))}" for name, value in numbers.items() if value]
     listed += [f"{ALSO} stale by {name}" for name in further]
+    listed += [f"predecessor {model_label(predecessor['model_id'])}"] if predecessor else []
     return f"{row['reason']} [{', '.join(listed)}]" if listed else str(row["reason"])
 
 

@@ -50,7 +50,7 @@ def derive_statuses(
     champions = locate_champions(promotions)
     position = _positions(champions.group_keys, group_keys)
     champion_row = _at(champions.champion_row, position)
-    newest = _newest(len(champions.group_keys), champions.group_index, integer_values(promotions, "decided_at"))
+    newest = _newest(len(champions.group_keys), champions.group_index, _decision_times(promotions))
     decided = _at(newest, position)
     verdict, attempt = _newest_of(group_keys, verdicts, "judged_at"), _newest_of(group_keys, attempts, "fitted_at")
     verdict_decision, outcome = _latest_verdicts_and_outcomes(
@@ -130,6 +130,13 @@ def _latest_verdicts_and_outcomes(
     later = np.where(by_attempt, fitted_at, decided_at) > judged_at
     is_settled = has_outcome & (np.asarray(same) | later)
     return _take(verdicts[0], "decision", np.where(is_settled, -1, verdicts[1])), outcome
+
+
+def _decision_times(promotions: pa.Table) -> _Ints:
+    """The order of the decisions: by time, and a withdrawal before the other decision of its moment."""
+    is_about_challenger = ~_among(_text(promotions, "decision"), {Decision.WITHDRAWN})
+    times: _Ints = 2 * integer_values(promotions, "decided_at") + is_about_challenger
+    return times
 
 
 def _fit_rows(promotions: pa.Table, group: _Ints, champion: _Ints) -> _Ints:

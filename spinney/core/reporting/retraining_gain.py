@@ -1,16 +1,13 @@
 """The gain from retraining, measured on the groups that a stream's rounds took at random.
 
 A round draws `budget.random_share` of its budget from all due groups, whatever their rank, so these groups stand for
-all that become stale. The newest fifth of a group's rows is held out from both models: the champion is measured on
-those of them that are newer than its own training rows, the challenger on the same rows by a fit on the rows before
-them. Each group thus gives a paired, prequential difference (A. P. Dawid, "Present position and potential developments:
-some personal views. Statistical theory: the prequential approach", J. R. Statist. Soc. A 147, 1984).
+all that become stale. Where such a group got a new champion, a later attempt compares that with the model it replaced,
+on all rows newer than both (`spinney.core.training.predecessor_comparison`). Each group thus gives a paired difference
+of forecasts that were made before the rows came. Neither the fit nor the gate has seen these rows, so nothing favours
+the new model.
 
-Only groups count whose champion was fitted on none of the held-out rows, so a group with a fifth of new rows or more:
-else the champion has newer data than the measured challenger, which then seems to lose by being refitted.
-
-The model that goes live is fitted on the held-out rows too, so its gain tends to be larger. The gate's decision plays
-no part: it is made from the same rows, so counting only promoted challengers would overstate the gain.
+A champion counts by its last comparison, which has all its rows. What happens to groups without a new champion does not
+count: they gain nothing and lose nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.vocabulary import RoundQueue
+from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.number_format import format_number
 from spinney.core.planning.budget import queue_member
 
 VERDICT_COLUMNS = ("group_key", "round_id", "numbers")
-PROMOTION_COLUMNS = ("group_key", "round_id", "champion_loss", "challenger_loss", "rows_compared", "model_id")
-MEASURE_COLUMNS = ("model_id", "rows_behind", "refitted")
-"""Columns of `verdicts` and `promotions` that are read, and metrics of `models`."""
+PROMOTION_COLUMNS = ("group_key", "round_id", "model_id", "decision")
+MEASURE_COLUMNS = ("group_key", "champion_id", "watched_rows", "watched_champion_loss", "predecessor_loss")
+"""Columns of `verdicts` and `promotions` that are read, and metrics of `models` with their group."""
 
 DRAWN = queue_member(RoundQueue.RANDOM.value)
 """Part of the numbers of a verdict whose group was taken at random."""
@@ -43,17 +41,17 @@ FEWEST_GROUPS = 10
 class RetrainingGain:
     """What refits of randomly drawn stale groups gained. The field names are those of `spinney fleet --summary --json`.
 
-    groups, comparisons, rows: compared. champion_loss, challenger_loss: means over the groups, each by its rows.
-    gain: champion_loss - challenger_loss, in the fleet's unit of loss; above 0 refitting helped. lower, upper: its 95 %
-    interval over groups; None below FEWEST_GROUPS. percent and its interval: of champion_loss, which is taken as known;
-    None where it is 0.
+    groups, champions, rows: compared. predecessor_loss, champion_loss: of the replaced and of the new models, means
+    over the groups, each by its rows. gain: predecessor_loss - champion_loss, in the fleet's unit of loss; above 0
+    refitting helped. lower, upper: its 95 % interval over groups; None below FEWEST_GROUPS. percent and its interval:
+    of predecessor_loss, which is taken as known; None where it is 0.
     """
 
     groups: int
-    comparisons: int
+    champions: int
     rows: int
+    predecessor_loss: float
     champion_loss: float
-    challenger_loss: float
     gain: float
     lower: float | None
     upper: float | None
@@ -66,58 +64,58 @@ class RetrainingGain:
         text += "" if self.percent is None else f", {self.percent:.1f} % of the loss"
         if self.percent_lower is not None and self.percent_upper is not None:
             text += f" (95 % interval {self.percent_lower:.1f} to {self.percent_upper:.1f} %)"
-        return f"{text}, on {self.rows:,} held-out rows of {self.groups:,} stale groups drawn at random"
+        return f"{text}, on {self.rows:,} later rows of {self.groups:,} stale groups drawn at random"
 
 
 def measure_gain(verdicts: pa.Table, promotions: pa.Table, measures: pa.Table) -> RetrainingGain | None:
-    """Return the gain from retraining; None where no drawn group was compared fairly.
+    """Return the gain from retraining; None where no new champion of a drawn group was compared.
 
     verdicts: VERDICT_COLUMNS, those of other queues are ignored. promotions: PROMOTION_COLUMNS. measures:
-    MEASURE_COLUMNS of the models that were decided about. A group counts once, by the mean over the rows of all its
-    comparisons.
+    MEASURE_COLUMNS, one row per attempt. A group counts once, by the mean over the rows of all its champions.
     """
-    promotions = _fair_comparisons(promotions, measures)
     drawn = verdicts.filter(pc.fill_null(pc.match_substring(verdicts.column("numbers"), DRAWN), False))
+    decisions = pa.array([decision.value for decision in PROMOTING_DECISIONS])
+    promoted = promotions.filter(pc.is_in(promotions.column("decision"), value_set=decisions))
     names = ["group_key", "round_id"]
-    distinct = drawn.select(names).group_by(names).aggregate([])
-    losses = pc.subtract(promotions.column("champion_loss"), promotions.column("challenger_loss"))
-    is_compared = pc.and_(pc.is_finite(losses), pc.greater(promotions.column("rows_compared"), 0))
-    compared = promotions.filter(pc.fill_null(is_compared, False)).join(distinct, names, join_type="inner")
+    champions = promoted.join(drawn.select(names), names, join_type="left semi").select(["group_key", "model_id"])
+    compared = _last_comparisons(measures).join(
+        champions, ["group_key", "champion_id"], ["group_key", "model_id"], join_type="left semi"
+    )
     return _gain_of(compared) if compared.num_rows else None
 
 
-def _fair_comparisons(promotions: pa.Table, measures: pa.Table) -> pa.Table:
-    """The promotions in which the measured challenger had all the data of the champion, and the champion was measured.
-
-    Otherwise the difference says nothing about refitting: the champion had newer data (`rows_behind`), or its recipe
-    was measured in place of it (`refitted`).
-    """
-    is_behind = pc.greater(pc.fill_null(measures.column("rows_behind"), 0), 0)
-    unfair = measures.column("model_id").filter(pc.or_(is_behind, pc.is_valid(measures.column("refitted"))))
-    return promotions.filter(pc.invert(pc.is_in(promotions.column("model_id"), unfair.combine_chunks())))
+def _last_comparisons(measures: pa.Table) -> pa.Table:
+    """The comparison of each champion that has the most rows, sorted by group and champion."""
+    losses = pc.add(measures.column("watched_champion_loss"), measures.column("predecessor_loss"))
+    is_compared = pc.and_(pc.is_finite(losses), pc.greater(measures.column("watched_rows"), 0))
+    order = [("group_key", "ascending"), ("champion_id", "ascending"), ("watched_rows", "descending")]
+    rows = measures.filter(pc.fill_null(is_compared, False)).sort_by(order).combine_chunks()
+    codes = [np.asarray(rows.column(name).combine_chunks().dictionary_encode().indices) for name, _ in order[:2]]
+    is_first = np.logical_or.reduce([np.diff(code, prepend=-1) != 0 for code in codes])
+    return rows.filter(pa.array(is_first))
 
 
 def _gain_of(compared: pa.Table) -> RetrainingGain:
     group = np.asarray(compared.column("group_key").combine_chunks().dictionary_encode().indices)
-    rows = np.asarray(compared.column("rows_compared"), dtype=np.float64)
-    champion, challenger = (
+    rows = np.asarray(compared.column("watched_rows"), dtype=np.float64)
+    predecessor, champion = (
         _means(group, rows, np.asarray(compared.column(name), dtype=np.float64))
-        for name in ("champion_loss", "challenger_loss")
+        for name in ("predecessor_loss", "watched_champion_loss")
     )
-    gains = champion - challenger
+    gains = predecessor - champion
     gain, groups = float(gains.mean()), len(gains)
     ends: tuple[float | None, float | None] = (None, None)
     if groups >= FEWEST_GROUPS:
         half = _t_quantile(groups - 1) * float(gains.std(ddof=1)) / math.sqrt(groups)
         ends = (gain - half, gain + half)
-    loss = float(champion.mean())
+    loss = float(predecessor.mean())
     percents = (None if value is None or not loss else 100.0 * value / loss for value in (gain, *ends))
     return RetrainingGain(
         groups=groups,
-        comparisons=len(group),
+        champions=len(group),
         rows=int(rows.sum()),
-        champion_loss=loss,
-        challenger_loss=float(challenger.mean()),
+        predecessor_loss=loss,
+        champion_loss=float(champion.mean()),
         gain=gain,
         **dict(zip(("lower", "upper"), ends, strict=True)),
         **dict(zip(("percent", "percent_lower", "percent_upper"), percents, strict=True)),

@@ -97,7 +97,8 @@ def derive_status(
     parent has a champion. estimators: recipe_id -> estimator. `fleet_status` applies the same rules to a whole fleet.
     """
     attempts = [*attempts]
-    decided = sorted(promotions, key=lambda row: row["decided_at"])
+    # A round that withdraws a champion decides about a challenger too: that is the outcome of the attempt.
+    decided = sorted(promotions, key=lambda row: (row["decided_at"], row["decision"] != Decision.WITHDRAWN))
     history = [Promotion.from_row(row) for row in decided]
     champion = select_champion(history)
     verdict = max(reversed([*verdicts]), key=lambda row: row["judged_at"], default=None)

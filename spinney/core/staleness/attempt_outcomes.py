@@ -10,6 +10,8 @@ held                   restart     cleared       a policy
 too few rows           restart     kept          a policy, and the rows that were missing, or time: see STORED_AFTER
 failed, timed out      kept        kept          time, twice as long each time; the group stays stale
 =====================  ==========  ============  ============================================================
+
+A round withdraws a champion beside its decision about the challenger, which alone determines what to wait for.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class DecisionRecord:
     """One row of `promotions` as the judge reads it.
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
-    fit_ms: NaN if nothing was fitted. heldout_losses: of some of these rows, evenly spaced; empty if not known.
+    fit_ms: NaN if nothing was fitted. heldout_losses, training_predictions: stored with the model; empty if not known.
+    rows: that the model was fitted on; 0 if not known.
     """
 
     group_key: str
@@ -55,6 +58,13 @@ class DecisionRecord:
     loss: float
     fit_ms: float
     heldout_losses: tuple[float, ...] = ()
+    training_predictions: tuple[float, ...] = ()
+    rows: int = 0
+
+    @property
+    def usual_loss(self) -> float:
+        """The loss to expect of the model: over the stored losses, of which there are more than held-out rows."""
+        return float(np.mean(self.heldout_losses)) if self.heldout_losses else self.loss
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,28 @@ def apply_attempts(
 
     champions: already with the decisions among the attempts. min_rows: of the recipe.
     """
-    for row in sorted(attempts, key=time_order):
+    ordered = sorted(attempts, key=time_order)
+    with_challenger = {_moment(row) for row in ordered if _is_about_challenger(row)}
+    for row in ordered:
         at = int(groups.positions_of([row.group_key])[0])
         if isinstance(row, UnfittedAttempt):
             _apply_unfitted(groups, at, row, min_rows)
         elif row.by_machine:
+            if row.promotion.decision == Decision.WITHDRAWN and _moment(row) in with_challenger:
+                continue
             _apply_machine_decision(groups, at, row)
             _apply_back_off(groups, at, _effective_decision(row, champions), min_rows)
         else:
             _apply_intervention(groups, at, row)
+
+
+def _is_about_challenger(row: DecisionRecord | UnfittedAttempt) -> bool:
+    return isinstance(row, DecisionRecord) and row.by_machine and row.promotion.decision != Decision.WITHDRAWN
+
+
+def _moment(row: DecisionRecord | UnfittedAttempt) -> tuple[str, int]:
+    """The group and the time of an attempt: the same for all decisions of one round."""
+    return row.group_key, row.at if isinstance(row, UnfittedAttempt) else row.promotion.decided_at
 
 
 def time_order(row: DecisionRecord | UnfittedAttempt) -> tuple[int | str, ...]:
@@ -118,6 +141,8 @@ def _apply_machine_decision(groups: GroupStates, at: int, row: DecisionRecord) -
     spend_evidence(groups, at)
     if np.isfinite(row.fit_ms):
         groups["fit_ms"][at] = row.fit_ms
+    if row.rows:
+        groups["fitted_rows"][at] = row.rows
 
 
 def _apply_back_off(groups: GroupStates, at: int, decision: str, min_rows: int) -> None:
@@ -161,12 +186,14 @@ def _apply_unfitted(groups: GroupStates, at: int, row: UnfittedAttempt, min_rows
 def _restart_age(groups: GroupStates, at: int, clock: int) -> None:
     groups["attempted_at"][at] = max(int(groups["attempted_at"][at]), clock)
     groups["rows_since"][at] = 0
+    groups["unseen_from"][at] = NEVER
 
 
 def spend_evidence(groups: GroupStates, at: int) -> None:
-    """Let a raised error count for one attempt only. Evidence below the limit goes on: it is about the group."""
-    if groups["evidence"][at] >= LIMIT:
-        groups["evidence"][at] = 0
+    """Let a raised error, or drift, count for one attempt only. Evidence below the limit goes on."""
+    for name in ("evidence", "drift"):
+        if groups[name][at] >= LIMIT:
+            groups[name][at] = 0
 
 
 def _clear_waits(groups: GroupStates, at: int) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
@@ -51,6 +52,7 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFr
     at = groups.positions_of(mature["group_key"])
     labelled = mature["labelled"].to_numpy(np.int64)
     np.add.at(groups["rows_since"], at, labelled)
+    _note_unseen(groups, at, mature["mature_at"].to_numpy(np.int64))
     np.add.at(groups["labelled"], at, labelled)
     is_own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & (
         groups["champion_id"][at] != ""
@@ -65,17 +67,37 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFr
     return evidence
 
 
+def _note_unseen(groups: GroupStates, at: Positions, mature_at: npt.NDArray[np.int64]) -> None:
+    """Set unseen_from of groups without an unseen row before. A late label of an older row counts from the attempt."""
+    first = groups["unseen_from"]
+    earliest = np.where(first == NEVER, np.iinfo(np.int64).max, first)
+    np.minimum.at(earliest, at, np.maximum(mature_at, groups["attempted_at"][at]))
+    first[at] = earliest[at]
+
+
 def _average_recent(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> None:
-    """Add rows to the exponentially weighted recent error. at: position of each row's group."""
+    """Add rows to the exponentially weighted recent error, oldest first. at: position of each row's group.
+
+    The newest label of a group weighs 1, and each one before it 1 - 1 / RECENT_ROWS of the next. The labels of a row
+    count with its mean loss.
+    """
     counts, sums = rows["labelled"].to_numpy(np.int64), rows["loss"].to_numpy(np.float64)
-    for block in _blocks_of_distinct_groups(at):
-        # As if the rows had arrived one by one with their mean loss: weights 1, 1 - 1/memory, (1 - 1/memory)² …
-        count, i = counts[block], at[block]
-        kept = (1 - 1 / RECENT_ROWS) ** count
-        added = (1 - kept) * RECENT_ROWS
-        groups["champion_rows"][i] += count
-        groups["recent_weight"][i] = groups["recent_weight"][i] * kept + added
-        groups["recent_loss"][i] = groups["recent_loss"][i] * kept + added * sums[block] / count
+    decay = 1 - 1 / RECENT_ROWS
+    added = np.bincount(at, counts, minlength=len(groups)).astype(np.int64)
+    weights = (1 - decay**counts) * RECENT_ROWS * decay ** _labels_after(at, counts)
+    groups["champion_rows"][:] += added
+    for name, new in (("recent_weight", weights), ("recent_loss", weights * sums / counts)):
+        groups[name][:] = groups[name] * decay**added + np.bincount(at, new, minlength=len(groups))
+
+
+def _labels_after(at: Positions, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return how many labels of its group come in later rows, for each row. counts: labels of each row."""
+    backwards = np.lexsort((-np.arange(len(at)), at))
+    sums = np.cumsum(counts[backwards]) - counts[backwards]
+    first = np.flatnonzero(np.diff(at[backwards], prepend=-1))
+    after = np.empty(len(at), dtype=np.int64)
+    after[backwards] = sums - np.repeat(sums[first], np.diff(first, append=len(at)))
+    return after
 
 
 def _counted_losses(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> CountedLosses:
@@ -108,13 +130,3 @@ def _as_losses(values: object) -> Floats:
 
 def _clipped(losses: Floats) -> Floats:
     return np.clip(losses, 0.0, MAX_LOSS)
-
-
-def _blocks_of_distinct_groups(at: Positions) -> Iterator[Positions]:
-    """Split rows so that no group occurs twice in a block, keeping the order of each group's own rows."""
-    order = np.argsort(at, kind="stable")
-    first = np.flatnonzero(np.diff(at[order], prepend=-1))
-    block = np.empty(len(at), dtype=np.int64)
-    block[order] = np.arange(len(at)) - np.repeat(first, np.diff(first, append=len(at)))
-    for n in range(int(block.max(initial=-1)) + 1):
-        yield np.flatnonzero(block == n)

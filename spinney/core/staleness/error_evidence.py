@@ -251,13 +251,16 @@ def _pair(numbers: Floats) -> tuple[float, float]:
 
 def _runs_of_distinct_groups(at: Positions) -> Positions:
     """Number rows, keeping their order, so that no group occurs twice in a run of equal numbers."""
-    runs, run, seen = np.empty(len(at), dtype=np.int64), 0, set[int]()
-    for i, position in enumerate(at.tolist()):
-        if position in seen:
-            run, seen = run + 1, set()
-        seen.add(position)
-        runs[i] = run
-    return runs
+    order = np.argsort(at, kind="stable")
+    repeats = np.flatnonzero(np.diff(at[order]) == 0)
+    previous = np.full(len(at), -1)
+    previous[order[repeats + 1]] = order[repeats]
+    newest_repeated = np.maximum.accumulate(previous)  # a run ends where a group of the run comes again
+    runs = np.zeros(len(at), dtype=np.int64)
+    start = 0
+    while (start := int(np.searchsorted(newest_repeated, start))) < len(at):
+        runs[start] = 1
+    return np.cumsum(runs)
 
 
 def random_numbers(key_shares: Floats, counts: npt.NDArray[np.int64]) -> Floats:

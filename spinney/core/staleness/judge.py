@@ -30,7 +30,7 @@ from spinney.core.staleness.attempt_outcomes import (
 )
 from spinney.core.staleness.champion_losses import count_labels, start_samples
 from spinney.core.staleness.encoded_champions import EncodedChampions
-from spinney.core.staleness.error_evidence import ErrorEvidence
+from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.judge_state_upgrades import UPGRADES
@@ -38,7 +38,10 @@ from spinney.core.staleness.label_arrivals import note_arrivals
 from spinney.core.staleness.lazy_section import LazySection
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
+from spinney.core.staleness.predecessors import add_predecessors
+from spinney.core.staleness.prediction_drift import PredictionDrift
 from spinney.core.staleness.verdicts import (
+    DRIFT,
     ERROR_RISE,
     VERDICT_COLUMNS,
     StalenessResult,
@@ -73,7 +76,8 @@ CODEC = state_codec.StateCodec(JUDGE_STATE, UPGRADES)
 class JudgeSettings:
     """Settings of the judge.
 
-    min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, microseconds.
+    min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, drift_patience: of `drift`,
+    microseconds; None: predictions are not counted.
     is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time that any shard
     has reported.
     """
@@ -83,6 +87,7 @@ class JudgeSettings:
     label_delay: int
     patience: int
     is_wall_clock: bool
+    drift_patience: int | None = None
 
     @classmethod
     def from_config(cls, config: Config) -> JudgeSettings:
@@ -93,6 +98,7 @@ class JudgeSettings:
             label_delay=int(config.fleet.label_delay.total_seconds() * SECOND),
             patience=int(config.staleness.error_rise.patience.total_seconds() * SECOND),
             is_wall_clock=config.fleet.clock == "wall",
+            drift_patience=int(config.staleness.drift.patience.total_seconds() * SECOND),
         )
 
 
@@ -101,7 +107,8 @@ class JudgeInput:
     """What happened since the last call.
 
     decided: rows of `promotions`. unfitted: rows of `models` without a model. health: columns group_key (null: only
-    the time), model_id, labelled, loss, losses (null, or the loss of each row), last_event_time (microseconds).
+    the time), model_id, labelled, loss, losses (null, or the loss of each row), last_event_time (microseconds); with
+    `drift_patience` also drift (null, or predictions).
     """
 
     decided: Sequence[DecisionRecord]
@@ -117,6 +124,7 @@ class ShardState:
     encoded_champions: EncodedChampions
     encoded_pending: LazySection[PendingLabels]
     encoded_evidence: LazySection[ErrorEvidence]
+    encoded_drift: LazySection[PredictionDrift]
     clock: int
 
     @classmethod
@@ -124,7 +132,8 @@ class ShardState:
         """The state of a shard without groups."""
         pending = LazySection(PendingLabels.from_bytes, PendingLabels.to_bytes, PendingLabels.empty())
         evidence = LazySection(ErrorEvidence.from_bytes, ErrorEvidence.to_bytes, ErrorEvidence.empty())
-        return cls(GroupStates.empty(), EncodedChampions.of(Champions.empty()), pending, evidence, NEVER)
+        drift = LazySection(PredictionDrift.from_bytes, PredictionDrift.to_bytes, PredictionDrift.empty())
+        return cls(GroupStates.empty(), EncodedChampions.of(Champions.empty()), pending, evidence, drift, NEVER)
 
     @property
     def champions(self) -> Champions:
@@ -137,11 +146,10 @@ class ShardState:
         return self.encoded_pending.value
 
     @property
-    def sections(self) -> tuple[bytes, bytes, bytes, bytes]:
+    def sections(self) -> tuple[bytes, ...]:
         """The encoded parts without the clock. A sealed state returns the bytes it keeps, without encoding again."""
-        encoded = (self.encoded_champions, self.encoded_pending, self.encoded_evidence)
-        champions, pending, evidence = (section.blob for section in encoded)
-        return self.groups.to_bytes(), champions, pending, evidence
+        encoded = (self.encoded_champions, self.encoded_pending, self.encoded_evidence, self.encoded_drift)
+        return self.groups.to_bytes(), *(section.blob for section in encoded)
 
     def to_bytes(self) -> bytes:
         """Encode the clock and the sections, with the version of the format."""
@@ -163,12 +171,13 @@ class ShardState:
     @classmethod
     def from_bytes(cls, blob: bytes) -> ShardState:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes; for champions only once they are read."""
-        clock, groups, champions, pending, evidence = state_codec.split_sections(CODEC.unpack(blob))
+        clock, groups, champions, pending, evidence, drift = state_codec.split_sections(CODEC.unpack(blob))
         return cls(
             GroupStates.from_bytes(groups).sealed(bytes(groups)),
             EncodedChampions(bytes(champions)),
             LazySection(PendingLabels.from_bytes, PendingLabels.to_bytes, blob=bytes(pending)),
             LazySection(ErrorEvidence.from_bytes, ErrorEvidence.to_bytes, blob=bytes(evidence)),
+            LazySection(PredictionDrift.from_bytes, PredictionDrift.to_bytes, blob=bytes(drift)),
             int.from_bytes(clock, "little", signed=True),
         )
 
@@ -203,7 +212,23 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
         evidence = evidence.with_value(count_labels(groups, present, mature, settings.patience))
     waiting = shard.encoded_pending
     waiting = waiting if pending is shard.pending else waiting.with_value(pending)
-    return ShardState(groups, encoded, waiting, evidence, clock)
+    drift = _count_predictions(shard.encoded_drift, groups, new_champions, deltas, settings.drift_patience)
+    return ShardState(groups, encoded, waiting, evidence, drift, clock)
+
+
+def _count_predictions(
+    drift: LazySection[PredictionDrift],
+    groups: GroupStates,
+    new_champions: Mapping[int, DecisionRecord | None],
+    deltas: pd.DataFrame,
+    patience: int | None,
+) -> LazySection[PredictionDrift]:
+    """Return the drift of the predictions in these rows of health. Unlike labels, they count at once."""
+    if patience is None or not (new_champions or (len(deltas) and deltas[DRIFT].notna().any())):
+        return drift
+    present = drift.value.resized(len(groups))
+    present.start(groups, new_champions)
+    return drift.with_value(present.counted(groups, deltas, patience) if len(deltas) else present)
 
 
 def _advance_clock(clock: int, inputs: JudgeInput, settings: JudgeSettings, now: int) -> int:
@@ -238,7 +263,7 @@ def _update_champions(
             groups["champion_id"][at] = model_id
             measurement = measured.get(model_id)
             new_champions[int(at)] = measurement
-            groups["baseline"][at] = measurement.loss if measurement else np.nan
+            groups["baseline"][at] = measurement.usual_loss if measurement else np.nan
             spend_evidence(groups, int(at))
             for name in ("champion_rows", "recent_weight", "recent_loss"):
                 groups[name][at] = 0
@@ -291,16 +316,18 @@ def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLim
     if not len(groups):
         return ShardReport([], 0, 0)
     stale = StalenessResult.of(groups, settings.policies, shard.clock)
-    decision = decide_staleness(groups, stale.policy, now)
+    decision = decide_staleness(groups, stale, now)
     policy = np.where(decision == Staleness.FRESH, "", stale.policy)
     changed = (decision != groups["decision"]) | (policy != groups["policy"])
     # A new group's first verdict `fresh`, or one right after an attempt, adds nothing to its promotion.
     is_reportable = changed & ~((groups["decision"] == "") & (decision == Staleness.FRESH))
+    has_drifted = groups["drift"] >= LIMIT
+    is_reportable |= has_drifted & ~groups["has_drifted"]
     due = decision == Staleness.FIT
     repeats = np.where(changed, 0, groups["repeats"])
     since = np.where(stale.is_stale & (groups["stale_since"] == NEVER), now, groups["stale_since"])
     since = np.where(stale.is_stale, since, NEVER)
-    groups.update(repeats=repeats, stale_since=since)
+    groups.update(repeats=repeats, stale_since=since, has_drifted=has_drifted)
     gain = ExpectedGain.of(groups, shard.clock)
     forward = due if limits is None else _select_forward(groups, stale, gain, due, limits)
     withheld = due & ~forward
@@ -311,6 +338,7 @@ def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLim
     raised, before = (int(((names == ERROR_RISE) & free).sum()) for names in (policy, groups["policy"]))
     context = VerdictContext(shown_decision, gain, shard.clock, now)
     rows = make_verdicts(groups, settings.policies, stale, reported, context)
+    add_predecessors(rows, shard.encoded_champions, groups)
     groups.update(repeats=np.where(due, 1, repeats), decision=decision, policy=policy)
     errors = RaisedErrors(int(((groups["champion_id"] != "") & free).sum()), raised)
     return ShardReport(rows, int(due.sum()), int(withheld.sum()), errors, raised != before)

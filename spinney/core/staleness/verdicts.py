@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from schemas.vocabulary import ALSO, Staleness
 from spinney.core.durations import format_duration
 from spinney.core.staleness.attempt_outcomes import SECOND
+from spinney.core.staleness.error_evidence import LIMIT
 from spinney.core.staleness.expected_gain import ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 
@@ -25,8 +27,16 @@ VERDICT_NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "fail
 NO_LABELS = "no_labels"
 """The policy by which a group is reported and not refitted."""
 
+MAX_AGE = "max_age"
+"""The policy that ends the wait for new rows after a refusal."""
+
 ERROR_RISE = "error_rise"
 """The policy whose reason compares the champion's losses."""
+
+DRIFT = "drift"
+"""The policy that may be recorded only, and the column of the state that it measures."""
+
+_DRIFTED = "; predictions have drifted: evidence {:.3g} (limit {:g})"
 
 VERDICT_COLUMNS = (
     "group_key",
@@ -72,6 +82,11 @@ class StalenessResult:
     urgency: np.ndarray
     each: tuple[PolicyResult, ...] = ()
 
+    def applies(self, name: str) -> np.ndarray:
+        """Return for each group whether the policy of this name applies, whichever gives the reason."""
+        found = [rule.applies for rule in self.each if rule.name == name]
+        return found[0] if found else np.zeros(len(self.is_stale), dtype=np.bool_)
+
     @classmethod
     def of(cls, groups: GroupStates, policies: tuple[Policy, ...], clock: int) -> StalenessResult:
         """Apply the policies to all groups. clock: the fleet's, microseconds."""
@@ -99,14 +114,15 @@ class StalenessResult:
         return cls(is_stale, policy, policy_index, value, limit, urgency, tuple(each))
 
 
-def decide_staleness(groups: GroupStates, policy: np.ndarray, now: int) -> np.ndarray:
+def decide_staleness(groups: GroupStates, result: StalenessResult, now: int) -> np.ndarray:
     """Return the decision for each group: fresh, fit, refused (it waits) or held (pinned, or by NO_LABELS).
 
-    policy: the first policy that applies, empty without one; shape (n_groups,). now: wall clock, microseconds.
+    A group that is stale by MAX_AGE waits for one new row at most. now: wall clock, microseconds.
     """
-    stale = policy != ""
+    stale, policy = result.is_stale, result.policy
+    wait_rows = np.where(result.applies(MAX_AGE), np.minimum(groups["wait_rows"], 1), groups["wait_rows"])
     # Parents have no rows of their own to wait for.
-    lacks_rows = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
+    lacks_rows = (groups["rows_since"] < wait_rows) & ~groups.are_parents
     is_early = now < groups["retry_at"]
     # After an attempt with too few rows either is enough: new rows, or time for the counted ones to be stored.
     had_too_few = (groups["wait_rows"] > 0) & (groups["retry_at"] != NEVER)
@@ -162,12 +178,27 @@ def make_verdicts(
         "gain_per_second": context.gain.per_second[reported].tolist(),
         "repeats": groups["repeats"][reported].tolist(),
     }
-    for n in np.flatnonzero(stale.policy[reported] == ERROR_RISE).tolist():
-        columns["reason"][n] += _compare_errors(columns["numbers"][n])
-    for n, decision in enumerate(decisions):
-        if decision not in (Staleness.FIT, Staleness.FRESH):
-            columns["reason"][n] += _reason_to_wait(groups, int(reported[n]), decision, context.now)
+    endings = _reason_endings(groups, stale, reported, columns["numbers"], context)
+    columns["reason"] = [reason + ending for reason, ending in zip(columns["reason"], endings, strict=True)]
     return [dict(zip(VERDICT_COLUMNS, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _reason_endings(
+    groups: GroupStates,
+    stale: StalenessResult,
+    reported: np.ndarray,
+    numbers: list[dict[str, Any]],
+    context: VerdictContext,
+) -> Iterator[str]:
+    """The ends of the reasons: the champion's losses compared, what the group waits for, drift."""
+    described = zip(stale.policy[reported].tolist(), context.decision[reported].tolist(), numbers, strict=True)
+    for i, (policy, decision, known) in zip(reported.tolist(), described, strict=True):
+        ending = _compare_errors(known) if policy == ERROR_RISE else ""
+        if decision not in (Staleness.FIT, Staleness.FRESH):
+            ending += _reason_to_wait(groups, i, decision, context.now)
+        if policy != DRIFT and known.get(DRIFT, 0.0) >= LIMIT:
+            ending += _DRIFTED.format(known[DRIFT], LIMIT)
+        yield ending
 
 
 def _numbers(
@@ -199,7 +230,7 @@ def _numbers(
 
 
 def _error_numbers(groups: GroupStates, reported: np.ndarray) -> list[dict[str, float]]:
-    """Evidence that each champion's error has risen, its recent mean loss, and that of its held-out rows.
+    """Evidence that each champion's error has risen and its predictions have drifted; its recent and held-out loss.
 
     Without what is not known; nothing without a champion.
     """
@@ -207,6 +238,7 @@ def _error_numbers(groups: GroupStates, reported: np.ndarray) -> list[dict[str, 
     recent = groups["recent_loss"][reported] / np.where(weight > 0, weight, np.nan)
     columns = {
         "evidence": np.where(groups["champion_id"][reported] != "", groups["evidence"][reported], np.nan),
+        DRIFT: groups[DRIFT][reported],
         "recent_loss": recent,
         "reference_loss": groups["baseline"][reported],
     }

@@ -30,16 +30,23 @@ class RowsToPredict:
 class MeasuredRows:
     """What models predicted, each of shape (n_rows,), and each model's first error, by its index.
 
-    losses: NaN without a model or a finite prediction. predictions: NaN also if the labels are classes.
+    losses: NaN without a model or a finite prediction. predictions: NaN also if the labels are classes. values: the
+    predictions; where the labels are classes, the largest probability.
     """
 
     losses: Floats
     predictions: Floats
+    values: Floats
     errors: dict[int, Exception]
 
     def at(self, rows: Integers) -> MeasuredRows:
         """The rows at these positions, with the errors of all."""
-        return MeasuredRows(self.losses[rows], self.predictions[rows], self.errors)
+        return MeasuredRows(self.losses[rows], self.predictions[rows], self.values[rows], self.errors)
+
+    @classmethod
+    def nothing(cls, rows: int) -> MeasuredRows:
+        """So many rows without a model."""
+        return cls(np.full(rows, np.nan), np.full(rows, np.nan), np.full(rows, np.nan), {})
 
 
 def measure_rows(
@@ -49,11 +56,12 @@ def measure_rows(
 
     on_begin: called with the index of a model before it predicts.
     """
-    measured = MeasuredRows(np.full(len(rows.places), np.nan), np.full(len(rows.places), np.nan), {})
+    measured = MeasuredRows.nothing(len(rows.places))
     columns, labels = training_set.columns.take(rows.places), training_set.labels[rows.places]
     for part in predict_parts(models, rows.model_index, columns, on_begin):
         predictions = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
         measured.losses[part.rows] = loss.per_row(labels[part.rows], predictions)
+        measured.values[part.rows] = part.raw.max(axis=1)
         if part.classes is None:
             measured.predictions[part.rows] = part.raw[:, 0]
         if part.error is not None:

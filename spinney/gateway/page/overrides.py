@@ -44,8 +44,8 @@ def carry_out_order(config: Config, order: OverrideOrder, person: str) -> Propos
     since the proposal that was seen.
     """
     signer = load_signer(FleetStore.of(config))
-    ask = OverrideRequest(order.verb, (order.group_key,), order.model)
+    request = OverrideRequest(order.verb, (order.group_key,), order.model)
     if order.seen is None:
-        return interventions.propose_override(FleetStore.of(config), signer, ask)
+        return interventions.propose_override(FleetStore.of(config), signer, request)
     shown = ProposedOverride((), (), order.seen)
-    return interventions.carry_out_override(config, signer, ask, Attribution(person, order.reason or ""), shown)
+    return interventions.carry_out_override(config, signer, request, Attribution(person, order.reason or ""), shown)

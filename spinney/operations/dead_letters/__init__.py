@@ -1,1 +1,1 @@
-"""Dead letters: what there is, sent again after a fix, forgotten. No JVM is needed."""
+"""Dead letters: list them, send them again after a fix, delete them. Needs no JVM."""

@@ -1,4 +1,4 @@
-"""Whether a dead letter would be accepted if it was sent again now."""
+"""Assess whether a dead letter would be accepted if it were sent again now."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPEATED = "another one has the same id of its group"
 
 @dataclass(frozen=True)
 class RecordId:
-    """What is stored once: an id within its group, of events or of outcomes."""
+    """What identifies a stored record: the table (events or outcomes), the group and the id."""
 
     table: str
     group_key: str
@@ -34,7 +34,7 @@ class RecordId:
 
 
 class RecordAssessor:
-    """Assesses records by the configuration as it is. now: the time that they would get."""
+    """Assesses records by the current configuration. now: the timestamp that a record sent now would get."""
 
     def __init__(self, config: Config, now: datetime | None = None) -> None:
         self._config = config
@@ -47,7 +47,7 @@ class RecordAssessor:
             self._kinds[kafka.outcomes] = (tables.OUTCOMES, build_rules(config, messages.OUTCOME))
 
     def name_of(self, topic: str, value: bytes | None) -> RecordId | str:
-        """Return what the record would be stored as, or why it would not be accepted."""
+        """Return the id under which the record would be stored, or the reason why it would be rejected."""
         if topic.startswith(LOADED):
             return FROM_A_FILE
         if topic not in self._kinds:
@@ -64,19 +64,19 @@ class RecordAssessor:
 
 
 def find_stored(store: FleetStore, names: Collection[RecordId]) -> set[RecordId]:
-    """Those that the tables have already."""
-    return {each for base in (tables.EVENTS, tables.OUTCOMES) for each in _find_stored_in(store, base, names)}
+    """Return the ids that are stored already."""
+    return {record_id for base in (tables.EVENTS, tables.OUTCOMES) for record_id in _find_stored_in(store, base, names)}
 
 
 def _find_stored_in(store: FleetStore, base: Contract, names: Collection[RecordId]) -> set[RecordId]:
-    mine: Mapping[tuple[str, str], RecordId] = {
-        (each.group_key, each.event_id): each for each in names if each.table == base.name
+    by_key: Mapping[tuple[str, str], RecordId] = {
+        (record_id.group_key, record_id.event_id): record_id for record_id in names if record_id.table == base.name
     }
-    table = delta.open_table(store.directory(base)) if mine else None
+    table = delta.open_table(store.directory(base)) if by_key else None
     if table is None:
         return set()
     columns = ["group_key", "event_id"]
-    same_id = ds.field("event_id").isin(sorted({event_id for _, event_id in mine}))
-    rows = table_files.read_groups(table, columns, {key for key, _ in mine}, store.fleet.shards, same_id)
-    there = zip(*(rows[name].to_pylist() for name in columns), strict=True)
-    return {mine[pair] for pair in there if pair in mine}
+    same_id = ds.field("event_id").isin(sorted({event_id for _, event_id in by_key}))
+    rows = table_files.read_groups(table, columns, {key for key, _ in by_key}, store.fleet.shards, same_id)
+    stored = zip(*(rows[name].to_pylist() for name in columns), strict=True)
+    return {by_key[pair] for pair in stored if pair in by_key}

@@ -1,8 +1,8 @@
-"""Which dead letters were sent again: files below the fleet's root, so that none is sent twice.
+"""Records which dead letters were sent again, in files below the fleet's root, so that none is sent twice.
 
-A file lists what one replay sends, before its first record leaves: ``<id>.sending.parquet``. When the broker has all of
-them, ``<id>.parquet`` takes its place. Of a replay that was cut off in between, the topics say what arrived: each
-record carries the replay's id and its row in that file as a header.
+Before a replay sends its first record, it lists all of them in ``<id>.sending.parquet``. Once the broker has
+acknowledged all, ``<id>.parquet`` replaces that file. For a replay that was interrupted, the topics show what arrived:
+each record has a header with the replay's id and its row in the file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _BEGINNINGS = b"spinney.beginnings"
 
 @dataclass(frozen=True)
 class Replay:
-    """A replay that was begun. rows: IDENTITY. beginnings: its records stand behind these offsets."""
+    """A started replay.
+
+    rows: IDENTITY of its records. beginnings: topic -> partition -> offset after which they are.
+    """
 
     replay_id: str
     rows: pa.Table
@@ -47,35 +50,37 @@ def read_replayed(store: FleetStore) -> pa.Array:
 
 
 def begin_replay(store: FleetStore, replay: Replay) -> None:
-    """Write down what is about to be sent."""
-    said = {topic: {str(at): offset for at, offset in offsets.items()} for topic, offsets in replay.beginnings.items()}
-    metadata = {**REPLAY.metadata, _BEGINNINGS: json.dumps(said).encode()}
+    """Store what a replay is about to send."""
+    offsets_as_text = {
+        topic: {str(at): offset for at, offset in offsets.items()} for topic, offsets in replay.beginnings.items()
+    }
+    metadata = {**REPLAY.metadata, _BEGINNINGS: json.dumps(offsets_as_text).encode()}
     rows = replay.rows.replace_schema_metadata(metadata)
     atomic_files.replace_file(_ledger_folder(store) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
 
 
 def unfinished_replays(store: FleetStore) -> list[Replay]:
-    """Replays that were begun and of which nobody has said what arrived."""
+    """Return the interrupted replays, of which it is not known what arrived."""
     found = []
     for file in sorted(_ledger_folder(store).glob(f"*{_SENDING}")):
         if file.with_name(file.name.removesuffix(_SENDING) + _SENT).exists():
             continue  # killed between the last two steps of `end`
         rows = _read(file)
-        said = json.loads(rows.schema.metadata[_BEGINNINGS])
-        beginnings = {topic: {int(at): offset for at, offset in offsets.items()} for topic, offsets in said.items()}
+        stored = json.loads(rows.schema.metadata[_BEGINNINGS])
+        beginnings = {topic: {int(at): offset for at, offset in offsets.items()} for topic, offsets in stored.items()}
         found.append(Replay(file.name.removesuffix(_SENDING), rows, beginnings))
     return found
 
 
 def end_replay(store: FleetStore, replay: Replay, arrived: Iterable[int]) -> None:
-    """Keep what arrived. arrived: rows of the replay, by number."""
+    """Store which records of a replay arrived. arrived: numbers of its rows."""
     kept = replay.rows.take(pa.array(sorted(arrived), pa.int64())).replace_schema_metadata(REPLAY.metadata)
     atomic_files.replace_file(_ledger_folder(store) / f"{replay.replay_id}{_SENT}", _bytes(kept))
     (_ledger_folder(store) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
-    """Raises UnknownFormat."""
+    """Read columns of a replay's file. Raises UnknownFormat."""
     REPLAY.check_metadata(pq.read_schema(file).metadata, file)
     return pq.read_table(file, columns=columns)
 

@@ -1,4 +1,4 @@
-"""The rows of `dead_letters`: some of them, counted by kind or one by one."""
+"""Read rows of `dead_letters`, selected by a filter: counted by kind, or one by one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 IDENTITY = ("topic", "kafka_partition", "kafka_offset", "ingested_at")
-"""What tells a dead letter from the others: a topic that was made anew has the same positions again."""
+"""Columns that identify a dead letter.
+
+Position alone does not, since a recreated topic uses the same positions again.
+"""
 
 LOADED = "load:"
-"""How the `topic` of a row begins that came from a file, by `spinney load`: no topic has a colon in its name."""
+"""Prefix of `topic` for rows that `spinney load` rejected. Names of topics contain no colon."""
 
 ROWS_AT_ONCE = 1_000
-"""A value may have a megabyte and more."""
+"""Rows per batch; a value may be larger than a megabyte."""
 
 
 @dataclass(frozen=True)
 class LetterFilter:
-    """Which dead letters; empty: all. since, before: of `ingested_at`. after_batch: of `ingest`, none of files."""
+    """Selects dead letters; empty: all.
+
+    since, before: of `ingested_at`. after_batch: later batches of `ingest` only.
+    """
 
     reasons: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
@@ -54,14 +60,14 @@ class LetterGroup:
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """The chosen rows of a table as it was opened."""
+    """The selected rows of a table at one version."""
 
     table: DeltaTable
     choice: LetterFilter
 
     @classmethod
     def opened(cls, store: FleetStore, choice: LetterFilter) -> DeadLetters:
-        """Raises StoreError when the table was never made."""
+        """Open the table. Raises StoreError if it was never created."""
         return cls(delta.open_existing(store.directory(DEAD_LETTERS)), choice)
 
     @cached_property
@@ -70,17 +76,17 @@ class DeadLetters:
 
     @property
     def has_fields(self) -> bool:
-        """Whether the table names the column concerned; one that was made before does not."""
+        """Whether the table has the column `field`, which tables of earlier versions lack."""
         return "field" in self._dataset.schema.names
 
     def batches(self, columns: Sequence[str], where: ds.Expression | None = None) -> Iterator[pa.Table]:
-        """The chosen rows, ROWS_AT_ONCE at most at a time. where: a further condition."""
-        there = [name for name in columns if name != "field" or self.has_fields]
+        """Yield the selected rows in batches of at most ROWS_AT_ONCE. where: a further condition."""
+        present = [name for name in columns if name != "field" or self.has_fields]
         condition = _both(self._condition(), where)
         if condition is None:
             return
         batches = self._dataset.to_batches(
-            columns=there, filter=condition, batch_size=ROWS_AT_ONCE, batch_readahead=1, fragment_readahead=1
+            columns=present, filter=condition, batch_size=ROWS_AT_ONCE, batch_readahead=1, fragment_readahead=1
         )
         for batch in batches:
             rows = pa.Table.from_batches([batch])
@@ -89,7 +95,7 @@ class DeadLetters:
                 yield rows.append_column("field", pa.nulls(rows.num_rows, pa.string())) if missing else rows
 
     def _condition(self) -> ds.Expression | None:
-        """None: no row can meet it."""
+        """Return the filter's condition; None if no row can meet it."""
         choice = self.choice
         found = ds.scalar(True)
         if choice.reasons:
@@ -113,10 +119,10 @@ def _both(one: ds.Expression | None, other: ds.Expression | None) -> ds.Expressi
 
 
 def identities(rows: pa.Table) -> pa.Array:
-    """Each row's identity as one text. rows: IDENTITY."""
+    """Return each row's identity as a text. rows: the columns IDENTITY."""
     texts = [rows[name].combine_chunks() for name in IDENTITY[:-1]]
     at = pc.cast(rows["ingested_at"].combine_chunks().cast(pa.timestamp("us", "UTC")), pa.int64())
-    columns = [pc.cast(each, pa.string()) for each in (*texts, at)]
+    columns = [pc.cast(column, pa.string()) for column in (*texts, at)]
     return pc.binary_join_element_wise(*columns, " ", null_handling="replace", null_replacement="")
 
 
@@ -136,7 +142,7 @@ def group_letters(letters: DeadLetters, replayed: pa.Array) -> list[LetterGroup]
 
 
 def _as_groups(rows: pa.Table, replayed: pa.Array) -> pa.Table:
-    """Each row as a kind of one."""
+    """Return each row as a group of one."""
     is_loaded = pc.starts_with(rows["topic"], LOADED)
     at = rows["ingested_at"].cast(pa.timestamp("us", "UTC"))
     return pa.table(
@@ -160,7 +166,7 @@ def _sum_groups(rows: pa.Table) -> pa.Table:
 
 
 def newest_letters(letters: DeadLetters, limit: int) -> list[dict[str, Any]]:
-    """The chosen dead letters whole, the newest first. limit: at most so many; 0 is all."""
+    """Return the selected dead letters with all columns, newest first. limit: maximum number; 0: all."""
     places = list(letters.batches(IDENTITY))
     if not places:
         return []

@@ -26,9 +26,11 @@ LOOK_SECONDS = 0.2
 
 
 def purge(store: FleetStore, choice: LetterFilter, wait_seconds: float = 60.0) -> int:
-    """Delete the chosen dead letters stored until now; return how many. `spinney tidy` removes the files a week later.
+    """Delete the selected dead letters stored so far; return their number.
 
-    Raises StoreError: they could not be forgotten. Busy: the stream that writes the table did not answer in time.
+    `spinney tidy` removes the files a week later.
+
+    Raises StoreError: they could not be deleted. Busy: the stream that writes the table did not answer in time.
     """
     asked_at = datetime.now(UTC)
     choice = replace(choice, before=min(choice.before or asked_at, asked_at))
@@ -36,7 +38,7 @@ def purge(store: FleetStore, choice: LetterFilter, wait_seconds: float = 60.0) -
     try:
         return _await_answer(store, choice, request, wait_seconds)
     finally:
-        _withdraw_request(store, request)  # nobody waits for the answer any more
+        _withdraw_request(store, request)  # the caller has stopped waiting
 
 
 def _await_answer(store: FleetStore, choice: LetterFilter, request: str, wait_seconds: float) -> int:
@@ -53,24 +55,24 @@ def _await_answer(store: FleetStore, choice: LetterFilter, request: str, wait_se
                 raise Busy(f"dead letters: {error}; it did not answer within {wait_seconds:g} s") from error
         if answer is not None and answer["id"] == request:
             if answer["error"] is not None:
-                raise StoreError(f"dead letters: expected the stream to forget them; got {answer['error']}")
+                raise StoreError(f"dead letters: expected the stream to delete them; got {answer['error']}")
             return int(answer["forgotten"])
         time.sleep(LOOK_SECONDS)
 
 
 def serve_purge(store: FleetStore, writing: threading.Lock) -> None:
-    """Carry out a request, if there is one whose deadline is still to come.
+    """Carry out a request whose deadline has not passed, if there is one.
 
-    Only for who holds the lease of `ingest`. writing: held for the commit.
+    The caller must hold the lease of `ingest`. writing: held for the commit.
     """
-    said = read_request_file(_request_file(store, "request"))
-    if said is None:
+    request = read_request_file(_request_file(store, "request"))
+    if request is None:
         return
-    if datetime.now(UTC) <= datetime.fromisoformat(said["until"]):
+    if datetime.now(UTC) <= datetime.fromisoformat(request["until"]):
         with writing:
-            answer = _carry_out(store, _decode_filter(said["choice"]), said["id"])
+            answer = _carry_out(store, _decode_filter(request["choice"]), request["id"])
         write_request_file(_request_file(store, "served"), answer)
-    _withdraw_request(store, said["id"])
+    _withdraw_request(store, request["id"])
 
 
 def _carry_out(store: FleetStore, choice: LetterFilter, request: str) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def _carry_out(store: FleetStore, choice: LetterFilter, request: str) -> dict[st
 
 
 def count_letters(letters: DeadLetters) -> int:
-    """How many dead letters are chosen."""
+    """Return the number of selected dead letters."""
     return sum(rows.num_rows for rows in letters.batches(IDENTITY[:1]))
 
 
@@ -97,7 +99,7 @@ def _forget(store: FleetStore, choice: LetterFilter) -> int:
 
 
 def _sql_conditions(choice: LetterFilter) -> Iterator[str]:
-    """The choice as SQL."""
+    """Return the filter as SQL conditions."""
     if choice.reasons:
         yield f"reason IN ({_texts(choice.reasons)})"
     if choice.fields:
@@ -113,9 +115,10 @@ def _texts(values: Sequence[str]) -> str:
 
 
 def _write_request(store: FleetStore, choice: LetterFilter, until: datetime) -> str:
-    """Write the request. Returns its id. Of two that ask at once, the later one's request stands.
+    """Write the request. Returns its id. A later request replaces an earlier one.
 
-    until: it is not carried out after this time, should the one who asks be killed before it is withdrawn.
+    until: the request is not carried out after this time, even if it was never withdrawn because its process was
+    killed.
     """
     made = uuid.uuid4().hex
     write_request_file(_request_file(store, "request"), {"id": made, "until": until, "choice": asdict(choice)})
@@ -123,15 +126,17 @@ def _write_request(store: FleetStore, choice: LetterFilter, until: datetime) -> 
 
 
 def _withdraw_request(store: FleetStore, request: str) -> None:
-    """Remove the request, unless somebody else's has taken its place."""
-    said = read_request_file(_request_file(store, "request"))
-    if said is not None and said["id"] == request:
+    """Remove the request, unless a later one has replaced it."""
+    pending = read_request_file(_request_file(store, "request"))
+    if pending is not None and pending["id"] == request:
         _request_file(store, "request").unlink(missing_ok=True)
 
 
-def _decode_filter(said: dict[str, Any]) -> LetterFilter:
-    since, before = (None if said[name] is None else datetime.fromisoformat(said[name]) for name in ("since", "before"))
-    return LetterFilter(tuple(said["reasons"]), tuple(said["fields"]), since, before)
+def _decode_filter(choice: dict[str, Any]) -> LetterFilter:
+    since, before = (
+        None if choice[name] is None else datetime.fromisoformat(choice[name]) for name in ("since", "before")
+    )
+    return LetterFilter(tuple(choice["reasons"]), tuple(choice["fields"]), since, before)
 
 
 def _request_file(store: FleetStore, what: str) -> Path:

@@ -1,7 +1,7 @@
-"""Dead letters sent to their topics again, each at most once.
+"""Send dead letters to their topics again, each at most once.
 
-A record is sent with its key and value as they came, if it would be accepted now. Before the first one leaves, `ledger`
-knows what is sent; a replay that was cut off is settled by what the topics hold of it.
+A record is sent with its original key and value, if it would be accepted now. What is about to be sent is first
+recorded in the `ledger`. After an interrupted replay, the topics show which of its records arrived.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FLUSH_SECONDS = 120.0
 RECORDS = [*IDENTITY, "key", "value"]
 
 REPLAYED = "sent again already"
-UNSETTLED = "of a replay that was cut off: `--yes` asks the topic what has arrived, and sends the others"
+UNSETTLED = "of an interrupted replay: `--yes` looks up in the topic what has arrived, and sends the others"
 
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """What a replay would send, and what not. rows: IDENTITY of what is sent. left: why not -> how many."""
+    """What a replay would send. rows: IDENTITY of the records. left: reason -> number of records that are not sent."""
 
     rows: pa.Table
     left: Mapping[str, int]
@@ -51,7 +51,7 @@ class ReplayPlan:
 
 
 def plan_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
-    """Part the chosen dead letters into those to be sent and those to be left; nothing is sent.
+    """Divide the selected dead letters into those to send and those to leave. Nothing is sent.
 
     Raises StoreError: the configuration has columns that the fleet does not have.
     """
@@ -66,9 +66,9 @@ def plan_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
             _refusal_reasons(rows, refusals), rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True
         )
         found = [why or assessor.name_of(topic, value) for why, topic, value in records]
-        left.update(each for each in found if isinstance(each, str))
-        names += [each for each in found if isinstance(each, RecordId)]
-        parts.append(rows.filter(pa.array([isinstance(each, RecordId) for each in found])).select(IDENTITY))
+        left.update(result for result in found if isinstance(result, str))
+        names += [result for result in found if isinstance(result, RecordId)]
+        parts.append(rows.filter(pa.array([isinstance(result, RecordId) for result in found])).select(IDENTITY))
     whys = _name_objections(store, names)
     left.update(why for why in whys if why is not None)
     sendable = pa.concat_tables(parts).filter(pa.array([why is None for why in whys], pa.bool_()))
@@ -76,36 +76,39 @@ def plan_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
 
 
 def _refusals(store: FleetStore) -> dict[str, pa.Array]:
-    """Why not -> the identities of those that are not sent for this reason."""
-    begun = [identities(each.rows) for each in ledger.unfinished_replays(store)]
+    """Return reason -> identities of the records that are not sent for it."""
+    begun = [identities(replay.rows) for replay in ledger.unfinished_replays(store)]
     return {REPLAYED: ledger.read_replayed(store), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
 
 
 def _refusal_reasons(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[str | None]:
-    mine = identities(rows)
+    row_identities = identities(rows)
     found: list[str | None] = [None] * rows.num_rows
     for why, refused in refusals.items():
-        is_refused = pc.is_in(mine, value_set=refused).to_pylist()
+        is_refused = pc.is_in(row_identities, value_set=refused).to_pylist()
         found = [before or (why if is_so else None) for before, is_so in zip(found, is_refused, strict=True)]
     return found
 
 
 def _name_objections(store: FleetStore, names: Sequence[RecordId]) -> list[str | None]:
-    """An id is stored once: its second copy would be dropped, or be an event of its own where ids are forgotten."""
-    there = find_stored(store, set(names))
+    """Return why each id must not be sent, or None.
+
+    A stored id would be dropped as a duplicate, or count as a new event.
+    """
+    stored = find_stored(store, set(names))
     seen: set[RecordId] = set()
     found: list[str | None] = []
     for name in names:
-        found.append(STORED if name in there else REPEATED if name in seen else None)
+        found.append(STORED if name in stored else REPEATED if name in seen else None)
         seen.add(name)
     return found
 
 
 def carry_out_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
-    """Send what `plan` finds; return that plan.
+    """Send what `plan_replay` returns; return that plan.
 
-    Raises Busy: another replay runs, the stream uses other rules, no broker. StoreError: as `plan`; or the broker
-    did not take every record, and those that it has are not sent again by the next replay.
+    Raises Busy: another replay runs, the stream validates by older rules, or no broker answers. StoreError: as
+    `plan_replay`, or the broker did not accept every record. The next replay does not repeat those that it accepted.
     """
     store = FleetStore.of(config)
     with leases.held(store, [leases.REPLAY]):
@@ -123,25 +126,25 @@ def carry_out_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
 
 
 def _refuse_other_rules(config: Config) -> None:
-    """Rules that were edited hold from a stream's next start on. Raises Busy where one runs that has not seen them."""
+    """Raise Busy if a stream still runs with older rules: edited rules take effect at its next start."""
     store = FleetStore.of(config)
-    there = charter.load_charter(store)
-    if there is None or there.editions[-1].settings == validation_settings(config):
+    stored = charter.load_charter(store)
+    if stored is None or stored.editions[-1].settings == validation_settings(config):
         return
     try:
         with leases.held(store, charter.VALIDATING_QUERIES):
             return
     except Busy as error:
         raise Busy(
-            f"dead letters of fleet {config.fleet.name}: the rules of records were edited since the stream began. What "
-            f"is sent now would be rejected by the old ones. Start it again first ({error})"
+            f"dead letters of fleet {config.fleet.name}: the rules for records were edited after the stream started, "
+            f"so it would reject by the old ones. Restart the stream first ({error})"
         ) from error
 
 
 def settle_replays(config: Config) -> None:
-    """Find out what arrived of the replays that were cut off.
+    """Find out which records of interrupted replays arrived.
 
-    Where the topic does not tell any more, all counts as sent: it may have been read before it went.
+    If a topic has lost records meanwhile, all of its records count as sent, since they may have been read before.
     """
     store = FleetStore.of(config)
     for replay in ledger.unfinished_replays(store):
@@ -155,7 +158,7 @@ def settle_replays(config: Config) -> None:
 
 
 def _send(config: Config, letters: DeadLetters, replay: Replay) -> None:
-    # The broker refuses batches whole: one record that is too large for the topic would take others with it.
+    # The broker refuses whole batches: one record that is too large for the topic would fail others.
     producer = client.producer(config.kafka, {"batch.num.messages": 1})
     numbers = {text: at for at, text in enumerate(identities(replay.rows).to_pylist())}
     refused: list[str] = []
@@ -189,7 +192,7 @@ def _records(letters: DeadLetters) -> Iterator[tuple[str, dict[str, object]]]:
 def _produce(
     producer: Producer, row: Mapping[str, object], header: tuple[str, bytes], answered: Callable[..., None]
 ) -> str | None:
-    """Hand one record over; why that could not be."""
+    """Hand a record to the client. Returns the error, or None."""
     while True:
         try:
             producer.produce(row["topic"], row["value"], row["key"], headers=[header], on_delivery=answered)

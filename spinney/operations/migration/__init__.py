@@ -1,4 +1,4 @@
-"""A fleet that has stored events gets other columns: what that means, and carrying it out."""
+"""Change the columns of a fleet that has stored events: plan a migration, explain it, carry it out."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Carrying out a migration: begun in the charter, done in one commit, ended in the charter.
+"""Carry out a migration: record its beginning in the charter, alter the table in one commit, record its end.
 
-Killed between any two of these steps, the fleet refuses everything but `migrate`. The next call looks whether the
-commit is there: then it only ends what was begun, else it starts over.
+If it is killed between two of these steps, every command but `migrate` refuses the fleet. The next call checks whether
+the commit exists. If so, it only records the end; otherwise it starts over.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from spinney.storage.layout import FleetStore
 def carry_out_migration(config: Config, renames: Mapping[str, str]) -> MigrationPlan:
     """Change the fleet's columns to those of the configuration. Returns what was done.
 
-    renames: old name -> new name. Raises Busy while a process of the fleet runs, StoreError for a change that no
-    migration makes or that has to wait.
+    renames: old name -> new name. Raises Busy while a process of the fleet runs. StoreError: a change that no migration
+    can make, or an obstacle.
     """
     store = FleetStore.of(config)
     with leases.held(store, leases.ALL_LEASES):
-        there, present = settled_charter(config), charter.load_charter(store)
-        made = plan_from_charter(config, there, renames)
-        if made.obstacles:
-            raise StoreError(f"fleet {config.fleet.name}: not now: {'; '.join(made.obstacles)}")
+        settled, present = settled_charter(config), charter.load_charter(store)
+        plan = plan_from_charter(config, settled, renames)
+        if plan.obstacles:
+            raise StoreError(f"fleet {config.fleet.name}: cannot be migrated now: {'; '.join(plan.obstacles)}")
         begun = None if present is None else present.unfinished_migration
-        if begun is not None and begun in there.migrations:
-            made = replace(made, notes=(f"the migration that was begun at {begun.at} is ended", *made.notes))
-        if made.migration is None:
+        if begun is not None and begun in settled.migrations:
+            plan = replace(plan, notes=(f"the migration that began at {begun.at} was completed", *plan.notes))
+        if plan.migration is None:
             if begun is not None:
-                charter.write_charter(store, replace(there, unfinished_migration=None))
-            return made
-        charter.write_charter(store, replace(there, unfinished_migration=made.migration))
+                charter.write_charter(store, replace(settled, unfinished_migration=None))
+            return plan
+        charter.write_charter(store, replace(settled, unfinished_migration=plan.migration))
         step_observer.announce("migrate.begun", 0)
-        events_table.alter_table(made.alteration, made.migration.id)
+        events_table.alter_table(plan.alteration, plan.migration.id)
         step_observer.announce("migrate.table", 0)
-        charter.write_charter(store, charter.after_migration(config, there, made.migration))
-    return made
+        charter.write_charter(store, charter.after_migration(config, settled, plan.migration))
+    return plan

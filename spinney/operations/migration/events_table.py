@@ -1,7 +1,7 @@
 """The table `events` before and after a migration: the only one that has the columns of `[fleet.columns]`.
 
-Delta tables stay open to readers of version 1, which know neither column mapping nor type widening. So an added column
-is a change of the schema alone, and a renamed or widened one makes every file anew, in one commit.
+Delta tables stay readable by readers of version 1, which know neither column mapping nor type widening. So an added
+column only changes the schema, and a renamed or widened one rewrites every file, in one commit.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from spinney.tables.file_rewriting import RewriteSource, RewriteTarget
 from spinney.tables.table_files import CLUSTERED
 
 MIGRATED = "migrated"
-"""The key of a commit's own words whose value is the migration's id."""
+"""Key in a commit's metadata with the migration's id."""
 
 PREFIX = "migrated-"
-"""How a file that is not sorted is called when it was written again."""
+"""Prefix of rewritten files that are not sorted."""
 
 
 @dataclass(frozen=True)
 class Alteration:
-    """What has to be done to the table. schema: wanted. old_names: new name -> name in the files that are there."""
+    """The change of the table. schema: the new one. old_names: new name -> name in the present files."""
 
     table: DeltaTable
     schema: pa.Schema
@@ -49,35 +49,37 @@ class Alteration:
 
     @property
     def added(self) -> list[pa.Field]:
-        """Columns that no column of the table becomes."""
+        """Columns that the table does not have."""
         return list(self.schema)[len(self.there) :]
 
     @property
     def rewrites(self) -> bool:
-        """Whether its files have to be written again."""
+        """Whether its files have to be rewritten."""
         return list(self.schema)[: len(self.there)] != list(self.there)
 
 
 def plan_alteration(store: FleetStore, renamed: Mapping[str, str]) -> Alteration:
-    """What makes the table as this configuration has it; its columns stay in their order, new ones stand last.
+    """Return the change that gives the table the configured columns.
 
-    renamed: old name -> new name. Raises StoreError when the table was never made.
+    Existing columns keep their order, new ones come last.
+
+    renamed: old name -> new name. Raises StoreError if the table was never created.
     """
     place = store.directory(tables.EVENTS)
     table = delta.open_existing(place)
-    wanted = {each.name: arrow_type(each.type) for each in place.contract.columns}
+    wanted = {column.name: arrow_type(column.type) for column in place.contract.columns}
     fields = []
-    for each in table_files.arrow_schema_of(table):
-        name = renamed.get(each.name, each.name)
-        fields.append(pa.field(name, wanted.pop(name, each.type)))
+    for field in table_files.arrow_schema_of(table):
+        name = renamed.get(field.name, field.name)
+        fields.append(pa.field(name, wanted.pop(name, field.type)))
     schema = pa.schema([*fields, *(pa.field(name, kind) for name, kind in wanted.items())])
     return Alteration(table, schema, {new: old for old, new in renamed.items()})
 
 
 def alter_table(change: Alteration, migration_id: str) -> None:
-    """Carry it out in one commit that bears the migration's id. Only for whoever holds the lease of the directory.
+    """Carry out the change in one commit with the migration's id. The caller must hold the directory's lease.
 
-    Raises StoreError for what Delta refuses, and, with nothing changed, for a value that the wider type does not have.
+    Raises StoreError if Delta refuses it, or if a value does not fit the wider type; nothing is changed then.
     """
     try:
         _alter(change, {MIGRATED: migration_id})
@@ -88,13 +90,13 @@ def alter_table(change: Alteration, migration_id: str) -> None:
         ) from error
 
 
-def _alter(change: Alteration, said: Mapping[str, str]) -> None:
+def _alter(change: Alteration, notes: Mapping[str, str]) -> None:
     if not change.rewrites:
         if change.added:
-            # Commits of columns alone look at nothing else: no file is opened.
+            # Adding columns changes only the schema: no file is opened.
             change.table.alter.add_columns(
                 list(Schema.from_arrow(pa.schema(change.added)).fields),
-                commit_properties=CommitProperties(custom_metadata={"userMetadata": json.dumps(said)}),
+                commit_properties=CommitProperties(custom_metadata={"userMetadata": json.dumps(notes)}),
             )
         return
     with file_rewriting.workspace(change.table) as place:
@@ -103,7 +105,7 @@ def _alter(change: Alteration, said: Mapping[str, str]) -> None:
             for sources, target in _rewrite_parts(change)
         ]
         step_observer.announce("migrate.files", 0)
-        file_rewriting.commit_full_rewrite(change.table, prepared, change.schema, said)
+        file_rewriting.commit_full_rewrite(change.table, prepared, change.schema, notes)
     file_rewriting.checkpoint_if_due(change.table)
 
 
@@ -115,14 +117,14 @@ def is_altered(table: DeltaTable, migration_id: str, version: int) -> bool:
 
 def _migration_id(entry: Mapping[str, Any]) -> str | None:
     try:
-        said = json.loads(entry.get("userMetadata") or "")
+        notes = json.loads(entry.get("userMetadata") or "")
     except ValueError:
         return None
-    return said.get(MIGRATED) if isinstance(said, dict) else None
+    return notes.get(MIGRATED) if isinstance(notes, dict) else None
 
 
 def _rewrite_parts(change: Alteration) -> list[tuple[list[RewriteSource], RewriteTarget]]:
-    """Files to be written again together: of each partition each sorted run, which stays one, and the rest."""
+    """Return the files to rewrite together: each sorted run of a partition, which stays sorted, and its other files."""
     found: dict[tuple[Any, ...], list[table_files.TableFile]] = defaultdict(list)
     for file in sorted(table_files.list_files(change.table), key=lambda each: each.path):
         found[(*file.partition.values(), clustering.run_name(file.path))].append(file)

@@ -1,4 +1,4 @@
-"""What a migration would do: found by reading alone."""
+"""Plan a migration. Only reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHERWISE = f"Put it back, or {ANOTHER_ROOT}"
 
 @dataclass(frozen=True)
 class TableChange:
-    """What happens to a table. rows, files, bytes: that it has now; what: in words."""
+    """What happens to a table. rows, files, bytes: of the table now. what: the change, in words."""
 
     table: str
     rows: int
@@ -43,9 +43,10 @@ class TableChange:
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """What would be done. notes: what it means. obstacles: what has to be done first.
+    """A planned migration.
 
-    migration: to be recorded; None where nothing changes. alteration: of the table `events`.
+    notes: its consequences. obstacles: what must be done first. migration: to be recorded; None if nothing changes.
+    alteration: of the table `events`.
     """
 
     changes: tuple[ColumnChange, ...]
@@ -57,28 +58,28 @@ class MigrationPlan:
 
 
 def plan_migration(config: Config, renames: Mapping[str, str]) -> MigrationPlan:
-    """Return what `carry_out` would do now. Changes nothing.
+    """Return what `carry_out_migration` would do now. Changes nothing.
 
-    renames: old name -> new name. Raises StoreError for a change that no migration makes.
+    renames: old name -> new name. Raises StoreError for a change that no migration can make.
     """
     return plan_from_charter(config, settled_charter(config), renames)
 
 
 def settled_charter(config: Config) -> Charter:
-    """The charter, a migration that was begun counted as carried out where its commit is there, else as never begun.
+    """Return the charter. An unfinished migration counts as done if its commit exists, otherwise as never started.
 
-    Raises StoreError where no fleet has begun.
+    Raises StoreError if there is no fleet at this root.
     """
     store = FleetStore.of(config)
-    there = charter.load_charter(store)
-    if there is None:
+    stored = charter.load_charter(store)
+    if stored is None:
         raise StoreError(
-            f"fleet {config.fleet.name} at {store.root}: nothing to migrate: no fleet has begun there. "
+            f"fleet {config.fleet.name} at {store.root}: nothing to migrate: there is no fleet. "
             "Check storage.root, or run `spinney init`"
         )
-    if there.unfinished_migration is None or not _is_committed(store, there.unfinished_migration):
-        return there
-    return charter.after_migration(config, there, there.unfinished_migration)
+    if stored.unfinished_migration is None or not _is_committed(store, stored.unfinished_migration):
+        return stored
+    return charter.after_migration(config, stored, stored.unfinished_migration)
 
 
 def _is_committed(store: FleetStore, migration: Migration) -> bool:
@@ -88,17 +89,19 @@ def _is_committed(store: FleetStore, migration: Migration) -> bool:
     return events_table.is_altered(table, migration.id, migration.version)
 
 
-def plan_from_charter(config: Config, there: Charter, renames: Mapping[str, str]) -> MigrationPlan:
+def plan_from_charter(config: Config, settled: Charter, renames: Mapping[str, str]) -> MigrationPlan:
     """Return the plan as `plan_migration` does, from the charter that `settled_charter` returned."""
-    _refuse_fixed(config, there)
-    before, now = (fixed_columns(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
-    renames = _remaining_renames(there, now, renames)
-    found = column_changes(before, now, renames, former_columns(there.migrations), retired_columns(there.migrations))
+    _refuse_fixed(config, settled)
+    before, now = (fixed_columns(config, of) for of in (settled.fixed[COLUMNS], config.fleet.columns))
+    renames = _remaining_renames(settled, now, renames)
+    found = column_changes(
+        before, now, renames, former_columns(settled.migrations), retired_columns(settled.migrations)
+    )
     _refuse_wider_outcomes(config, found)
     store = FleetStore.of(config)
     change = events_table.plan_alteration(store, _stored_columns(config, renames))
     files = table_files.list_files(change.table)
-    rows, size = sum(each.rows for each in files), sum(each.bytes for each in files)
+    rows, size = sum(file.rows for file in files), sum(file.bytes for file in files)
     migration = None
     if found:
         version = int(change.table.version()) if change.rewrites or change.added else None
@@ -116,21 +119,21 @@ def plan_from_charter(config: Config, there: Charter, renames: Mapping[str, str]
     )
 
 
-def _remaining_renames(there: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
-    """The renames that are still to be made: without those of an earlier call, with those of one that was cut off."""
-    if there.unfinished_migration is not None and not renames and dict(there.unfinished_migration.after) == now:
-        return dict(there.unfinished_migration.renamed)
-    former = former_columns(there.migrations)
+def _remaining_renames(settled: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
+    """Return the renames still to be made: without completed ones, with those of an interrupted call."""
+    if settled.unfinished_migration is not None and not renames and dict(settled.unfinished_migration.after) == now:
+        return dict(settled.unfinished_migration.renamed)
+    former = former_columns(settled.migrations)
     return {old: new for old, new in renames.items() if old not in former or former[old].now != new}
 
 
 def _stored_columns(config: Config, renames: Mapping[str, str]) -> dict[str, str]:
-    """Renames of columns that the table `events` has; late labels stand elsewhere, without the target's name."""
+    """Return the renames of columns of the table `events`. Late labels are in another table, in the column `label`."""
     return {old: new for old, new in renames.items() if new in config.event_columns}
 
 
 def _describe_alteration(change: Alteration, *, differs: bool) -> str:
-    added = ", ".join(each.name for each in change.added)
+    added = ", ".join(field.name for field in change.added)
     if change.rewrites:
         return "every file is written again, in one commit" + (f"; null in its rows: {added}" if added else "")
     if added:
@@ -138,23 +141,27 @@ def _describe_alteration(change: Alteration, *, differs: bool) -> str:
     return "the schema and the files stay as they are" if differs else "nothing"
 
 
-def _refuse_fixed(config: Config, there: Charter) -> None:
-    refused = list(_changes_refused(config, there))
+def _refuse_fixed(config: Config, settled: Charter) -> None:
+    refused = list(_changes_refused(config, settled))
     if refused:
         raise StoreError(f"fleet {config.fleet.name} at {FleetStore.of(config).root}: {' '.join(refused)} {OTHERWISE}")
 
 
-def _changes_refused(config: Config, there: Charter) -> Iterator[str]:
+def _changes_refused(config: Config, settled: Charter) -> Iterator[str]:
     for name, value in charter.fixed_values(config).items():
-        before = there.fixed.get(name)
+        before = settled.fixed.get(name)
         if name != COLUMNS and before != value:
             yield f"{charter.describe_change(name, before, value)} no migration changes it: {WHY_FIXED[name]}."
 
 
 def _refuse_wider_outcomes(config: Config, found: list[ColumnChange]) -> None:
-    for each in found:
-        if each.name == config.fleet.target and each.kind == ColumnChangeKind.WIDENED and not config.has_label_in_event:
+    for change in found:
+        if (
+            change.name == config.fleet.target
+            and change.kind == ColumnChangeKind.WIDENED
+            and not config.has_label_in_event
+        ):
             raise StoreError(
-                f"fleet.columns.{each.name}: was {each.was} and is {each.becomes} now: the query labels reads the "
-                f"table outcomes as a stream, which has no other type from one batch to the next. {OTHERWISE}"
+                f"fleet.columns.{change.name}: was {change.was} and is {change.becomes} now: the query labels reads "
+                f"the table outcomes as a stream, whose types must not change between batches. {OTHERWISE}"
             )

@@ -1,4 +1,4 @@
-"""Whether a fleet may get other columns now: a batch that is repeated must see the columns that it began with."""
+"""Check whether a fleet can be migrated now: a repeated batch must see the columns that it started with."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _QUERIES = (QueryName.INGEST, QueryName.SCORE, QueryName.LABELS, QueryName.RETRA
 
 
 def find_obstacles(store: FleetStore) -> Iterator[str]:
-    """What has to be done first, each in a sentence."""
+    """Yield what must be done first, one sentence each."""
     for query in _QUERIES:
         begun = checkpoints.newest_started_batch(store.checkpoint(query))
         if begun is not None and not begun.is_committed:
             yield (
-                f"query {query}: batch {begun.batch_id} was begun and has not ended; it will be repeated, and must see "
-                "the columns that it began with. Run `spinney stream --once` with the configuration as it was before"
+                f"query {query}: batch {begun.batch_id} is unfinished; it will be repeated, and must see the columns "
+                "that it started with. Run `spinney stream --once` with the previous configuration"
             )

@@ -250,7 +250,7 @@ def test_one_that_answers_otherwise_from_its_stored_bytes_is_refused(past: Past,
     monkeypatch.setattr(codec, "load", lambda *_, **__: import_estimator(MODELS["c"], Recipe.of(past.config)))
     told = load_models(past.config, str(index), SAID)
     assert whats(told) == {A: "refused", B: "refused", C: "imported"}
-    assert told[0].why == "expected the same answers from its stored bytes; got others"
+    assert told[0].why == "expected the same predictions after storing and loading it; got different ones"
 
 
 def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(past: Past, index: Path) -> None:

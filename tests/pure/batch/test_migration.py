@@ -195,10 +195,10 @@ def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_i
 def test_a_renamed_column_keeps_its_values_and_its_models(living: Config, edited: Edit, tmp_path: Path) -> None:
     before = answers(living, x=[1, 2])
     said = plan_migration(edited('size = "int"', features=("size",), fields='size = "x"'), {"x": "size"}).notes
-    assert any("Messages and files go on calling the field x" in each for each in said)
+    assert any("Messages and files keep the name x for the field" in each for each in said)
     config = edited('size = "int"', features=("size",))
     done = carry_out_migration(config, {"x": "size"})
-    assert any("Messages and files must call the field size from now on" in each for each in done.notes)
+    assert any("Messages and files must name the field size from now on" in each for each in done.notes)
     assert answers(config, size=[1, 2]) == before
     sell(config, tmp_path, 40, size=seventh)
     assert [row["size"] for row in events(config)] == [n % 7 for n in range(80)]
@@ -261,7 +261,7 @@ def test_files_keep_their_order_their_partitions_and_their_statistics_when_they_
 ) -> None:
     place = FleetStore.of(living).directory(tables.EVENTS)
     sell(living, tmp_path, 40, x=lambda n: n)
-    clustering.cluster(DeltaTable(place.uri), "events", asked=True)
+    clustering.cluster(DeltaTable(place.uri), "events", is_requested=True)
     sell(living, tmp_path, 80, x=lambda n: n)
     before = {file.path for file in table_files.list_files(DeltaTable(place.uri))}
     rows = DeltaTable(place.uri).to_pyarrow_table().sort_by([("group_key", "ascending"), ("event_time", "ascending")])
@@ -420,7 +420,7 @@ def test_a_batch_that_will_be_repeated_sees_the_columns_that_it_began_with(made:
     config = edited(X, 'rate = "double"')
     begun(config, "ingest", 3, {"0": 10}, ended=True)
     begun(config, "score", 2, {"0": 10}, ended=False)
-    with pytest.raises(StoreError, match=r"query score: batch 2 was begun and has not ended.*`spinney stream --once`"):
+    with pytest.raises(StoreError, match=r"query score: batch 2 is unfinished.*`spinney stream --once`"):
         carry_out_migration(config, {})
     assert len(plan_migration(config, {}).obstacles) == 1
     begun(config, "score", 2, {"0": 10}, ended=True)
@@ -468,11 +468,11 @@ def test_killed_anywhere_the_same_call_again_ends_it(living: Config, edited: Edi
     for crash_at in ("migrate.begun", "migrate.files", "migrate.table"):
         assert called(tmp_path, crash_at).returncode == -signal.SIGKILL
         for each in (living, config):
-            with pytest.raises(StoreError, match=r"a migration of its columns was begun .* `spinney migrate --yes`"):
+            with pytest.raises(StoreError, match=r"a migration of its columns was started .* `spinney migrate --yes`"):
                 charter.ensure_charter(each)
     again = called(tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "is ended" in again.stderr
+    assert "was completed" in again.stderr
     assert [row["size"] for row in events(config)] == [float(n % 7) for n in range(40)]
     assert answers(config, size=[1, 2]) == before
     there = charter.ensure_charter(config)

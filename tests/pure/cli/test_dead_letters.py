@@ -215,8 +215,8 @@ def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
     monkeypatch.setattr(leases, "held", running)
     done = run("replay", "--yes")
     assert done.exit_code == 1
-    assert "were edited since the stream began" in done.stderr
-    assert "Start it again first (query ingest: another process runs it)" in done.stderr
+    assert "were edited after the stream started" in done.stderr
+    assert "Restart the stream first (query ingest: another process runs it)" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
@@ -362,7 +362,7 @@ def test_what_a_running_stream_cannot_forget_is_told(past: Past, monkeypatch: py
         done = run("purge", "--older-than", "1d", "--yes")
     assert (done.exit_code, done.stderr) == (
         1,
-        "spinney: dead letters: expected the stream to forget them; got division by zero\n",
+        "spinney: dead letters: expected the stream to delete them; got division by zero\n",
     )
 
 

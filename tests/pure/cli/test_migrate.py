@@ -43,7 +43,7 @@ def test_without_yes_it_shows_what_would_change_and_that_nothing_was(past: Past)
         "table\trows\tfiles\tbytes\twhat",
         "events\t0\t0\t0\tits schema gets rate, null in its rows; no file is touched",
     ]
-    assert "- rate: null in the rows that are there; read from the field rate from now on" in done.stderr
+    assert "- rate: null in the stored rows; read from the field rate from now on" in done.stderr
     assert "nothing was changed; add --yes" in done.stderr
     assert charter.load_charter(FleetStore.of(past.config)) == there
 
@@ -90,5 +90,5 @@ def test_where_no_fleet_has_begun_it_says_so(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "fleet.toml").write_text(fleet_toml("elsewhere"), encoding="utf-8")
     done = run()
     assert done.exit_code == 1
-    assert "nothing to migrate: no fleet has begun there" in done.stderr
+    assert "nothing to migrate: there is no fleet" in done.stderr
     assert not (tmp_path / "elsewhere").exists()

@@ -49,8 +49,34 @@ def test_bytes_that_are_no_batch_are_refused(blob: bytes) -> None:
 
 def test_a_batch_of_other_columns_is_refused_with_what_it_has() -> None:
     blob = state_codec.encode_batch(pa.record_batch({"n": ["text"]}))
-    with pytest.raises(Corrupt, match=r"state: expected columns n; got n string\. Restore the fleet's root"):
+    with pytest.raises(Corrupt, match=r"state: expected columns n int64; got n string\. Restore the fleet's root"):
         state_codec.decode_batch(blob, NUMBERS)
+
+
+GROWN = pa.schema([("n", pa.int64()), ("new", pa.float64()), ("m", pa.string())])
+OLD = {"n": pa.array([1, 2]), "m": pa.array(["a", None])}
+
+
+def test_columns_that_an_earlier_version_lacks_are_added_at_their_places() -> None:
+    old = state_codec.encode_batch(pa.record_batch(OLD))
+    grown = state_codec.decode_batch(state_codec.add_missing_columns(old, GROWN, {"new": 0.5, "m": ""}), GROWN)
+    assert grown.to_pydict() == {"n": [1, 2], "new": [0.5, 0.5], "m": ["a", None]}
+
+
+def test_a_column_added_without_an_initial_value_is_null() -> None:
+    old = state_codec.encode_batch(pa.record_batch(OLD))
+    grown = state_codec.decode_batch(state_codec.add_missing_columns(old, GROWN, {"new": None}), GROWN)
+    assert grown.column("new").to_pylist() == [None, None]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [{"m": OLD["m"]}, {**OLD, "n": pa.array([1.0, 2.0])}, {**OLD, "other": OLD["n"]}, {"m": OLD["m"], "n": OLD["n"]}],
+    ids=["one is missing", "one has another type", "one is unknown", "another order"],
+)
+def test_columns_that_are_not_those_of_an_earlier_version_are_refused(stored: dict[str, pa.Array]) -> None:
+    with pytest.raises(Corrupt, match="state: expected columns n int64, m string; got"):
+        state_codec.add_missing_columns(state_codec.encode_batch(pa.record_batch(stored)), GROWN, {"new": None})
 
 
 def codec_of(version: int) -> StateCodec:

@@ -92,6 +92,7 @@ def data():
 
 
 WALL = datetime(2026, 1, 1, 12, tzinfo=UTC)
+WATCHED = '{"champion_id": "a1-1", "watched_rows": 20, "watched_champion_loss": 3.0, "predecessor_loss": 4.0}'
 DRAWN, BY_RANK = '{"rows_since":5,"queue":"random"}', '{"rows_since":4,"queue":"rank"}'
 A1, A2, B1 = '["A","1"]', '["A","2"]', '["B","1"]'
 
@@ -156,7 +157,7 @@ def tables():
                 ('{"hall":"B"}', "h", "hall", "fitted", START, wall(-9), "{}"),
                 (A1, "r1", "a1-1", "fitted", one, wall(4), "{}"),
                 (A2, "r1", "a2-1", "fitted", one, wall(4), "{}"),
-                (A1, "r2", "a1-2", "fitted", two, wall(14), "{}"),
+                (A1, "r2", "a1-2", "fitted", two, wall(14), WATCHED),
                 (B1, "r2", None, "too_few_rows", two, wall(14), "{}"),
             ],
         ),

@@ -63,11 +63,11 @@ def test_the_budget_counts_the_streams_rounds_alone(tables):
     }
 
 
-def test_the_gain_is_over_the_groups_that_were_drawn_whatever_the_gate_decided(tables):
-    # A1 6 - 3, A2 2 - 3: a mean of 1 of a loss of 4. A1's second fit came by its rank, and B1 had too few rows.
+def test_the_gain_is_over_the_new_champions_of_groups_that_were_drawn(tables):
+    # A1 was drawn in r1, and r2 compared its new model with the one before: 4 - 3. A2's challenger was refused.
     found = retraining_summary.summarize_gain(tables)
-    assert (found["groups"], found["rows"], found["gain"], found["percent"]) == (2, 40, 1.0, 25.0)
-    assert found["says"].startswith("gain from retraining: 1 a row, 25.0 % of the loss, on 40 held-out rows of 2 stale")
+    assert (found["groups"], found["rows"], found["gain"], found["percent"]) == (1, 20, 1.0, 25.0)
+    assert found["says"].startswith("gain from retraining: 1 a row, 25.0 % of the loss, on 20 later rows of 1 stale")
     assert retraining_summary.summarize_gain(replace(tables, verdicts=tables.verdicts.iloc[:0])) is None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, NoLabels, Policy, Schedule
+from spinney.core.staleness.policies import Drift, ErrorRise, MaxAge, NewGroup, NewRows, NoLabels, Policy, Schedule
 from spinney.core.staleness.policies.own_policy import OwnPolicy
 from spinney.local import checks
 from spinney.local.policy_check import CLOCK, POINTS, PolicyCase, failed_policy_points, synthetic_groups
@@ -26,6 +26,7 @@ BUILT_IN = (
     ErrorRise(timedelta(days=365)),
     NewRows(200),
     MaxAge(timedelta(days=7), 0.15),
+    Drift(timedelta(days=365)),
     Schedule(timedelta(days=7)),
 )
 

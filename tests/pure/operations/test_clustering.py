@@ -95,7 +95,7 @@ def test_clustered_files_hold_the_same_rows_in_order_and_the_old_version_stays(e
     for day, rows in ((0, 900), (1, 700), (0, 800), (1, 5)):
         events.append(rows, day)
     before, version = events.rows(), events.table.version()
-    cluster(events.table, "events", asked=True)
+    cluster(events.table, "events", is_requested=True)
     assert events.rows() == before
     assert events.rows(version) == before
     by_day: dict[Any, list[table_files.TableFile]] = {}
@@ -114,7 +114,7 @@ def test_clustered_files_hold_the_same_rows_in_order_and_the_old_version_stays(e
 
 def test_no_action_of_the_commit_changes_data_so_streams_pass_over_it(events, small) -> None:
     events.append(300)
-    cluster(events.table, "events", asked=True)
+    cluster(events.table, "events", is_requested=True)
     log = Path(events.place.uri, "_delta_log", f"{events.table.version():020}.json")
     actions = [json.loads(line) for line in log.read_text().splitlines()]
     changes = [each[kind]["dataChange"] for each in actions for kind in ("add", "remove") if kind in each]
@@ -129,7 +129,7 @@ def test_of_scattered_groups_few_files_and_row_groups_are_read(events, small) ->
     before = events.rows()
     wanted = events.chance.sample(KEYS[1:], 4)
     assert len(table_files.files_of_groups(events.table, wanted, SHARDS)) == 8
-    cluster(events.table, "events", asked=True)
+    cluster(events.table, "events", is_requested=True)
     every = table_files.list_files(events.table)
     named = table_files.files_of_groups(events.table, wanted, SHARDS)
     assert len(every) > 20
@@ -149,7 +149,7 @@ def test_filters_on_the_log_s_statistics_lose_no_row(events, small) -> None:
     """Times have microseconds; the log has whole milliseconds."""
     events.append(1200)
     before = events.rows()
-    cluster(events.table, "events", asked=True)
+    cluster(events.table, "events", is_requested=True)
     for at in {max(row["event_time"] for row in before), min(row["event_time"] for row in before)}:
         same = sorted(row["event_id"] for row in before if row["event_time"] == at)
         dataset = delta.open_dataset(events.table)
@@ -166,7 +166,7 @@ def test_statistics_of_clustered_files_lose_no_row_to_deltalake_s_own_dataset_ei
     """It takes a column without statistics for all nulls."""
     events.append(600)
     before = events.rows()
-    cluster(events.table, "events", asked=True)
+    cluster(events.table, "events", is_requested=True)
     dataset = events.table.to_pyarrow_dataset()
     for name in ("group_key", "event_id", "price", "brand", "topic", "kafka_offset", "batch_id", "ingested_at"):
         value = next(row[name] for row in before if row[name] is not None)
@@ -207,10 +207,10 @@ def test_statistics_are_never_narrower_than_the_values(tmp_path, values, kind, l
 def test_only_new_files_are_rewritten_and_a_table_with_nothing_to_do_is_not_touched(events, monkeypatch) -> None:
     monkeypatch.setattr(clustering, "GROWING", MergeRule(unsorted_files=20, unsorted_bytes=MIB, tier=8))
     events.append(2000)
-    cluster(events.table, "events", asked=True)
+    cluster(events.table, "events", is_requested=True)
     first = {each.path for each in table_files.list_files(events.table)}
     version = events.table.version()
-    assert cluster(events.table, "events", asked=True) == []
+    assert cluster(events.table, "events", is_requested=True) == []
     for _ in range(19):
         events.append(2)
     assert cluster(events.table, "events") == []  # not enough to pay
@@ -228,7 +228,7 @@ def test_of_a_day_that_is_over_every_file_is_clustered(events) -> None:
         events.append(20, day)
     [done] = cluster(events.table, "events")
     assert done.partition == {"ingested_on": "2024-05-01"}
-    assert due_merges(events.table, asked=False) == []
+    assert due_merges(events.table, is_requested=False) == []
 
 
 def test_outcomes_are_clustered_too(configured) -> None:
@@ -249,7 +249,7 @@ def test_outcomes_are_clustered_too(configured) -> None:
         ]
         whole = [{name: row.get(name) for name in schema.names} for row in rows]
         write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
-    [done] = cluster(DeltaTable(place.uri), "outcomes", asked=True)
+    [done] = cluster(DeltaTable(place.uri), "outcomes", is_requested=True)
     read = pq.ParquetFile(Path(place.uri, table_files.list_files(DeltaTable(place.uri))[0].path)).read().to_pylist()
     names = ("shard", "group_key", "event_id")
     expected = sorted((shard_of(key, SHARDS), key, f"e{part}") for key in KEYS for part in range(3))
@@ -278,7 +278,7 @@ def test_the_query_s_lock_is_held_for_the_commit_alone_and_what_it_wrote_meanwhi
             lock.release()
 
     table = events.table
-    cluster(table, "events", CommitGuard(Writing(), look), asked=True)
+    cluster(table, "events", CommitGuard(Writing(), look), is_requested=True)
     assert len(held) > 10
     assert not any(held)
     assert len(events.rows()) == 2007
@@ -298,7 +298,7 @@ def test_a_checkpoint_of_the_log_that_falls_due_with_a_merge_is_made_without_the
         def __exit__(self, *_: object) -> None:
             assert not made.exists()
 
-    assert len(cluster(events.table, "events", CommitGuard(Writing(), lambda: False), asked=True)) == 1
+    assert len(cluster(events.table, "events", CommitGuard(Writing(), lambda: False), is_requested=True)) == 1
     assert events.table.version() == 2
     assert made.exists()
     assert len(events.rows()) == 10
@@ -312,7 +312,7 @@ def test_an_interrupted_merge_and_one_that_a_crash_cut_off_leave_nothing_behind(
     left.write_bytes(b"half a file")
     looks = iter([False, False, True])
     with pytest.raises(file_rewriting.RewriteInterrupted):
-        cluster(events.table, "events", CommitGuard(UNGUARDED.lock, lambda: next(looks)), asked=True)
+        cluster(events.table, "events", CommitGuard(UNGUARDED.lock, lambda: next(looks)), is_requested=True)
     assert (events.rows(), events.on_disk(), events.table.version()) == (before, files, version)
     assert not left.parent.exists()
 
@@ -326,9 +326,9 @@ def test_a_merge_one_of_whose_files_is_gone_when_it_is_committed_is_left_out(eve
             looked.append(events.table.delete("batch_id <= 100"))
         return False
 
-    assert cluster(table, "events", CommitGuard(UNGUARDED.lock, look), asked=True) == []
+    assert cluster(table, "events", CommitGuard(UNGUARDED.lock, look), is_requested=True) == []
     assert len(events.rows()) == 400
-    cluster(events.table, "events", asked=True)
+    cluster(events.table, "events", is_requested=True)
     assert len(events.rows()) == 400
 
 
@@ -344,7 +344,7 @@ def test_rows_that_got_lost_on_the_way_are_an_error_and_change_nothing(events, s
 
     monkeypatch.setattr(external_sort, "merge_sorted", lossy)
     with pytest.raises(StoreError, match="500 rows of 1 files became"):
-        cluster(events.table, "events", asked=True)
+        cluster(events.table, "events", is_requested=True)
     assert (events.rows(), events.table.version()) == (before, version)
 
 
@@ -357,6 +357,6 @@ def test_a_file_that_is_named_as_sorted_and_is_not_is_an_error(events, small) ->
     (base / path).rename(base / other)
     log.write_text(log.read_text().replace(path, other))
     events.append(3)
-    with pytest.raises(StoreError, match="said to be sorted by shard, group_key, event_time, event_id"):
-        cluster(events.table, "events", asked=True)
+    with pytest.raises(StoreError, match="expected rows sorted by shard, group_key, event_time, event_id"):
+        cluster(events.table, "events", is_requested=True)
     assert clustering.run_name(other) == "abc"

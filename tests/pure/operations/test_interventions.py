@@ -133,7 +133,7 @@ def test_a_model_whose_bytes_are_gone_is_refused(past) -> None:
     DeltaTable(FleetStore.of(past.config).directory(tables.MODELS, "stream").uri).delete(
         f"model_id = '{past.first[A]}'"
     )
-    with pytest.raises(GroupError, match=rf"{past.first[A]}: the model is stored nowhere any more. Restore the table"):
+    with pytest.raises(GroupError, match=rf"{past.first[A]}: the model is no longer stored. Restore the table"):
         propose_override(
             FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.ROLLBACK, (A,), at=hour(1))
         )
@@ -210,7 +210,7 @@ def test_after_another_persons_step_what_was_shown_is_not_written(past) -> None:
     ask = OverrideRequest(OverrideVerb.PROMOTE, (A,), past.first[A])
     shown = propose_override(FleetStore.of(past.config), past.signer, ask)
     decide(past, OverrideVerb.PIN, (B,))
-    with pytest.raises(StoreError, match=r"another person's step was taken since .*; nothing was written"):
+    with pytest.raises(StoreError, match=r"another person changed a champion after .*; nothing was written"):
         carry_out_override(past.config, past.signer, ask, ADA, shown)
     assert [row["decision"] for row in past.decided()] == ["pinned"]
 

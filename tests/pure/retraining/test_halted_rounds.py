@@ -61,8 +61,9 @@ def test_attempts_are_tallied_by_what_became_of_them() -> None:
     assert (tally.attempted, tally.failed, tally.worse) == (5, 2, 1)
 
 
-def test_only_promotions_that_replace_a_champion_are_held() -> None:
+def test_only_promotions_that_replace_a_champion_are_held_and_no_champion_is_withdrawn() -> None:
     rows = [("a", "promoted"), ("b", "unproven"), ("c", "refused"), ("new", "promoted"), ("k", "kept")]
+    rows.insert(3, ("c", "withdrawn"))
     named = [{"group_key": key, "decision": decision, "reason": f"because of {key}"} for key, decision in rows]
     decisions = pa.Table.from_pylist(named, schema=SCHEMA)
     plan = pd.DataFrame({"group_key": ["a", "b", "c", "new", "k"], "champion_id": ["1", "2", "3", None, "4"]})

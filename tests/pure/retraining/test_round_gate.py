@@ -11,10 +11,13 @@ import pytest
 
 from schemas import tables
 from spinney.core.champions.gate import UncomparedPolicy
-from spinney.retraining.round_gate import COLUMNS, OTHER_PATH_EPOCH, PLAN_COLUMNS, RoundGate
+from spinney.core.timestamps import to_microseconds
+from spinney.retraining.round_gate import COLUMNS, OTHER_PATH_EPOCH, PLAN_COLUMNS, RoundGate, Watch
 from spinney.tables.arrow_schemas import arrow_schema
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
+DAY = 86_400_000_000
+SINCE = to_microseconds(AT) - 2 * DAY
 GATE: Any = SimpleNamespace(rule="not_worse", evidence=5, margin=0.0, jump=10.0, halt_share=0.5)
 SCHEMA = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in COLUMNS])
 
@@ -29,7 +32,7 @@ def model(key: str, status: str = "fitted", payload: bytes | None = b"small") ->
 
 
 def asked(*keys: str, pinned: bool = False) -> pd.DataFrame:
-    return pd.DataFrame([(0, key, "old", 0, pinned) for key in keys], columns=list(PLAN_COLUMNS))
+    return pd.DataFrame([(0, key, "old", "older", SINCE, 0, pinned) for key in keys], columns=list(PLAN_COLUMNS))
 
 
 def stored(models: list[dict[str, Any]], plan: pd.DataFrame) -> list[dict[str, Any]]:
@@ -100,3 +103,55 @@ def test_what_the_other_path_has_promoted_is_not_promoted_again(elsewhere, incum
     frame = pd.DataFrame([{**model('["a"]'), OTHER_PATH_EPOCH: elsewhere}])
     (row,) = RoundGate(GATE).decide_all(frame, plan).to_dict("records")
     assert row["decision"] == expected
+
+
+WATCH = Watch(to_microseconds(AT), 365 * DAY)
+"""With SINCE a level of 2 / 365 = 0.0055."""
+
+BAD = {
+    "predecessor_id": "older", "watched_rows": 40, "watched_champion_loss": 9.0, "predecessor_loss": 7.0,
+    "watched_difference": 2.0, "watched_difference_se": 0.5,
+}  # fmt: skip
+"""Worse than its predecessor: x = 80 ÷ √(40·39·0.25 + 160) = 3.41, a chance of 3.18 · 0.000325 = 0.0010."""
+
+
+def gated(challenger_loss: float, watched: dict[str, Any], **plan: Any) -> list[dict[str, Any]]:
+    metrics = {"heldout_rows": 9, "challenger_loss": challenger_loss, "champion_loss": 2.0, "champion_id": "old"}
+    frame = pd.DataFrame([model('["a"]') | {"metrics": json.dumps(metrics | watched)}])
+    decided = RoundGate(GATE, watch=WATCH).decide_all(frame, asked('["a"]').assign(**plan))
+    rows: list[dict[str, Any]] = pa.Table.from_pandas(decided, schema=SCHEMA, preserve_index=False).to_pylist()
+    return rows
+
+
+def test_a_champion_that_is_worse_than_its_predecessor_is_withdrawn_beside_the_refusal_of_its_challenger() -> None:
+    refused, withdrawn = gated(3.0, BAD, epoch=4)
+    assert (refused["model_id"], refused["decision"]) == ("new", "refused")
+    assert (withdrawn["model_id"], withdrawn["decision"], withdrawn["epoch"]) == ("old", "withdrawn", 4)
+    assert withdrawn["reason"] == (
+        "worse than the model it replaced: loss 9 against its predecessor's 7 on 40 rows newer than both (chance 0.1 % "
+        "if it were as good), 0.55 % allowed"
+    )
+    nothing = ("trained_through", "fitted_at", "payload", "rows", "fit_ms", "challenger_loss", "champion_loss")
+    assert [withdrawn[name] for name in nothing] == [None] * len(nothing)
+
+
+@pytest.mark.parametrize(
+    ("challenger_loss", "watched", "plan", "decisions"),
+    [
+        pytest.param(1.0, BAD, {}, ["promoted"], id="it is replaced anyway"),
+        pytest.param(3.0, {}, {}, ["refused"], id="it was not compared"),
+        pytest.param(3.0, BAD, {"pinned": True}, ["held"], id="a person pinned it"),
+        pytest.param(3.0, BAD | {"watched_difference_se": 1.0}, {}, ["refused"], id="it is not surely worse"),
+        pytest.param(3.0, BAD, {"watched_since": SINCE + 2 * DAY}, ["refused"], id="it was looked at just now"),
+        pytest.param(3.0, BAD, {"watched_since": pd.NA}, ["refused"], id="nothing is known of an earlier look"),
+    ],
+)
+def test_a_champion_is_not_withdrawn_where(
+    challenger_loss: float, watched: dict[str, Any], plan: dict[str, Any], decisions: list[str]
+) -> None:
+    assert [row["decision"] for row in gated(challenger_loss, watched, **plan)] == decisions
+
+
+def test_a_champion_from_whose_predictions_a_challenger_jumps_is_withdrawn_if_it_is_worse() -> None:
+    held, withdrawn = gated(1.0, BAD | {"jump": 11.0})
+    assert (held["decision"], withdrawn["decision"]) == ("held", "withdrawn")

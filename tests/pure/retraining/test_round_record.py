@@ -24,10 +24,10 @@ MODELS = pd.DataFrame(
 )
 PROMOTIONS = pd.DataFrame(
     {
-        "group_key": ["a", "b", "c", "g"],
-        "decision": ["promoted", "refused", "kept", "kept"],  # c: the other path had promoted the same model
-        "challenger_loss": [1.0, 3.0, 2.0, None],
-        "champion_loss": [2.0, 2.0, None, None],
+        "group_key": ["a", "b", "b", "c", "g"],
+        "decision": ["promoted", "refused", "withdrawn", "kept", "kept"],  # c: promoted by the other path
+        "challenger_loss": [1.0, 3.0, None, 2.0, None],
+        "champion_loss": [2.0, 2.0, None, None, None],
     }
 )
 RECORD = RoundRecord(REQUEST, RoundKind.BATCH, 7, MODELS, PROMOTIONS, "id", {"plan": 1.23456, "fit": 2.0}, untried=1)
@@ -37,8 +37,8 @@ def test_every_group_is_counted_once() -> None:
     row = RECORD.row()
     counts = {name: row[name] for name in ("groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred")}
     assert counts == {"groups_in": 10, "fitted": 3, "failed": 2, "too_few_rows": 1, "kept": 1, "deferred": 3}
-    decisions = {name: row[name] for name in ("promoted", "unproven", "refused", "held")}
-    assert decisions == {"promoted": 1, "unproven": 0, "refused": 1, "held": 0}
+    decisions = {name: row[name] for name in ("promoted", "unproven", "refused", "held", "withdrawn")}
+    assert decisions == {"promoted": 1, "unproven": 0, "refused": 1, "held": 0, "withdrawn": 1}
     assert (row["mean_champion_loss"], row["mean_challenger_loss"]) == (2.0, 2.0)
     assert (row["kind"], row["batch_id"], row["recipe_id"]) == ("batch", 7, "id")
     assert (row["seconds"], row["reasons"], row["pins"]) == (
@@ -74,7 +74,8 @@ def test_a_report_must_account_for_every_request() -> None:
 
 
 def test_a_group_without_a_model_must_be_one_that_was_kept() -> None:
-    promotions = pa.table({"fitted_at": pa.array([AT, None, None], pa.timestamp("us", "UTC"))})
+    fitted_at = pa.array([AT, None, None, None], pa.timestamp("us", "UTC"))
+    promotions = pa.table({"fitted_at": fitted_at, "decision": ["refused", "withdrawn", "kept", "kept"]})
     require_kept("r", 2, promotions)
     require_kept("r", None, promotions)  # a fit of an earlier version has not stored the number
     with pytest.raises(StoreError, match=r"round r: expected 1 groups without a model, .* got 2"):

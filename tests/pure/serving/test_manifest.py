@@ -272,7 +272,7 @@ def test_a_champion_that_is_stored_nowhere_is_said_and_nothing_is_written_for_it
     name = shops.past.round(1, {A: 1.0}, big=True)[A]
     shutil.rmtree(Path(shops.past.config.storage.root) / "tables" / "models" / "stream")
     with pytest.raises(
-        StoreError, match=rf'expected model {name} of group \["a","1"\], which answers; it is stored now'
+        StoreError, match=rf'expected model {name}, the champion of group \["a","1"\]; it is not stored'
     ):
         written(shops, folder)
 

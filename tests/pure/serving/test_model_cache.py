@@ -200,9 +200,7 @@ def test_a_payload_under_another_models_name_is_refused(config, fitted) -> None:
 
 def test_a_promoted_model_that_is_nowhere_stops_with_its_name(config, fitted, put) -> None:
     stored(put, config, fitted[B])
-    with pytest.raises(
-        StoreError, match=r"model gone of group \[\"a\",\"1\"\] is promoted but stored nowhere \(1 such\)"
-    ):
+    with pytest.raises(StoreError, match=r"model gone of group \[\"a\",\"1\"\] is promoted but not stored \(1 such\)"):
         fetch_models(FleetStore.of(config), {"gone": A, fitted[B]["model_id"]: B})
     assert fetch_models(FleetStore.of(config), {}) == {}
 
@@ -309,7 +307,7 @@ def test_after_a_failed_load_the_next_one_tries_again(config, fitted) -> None:
     wanted = {row["model_id"]: (A, promotion(row, codec=None, payload=None, signature=None))}
     cache = ModelCache()
     for _ in range(2):
-        with pytest.raises(StoreError, match="is promoted but stored nowhere"):
+        with pytest.raises(StoreError, match="is promoted but not stored"):
             cache.load(
                 wanted, FleetStore.of(config), SIGNER, lambda owners: fetch_models(FleetStore.of(config), owners)
             )

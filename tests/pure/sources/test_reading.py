@@ -452,15 +452,17 @@ def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", b"x", r"a\.txt: expected a file that ends in .*; got \.txt$"),
+        ("a.xls", b"x", r"a\.xls: expected a file that ends in .*; got \.xls$"),
         ("a.csv.zip", b"x", r"a\.csv\.zip: expected a file that ends in .*; got \.zip\. Unpack it first"),
-        ("a.txt.gz", b"x", r"a\.txt\.gz: expected a file that ends in .*; got \.gz$"),
+        ("a.xls.gz", b"x", r"a\.xls\.gz: expected a file that ends in .*; got \.gz$"),
         ("a.csv.gz", b"x", r"a\.csv\.gz: expected a whole file compressed by gzip; got: "),
         ("a.parquet", b"no", r"a\.parquet: expected a Parquet file; got: "),
         ("a.csv", b"", r"a\.csv: expected a first row with the columns' names; the file is empty"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "as in UTF-16 without a byte order mark. Name it: --encoding"),
         ("a.csv", b"a,a\n1,2\n", r"column a: expected once; the file has 2 of this name"),
-        ("a.jsonl", b'[{"a": 1}]', "expected a JSON object in each line; got an array"),
+        ("a.jsonl", b'[{"a": 1}] {', "a.jsonl: record 1: expected one array in the file; there is text after it"),
+        ("a.jsonl", b'[{"a": 1},', "a.jsonl: record 1: expected the array to be closed; the file ends before"),
+        ("a.jsonl", b'[{"a": 1}, {"b" 2}]', "a.jsonl: record 2: expected JSON; got .* Expecting ':' delimiter"),
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from file_cases import CASES, NOON, RANGED, Case, Dead
+from foreign_file_cases import FOREIGN_CASES
 
 from batch.load import load
 from batch.weekly import retrain
@@ -33,7 +34,8 @@ from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
-of_each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+ALL_CASES = (*CASES, *FOREIGN_CASES)
+of_each_case = pytest.mark.parametrize("case", ALL_CASES, ids=[case.name for case in ALL_CASES])
 Typed = dict[str, tuple[type, Any]]
 
 
@@ -141,7 +143,8 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
         assert keys.encode([taken[one].values[name] for name in proposal.fleet.group]) == keys.encode([row["store"]])
         for rule in rules.fields:
             value = row[sources[rule.source]] if rule.source in sources else None
-            is_read_otherwise = isinstance(value, datetime) and rule.type != "timestamp"
+            usual = {datetime: "timestamp", bool: "boolean"}.get(type(value), rule.type)
+            is_read_otherwise = usual != rule.type
             if rule.source in sources and not is_read_otherwise:
                 assert taken[one].values[rule.name] == _as(value, rule.type), rule.name
 

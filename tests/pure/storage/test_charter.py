@@ -123,7 +123,7 @@ def test_an_edit_waits_while_a_query_judges_by_the_old_ranges(configured) -> Non
     amend_charter(configured())
     edited = configured(ranges="price = [0, 20]")
     with held(FleetStore.of(configured()), ["score"]):
-        says = r"fleet shops: fleet.ranges was edited.* at one offset for ingest and score together.*query score"
+        says = r"fleet shops: fleet.ranges was edited.* from one offset for ingest and score:.*query score"
         with pytest.raises(Busy, match=says):
             amend_when_idle(edited, ("ingest",))
         assert amend_when_idle(configured(), ("ingest",)).editions == (Edition(ValidationSettings(), {}),)

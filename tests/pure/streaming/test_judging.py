@@ -29,12 +29,13 @@ COLUMNS = {
     "labelled": "float64",  # a bigint with nulls
     "loss": "float64",
     "losses": object,
+    "drift": object,
     "last_event_time": "float64",
     "decided": object,
     "unfitted": object,
 }
 HEALTH = {"kind": "health", "group_key": A, "model_id": "m1", "labelled": 3, "loss": 1.5, "last_event_time": START}
-HEALTH |= {"losses": np.array([0.25, 0.5, 0.75])}
+HEALTH |= {"losses": np.array([0.25, 0.5, 0.75]), "drift": np.array([6.0])}
 TICK = {"kind": "health", "labelled": 0, "loss": 0.0, "last_event_time": START + 5}
 DECIDED = {
     "model_id": "m1",
@@ -48,6 +49,8 @@ DECIDED = {
     "loss": 0.25,
     "fit_ms": 7.5,
     "heldout_losses": np.array([0.5, 0.0]),
+    "training_predictions": np.array([1.0, 2.5]),
+    "rows": 40,
 }
 PROMOTION = {"kind": "promotion", "group_key": A, "decided": DECIDED}
 TRIED = {"status": "failed", "rows": 9, "fitted_at": START, "clock": START + 4}
@@ -67,8 +70,10 @@ def test_no_frames_are_no_input() -> None:
 
 def test_health_keeps_its_sums_and_whole_microseconds() -> None:
     told = parse_frames([frame(HEALTH, TICK)])
-    losses = HEALTH["losses"]
-    assert told.health.values.tolist() == [[A, "m1", 3, 1.5, losses, START], [None, None, 0, 0.0, None, START + 5]]
+    lists = [HEALTH["losses"], HEALTH["drift"]]
+    assert told.health.values.tolist() == [
+        [A, "m1", 3, 1.5, *lists, START], [None, None, 0, 0.0, None, None, START + 5]
+    ]  # fmt: skip
     assert told.health["last_event_time"].dtype == np.int64
 
 
@@ -76,7 +81,7 @@ def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
     (row,) = parse_frames([frame(PROMOTION)]).decided
     assert row.promotion == Promotion(2, "m1", "promoted", START + 1, START + 2, START + 3)
     assert (row.group_key, row.by_machine, row.clock, row.loss, row.fit_ms) == (A, True, START + 4, 0.25, 7.5)
-    assert row.heldout_losses == (0.5, 0.0)
+    assert (row.heldout_losses, row.training_predictions, row.rows) == ((0.5, 0.0), (1.0, 2.5), 40)
 
 
 def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
@@ -85,7 +90,7 @@ def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
     assert not row.by_machine
     assert np.isnan(row.loss)
     assert np.isnan(row.fit_ms)
-    assert row.heldout_losses == ()
+    assert row.heldout_losses == row.training_predictions == ()
     assert (row.promotion.trained_through, row.promotion.fitted_at) == (0, 0)
 
 

@@ -9,14 +9,14 @@ from spinney.tables.fit_metrics import MEASURES, parse_measures
 
 def test_measures_are_read_line_by_line_and_other_fields_do_not_matter() -> None:
     whole = {"heldout_rows": 12, "challenger_loss": 1, "constant_loss": 2.5, "shadow": {"error": "a\nline", "loss": 3}}
-    behind = {"rows_behind": 4, "refitted": {"recipe_id": "r", "estimator": "ridge"}}
-    texts = [json.dumps(whole), None, "{}", json.dumps({"challenger_loss": None, "constant_loss": 7.0} | behind)]
+    watched = {"champion_id": "c", "watched_rows": 4, "watched_champion_loss": 1, "predecessor_loss": 2.5}
+    texts = [json.dumps(whole), None, "{}", json.dumps({"challenger_loss": None, "constant_loss": 7.0} | watched)]
     none = dict.fromkeys(MEASURES.names)
     assert parse_measures(pa.chunked_array([pa.array(texts)])).to_pylist() == [
         none | {"heldout_rows": 12, "challenger_loss": 1.0, "constant_loss": 2.5},
         none,
         none,
-        none | {"constant_loss": 7.0, "rows_behind": 4, "refitted": {"recipe_id": "r"}},
+        none | {"constant_loss": 7.0} | watched,
     ]
 
 

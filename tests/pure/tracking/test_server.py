@@ -47,7 +47,7 @@ def test_only_a_call_that_is_under_way_is_waited_for_not_what_is_done_here_betwe
     server = object.__new__(Server)
     server.watch, server._client = watch, SimpleNamespace(called=called)
     server._pace = SimpleNamespace(try_acquire=lambda _: now.append(now[-1] + 3000))
-    watch.said, watch.rounds = "3 of 9 groups delivered", 1
+    watch.detail, watch.rounds = "3 of 9 groups delivered", 1
     server.ask("called", False)
     now.append(now[-1] + 7000)
     assert (watch.still_for, watch.words) == (0, "3 of 9 groups delivered, 1 round left")

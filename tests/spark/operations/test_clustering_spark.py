@@ -56,7 +56,7 @@ def test_spark_reads_streams_and_appends_as_if_no_file_had_been_clustered(spark,
     before = fleet.rows(tables.EVENTS)
     version = delta.current_version(place)
     assert stream() == ids(before)
-    [done] = cluster(DeltaTable(place.uri), "events", asked=True)
+    [done] = cluster(DeltaTable(place.uri), "events", is_requested=True)
     assert len(done.new) > 2
     assert delta.current_version(place) == version + 1
     assert stream() == []
@@ -86,7 +86,9 @@ def test_appends_of_spark_and_merges_in_another_thread_lose_nothing(spark, world
     def keep_merging() -> None:
         try:
             while not stop.is_set():
-                merged.extend(cluster(DeltaTable(place.uri), "events", CommitGuard(lock, lambda: False), asked=True))
+                merged.extend(
+                    cluster(DeltaTable(place.uri), "events", CommitGuard(lock, lambda: False), is_requested=True)
+                )
         except Exception as error:
             errors.append(error)
 

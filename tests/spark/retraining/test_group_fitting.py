@@ -100,6 +100,7 @@ class Stored:
         plan = pd.DataFrame({"group_key": KEYS[::-1]})
         plan["shard"] = [keys.shard_of(key, 4) for key in plan["group_key"]]
         plan["champion_id"] = [known.get(key) for key in plan["group_key"]]
+        plan["predecessor_id"] = None
         plan["events"] = [counted[key] for key in plan["group_key"]]
         fitting = Fitter(
             recipe, SIGNER, CLOCK.to_pydatetime(), source, tuple(take_snapshots(FleetStore.of(config), tables.MODELS))
@@ -201,6 +202,7 @@ def test_a_champion_is_its_newest_row_and_never_that_of_another_group(stored) ->
     base = {"codec": "linear", "status": "fitted", "trained_through": CLOCK, "metrics": "{}"}
     rows = [
         {"group_key": '["a","1"]', "model_id": "m1", "payload": b"1", "signature": b"old", **base},
+        {"group_key": '["a","1"]', "model_id": "m0", "payload": b"0", "signature": b"older", **base},
         {"group_key": '["a","2"]', "model_id": "m9", "payload": b"9", "signature": b"other", **base},
     ]
     made.keep(pd.DataFrame(rows))
@@ -211,6 +213,7 @@ def test_a_champion_is_its_newest_row_and_never_that_of_another_group(stored) ->
             "shard": pa.array([keys.shard_of(key, 4) for key in KEYS], pa.int32()),
             "group_key": KEYS,
             "champion_id": pa.array(["m1", None, "m9", "gone", None, None]),
+            "predecessor_id": pa.array(["m0", None, None, "m1", None, None]),
             "events": pa.array([0] * 6, pa.int64()),
         }
     )
@@ -223,6 +226,8 @@ def test_a_champion_is_its_newest_row_and_never_that_of_another_group(stored) ->
     assert whole.of(0, 6).column("champion_signature").to_pylist() == [b"new", None, None, None, None, None]
     assert whole.of(0, 6).column("champion_id").to_pylist() == ["m1", None, None, None, None, None]
     assert whole.of(0, 2).column("champion_payload").to_pylist() == [b"1", None]
+    assert whole.of(0, 6).column("predecessor_id").to_pylist() == ["m0", None, None, None, None, None]
+    assert whole.of(0, 6).column("predecessor_signature").to_pylist() == [b"older", None, None, None, None, None]
 
 
 def test_payloads_that_do_not_fit_together_are_read_block_by_block(stored, monkeypatch) -> None:
@@ -230,7 +235,8 @@ def test_payloads_that_do_not_fit_together_are_read_block_by_block(stored, monke
     base = {"codec": "linear", "status": "fitted", "trained_through": CLOCK, "metrics": "{}", "signature": b"s"}
     made.keep(pd.DataFrame([{"group_key": key, "model_id": key, "payload": key.encode(), **base} for key in SIZES]))
     shards = pa.array([keys.shard_of(key, 4) for key in SIZES], pa.int32())
-    asked = pa.table({"shard": shards, "group_key": [*SIZES], "champion_id": [*SIZES]})
+    none = pa.nulls(len(SIZES), pa.string())
+    asked = pa.table({"shard": shards, "group_key": [*SIZES], "champion_id": [*SIZES], "predecessor_id": none})
     files = [
         path
         for each in take_snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
@@ -290,6 +296,7 @@ def test_tasks_hold_every_request_once_in_order_and_none_is_too_large(monkeypatc
             "shard": pa.array([shard for shard, _ in named], pa.int32()),
             "group_key": [key for _, key in named],
             "champion_id": pa.nulls(len(events), pa.string()),
+            "predecessor_id": pa.nulls(len(events), pa.string()),
             "events": pa.array(events, pa.int64()),
         }
     )

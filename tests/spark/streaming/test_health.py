@@ -86,6 +86,20 @@ def oracle(frame: pd.DataFrame, *, answered: bool) -> dict[tuple, tuple]:
     return found
 
 
+def expected_predictions(frame: pd.DataFrame) -> dict[tuple, list[float] | None]:
+    """The finite predictions of each row of health, ascending, as float32."""
+    label, prediction = (pd.to_numeric(frame[name]).astype(float) for name in ("label", "prediction"))
+    known = frame.assign(
+        value=prediction.astype(np.float32), step=[int(at.timestamp()) // 900 for at in frame["event_time"]],
+        model_id=frame["model_id"].where(label.isna() | (label - prediction).notna(), None),
+    )  # fmt: skip
+    found = {}
+    for (shard, key, model, _), mine in known.groupby(["shard", "group_key", "model_id", "step"], dropna=False):
+        name = (shard, key, None if pd.isna(model) else model, mine["event_time"].max())
+        found[name] = sorted(mine["value"].dropna().tolist()) or None
+    return found
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool) -> None:
     config = configured()
@@ -97,12 +111,14 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
         found = sum_late_labels(rows, config.fleet, "scored_at", 7).toArrow()
     assert tuple(found.column_names) == FleetStore.of(config).contract(tables.HEALTH).names
     expected = oracle(answers(), answered=answered)
-    got = {}
+    got, predictions = {}, {}
     for row in found.to_pylist():
-        assert (row["batch_id"], row["observed_on"], row["drift"]) == (7, AT.date(), None)
+        assert (row["batch_id"], row["observed_on"]) == (7, AT.date())
         name = (row["shard"], row["group_key"], row["model_id"], pd.Timestamp(row["last_event_time"]))
         got[name] = (row["rows"], row["labelled"], row["loss"], row["squared_loss"])
+        predictions[name] = row["drift"]
     assert got.keys() == expected.keys()
+    assert predictions == (expected_predictions(answers()) if answered else dict.fromkeys(expected))
     for name, sums in expected.items():
         assert got[name] == pytest.approx(sums), name
     assert sum(labelled for _, labelled, *_ in got.values()) > sum(1 for name in got if name[2]) / 2
@@ -110,6 +126,20 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
     nobody, no_loss = range(9, 60, 10), (4, 16, 28, 40)  # of five answers that are none, one has no label: 52
     assert sum(labelled for _, labelled, *_ in unanswered) == len(nobody) + len(no_loss)
     assert all(loss == 0 for *_, loss, _ in unanswered)
+
+
+def test_of_classes_the_largest_probability_is_what_drift_is_measured_by(configured) -> None:
+    fleet = configured().fleet.model_copy(update={"task": "classification", "loss": "log"})
+    probabilities = [[("a", 0.25), ("b", 0.75)], None, [], [("a", 0.5), ("b", 0.5)], [("a", 1.0)]]
+    columns = {
+        "shard": pa.array([1] * 5, pa.int32()), "group_key": ['["a"]'] * 5, "model_id": ["m", None, "m", "m", "other"],
+        "event_time": pa.array([AT] * 5, pa.timestamp("us", "UTC")), "prediction": ["b", None, None, "a", "a"],
+        "probabilities": pa.array(probabilities, pa.map_(pa.string(), pa.float64())), "label": pa.nulls(5, pa.string()),
+        "scored_at": pa.array([AT] * 5, pa.timestamp("us", "UTC")),
+    }  # fmt: skip
+    found = sum_answers(pa.table(columns), fleet, 7)
+    drift = {row["model_id"]: row["drift"] for row in found.to_pylist() if row["group_key"]}
+    assert drift == {"m": [0.5, 0.75], None: None, "other": [1.0]}
 
 
 @pytest.mark.parametrize("answered", [True, False])

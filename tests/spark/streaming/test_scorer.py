@@ -176,7 +176,7 @@ def test_a_model_that_raises_is_named_once_and_its_parent_answers(scorer: Scorer
         assert answered["answered_by"].tolist() == ["parent"] * 3
         np.testing.assert_allclose(answered["prediction"].astype(float), [0.5] * 3, rtol=1e-6)
     (warned,) = caplog.messages
-    assert warned.startswith(f"group {A}: an answer of model {own.model_id[:12]} expected; got ValueError: never seen")
+    assert warned.startswith(f"group {A}: expected an answer of model {own.model_id[:12]}; got ValueError: never seen")
 
 
 def test_a_champion_fitted_before_the_features_were_edited_goes_on_answering(scorer: Scorer, configured) -> None:

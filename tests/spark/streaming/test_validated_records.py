@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from file_cases import CASES
+from foreign_file_cases import FOREIGN_CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
@@ -30,6 +31,7 @@ from streaming.validated_records import (
     validate_records,
 )
 
+ALL_CASES = (*CASES, *FOREIGN_CASES)
 RECORD_TIME = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
 OF_ALL_TYPES = """\
@@ -273,12 +275,12 @@ def test_what_judging_depends_on_holds_by_offset_and_records_are_read_under_the_
     assert {row["seen"] for row in rows[1:]} == {datetime(2024, 5, 1, 10, tzinfo=UTC)}
 
 
-@pytest.mark.parametrize("fleet", list({id(case.fleet): case.fleet for case in CASES}.values()), ids=lambda _: "")
+@pytest.mark.parametrize("fleet", list({id(case.fleet): case.fleet for case in ALL_CASES}.values()), ids=lambda _: "")
 def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways_in_give(
     spark, tmp_path, fleet
 ) -> None:
     """The stream's half of tests/pure/sources/test_ways_in.py: all files of one configuration in one job."""
-    config, cases = fleet.config(tmp_path / "root"), [case for case in CASES if case.fleet is fleet]
+    config, cases = fleet.config(tmp_path / "root"), [case for case in ALL_CASES if case.fleet is fleet]
     rules, values, positions = build_rules(config, messages.EVENT), [], []
     for number, case in enumerate(cases):
         (folder := tmp_path / str(number)).mkdir()

@@ -207,7 +207,7 @@ def test_a_delivery_that_is_told_to_leave_ends_before_its_next_call(fleet, monke
 
     def one(self, *arguments) -> None:
         real(self, *arguments)
-        delivered.append(watch.said)
+        delivered.append(watch.detail)
         watch.leaving.set()
 
     monkeypatch.setattr(RoundGroupRuns, "_deliver", one)

@@ -261,16 +261,18 @@ def test_every_round_with_a_model_has_its_loss_also_one_that_kept_them_all(fleet
             ("stream", 0, "c", "promoted", 3.0)]  # fmt: skip
     for kind, batch, model, decision, loss in rows:
         of_model = {"model_id": model, "decision": decision, "challenger_loss": loss}
-        of_model |= {"champion_loss": 4.5, "rows_compared": 9}
         row = {"group_key": f'["{model}"]', "decided_at": DAY, "clock": DAY, **of_model}
         fleet.put(tables.PROMOTIONS, [{**row, "round_id": f"{kind}-{batch}", "batch_id": batch, "epoch": 0}], kind)
     drawn = {"group_key": '["c"]', "round_id": "stream-0", "batch_id": 0, "decision": "fit", "judged_at": DAY}
     fleet.put(tables.VERDICTS, [{**drawn, "numbers": '{"rows_since":3,"queue":"random"}'}], "stream")
+    watched = '{"champion_id": "c", "watched_rows": 9, "watched_champion_loss": 3.0, "predecessor_loss": 4.5}'
+    later = {"group_key": '["c"]', "round_id": "batch-1", "batch_id": 1, "status": "fitted", "recipe_id": "r"}
+    fleet.put(tables.MODELS, [{**later, "fitted_at": DAY, "clock": DAY, "metrics": watched}], "batch")
     deliver(fleet.config)
     assert {name: run.data.metrics.get("gain") for name, run in runs(fleet).items()} == {
         "batch-0": None,
-        "batch-1": None,
-        "stream 2024-05-01": 1.5,  # 4.5 - 3
+        "batch-1": 1.5,  # 4.5 - 3: it compared the champion that the stream's round has promoted
+        "stream 2024-05-01": None,
     }
     told = {name: (run.data.metrics["mean_loss"], run.data.metrics["measured"]) for name, run in runs(fleet).items()}
     assert told == {"batch-0": (1.5, 2.0), "batch-1": (1.0, 1.0), "stream 2024-05-01": (3.0, 1.0)}
@@ -453,7 +455,7 @@ def test_a_person_who_does_not_want_to_wait_leaves_the_rest_for_the_next_time(fl
     begun, left = threading.Event(), threading.Event()
 
     def until_told(config, watch, *, ends_stream) -> None:
-        watch.said = "3 of 9 groups delivered"
+        watch.detail = "3 of 9 groups delivered"
         begun.set()
         assert watch.leaving.wait(30)
         left.set()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from spinney.core.staleness.policies.drift import Drift
 from spinney.core.staleness.policies.error_rise import ErrorRise
 from spinney.core.staleness.policies.max_age import MaxAge
 from spinney.core.staleness.policies.new_group import NewGroup
@@ -23,6 +24,9 @@ from spinney.core.staleness.policies.schedule import Schedule
 if TYPE_CHECKING:
     from spinney.core.config import Staleness
     from spinney.core.staleness.group_state import GroupStates
+
+MOST_NEW_ROWS, GROWTH = 200, 0.5
+"""Of `new_rows` unless it is configured: a model is fitted anew once its rows have grown by half, or by 200."""
 
 
 class Policy(Protocol):
@@ -54,11 +58,14 @@ def configured_policies(
         NewGroup(min_rows),
         NoLabels(staleness.no_labels, label_delay),
         ErrorRise(staleness.error_rise.patience),
-        NewRows(staleness.new_rows),
+        NewRows(MOST_NEW_ROWS, GROWTH) if staleness.new_rows is None else NewRows(staleness.new_rows),
         MaxAge(staleness.max_age, staleness.age_spread),
     )
+    drift = (Drift(staleness.drift.patience),) if staleness.drift.triggers else ()
     scheduled = () if staleness.schedule is None else (Schedule(staleness.schedule),)
-    return (*built_in, *scheduled, *load_policies(staleness.policies))
+    return (*built_in, *drift, *scheduled, *load_policies(staleness.policies))
 
 
-__all__ = ["ErrorRise", "MaxAge", "NewGroup", "NewRows", "NoLabels", "Policy", "Schedule", "configured_policies"]
+__all__ = [
+    "Drift", "ErrorRise", "MaxAge", "NewGroup", "NewRows", "NoLabels", "Policy", "Schedule", "configured_policies",
+]  # fmt: skip

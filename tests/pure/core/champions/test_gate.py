@@ -326,21 +326,50 @@ def test_a_worse_challenger_is_refused_and_not_held_by_its_jump() -> None:
     assert decide(paired(34, 16.0, 8.0, 0.1) | {"jump": 11.0}, Gate())[0] is Decision.REFUSED
 
 
+def test_a_challenger_is_shown_worse_by_a_clear_difference_only() -> None:
+    assert is_shown_worse(paired(40, 9.0, 8.0, 0.1))
+    assert not is_shown_worse(paired(40, 9.0, 8.0, 2.0))
+    assert not is_shown_worse(paired(40, 8.0, 9.0, 0.1))
+
+
+def beside_parent(rows: int, mine: float, theirs: float, error: float | None = 0.5) -> dict[str, Any]:
+    """A first model that beats a constant, and what its parent's model shows."""
+    found = {"challenger_loss": mine, "loss": theirs, "difference": mine - theirs, "difference_se": error}
+    return first(30, 1.0, 2.0, 0.1) | {"parent": {"model_id": "p", "group_key": "{}", "rows": rows, **found}}
+
+
 @pytest.mark.parametrize(
-    ("rows", "error", "decision"),
+    ("rows", "mine", "theirs", "decision", "words"),
     [
-        (10, 0.001, Decision.UNPROVEN),  # few rows, however sure
-        (40, 0.5, Decision.PROMOTED),  # worse by 1.2 standard errors beyond the margin
-        (40, 0.1, Decision.REFUSED),  # by 6
+        (30, 1.9, 2.0, Decision.PROMOTED, "first model: loss 1.9 against that of parent {}, 2 on 30 rows (5 % lower"),
+        (30, 2.1, 2.0, Decision.REFUSED, "first model, worse than its parent's: loss 2.1 against that of parent {}, 2"),
+        (4, 1.9, 2.0, Decision.UNPROVEN, "first model on thin evidence, 30 rows needed: loss 1.9 against"),
+        (4, 2.001, 2.0, Decision.REFUSED, "first model, worse than its parent's: loss"),
+        (1, 2.0, 2.0, Decision.UNPROVEN, "first model on thin evidence, 30 rows needed: loss 2 against"),
     ],
 )
-def test_a_challenger_that_lacks_rows_of_the_champion_is_refused_only_if_it_is_worse_with_95_percent_confidence(
-    rows: int, error: float, decision: Decision
+def test_a_first_model_has_to_beat_its_parents_on_few_rows_too(
+    rows: int, mine: float, theirs: float, decision: Decision, words: str
 ) -> None:
-    behind = paired(rows, 9.0, 8.0, error) | {"rows_behind": 12}
-    found, reason = decide(behind, Gate())
-    assert found is decision
-    assert "the champion was fitted on 12 newer rows that the measured challenger lacks" in reason
-    assert decide(paired(rows, 9.0, 8.0, error), Gate())[0] is Decision.REFUSED
-    assert not is_shown_worse(behind)
-    assert is_shown_worse(paired(rows, 9.0, 8.0, error))
+    found, reason = decide(beside_parent(rows, mine, theirs, None if rows == 1 else 0.5), Gate())
+    assert (found, reason[: len(words)]) == (decision, words)
+
+
+def test_a_first_model_that_beats_its_parents_may_be_worse_than_a_constant() -> None:
+    worse_than_constant = first(30, 3.0, 2.0, 0.1)
+    compared = worse_than_constant | {"parent": beside_parent(30, 3.0, 4.0)["parent"]}
+    assert decide(worse_than_constant, Gate())[0] is Decision.REFUSED
+    assert decide(compared, Gate())[0] is Decision.PROMOTED
+
+
+def test_without_rows_newer_than_the_parents_model_a_constant_has_to_be_beaten() -> None:
+    unseen = {"parent": {"model_id": "p", "group_key": "{}", "rows": 0, "error": "nothing newer"}}
+    assert decide(first(30, 3.0, 2.0, 0.1) | unseen, Gate())[0] is Decision.REFUSED
+    assert decide(first(30, 1.0, 2.0, 0.1) | unseen, Gate())[0] is Decision.PROMOTED
+
+
+@pytest.mark.parametrize("rows", [10, 30])
+def test_the_last_parent_answers_though_a_constant_is_better(rows: int) -> None:
+    decision, reason = decide(first(rows, 3.0, 2.0, 0.01), Gate(), is_last_rung=True)
+    assert decision is Decision.UNPROVEN
+    assert reason.startswith("first model, worse than a constant, but no other model can answer: loss 3 against")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from spinney.core import keys
 from spinney.core.champions.promotion import Promotion
-from spinney.core.champions.routing import Route, RouteKey, find_routes
+from spinney.core.champions.routing import Route, RouteKey, find_routes, is_last_rung
 from spinney.core.champions.shard_champions import Champions
 
 GROUP = '["AA","JFK","LAX"]'
@@ -85,3 +87,17 @@ def test_what_one_row_passed_over_answers_for_another_row_of_the_group() -> None
     found = find_routes([MINE, once, twice], champions, ancestors)
     assert [found[ask].promotion.model_id for ask in (MINE, once, twice)] == ["new", "old", "d"]
     assert [found[ask].answered_by for ask in (MINE, once, twice)] == ["own", "own", "parent"]
+
+
+@pytest.mark.parametrize(
+    ("key", "parents", "is_last"),
+    [
+        ("{}", [["dest"], []], True),
+        ('{"dest":"LAX"}', [["dest"], []], False),
+        ('{"dest":"LAX","origin":"JFK"}', [["origin", "dest"]], True),
+        ('["AA","JFK","LAX"]', [["dest"], []], False),
+        ("{}", [], False),  # a fleet that had a global parent once
+    ],
+)
+def test_only_the_last_of_the_parents_has_nobody_after_it(key: str, parents: list[list[str]], is_last: bool) -> None:
+    assert is_last_rung(key, parents) is is_last

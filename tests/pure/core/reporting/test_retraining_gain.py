@@ -1,78 +1,124 @@
+"""The gain from retraining, by hand and against pandas."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinney.core.reporting.retraining_gain import PROMOTION_COLUMNS, VERDICT_COLUMNS, RetrainingGain, measure_gain
+from spinney.core.reporting.retraining_gain import (
+    MEASURE_COLUMNS,
+    PROMOTION_COLUMNS,
+    VERDICT_COLUMNS,
+    RetrainingGain,
+    measure_gain,
+)
 
 DRAWN, BY_RANK = '{"rows_since":9,"queue":"random","events":50}', '{"rows_since":9,"queue":"rank","events":50}'
 VERDICTS = pa.schema([(name, pa.string()) for name in VERDICT_COLUMNS])
-PROMOTIONS = pa.schema(
-    [("group_key", pa.string()), ("round_id", pa.string())]
-    + [(name, pa.float64()) for name in PROMOTION_COLUMNS[2:4]]
-    + [("rows_compared", pa.int64()), ("model_id", pa.string())]
-)
+PROMOTIONS = pa.schema([(name, pa.string()) for name in PROMOTION_COLUMNS])
 MEASURES = pa.schema(
-    [("model_id", pa.string()), ("rows_behind", pa.int64()), ("refitted", pa.struct([("recipe_id", pa.string())]))]
+    list(zip(MEASURE_COLUMNS, (pa.string(), pa.string(), pa.int64(), pa.float64(), pa.float64()), strict=True))
 )
+Rows = Sequence[tuple[Any, ...]]
 
 
-def gain(
-    verdicts: list[tuple[Any, ...]], promotions: list[tuple[Any, ...]], measures: Sequence[tuple[Any, ...]] = ()
-) -> RetrainingGain | None:
-    """promotions: without model_id, which is the number of the row."""
-    numbered = [(*row, str(n)) for n, row in enumerate(promotions)]
+def gain(verdicts: Rows, promotions: Rows, measures: Rows) -> RetrainingGain | None:
     columns = (
         pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * len(schema), schema=schema)
-        for rows, schema in ((verdicts, VERDICTS), (numbered, PROMOTIONS), (measures, MEASURES))
+        for rows, schema in ((verdicts, VERDICTS), (promotions, PROMOTIONS), (measures, MEASURES))
     )
     return measure_gain(*columns)
 
 
-def test_a_comparison_counts_only_if_the_challenger_had_all_data_of_the_champion_that_was_measured() -> None:
-    drawn = [(key, "r", DRAWN) for key in "abcd"]
-    promotions = [(key, "r", 4.0, loss, 10) for key, loss in zip("abcd", (3.0, 9.0, 9.0, 2.0), strict=True)]
-    found = gain(
-        drawn, promotions, [("0", None, None), ("1", 3, None), ("2", None, {"recipe_id": "r"}), ("3", 0, None)]
-    )
-    assert found is not None
-    assert (found.groups, found.gain) == (2, 1.5)
-    assert gain(drawn[1:3], promotions[:3], [("1", 3, None), ("2", 1, None)]) is None
+def gain_of(losses: Sequence[tuple[str, float, float, int]]) -> RetrainingGain | None:
+    """The gain of drawn groups with one new champion each. losses: group, predecessor's, champion's and rows."""
+    keys = [key for key, *_ in losses]
+    measures = [(key, f"{key}-new", rows, champion, predecessor) for key, predecessor, champion, rows in losses]
+    promoted = [(key, "r", f"{key}-new", "promoted") for key in keys]
+    return gain([(key, "r", DRAWN) for key in keys], promoted, measures)
 
 
-def test_a_group_counts_once_by_its_rows_and_only_what_was_drawn_and_compared_counts() -> None:
+def test_a_group_counts_once_by_its_rows_and_only_new_champions_of_drawn_groups_count() -> None:
     verdicts = [
         ("a", "stream-1", DRAWN), ("a", "stream-2", DRAWN), ("b", "stream-1", DRAWN), ("c", "stream-1", BY_RANK),
-        ("d", "stream-1", DRAWN), ("e", "stream-1", None), ("f", "stream-1", DRAWN),
+        ("d", "stream-1", DRAWN), ("e", "stream-1", None), ("f", "stream-1", DRAWN), ("g", "stream-1", DRAWN),
     ]  # fmt: skip
     promotions = [
-        ("a", "stream-1", 5.0, 4.0, 10),
-        ("a", "stream-2", 3.0, 4.0, 30),
-        ("b", "stream-1", 10.5, 8.0, 20),
-        ("c", "stream-1", 99.0, 1.0, 20),  # taken by its rank
-        ("d", "stream-1", None, 1.0, 20),  # a first model
-        ("e", "stream-1", 99.0, 1.0, 20),
-        ("f", "stream-9", 99.0, 1.0, 20),  # drawn in another round
+        ("a", "stream-1", "a1", "promoted"),
+        ("a", "stream-2", "a2", "unproven"),
+        ("b", "stream-1", "b1", "promoted"),
+        ("c", "stream-1", "c1", "promoted"),  # taken by its rank
+        ("d", "stream-1", "d1", "refused"),
+        ("e", "stream-1", "e1", "promoted"),
+        ("f", "stream-9", "f1", "promoted"),  # drawn in another round
+        ("g", "stream-1", "g1", "promoted"),  # not compared yet
+    ]
+    measures = [
+        ("a", "a1", 10, 4.0, 5.0),
+        ("a", "a2", 30, 4.0, 3.0),
+        ("b", "b1", 20, 8.0, 10.5),
+        *((key, f"{key}1", 20, 1.0, 99.0) for key in "cdef"),
+        ("g", "g1", None, None, None),
+        ("h", None, None, None, None),
     ]
     # a: (10 x 5 + 30 x 3) / 40 = 3.5 and 4; b: 10.5 and 8. The means are 7 and 6, and the gain 1 a row of 7.
-    found = gain(verdicts, promotions)
+    found = gain(verdicts, promotions, measures)
     assert found == RetrainingGain(2, 3, 60, 7.0, 6.0, 1.0, None, None, pytest.approx(100 / 7), None, None)
     assert str(found) == (
-        "gain from retraining: 1 a row, 14.3 % of the loss, on 60 held-out rows of 2 stale groups drawn at random"
+        "gain from retraining: 1 a row, 14.3 % of the loss, on 60 later rows of 2 stale groups drawn at random"
     )
+
+
+def test_of_several_comparisons_of_a_champion_the_one_with_all_its_rows_counts() -> None:
+    measures = [("a", "a1", 10, 4.0, 9.0), ("a", "a1", 40, 4.0, 5.0), ("a", "a1", 20, 4.0, 7.0)]
+    found = gain([("a", "r", DRAWN)], [("a", "r", "a1", "promoted")], measures)
+    assert found is not None
+    assert (found.champions, found.rows, found.gain) == (1, 40, 1.0)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_any_history_gives_the_numbers_of_pandas(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    count = 40
+    keys, rounds = random.choice(list("abcde"), count), random.choice(["r1", "r2", "r3"], count)
+    models = [f"{key}{number}" for key, number in zip(keys, random.integers(0, 4, count), strict=True)]
+    numbers = random.choice([DRAWN, BY_RANK], count)
+    decisions = random.choice(["promoted", "unproven", "refused", "kept"], count)
+    verdicts = list(zip(keys.tolist(), rounds.tolist(), numbers.tolist(), strict=True))
+    promotions = list(zip(keys.tolist(), rounds.tolist(), models, decisions.tolist(), strict=True))
+    losses = random.gamma(2.0, size=(count, 2)).round(3)
+    sizes = random.permutation(count).tolist()
+    measures = [
+        (key, model, rows, *pair)
+        for key, model, rows, pair in zip(keys.tolist(), models, sizes, losses.tolist(), strict=True)
+    ]
+    found = gain(verdicts, promotions, measures)
+
+    drawn = {(key, round_id) for key, round_id, text in verdicts if text == DRAWN}
+    new = {(key, model) for key, at, model, decision in promotions if (key, at) in drawn and decision[0] in "pu"}
+    frame = pd.DataFrame(measures, columns=["key", "model", "rows", "champion", "predecessor"])
+    is_new = np.array([pair in new for pair in zip(frame["key"], frame["model"], strict=True)])
+    frame = frame[is_new & (frame["rows"] > 0)]
+    last = frame.sort_values("rows").groupby(["key", "model"]).tail(1)
+    assert (found is None) == (len(last) == 0)
+    if found is not None:
+        gains = last["predecessor"] - last["champion"]
+        per_group = [np.average(gains[rows.index], weights=rows["rows"]) for _, rows in last.groupby("key")]
+        assert found.gain == pytest.approx(np.mean(per_group))
+        assert (found.groups, found.champions, found.rows) == (len(per_group), len(last), last["rows"].sum())
 
 
 def test_the_interval_is_that_of_a_mean_over_groups() -> None:
     gains = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0, 5.0, 5.0]
-    keys = [f"g{n}" for n in range(10)]
-    promotions = [(key, "r", 10.0, 10.0 - each, 5) for key, each in zip(keys, gains, strict=True)]
-    found = gain([(key, "r", DRAWN) for key in keys], promotions)
+    found = gain_of([(f"g{n}", 10.0, 10.0 - each, 5) for n, each in enumerate(gains)])
     assert found is not None
     # Mean 5, sum of squares 32, s = sqrt(32 / 9), t(9) = 2.262: 5 +- 2.262 x 1.8856 / 3.1623.
     assert (found.lower, found.upper) == pytest.approx((3.6511, 6.3489), abs=1e-3)
@@ -80,12 +126,13 @@ def test_the_interval_is_that_of_a_mean_over_groups() -> None:
 
 
 def test_without_a_comparison_there_is_no_gain() -> None:
-    assert gain([], []) is None
-    assert gain([("a", "r", DRAWN)], [("a", "r", None, 1.0, 3), ("a", "r", 1.0, 1.0, 0)]) is None
+    assert gain([], [], []) is None
+    assert gain_of([("a", float("nan"), 1.0, 3)]) is None
+    assert gain_of([("a", 1.0, 1.0, 0)]) is None
 
 
-def test_champions_without_error_leave_no_percentage() -> None:
-    found = gain([("a", "r", DRAWN)], [("a", "r", 0.0, 1.0, 3)])
+def test_predecessors_without_error_leave_no_percentage() -> None:
+    found = gain_of([("a", 0.0, 1.0, 3)])
     assert found is not None
     assert (found.gain, found.percent) == (-1.0, None)
     assert "%" not in str(found)
@@ -97,23 +144,7 @@ def test_the_interval_covers_the_true_gain_nineteen_times_of_twenty() -> None:
     covered = 0
     for _ in range(400):
         drawn = random.normal(1.0, 2.0, len(keys))
-        promotions = [(key, "r", 9.0, 9.0 - x, 7) for key, x in zip(keys, drawn, strict=True)]
-        found = gain([(key, "r", DRAWN) for key in keys], promotions)
+        found = gain_of([(key, 9.0, 9.0 - x, 7) for key, x in zip(keys, drawn, strict=True)])
         assert found is not None
         covered += found.lower <= 1.0 <= found.upper
     assert 366 <= covered <= 394  # 380, three standard deviations of a binomial to either side
-
-
-@settings(max_examples=30)
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1e6), st.floats(0, 1e6), st.integers(1, 99)), min_size=1),
-    st.floats(0.01, 100),
-)
-def test_the_gain_scales_with_the_loss_and_its_share_does_not(rows: list[tuple[Any, ...]], unit: float) -> None:
-    verdicts = [(key, "r", DRAWN) for key in "abc"]
-    one = gain(verdicts, [(key, "r", *rest) for key, *rest in rows])
-    other = gain(verdicts, [(key, "r", champion * unit, challenger * unit, n) for key, champion, challenger, n in rows])
-    assert one is not None
-    assert other is not None
-    scale = max(one.champion_loss, one.challenger_loss) or 1.0
-    assert other.gain == pytest.approx(one.gain * unit, abs=1e-9 * scale * unit)

@@ -57,7 +57,7 @@ Verdict = dict[str, Any]
 def health(*rows: Delta) -> pd.DataFrame:
     frame = pd.DataFrame(list(rows), columns=["group_key", "model_id", "labelled", "loss", "last_event_time"])
     types = {"group_key": object, "model_id": object, "labelled": "int64", "loss": "float64"}
-    return frame.astype({**types, "last_event_time": "int64"}).assign(losses=None)
+    return frame.astype({**types, "last_event_time": "int64"}).assign(losses=None, drift=None)
 
 
 def decided(model_id: str, decision: str = "promoted", **told: Any) -> DecisionRecord:
@@ -534,6 +534,30 @@ def test_a_withdrawal_waits_for_rows_like_one_refusal() -> None:
     assert (bench.known("refusals"), bench.known("wait_rows"), bench.known("champion_id")) == (1, 10, "")
 
 
+def test_a_withdrawal_beside_a_refused_challenger_doubles_no_wait_and_the_model_before_is_the_champion_again() -> None:
+    bench = Bench()
+    bench.tick(decided("m1"))
+    bench.tick(decided("m2", at=START + 1))
+    bench.tick(decided("m2", "withdrawn", at=START + 2, loss=nan, fit_ms=nan), decided("c3", "refused", at=START + 2))
+    assert (bench.known("refusals"), bench.known("wait_rows"), bench.known("champion_id")) == (1, 10, "m1")
+
+
+def test_a_due_verdict_names_the_model_before_the_champion_and_the_time_of_the_last_attempt() -> None:
+    bench = Bench(STALE_BY_ANY_ROW)
+    bench.tick(decided("m1"))
+    bench.tick(decided("m2", at=START + 1))
+    (verdict,) = bench.tick(rows(1))
+    assert verdict["numbers"]["predecessor"] == {"model_id": "m1", "since": bench.known("attempted_at")}
+
+
+def test_a_due_verdict_names_none_for_a_champion_that_no_machine_may_withdraw() -> None:
+    bench = Bench(STALE_BY_ANY_ROW)
+    bench.tick(decided("m1"))
+    bench.tick(decided("m2", by_machine=False, at=START + 1, epoch=1))
+    (verdict,) = bench.tick(rows(1))
+    assert "predecessor" not in verdict["numbers"]
+
+
 def test_a_refused_group_says_what_it_waits_for_once() -> None:
     bench = Bench(STALE_BY_ANY_ROW)
     bench.tick(decided("m1"))
@@ -542,6 +566,19 @@ def test_a_refused_group_says_what_it_waits_for_once() -> None:
     assert verdict["decision"] == "refused"
     assert verdict["reason"] == "1 new rows since the last attempt (limit 1); waits for new rows: 1 of 10 came"
     assert bench.tick(rows(1)) == []
+
+
+def test_a_refused_group_waits_for_its_rows_until_its_age_is_due_and_then_for_one_row() -> None:
+    bench = Bench(replace(EVENT_CLOCK, policies=(NewGroup(20), NewRows(1), MaxAge(timedelta(days=7)))))
+    bench.tick(decided("m1"))
+    bench.tick(decided("m2", "refused", at=START + HOUR))
+    (verdict,) = bench.tick(rows(1, at=START + DAY))
+    assert verdict["reason"] == "1 new rows since the last attempt (limit 1); waits for new rows: 1 of 10 came"
+    at = START + HOUR + 7 * DAY
+    assert said(bench.tick((None, None, 0, 0.0, at - 1))) == []
+    assert said(bench.tick((None, None, 0, 0.0, at))) == [(A, "fit", "new_rows")]
+    bench.tick(decided("m3", "refused", at=at))
+    assert said(bench.tick((None, None, 0, 0.0, at + 7 * DAY))) == [(A, "refused", "max_age")], "no row is new"
 
 
 def test_a_promotion_ends_the_back_off_of_refusals() -> None:
@@ -768,7 +805,7 @@ def test_a_shard_survives_as_bytes() -> None:
     assert again.to_bytes() == bench.shard.to_bytes()
 
 
-@pytest.mark.parametrize("blob", [b"", b"\x03" + ShardState.empty().to_bytes()[1:], ShardState.empty().to_bytes()[:-1]])
+@pytest.mark.parametrize("blob", [b"", b"\x04" + ShardState.empty().to_bytes()[1:], ShardState.empty().to_bytes()[:-1]])
 def test_bytes_of_another_format_and_broken_ones_are_refused(blob: bytes) -> None:
     with pytest.raises(Corrupt, match=r"upgrade Spinney|Restore the fleet's root"):
         ShardState.from_bytes(blob)
@@ -778,8 +815,8 @@ def test_a_state_of_the_first_version_goes_on_without_evidence() -> None:
     bench = Bench(replace(EVENT_CLOCK, label_delay=HOUR))
     bench.tick(decided("m1"), rows(5), rows(1, group=B))
     now = bench.shard
-    clock, groups, champions, pending, _ = split_sections(CODEC.unpack(now.to_bytes()))
-    before = [clock, without(groups, "evidence"), champions, without(pending, "losses")]
+    clock, groups, champions, pending, _, _ = split_sections(CODEC.unpack(now.to_bytes()))
+    before = [clock, without(groups, "evidence", *OF_VERSION_3), champions, without(pending, "losses")]
     again = ShardState.from_bytes(b"\x01" + join_sections([bytes(section) for section in before]))
     assert (again.clock, again.champions, again.groups.keys) == (now.clock, now.champions, now.groups.keys)
     assert again.groups["evidence"].tolist() == [0.0, 0.0]
@@ -789,10 +826,13 @@ def test_a_state_of_the_first_version_goes_on_without_evidence() -> None:
     assert bench.known("champion_rows") == 2
 
 
-def without(section: memoryview, column: str) -> bytes:
-    """An Arrow stream as it was before it had this column."""
+OF_VERSION_3 = ("drift", "has_drifted", "unseen_from", "fitted_rows")
+
+
+def without(section: memoryview, *columns: str) -> bytes:
+    """An Arrow stream as it was before it had these columns."""
     with pa.ipc.open_stream(pa.py_buffer(section)) as reader:
-        return encode_batch(reader.read_next_batch().drop_columns([column]))
+        return encode_batch(reader.read_next_batch().drop_columns(list(columns)))
 
 
 def test_no_payload_of_a_model_is_kept_in_the_judges_state() -> None:

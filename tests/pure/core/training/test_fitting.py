@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -27,7 +27,7 @@ from spinney.core.models.codec import load
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import current_group, fitting
-from spinney.core.training.fit_attempt import COLUMNS
+from spinney.core.training.fit_attempt import COLUMNS, failed_result
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -126,12 +126,24 @@ def test_a_group_is_fitted_as_plain_pandas_and_scikit_learn_would() -> None:
     }
 
 
-def test_the_held_out_rows_that_only_the_champion_was_fitted_on_are_counted() -> None:
+def test_at_most_half_of_the_rows_that_are_new_to_the_champion_are_held_out() -> None:
     rows = rows_of('["a"]', n=40)
-    champion = champion_of(one(rows[:35]))
-    assert metrics(one(rows, **champion))["rows_behind"] == 3  # of rows 32 to 39 it was fitted on 32, 33 and 34
-    assert metrics(one(rows, **champion))["heldout_rows"] == 5
-    assert "rows_behind" not in metrics(one(rows, **champion_of(one(rows[:32]))))
+    held = {known: metrics(one(rows, **champion_of(one(rows[:known]))))["heldout_rows"] for known in (20, 24, 35, 39)}
+    assert held == {20: 8, 24: 8, 35: 3, 39: 1}  # of 20, 16, 5 and 1 new rows; a fifth of the 40 rows at most
+
+
+def test_the_stored_losses_go_on_from_the_champions_and_from_its_own_on_new_rows() -> None:
+    rows = rows_of('["a"]', n=50)
+    first = one(rows[:44])
+    second = one(rows, **champion_of(first), heldout_losses=first["heldout_losses"])
+
+    def losses(fitted_on: int, begin: int, stop: int) -> list[float]:
+        answers = oracle(rows[:fitted_on]).predict(rows[begin:stop][["x", "z"]].to_numpy())
+        return np.abs(rows["label"][begin:stop].to_numpy() - answers).tolist()
+
+    # Ten rows count: of three the challenger's losses, of three the champion's, and the newest four that it came with.
+    expected = [*losses(36, 40, 44), *losses(44, 44, 47), *losses(47, 47, 50)]
+    np.testing.assert_allclose(second["heldout_losses"], expected, rtol=1e-5)
 
 
 def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_oldest_first() -> None:
@@ -141,6 +153,24 @@ def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_
     assert len(expected) == 32
     np.testing.assert_allclose(one(rows)["heldout_losses"], expected, rtol=1e-6)
     assert len(one(rows_of('["a"]'))["heldout_losses"]) == 8
+
+
+def test_32_predictions_of_the_final_model_on_its_training_rows_of_evenly_spaced_ranks_are_stored_with_it() -> None:
+    rows = rows_of('["a"]', n=63)
+    expected = np.sort(oracle(rows).predict(rows[["x", "z"]].to_numpy()))[::2]
+    assert len(expected) == 32
+    np.testing.assert_allclose(one(rows)["training_predictions"], expected, rtol=1e-6)
+    assert len(one(rows_of('["a"]', n=20))["training_predictions"]) == 20
+    assert one(rows_of('["a"]', n=4))["training_predictions"] is None
+
+
+def test_of_classes_the_largest_probability_on_the_training_rows_is_stored() -> None:
+    rows = rows_of('["a"]', n=20)
+    rows["label"] = np.where(rows["label"] > rows["label"].median(), "high", "low")
+    row = one(rows, CLASSES)
+    other = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows[["x", "z"]].to_numpy(), rows["label"])
+    expected = np.sort(other.predict_proba(rows[["x", "z"]].to_numpy()).max(axis=1))
+    np.testing.assert_allclose(row["training_predictions"], expected, rtol=1e-3)
 
 
 def test_a_group_that_was_not_measured_has_no_held_out_losses() -> None:
@@ -384,29 +414,25 @@ def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
     first = one(rows[:44])
     second = one(rows, **champion_of(first))
     assert second["status"] == "fitted"
-    held = rows[44:]
-    answers = [oracle(rows[:end]).predict(held[["x", "z"]].to_numpy()) for end in (40, 44)]
+    held = rows[47:]  # of the six that are new to the champion
+    answers = [oracle(rows[:end]).predict(held[["x", "z"]].to_numpy()) for end in (47, 44)]
     mine, theirs = (np.abs(held["label"] - answer) for answer in answers)
-    older = rows["label"][:40]
-    spread = 1.4826 * (older - older.median()).abs().median()  # six residuals are too few for theirs
-    to_constant = mine - (held["label"] - rows["label"][:40].median()).abs()
-    assert (
-        metrics(second)
-        == {
-            "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
-            "heldout_rows": 6,
-            "rows_behind": 4,  # of the newest ten, in the champion's training
-            "champion_difference": pytest.approx((mine - theirs).mean()),
-            "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(6)),
-            "constant_difference": pytest.approx(to_constant.mean()),
-            "constant_difference_se": pytest.approx(to_constant.std(ddof=1) / math.sqrt(6)),
-            "challenger_loss": pytest.approx(oracle_loss(rows[:40], rows[44:])),
-            "constant_loss": pytest.approx((rows["label"][44:] - rows["label"][:40].median()).abs().mean()),
-            "champion_loss": pytest.approx(oracle_loss(rows[:44], rows[44:])),
-            "champion_id": first["model_id"],
-            "train_loss": pytest.approx(oracle_loss(rows, rows)),
-        }
-    )
+    older = rows["label"][:47]
+    spread = 1.4826 * (older - older.median()).abs().median()  # three residuals are too few for theirs
+    to_constant = mine - (held["label"] - older.median()).abs()
+    assert metrics(second) == {
+        "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
+        "heldout_rows": 3,
+        "champion_difference": pytest.approx((mine - theirs).mean()),
+        "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(3)),
+        "constant_difference": pytest.approx(to_constant.mean()),
+        "constant_difference_se": pytest.approx(to_constant.std(ddof=1) / math.sqrt(3)),
+        "challenger_loss": pytest.approx(oracle_loss(rows[:47], held)),
+        "constant_loss": pytest.approx((held["label"] - older.median()).abs().mean()),
+        "champion_loss": pytest.approx(oracle_loss(rows[:44], held)),
+        "champion_id": first["model_id"],
+        "train_loss": pytest.approx(oracle_loss(rows, rows)),
+    }
 
 
 def test_a_champion_that_has_seen_everything_gives_no_evidence() -> None:
@@ -563,9 +589,9 @@ def test_a_champion_with_other_classes_is_compared_all_the_same() -> None:
     rows = classes()
     first = one(rows[:40].assign(label="no"), CLASSES)
     second = one(rows, CLASSES, **champion_of(first))
-    share_of_yes = float((rows["label"][40:] == "yes").mean())
+    share_of_yes = float((rows["label"][45:] == "yes").mean())
     assert metrics(second)["champion_loss"] == pytest.approx(share_of_yes * -math.log(1e-15))
-    assert metrics(second)["heldout_rows"] == 10
+    assert metrics(second)["heldout_rows"] == 5
 
 
 @pytest.mark.parametrize(
@@ -625,7 +651,7 @@ def test_each_turn_is_said_before_code_of_others_runs() -> None:
 
 def test_a_group_that_ended_its_process_has_a_row_like_any_that_failed() -> None:
     failure = fit_groups(rows_of('["a"]'), ask('["a"]'), replace(RECIPE, window_rows=30), CLOCK, SIGNER).iloc[0]
-    row = fitting.failed_result(
+    row = failed_result(
         rows_of('["a"]'), TimedOut('["a"]', "no end"), replace(RECIPE, window_rows=30), CLOCK, 7.0
     ).iloc[0]
     for name in ("group_key", "rows", "trained_from", "trained_through"):

@@ -1,0 +1,43 @@
+"""Policy `drift`: the champion's predictions have left those on its training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from spinney.core.durations import format_duration
+from spinney.core.staleness.error_evidence import LIMIT
+from spinney.core.staleness.verdicts import DRIFT
+
+if TYPE_CHECKING:
+    from spinney.core.staleness.group_state import GroupStates
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Stale once there is enough evidence that predictions lie farther out than on the champion's training rows.
+
+    The evidence is that of a sequential test (`spinney.core.staleness.prediction_drift`), which needs no labels. A
+    group whose predictions do not change is stale by it at most once per `patience`, on average.
+    """
+
+    patience: timedelta
+    name: str = DRIFT
+
+    def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
+        """As `Policy.limits`."""
+        return np.full(len(groups), LIMIT)
+
+    def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
+        """As `Policy.measure`."""
+        del clock
+        return np.where(groups["champion_id"] != "", groups["drift"], np.nan)
+
+    def describe(self, value: float, limit: float) -> str:
+        """As `Policy.describe`."""
+        patience = format_duration(self.patience)
+        return f"evidence of drifted predictions is {value:.3g} (limit {limit:g}: a false alarm per {patience} at most)"

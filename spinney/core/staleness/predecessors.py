@@ -1,0 +1,31 @@
+"""Add to the verdicts of due groups which model would answer if the champion were withdrawn.
+
+An attempt compares the champion with it (`spinney.core.training.predecessor_comparison`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from schemas.vocabulary import PREDECESSOR, Staleness
+from spinney.core.champions.champion_selection import select_predecessor
+from spinney.core.staleness.encoded_champions import EncodedChampions
+from spinney.core.staleness.group_state import GroupStates
+
+
+def add_predecessors(rows: Sequence[Mapping[str, Any]], encoded: EncodedChampions, groups: GroupStates) -> None:
+    """Add PREDECESSOR to the numbers of each verdict `fit` whose champion a machine may withdraw.
+
+    rows: verdicts of a shard, VERDICT_COLUMNS, changed in place. Its value has model_id, and since: the fleet's clock
+    at the last attempt, microseconds.
+    """
+    due = {row["group_key"]: row for row in rows if row["decision"] == Staleness.FIT and row["model_id"]}
+    if not due:
+        return
+    champions = encoded.select(due)
+    for (key, row), at in zip(due.items(), groups.positions_of(due), strict=True):
+        predecessor = select_predecessor(champions.promotions.get(key, ()))
+        if predecessor is not None:
+            since = int(groups["attempted_at"][at])
+            row["numbers"][PREDECESSOR] = {"model_id": predecessor.model_id, "since": since}

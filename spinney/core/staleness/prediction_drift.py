@@ -1,0 +1,124 @@
+"""Evidence that the predictions of a champion have moved away from those on its training rows. It needs no labels.
+
+A prediction's distance is |prediction - median of the champion's predictions on its training rows|. The distances on
+the training rows are the reference, and the sequential test of `error_evidence` says whether those of new events are
+larger: the conformal test martingale of Vovk et al. 2021, with the distance as its nonconformity measure, added up as
+an e-detector (Shin, Ramdas and Rinaldo 2022). A group whose predictions do not change reaches the limit at most once
+per `patience` on average, if they are exchangeable with those on its training rows. What most groups of a shard have
+in common, such as a season, is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from spinney.core.errors import Corrupt
+from spinney.core.staleness.attempt_outcomes import DecisionRecord
+from spinney.core.staleness.error_evidence import CountedLosses, ErrorEvidence
+from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.loss_samples import Floats
+from spinney.core.staleness.verdicts import DRIFT
+from spinney.core.state_codec import REMEDY, join_sections, split_sections
+
+MAX_DISTANCE = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class PredictionDrift:
+    """The state of the tests of a shard's groups, in the order of its groups.
+
+    centres: median prediction on the training rows of each group's champion, shape (n_groups,); NaN if not known.
+    evidence: of the distances.
+    """
+
+    centres: Floats
+    evidence: ErrorEvidence
+
+    @classmethod
+    def empty(cls, groups: int = 0) -> PredictionDrift:
+        """Nothing is known of so many groups."""
+        return cls(np.full(groups, np.nan), ErrorEvidence.empty(groups))
+
+    def resized(self, groups: int) -> PredictionDrift:
+        """Return a copy that can be written into, with new groups at the end."""
+        new = np.full(groups - len(self.centres), np.nan)
+        return PredictionDrift(np.concatenate([self.centres, new]), self.evidence.resized(groups))
+
+    def start(self, groups: GroupStates, new_champions: Mapping[int, DecisionRecord | None]) -> None:
+        """Compare new champions with the predictions on their own training rows, in place.
+
+        new_champions: position of a group -> the decision that measured its champion; None if that is not known.
+        """
+        at = np.fromiter(new_champions, dtype=np.int64, count=len(new_champions))
+        references = [_finite(each.training_predictions if each else ()) for each in new_champions.values()]
+        clocks = np.array([each.clock if each else NEVER for each in new_champions.values()], dtype=np.int64)
+        padded = np.full((len(at), max(map(len, references), default=0)), np.inf)
+        for i, values in enumerate(references):
+            self.centres[at[i]] = np.median(values) if len(values) else np.nan
+            padded[i, : len(values)] = _clipped(np.abs(values - self.centres[at[i]]))
+        self.evidence.counted_at[at], self.evidence.sums[at] = NEVER, 0
+        self.evidence.restart(at, padded, clocks)
+        groups[DRIFT][at] = np.where(np.isfinite(self.centres[at]), 0.0, np.nan)
+
+    def counted(self, groups: GroupStates, health: pd.DataFrame, patience: int) -> PredictionDrift:
+        """Return the state with the predictions of these rows of health, counted in place; sets `drift` of `groups`.
+
+        health: rows of groups, in any order. Only predictions of a group's champion count. patience: microseconds.
+        """
+        self.evidence.forget(groups[DRIFT] == 0)
+        rows = self._of_champions(groups, health)
+        if not len(rows):
+            return self
+        at = groups.positions_of(rows["group_key"])
+        lists = [np.asarray(each, dtype=np.float64) for each in rows[DRIFT]]
+        lengths = np.array([len(each) for each in lists], dtype=np.int64)
+        distances = _clipped(np.abs(np.concatenate(lists) - np.repeat(self.centres[at], lengths)))
+        times = rows["last_event_time"].to_numpy(np.int64)
+        is_evidence = np.ones(len(rows), dtype=np.bool_)
+        counted = CountedLosses(at, lengths, distances, times, is_evidence)
+        evidence = self.evidence.counted(counted, groups.key_shares, patience)
+        groups[DRIFT][:] = np.where(np.isfinite(self.centres), evidence.evidence, np.nan)
+        return PredictionDrift(self.centres, evidence)
+
+    def _of_champions(self, groups: GroupStates, health: pd.DataFrame) -> pd.DataFrame:
+        """The rows with predictions of a champion whose reference is known, oldest first."""
+        has_predictions = np.array([each is not None for each in health[DRIFT]], dtype=np.bool_)
+        rows = health[has_predictions]
+        if not len(rows):
+            return rows
+        at = groups.positions_of(rows["group_key"])
+        is_own = rows["model_id"].to_numpy(object) == groups["champion_id"][at]
+        return _sorted_by_time(rows[is_own & np.isfinite(self.centres[at])])
+
+    def to_bytes(self) -> bytes:
+        """Encode as sections of plain numbers, little-endian."""
+        return join_sections([self.centres.astype("<f8").tobytes(), self.evidence.to_bytes()])
+
+    @classmethod
+    def from_bytes(cls, blob: bytes | memoryview) -> PredictionDrift:
+        """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
+        try:
+            centres, evidence = split_sections(blob)
+            return cls(np.frombuffer(centres, "<f8"), ErrorEvidence.from_bytes(evidence))
+        except ValueError as error:
+            raise Corrupt(f"state: expected the drift of a shard's groups; got {error}. {REMEDY}") from error
+
+
+def _sorted_by_time(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sort by event time, then by group and predictions, so that the order of arrival does not matter."""
+    columns = (rows["last_event_time"].tolist(), rows["group_key"].tolist(), map(tuple, rows[DRIFT]))
+    whole = list(zip(*columns, strict=True))
+    return rows.take(sorted(range(len(rows)), key=whole.__getitem__))
+
+
+def _finite(values: tuple[float, ...]) -> Floats:
+    found = np.array(values, dtype=np.float64)
+    return found[np.isfinite(found)]
+
+
+def _clipped(distances: Floats) -> Floats:
+    return np.clip(distances, 0.0, MAX_DISTANCE)

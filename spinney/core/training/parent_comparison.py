@@ -1,0 +1,129 @@
+"""First models compared with their parents' champions, which answer for their groups until then.
+
+Only held-out rows that are newer than the parent's champion are compared. It may have been fitted on the older ones,
+which would favour it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spinney.core.champions.paired_test import winsorized_differences
+from spinney.core.errors import MAX_ERROR_CHARACTERS
+from spinney.core.features.encoding import Floats, Integers
+from spinney.core.models.batch_scoring import NO_MODEL
+from spinney.core.recipes.recipe import Feature
+from spinney.core.training import current_group
+from spinney.core.training.fit_attempt import FitAttempt
+from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.held_out_loss import RowsToPredict, mean_per_group, measure_rows
+from spinney.core.training.held_out_rows import seen_through
+from spinney.core.training.loss import Loss
+from spinney.core.training.parent_models import ParentModels
+from spinney.core.training.training_set import TrainingSet
+
+NOTHING_NEWER = "no held-out row is newer than the parent's model"
+NO_ANSWER = "the parent's model gave no finite prediction for the held-out rows"
+
+
+@dataclass(frozen=True)
+class _FirstModels:
+    """Challengers of groups without a champion whose parents have one, and their held-out rows.
+
+    parents: of each attempt. rows: each with the index of its attempt, ascending. losses: the challengers' on them.
+    """
+
+    attempts: Sequence[FitAttempt]
+    parents: Sequence[FitRequest]
+    rows: RowsToPredict
+    losses: Floats
+
+    @classmethod
+    def of(cls, attempts: Sequence[FitAttempt]) -> _FirstModels:
+        """Those among these attempts."""
+        first = [
+            (each, each.request.parent, each.compared_places, each.compared_losses)
+            for each in attempts
+            if each.request.champion_id is None and each.request.parent is not None
+        ]
+        found = [(each, parent, rows, own) for each, parent, rows, own in first if rows is not None and own is not None]
+        owners = np.repeat(np.arange(len(found)), [len(rows) for _, _, rows, _ in found])
+        places = np.concatenate([np.empty(0, dtype=np.int64), *(rows for _, _, rows, _ in found)])
+        losses = np.concatenate([np.empty(0), *(own for _, _, _, own in found)])
+        attempts_and_parents = [each for each, *_ in found], [parent for _, parent, *_ in found]
+        return cls(*attempts_and_parents, RowsToPredict(places, owners), losses)
+
+
+def compare_with_parents(
+    training_set: TrainingSet, attempts: Sequence[FitAttempt], parents: ParentModels, loss: Loss
+) -> None:
+    """Add the metric `parent` to each attempt of a group that has no champion and whose parent has one.
+
+    It has model_id and group_key of the parent's champion, and rows, the number of rows compared. If there are any:
+    challenger_loss and loss, the means on them, and difference and difference_se, as of `winsorized_differences`. Else
+    error: why not. attempts: with the held-out rows on which the challenger was measured.
+    """
+    first = _FirstModels.of(attempts)
+    which, n_attempts = first.rows.model_index, len(first.attempts)
+    seen_until = np.array([seen_through(parent) for parent in first.parents], dtype=np.int64)
+    is_newer = training_set.times[first.rows.places] > seen_until[which]
+    losses = _parent_losses(training_set, first, np.flatnonzero(is_newer), parents, loss)
+    both = np.isfinite(losses) & np.isfinite(first.losses)
+    counts = np.bincount(which[both], minlength=n_attempts)
+    has_newer = np.bincount(which[is_newer], minlength=n_attempts) > 0
+    found = _comparisons(first.losses[both], losses[both], counts)
+    for at, (attempt, parent) in enumerate(zip(first.attempts, first.parents, strict=True)):
+        unmeasured = parents.errors.get(str(parent.champion_id), NO_ANSWER if has_newer[at] else NOTHING_NEWER)
+        named = {"model_id": parent.champion_id, "group_key": parent.group_key, "rows": int(counts[at])}
+        attempt.metrics["parent"] = named | (found[at] if counts[at] else {"error": unmeasured[:MAX_ERROR_CHARACTERS]})
+
+
+def _parent_losses(
+    training_set: TrainingSet, first: _FirstModels, rows: Integers, parents: ParentModels, loss: Loss
+) -> Floats:
+    """Shape (n_rows,): the parents' losses on these held-out rows, by position; NaN elsewhere and without a number."""
+    owners, out = first.rows.model_index[rows], np.full(len(first.losses), np.nan)
+    ids = [str(parent.champion_id) for parent in first.parents]
+    reported = {name: each.request.group_key for name, each in zip(ids, first.attempts, strict=True)}
+    for features, names in _by_features(parents, ids).items():
+        index = {name: at for at, name in enumerate(names)}
+        model_index = np.array([index.get(name, NO_MODEL) for name in ids], dtype=np.int64)[owners]
+        asked = np.flatnonzero(model_index != NO_MODEL)
+        out[rows[asked]] = measure_rows(
+            training_set.with_features(features),
+            [parents.models[name] for name in names],
+            RowsToPredict(first.rows.places[rows[asked]], model_index[asked]),
+            loss,
+            _reporter([reported[name] for name in names]),
+        ).losses
+    return out
+
+
+def _by_features(parents: ParentModels, ids: Iterable[str]) -> dict[tuple[Feature, ...], list[str]]:
+    """Those of these models that are loaded, by their features."""
+    out: dict[tuple[Feature, ...], list[str]] = {}
+    for name in dict.fromkeys(ids):
+        if (model := parents.models.get(name)) is not None:
+            out.setdefault(model.encoder.features, []).append(name)
+    return out
+
+
+def _reporter(group_keys: Sequence[str]) -> Callable[[int], None]:
+    return lambda at: current_group.report(group_keys[at], current_group.PREDICT_CHAMPION)
+
+
+def _comparisons(own: Floats, theirs: Floats, counts: Integers) -> list[dict[str, Any]]:
+    """What the rows of each attempt show. counts: shape (attempts,), rows of each."""
+    differences, errors = winsorized_differences(own - theirs, counts)
+    columns: dict[str, list[float | None]] = {
+        "challenger_loss": mean_per_group(own, counts),
+        "loss": mean_per_group(theirs, counts),
+        "difference": [value if math.isfinite(value) else None for value in differences.tolist()],
+        "difference_se": [value if math.isfinite(value) else None for value in errors.tolist()],
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

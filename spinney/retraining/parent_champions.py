@@ -1,0 +1,73 @@
+"""The parents' champions: found for a plan on the driver, read in the tasks, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spinney.core.keys import ancestors, is_parent
+from spinney.retraining import fit_request_table
+from spinney.retraining.champion_reader import StoredChampions
+from spinney.retraining.fit_request_table import CHAMPION_TYPES, PARENT_COLUMNS
+from spinney.storage.layout import FleetStore
+from spinney.tables.current_champions import read_champions
+from spinney.tables.snapshot import Snapshot, filter_of_groups
+
+
+def with_parents(plan: pd.DataFrame, store: FleetStore) -> pd.DataFrame:
+    """The plan with parent_key and parent_id: the nearest parent that has a champion now, and that champion.
+
+    plan: group_key and champion_id. They are null for groups that have a champion, and for parents.
+    """
+    fleet = store.fleet
+    first = [
+        key if champion is None and not is_parent(key) else None
+        for key, champion in zip(plan["group_key"], _or_none(plan["champion_id"]), strict=True)
+    ]
+    parents = [ancestors(fleet.group, fleet.parents, key) if key is not None and fleet.parents else () for key in first]
+    wanted = sorted({parent for of_group in parents for parent in of_group})
+    champions = _champion_ids(store, wanted) if wanted else {}
+    nearest = [next((parent for parent in of_group if parent in champions), None) for of_group in parents]
+    ids = [None if parent is None else champions[parent] for parent in nearest]
+    return plan.assign(
+        parent_key=pd.Series(nearest, plan.index, dtype=object), parent_id=pd.Series(ids, plan.index, dtype=object)
+    )
+
+
+def _or_none(values: pd.Series) -> list[str | None]:
+    return [None if pd.isna(value) else str(value) for value in values]
+
+
+def _champion_ids(store: FleetStore, parents: Sequence[str]) -> dict[str, str]:
+    """Parent -> its champion, for those of these parents that have one."""
+    known = read_champions(store, {}, filter_of_groups(parents, store.fleet.shards))
+    ids = zip(known.column("group_key").to_pylist(), known.column("model_id").to_pylist(), strict=True)
+    return {key: model_id for key, model_id in ids if model_id is not None}
+
+
+class ParentChampions:
+    """The stored champions of the parents of a task's requests. Many requests share a parent: it is read once."""
+
+    def __init__(self, models: Sequence[Snapshot], requests: pa.Table, shards: int) -> None:
+        """models: the tables with the champions. requests: REQUEST_SCHEMA. shards: the fleet's number."""
+        named = requests.filter(requests.column("parent_id").is_valid()).select(["parent_key", "parent_id"])
+        wanted = named.group_by(["parent_key", "parent_id"]).aggregate([]).rename_columns(["group_key", "champion_id"])
+        wanted = wanted.append_column("predecessor_id", pa.nulls(wanted.num_rows, pa.string()))
+        files = fit_request_table.shards_of(wanted, shards)
+        paths = [path for table in models for path in table.files_for(files)] if wanted.num_rows else []
+        champions = StoredChampions(paths, wanted).of(0, wanted.num_rows)
+        stored = champions.select(["group_key", *CHAMPION_TYPES]).rename_columns(list(PARENT_COLUMNS))
+        self._stored = stored.filter(stored.column("parent_id").is_valid()).combine_chunks()
+        ids = self._stored.column("parent_id").combine_chunks()
+        self._places = pc.index_in(requests.column("parent_id").combine_chunks(), value_set=ids, skip_nulls=True)
+
+    def of(self, first: int, stop: int) -> pa.Table:
+        """PARENT_COLUMNS of the requests `first` to before `stop`; payloads are dictionary-encoded."""
+        places = self._places.slice(first, stop - first)
+        columns = {name: self._stored.column(name).take(places) for name in PARENT_COLUMNS}
+        payloads = self._stored.column("parent_payload").combine_chunks()
+        columns["parent_payload"] = pa.DictionaryArray.from_arrays(places.cast(pa.int32()), payloads)
+        return pa.table(columns)

@@ -1,0 +1,90 @@
+"""A round gives each first model the champion of its nearest parent, read once by a task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from edited_fleet import TEXT, no_spark, sell
+
+from batch.group_selection import BatchView, Scope, plan_verdicts
+from batch.weekly import retrain
+from schemas import tables
+from schemas.vocabulary import RoundKind
+from spinney.core.config import Config, parse
+from spinney.retraining.parent_champions import ParentChampions, with_parents
+from spinney.retraining.round_fitting import requests_of
+from spinney.retraining.round_request import RoundRequest
+from spinney.retraining.rounds import Rounds
+from spinney.storage import signing_key
+from spinney.storage.layout import FleetStore
+from spinney.tables import delta
+from spinney.tables.snapshot import take_snapshots
+
+NEW = '["s002"]'
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A fleet of two stores with models, and a parent of all."""
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    text = TEXT.replace("parents = []", "parents = [[]]")
+    filled = text.format(root=tmp_path / "root", estimator="ridge", features='["x"]', recipe="")
+    config = parse(filled, "fleet.toml", {})
+    sell(config, 2)
+    retrain(config, spark=no_spark)
+    return config
+
+
+def rows(config: Config, base: Any) -> dict[str, dict[str, Any]]:
+    """The newest row of each group."""
+    return {row["group_key"]: row for row in delta.read_table(FleetStore.of(config), base).to_pylist()}
+
+
+def plan_of(*keys: str, champion: str | None = None) -> pd.DataFrame:
+    return pd.DataFrame({"shard": 0, "group_key": list(keys), "champion_id": champion, "events": 30})
+
+
+def test_a_first_model_of_the_stream_has_to_beat_its_parents(config: Config) -> None:
+    parent = rows(config, tables.PROMOTIONS)["{}"]
+    sell(config, range(2, 3), first=30)
+    view = BatchView.now_of(config)
+    plan = plan_verdicts(no_spark, config, Scope.of([NEW]), view)
+    runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
+    runner.plan(plan, RoundRequest("r", 1, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins), 0)
+    runner.carry_out(0)
+    found = json.loads(rows(config, tables.MODELS)[NEW]["metrics"])["parent"]
+    assert (found["model_id"], found["group_key"], found["rows"]) == (parent["model_id"], "{}", 6)
+    assert "that of parent {}, " in rows(config, tables.PROMOTIONS)[NEW]["reason"]
+
+
+def test_groups_with_a_champion_and_parents_get_no_parent(config: Config) -> None:
+    store, champion = FleetStore.of(config), rows(config, tables.PROMOTIONS)["{}"]["model_id"]
+    plan = pd.concat([plan_of(NEW, "{}"), plan_of('["s000"]', champion="c")], ignore_index=True)
+    found = with_parents(plan, store)
+    assert found["parent_key"].tolist() == ["{}", None, None]
+    assert found["parent_id"].tolist() == [champion, None, None]
+
+
+def test_the_payload_of_a_parent_is_held_once_however_many_groups_it_has(config: Config) -> None:
+    store = FleetStore.of(config)
+    requests = requests_of(with_parents(plan_of(*(f'["s{n:03}"]' for n in range(2, 50))), store))
+    parents = ParentChampions(take_snapshots(store, tables.MODELS), requests, config.fleet.shards).of(0, 48)
+    payload = parents.column("parent_payload").combine_chunks()
+    assert (len(payload), len(payload.dictionary)) == (48, 1)
+    model = rows(config, tables.MODELS)["{}"]
+    assert parents.slice(47, 1).to_pylist()[0] == {
+        "parent_key": "{}", "parent_id": model["model_id"], "parent_codec": model["codec"],
+        "parent_payload": model["payload"], "parent_signature": model["signature"],
+        "parent_trained_through": model["trained_through"], "parent_recipe_id": model["recipe_id"],
+    }  # fmt: skip
+
+
+def test_a_parent_whose_model_is_not_stored_is_none(config: Config) -> None:
+    store = FleetStore.of(config)
+    plan = plan_of(NEW).assign(parent_key="{}", parent_id="gone")
+    parents = ParentChampions(take_snapshots(store, tables.MODELS), requests_of(plan), config.fleet.shards).of(0, 1)
+    assert parents.to_pylist() == [dict.fromkeys(parents.column_names)]

@@ -1,0 +1,273 @@
+"""Files of the kinds that public bug reports and data packages show, with the rows that each gives, written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from file_cases import AT, CLASSIC, EPOCH, NOON, Case, Dead, Fleet, lines, parquet, text
+
+from spinney.sources import ReadOptions, TextFormat
+
+_TYPES = {"store": "string", "id": "string", "at": "timestamp"}
+
+
+def _record(**values: Any) -> dict[str, Any]:
+    return {"store": "a", "id": "1", "at": AT, "x": 1.5, "sold": 2} | values
+
+
+_TWO = [_record(note="},{"), _record(id="2", x=-0.5)]
+_TWO_ROWS = {
+    "1": {"store": "a", "x": 1.5, "note": "},{", "sold": 2.0},
+    "2": {"store": "a", "x": -0.5, "sold": 2.0},
+}
+_JSON_SPELLINGS = {
+    "in an array": json.dumps(_TWO),
+    "in an indented array": json.dumps(_TWO, indent=2),
+    "indented, one after another": "\n".join(json.dumps(each, indent=1) for each in _TWO),
+    "one after another in one line": "".join(map(json.dumps, _TWO)),
+    "with a comma after each": "".join(f"{json.dumps(each)},\r\n" for each in _TWO),
+    "with record separators before each": "".join(f"\x1e{json.dumps(each)}\n" for each in _TWO),
+    "in lines that end in carriage returns": "".join(f"{json.dumps(each)}\r" for each in _TWO),
+}
+
+_AFTER = NOON + timedelta(microseconds=123_456)
+_SECONDS = Fleet(types={"at": "timestamp(s)", "seen": "timestamp(ns)"})
+
+
+def _options(**how: Any) -> ReadOptions:
+    return ReadOptions(TextFormat(**how))
+
+
+def _folder_with_an_empty_part(folder: Path) -> Path:
+    (folder / "parts").mkdir()
+    (folder / "parts" / "part-0.csv").write_text("")
+    return text("parts/part-1.csv", f"store,id,at,x,sold\na,1,{AT},1.5,2\n")(folder).parent
+
+
+def _semicolons(content: str) -> Callable[[Path], Path]:
+    return text("a.csv", content.replace(",", ";").replace("§", ","))
+
+
+FOREIGN_CASES = (
+    *(
+        Case(f"JSON objects {how}", CLASSIC, text("a.json", spelled), _TWO_ROWS, {**_TYPES, "x": "double"})
+        for how, spelled in _JSON_SPELLINGS.items()
+    ),
+    Case(
+        "an array in UTF-16 with records that are not valid",
+        CLASSIC,
+        text("a.json", json.dumps([_record(store="Köln"), 7, {}], ensure_ascii=False), "utf-16"),
+        {"1": {"store": "Köln", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+        dead=(Dead("not_an_object", None, 2), Dead("missing_field", "id", 3)),
+    ),
+    Case(
+        "a line that names the delimiter, as Excel writes it",
+        CLASSIC,
+        text("a.csv", f'\ufeff"sep=;"\r\nstore;id;at;x;sold\r\na;1;{AT};1,5;2\r\n'),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+    ),
+    Case(
+        "a title above the header",
+        CLASSIC,
+        text("a.csv", f'Sales, "all\r\n\r\nstore,id,at,x,sold\r\na,1,{AT},1.5,2\r\n'),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+        options=_options(skip_lines=1),
+    ),
+    Case(
+        "a delimiter at the end of each row but the header",
+        CLASSIC,
+        text("a.csv", f"store,id,at,x,sold\na,1,{AT},1.5,2,\na,2,{AT},-0.5,2,\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "a", "x": -0.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+    ),
+    Case(
+        "numbers with commas between thousands",
+        CLASSIC,
+        text(
+            "a.csv",
+            f'store,id,at,x,n,note,sold\na,1,{AT},"1,234.5","1,234,567","1,000 m",2\n'
+            f'a,2,{AT},0.5,"1,234,567",,"2,000"\n',
+        ),
+        {
+            "1": {"store": "a", "x": 1234.5, "n": 1_234_567, "note": "1,000 m", "sold": 2.0},
+            "2": {"store": "a", "x": 0.5, "n": 1_234_567, "sold": 2000.0},
+        },
+        {**_TYPES, "x": "double", "n": "bigint", "sold": "bigint"},
+        features=("x", "n"),
+        options=_options(thousands=","),
+    ),
+    Case(
+        "numbers with blanks that do not break between thousands",
+        CLASSIC,
+        _semicolons(f"store,id,at,x,sold\na,1,{AT},1\u00a0234§5,2\na,2,{AT},-1\u202f000\u202f000,2\n"),
+        {"1": {"store": "a", "x": 1234.5, "sold": 2.0}, "2": {"store": "a", "x": -1e6, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+        options=_options(thousands=" "),
+    ),
+    Case(
+        "points that may separate thousands in a file with decimal commas",
+        CLASSIC,
+        _semicolons(f"store,id,at,x,note,sold\na,1,{AT},1§5,v1.2,2\na,2,{AT},1.234,,2\n"),
+        {"1": {"store": "a", "x": 1.5, "note": "v1.2", "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+        dead=(Dead("not_an_object", None, 2, is_unsplit=True),),
+        options=_options(decimal=","),
+    ),
+    Case(
+        "points between thousands in a file with decimal commas",
+        CLASSIC,
+        _semicolons(f"store,id,at,x,sold\na,1,{AT},1.234§5,2\na,2,{AT},1.234,2\na,3,{AT},1.5,2\n"),
+        {"1": {"store": "a", "x": 1234.5, "sold": 2.0}, "2": {"store": "a", "x": 1234.0, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+        dead=(Dead("not_an_object", None, 3, is_unsplit=True),),
+        options=_options(thousands="."),
+    ),
+    Case(
+        "booleans as databases and spreadsheets write them, in JSON",
+        CLASSIC,
+        lines(
+            *(_record(id=str(n), flag=flag) for n, flag in enumerate([0, 1, 1.0, "t", "No", "YES", "0"])),
+            _record(id="7", flag=2),
+            _record(id="8", flag="on"),
+        ),
+        {
+            str(n): {"store": "a", "x": 1.5, "flag": flag, "sold": 2.0}
+            for n, flag in enumerate([False, True, True, True, False, True, False])
+        },
+        {**_TYPES, "x": "double"},
+        dead=(Dead("wrong_type", "flag", 8, "a", rows=2),),
+        features=("x", "flag"),
+        also=frozenset({"7", "8"}),
+    ),
+    Case(
+        "booleans as databases and spreadsheets write them, in a CSV",
+        CLASSIC,
+        text(
+            "a.csv",
+            "store,id,at,x,flag,sold\n"
+            + "".join(f"a,{n},{AT},1.5,{flag},2\n" for n, flag in enumerate(["0", "1.0", "y", "N", " true ", "", "J"])),
+        ),
+        {
+            str(n): {"store": "a", "x": 1.5, "sold": 2.0} | ({} if flag is None else {"flag": flag})
+            for n, flag in enumerate([False, True, True, False, True, None])
+        },
+        {**_TYPES, "x": "double", "flag": "string"},
+        dead=(Dead("wrong_type", "flag", 7, "a"),),
+        features=("x", "flag"),
+        also=frozenset({"6"}),
+    ),
+    Case(
+        "booleans that are numbers in Parquet",
+        CLASSIC,
+        parquet(
+            {
+                "store": ["a"] * 3,
+                "id": ["1", "2", "3"],
+                "at": [NOON] * 3,
+                "x": [1.5] * 3,
+                "flag": pa.array([1.0, 0.0, None]),
+                "sold": [2.0] * 3,
+            }
+        ),
+        {
+            "1": {"store": "a", "x": 1.5, "flag": True, "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "flag": False, "sold": 2.0},
+            "3": {"store": "a", "x": 1.5, "sold": 2.0},
+        },
+        {**_TYPES, "x": "double", "flag": "double"},
+        features=("x", "flag"),
+    ),
+    Case(
+        "times as clocks in programs give them: seconds with many digits, and nanoseconds",
+        _SECONDS,
+        lines(
+            _record(at=1714564800.1234567, seen=1714564800123456789),
+            _record(id="2", at=1714564800, seen="1714564800000000999"),
+        ),
+        {
+            "1": {"store": "a", "at": _AFTER, "seen": _AFTER, "x": 1.5, "sold": 2.0},
+            "2": {"store": "a", "seen": NOON, "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "id": "string", "at": "timestamp(s)", "x": "double"},
+        features=("x", "seen"),
+    ),
+    Case(
+        "times as numbers in Parquet: seconds as floats, and nanoseconds",
+        _SECONDS,
+        parquet(
+            {
+                "store": ["a", "a"],
+                "id": [1.0, 2.0],
+                "at": [1714564800.1234567, 1714564800.0],
+                "x": [1.5, 1.5],
+                "seen": pa.array([1714564800123456789, None]),
+                "sold": [2, 2],
+            }
+        ),
+        {
+            "1": {"store": "a", "at": _AFTER, "seen": _AFTER, "x": 1.5, "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "id": "string", "at": "timestamp(s)", "x": "double"},
+        features=("x", "seen"),
+    ),
+    Case(
+        "milliseconds since 1970 with fractions and exponents in a CSV",
+        EPOCH,
+        text("a.csv", "store,id,at,x,sold\na,1,1714564800000.0009,1.5,2\na,2,1.7145648e12,1.5,2\na,3,-1,1.5,2\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {},
+        dead=(Dead("time_out_of_range", "at", 3, "a"),),
+    ),
+    Case(
+        "dates with slashes, and blanks around times",
+        CLASSIC,
+        text("a.csv", f"store,id,at,x,day,sold\na,1, 2024/05/01 12:00:00,1.5, 2024/05/31,2\na,2,{AT} ,1.5,,2\n"),
+        {
+            "1": {"store": "a", "x": 1.5, "day": date(2024, 5, 31), "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "sold": 2.0},
+        },
+        {},
+        features=("x", "day"),
+    ),
+    Case(
+        "texts and ids that Parquet holds as bytes",
+        CLASSIC,
+        parquet(
+            {
+                "store": pa.array([b"K\xc3\xb6ln", b"a", None], pa.binary()),
+                "note": pa.array([b"", b"\xf6", None], pa.binary()),
+                "id": pa.array([b"1", b"2", b"3"], pa.large_binary()),
+                "at": [NOON] * 3,
+                "x": pa.array([b"1.5", b"1.5", b"1.5"]),
+                "sold": [2, 2, 2],
+            }
+        ),
+        {"1": {"store": "Köln", "x": 1.5, "note": "", "sold": 2.0}},
+        {**_TYPES, "x": "double", "sold": "bigint"},
+        dead=(Dead("not_utf8", "note", 2, "a"), Dead("null_key", "store", 3)),
+        also=frozenset({"2"}),
+    ),
+    Case(
+        "a folder with a file without any bytes",
+        CLASSIC,
+        _folder_with_an_empty_part,
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+    ),
+    Case(
+        "text with another ending than .csv",
+        CLASSIC,
+        text("a.txt", f"store|id|at|x|sold\na|1|{AT}|1.5|2\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+    ),
+)
