@@ -24,7 +24,7 @@ HINDSIGHT_TIMES = 52
 at all of them."""
 
 MAX_REPLAYS, CLOSE_ENOUGH = 4, 0.01
-"""The period of `all, as many` is adjusted until its refits differ by this share at most, so many times at most."""
+"""How close the number of refits of `all, as many` has to be, and how often its period is adjusted at most."""
 
 _UNLIMITED = WithinAllowance(RoundAllowance(seconds=None))
 
@@ -59,7 +59,7 @@ def _schedules(own: Strategy) -> list[Strategy]:
 
 
 def _of_refits(own: Strategy, refits: int, settings: ReplaySettings) -> list[Strategy]:
-    """Strategies that spread so many refits evenly over the steps, among groups with a new row."""
+    """Return strategies that spread a number of refits evenly over the steps, among groups with a new row."""
     policies = (NewGroup(own.recipe.min_rows), NewRows(1))
     rounds = max(1, settings.steps.count - 1)
     oldest = EvenlySpread(refits, rounds, RoundAllowance(None, oldest_first_share=1.0))
