@@ -133,7 +133,7 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
     config = scorer.config
     rows = add_former_columns(events, scorer.former)
     models, intervals = ModelSource(FleetStore.of(config), scorer.signer), intervals_of(shard, champions, config)
-    answered = answer_rows(rows, events["group_key"], champions, models, intervals)
+    answered = answer_rows(rows, events["group_key"].tolist(), champions, models, intervals)
     is_number = config.fleet.task == "regression"
     columns = {
         "shard": np.full(len(events), shard, dtype=np.int32),

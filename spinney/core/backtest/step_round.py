@@ -14,6 +14,7 @@ from spinney.core.backtest.history import History
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.champions import heldout_losses
 from spinney.core.champions.gate import decide, is_shown_worse
+from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.round_halt import AttemptTally
 from spinney.core.features.encoding import NULL_TIME
@@ -24,7 +25,7 @@ from spinney.core.planning.brake import Brake, SampleOutcome, choose_with_brake,
 from spinney.core.planning.budget import Candidate, RoundAllowance
 from spinney.core.staleness.judge import DecisionRecord, UnfittedAttempt
 from spinney.core.timestamps import to_microseconds
-from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.fit_request import FitRequest, StoredModel
 from spinney.core.training.fitting import fit_training_set
 
 _SIGNER = Signer(b"a backtest's key: nothing it signs is kept")
@@ -36,6 +37,12 @@ class FittedModel:
 
     model: Model
     request: FitRequest
+
+    @property
+    def stored(self) -> StoredModel:
+        """The model as a predecessor in a request."""
+        request = self.request
+        return StoredModel(str(request.champion_id), request.codec, request.payload, request.signature)
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,17 @@ def choose_sample(due: Sequence[Candidate], brake: Brake, step: int) -> list[str
     return list(queues)
 
 
-def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRequest], clock: int) -> RoundResult:
-    """Fit and gate groups at a clock, microseconds. requests: position of a group in the history -> its request."""
+def run_round(
+    history: History,
+    strategy: Strategy,
+    requests: Mapping[int, FitRequest],
+    clock: int,
+    watched_since: Mapping[str, int],
+) -> RoundResult:
+    """Fit and gate groups at a clock, microseconds. requests: position of a group in the history -> its request.
+
+    watched_since: group_key -> time of the last attempt, of groups whose champion has a predecessor.
+    """
     groups = sorted(requests)
     training_set = history.training_set(np.array(groups, dtype=np.int64), clock, strategy.recipe)
     ordered = [requests[group] for group in groups]
@@ -70,6 +86,8 @@ def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRe
     decided = [_decide(attempt, strategy, clock) for attempt in attempts if attempt.is_fitted or attempt.is_kept]
     if _tally(attempts, decided).reason_to_halt(strategy.halt_share) is not None:
         decided = _hold_replacements(attempts, decided)
+    else:
+        decided += _withdrawals(attempts, decided, strategy, clock, watched_since)
     unfitted = [attempt.unfitted(clock) for attempt in attempts if not attempt.is_fitted and not attempt.is_kept]
     return RoundResult(
         decided=decided,
@@ -152,7 +170,28 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
     loss = attempt.metrics["challenger_loss"]
     heldout, predictions = (tuple(row[name] or ()) for name in ("heldout_losses", "training_predictions"))
     loss = unknown if loss is None else loss
-    return DecisionRecord(request.group_key, promotion, True, clock, loss, float(row["fit_ms"]), heldout, predictions)
+    ms, rows = float(row["fit_ms"]), int(row["rows"])
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, heldout, predictions, rows)
+
+
+def _withdrawals(
+    attempts: Sequence[_Attempt],
+    decided: Sequence[DecisionRecord],
+    strategy: Strategy,
+    clock: int,
+    watched_since: Mapping[str, int],
+) -> list[DecisionRecord]:
+    """The withdrawals of champions that answer on although they are surely worse than their predecessors."""
+    staying = {row.group_key for row in decided if row.promotion.decision in (Decision.REFUSED, Decision.HELD)}
+    withdrawn, unknown = [], float("nan")
+    for request, metrics in ((each.request, each.metrics) for each in attempts if each.request.group_key in staying):
+        elapsed = clock - watched_since.get(request.group_key, clock)
+        if reason_to_withdraw(metrics, level_of_look(elapsed, strategy.judge.patience)) is not None:
+            promotion = Promotion(
+                0, str(request.champion_id), Decision.WITHDRAWN, request.trained_through, clock, clock
+            )
+            withdrawn.append(DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown))
+    return withdrawn
 
 
 def _load(row: Mapping[Any, Any]) -> FittedModel:

@@ -43,7 +43,12 @@ class Staleness(Section):
         meaning="Share of `max_age` by which a group may become stale earlier, by a hash of its key, "
         "so that groups fitted together do not become stale together.",
     )
-    new_rows: Int = config_key(200, ge=1, meaning="Number of new labelled rows after which a group is stale.")
+    new_rows: Int | None = config_key(
+        None,
+        ge=1,
+        meaning="Number of new labelled rows after which a group is stale. Without it: half as many as the last "
+        "model was fitted on, at most 200.",
+    )
     error_rise: ErrorRise = config_key(ErrorRise(), meaning="Staleness by a rise of the error.")
     drift: Drift = config_key(Drift(), meaning="Drift of the predictions ([policies.md](policies.md#drift)).")
     no_labels: PositiveDuration = config_key(

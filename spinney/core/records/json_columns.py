@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from types import NoneType
 from typing import Any
 
@@ -158,7 +159,10 @@ def _field_values(objects: Sequence[Mapping[str, Any]], rule: FieldRule) -> Valu
     source = rule.source
     if "." in source:
         return [raw_value(record, source) for record in objects]
-    return [record.get(source) for record in objects]
+    try:
+        return list(map(itemgetter(source), objects))  # in half the time of `get`
+    except KeyError:
+        return [record.get(source) for record in objects]
 
 
 def _count_strings_and_unknown(
