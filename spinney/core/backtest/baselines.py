@@ -24,7 +24,7 @@ HINDSIGHT_TIMES = 52
 at all of them."""
 
 MAX_REPLAYS, CLOSE_ENOUGH, ALMOST_AS_LONG = 4, 0.01, 0.05
-"""How often the period of `all, as many` and `as long` is adjusted at most, and the share by which the number of refits,
+"""How often the period of `all, as many` and `as long` is adjusted at most, and the share by which the refits,
 or the measured time of the fits, may differ."""
 
 _UNLIMITED = WithinAllowance(RoundAllowance(seconds=None))
