@@ -98,9 +98,13 @@ def predict_by_index(
     known = [models.get(name) for name in names]
     collected = _Collector(len(frame), [model for model in known if model is not None])
     by_features: dict[Hashable, list[int]] = defaultdict(list)
+    by_object: dict[int, list[int]] = {}  # most models share one tuple, whose hash takes longer than a prediction
     for position, model in enumerate(known):
         if model is not None:
-            by_features[model.encoder.features].append(position)
+            features = model.encoder.features
+            if (members := by_object.get(id(features))) is None:
+                members = by_object[id(features)] = by_features[features]
+            members.append(position)
     for places in by_features.values():
         group_models = [model for position in places if (model := known[position]) is not None]
         index_in_group = np.full(len(names) + 1, NO_MODEL, dtype=np.int64)  # the last: of a null model_id
