@@ -24,7 +24,7 @@ def columns_for(config: Config, *, outcomes: bool, is_exclusive: bool = False) -
     """
     rules = build_rules(config, messages.OUTCOME if outcomes else messages.EVENT)
     required = frozenset(rule.source for rule in rules.fields if rule.required)
-    names = tuple(rule.source for rule in rules.fields)
+    names = tuple(dict.fromkeys(rule.source for rule in rules.fields))
     return ColumnSelection(names, required, is_exclusive, number_fields(rules), stored=stored_fields(config))
 
 

@@ -14,7 +14,7 @@ from spinney.core.errors import ContractError
 from spinney.sources.row_batch import DataFile, RowBatch
 
 _CHARTER = "charter.json"
-_GROUP_KEY = "group_key"
+_GROUP_KEY, _EVENT_ID = "group_key", "event_id"
 
 
 def with_message_names(table: DataFile, folder: Path, names: Mapping[str, str]) -> DataFile:
@@ -33,8 +33,9 @@ def with_message_names(table: DataFile, folder: Path, names: Mapping[str, str]) 
     else:
         return table
     renamed = {name: names[name] for name in columns if name in names}
-    fields = {field: columns[name] for name, field in renamed.items()} | dict.fromkeys(group, pa.string())
-    stored = {field: name for name, field in renamed.items()}
+    # Where the id is the time, the id's text is the message's.
+    stored = {field: name for name, field in sorted(renamed.items(), key=lambda item: item[0] == _EVENT_ID)}
+    fields = {field: columns[name] for field, name in stored.items()} | dict.fromkeys(group, pa.string())
 
     def read(only: Sequence[str] | None) -> Iterator[RowBatch]:
         wanted = [field for field in fields if only is None or field in only]

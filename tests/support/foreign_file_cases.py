@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ _JSON_SPELLINGS = {
 }
 
 _AFTER = NOON + timedelta(microseconds=123_456)
+_TIME_AS_ID = Fleet(fields={"id": "at"})
+_SECONDS_AS_ID = Fleet(types={"at": "timestamp(s)"}, fields={"id": "at"})
 _SECONDS = Fleet(types={"at": "timestamp(s)", "seen": "timestamp(ns)"})
 
 
@@ -255,6 +257,37 @@ FOREIGN_CASES = (
         {**_TYPES, "x": "double", "sold": "bigint"},
         dead=(Dead("not_utf8", "note", 2, "a"), Dead("null_key", "store", 3)),
         also=frozenset({"2"}),
+    ),
+    Case(
+        "one row for each group and time, and no other id, in a CSV",
+        _TIME_AS_ID,
+        text("a.csv", f"store,at,x,sold\na,{AT},1.5,2\nb,2024-05-02,1.5,2\na,,1.5,2\n"),
+        {
+            AT: {"store": "a", "x": 1.5, "sold": 2.0},
+            "2024-05-02": {"store": "b", "at": datetime(2024, 5, 2, tzinfo=UTC), "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "x": "double"},
+        dead=(Dead("missing_field", "id", 3, "a"),),
+    ),
+    Case(
+        "one row for each group and time, and no other id, in Parquet",
+        _TIME_AS_ID,
+        parquet({"store": ["a", "b"], "at": [NOON, _AFTER], "x": [1.5, 1.5], "sold": [2.0, 2.0]}),
+        {
+            "2024-05-01T12:00:00Z": {"store": "a", "x": 1.5, "sold": 2.0},
+            "2024-05-01T12:00:00.123456Z": {"store": "b", "at": _AFTER, "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "x": "double"},
+    ),
+    Case(
+        "one record for each group and number of seconds, and no other id, in JSON",
+        _SECONDS_AS_ID,
+        lines(*({"store": "a", "at": at, "x": 1.5, "sold": 2} for at in (1714564800, "1714564801"))),
+        {
+            "1714564800": {"store": "a", "x": 1.5, "sold": 2.0},
+            "1714564801": {"store": "a", "at": NOON + timedelta(seconds=1), "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "x": "double"},
     ),
     Case(
         "a folder with a file without any bytes",

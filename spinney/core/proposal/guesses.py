@@ -140,8 +140,22 @@ def _why_no_id(columns: Sequence[ColumnStatistics]) -> str:
 def _is_id_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]) -> bool:
     if not group or column.type not in ("string", "bigint") or column.filled < column.rows:
         return False
+    return _is_different_in(column, group)
+
+
+def _is_different_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]) -> bool:
+    """Return whether no two rows of a group have the same value."""
     keys = pd.DataFrame({at: part.values for at, part in enumerate((*group, column))})
     return not bool(keys.astype(str).duplicated().any())
+
+
+def is_time_an_id(time: Guess, group: Sequence[ColumnStatistics]) -> bool:
+    """Return whether the time tells the rows of a group apart, and reads as text: not as a number with a fraction."""
+    if not time.columns or not group:
+        return False
+    (column,) = time.columns
+    is_text = time.unit is None or column.is_whole or column.has_whole_texts
+    return is_text and column.filled == column.rows and _is_different_in(column, group)
 
 
 def guess_target(columns: Sequence[ColumnStatistics]) -> Guess:

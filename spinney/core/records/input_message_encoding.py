@@ -27,7 +27,7 @@ def encode_message(row: Mapping[str, Any], rules: RecordRules, *, texts: Contain
     number or boolean is written as such if the declared type is one. A declared value that JSON cannot represent is
     encoded so that `validate` rejects it by name.
     """
-    declared = {rule.source: rule for rule in rules.fields}
+    declared = _rule_by_source(rules)
     # As in `validate`: a field with the whole dotted name takes precedence over the nested one.
     nested = {tuple(source.split(".")): rule for source, rule in declared.items() if source not in row}
     parts = []
@@ -41,6 +41,11 @@ def encode_message(row: Mapping[str, Any], rules: RecordRules, *, texts: Contain
         return text.encode()
     except UnicodeEncodeError:  # an unpaired surrogate: only an escape can represent it
         return text.encode(errors="backslashreplace")
+
+
+def _rule_by_source(rules: RecordRules) -> dict[str, FieldRule]:
+    """Return the rule by which each field is written. An id that is the event's time is written as the time."""
+    return {rule.source: rule for rule in sorted(rules.fields, key=lambda rule: rule.name == rules.time)}
 
 
 def _encode_text(text: str | None, rule: FieldRule | None, rules: RecordRules) -> str:

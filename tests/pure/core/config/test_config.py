@@ -589,3 +589,10 @@ def test_fields_of_messages_are_named_for_columns_that_exist_and_each_once() -> 
     assert twice.key == "fleet.fields.price"
     assert "read by `sunny`" in str(twice)
     assert only_finding(with_line('fields = { price = "p", sunny = "p" }')).key == "fleet.fields.sunny"
+
+
+def test_only_the_id_may_be_read_from_the_field_of_the_time() -> None:
+    assert read(with_line('fields = { id = "at" }')).fleet.fields == {"id": "at"}
+    assert read(with_line('fields = { id = "day", at = "day" }')).fleet.fields == {"id": "day", "at": "day"}
+    assert only_finding(with_line('fields = { price = "at" }')).key == "fleet.fields.price"
+    assert only_finding(with_line('fields = { id = "sold" }')).key == "fleet.fields.id"
