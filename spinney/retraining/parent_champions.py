@@ -17,14 +17,15 @@ from spinney.tables.current_champions import read_champions
 from spinney.tables.snapshot import Snapshot, filter_of_groups
 
 
-def with_parents(plan: pd.DataFrame, store: FleetStore) -> pd.DataFrame:
+def with_parents(plan: pd.DataFrame, store: FleetStore, *, is_pooled: bool = False) -> pd.DataFrame:
     """The plan with parent_key and parent_id: the nearest parent that has a champion now, and that champion.
 
-    plan: group_key and champion_id. They are null for groups that have a champion, and for parents.
+    plan: group_key and champion_id. is_pooled: whether groups are pooled with their parents' models; if not, both are
+    null for groups that have a champion. They are null for parents.
     """
     fleet = store.fleet
     first = [
-        key if champion is None and not is_parent(key) else None
+        key if (is_pooled or champion is None) and not is_parent(key) else None
         for key, champion in zip(plan["group_key"], _or_none(plan["champion_id"]), strict=True)
     ]
     parents = [ancestors(fleet.group, fleet.parents, key) if key is not None and fleet.parents else () for key in first]
