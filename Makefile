@@ -15,6 +15,10 @@ ifdef KAFKA
 export SPINNEY_TEST_KAFKA := $(KAFKA)
 endif
 
+# Python keeps what it has compiled. Where it may not (images of containers set this), each process of the tests compiles
+# all that it imports: 8 s in place of 3 s of CPU time for `spinney stream`.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Three files of tests at a time, each process with its own Spark and broker: much of a test is one JVM starting.
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 

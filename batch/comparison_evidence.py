@@ -18,8 +18,8 @@ from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.champion_model import load_champion
-from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
 from spinney.core.training.fit_request import requests_of_frame
+from spinney.core.training.held_out_rows import held_out_counts
 from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.training_row_reader import TrainingTables
@@ -113,5 +113,4 @@ def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray) -> In
         np.bincount(of_row[np.asarray(is_counted.to_numpy(), dtype=np.bool_)], minlength=len(through))
         for is_counted in (counts, pc.and_(counts, newer))
     )
-    heldout = np.where(total > 0, np.maximum(1, total // HELD_OUT_ONE_IN), 0)
-    return np.minimum(unseen, heldout).astype(np.int64)
+    return np.minimum(unseen, held_out_counts(total, unseen))

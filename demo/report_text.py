@@ -13,6 +13,7 @@ DECISIONS = {
     "refused": "refused",
     "held": "held",
     "kept": "kept as they were",
+    "withdrawn": "champions withdrawn for the model before",
 }
 
 

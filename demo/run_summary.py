@@ -35,6 +35,7 @@ from demo.ledger import Ledger
 from demo.reconcile import event_ids, reconcile
 from demo.refit_comparison import FLEET, RefitComparison, StreamWindow, summarize_comparison
 from demo.scenario import Scenario
+from schemas.vocabulary import Decision
 from spinney.core.config import Config
 from spinney.fleet import GroupStatus
 
@@ -170,7 +171,8 @@ def group_timeline(comparison: RefitComparison, tables: FleetTables, injected: f
         for time, own, never in zip(group_rows["event_time"], group_rows[FLEET], group_rows["never"], strict=True)
     ]
     promotions = tables.streamed_rows(tables.promotions)
-    decided = promotions[promotions["group_key"] == group_key]
+    is_about_challenger = promotions["decision"] != Decision.WITHDRAWN.value
+    decided = promotions[(promotions["group_key"] == group_key) & is_about_challenger]
     fit_verdicts = tables.verdicts[(tables.verdicts["group_key"] == group_key) & (tables.verdicts["decision"] == "fit")]
     joined = decided.merge(
         fit_verdicts[["round_id", "policy", "reason"]], on="round_id", how="left", suffixes=("", "_why")

@@ -104,8 +104,8 @@ PREDICTIONS = Contract(
 HELDOUT_LOSSES = Column(
     "heldout_losses",
     "array<float>",
-    "the loss of each row that was held out when the model was measured, oldest first; of 32 rows at most, spread "
-    "evenly over all",
+    "losses on rows that the measured model had not seen, oldest first: its own on the held-out rows, and those of its "
+    "predecessors up to a fifth of the group's rows; 32 at most, spread evenly over all",
 )
 
 HEALTH = Contract(
@@ -210,7 +210,6 @@ MODELS = Contract(
             "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
             "champion_difference, constant_difference and each one's _se: mean paired difference, standard error; "
             "jump: predictions against the champion's, in spreads of its residuals; "
-            "rows_behind: held-out rows that the champion was fitted on; "
             "predecessor_id, watched_rows, watched_champion_loss, predecessor_loss, watched_difference and its _se: "
             "the champion against the model it replaced, on rows newer than both; against_predecessor: the challenger "
             "against that model; predecessor_error: why it was not compared; "

@@ -40,6 +40,7 @@ _SUMMED_COLUMNS: dict[str, tuple[Contract, str, dict[str, str]]] = {
             "promoted": "promoted",
             "promoted_unproven": "unproven",
             "refused": "refused",
+            "withdrawn": "withdrawn",
             "failed": "failed",
         },
     ),

@@ -19,7 +19,10 @@ from spinney.tables.arrow_schemas import arrow_schema
 MAX_HELD_PAYLOAD_BYTES = 256 << 20
 """Payloads of one task up to which they are read at once; beyond, they are read block by block."""
 
-_STORED = ("group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at")
+_STORED = (
+    "group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at",
+    "heldout_losses",
+)  # fmt: skip
 _COLUMNS_OF_ROLE = {
     role: tuple(name for name in types if name != f"{role}_id")
     for role, types in (("champion", CHAMPION_TYPES), ("predecessor", PREDECESSOR_TYPES))
@@ -89,12 +92,19 @@ class StoredChampions:
         for hit in hits:
             with pq.ParquetFile(hit.path, coerce_int96_timestamp_unit="us") as file:
                 rows = file.read_row_group(hit.row_group, columns=list(_STORED)).take(pa.array(hit.rows))
-            parts.append(pa.table([rows.column(each.name).cast(each.type) for each in _TYPES], schema=_TYPES))
+            parts.append(pa.table([_stored_column(rows, each) for each in _TYPES], schema=_TYPES))
         rows = pa.concat_tables(parts)
         order = pc.sort_indices(rows, sort_keys=[("fitted_at", "descending")])
         names = rows.column("model_id").take(order)
         newest = ~pd.Series(names.to_pylist(), dtype=object).duplicated().to_numpy()
         return rows.take(order.filter(pa.array(newest)))
+
+
+def _stored_column(rows: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    """A column of rows of `models`; null where an earlier version wrote them without it."""
+    if field.name not in rows.column_names:
+        return pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
+    return rows.column(field.name).cast(field.type)
 
 
 def _columns_of_role(role: str, keys: pa.Array, ids: pa.Array, stored: pa.Table) -> dict[str, pa.ChunkedArray]:

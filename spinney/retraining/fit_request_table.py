@@ -36,6 +36,7 @@ CHAMPION_TYPES = {
     "champion_signature": "binary",
     "champion_trained_through": "timestamp",
     "champion_recipe_id": "string",
+    "champion_heldout_losses": "array<float>",
 }
 """The columns about the champion that a challenger is compared with, and their Spark SQL types."""
 

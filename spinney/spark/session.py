@@ -262,7 +262,7 @@ def sibling_session(spark: SparkSession, *, no_data_batches: bool) -> SparkSessi
 
 @contextmanager
 def in_pool(spark: SparkSession, pool: str) -> Iterator[None]:
-    """Run the jobs of this thread in a scheduler pool; queries that are started inside keep it."""
+    """Run the jobs of this thread in a scheduler pool. Queries started inside the context keep the pool."""
     context = spark.sparkContext
     before = context.getLocalProperty(POOL)
     context.setLocalProperty(POOL, pool)

@@ -1,4 +1,4 @@
-"""The held-out losses of a fleet's champions by shard, which intervals are calibrated on."""
+"""Read the held-out losses of a fleet's champions by shard, for the calibration of intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 1_000_000
 
 
 def read_pools(store: FleetStore, shards: Collection[int], until: NotAfter | None) -> dict[int, Pool]:
-    """Return the held-out losses of the champions of these shards' groups, in the order of their keys.
+    """Return the held-out losses of the champions in these shards, in the order of their keys.
 
     until: the decisions that count. Raises StoreError when the table was never made.
     """
@@ -33,7 +33,7 @@ def read_pools(store: FleetStore, shards: Collection[int], until: NotAfter | Non
 
 
 def _runs(shards: Collection[int], most: int) -> Iterator[InShards]:
-    """The shards as ranges of consecutive ones, at most so many in each."""
+    """Return the shards as ranges of consecutive shards, each with at most `most` of them."""
     first = last = None
     for shard in sorted(shards):
         if first is None or last is None or shard > last + 1 or shard - first >= most:
@@ -46,6 +46,6 @@ def _runs(shards: Collection[int], most: int) -> Iterator[InShards]:
 
 
 def _champions(rows: pa.Table) -> pa.Table:
-    """The row that names each group's champion, sorted by key."""
+    """Return the promotion of each group's champion, sorted by key."""
     places = fleet_champions.locate_champions(rows).champion_row
     return rows.take(pa.array(places[places >= 0]))

@@ -1,4 +1,4 @@
-"""The champions of a fleet, selected from its promotions."""
+"""Read the champions of a fleet from its promotions."""
 
 from __future__ import annotations
 

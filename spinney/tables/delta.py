@@ -1,4 +1,4 @@
-"""Delta tables, made and read without a JVM. Each directory is written by one process.
+"""Create, read and append to Delta tables without a JVM. Each directory is written by one process.
 
 A write is an append whose ``userMetadata`` names query, step and batch. A `DirectoryWriter` first reads which steps its
 directory has, so a replayed batch writes nothing twice; with one writer per directory that is exact. Delta's own
@@ -35,11 +35,17 @@ FEW_ROWS = 400_000
 """Verdicts up to this number are collected by the driver and written from there."""
 
 HISTORY_COMMITS = 400
-"""Newest commits searched for the last one of each step, before all commits that the log has: a month of them."""
+"""Newest commits searched for the last one of each step.
+
+If it is not among them, all commits in the log are searched: about a month.
+"""
 
 REOPEN_AFTER_S = 3600.0
-"""A writer opens its table again after this time. An append reads the commits made since, by Spark or `spinney tidy`;
-ones older than `delta.logRetentionDuration` may be gone from the log."""
+"""A writer reopens its table after this time.
+
+An append reads the commits made since then by Spark or `spinney tidy`, and those older than
+`delta.logRetentionDuration` may have been removed from the log.
+"""
 
 TABLE_PROPERTIES = {
     # A checkpoint of the log takes seconds, in a streaming batch; maintenance makes them while no batch waits.
@@ -49,11 +55,10 @@ TABLE_PROPERTIES = {
 
 
 def create_tables(config: Config) -> list[str]:
-    """Make the tables that do not exist; return the names of the directories made. Safe to repeat.
+    """Create the tables that do not exist; return the names of the created directories. Safe to repeat.
 
-    A table made by an earlier version of Spinney gets the columns added since, null in its rows.
-
-    Raises StoreError when a table has other columns than the configuration, or something fixed was changed.
+    A table created by an earlier version of Spinney gets the new columns, null in its rows. Raises StoreError if a
+    table has other columns than the configuration, or a fixed setting was changed.
     """
     charter.check_unchanged(config)
     store = FleetStore.of(config)
@@ -81,7 +86,7 @@ def _create_table(directory: Directory) -> None:
 
 
 def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
-    """Nullable columns of the contract, not those a fleet declares, that this table does not have."""
+    """Return the contract's own columns that this table lacks; columns that a fleet declares are not among them."""
     existing = {each.name for each in table.schema().fields}
     base = next(each for each in tables.ALL if each.name == directory.contract.name)
     ours = {each.name for each in base.columns if each.nullable}
@@ -118,7 +123,7 @@ def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaT
 
 
 def _type_name(kind: Any) -> str:
-    """The short name of a Delta type, else its text."""
+    """Return the short name of a Delta type, or its text."""
     return str(getattr(kind, "type", kind))
 
 
@@ -186,7 +191,7 @@ def spark_frame(spark: SparkSession, directory: Directory, at: int | None = None
 
 
 def pin_versions(store: FleetStore, *bases: Contract) -> dict[str, int]:
-    """Return directory name -> its newest version, for every directory of these tables."""
+    """Return the newest version of every directory of these tables, by the directory's name."""
     return {each.name: current_version(each) for base in bases for each in store.directories(base)}
 
 
@@ -241,7 +246,7 @@ class DirectoryWriter:
 
     @property
     def name(self) -> str:
-        """The directory's."""
+        """The directory's name."""
         return self._directory.name
 
     def is_stored(self, step: str, batch_id: int, part: int = 0) -> bool:

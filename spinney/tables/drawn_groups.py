@@ -1,4 +1,4 @@
-"""Reads what became of the groups that the stream's rounds took at random."""
+"""Read the results of the groups that the stream's rounds drew at random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean errors over time from the sums in `health`, of all groups or of one."""
+"""Read mean errors over time, of all groups or of one, from the sums in `health`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
 _COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time")
 _MICROSECONDS = "arrow_cast(last_event_time, 'Int64')"
 _COUNTED = "group_key IS NOT NULL AND model_id IS NOT NULL AND labelled > 0"
-"""Rows that add to a mean error. A row without a model_id has labels without a finite loss."""
+"""Condition of rows that count in a mean error. Rows without a model_id have labels without a finite loss."""
 
 
 def read_time_range(store: FleetStore) -> tuple[datetime, datetime] | None:

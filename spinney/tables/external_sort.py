@@ -1,7 +1,8 @@
-"""Sorts rows in bounded memory: chunks are sorted and spilled to disk, then all sorted sequences are merged.
+"""Sort rows in bounded memory: sort chunks, spill them to disk, then merge all sorted sequences.
 
-The merge works on batches. It takes the next batch of every sequence and the least of their last rows. All rows up to
-that one are known by then, so they are sorted and passed on. Memory stays bounded also if one group has most rows.
+The merge works on batches. It holds the next batch of every sequence and determines the least of their last rows. All
+rows up to that one have been read, so they are sorted and yielded. Memory stays bounded even if one group has most
+rows.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class _Cursor:
                 self._columns = [rows.column(name) for name in self._by]
                 self.last = self._key(len(rows) - 1)
                 if before is not None and self._key(0) < before:
-                    raise StoreError(f"rows that are said to be sorted by {', '.join(self._by)} are not")
+                    raise StoreError(f"expected rows sorted by {', '.join(self._by)}; they are not")
                 return
 
     def _key(self, at: int) -> Key:

@@ -1,4 +1,4 @@
-"""Rewrites files of a table into new ones, sorted on request, in bounded memory, with one commit.
+"""Rewrite files of a table into new ones, optionally sorted, in bounded memory, with one commit.
 
 Rewriting changes no row (`dataChange=false`), so streams do not see it, unless rows are dropped. New files are first
 written into a folder that readers ignore. Only `commit_rewrite` needs the directory's lock: it moves the files to where
@@ -37,7 +37,7 @@ WORK = "_rewriting"
 
 
 class RewriteInterrupted(Exception):  # noqa: N818
-    """Raised when the process is about to stop. Nothing was changed."""
+    """The rewrite was interrupted because the process is stopping. Nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class RewriteSource:
 
 @dataclass(frozen=True)
 class RewriteTarget:
-    """What the new files are like.
+    """The form of the new files.
 
-    sort_by: columns; empty to keep the order. prefix: of the files' names. schema: None for the table's. old_names:
-    column -> its name in the old files, where that differs.
+    sort_by: columns; empty: keep the order. prefix: of the files' names. schema: None: the table's. old_names: column
+    -> its different name in the old files.
     """
 
     sort_by: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The current time by the fleet's clock: the wall clock, or the greatest stored event time."""
+"""Read the fleet's clock: the current wall-clock time, or the greatest stored event time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last round, if it was halted, in words."""
+"""Report the last round if it was halted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _COLUMNS = ("round_id", "started_at", "halted")
 
 
 def describe_halt(store: FleetStore) -> str | None:
-    """Why the newest round replaced no champion; None if it was not halted. Raises StoreError without tables."""
+    """Return why the newest round replaced no champion; None if it was not halted. Raises StoreError without tables."""
     newest = lookup.read_newest(store, tables.ROUNDS, _COLUMNS, "started_at", 1).to_pylist()
     if not newest or newest[0]["halted"] is None:
         return None

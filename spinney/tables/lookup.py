@@ -26,7 +26,7 @@ GROUPS_PER_QUERY = 200
 """Groups in one query. Planning time grows faster than the number of literals, and 50,000 overflow the stack."""
 
 MAX_LOOKUP_GROUPS = 1_000
-"""Groups up to which they are looked up. For more, one scan of the whole table costs less."""
+"""Maximum number of groups for lookups. For more groups one scan of the whole table is cheaper."""
 
 SCAN_BATCH_ROWS = 1_024
 """Rows in one batch of a scan. With payloads of 50 kB that is 50 MB, and a few batches are in memory."""

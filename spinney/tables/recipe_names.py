@@ -1,4 +1,4 @@
-"""Reads the estimators of stored recipes to show them, without a signing key and without heavy imports."""
+"""Read the estimators of stored recipes for display, without a signing key and without heavy imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Delta table at one version, for any process to read: the driver lists its files, workers open them with Arrow.
+"""A Delta table at one version, readable by any process: the driver lists its files, workers open them with Arrow.
 
 Workers never open a Delta log: deltalake panics in a process that was forked after deltalake had been used.
 """

@@ -1,4 +1,4 @@
-"""Reads which rows and files commits added to a table, from its log alone."""
+"""Read which rows and files were added to a table by commits, from its log alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spinney.storage.layout import Directory
 class Append:
     """A commit that appended rows.
 
-    query, batch_id: None if it was not made by a `DirectoryWriter`. rows: None if the log does not have their number.
+    query, batch_id: None if no `DirectoryWriter` wrote it. rows: their number; None if the log does not have it.
     """
 
     version: int

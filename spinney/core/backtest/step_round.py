@@ -12,6 +12,7 @@ import numpy as np
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core.backtest.history import History
 from spinney.core.backtest.strategy import Strategy
+from spinney.core.champions import heldout_losses
 from spinney.core.champions.gate import decide, is_shown_worse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.round_halt import AttemptTally
@@ -156,8 +157,17 @@ def _load(row: Mapping[Any, Any]) -> FittedModel:
     key, name, payload = str(row["group_key"]), str(row["codec"]), row["payload"]
     claim = Claim(key, str(row["model_id"]), name)
     model = codec.load_signed(_SIGNER, claim, payload, row["signature"])
-    through, recipe = _trained_through(row), str(row["recipe_id"])
-    return FittedModel(model, FitRequest(key, claim.model_id, name, payload, row["signature"], through, recipe))
+    request = FitRequest(
+        group_key=key,
+        champion_id=claim.model_id,
+        codec=name,
+        payload=payload,
+        signature=row["signature"],
+        trained_through=_trained_through(row),
+        recipe_id=str(row["recipe_id"]),
+        heldout_losses=heldout_losses.pack(row["heldout_losses"]),
+    )
+    return FittedModel(model, request)
 
 
 def _trained_through(row: Mapping[Any, Any]) -> int:

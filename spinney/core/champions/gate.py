@@ -18,9 +18,6 @@ CONFIDENCE = 0.6
 """Confidence needed for a promotion on enough rows: with it, at most 20 % of simulated challengers that are 20 % worse
 pass on 30 rows."""
 
-CONFIDENCE_TO_REFUSE = 0.95
-"""Confidence of being worse that is needed where the measured challenger lacks rows that the champion was fitted on."""
-
 
 class GateSettings(Protocol):
     """The configuration's section `gate`."""
@@ -75,10 +72,6 @@ def decide(
     older rows (`refitted`), that model was measured in place of the champion. If nothing could be compared with a
     champion of another recipe, `uncompared` says whether the challenger passes.
 
-    Where the champion was fitted on some of the held-out rows (`rows_behind`), it is measured on the others, and the
-    measured challenger lacks data that the champion has. The comparison then favours the champion: a challenger is
-    refused only if it is worse with CONFIDENCE_TO_REFUSE on `evidence` rows.
-
     A first model is compared with its parent's champion, which answers until then, on the rows that are newer than that
     champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. Without such
     rows it is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is surely
@@ -109,34 +102,26 @@ def decide(
 
 
 def is_shown_worse(metrics: Mapping[str, Any]) -> bool:
-    """Whether the challenger is shown to be worse than its champion in a comparison that does not favour the champion.
-
-    metrics: as `fit_groups` returns them.
-    """
+    """Whether the challenger is shown to be worse than its champion. metrics: as `fit_groups` returns them."""
     evidence = HeldOutEvidence.of_metrics(metrics, "champion")
-    return evidence is not None and evidence.outcome == "worse" and not metrics.get("rows_behind")
+    return evidence is not None and evidence.outcome == "worse"
 
 
 def _decide_compared(metrics: Mapping[str, Any], evidence: HeldOutEvidence, gate: GateSettings) -> tuple[Decision, str]:
     """The decision by the losses on the same rows."""
     is_changed, described = metrics.get("changed_from") is not None, evidence.describe(_whose_loss(metrics))
-    behind = int(metrics.get("rows_behind") or 0)
-    if behind:
-        described += f"; the champion was fitted on {behind} newer rows that the measured challenger lacks"
     if evidence.rows < gate.evidence:
         is_worse_edit = is_changed and evidence.is_measured_worse(gate.margin)
-        if is_worse_edit or (not behind and evidence.is_surely_worse(gate.margin)):
+        if is_worse_edit or evidence.is_surely_worse(gate.margin):
             return Decision.REFUSED, f"worse: {described}"
         return Decision.UNPROVEN, f"thin evidence, {gate.evidence} rows needed: {described}"
-    return _decide_proven(evidence, gate, described, 1 - CONFIDENCE_TO_REFUSE if behind else CONFIDENCE)
+    return _decide_proven(evidence, gate, described)
 
 
-def _decide_proven(
-    evidence: HeldOutEvidence, gate: GateSettings, described: str, confidence_needed: float
-) -> tuple[Decision, str]:
+def _decide_proven(evidence: HeldOutEvidence, gate: GateSettings, described: str) -> tuple[Decision, str]:
     """The decision on enough rows."""
     confidence = evidence.confidence_within(gate.margin)
-    decision = Decision.PROMOTED if confidence >= confidence_needed else Decision.REFUSED
+    decision = Decision.PROMOTED if confidence >= CONFIDENCE else Decision.REFUSED
     is_promoted, outcome = decision is Decision.PROMOTED, evidence.outcome
     if is_promoted and outcome == "worse":
         outcome = "worse within the margin"
@@ -144,7 +129,7 @@ def _decide_proven(
     if evidence.difference is None or outcome == "better":
         return decision, words
     limit = f"at most {gate.margin * 100:g} % worse" if gate.margin else "not worse"
-    needed = "" if is_promoted else f", {format_confidence(confidence_needed)} needed"
+    needed = "" if is_promoted else f", {format_confidence(CONFIDENCE)} needed"
     return decision, f"{words}; {limit} with {format_confidence(confidence)} confidence{needed}"
 
 

@@ -1,4 +1,4 @@
-"""Half-widths of the intervals around the answers of champions, as a pure function of the champions of a shard."""
+"""Half-widths of prediction intervals, a pure function of the champions of a shard."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ Pool = Sequence[bytes | None]
 """Packed held-out losses of the champions of a shard's groups, in the order of their keys."""
 
 Pools = Callable[[Collection[int]], Mapping[int, Pool]]
-"""Reads the pools of these shards. A shard without champions may be missing."""
+"""Reads the pools of these shards. Shards without champions may be missing."""
 
 
 @dataclass(frozen=True)
 class IntervalRule:
-    """What half-widths depend on besides the champions. coverage: in (0, 1). loss: absolute or squared."""
+    """The settings of intervals. coverage: in (0, 1). loss: absolute or squared."""
 
     coverage: float
     loss: str
 
     @classmethod
     def of(cls, config: Config) -> IntervalRule | None:
-        """The rule of a fleet; None where there are no intervals: for classification, or a coverage of 0."""
+        """Return the rule of a fleet; None without intervals, that is for classification or a coverage of 0."""
         if config.fleet.task != "regression" or not config.intervals.coverage:
             return None
         return cls(config.intervals.coverage, config.fleet.loss)
 
     def residuals(self, packed: Pool) -> Floats:
-        """Absolute residuals of each model, shape (n_models, n_residuals), NaN after the last of each."""
+        """Return the absolute residuals of each model, shape (n_models, n_residuals), padded with NaN."""
         losses = to_matrix(packed)
         return np.sqrt(losses) if self.loss == "squared" else losses
 
@@ -49,15 +49,18 @@ class Intervals(Protocol):
     """Half-widths of prediction intervals: `ShardIntervals` or `FleetIntervals`."""
 
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
-        """Shape (n_groups,): half the width of the interval around an answer in each group; NaN: unbounded.
+        """Return the half-width of the interval around an answer in each group, shape (n_groups,); NaN: unbounded.
 
-        promotions: of the model that answers: the group's own, a parent's, or None.
+        promotions: that of each answering model: the group's own, a parent's, or None.
         """
         ...
 
 
 class ShardIntervals:
-    """Half-widths in one shard, calibrated on the held-out losses of its champions. Each is computed once."""
+    """Half-widths in one shard, calibrated on the held-out losses of its champions.
+
+    Each is computed once and cached.
+    """
 
     def __init__(self, rule: IntervalRule, pool: Pool) -> None:
         self.rule = rule
@@ -70,7 +73,7 @@ class ShardIntervals:
         return self.of_losses([None if row is None else row.heldout_losses for row in promotions])
 
     def of_losses(self, packed: Pool) -> Floats:
-        """Shape (n_models,): half the width of the intervals of models with these held-out losses."""
+        """Return the half-widths of models with these held-out losses, shape (n_models,)."""
         missing = [losses for losses in dict.fromkeys(packed) if losses not in self._by_losses]
         if missing:
             widths = self._calibration.half_widths(self.rule.residuals(missing))
@@ -80,9 +83,9 @@ class ShardIntervals:
 
 @dataclass(frozen=True)
 class FleetIntervals:
-    """Half-widths in a whole fleet, by the shard of the group that is answered. A shard is calibrated once.
+    """Half-widths in a whole fleet, by the shard of each group. Shards are calibrated on first use.
 
-    shards: how many. pools: reads those of the shards that are asked for.
+    shards: number of shards of the fleet. pools: reads the pools of given shards.
     """
 
     rule: IntervalRule
@@ -92,11 +95,11 @@ class FleetIntervals:
 
     @property
     def calibrated_shards(self) -> AbstractSet[int]:
-        """The shards that were asked for."""
+        """The shards that were calibrated so far."""
         return self._by_shard.keys()
 
     def calibrate(self, shards: Iterable[int]) -> None:
-        """Calibrate those of these shards that are not yet."""
+        """Calibrate those of these shards that are not calibrated yet."""
         wanted = sorted(set(shards) - self._by_shard.keys())
         if wanted:
             pools = self.pools(wanted)
@@ -116,10 +119,10 @@ class FleetIntervals:
 
 
 def pools_of(rows: pa.Table, shards: int) -> dict[int, Pool]:
-    """Return the pools of all shards.
+    """Return the pools of all shards, without parents.
 
-    rows: of `promotions`, the champion of each group, sorted by key: group_key and held-out losses. Parents are left
-    out. shards: how many the fleet has.
+    rows: of `promotions`, the champion of each group, sorted by key: group_key and held-out losses. shards: number of
+    shards of the fleet.
     """
     pools: dict[int, list[bytes | None]] = {}
     for key, losses in zip(rows["group_key"].to_pylist(), pack_column(rows[COLUMN]), strict=True):
@@ -129,6 +132,6 @@ def pools_of(rows: pa.Table, shards: int) -> dict[int, Pool]:
 
 
 def pool_of(champions: Champions) -> Pool:
-    """The pool of a shard whose groups these are. Parents, and groups without a champion, are left out."""
+    """Return the pool of a shard with these champions, without parents and groups without a champion."""
     rows = (champions.champion_of(key) for key in sorted(champions.promotions) if not keys.is_parent(key))
     return [row.heldout_losses for row in rows if row is not None]

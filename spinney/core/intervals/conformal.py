@@ -2,9 +2,9 @@
 
 Vovk, Gammerman, Shafer 2005, "Algorithmic Learning in a Random World", and Lei et al. 2018, "Distribution-Free
 Predictive Inference for Regression": of n + 1 exchangeable residuals, the last is at most the ceil((n + 1)·coverage)-th
-smallest of the others with at least that probability. A group alone has too few held-out residuals for that, and all
-groups together differ in scale. Hence a residual is divided by the scale of its group (normalised conformal prediction:
-Papadopoulos, Gammerman, Vovk 2008), and the quotients of all groups of a pool form one calibration set.
+smallest of the others with at least the probability `coverage`. A group alone has too few held-out residuals for that,
+and all groups together differ in scale. Hence a residual is divided by the scale of its group (normalised conformal
+prediction: Papadopoulos, Gammerman, Vovk 2008), and the quotients of all groups of a pool form one calibration set.
 
 - The scale of a group is its mean absolute residual, shrunk toward the pool's in logarithms. How far is estimated from
   the pool: by how much of the groups' differences in their older residuals is found again in their newer ones.
@@ -30,22 +30,22 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 CATEGORIES = 8
-"""Of groups by their number n of residuals: none, 1, 2-3, 4-7, 8-15, 16-31, 32-63, more."""
+"""Categories of groups by their number of residuals: none, 1, 2-3, 4-7, 8-15, 16-31, 32-63, more."""
 
 BLENDED_QUOTIENTS = 100.0
-"""Quotients of a category that count as much as the whole pool."""
+"""Number of quotients at which a category and the whole pool have equal weight."""
 
 MIN_SCALE = 1e-3
-"""Of the pool's mean residual. A group whose few residuals are all zero has no scale of zero."""
+"""Minimum scale, as a share of the pool's mean residual, since a group's few residuals may all be zero."""
 
 LEAST_WITH_NEIGHBOURS = 4
-"""Least number of residuals of a group whose neighbours are left out."""
+"""Minimum number of residuals of a group for leaving out the neighbours of each."""
 
 HALF_ROWS = 4
-"""Least number of residuals in each half of a group for the estimate of how far to shrink."""
+"""Minimum number of residuals in each half of a group for it to count in the estimate of the shrinkage."""
 
 PRIOR_ROWS, PRIOR_GROUPS = 16.0, 20.0
-"""What the shrinkage is before any group was seen, and as how many groups that counts."""
+"""Prior value of the shrinkage, and the number of groups that it counts as."""
 
 LEAST_ROWS, MOST_ROWS = 4.0, 64.0
 """Bounds of the estimated shrinkage."""
@@ -53,11 +53,12 @@ LEAST_ROWS, MOST_ROWS = 4.0, 64.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the half-widths of a pool's groups follow from.
+    """The calibration of a pool, from which the half-widths of its groups are computed.
 
     coverage: nominal, in (0, 1). log_scale: logarithm of the pool's typical absolute residual. least_scale: lower
-    bound of a group's mean. prior_rows: the typical scale counts as much as so many of a group's own residuals.
-    quantiles: of the normalised residuals, by category; infinite where the pool is too small for the coverage.
+    bound of a group's mean. prior_rows: number of a group's own residuals at which its own and the typical scale have
+    equal weight. quantiles: of the normalised residuals, by category; infinite if the pool is too small for the
+    coverage.
     """
 
     coverage: float
@@ -67,10 +68,10 @@ class Calibration:
     quantiles: tuple[float, ...]
 
     def half_widths(self, residuals: Floats) -> Floats:
-        """Shape (n_groups,): half the width of each group's interval; NaN where it is unbounded.
+        """Return the half-width of each group's interval, shape (n_groups,); NaN if it is unbounded.
 
-        residuals: absolute, shape (n_groups, n_residuals), NaN after the last of each group. Where the pool is too
-        small, the group's own residuals alone decide if they suffice.
+        residuals: absolute, shape (n_groups, n_residuals), padded with NaN. If the pool is too small, a group's own
+        residuals are used if there are enough.
         """
         counts = _counts(residuals)
         quantiles = np.array(self.quantiles)[_categories(counts)]
@@ -80,7 +81,7 @@ class Calibration:
         return np.where(is_bounded, widths, _own_quantiles(residuals, counts, self.coverage))
 
     def normalised(self, residuals: Floats) -> Floats:
-        """Each residual over the scale of its group, made without it and the residuals before and after it."""
+        """Return each residual divided by its group's scale, computed without it and its neighbours in time."""
         all_counts, known = _counts(residuals)[:, None], np.nan_to_num(residuals)
         counts = all_counts - _left_out(np.isfinite(residuals).astype(np.float64), all_counts)
         sums = known.sum(axis=1)[:, None] - _left_out(known, all_counts)
@@ -88,15 +89,15 @@ class Calibration:
         return quotients
 
     def _log_scales(self, sums: Floats, counts: Floats) -> Floats:
-        """Logarithms of shrunk scales. sums, counts: of the residuals that each scale is made of."""
+        """Return the logarithms of shrunk scales. sums, counts: of the residuals of each scale."""
         return _shrunk(_log_means(sums, counts, self.least_scale), counts, self.log_scale, self.prior_rows)
 
 
 def calibrate(residuals: Floats, coverage: float) -> Calibration:
     """Calibrate intervals on the residuals of a pool of groups.
 
-    residuals: absolute, of rows that the models had not seen; shape (n_groups, n_residuals), oldest first, NaN after
-    the last of each group. coverage: in (0, 1). A pool whose residuals are all zero calibrates nothing.
+    residuals: absolute, of rows that the models had not seen; shape (n_groups, n_residuals), oldest first, padded with
+    NaN. coverage: in (0, 1). Quantiles are infinite if all residuals of the pool are zero.
     """
     counts, sums = _counts(residuals), np.nansum(residuals, axis=1)
     rows, total = float(counts.sum()), float(sums.sum())
@@ -112,7 +113,10 @@ def calibrate(residuals: Floats, coverage: float) -> Calibration:
 
 
 def _quantiles(normalised: Floats, by_pool: Floats, coverage: float) -> tuple[float, ...]:
-    """The quantile of each category. by_pool: residuals over the typical scale, for groups without residuals."""
+    """Return the quantile of each category.
+
+    by_pool: residuals divided by the typical scale, for groups without residuals.
+    """
     pooled = np.sort(normalised[np.isfinite(normalised)])
     rank = _rank(len(pooled), coverage)
     if rank > len(pooled):
@@ -124,17 +128,18 @@ def _quantiles(normalised: Floats, by_pool: Floats, coverage: float) -> tuple[fl
         some = normalised[category == number]
         some = np.sort(some[np.isfinite(some)])
         share = len(some) / (len(some) + BLENDED_QUOTIENTS)
-        # The greatest one stands for a quantile beyond it, so that a greater coverage never gives a narrower interval.
+        # Beyond the last quotient the greatest one is used, so that a greater coverage never gives a narrower interval.
         own = float(some[min(_rank(len(some), coverage), len(some)) - 1]) if len(some) else whole
         found.append(share * own + (1.0 - share) * whole)
     return tuple(found)
 
 
 def _prior_rows(residuals: Floats, least_scale: float) -> float:
-    """How many residuals of its own the pool's typical scale counts for in a group: empirical Bayes (Morris 1983).
+    """Return the weight of the pool's typical scale, in residuals of a group, by empirical Bayes (Morris 1983).
 
-    Noise is what the halves of a group differ by, signal the covariance of older and newer halves over the groups.
-    Unlike the variance within a half, the difference of halves also holds what consecutive residuals have in common.
+    The noise is the difference between the halves of a group, the signal is the covariance of older and newer halves
+    over all groups. Unlike the variance within a half, the difference of halves also holds what consecutive residuals
+    have in common.
     """
     counts = _counts(residuals)
     residuals = residuals[counts >= 2 * HALF_ROWS]
@@ -153,7 +158,7 @@ def _prior_rows(residuals: Floats, least_scale: float) -> float:
 
 
 def _own_quantiles(residuals: Floats, counts: Floats, coverage: float) -> Floats:
-    """Shape (n_groups,): the split conformal quantile of each group's own residuals; NaN where they are too few."""
+    """Return the split conformal quantile of each group's own residuals, shape (n_groups,); NaN if they are too few."""
     ranks = np.ceil((counts + 1) * coverage - 1e-9).astype(np.int64)
     is_enough = ranks <= counts
     ordered = np.sort(residuals, axis=1)  # NaN last
@@ -163,7 +168,7 @@ def _own_quantiles(residuals: Floats, counts: Floats, coverage: float) -> Floats
 
 
 def _rank(n: int, coverage: float) -> int:
-    """Which of n sorted residuals a further one stays below with probability `coverage`; n + 1 if none of them."""
+    """Return which of n sorted residuals bounds a further one with probability `coverage`; n + 1: none does."""
     return math.ceil((n + 1) * coverage - 1e-9)
 
 
@@ -173,7 +178,7 @@ def _counts(values: Floats) -> Floats:
 
 
 def _categories(counts: Floats) -> npt.NDArray[np.int64]:
-    """0 for no residual, else one more than the binary logarithm of their number."""
+    """Return each group's category: 0 without residuals, else 1 + the binary logarithm of their number."""
     found: npt.NDArray[np.int64] = np.minimum(np.frexp(counts)[1], CATEGORIES - 1).astype(np.int64)
     return found
 
@@ -184,14 +189,14 @@ def _log_means(sums: Floats, counts: Floats, least: float) -> Floats:
 
 
 def _shrunk(own: Floats, counts: Floats, typical: float, prior_rows: float) -> Floats:
-    """Weighted means of each group's own value and the typical one."""
+    """Return weighted means of each group's own value and the typical one."""
     weights = counts / (counts + prior_rows)
-    # A typical value of minus infinity, of a pool without residuals, would turn a weight of zero into NaN.
+    # The typical value of a pool without residuals is minus infinity, and times a weight of zero it would be NaN.
     return np.where(weights > 0, own, 0.0) * weights + (typical if math.isfinite(typical) else 0.0) * (1.0 - weights)
 
 
 def _left_out(values: Floats, counts: Floats) -> Floats:
-    """What is left out with each value: it and, where the row has enough of them, the ones before and after it."""
+    """Return the sums of what is left out with each value: itself and, in rows with enough values, its neighbours."""
     beside = np.where(counts >= LEAST_WITH_NEIGHBOURS, values, 0.0)
     out = values.copy()
     out[:, 1:] += beside[:, :-1]

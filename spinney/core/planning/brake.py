@@ -1,9 +1,9 @@
-"""The brake: when the error of much of a fleet rises at once, a round refits a random sample and waits for its result.
+"""The brake: if the error of much of a fleet rises at once, a round refits a sample and waits for its result.
 
-Champions of many groups do not go wrong together by themselves. An upstream break (a changed unit, a lost join, labels
-of the wrong day) is likelier, and refitting a fleet on broken rows replaces good models by bad ones. If most
-challengers of the sample are better than their champions, refits help and rounds go on. Else they hold until the share
-of such groups falls or a person retrains. Groups without a model are exempt.
+The champions of many groups rarely get worse independently at the same time. An upstream error (a changed unit, a
+failed join, labels of the wrong day) is more likely, and refitting a fleet on wrong rows replaces good models by bad
+ones. If most challengers of the sample are better than their champions, refits help and rounds continue. Otherwise no
+champion is refitted until the share of such groups falls or a person retrains. Groups without a model are exempt.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAMPLE_VALID = timedelta(days=1)
 
 
 class BrakeAction(Enum):
-    """What the brake lets a round take besides groups without a model."""
+    """Which groups a round may take besides those without a model."""
 
     OFF = auto()  # everything: few groups have a raised error
     SAMPLE = auto()  # a random sample
@@ -50,18 +50,18 @@ class RaisedErrors:
 
 @dataclass
 class RaisedErrorsByShard:
-    """The newest report of each shard. shards: of the fleet.
+    """The newest report of each shard. shards: number of shards of the fleet.
 
-    A shard reports when it has due groups or when its number of raised errors changes. One that has not reported since
-    the query began counts as one of usual size: without a raised error, or, while the brake goes by a sample, with as
-    many as the others. So a restarted query does not take a braked fleet for a healthy one.
+    A shard reports when it has due groups or when its number of raised errors changes. A shard without a report since
+    the query started counts with the mean size: without raised errors, or, while a sample is in effect, with the mean
+    share of them. So a restarted query does not mistake a braked fleet for a healthy one.
     """
 
     shards: int
     _reports: dict[int, RaisedErrors] = field(default_factory=dict)
 
     def update(self, reports: Mapping[int, RaisedErrors], *, has_sample: bool) -> RaisedErrors:
-        """Add reports, shard -> counts, and return those of the fleet. has_sample: whether the brake goes by one."""
+        """Add reports, shard -> counts, and return the fleet's counts. has_sample: whether a sample is in effect."""
         self._reports.update(reports)
         groups, raised = (sum(getattr(each, name) for each in self._reports.values()) for name in ("groups", "raised"))
         scale = self.shards / max(len(self._reports), 1)
@@ -70,13 +70,13 @@ class RaisedErrorsByShard:
 
 @dataclass(frozen=True)
 class BrakeSample:
-    """The round that took a sample, and when, on the wall clock."""
+    """The round that refitted a sample, and its time by the wall clock."""
 
     round_id: str
     at: datetime
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether its outcome still counts. now: wall clock."""
+        """Whether its outcome is still in effect. now: wall clock."""
         return now - self.at < SAMPLE_VALID
 
 
@@ -110,10 +110,10 @@ NO_BRAKE = Brake(BrakeAction.OFF, 0.0)
 
 
 def decide_brake(errors: RaisedErrors, max_share: float, outcome: SampleOutcome | None) -> Brake:
-    """Return the brake for a round.
+    """Return the brake of a round.
 
-    max_share: `budget.brake_share`. outcome: of the sample that was taken since the share exceeded it; None without
-    one. After a sample the brake is on until the share is at most half of max_share: the sample's own refits lower it.
+    max_share: `budget.brake_share`. outcome: of the sample that is in effect; None without one. After a sample the
+    brake stays on until the share is at most half of max_share, since the sample's own refits lower the share.
     """
     if errors.groups < MIN_GROUPS or errors.share <= (max_share if outcome is None else max_share / 2):
         return Brake(BrakeAction.OFF, errors.share)

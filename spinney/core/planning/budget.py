@@ -1,10 +1,10 @@
-"""Which of the stale groups a round takes: by expected gain per second of fit, by their time of waiting, at random.
+"""Choose the stale groups of a round: by expected gain per second of fit, by waiting time, and at random.
 
-New groups come first, since they have no model of their own. Then most of the budget goes to the groups whose refit is
-expected to save most loss per second. A share goes to those stale longest, so that no group waits for ever, and a small
-one to a random selection. The random selection is made first and from all due groups, so that what refits gain can be
-measured on it without the bias of the ranking. Its seed is the batch's timestamp: a replayed batch selects the same
-groups.
+New groups come first, since they have no model. Then most of the budget goes to the groups with the greatest expected
+gain per second of fit. A share goes to the groups that have been stale longest, so that no group waits forever, and a
+small share to randomly selected groups. The random groups are drawn first, from all due groups, so that the gain from
+refits can be measured on them without the bias of the ranking. The seed is the batch's timestamp, so a replayed batch
+selects the same groups.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class RoundAllowance:
-    """What one round may spend on its groups.
+    """The limits of one round.
 
     seconds: wall clock, excluding the fixed overhead of a round; None: no limit. oldest_first_share, random_share: of
     `seconds` and of `groups`. groups: largest number of groups; None: no limit. overhead_ms: wall clock per group

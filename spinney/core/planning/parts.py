@@ -1,4 +1,4 @@
-"""The parts of a large round: each is stored when it is done, so that a killed run loses at most one part.
+"""Divide a large round into parts. Each is stored once it is done, so that a killed run loses at most one part.
 
 The cost of a part is known only once it is done, so each part is sized by the elapsed time of the ones before it.
 """
@@ -98,7 +98,7 @@ def next_part(
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a round is, in groups. failed: of those done. seconds_left: None while it cannot be predicted."""
+    """The progress of a round, in groups. failed: of those done. seconds_left: None while it cannot be predicted."""
 
     done: int
     failed: int

@@ -1,4 +1,4 @@
-"""The duration of a round on the wall clock, predicted from earlier rounds.
+"""Predict the wall-clock duration of a round from earlier rounds.
 
     seconds = fixed_s + seconds_per_group × groups + fits / cores
 
@@ -40,7 +40,7 @@ SEEN_ONCE_WEIGHT, SEEN_TWICE_WEIGHT, SEEN_OFTEN_WEIGHT = 0.05, 0.3, 1.0
 """Weight of a size by how many of its rounds are remembered."""
 
 MIN_GROUPS_SHARE = 0.25
-"""Share of a budget that goes to groups even where fixed_s exceeds it; else every round would have a single group."""
+"""Minimum share of a budget for groups, even if fixed_s exceeds it: otherwise every round would have one group."""
 
 _FIXED_GRID = np.geomspace(0.01, 600.0, 80)[:, None, None]
 _PER_GROUP_GRID = np.geomspace(1e-6, 10.0, 117)[None, :, None]

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.features.encoding import Floats
-from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
+from spinney.core.training.held_out_rows import HELD_OUT_ONE_IN
 from spinney.core.training.loss import loss_named
 
 WRONG = "wrong"

@@ -47,8 +47,7 @@ class DecisionRecord:
     """One row of `promotions` as the judge reads it.
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
-    fit_ms: NaN if nothing was fitted. heldout_losses: of some of these rows, evenly spaced; empty if not known.
-    training_predictions: of the model on some of its training rows, likewise.
+    fit_ms: NaN if nothing was fitted. heldout_losses, training_predictions: stored with the model; empty if not known.
     """
 
     group_key: str
@@ -59,6 +58,11 @@ class DecisionRecord:
     fit_ms: float
     heldout_losses: tuple[float, ...] = ()
     training_predictions: tuple[float, ...] = ()
+
+    @property
+    def usual_loss(self) -> float:
+        """The loss to expect of the model: over the stored losses, of which there are more than held-out rows."""
+        return float(np.mean(self.heldout_losses)) if self.heldout_losses else self.loss
 
 
 @dataclass(frozen=True)

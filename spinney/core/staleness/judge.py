@@ -263,7 +263,7 @@ def _update_champions(
             groups["champion_id"][at] = model_id
             measurement = measured.get(model_id)
             new_champions[int(at)] = measurement
-            groups["baseline"][at] = measurement.loss if measurement else np.nan
+            groups["baseline"][at] = measurement.usual_loss if measurement else np.nan
             spend_evidence(groups, int(at))
             for name in ("champion_rows", "recent_weight", "recent_loss"):
                 groups[name][at] = 0

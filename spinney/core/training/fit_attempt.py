@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from json.encoder import encode_basestring_ascii as quoted
@@ -32,19 +32,10 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
 from spinney.core.training.fit_kernels import KernelResult
 from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.held_out_rows import held_out_counts, largest_held_out, unseen_counts
 from spinney.core.training.training_set import TrainingSet, select_training_set
 
 NOTHING_NEWER = "no held-out row is newer than the champion"
-
-HELD_OUT_ONE_IN = 5
-"""The newest 1 / HELD_OUT_ONE_IN of a group's rows are held out."""
-
-MAX_HELDOUT_LOSSES = 32
-"""Held-out losses that are stored with a model, 4 bytes each: the reference for the losses of its answers.
-
-They are spread evenly over the held-out rows. The newest alone may all be of one day, and what happened to a fleet on
-that day would make the intervals of all its answers too wide or too narrow (decision 0033).
-"""
 
 DIFFERENCES = (
     "champion_difference", "champion_difference_se", "constant_difference", "constant_difference_se",
@@ -78,15 +69,17 @@ class FitAttempt:
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
-    compared, and the challenger's losses on them. prior: its parent's model, if it is pooled with it. heldout_losses:
-    the challenger's, oldest row first, of MAX_HELDOUT_LOSSES rows at most, spread evenly over all; None if it was not
-    measured. training_predictions: see `spread_predictions`; None without a model.
+    compared, and the challenger's losses on them. prior: its parent's model, if it is pooled with it. measured_rows:
+    newest rows on which the champion is measured: the held-out ones, and others it has not seen. heldout_losses: of
+    `sample_losses`; None if the challenger was not measured. training_predictions: see `spread_predictions`; None
+    without a model.
     """
 
     request: FitRequest
     group_index: int
     rows: int
     heldout_rows: int = 0
+    measured_rows: int = 0
     status: str = ModelStatus.FITTED
     model_id: str | None = None
     error: GroupError | None = None
@@ -131,7 +124,8 @@ def start_attempt(
     """Start the attempt of a request: check the number of rows, compute the model's id, decide whether to fit.
 
     group_index: the group's position in `training_set`. prior: its parent's model, if it is pooled with it. That
-    model's id is part of the group's, so that the same rows with another prior give another model.
+    model's id is part of the group's, so that the same rows with another prior give another model. Which
+    rows are held out is decided by `hold_out_rows`.
     """
     rows = int(training_set.starts[group_index + 1] - training_set.starts[group_index])
     attempt = FitAttempt(request, group_index, rows, prior=prior)
@@ -143,7 +137,6 @@ def start_attempt(
     if attempt.model_id == request.champion_id and _has_valid_signature(request, signer):
         attempt.status = Decision.KEPT
         return attempt
-    attempt.heldout_rows = max(1, rows // HELD_OUT_ONE_IN)
     measured = ("challenger_loss", "champion_loss", "constant_loss", *DIFFERENCES, "jump", "train_loss")
     attempt.metrics = {"heldout_rows": 0, "champion_id": request.champion_id, **dict.fromkeys(measured)}
     if request.recipe_id not in (None, recipe.recipe_id):
@@ -151,6 +144,35 @@ def start_attempt(
         if _is_kept_if_uncompared(request, signer):
             attempt.metrics["uncompared"] = {"why": NOTHING_NEWER, "refit_failed": False}
     return attempt
+
+
+def hold_out_rows(attempts: Sequence[FitAttempt], training_set: TrainingSet, recipe: Recipe) -> None:
+    """Decide how many rows of each attempt are held out, and on how many its champion is measured, in place.
+
+    attempts: one per group of the training set, in its order.
+    """
+    rows = np.diff(training_set.starts)
+    unseen = unseen_counts(training_set, [attempt.request for attempt in attempts])
+    # The recipe of such a champion is fitted again on the older rows, so it needs no rows of its own.
+    is_refitted = np.isin(
+        [str(attempt.request.recipe_id) for attempt in attempts], [name for name, _ in recipe.earlier]
+    )
+    counts = held_out_counts(rows, np.where(is_refitted, 0, unseen))
+    measured = np.maximum(counts, np.minimum(unseen, largest_held_out(rows)))
+    for attempt, heldout, newest in zip(attempts, counts.tolist(), measured.tolist(), strict=True):
+        attempt.heldout_rows = heldout
+        attempt.measured_rows = heldout if "changed_from" in attempt.metrics else newest
+
+
+def heldout_begins(attempts: Sequence[FitAttempt], training_set: TrainingSet) -> Integers:
+    """The position of the oldest held-out row of each attempt, shape (n_attempts,)."""
+    stops: Integers = training_set.starts[[attempt.group_index + 1 for attempt in attempts]]
+    return stops - np.array([attempt.heldout_rows for attempt in attempts], dtype=np.int64)
+
+
+def reporter(attempts: Sequence[FitAttempt], activity: str) -> Callable[[int], None]:
+    """A function that reports, by its index, which attempt's group is being worked on."""
+    return lambda index: current_group.report(attempts[index].request.group_key, activity)
 
 
 def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:
@@ -173,24 +195,6 @@ def apply_kernel_result(attempt: FitAttempt, result: KernelResult) -> None:
     attempt.metrics |= result.scores
     if result.model is None:
         attempt.fail(FitFailed.of(attempt.request.group_key, result.error or RuntimeError("the kernel gave no model")))
-
-
-def seen_through(request: FitRequest) -> int:
-    """The time of the newest row that the champion has seen, microseconds. If unknown, it may have seen all rows."""
-    return (
-        np.iinfo(np.int64).max
-        if request.champion_id is None or request.trained_through == NULL_TIME
-        else request.trained_through
-    )
-
-
-def rows_behind(attempt: FitAttempt, training_set: TrainingSet) -> int:
-    """The number of held-out rows that a compared champion was fitted on and the measured challenger was not."""
-    if attempt.request.champion_id is None or "refitted" in attempt.metrics:
-        return 0
-    stop = int(training_set.starts[attempt.group_index + 1])
-    times = training_set.times[stop - attempt.heldout_rows : stop]
-    return int((times <= seen_through(attempt.request)).sum())
 
 
 def _is_kept_if_uncompared(request: FitRequest, signer: Signer) -> bool:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from spinney.core.champions.heldout_losses import pack
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import NULL_TIME, to_microseconds
 
-CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id")
+CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id", "heldout_losses")
 PREDECESSOR_COLUMNS = ("id", "codec", "payload", "signature")
 
 
@@ -29,9 +30,10 @@ class FitRequest:
     """A group to fit, and its champion if it has one: the champion's fields are None without one.
 
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
-    recipe_id: of the recipe that the champion was fitted by, None if not known. predecessor: the model that would
-    answer if the champion were withdrawn; None if there is none, or the champion may not be withdrawn. parent: the
-    nearest parent that has a champion, and that champion; None without one, or if the fit needs none.
+    recipe_id: of the recipe that the champion was fitted by, None if not known. heldout_losses: stored with the
+    champion, packed. predecessor: the model that would answer if the champion were withdrawn; None if there is none, or
+    the champion may not be withdrawn. parent: the nearest parent that has a champion, and that champion; None without
+    one, or if the fit needs none.
     """
 
     group_key: str
@@ -41,6 +43,7 @@ class FitRequest:
     signature: bytes | None
     trained_through: int
     recipe_id: str | None = None
+    heldout_losses: bytes | None = None
     predecessor: StoredModel | None = None
     parent: FitRequest | None = None
 
@@ -56,6 +59,7 @@ class FitRequest:
             signature=stored.signature,
             trained_through=NULL_TIME,
             recipe_id=None,
+            heldout_losses=None,
             predecessor=None,
         )
 
@@ -73,9 +77,11 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
     blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
     recipes = _objects(full["champion_recipe_id"])
+    # A frame has NaN for no list.
+    losses = [None if isinstance(each, float) else pack(each) for each in full["champion_heldout_losses"]]
     stored = zip(*(_objects(full[f"predecessor_{name}"]) for name in PREDECESSOR_COLUMNS), strict=True)
     predecessors = [None if model_id is None else StoredModel(model_id, *rest) for model_id, *rest in stored]
-    columns = zip(*texts, *blobs, through.tolist(), recipes, predecessors, _parents(frame), strict=True)
+    columns = zip(*texts, *blobs, through.tolist(), recipes, losses, predecessors, _parents(frame), strict=True)
     return [FitRequest(key, *rest) for key, *rest in columns]
 
 
@@ -83,7 +89,8 @@ def _parents(frame: pd.DataFrame) -> list[FitRequest | None]:
     """The parent of each request; requests with the same parent share one object."""
     if "parent_id" not in frame:
         return [None] * len(frame)
-    columns = {f"parent_{name}": f"champion_{name}" for name in CHAMPION_COLUMNS} | {"parent_key": "group_key"}
+    names = [name for name in CHAMPION_COLUMNS if name != "heldout_losses"]  # its losses are not needed
+    columns = {f"parent_{name}": f"champion_{name}" for name in names} | {"parent_key": "group_key"}
     named = frame.loc[frame["parent_id"].notna(), list(columns)].drop_duplicates("parent_id")
     of_id = {request.champion_id: request for request in requests_of_frame(named.rename(columns=columns))}
     return [of_id.get(name) for name in _objects(frame["parent_id"])]

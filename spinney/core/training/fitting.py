@@ -8,31 +8,28 @@ is a row of the result, never an exception.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from spinney.core.errors import MAX_ERROR_CHARACTERS, SpinneyError
-from spinney.core.even_spacing import is_evenly_spaced
-from spinney.core.features.encoding import Floats, Integers
-from spinney.core.models.batch_scoring import NO_MODEL
+from spinney.core.features.encoding import Integers
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training import champion_model, current_group, shadow_recipe
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training import current_group, shadow_recipe
+from spinney.core.training.champion_reference import ChampionReference, earlier_losses
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
-    MAX_HELDOUT_LOSSES,
     FitAttempt,
     apply_kernel_result,
+    heldout_begins,
+    hold_out_rows,
     is_pending,
+    reporter,
     results_frame,
-    rows_behind,
-    seen_through,
     sign_model,
     start_attempt,
 )
@@ -40,25 +37,20 @@ from spinney.core.training.fit_kernels import Kernel, Pooling, Timer, single_thr
 from spinney.core.training.fit_request import FitRequest, requests_of_frame
 from spinney.core.training.held_out_comparison import ComparedRows, OlderRows, comparison_metrics
 from spinney.core.training.held_out_loss import (
-    MeasuredRows,
     RowsToPredict,
     any_per_group,
     mean_per_group,
     measure_rows,
     not_finite_error,
-    row_losses,
     split_by_group,
 )
+from spinney.core.training.held_out_rows import sample_losses
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.parent_comparison import compare_with_parents
 from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.predecessor_comparison import compare_predecessors
-from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
 from spinney.core.training.training_predictions import spread_predictions
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
-
-OLDER_ROWS = 100
-"""Newest rows before the held-out ones that a champion is tried on if it predicts none of the held-out ones."""
 
 
 def fit_groups(
@@ -82,7 +74,7 @@ def fit_groups(
     the rows and the recipe are the champion's own and its signature verifies. metrics is a JSON object:
 
     heldout_rows     number of held-out rows compared: all of them without a champion or if `refitted`, otherwise those
-                     newer than the champion's trained_through that it predicts
+                     newer than the champion's trained_through that it predicts. See `held_out_counts`
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
     constant_loss    loss on them of a constant made from the older rows: see `spinney.core.training.baseline`
     champion_loss    the champion's loss on them; champion_id: its id; champion_error: why it was not compared
@@ -92,8 +84,6 @@ def fit_groups(
                      its standard error, null for fewer than two rows: see `spinney.core.champions.paired_test`
     jump             how far its predictions are from the champion's: see `spinney.core.training.prediction_jump`; null
                      for classes and if the champion itself was not compared
-    rows_behind      held-out rows that the compared champion was fitted on and the measured challenger was not; absent
-                     if there are none
     changed_from     the champion's recipe_id, if it is known and not this recipe's
     uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
                      whether a comparison was possible and failed (its recipe could have been fitted again, or it
@@ -132,6 +122,7 @@ def fit_training_set(
         start_attempt(request, g, training_set, recipe, signer, parents.prior_of(request, recipe))
         for g, request in enumerate(requests)
     ]
+    hold_out_rows(attempts, training_set, recipe)
     fitting = _Fitting(training_set, recipe, kernel, loss, timer)
     with single_threaded():
         fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)
@@ -161,13 +152,14 @@ class _Fitting:
         """Fit challengers on the older rows, and measure them and the champions on the held-out rows."""
         self._refuse_single_rows(attempts)
         attempts = [attempt for attempt in attempts if attempt.heldout_rows < attempt.rows]
-        fitted = self._fit(attempts, self._stops(attempts, leave_out=True))
+        fitted = self._fit(attempts, heldout_begins(attempts, self.training_set))
         rows, attempt_index = self._held_out(fitted)
         held = RowsToPredict(rows, attempt_index)
         challenger = measure_rows(
-            self.training_set, _models(fitted), held, self.loss, _reporter(fitted, current_group.PREDICT)
+            self.training_set, _models(fitted), held, self.loss, reporter(fitted, current_group.PREDICT)
         )
-        reference = self._reference(fitted, attempt_index, rows, signer)
+        champions = ChampionReference(self.training_set, self.recipe, self.loss, self.timer, signer)
+        reference, losses_before = champions.losses_of(fitted, attempt_index, rows)
         has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
         compared = np.flatnonzero(np.isfinite(reference.losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
@@ -182,12 +174,10 @@ class _Fitting:
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, challenger.errors.get(index)))
                 continue
-            attempt.heldout_losses = losses[is_evenly_spaced(np.arange(len(losses)), len(losses), MAX_HELDOUT_LOSSES)]
+            attempt.heldout_losses = sample_losses(losses, earlier_losses(attempt, losses_before[index]), attempt.rows)
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]
-            if counts[index] and (behind := rows_behind(attempt, self.training_set)):
-                attempt.metrics["rows_behind"] = behind
         if fitted:
             of_groups = [np.split(values[compared], np.cumsum(counts)[:-1]) for values in (rows, challenger.losses)]
             for attempt, places, losses in zip(fitted, *of_groups, strict=True):
@@ -195,13 +185,14 @@ class _Fitting:
 
     def fit_all_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Fit on all rows."""
-        fitted = self._fit(attempts, self._stops(attempts, leave_out=False))
+        stops = self.training_set.starts[[attempt.group_index + 1 for attempt in attempts]]
+        fitted = self._fit(attempts, stops)
         begins = self.training_set.starts[[attempt.group_index for attempt in fitted]]
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
         attempt_index = np.repeat(np.arange(len(fitted)), sizes)
         rows = RowsToPredict(concatenated_ranges(begins, begins + sizes), attempt_index)
-        begin = _reporter(fitted, current_group.PREDICT)
-        measured = measure_rows(self.training_set, _models(fitted), rows, self.loss, begin)
+        on_begin = reporter(fitted, current_group.PREDICT)
+        measured = measure_rows(self.training_set, _models(fitted), rows, self.loss, on_begin)
         has_failed = any_per_group(np.isnan(measured.losses), attempt_index, len(fitted))
         mean_losses, predictions = mean_per_group(measured.losses, sizes), spread_predictions(measured.values, sizes)
         for index, attempt in enumerate(fitted):
@@ -218,7 +209,7 @@ class _Fitting:
             (
                 each,
                 shadow_recipe.ShadowedGroup(
-                    each.group_index, int(self._stops([each], leave_out=True)[0]), each.compared_places
+                    each.group_index, int(heldout_begins([each], self.training_set)[0]), each.compared_places
                 ),
             )
             for each in attempts
@@ -230,12 +221,6 @@ class _Fitting:
         for (attempt, _), (entry, elapsed_ms) in zip(watched, measured, strict=True):
             attempt.metrics["shadow"] = entry
             attempt.elapsed_ms += elapsed_ms
-
-    def _stops(self, attempts: Sequence[FitAttempt], *, leave_out: bool) -> Integers:
-        held = [attempt.heldout_rows if leave_out else 0 for attempt in attempts]
-        return self.training_set.starts[[attempt.group_index + 1 for attempt in attempts]] - np.array(
-            held, dtype=np.int64
-        )
 
     def _fit(self, attempts: Sequence[FitAttempt], stops: Integers) -> list[FitAttempt]:
         """Fit the rows up to `stops` of each attempt. Return the attempts that have a model; the others have failed."""
@@ -260,7 +245,7 @@ class _Fitting:
     def _older_rows(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
         """Where each attempt's rows before the held-out ones begin and stop."""
         begins = self.training_set.starts[[attempt.group_index for attempt in attempts]]
-        return begins, self._stops(attempts, leave_out=True)
+        return begins, heldout_begins(attempts, self.training_set)
 
     def _refuse_single_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Record that a group with a single row, which is held out, is not compared."""
@@ -269,129 +254,6 @@ class _Fitting:
             if attempt.heldout_rows >= attempt.rows and attempt.request.recipe_id in earlier:
                 attempt.refuse_comparison("its recipe: no row lies before the held-out row", refit_failed=True)
 
-    def _reference(
-        self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers, signer: Signer
-    ) -> MeasuredRows:
-        """The losses that challengers are compared with; NaN if there is none. Predictions are champions' own only.
-
-        They are the champion's, unless it has seen some of these rows or predicts none of them and its recipe is known:
-        then those of its recipe, fitted again without these rows.
-        """
-        earlier = dict(self.recipe.earlier)
-        refittable = [index for index, attempt in enumerate(attempts) if attempt.request.recipe_id in earlier]
-        starts = np.searchsorted(attempt_index, np.arange(len(attempts) + 1))
-        oldest = self.training_set.times[rows[starts[:-1]]] if len(rows) else np.empty(0, dtype=np.int64)
-        needs_refit = [index for index in refittable if oldest[index] <= seen_through(attempts[index].request)]
-        out, has_loss = self._refit_losses(attempts, needs_refit, attempt_index, rows)
-        champions, unanswered = self._measure_champions(attempts, attempt_index[~has_loss], rows[~has_loss], signer)
-        predictions = np.full(len(rows), np.nan)
-        out[~has_loss], predictions[~has_loss] = champions.losses, champions.predictions
-        unanswered_refittable = sorted(unanswered.keys() & set(refittable) - set(needs_refit))
-        refit_losses, has_loss = self._refit_losses(attempts, unanswered_refittable, attempt_index, rows)
-        out[has_loss] = refit_losses[has_loss]
-        for index, model in unanswered.items():
-            if "refitted" not in attempts[index].metrics:
-                self._note_unanswered(attempts[index], model)
-        return MeasuredRows(out, predictions, predictions, {})
-
-    def _refit_losses(
-        self, attempts: Sequence[FitAttempt], wanted: Sequence[int], which: Integers, rows: Integers
-    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Losses of champions' own recipes, fitted again without these rows; and which rows have one.
-
-        wanted: indices of attempts whose champion was fitted by one of `recipe.earlier`.
-        """
-        out, has_loss = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=np.bool_)
-        earlier = dict(self.recipe.earlier)
-        starts = np.searchsorted(which, np.arange(len(attempts) + 1)).tolist()
-        refits, targets = [], []
-        for at in wanted:
-            attempt, places = attempts[at], rows[starts[at] : starts[at + 1]]
-            refits.append(RefitRequest(attempt.group_index, str(attempt.request.recipe_id), int(places[0]), places))
-            targets.append((attempt, slice(starts[at], starts[at + 1])))
-        results = refit_and_measure(self.training_set, refits, earlier, self.timer, self.recipe.refit_error)
-        for refit, result, (attempt, span) in zip(refits, results, targets, strict=True):
-            attempt.elapsed_ms += result.elapsed_ms
-            if result.losses is None:
-                attempt.refuse_comparison(f"its recipe: {result.error}", refit_failed=True)
-                continue
-            attempt.metrics["refitted"] = as_metrics(refit, result)
-            out[span], has_loss[span] = result.losses, True
-        return out, has_loss
-
-    def _measure_champions(
-        self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers, signer: Signer
-    ) -> tuple[MeasuredRows, dict[int, Model | None]]:
-        """The champions' losses and predictions; NaN without one, for rows it has seen or cannot predict.
-
-        Also the champions that predicted none of their rows, by the attempt's index; None for one that is not called.
-        """
-        out = MeasuredRows.nothing(len(rows))
-        seen_until = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
-        fresh = np.flatnonzero(self.training_set.times[rows] > seen_until[attempt_index])
-        wanted = np.unique(attempt_index[fresh]).tolist()
-        if self.recipe.champion_error is not None:
-            for index in wanted:
-                attempts[index].metrics["champion_error"] = self.recipe.champion_error[:MAX_ERROR_CHARACTERS]
-            return out, dict.fromkeys(wanted)
-        unanswered: dict[int, Model | None] = {}
-        for features, models in self._load_champions(attempts, wanted, signer).items():
-            place = np.full(len(attempts), NO_MODEL, dtype=np.int64)
-            place[list(models)] = np.arange(len(models))
-            asked_rows = fresh[place[attempt_index[fresh]] != NO_MODEL]
-            owners, own = [attempts[index] for index in models], self.training_set.with_features(features)
-            of_rows = RowsToPredict(rows[asked_rows], place[attempt_index[asked_rows]])
-            reporter = _reporter(owners, current_group.PREDICT_CHAMPION)
-            found = measure_rows(own, list(models.values()), of_rows, self.loss, reporter)
-            out.losses[asked_rows], out.predictions[asked_rows] = found.losses, found.predictions
-            for index, raised in found.errors.items():
-                owners[index].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
-            n_predicted = np.bincount(of_rows.model_index[np.isfinite(found.losses)], minlength=len(owners))
-            places = list(models)
-            unanswered |= {places[index]: models[places[index]] for index in np.flatnonzero(n_predicted == 0).tolist()}
-        return out, unanswered
-
-    def _note_unanswered(self, attempt: FitAttempt, model: Model | None) -> None:
-        """A champion that predicted none of the rows to compare on is kept only if it predicts older rows."""
-        if "uncompared" not in attempt.metrics:
-            return
-        if model is None or not self._answers_older_rows(attempt, model):
-            del attempt.metrics["uncompared"]
-            return
-        why = attempt.metrics.get("champion_error", "it gave no finite number")
-        attempt.refuse_comparison(
-            f"it answers older rows and none of the held-out rows to compare on: {why}", refit_failed=True
-        )
-
-    def _answers_older_rows(self, attempt: FitAttempt, model: Model) -> bool:
-        begin, stop = int(self.training_set.starts[attempt.group_index]), int(self._stops([attempt], leave_out=True)[0])
-        places = np.arange(max(begin, stop - OLDER_ROWS), stop)
-        with_own_features = self.training_set.with_features(model.encoder.features)
-        of_rows = RowsToPredict(places, np.zeros(len(places), dtype=np.int64))
-        predicted_losses, _ = row_losses(
-            with_own_features, [model], of_rows, self.loss, _reporter([attempt], current_group.PREDICT_CHAMPION)
-        )
-        return bool(np.isfinite(predicted_losses).any())
-
-    def _load_champions(
-        self, attempts: Sequence[FitAttempt], wanted: Sequence[int], signer: Signer
-    ) -> dict[tuple[Feature, ...], dict[int, Model]]:
-        """Load the champions of the wanted attempts: by their features, then by the attempt's index."""
-        champions: dict[tuple[Feature, ...], dict[int, Model]] = {}
-        for index in wanted:
-            current_group.report(attempts[index].request.group_key, current_group.READ_CHAMPION)
-            try:
-                model = champion_model.load_champion(attempts[index].request, self.recipe, signer)
-            except SpinneyError as error:
-                attempts[index].refuse_comparison(str(error), refit_failed=False)
-                continue
-            champions.setdefault(model.encoder.features, {})[index] = model
-        return champions
-
 
 def _models(attempts: Sequence[FitAttempt]) -> list[Model]:
     return [attempt.model for attempt in attempts if attempt.model is not None]
-
-
-def _reporter(attempts: Sequence[FitAttempt], activity: str) -> Callable[[int], None]:
-    return lambda at: current_group.report(attempts[at].request.group_key, activity)

@@ -19,9 +19,10 @@ from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.batch_scoring import NO_MODEL
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training import current_group
-from spinney.core.training.fit_attempt import FitAttempt, seen_through
+from spinney.core.training.fit_attempt import FitAttempt
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.held_out_loss import RowsToPredict, mean_per_group, measure_rows
+from spinney.core.training.held_out_rows import seen_through
 from spinney.core.training.loss import Loss
 from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.training_set import TrainingSet

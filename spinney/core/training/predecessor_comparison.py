@@ -13,7 +13,7 @@ watched_rows           rows newer than the champion that both models predict
 watched_champion_loss, predecessor_loss
                        mean losses on them
 watched_difference, watched_difference_se
-                       mean of champion loss - predecessor loss with cut sizes, and its standard error, null for one
+                       mean of champion loss - predecessor loss with cut sizes, its raised standard error, null for one
                        row: see `spinney.core.champions.symmetry_test`
 against_predecessor    of those held-out rows on which the challenger was compared with the champion: rows,
                        challenger_loss, predecessor_loss, difference, difference_se, as for the champion

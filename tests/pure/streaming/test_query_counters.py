@@ -114,7 +114,8 @@ def test_labels_and_rounds_are_added_up(past: Past) -> None:
     counters = QueryCounters(FleetStore.of(past.config), QUERY_NAMES)
     health = {"shard": 0, "group_key": A, "model_id": "m", "rows": 0, "loss": 1.0}
     store(past, "labels", tables.HEALTH, {**health, "labelled": 3}, {**health, "labelled": 4}, batch=0, part="labels")
-    rounds = {"round_id": "r", "kind": "stream", "fitted": 5, "promoted": 2, "unproven": 1, "refused": 2, "failed": 1}
+    counts = {"fitted": 5, "promoted": 2, "unproven": 1, "refused": 2, "withdrawn": 1, "failed": 1}
+    rounds = {"round_id": "r", "kind": "stream", **counts}
     for batch in (0, 1):
         store(past, "retrain", tables.ROUNDS, rounds, batch=batch, part="stream")
     end(past, "labels", 0)
@@ -122,7 +123,8 @@ def test_labels_and_rounds_are_added_up(past: Past) -> None:
     found = {each.query: dict(each.counts) for each in counters.reports()}
     assert found["labels"] == {"labels": 7}
     assert found["retrain"] == {
-        "rounds": 2, "groups_refitted": 10, "promoted": 4, "promoted_unproven": 2, "refused": 4, "failed": 2,
+        "rounds": 2, "groups_refitted": 10, "promoted": 4, "promoted_unproven": 2, "refused": 4, "withdrawn": 2,
+        "failed": 2,
     }  # fmt: skip
     assert all(each.is_empty for each in counters.reports())
 

@@ -61,6 +61,7 @@ function rounds({ rounds: listed, under_way: underWay, tracking_url: url }) {
     ["deferred", (row) => count(row.deferred), "number"],
     ["promoted", (row) => (row.promoted === null ? "–" : count(row.promoted + row.unproven)), "number"],
     ["refused", (row) => count(row.refused), "number"],
+    ["withdrawn", (row) => count(row.withdrawn), "number"],
     ["took / budget", (row) => `${total(row) ? duration(total(row)) : "–"} / ${duration(row.budget_seconds)}`, "number"],
     ["error", gain, "number"],
     ["why", (row) => Object.entries(row.reasons).map(([policy, n]) => `${policy} ${count(n)}`).join(", ") || "–", "wide"],

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,14 @@ from hypothesis import strategies as st
 from spinney.core.champions.symmetry_test import SymmetricDifference, cut_differences
 
 FEW = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=10)
+
+
+def raised_by(rows: npt.NDArray[np.float64]) -> float:
+    """√((1 + r) ÷ (1 - r)), with r by NumPy's correlation of a row with the next, about the mean of all."""
+    centred = rows - rows.mean()
+    r = float(np.correlate(centred, centred, "full")[len(rows)] / (centred @ centred))
+    r = min(max(r + (1 + 3 * r) / len(rows), 0.0), 0.9)
+    return math.sqrt((1 + r) / (1 - r))
 
 
 def difference_of(differences: list[float]) -> SymmetricDifference:
@@ -50,7 +59,17 @@ def test_of_twenty_rows_the_greatest_size_is_cut_to_the_next_on_either_side() ->
         means, errors = cut_differences(np.array(rows), np.array([20]))
         expected = np.array([sign * 18.0, *range(19)])
         assert means[0] == pytest.approx(expected.mean())
-        assert errors[0] == pytest.approx(expected.std(ddof=1) / math.sqrt(20))
+        assert errors[0] == pytest.approx(expected.std(ddof=1) / math.sqrt(20) * raised_by(expected))
+
+
+def test_the_error_of_alike_successive_rows_is_raised_and_that_of_alternating_rows_is_not() -> None:
+    runs, alternating = np.repeat([1.0, -1.0, 1.0, -1.0], 4), np.tile([1.0, -1.0], 8)
+    for rows in (runs, alternating):
+        _, errors = cut_differences(rows, np.array([16]))
+        assert errors[0] == pytest.approx(rows.std(ddof=1) / 4 * raised_by(rows))
+    # Of the runs 12 of 15 neighbours are alike: r = (12 - 3) ÷ 16 = 0.5625, corrected 0.7305.
+    assert raised_by(runs) == pytest.approx(math.sqrt(1.73046875 / 0.26953125))
+    assert raised_by(alternating) == 1.0
 
 
 def test_each_group_has_its_own_mean_and_error_whatever_the_sizes_of_the_others() -> None:

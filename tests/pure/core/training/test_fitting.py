@@ -126,12 +126,24 @@ def test_a_group_is_fitted_as_plain_pandas_and_scikit_learn_would() -> None:
     }
 
 
-def test_the_held_out_rows_that_only_the_champion_was_fitted_on_are_counted() -> None:
+def test_at_most_half_of_the_rows_that_are_new_to_the_champion_are_held_out() -> None:
     rows = rows_of('["a"]', n=40)
-    champion = champion_of(one(rows[:35]))
-    assert metrics(one(rows, **champion))["rows_behind"] == 3  # of rows 32 to 39 it was fitted on 32, 33 and 34
-    assert metrics(one(rows, **champion))["heldout_rows"] == 5
-    assert "rows_behind" not in metrics(one(rows, **champion_of(one(rows[:32]))))
+    held = {known: metrics(one(rows, **champion_of(one(rows[:known]))))["heldout_rows"] for known in (20, 24, 35, 39)}
+    assert held == {20: 8, 24: 8, 35: 3, 39: 1}  # of 20, 16, 5 and 1 new rows; a fifth of the 40 rows at most
+
+
+def test_the_stored_losses_go_on_from_the_champions_and_from_its_own_on_new_rows() -> None:
+    rows = rows_of('["a"]', n=50)
+    first = one(rows[:44])
+    second = one(rows, **champion_of(first), heldout_losses=first["heldout_losses"])
+
+    def losses(fitted_on: int, begin: int, stop: int) -> list[float]:
+        answers = oracle(rows[:fitted_on]).predict(rows[begin:stop][["x", "z"]].to_numpy())
+        return np.abs(rows["label"][begin:stop].to_numpy() - answers).tolist()
+
+    # Ten rows count: of three the challenger's losses, of three the champion's, and the newest four that it came with.
+    expected = [*losses(36, 40, 44), *losses(44, 44, 47), *losses(47, 47, 50)]
+    np.testing.assert_allclose(second["heldout_losses"], expected, rtol=1e-5)
 
 
 def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_oldest_first() -> None:
@@ -402,29 +414,25 @@ def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
     first = one(rows[:44])
     second = one(rows, **champion_of(first))
     assert second["status"] == "fitted"
-    held = rows[44:]
-    answers = [oracle(rows[:end]).predict(held[["x", "z"]].to_numpy()) for end in (40, 44)]
+    held = rows[47:]  # of the six that are new to the champion
+    answers = [oracle(rows[:end]).predict(held[["x", "z"]].to_numpy()) for end in (47, 44)]
     mine, theirs = (np.abs(held["label"] - answer) for answer in answers)
-    older = rows["label"][:40]
-    spread = 1.4826 * (older - older.median()).abs().median()  # six residuals are too few for theirs
-    to_constant = mine - (held["label"] - rows["label"][:40].median()).abs()
-    assert (
-        metrics(second)
-        == {
-            "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
-            "heldout_rows": 6,
-            "rows_behind": 4,  # of the newest ten, in the champion's training
-            "champion_difference": pytest.approx((mine - theirs).mean()),
-            "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(6)),
-            "constant_difference": pytest.approx(to_constant.mean()),
-            "constant_difference_se": pytest.approx(to_constant.std(ddof=1) / math.sqrt(6)),
-            "challenger_loss": pytest.approx(oracle_loss(rows[:40], rows[44:])),
-            "constant_loss": pytest.approx((rows["label"][44:] - rows["label"][:40].median()).abs().mean()),
-            "champion_loss": pytest.approx(oracle_loss(rows[:44], rows[44:])),
-            "champion_id": first["model_id"],
-            "train_loss": pytest.approx(oracle_loss(rows, rows)),
-        }
-    )
+    older = rows["label"][:47]
+    spread = 1.4826 * (older - older.median()).abs().median()  # three residuals are too few for theirs
+    to_constant = mine - (held["label"] - older.median()).abs()
+    assert metrics(second) == {
+        "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
+        "heldout_rows": 3,
+        "champion_difference": pytest.approx((mine - theirs).mean()),
+        "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(3)),
+        "constant_difference": pytest.approx(to_constant.mean()),
+        "constant_difference_se": pytest.approx(to_constant.std(ddof=1) / math.sqrt(3)),
+        "challenger_loss": pytest.approx(oracle_loss(rows[:47], held)),
+        "constant_loss": pytest.approx((held["label"] - older.median()).abs().mean()),
+        "champion_loss": pytest.approx(oracle_loss(rows[:44], held)),
+        "champion_id": first["model_id"],
+        "train_loss": pytest.approx(oracle_loss(rows, rows)),
+    }
 
 
 def test_a_champion_that_has_seen_everything_gives_no_evidence() -> None:
@@ -581,9 +589,9 @@ def test_a_champion_with_other_classes_is_compared_all_the_same() -> None:
     rows = classes()
     first = one(rows[:40].assign(label="no"), CLASSES)
     second = one(rows, CLASSES, **champion_of(first))
-    share_of_yes = float((rows["label"][40:] == "yes").mean())
+    share_of_yes = float((rows["label"][45:] == "yes").mean())
     assert metrics(second)["champion_loss"] == pytest.approx(share_of_yes * -math.log(1e-15))
-    assert metrics(second)["heldout_rows"] == 10
+    assert metrics(second)["heldout_rows"] == 5
 
 
 @pytest.mark.parametrize(

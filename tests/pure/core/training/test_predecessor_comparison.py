@@ -83,7 +83,9 @@ def test_both_models_are_measured_on_all_rows_that_are_newer_than_the_champion()
     largest = differences.abs().sort_values().iloc[-3]  # of 40 rows two are cut
     cut = differences.clip(-largest, largest)
     assert got["watched_difference"] == pytest.approx(cut.mean())
-    assert got["watched_difference_se"] == pytest.approx(cut.sem())
+    r = ((cut - cut.mean()) * (cut.shift() - cut.mean())).sum() / ((cut - cut.mean()) ** 2).sum()
+    r = max(r + (1 + 3 * r) / 40, 0)
+    assert got["watched_difference_se"] == pytest.approx(cut.sem() * np.sqrt((1 + r) / (1 - r)))
 
 
 def test_the_challenger_is_measured_against_the_predecessor_on_the_rows_of_its_comparison() -> None:

@@ -1,0 +1,70 @@
+"""Which of a group's newest rows are held out, and the sample of losses on rows that no model had seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from spinney.core.even_spacing import is_evenly_spaced
+from spinney.core.features.encoding import NULL_TIME, Floats, Integers
+from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.training_set import TrainingSet
+
+HELD_OUT_ONE_IN = 5
+"""At most the newest 1 / HELD_OUT_ONE_IN of a group's rows are held out."""
+
+MAX_LOSSES = 32
+"""Losses that are stored with a model, 4 bytes each: the reference for the losses of its answers.
+
+They are spread evenly over the rows. The newest alone may all be of one day, and what happened to a fleet on that day
+would make the intervals of all its answers too wide or too narrow (decision 0033).
+"""
+
+
+def largest_held_out(rows: Integers) -> Integers:
+    """The number of held-out rows of groups that have no champion to compare with. rows: of each group, shape (n,)."""
+    return np.where(rows > 0, np.maximum(1, rows // HELD_OUT_ONE_IN), 0)
+
+
+def held_out_counts(rows: Integers, unseen: Integers) -> Integers:
+    """The number of held-out rows of each group, shape (n_groups,): its newest ones.
+
+    rows: of each group. unseen: those newer than its champion; 0 if there is none, or it may have seen all rows.
+
+    At most half of the unseen rows are held out. The measured challenger is fitted on the others, and so on all rows of
+    its window that the champion was fitted on: neither model has data that the other lacks, except that the challenger
+    is newer.
+    """
+    largest = largest_held_out(rows)
+    return np.where(unseen > 0, np.minimum(largest, (unseen + 1) // 2), largest)
+
+
+def unseen_counts(training_set: TrainingSet, requests: Sequence[FitRequest]) -> Integers:
+    """The number of rows that are newer than the champion, shape (n_groups,). requests: one per group, in its order."""
+    seen_until = np.array([seen_through(request) for request in requests], dtype=np.int64)
+    group = np.repeat(np.arange(len(requests)), np.diff(training_set.starts))
+    return np.bincount(group[training_set.times > seen_until[group]], minlength=len(requests))
+
+
+def seen_through(request: FitRequest) -> int:
+    """The time of the newest row that the champion has seen, microseconds. If unknown, it may have seen all rows."""
+    return (
+        np.iinfo(np.int64).max
+        if request.champion_id is None or request.trained_through == NULL_TIME
+        else request.trained_through
+    )
+
+
+def sample_losses(own: Floats, earlier: Floats, rows: int) -> Floats:
+    """The losses to store with a model, oldest first: MAX_LOSSES at most, spread evenly.
+
+    own: of the measured challenger on its held-out rows. earlier: of the champions before it, of the same recipe, on
+    rows that they had not seen; oldest first. rows: of the group.
+
+    Earlier losses fill up what is missing to a fifth of the rows, so that a refit after a few new rows does not leave
+    the group with a sample of one or two losses.
+    """
+    missing = max(rows // HELD_OUT_ONE_IN - len(own), 0)
+    losses = np.concatenate([earlier[max(len(earlier) - missing, 0) :], own])
+    return losses[is_evenly_spaced(np.arange(len(losses)), len(losses), MAX_LOSSES)]
