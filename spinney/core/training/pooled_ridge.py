@@ -7,10 +7,13 @@ b₀ + c + X(β₀ + δ), where c and δ minimise
 
 Z are the features standardised by the group's own rows, as `ridge` does it, and δₛ the coefficients on that scale. So a
 group without rows would be its parent, and one with many rows its own least-squares fit: k, `Pooling.rows`, is the
-number of rows that the parent counts as. This is the posterior mean under a normal prior centred at the parent's
-coefficients with the variance σ²/k (D. V. Lindley and A. F. M. Smith, Bayes estimates for the linear model, J. R.
-Statist. Soc. B 34, 1972; A. Gelman and J. Hill, Data analysis using regression and multilevel/hierarchical models,
-2007, chapter 12).
+number of rows that the parent counts as. A group with fewer than k rows keeps its parent's coefficients, δ = 0, and
+moves its intercept only, by n ÷ (n + k) of its mean residual: its features have hardly spread, and a slope would be
+extrapolated (decision 0038 has the loss with and without).
+
+This is the posterior mean under a normal prior centred at the parent's coefficients with the variance σ²/k (D. V.
+Lindley and A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 1972; A. Gelman and J. Hill,
+Data analysis using regression and multilevel/hierarchical models, 2007, chapter 12).
 """
 
 from __future__ import annotations
@@ -85,7 +88,9 @@ def _solve(part: Chunk, priors: _Priors, rows: float) -> Iterator[Linear | Excep
         for i, column in enumerate(filled):
             residuals -= priors.coefficients[:, i][of_row] * column
         sums = normal_equations(replace(part, matrix=filled, labels=residuals))
-        deviations, errors = solve_all(sums.products + rows * np.eye(len(filled)), sums.moments)
+        has_slopes = np.diff(part.starts) >= rows  # with fewer, the parent's
+        moments = np.where(has_slopes[:, None], sums.moments, 0.0)
+        deviations, errors = solve_all(sums.products + rows * np.eye(len(filled)), moments)
         deviations /= sums.scale
         # The columns are centred, so the intercept's penalty acts on the mean residual alone.
         intercept = priors.intercept + sums.label_mean * sums.total_weight / (sums.total_weight + rows)

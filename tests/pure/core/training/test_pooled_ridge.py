@@ -71,6 +71,8 @@ def test_it_is_the_ridge_regression_of_the_parents_residuals(sizes: list[int], k
         z = (x - x.mean(axis=0)) / x.std(axis=0)
         z -= np.average(z, axis=0, weights=weight)
         residuals = frame["label"] - PARENT.predict(frame)
+        if len(z) < k:  # only the intercept
+            z = np.zeros((len(z), 1))
         with_intercept = np.column_stack([z, np.ones(len(z))])  # the intercept is penalised too
         ridge = Ridge(alpha=k, fit_intercept=False).fit(with_intercept, residuals, sample_weight=weight)
         expected = PARENT.predict(frame) + ridge.predict(with_intercept)
@@ -84,6 +86,15 @@ def test_a_parent_that_counts_as_very_many_rows_answers_and_one_of_hardly_any_do
     x = np.column_stack([frame[["x0", "x1"]], np.ones(30)])
     least_squares = x @ np.linalg.lstsq(x, frame["label"].to_numpy())[0]
     np.testing.assert_allclose(own.predict(frame), least_squares, rtol=1e-6)
+
+
+def test_a_group_of_fewer_rows_than_its_parent_counts_as_keeps_the_parents_slopes() -> None:
+    frame = rows(19)
+    (few,), (enough,) = pooled([frame], 20.0), pooled([rows(20)], 20.0)
+    np.testing.assert_array_equal(few.estimator.coefficients, PARENT.estimator.coefficients)
+    shift = (frame["label"] - PARENT.predict(frame)).mean() * 19 / 39
+    np.testing.assert_allclose(few.predict(frame), PARENT.predict(frame) + shift)
+    assert (enough.estimator.coefficients != PARENT.estimator.coefficients).all()
 
 
 def test_the_only_row_of_a_group_moves_the_intercept_by_its_share() -> None:
