@@ -54,21 +54,25 @@ def load_models(
     for many in _in_parts(wanted, GROUPS_AT_ONCE):
         clock, rows = (
             model_import.require_fleet_clock(store),
-            model_import.sample_rows(store, [each.group_key for each in many]),
+            model_import.sample_rows(store, [request.group_key for request in many]),
         )
         for some in _in_parts(many, MODELS_PER_WRITE):
             models: list[PreparedModel] = []
             refused: dict[str, ImportResult] = {}
-            for each in some:
+            for request in some:
                 try:
-                    model_import.refuse_future_training(each, clock)
-                    models.append(model_import.prepare_model(each, rows.get(each.group_key), recipe, signer, source))
+                    model_import.refuse_future_training(request, clock)
+                    models.append(
+                        model_import.prepare_model(request, rows.get(request.group_key), recipe, signer, source)
+                    )
                 except (ContractError, Corrupt) as error:
                     why = str(error)[:MAX_ERROR_CHARACTERS]
-                    refused[each.group_key] = ImportResult(each.group_key, each.named, ImportOutcome.REFUSED, why=why)
+                    refused[request.group_key] = ImportResult(
+                        request.group_key, request.named, ImportOutcome.REFUSED, why=why
+                    )
             done = model_import.store_models(config, signer, models, attribution, clock, dry_run=dry_run)
-            stored = {each.group_key: each for each in done}
-            results += [{**stored, **refused}[each.group_key] for each in some]
+            stored = {result.group_key: result for result in done}
+            results += [{**stored, **refused}[request.group_key] for request in some]
     return results
 
 
@@ -91,10 +95,12 @@ def read_index(config: Config, file: Path) -> list[ImportRequest]:
     types = {name: config.fleet.type_of(name) or "string" for name in group}
     wanted = [_parse_line(f"load --models: {file}, line {at}", line, types) for at, line in enumerate(lines, 1)]
     seen: set[str] = set()
-    for each in wanted:
-        if each.group_key in seen:
-            raise ContractError(f"load --models: {file}: group {each.group_key}: expected it in one line; got several")
-        seen.add(each.group_key)
+    for request in wanted:
+        if request.group_key in seen:
+            raise ContractError(
+                f"load --models: {file}: group {request.group_key}: expected it in one line; got several"
+            )
+        seen.add(request.group_key)
     return wanted
 
 

@@ -48,8 +48,8 @@ def reference() -> str:
     for contract in (EVENT, OUTCOME, PREDICTION):
         lines += _section(f"Message: {contract.name}", contract)
     lines += ["## Closed lists", ""]
-    for each in _LISTS:
-        lines.append(f"- **{each.__name__}**: {', '.join(f'`{value}`' for value in each)}")
+    for values in _LISTS:
+        lines.append(f"- **{values.__name__}**: {', '.join(f'`{value}`' for value in values)}")
     return "\n".join(lines) + "\n"
 
 

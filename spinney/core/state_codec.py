@@ -54,10 +54,10 @@ class StateCodec:
         return memoryview(body)
 
 
-def encode_batch(batch: pa.RecordBatch) -> bytes:
-    """Return the batch as an Arrow IPC stream."""
+def encode_batch(batch: pa.RecordBatch, *, compression: str | None = None) -> bytes:
+    """Return the batch as an Arrow IPC stream. compression: of its columns, by a codec of Arrow; readers find out."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_batch(batch)
     return bytes(sink.getvalue())
 
@@ -71,7 +71,9 @@ def decode_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
 
 def _require_schema(batch: pa.RecordBatch, schema: pa.Schema) -> None:
     if not batch.schema.equals(schema):
-        expected, got = (", ".join(f"{field.name} {field.type}" for field in each) for each in (schema, batch.schema))
+        expected, got = (
+            ", ".join(f"{field.name} {field.type}" for field in columns) for columns in (schema, batch.schema)
+        )
         raise Corrupt(f"state: expected columns {expected}; got {got}. {REMEDY}")
 
 

@@ -31,6 +31,9 @@ NO_ROUTE = "none"
 CLIENT_LEFT = 499
 """The status that is counted, as nginx does, for a client that closed its connection before it was answered."""
 
+FAULT = "server: a fault of the gateway; the server's log has the cause"
+"""What a caller is told of it."""
+
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Scope]]
@@ -72,8 +75,7 @@ class SafeAnswers:
             log.exception("request: a fault of the gateway")
             if status:
                 raise
-            message = "server: a fault of the gateway; the server's log has the cause"
-            await problem(500, "fault", message)(scope, receive, send_with_headers)
+            await problem(500, "fault", FAULT)(scope, receive, send_with_headers)
         finally:
             self._count(scope, status or CLIENT_LEFT, time.perf_counter() - began)
 

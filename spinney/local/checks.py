@@ -154,12 +154,13 @@ def fleet(config: Config) -> list[Result]:
     if made.unfinished_migration is not None:
         problem = f"a migration was begun at {made.unfinished_migration.at} and has not ended"
         return [Result("fleet", "finding", problem, f"{advice.END_IT}.")]
-    renamed = {name: each.now for name, each in charter.former_columns_of(store).items() if each.now is not None}
+    renamed = {name: former.now for name, former in charter.former_columns_of(store).items() if former.now is not None}
     found = config_changes(config, made.fixed, last_configuration.read_last_configuration(store), renamed)
     if not found:
         return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
     return [
-        Result("fleet", "finding" if each.effect is Effect.REFUSED else "ok", str(each), each.remedy) for each in found
+        Result("fleet", "finding" if change.effect is Effect.REFUSED else "ok", str(change), change.remedy)
+        for change in found
     ]
 
 

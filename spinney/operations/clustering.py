@@ -77,7 +77,7 @@ def due_merges(table: DeltaTable, *, is_requested: bool) -> list[Merge]:
         _merge_of_files(files, GROWING if key == newest and not is_requested else AT_REST)
         for key, files in partitions.items()
     )
-    return [each for each in merges if each is not None]
+    return [merge for merge in merges if merge is not None]
 
 
 def _merge_of_files(files: list[TableFile], rule: MergeRule) -> Merge | None:
@@ -121,8 +121,8 @@ def carry_out_merges(
     if not merges:
         return []
     with workspace(table) as place:
-        for each in merges:
-            prepared = rewrite(table, each.sources, target, place, guard.interrupted)
+        for merge in merges:
+            prepared = rewrite(table, merge.sources, target, place, guard.interrupted)
             with guard.lock:
                 committed = commit_rewrite(table, prepared, target.prefix.rstrip("-"))
             if committed:

@@ -58,8 +58,8 @@ def find_expired_rows(config: Config, directory: Directory, now: datetime) -> Ex
         dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.list_files(table))
         old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
         return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
-    parts = [each for each in _expired_parts(FleetStore.of(config), directory, since) if each.num_rows]
-    return ExpiredRows(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
+    parts = [rows for rows in _expired_parts(FleetStore.of(config), directory, since) if rows.num_rows]
+    return ExpiredRows(sum(rows.num_rows for rows in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
 
 
 def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> Iterator[pa.Table]:
@@ -78,7 +78,7 @@ def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> 
             mask = _verdicts_gone(store, rows, since, within)
         elif kind == tables.PROMOTIONS.name:
             keep = {
-                key: {_row_name(each) for each in history}
+                key: {_row_name(promotion) for promotion in history}
                 for key, history in _promotions_within(store, since, within).items()
             }
             mask = [_row_name(Promotion.from_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
@@ -95,9 +95,9 @@ def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> 
 def _shard_conditions(store: FleetStore) -> list[ds.Expression | None]:
     """Return conditions that divide the tables by shard; [None]: read all shards at once."""
     opened = (
-        delta.open_existing(each)
+        delta.open_existing(directory)
         for base in (tables.PROMOTIONS, tables.MODELS, tables.VERDICTS)
-        for each in store.directories(base)
+        for directory in store.directories(base)
     )
     rows = max(sum(file.rows for file in table_files.list_files(table)) for table in opened)
     shards = store.fleet.shards
@@ -119,7 +119,9 @@ def _verdicts_gone(store: FleetStore, rows: pa.Table, since: datetime, within: d
         store, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within)
     )
     last = dict(
-        zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
+        zip(
+            *(column.to_pylist() for column in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True
+        )
     )
     return [row["judged_at"] != last[row["group_key"]] for row in rows.to_pylist()]
 
@@ -166,4 +168,4 @@ def _last_attempts(store: FleetStore, within: ds.Expression | None) -> dict[str,
 def newest_batch_of(table: ds.Dataset) -> int | None:
     """Return the greatest batch_id in a table; None if the table is empty."""
     newest = (pc.max(part.column("batch_id")).as_py() for part in table.to_batches(columns=["batch_id"]))
-    return max((each for each in newest if each is not None), default=None)
+    return max((batch_id for batch_id in newest if batch_id is not None), default=None)

@@ -95,7 +95,7 @@ def lease_of(directory: Directory) -> str:
 
 def directories_of_lease(store: FleetStore, name: str) -> list[Directory]:
     """Return the directories that the holder of this lease writes. name: of a query."""
-    return [each for each in store.every_directory() if lease_of(each) == name]
+    return [directory for directory in store.every_directory() if lease_of(directory) == name]
 
 
 def inspect_directory(config: Config, directory: Directory, now: datetime) -> DirectoryReport:
@@ -110,7 +110,7 @@ def _report(store: FleetStore, directory: Directory, now: datetime, forgotten: i
     return DirectoryReport(
         directory=directory.name,
         files=len(files),
-        small=sum(each.files for each in _due_merges(table, directory)),
+        small=sum(merge.files for merge in _due_merges(table, directory)),
         megabytes=round(sum(file.bytes for file in files) / 1024**2, 3),
         forgotten=forgotten,
         gone=0 if late else len(_vacuum(table, dry_run=True)),
@@ -152,7 +152,7 @@ def tidy_directory(
             done = clustering.carry_out_merges(
                 table, _merges_without(table, rows.names), _rewrite_target(directory), guard
             )
-            dropped = sum(each.dropped for each in done)
+            dropped = sum(rewrite.dropped for rewrite in done)
             if dropped < rows.rows:
                 raise StoreError(
                     f"table {directory.name}: expected to delete {rows.rows} rows; deleted {dropped}, since its files "
@@ -216,7 +216,7 @@ def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str
             continue
         if ended is None or checkpoints.started_batch(place, ended).started_at < now - BEHIND:
             return query
-    return _unfinished_round(store, now) if directory.contract.name in {each.name for each in READ} else None
+    return _unfinished_round(store, now) if directory.contract.name in {contract.name for contract in READ} else None
 
 
 def _unfinished_round(store: FleetStore, now: datetime) -> str | None:
@@ -268,7 +268,9 @@ def read_answer(store: FleetStore, name: str) -> TidyAnswer | None:
     content = _read_if_possible(_request_folder(store) / f"{name}.served")
     if content is None:
         return None
-    return TidyAnswer(content["request"], tuple(DirectoryReport(**each) for each in content["done"]), content["error"])
+    return TidyAnswer(
+        content["request"], tuple(DirectoryReport(**report) for report in content["done"]), content["error"]
+    )
 
 
 def tidy_if_idle(config: Config, name: str, request: str) -> bool:
@@ -276,7 +278,9 @@ def tidy_if_idle(config: Config, name: str, request: str) -> bool:
     store = FleetStore.of(config)
     try:
         with leases.held(store, [name]):
-            done = tuple(tidy_directory(config, each, datetime.now(UTC)) for each in directories_of_lease(store, name))
+            done = tuple(
+                tidy_directory(config, directory, datetime.now(UTC)) for directory in directories_of_lease(store, name)
+            )
             write_answer(store, name, TidyAnswer(request, done))
     except Busy:
         return False
@@ -285,7 +289,7 @@ def tidy_if_idle(config: Config, name: str, request: str) -> bool:
 
 def lease_names(store: FleetStore) -> Iterable[str]:
     """Return the leases under which directories are written."""
-    return dict.fromkeys(lease_of(each) for each in store.every_directory())
+    return dict.fromkeys(lease_of(directory) for directory in store.every_directory())
 
 
 def _read_if_possible(file: Path) -> dict[str, Any] | None:

@@ -55,7 +55,7 @@ def load_model(named: str, source: ModelSource) -> LoadedModel:
         raise ContractError(f"expected a model that can be read; got {type(error).__name__}: {said_of_it}") from error
     # Other warnings are the libraries' own affairs.
     found.notes = list(
-        dict.fromkeys(str(each.message) for each in warned if "version" in type(each.message).__name__.lower())
+        dict.fromkeys(str(warning.message) for warning in warned if "version" in type(warning.message).__name__.lower())
     )
     return found
 

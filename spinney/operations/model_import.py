@@ -146,7 +146,7 @@ def prepare_model(
     """Load a model, try it on these rows, and check that it survives storage. Raises ContractError or Corrupt."""
     read = model_files.load_model(wanted.named, source)
     model = import_estimator(read.estimator, recipe)
-    features = pd.DataFrame({each.name: [] for each in recipe.features})
+    features = pd.DataFrame({feature.name: [] for feature in recipe.features})
     tried_rows, answers = try_model(model, features if rows is None else rows)
     kind, payload = codec.dump(model)
     kind_of = type(read.estimator)
@@ -185,9 +185,9 @@ def store_models(
     """
     store = FleetStore.of(config)
     with nullcontext() if dry_run else leases.held(store, [PEOPLE]):
-        known = _read_stored(store, [each.wanted.group_key for each in models])
-        results = [_result_of(each, known.histories.get(each.wanted.group_key, [])) for each in models]
-        fresh = [each for each, one in zip(models, results, strict=True) if one.what == ImportOutcome.IMPORTED]
+        known = _read_stored(store, [model.wanted.group_key for model in models])
+        results = [_result_of(model, known.histories.get(model.wanted.group_key, [])) for model in models]
+        fresh = [model for model, result in zip(models, results, strict=True) if result.what == ImportOutcome.IMPORTED]
         if fresh and not dry_run:
             charter.ensure_charter(config)
             _write(store, signer, fresh, known, attribution, clock)
@@ -240,7 +240,7 @@ def _write(
     last = [commit.batch_id for writer in writers if (commit := writer.last_commit(STEP)) is not None]
     batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
     of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}
-    models = [of_all | _model_row(store.fleet, signer, each, now) for each in fresh]
+    models = [of_all | _model_row(store.fleet, signer, model, now) for model in fresh]
     decided = {"decision": Decision.UNPROVEN.value, "reason": f"imported: {attribution.reason}", "by": attribution.by}
     promotions = [model | decided | {"decided_at": now} | _epoch_and_payload(model, known) for model in models]
     fresh_models = [model for model in models if model["model_id"] not in known.models]

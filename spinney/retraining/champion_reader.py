@@ -92,7 +92,7 @@ class StoredChampions:
         for hit in hits:
             with pq.ParquetFile(hit.path, coerce_int96_timestamp_unit="us") as file:
                 rows = file.read_row_group(hit.row_group, columns=list(_STORED)).take(pa.array(hit.rows))
-            parts.append(pa.table([_stored_column(rows, each) for each in _TYPES], schema=_TYPES))
+            parts.append(pa.table([_stored_column(rows, field) for field in _TYPES], schema=_TYPES))
         rows = pa.concat_tables(parts)
         order = pc.sort_indices(rows, sort_keys=[("fitted_at", "descending")])
         names = rows.column("model_id").take(order)

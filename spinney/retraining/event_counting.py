@@ -38,7 +38,7 @@ class EventCounter:
         counts = training_row_reader.events_per_key(self.tables, [keys[at] for at in uncounted])
         for at in uncounted:
             numbers[at][EVENTS] = counts[keys[at]]
-        texts = pa.array([json.dumps(each, separators=(",", ":")) for each in numbers], pa.string())
+        texts = pa.array([json.dumps(members, separators=(",", ":")) for members in numbers], pa.string())
         return verdicts.set_column(verdicts.column_names.index("numbers"), "numbers", texts)
 
     def add_to_frame(self, verdicts: DataFrame) -> DataFrame:

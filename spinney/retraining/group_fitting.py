@@ -146,14 +146,14 @@ def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
 
 def _one_partition_per_task(spark: SparkSession, parts: Sequence[pa.Table]) -> DataFrame:
     """A frame with one partition per task. By number: a hash would put several tasks into one partition."""
-    values = [fit_request_table.serialize(each) for each in parts]
+    values = [fit_request_table.serialize(part) for part in parts]
     frame = spark.createDataFrame(list(enumerate(values)), TASK_DDL)
     return frame.repartitionById(len(values), "task")
 
 
 def task_batches(requests: pa.Table) -> list[pa.RecordBatch]:
     """The requests as input of `Fitter.fit_tasks` in this process."""
-    values = [fit_request_table.serialize(each) for each in cut_into_tasks(requests, cores=1)]
+    values = [fit_request_table.serialize(part) for part in cut_into_tasks(requests, cores=1)]
     return [pa.RecordBatch.from_pydict({"requests": pa.array([value], pa.binary())}) for value in values]
 
 

@@ -52,14 +52,14 @@ class ModelWriter:
                 rows = pa.table(batch).filter(pc.invert(is_kept))
                 if rows.num_rows:
                     writer.write(self._as_models(rows, schema))
-        yield _report_batch([*(_file_row(each) for each in writer.written), {"kept": n_kept}])
+        yield _report_batch([*(_file_row(file) for file in writer.written), {"kept": n_kept}])
 
     def _as_models(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         shards = pa.array([shard_of(key, self.shards) for key in rows.column("group_key").to_pylist()], pa.int32())
         columns = {name: rows.column(name) for name in rows.column_names} | {"shard": shards}
         for name, value in self.constants.items():
             columns[name] = pa.repeat(pa.scalar(value, schema.field(name).type), rows.num_rows)
-        return pa.table([columns[each.name] for each in schema], schema=schema)
+        return pa.table([columns[field.name] for field in schema], schema=schema)
 
 
 def _file_row(written: WrittenFile) -> dict[str, Any]:

@@ -76,12 +76,12 @@ class _ParentSampling:
             _TASK: pa.array(self.of_task, pa.int32()).take(place),
             _KEY: pa.array(self.parents, pa.string()).take(place),
         }
-        for each in self.schema:
-            if each.name == _COUNTED and counts is not None:
-                columns[each.name] = pa.array(counts, pa.int64())
-            elif each.name not in columns:
-                columns[each.name] = pa.nulls(len(place), each.type) if rows is None else _or_null(rows, each)
-        return pa.table([columns[each.name] for each in self.schema], schema=self.schema)
+        for field in self.schema:
+            if field.name == _COUNTED and counts is not None:
+                columns[field.name] = pa.array(counts, pa.int64())
+            elif field.name not in columns:
+                columns[field.name] = pa.nulls(len(place), field.type) if rows is None else _or_null(rows, field)
+        return pa.table([columns[field.name] for field in self.schema], schema=self.schema)
 
 
 def _or_null(rows: pa.Table, wanted: pa.Field) -> pa.ChunkedArray | pa.Array:
@@ -143,7 +143,7 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
     stored = fitter.rows.events.rows
     ranges = list(training_row_reader.shard_ranges(fitter.rows.shards, max(cores, -(-stored // TASK_EVENTS))))
     sampling = _ParentSampling(fitter.rows, parents, of_task)
-    read = [(at, each.first, each.last) for at, each in enumerate(ranges)]
+    read = [(at, shards.first, shards.last) for at, shards in enumerate(ranges)]
     frame = spark.createDataFrame(read, "task int, first int, last int").repartitionById(len(read), "task")
     samples = frame.mapInArrow(sampling.read, sampling.ddl)
     fitting = _ParentFitting(
@@ -177,7 +177,7 @@ def whole_groups(batches: Batches, block_rows: int = BLOCK_ROWS) -> Iterator[pa.
         if not batch.num_rows:
             continue
         held.append(batch)
-        if sum(each.num_rows for each in held) < block_rows:
+        if sum(table.num_rows for table in held) < block_rows:
             continue
         table = pa.Table.from_batches(held)
         cut = _start_of_last_group(table)

@@ -143,5 +143,5 @@ def _hashes(event_ids: pa.ChunkedArray) -> Integers:
     """Spark's xxhash64 of each id."""
     digest, seed = xxhash.xxh64_intdigest, SPARK_SEED
     ids = event_ids.cast(pa.binary()).to_pylist()
-    hashes = np.fromiter((digest(each, seed) for each in ids), np.uint64, len(ids))
+    hashes = np.fromiter((digest(event_id, seed) for event_id in ids), np.uint64, len(ids))
     return hashes.view(np.int64)

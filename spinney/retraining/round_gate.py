@@ -68,7 +68,7 @@ def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFr
 _MODEL = ("group_key", "model_id")
 _STAYING = (Decision.REFUSED.value, Decision.HELD.value)
 """Decisions about a challenger after which the champion answers."""
-_PROMOTING = [each.value for each in PROMOTING_DECISIONS]
+_PROMOTING = [decision.value for decision in PROMOTING_DECISIONS]
 
 
 def _other_path(kind: RoundKind) -> str:

@@ -289,7 +289,7 @@ def events_per_group(source: TrainingTables, wanted: GroupFilter, where: ds.Expr
     """Count events in the window: shard, group_key and events, for every wanted group that has rows of `where`."""
     columns = {"shard": "shard", "group_key": "group_key", "at": "event_time"}
     parts: list[pa.Table] = [_COUNTS.empty_table()]
-    inside = [pa.scalar(each, _TIME) for each in (source.oldest, source.newest)]
+    inside = [pa.scalar(time, _TIME) for time in (source.oldest, source.newest)]
     waiting = 0
     for batch in source.events.batches(columns, wanted, where):
         counts = pc.and_(pc.greater_equal(batch["at"], inside[0]), pc.less_equal(batch["at"], inside[1]))

@@ -113,7 +113,7 @@ def read_snapshot(store: FleetStore) -> FleetSnapshot:
         versions[directory.name] = int(table.version())
         for batch in _deciding(delta.open_contract_dataset(directory, table)):
             waiting.append(batch)
-            if sum(each.num_rows for each in waiting) >= ROWS_AT_ONCE:
+            if sum(table.num_rows for table in waiting) >= ROWS_AT_ONCE:
                 kept, waiting = _condensed(kept, *waiting), []
     return FleetSnapshot(_condensed(kept, *waiting), versions)
 
@@ -138,7 +138,7 @@ def advance(snapshot: FleetSnapshot, store: FleetStore) -> FleetSnapshot:
 
 def _deciding(dataset: ds.Dataset) -> Iterator[pa.Table]:
     """Read the rows that can change a champion."""
-    decisions = pa.array(sorted(each.value for each in CHAMPION_DECISIONS))
+    decisions = pa.array(sorted(decision.value for decision in CHAMPION_DECISIONS))
     found = dataset.to_batches(
         list(COLUMNS), filter=ds.field("decision").isin(decisions), batch_readahead=2, fragment_readahead=1
     )

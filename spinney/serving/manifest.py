@@ -268,7 +268,7 @@ def _bytes(rows: Iterable[Mapping[str, Any]]) -> int:
 def _usable_promotions(history: tuple[Promotion, ...]) -> list[Promotion]:
     """Return the champion, then the promotion that answers if it cannot, and so on."""
     line: list[Promotion] = []
-    while (row := select_champion(history, [each.model_id for each in line])) is not None:
+    while (row := select_champion(history, [promotion.model_id for promotion in line])) is not None:
         line.append(row)
     return line
 
@@ -303,7 +303,7 @@ def _signed(
         return SignedPayload(row.codec or "", row.payload, row.signature or b"")
     stored = fetched.get(row.model_id, [])
     return next(
-        (each for each in stored if _has_valid_signature(key, row.model_id, each, signer)),
+        (payload for payload in stored if _has_valid_signature(key, row.model_id, payload, signer)),
         stored[0] if stored else None,
     )
 

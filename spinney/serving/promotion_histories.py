@@ -21,7 +21,9 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
     def __init__(self, rows: pa.Table) -> None:
         group_keys = rows.column("group_key").to_pylist()
         columns = [rows.column(name) for name in CHAMPION_COLUMNS[1:]]
-        self._columns = [each.cast(pa.int64()) if pa.types.is_timestamp(each.type) else each for each in columns]
+        self._columns = [
+            column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in columns
+        ]
         self._losses = rows.column(heldout_losses.COLUMN) if heldout_losses.COLUMN in rows.schema.names else None
         self._slices: dict[str, tuple[int, int]] = {}
         for at, key in enumerate(group_keys):

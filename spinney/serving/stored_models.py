@@ -54,7 +54,7 @@ class StoredModels:
         stored = read_stored_models(self._store, wanted)
         found = {}
         for name, owner in wanted.items():
-            if valid := [each for each in stored.get(name, ()) if self._is_valid(owner, name, each)]:
+            if valid := [payload for payload in stored.get(name, ()) if self._is_valid(owner, name, payload)]:
                 found[name] = valid
             else:
                 self._remember(owner, name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from spinney.core.errors import ContractError
 from spinney.sources.rejections import NO_LIMIT, RejectionLimit
@@ -65,7 +65,7 @@ class ColumnSelection:
     names: a name with dots may be a path into nested objects, so a column of its first part matches too. required:
     those of `names` that every file must have. is_exclusive: whether all other columns are left out. numbers: those of
     `names` whose decimal commas are converted; None: every column. optional: those of `names` that need no note if
-    missing.
+    missing. stored: column of a fleet's tables → its name in messages and files, to read such a table as a file.
     """
 
     names: tuple[str, ...]
@@ -73,6 +73,7 @@ class ColumnSelection:
     is_exclusive: bool = False
     numbers: frozenset[str] | None = None
     optional: frozenset[str] = frozenset()
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     def find_column(self, name: str, columns: Iterable[str]) -> str | None:
         """Return the column of a file that holds `name`: by the whole name, or by its path's first part; None if

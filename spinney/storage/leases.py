@@ -22,7 +22,7 @@ from spinney.storage.layout import FleetStore
 REGISTRY, REPLAY, TRACKING = "registry", "replay", "tracking"
 """Leases for writes outside the tables: MLflow's registered model, replayed dead letters, MLflow's runs."""
 
-ALL_LEASES = (*(each.value for each in (*STREAMING, QueryName.WEEKLY)), PEOPLE, REGISTRY, REPLAY, TRACKING)
+ALL_LEASES = (*(query.value for query in (*STREAMING, QueryName.WEEKLY)), PEOPLE, REGISTRY, REPLAY, TRACKING)
 """All leases. While a process holds all of them, no other process of the fleet runs."""
 
 

@@ -24,8 +24,8 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
     Dates become timestamps at midnight, since Python's dates end in the year 9999. Timestamps keep their unit, since
     nanoseconds end in 2262.
     """
-    dates = {at: each for at, each in enumerate(table.schema) if pa.types.is_date(each.type)}
-    for at, each in dates.items():
-        table = table.set_column(at, each.name, table.column(at).cast(pa.timestamp("s")))
+    dates = {at: field for at, field in enumerate(table.schema) if pa.types.is_date(field.type)}
+    for at, field in dates.items():
+        table = table.set_column(at, field.name, table.column(at).cast(pa.timestamp("s")))
     frame: pd.DataFrame = table.to_pandas(use_threads=False)
     return frame

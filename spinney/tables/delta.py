@@ -87,11 +87,11 @@ def _create_table(directory: Directory) -> None:
 
 def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
     """Return the contract's own columns that this table lacks; columns that a fleet declares are not among them."""
-    existing = {each.name for each in table.schema().fields}
-    base = next(each for each in tables.ALL if each.name == directory.contract.name)
-    ours = {each.name for each in base.columns if each.nullable}
+    existing = {field.name for field in table.schema().fields}
+    base = next(contract for contract in tables.ALL if contract.name == directory.contract.name)
+    ours = {column.name for column in base.columns if column.nullable}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
-    return [each for each in fields if each.name in ours and each.name not in existing]
+    return [field for field in fields if field.name in ours and field.name not in existing]
 
 
 def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
@@ -100,11 +100,11 @@ def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
 
 
 def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaTable) -> None:
-    new = {each.name for each in _new_columns(directory, table)}
+    new = {field.name for field in _new_columns(directory, table)}
     retired = charter.retired_columns_of(store) if directory.contract.name == tables.EVENTS.name else {}
-    existing = {each.name: each.type for each in table.schema().fields if each.name not in retired}
+    existing = {field.name: field.type for field in table.schema().fields if field.name not in retired}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
-    wanted = {each.name: each.type for each in fields if each.name not in new}
+    wanted = {field.name: field.type for field in fields if field.name not in new}
     if existing == wanted:
         return
     missing = [name for name in wanted if name not in existing]
@@ -149,7 +149,7 @@ def open_contract_dataset(directory: Directory, table: DeltaTable) -> ds.Dataset
     null here.
     """
     dataset = open_dataset(table)
-    missing = [each for each in arrow_schema(directory.contract) if each.name not in dataset.schema.names]
+    missing = [field for field in arrow_schema(directory.contract) if field.name not in dataset.schema.names]
     return dataset.replace_schema(pa.schema([*dataset.schema, *missing])) if missing else dataset
 
 
@@ -192,7 +192,7 @@ def spark_frame(spark: SparkSession, directory: Directory, at: int | None = None
 
 def pin_versions(store: FleetStore, *bases: Contract) -> dict[str, int]:
     """Return the newest version of every directory of these tables, by the directory's name."""
-    return {each.name: current_version(each) for base in bases for each in store.directories(base)}
+    return {directory.name: current_version(directory) for base in bases for directory in store.directories(base)}
 
 
 @dataclass(frozen=True)
@@ -318,7 +318,7 @@ class DirectoryWriter:
     def _as_declared(self, rows: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
 
-        return rows.select(*(F.col(each.name).cast(each.type) for each in self._directory.contract.columns))
+        return rows.select(*(F.col(column.name).cast(column.type) for column in self._directory.contract.columns))
 
     def _append_spark(self, rows: DataFrame, commit: StepCommit) -> None:
         (
@@ -346,9 +346,9 @@ class DirectoryWriter:
 
 def _with_retired_columns(rows: pa.Table, table: DeltaTable) -> pa.Table:
     """Return the rows with null in the columns that the table has and the configuration no longer declares."""
-    for each in pa.schema(table.schema().to_arrow(as_large_types=False)):
-        if each.name not in rows.column_names:
-            rows = rows.append_column(each, pa.nulls(rows.num_rows, each.type))
+    for field in pa.schema(table.schema().to_arrow(as_large_types=False)):
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
     return rows
 
 

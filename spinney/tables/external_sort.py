@@ -114,9 +114,9 @@ class _Cursor:
 
 
 def _merged(sequences: Sequence[Iterator[pa.Table]], by: tuple[str, ...]) -> Iterator[pa.Table]:
-    cursors = [each for each in (_Cursor(sequence, by) for sequence in sequences) if each.last is not None]
+    cursors = [cursor for cursor in (_Cursor(sequence, by) for sequence in sequences) if cursor.last is not None]
     while cursors:
-        bound = min(each.last for each in cursors if each.last is not None)
-        parts = [part for each in cursors if (part := each.take(bound)) is not None]
+        bound = min(cursor.last for cursor in cursors if cursor.last is not None)
+        parts = [part for cursor in cursors if (part := cursor.take(bound)) is not None]
         yield parts[0] if len(parts) == 1 else _sorted(parts, by)
-        cursors = [each for each in cursors if each.last is not None]
+        cursors = [cursor for cursor in cursors if cursor.last is not None]

@@ -84,7 +84,7 @@ class Rewrite:
     @property
     def rows(self) -> int:
         """Rows of the new files."""
-        return sum(each.rows for each in self.new)
+        return sum(file.rows for file in self.new)
 
 
 @contextmanager
@@ -119,23 +119,23 @@ def rewrite(
     if len(partitions) != 1:
         raise StoreError(f"table at {table_folder(table)}: expected files of one partition; got {len(partitions)}")
     schema = target.schema or arrow_schema_of(table)
-    schema = pa.schema([each for each in schema if each.name not in old[0].partition])
+    schema = pa.schema([field for field in schema if field.name not in old[0].partition])
     inputs = [_SourceReader(table_folder(table), source, schema, target.old_names) for source in sources]
     # The random part keeps the names of several rewrites apart.
     writer = FileWriter(place, f"{target.prefix}{uuid.uuid4().hex[:12]}", schema)
     if target.sort_by:
-        ordered = [each.batches() for each in inputs if each.is_sorted]
-        loose = (batch for each in inputs if not each.is_sorted for batch in each.batches())
+        ordered = [source.batches() for source in inputs if source.is_sorted]
+        loose = (batch for source in inputs if not source.is_sorted for batch in source.batches())
         merged = external_sort.merge_sorted(ordered, loose, target.sort_by, place / uuid.uuid4().hex)
     else:
-        merged = (batch for each in inputs for batch in each.batches())
+        merged = (batch for source in inputs for batch in source.batches())
     with writer:
         for part in merged:
             if interrupted():
                 raise RewriteInterrupted
             writer.write(part)
     dropped = sum(source.dropped for source in sources)
-    expected, new = sum(each.rows for each in inputs) - dropped, tuple(writer.written)
+    expected, new = sum(source.rows for source in inputs) - dropped, tuple(writer.written)
     written = sum(file.rows for file in new)
     if expected != written:
         raise StoreError(
@@ -159,7 +159,7 @@ class _SourceReader:
         self._files = [base / file.path for file in source.files]
         self._drop = {base / path: mask for path, mask in source.drop.items()}
         self._schema = schema
-        self._names = {each.name: old_names.get(each.name, each.name) for each in schema}
+        self._names = {field.name: old_names.get(field.name, field.name) for field in schema}
         self.is_sorted = source.is_sorted
         self.rows = sum(pq.read_metadata(file).num_rows for file in self._files)
 
@@ -182,16 +182,16 @@ class _SourceReader:
         Raises StoreError for a value that cannot be cast exactly.
         """
         columns = []
-        for each in self._schema:
-            name = self._names[each.name]
+        for column in self._schema:
+            name = self._names[column.name]
             if name not in rows.schema.names:
-                columns.append(pa.chunked_array([pa.nulls(len(rows), each.type)]))
+                columns.append(pa.chunked_array([pa.nulls(len(rows), column.type)]))
                 continue
             try:
-                columns.append(rows.column(name).cast(each.type))
+                columns.append(rows.column(name).cast(column.type))
             except pa.ArrowInvalid as error:
                 raise StoreError(
-                    f"{file}: column {name}: expected values that are exact as {each.type}; got one that is not: "
+                    f"{file}: column {name}: expected values that are exact as {column.type}; got one that is not: "
                     f"{error}. Nothing was changed"
                 ) from error
         return pa.table(columns, schema=self._schema)
@@ -240,14 +240,14 @@ def commit_full_rewrite(
     the table's files are not exactly those that were rewritten.
     """
     current = {file.path for file in list_files(table)}
-    old = {file.path for each in prepared for file in each.old}
+    old = {file.path for rewrite in prepared for file in rewrite.old}
     if current != old:
         raise StoreError(
             f"table at {table_folder(table)}: expected the {len(old)} files that were rewritten; got {len(current)}, "
             "since another process wrote meanwhile. Nothing was changed; run it again"
         )
     now = int(time.time() * 1000)
-    actions = [action for each in prepared for action in _put_in_place(table, each, now)]
+    actions = [action for rewrite in prepared for action in _put_in_place(table, rewrite, now)]
     table.create_write_transaction(
         actions,
         "overwrite",

@@ -144,7 +144,7 @@ class RowFilter:
                 "group_key": map(_literal, dict.fromkeys(group_keys)),
                 "model_id": map(_literal, models),
             }
-            all_of = [f"{name} IN ({some})" for name, each in listed.items() if (some := ", ".join(each))]
+            all_of = [f"{name} IN ({some})" for name, values in listed.items() if (some := ", ".join(values))]
             yield " AND ".join(all_of + ([str(self.until)] if self.until else []))
 
 
@@ -266,7 +266,7 @@ def read_rows_after(table: DeltaTable, directory: Directory, columns: Sequence[s
     """Return the rows of one opened directory that were written by batches after `batch_id`."""
     schema = _schema(directory.contract, columns)
     found = _run_query(table, _column_list(table, columns), f"batch_id > {batch_id:d}")
-    return pa.Table.from_batches([each.cast(schema) for each in found], schema)
+    return pa.Table.from_batches([batch.cast(schema) for batch in found], schema)
 
 
 def _schema(contract: Contract, columns: Sequence[str]) -> pa.Schema:
@@ -280,7 +280,7 @@ def _run_query(table: DeltaTable, what: str, where: str) -> Iterator[pa.RecordBa
 
 
 def _conjunction(where: Iterable[Condition | None]) -> str:
-    return " AND ".join(str(each) for each in where if each is not None)
+    return " AND ".join(str(condition) for condition in where if condition is not None)
 
 
 def _column_list(table: DeltaTable, columns: Sequence[str]) -> str:

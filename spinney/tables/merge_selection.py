@@ -69,7 +69,7 @@ def _peers(total: int | None, rest: Sequence[Run]) -> list[Run]:
     if total is not None:
         return [run for run in rest if level_of(run.bytes) <= level_of(total)]
     levels = [level_of(run.bytes) for run in rest]
-    crowded = [each for each in levels if levels.count(each) > 1]
+    crowded = [level for level in levels if levels.count(level) > 1]
     return [run for run in rest if level_of(run.bytes) <= min(crowded)] if crowded else []
 
 

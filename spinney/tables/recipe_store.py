@@ -46,9 +46,9 @@ def with_earlier_recipes(store: FleetStore, signer: Signer, today: Recipe) -> Re
     others, today = load_recipes(store, signer), with_renamed_features(store, today)
     others.pop(today.recipe_id, None)
     able = (
-        (name, with_current_features(each, today))
-        for name, each in others.items()
-        if refit_obstacle(each, today) is None
+        (name, with_current_features(recipe, today))
+        for name, recipe in others.items()
+        if refit_obstacle(recipe, today) is None
     )
     return replace(today, earlier=tuple(able))
 
@@ -70,7 +70,9 @@ def recipes_of_models(store: FleetStore, model_ids: pa.Array, groups: GroupFilte
     """
     names = {name: name for name in ("model_id", "recipe_id", "trained_through")}
     named = pc.field("model_id").isin(pc.unique(model_ids).drop_null())
-    models = pa.concat_tables([each.read(names, groups, named) for each in take_snapshots(store, tables.MODELS)])
+    models = pa.concat_tables(
+        [snapshot.read(names, groups, named) for snapshot in take_snapshots(store, tables.MODELS)]
+    )
     place = pc.index_in(model_ids, value_set=models.column("model_id").combine_chunks(), skip_nulls=True)
     return models.select(["recipe_id", "trained_through"]).take(place)
 

@@ -108,24 +108,24 @@ class _TaskFiles:
         at = rows.column(ARRIVED_AT)[0].as_py().astimezone(UTC)
         constants = {"ingested_at": at, "ingested_on": at.date(), "batch_id": self._batch_id}
         partition = {name: constants[name] for name in target.contract.partitioned_by}
-        schema = pa.schema([each for each in target.schema if each.name not in partition])
+        schema = pa.schema([field for field in target.schema if field.name not in partition])
         if kind not in self._writers:
             place = target.folder.joinpath(*(f"{name}={value.isoformat()}" for name, value in partition.items()))
             self._partitions[kind] = partition
             self._writers[kind] = self._open.enter_context(FileWriter(place, f"part-{uuid.uuid4()}", schema))
         columns = [
-            pa.repeat(pa.scalar(constants[each.name], each.type), rows.num_rows)
-            if each.name in constants
-            else rows.column(target.source_names.get(each.name, each.name)).cast(each.type)
-            for each in schema
+            pa.repeat(pa.scalar(constants[field.name], field.type), rows.num_rows)
+            if field.name in constants
+            else rows.column(target.source_names.get(field.name, field.name)).cast(field.type)
+            for field in schema
         ]
         self._writers[kind].write(pa.table(columns, schema=schema))
 
     def report(self) -> Iterator[dict[str, Any]]:
         """Yield one row of REPORT_DDL per file."""
         for kind, writer in self._writers.items():
-            for each in writer.written:
-                yield self._row(kind, each)
+            for file in writer.written:
+                yield self._row(kind, file)
 
     def _row(self, kind: str, written: WrittenFile) -> dict[str, Any]:
         partition = {name: value.isoformat() for name, value in self._partitions[kind].items()}

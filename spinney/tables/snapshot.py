@@ -70,11 +70,11 @@ class Snapshot:
     @property
     def rows(self) -> int:
         """Rows of all files, as far as the log has their number."""
-        return sum(each.rows for each in self.files)
+        return sum(file.rows for file in self.files)
 
     def files_for(self, wanted: GroupFilter) -> list[str]:
         """Return the paths of the files that may have rows of these groups, by the statistics in the log."""
-        return [str(self.folder / each.path) for each in self.files if wanted.overlaps(each.bounds)]
+        return [str(self.folder / file.path) for file in self.files if wanted.overlaps(file.bounds)]
 
     def read(self, columns: Mapping[str, str], wanted: GroupFilter, where: ds.Expression | None = None) -> pa.Table:
         """Return the rows of these groups, in no order.
@@ -125,14 +125,14 @@ class Snapshot:
 
     def _dataset(self, wanted: GroupFilter, schema: pa.Schema, where: ds.Expression | None) -> ds.FileSystemDataset:
         """The files to read. If groups are looked up, only the row groups that may have them."""
-        files = [fragment_of_file(self.folder, each, schema) for each in self.files if wanted.overlaps(each.bounds)]
+        files = [fragment_of_file(self.folder, file, schema) for file in self.files if wanted.overlaps(file.bounds)]
         if not isinstance(wanted, GroupIndex):
             return ds.FileSystemDataset(files, schema, FORMAT)
         chosen = []
-        for each in ds.FileSystemDataset(files, schema, FORMAT).get_fragments(filter=where):
-            row_groups = matching_row_groups(each.metadata, wanted)
+        for fragment in ds.FileSystemDataset(files, schema, FORMAT).get_fragments(filter=where):
+            row_groups = matching_row_groups(fragment.metadata, wanted)
             if row_groups:
-                chosen.append(each.subset(row_group_ids=row_groups))
+                chosen.append(fragment.subset(row_group_ids=row_groups))
         return ds.FileSystemDataset(chosen, schema, FORMAT)
 
     def _schema(self, columns: Mapping[str, str]) -> pa.Schema:
@@ -163,7 +163,7 @@ def take_snapshot(directory: Directory, at: int | None = None) -> Snapshot:
 
 def take_snapshots(store: FleetStore, base: Contract, pins: Mapping[str, int] | None = None) -> list[Snapshot]:
     """Return the directories of a table, each at its pinned version. pins: by directory name; others: the newest."""
-    return [take_snapshot(each, (pins or {}).get(each.name)) for each in store.directories(base)]
+    return [take_snapshot(directory, (pins or {}).get(directory.name)) for directory in store.directories(base)]
 
 
 def _filter_expression(wanted: GroupFilter) -> ds.Expression:

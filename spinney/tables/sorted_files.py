@@ -82,14 +82,14 @@ class FileWriter:
         """Remove all files after a failure."""
         if self._open is not None:
             self._open.discard()
-        for each in self.written:
-            each.path.unlink(missing_ok=True)
+        for file in self.written:
+            file.path.unlink(missing_ok=True)
 
     def write(self, rows: pa.Table) -> None:
         """Write rows, which must follow those written before in the order of shards."""
         self._waiting.append(rows)
         self._rows += len(rows)
-        if self._rows >= 4 * ROW_GROUP_ROWS or sum(each.nbytes for each in self._waiting) >= 2 * ROW_GROUP_BYTES:
+        if self._rows >= 4 * ROW_GROUP_ROWS or sum(table.nbytes for table in self._waiting) >= 2 * ROW_GROUP_BYTES:
             self._flush(at_end=False)
 
     def _flush(self, *, at_end: bool) -> None:
@@ -127,14 +127,14 @@ class _OpenFile:
         self._path = path
         self._sink = pa.OSFile(str(path), "wb")
         repeated = [
-            each.name
-            for each in schema
-            if each.name not in _MANY_VALUES
-            and not pa.types.is_floating(each.type)
-            and not pa.types.is_nested(each.type)
+            field.name
+            for field in schema
+            if field.name not in _MANY_VALUES
+            and not pa.types.is_floating(field.type)
+            and not pa.types.is_nested(field.type)
         ]
         self._writer = pq.ParquetWriter(self._sink, schema, compression="snappy", use_dictionary=repeated)
-        self._ranges = {each.name: _Range() for each in schema if _has_statistics(each)}
+        self._ranges = {field.name: _Range() for field in schema if _has_statistics(field)}
         self._rows = 0
 
     def write(self, rows: pa.Table) -> None:

@@ -124,7 +124,7 @@ def open_dataset(table: DeltaTable) -> ds.Dataset:
         )
     schema = arrow_schema_of(table)
     return ds.FileSystemDataset(
-        [fragment_of_file(table_folder(table), each, schema) for each in list_files(table)], schema, FORMAT
+        [fragment_of_file(table_folder(table), file, schema) for file in list_files(table)], schema, FORMAT
     )
 
 
@@ -151,9 +151,9 @@ def _within_python(actions: pa.Table) -> pa.Table:
 def _used_columns(schema: pa.Schema) -> list[str]:
     """Return the columns that `_file` uses. Wide tables have many more, and converting them takes most of the time."""
     ranged = {
-        each.name.partition(".")[2]
-        for each in schema
-        if each.name.startswith("min.") and (_is_ranged(each.type) or each.name == "min.group_key")
+        field.name.partition(".")[2]
+        for field in schema
+        if field.name.startswith("min.") and (_is_ranged(field.type) or field.name == "min.group_key")
     }
     plain = {"path", "size_bytes", "num_records"}
     return [
@@ -174,7 +174,7 @@ def files_of_groups(
 
     shards: the fleet's `shards`. where: a further condition on the rows. Files without statistics are included.
     """
-    return [each.path for each in _candidate_files(table, GroupIndex(group_keys, shards), where)]
+    return [file.path for file in _candidate_files(table, GroupIndex(group_keys, shards), where)]
 
 
 def read_groups(
@@ -201,11 +201,11 @@ def read_groups(
 
 
 def _candidate_files(table: DeltaTable, wanted: GroupIndex, where: ds.Expression | None) -> list[TableFile]:
-    found = {each.path: each for each in list_files(table) if wanted.overlaps(each.bounds)}
+    found = {file.path: file for file in list_files(table) if wanted.overlaps(file.bounds)}
     if where is None:
         return list(found.values())
     schema, base = arrow_schema_of(table), table_folder(table)
-    fragments = [fragment_of_file(base, each, schema) for each in found.values()]
+    fragments = [fragment_of_file(base, file, schema) for file in found.values()]
     kept = ds.FileSystemDataset(fragments, schema, FORMAT).get_fragments(filter=where)
     return [found[str(Path(each.path).relative_to(base))] for each in kept]
 

@@ -33,8 +33,8 @@ def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append
     """
     for version in range(first, last + 1):
         actions = _actions(_commit_file(directory, version))
-        added = [each["add"] for each in actions if each.get("add", {}).get("dataChange")]
-        if added and not any(each.get("remove", {}).get("dataChange") for each in actions):
+        added = [action["add"] for action in actions if action.get("add", {}).get("dataChange")]
+        if added and not any(action.get("remove", {}).get("dataChange") for action in actions):
             yield Append(version, *_batch(actions), _rows(added))
 
 
@@ -48,7 +48,7 @@ def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     paths: list[str] = []
     while (file := _commit_file(directory, after + 1)).exists():
         after += 1
-        added = (each["add"] for each in _actions(file) if each.get("add", {}).get("dataChange"))
+        added = (action["add"] for action in _actions(file) if action.get("add", {}).get("dataChange"))
         paths += [unquote(each["path"]) for each in added]
     return after, paths
 
@@ -68,7 +68,7 @@ def _rows(added: list[dict[str, Any]]) -> int | None:
 
 def _batch(actions: list[dict[str, Any]]) -> tuple[str | None, int | None]:
     """Return query and batch of a commit; None for both if it is no step. Spark and delta-rs store them alike."""
-    info: dict[str, Any] = next((each["commitInfo"] for each in actions if "commitInfo" in each), {})
+    info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     try:
         notes = json.loads(info.get("userMetadata") or "{}")
         return str(notes["query"]), int(notes["batch_id"])

@@ -200,7 +200,9 @@ def _single_version(server: Server, model: str, versions: set[int]) -> int:
     Others, created when a call was repeated because its answer was lost, are deleted unless they have an alias.
     """
     first, *others = sorted(versions)
-    named = {int(each) for each in server.ask("get_registered_model", model).aliases.values()} if others else set()
+    named = (
+        {int(version) for version in server.ask("get_registered_model", model).aliases.values()} if others else set()
+    )
     for other in others:
         if other not in named:
             server.ask("delete_model_version", model, str(other))

@@ -149,7 +149,7 @@ def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
     found = {"recipe_id": str(row["recipe_id"])} if row["recipe_id"] else {}
     if recipe := _recipe(config, row["recipe_id"]):
         found |= {"estimator": recipe.estimator, "loss": recipe.loss}
-        found |= {"features": ", ".join(each.name for each in recipe.features)}
+        found |= {"features": ", ".join(feature.name for feature in recipe.features)}
         found |= {f"estimator.{name}": text for name, text in recipe.params}
         found |= {name: str(getattr(recipe, name)) for name in ("min_rows", "window_rows", "window")}
         found |= {f"library.{name}": version for name, version in recipe.versions}

@@ -14,7 +14,7 @@ from watch import WatchedFleet, simulate_watch
 
 
 @pytest.mark.parametrize("name", ["normal", "autocorrelated", "Student t3"])
-def test_equal_champions_are_withdrawn_at_most_once_per_patience_and_all_that_are_worse_within_ninety_days(
+def test_equal_champions_are_withdrawn_at_most_once_per_patience_and_all_worse_ones_are_found(
     name: str,
 ) -> None:
     found = simulate_watch(WatchedFleet(2_000, 180, SCENARIOS[name], every=14))

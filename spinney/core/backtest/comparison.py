@@ -88,7 +88,7 @@ def compare(history: History, replays: Sequence[Replay], seed: int = 0) -> Compa
     Statistics 17, 1989). Conditions that last for several days make it too narrow. Raises ContractError if there is no
     row that all strategies answered.
     """
-    losses = np.column_stack([each.losses for each in replays])
+    losses = np.column_stack([replay.losses for replay in replays])
     compared = np.isfinite(losses).all(axis=1)
     if not compared.any():
         raise ContractError(
@@ -100,7 +100,9 @@ def compare(history: History, replays: Sequence[Replay], seed: int = 0) -> Compa
     sums = np.column_stack([np.bincount(index, column) for column in losses[compared].T])
     ratios = bootstrap_ratios(sums, seed)
     means = losses[compared].mean(axis=0)
-    scores = tuple(_score(each, float(mean), ratio) for each, mean, ratio in zip(replays, means, ratios, strict=True))
+    scores = tuple(
+        _score(replay, float(mean), ratio) for replay, mean, ratio in zip(replays, means, ratios, strict=True)
+    )
     groups = len(np.unique(history.group_of_row[compared]))
     return Comparison(int(compared.sum()), len(sums), groups, scores)
 
@@ -119,7 +121,7 @@ def bootstrap_ratios(sums: npt.NDArray[Any], seed: int) -> list[Ratio]:
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.nanpercentile(totals / totals[:, :1], [2.5, 97.5], axis=0)
         value = sums.sum(axis=0) / sums.sum(axis=0)[0]
-    return [Ratio(*map(float, each)) for each in zip(value, low, high, strict=True)]
+    return [Ratio(*map(float, bounds)) for bounds in zip(value, low, high, strict=True)]
 
 
 def _score(replay: Replay, loss: float, ratio: Ratio) -> Score:

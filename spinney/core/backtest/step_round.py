@@ -14,6 +14,7 @@ from spinney.core.backtest.history import History
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.champions import heldout_losses
 from spinney.core.champions.gate import decide, is_shown_worse
+from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.round_halt import AttemptTally
 from spinney.core.features.encoding import NULL_TIME
@@ -24,7 +25,7 @@ from spinney.core.planning.brake import Brake, SampleOutcome, choose_with_brake,
 from spinney.core.planning.budget import Candidate, RoundAllowance
 from spinney.core.staleness.judge import DecisionRecord, UnfittedAttempt
 from spinney.core.timestamps import to_microseconds
-from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.fit_request import FitRequest, StoredModel
 from spinney.core.training.fitting import fit_training_set
 
 _SIGNER = Signer(b"a backtest's key: nothing it signs is kept")
@@ -36,6 +37,12 @@ class FittedModel:
 
     model: Model
     request: FitRequest
+
+    @property
+    def stored(self) -> StoredModel:
+        """The model as a predecessor in a request."""
+        request = self.request
+        return StoredModel(str(request.champion_id), request.codec, request.payload, request.signature)
 
 
 @dataclass(frozen=True)
@@ -60,22 +67,33 @@ def choose_sample(due: Sequence[Candidate], brake: Brake, step: int) -> list[str
     return list(queues)
 
 
-def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRequest], clock: int) -> RoundResult:
-    """Fit and gate groups at a clock, microseconds. requests: position of a group in the history -> its request."""
+def run_round(
+    history: History,
+    strategy: Strategy,
+    requests: Mapping[int, FitRequest],
+    clock: int,
+    watched_since: Mapping[str, int],
+) -> RoundResult:
+    """Fit and gate groups at a clock, microseconds. requests: position of a group in the history -> its request.
+
+    watched_since: group_key -> time of the last attempt, of groups whose champion has a predecessor.
+    """
     groups = sorted(requests)
     training_set = history.training_set(np.array(groups, dtype=np.int64), clock, strategy.recipe)
     ordered = [requests[group] for group in groups]
     fitted = fit_training_set(training_set, ordered, strategy.recipe, _SIGNER)
     attempts = [_Attempt.of(row, request) for row, request in zip(fitted.to_dict("records"), ordered, strict=True)]
-    decided = [_decide(each, strategy, clock) for each in attempts if each.is_fitted or each.is_kept]
+    decided = [_decide(attempt, strategy, clock) for attempt in attempts if attempt.is_fitted or attempt.is_kept]
     if _tally(attempts, decided).reason_to_halt(strategy.halt_share) is not None:
         decided = _hold_replacements(attempts, decided)
-    unfitted = [each.unfitted(clock) for each in attempts if not each.is_fitted and not each.is_kept]
+    else:
+        decided += _withdrawals(attempts, decided, strategy, clock, watched_since)
+    unfitted = [attempt.unfitted(clock) for attempt in attempts if not attempt.is_fitted and not attempt.is_kept]
     return RoundResult(
         decided=decided,
         unfitted=unfitted,
-        models={str(each.row["model_id"]): _load(each.row) for each in attempts if each.is_fitted},
-        statuses={each.request.group_key: each.status for each in attempts},
+        models={str(attempt.row["model_id"]): _load(attempt.row) for attempt in attempts if attempt.is_fitted},
+        statuses={attempt.request.group_key: attempt.status for attempt in attempts},
         fit_ms=float(fitted["fit_ms"].sum()),
         outcome=_outcome(attempts),
     )
@@ -116,7 +134,7 @@ def first_request(group_key: str) -> FitRequest:
 
 def _outcome(attempts: Sequence[_Attempt]) -> SampleOutcome:
     """In how many groups both models were compared, and in how many the challenger was better."""
-    pairs = [[each.metrics.get(name) for name in ("challenger_loss", "champion_loss")] for each in attempts]
+    pairs = [[attempt.metrics.get(name) for name in ("challenger_loss", "champion_loss")] for attempt in attempts]
     losses = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     compared = losses[np.isfinite(losses).all(axis=1)]
     return SampleOutcome(len(compared), int((compared[:, 0] < compared[:, 1]).sum()))
@@ -124,14 +142,16 @@ def _outcome(attempts: Sequence[_Attempt]) -> SampleOutcome:
 
 def _tally(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord]) -> AttemptTally:
     refused = {row.group_key for row in decided if row.promotion.decision == Decision.REFUSED}
-    worse = [each for each in attempts if each.request.group_key in refused and is_shown_worse(each.metrics)]
-    failed = sum(each.status in (ModelStatus.FAILED, ModelStatus.TIMED_OUT) for each in attempts)
-    return AttemptTally(sum(each.is_fitted for each in attempts) + failed, failed, len(worse))
+    worse = [
+        attempt for attempt in attempts if attempt.request.group_key in refused and is_shown_worse(attempt.metrics)
+    ]
+    failed = sum(attempt.status in (ModelStatus.FAILED, ModelStatus.TIMED_OUT) for attempt in attempts)
+    return AttemptTally(sum(attempt.is_fitted for attempt in attempts) + failed, failed, len(worse))
 
 
 def _hold_replacements(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord]) -> list[DecisionRecord]:
     """The decisions of a halted round: no champion is replaced; groups without one are exempt."""
-    with_champion = {each.request.group_key for each in attempts if each.request.champion_id is not None}
+    with_champion = {attempt.request.group_key for attempt in attempts if attempt.request.champion_id is not None}
     return [
         replace(row, promotion=replace(row.promotion, decision=Decision.HELD))
         if row.promotion.decision in PROMOTING_DECISIONS and row.group_key in with_champion
@@ -150,7 +170,28 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
     loss = attempt.metrics["challenger_loss"]
     heldout, predictions = (tuple(row[name] or ()) for name in ("heldout_losses", "training_predictions"))
     loss = unknown if loss is None else loss
-    return DecisionRecord(request.group_key, promotion, True, clock, loss, float(row["fit_ms"]), heldout, predictions)
+    ms, rows = float(row["fit_ms"]), int(row["rows"])
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, heldout, predictions, rows)
+
+
+def _withdrawals(
+    attempts: Sequence[_Attempt],
+    decided: Sequence[DecisionRecord],
+    strategy: Strategy,
+    clock: int,
+    watched_since: Mapping[str, int],
+) -> list[DecisionRecord]:
+    """The withdrawals of champions that answer on although they are surely worse than their predecessors."""
+    staying = {row.group_key for row in decided if row.promotion.decision in (Decision.REFUSED, Decision.HELD)}
+    withdrawn, unknown = [], float("nan")
+    for request, metrics in ((each.request, each.metrics) for each in attempts if each.request.group_key in staying):
+        elapsed = clock - watched_since.get(request.group_key, clock)
+        if reason_to_withdraw(metrics, level_of_look(elapsed, strategy.judge.patience)) is not None:
+            promotion = Promotion(
+                0, str(request.champion_id), Decision.WITHDRAWN, request.trained_through, clock, clock
+            )
+            withdrawn.append(DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown))
+    return withdrawn
 
 
 def _load(row: Mapping[Any, Any]) -> FittedModel:

@@ -29,8 +29,8 @@ def to_matrix(packed: Sequence[bytes | None]) -> npt.NDArray[np.float64]:
     Losses that are not finite are left out. The number of columns is a multiple of eight, so that NumPy adds the values
     of a row in the same order whichever rows stand beside it.
     """
-    sizes = np.array([len(each or b"") // _FLOAT.itemsize for each in packed], dtype=np.int64)
-    values = np.frombuffer(b"".join(each or b"" for each in packed), dtype=_FLOAT).astype(np.float64)
+    sizes = np.array([len(losses or b"") // _FLOAT.itemsize for losses in packed], dtype=np.int64)
+    values = np.frombuffer(b"".join(losses or b"" for losses in packed), dtype=_FLOAT).astype(np.float64)
     model = np.repeat(np.arange(len(packed)), sizes)
     is_finite = np.isfinite(values)
     model, values = model[is_finite], values[is_finite]

@@ -151,11 +151,16 @@ def check_reserved_names(fleet: Fleet) -> Iterator[Problem]:
 
 
 def check_fields(fleet: Fleet) -> Iterator[Problem]:
-    """Check that `fleet.fields` names known columns, and that no two columns read the same field."""
+    """Check that `fleet.fields` names known columns, and that no two columns read the same field.
+
+    The event's id and time may: data with one event per group and time needs no other id.
+    """
     known = [*fleet.columns, fleet.event_id, fleet.event_time, OBSERVED_AT]
     read_by: dict[str, str] = {}
     for name in dict.fromkeys((*known, *fleet.fields)):
         source = fleet.fields.get(name, name)
+        if {name, read_by.get(source)} == {fleet.event_id, fleet.event_time}:
+            continue
         if name not in known:
             remedy = did_you_mean(name, known)
             yield Problem(f"fleet.fields.{name}", "a column of the fleet, its id or its time", f"`{name}`", remedy)

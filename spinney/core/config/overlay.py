@@ -38,7 +38,7 @@ def parse_overlay(config: Config, text: str, source: str, environment: Mapping[s
                 [Finding(source, None, "fleet", "the fleet of the other file", "another", "Leave [fleet] out.")]
             )
     except ConfigError as error:
-        raise ConfigError([replace(each, line=lines.get(each.key)) for each in error.findings]) from error
+        raise ConfigError([replace(finding, line=lines.get(finding.key)) for finding in error.findings]) from error
     return found
 
 

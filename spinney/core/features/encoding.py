@@ -76,15 +76,20 @@ class Columns:
     def select(self, features: tuple[Feature, ...]) -> Columns:
         """These features only, in this order. Raises ContractError if one is missing."""
         if missing := [feature.name for feature in features if feature not in self.features]:
-            raise ContractError(f"features: expected {missing} among them; got {[each.name for each in self.features]}")
+            raise ContractError(
+                f"features: expected {missing} among them; got {[feature.name for feature in self.features]}"
+            )
         begins, at = {}, 0
         for feature in self.features:
             begins[feature] = at
             at += 0 if feature.type == "string" else len(static_column_names((feature,)))
         numbers = [
-            begins[each] + n for each in features if each.type != "string" for n in range(len(_column_names(each)))
+            begins[feature] + n
+            for feature in features
+            if feature.type != "string"
+            for n in range(len(_column_names(feature)))
         ]
-        texts = [string_features(self.features).index(each) for each in string_features(features)]
+        texts = [string_features(self.features).index(feature) for feature in string_features(features)]
         return Columns(features, self.numbers[:, numbers], self.codes[:, texts], tuple(self.words[j] for j in texts))
 
 

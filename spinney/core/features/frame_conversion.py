@@ -122,8 +122,8 @@ def _group_keys(rows: pd.DataFrame, group: tuple[str, ...], rules: dict[str, Fie
             place = int(np.flatnonzero(rows[name].isna())[0])
             raise _type_error(rules[name], f"null in row {place}, and every row has a group", remedy="Drop such rows")
     values = list(zip(*(rows[name].tolist() for name in group), strict=True))
-    known = {each: keys.encode(each) for each in set(values)}
-    return [known[each] for each in values]
+    known = {key: keys.encode(key) for key in set(values)}
+    return [known[key] for key in values]
 
 
 def _convert_column(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:

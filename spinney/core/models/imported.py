@@ -36,7 +36,7 @@ class Imported:
             return columns.numbers
         numbers, words = (
             static_column_names(columns.features),
-            [each.name for each in string_features(columns.features)],
+            [feature.name for feature in string_features(columns.features)],
         )
         given = {}
         for name in self.names:

@@ -63,7 +63,9 @@ class RaisedErrorsByShard:
     def update(self, reports: Mapping[int, RaisedErrors], *, has_sample: bool) -> RaisedErrors:
         """Add reports, shard -> counts, and return the fleet's counts. has_sample: whether a sample is in effect."""
         self._reports.update(reports)
-        groups, raised = (sum(getattr(each, name) for each in self._reports.values()) for name in ("groups", "raised"))
+        groups, raised = (
+            sum(getattr(report, name) for report in self._reports.values()) for name in ("groups", "raised")
+        )
         scale = self.shards / max(len(self._reports), 1)
         return RaisedErrors(round(groups * scale), round(raised * scale) if has_sample else raised)
 
@@ -137,10 +139,10 @@ def choose_with_brake(
     """
     if not brake.is_on:
         return choose_by_queue(candidates, allowance, seed)
-    new = [each for each in candidates if each.policy == FIRST_POLICY]
+    new = [candidate for candidate in candidates if candidate.policy == FIRST_POLICY]
     queues = choose_by_queue(new, allowance, seed)
     if brake.action is BrakeAction.SAMPLE:
-        others = (each.group_key for each in candidates if each.policy != FIRST_POLICY)
+        others = (candidate.group_key for candidate in candidates if candidate.policy != FIRST_POLICY)
         drawn = sorted(others, key=lambda key: (lottery_number(seed, key), key))
         queues |= dict.fromkeys(drawn[:sample], RoundQueue.BRAKE)
     return queues

@@ -118,7 +118,7 @@ class Recipe:
         own = json.loads(text)
         del own["fitting"]
         lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
-        features = tuple(Feature(**each) for each in own["features"])
+        features = tuple(Feature(**feature) for feature in own["features"])
         pairs = {name: tuple((key, value) for key, value in own[name]) for name in ("params", "versions")}
         return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
 
@@ -128,7 +128,7 @@ class Recipe:
         Follows renamed columns and widened types.
         """
         current_name = dict(self.renamed).get(feature.name, feature.name)
-        current = next((each for each in self.features if each.name == current_name), feature)
+        current = next((feature for feature in self.features if feature.name == current_name), feature)
         return current if current.type == feature.type or is_widening(feature.type, current.type) else feature
 
     @property
@@ -203,7 +203,11 @@ def _params_as_json(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def candidate_estimators(params: Mapping[str, Any]) -> list[str]:
     """The names of the estimators among `candidates` in an estimator's parameters, as of best_of."""
     listed = params.get("candidates")
-    names = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    names = (
+        [candidate.get("estimator") for candidate in listed if isinstance(candidate, Mapping)]
+        if isinstance(listed, list)
+        else []
+    )
     return [name for name in names if isinstance(name, str)]
 
 

@@ -40,7 +40,7 @@ def refit_obstacle(earlier: Recipe, today: Recipe) -> str | None:
 
 def missing_features(earlier: Recipe, today: Recipe) -> list[str]:
     """The names of the earlier recipe's features that the current rows do not have."""
-    return [each.name for each in with_current_features(earlier, today).features if each not in today.features]
+    return [feature.name for feature in with_current_features(earlier, today).features if feature not in today.features]
 
 
 def with_current_features(earlier: Recipe, today: Recipe) -> Recipe:
@@ -55,7 +55,7 @@ def _changes(earlier: Recipe, today: Recipe) -> Iterator[str]:
         yield from _value_changes(earlier.arguments, today.arguments)
         if earlier.source != today.source:
             yield f"the code of {today.estimator}"
-    names = [each.name for each in earlier.features], [each.name for each in today.features]
+    names = [feature.name for feature in earlier.features], [feature.name for feature in today.features]
     if more := [name for name in names[1] if name not in names[0]]:
         yield f"with {', '.join(more)}"
     if less := [name for name in names[0] if name not in names[1]]:
@@ -63,7 +63,7 @@ def _changes(earlier: Recipe, today: Recipe) -> Iterator[str]:
     if not more and not less and earlier.features != today.features:
         yield "order or types of features"
     settings = ("min_rows", "window_rows", "window", "weight_half_life", "pooling_rows")
-    yield from _value_changes(*({name: getattr(each, name) for name in settings} for each in (earlier, today)))
+    yield from _value_changes(*({name: getattr(recipe, name) for name in settings} for recipe in (earlier, today)))
     yield from _value_changes(dict(earlier.versions), dict(today.versions))
 
 

@@ -85,7 +85,7 @@ def round_step(first: datetime, last: datetime, count: int) -> timedelta:
     """Return the least round step with at most `count` steps from first to last: one of STEPS_S, or whole days."""
     wanted = max((last - first).total_seconds() / count, 0.0)
     day = STEPS_S[-1]
-    return timedelta(seconds=next((each for each in STEPS_S if each >= wanted), -(-math.ceil(wanted) // day) * day))
+    return timedelta(seconds=next((step for step in STEPS_S if step >= wanted), -(-math.ceil(wanted) // day) * day))
 
 
 def regular_moments(first: datetime, last: datetime, step: timedelta) -> tuple[datetime, ...]:

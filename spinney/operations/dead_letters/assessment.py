@@ -65,12 +65,12 @@ class RecordAssessor:
 
 def find_stored(store: FleetStore, names: Collection[RecordId]) -> set[RecordId]:
     """Return the ids that are stored already."""
-    return {each for base in (tables.EVENTS, tables.OUTCOMES) for each in _find_stored_in(store, base, names)}
+    return {record_id for base in (tables.EVENTS, tables.OUTCOMES) for record_id in _find_stored_in(store, base, names)}
 
 
 def _find_stored_in(store: FleetStore, base: Contract, names: Collection[RecordId]) -> set[RecordId]:
     by_key: Mapping[tuple[str, str], RecordId] = {
-        (each.group_key, each.event_id): each for each in names if each.table == base.name
+        (record_id.group_key, record_id.event_id): record_id for record_id in names if record_id.table == base.name
     }
     table = delta.open_table(store.directory(base)) if by_key else None
     if table is None:

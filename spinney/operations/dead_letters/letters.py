@@ -122,7 +122,7 @@ def identities(rows: pa.Table) -> pa.Array:
     """Return each row's identity as a text. rows: the columns IDENTITY."""
     texts = [rows[name].combine_chunks() for name in IDENTITY[:-1]]
     at = pc.cast(rows["ingested_at"].combine_chunks().cast(pa.timestamp("us", "UTC")), pa.int64())
-    columns = [pc.cast(each, pa.string()) for each in (*texts, at)]
+    columns = [pc.cast(column, pa.string()) for column in (*texts, at)]
     return pc.binary_join_element_wise(*columns, " ", null_handling="replace", null_replacement="")
 
 

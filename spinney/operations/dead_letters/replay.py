@@ -66,9 +66,9 @@ def plan_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
             _refusal_reasons(rows, refusals), rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True
         )
         found = [why or assessor.name_of(topic, value) for why, topic, value in records]
-        left.update(each for each in found if isinstance(each, str))
-        names += [each for each in found if isinstance(each, RecordId)]
-        parts.append(rows.filter(pa.array([isinstance(each, RecordId) for each in found])).select(IDENTITY))
+        left.update(result for result in found if isinstance(result, str))
+        names += [result for result in found if isinstance(result, RecordId)]
+        parts.append(rows.filter(pa.array([isinstance(result, RecordId) for result in found])).select(IDENTITY))
     whys = _name_objections(store, names)
     left.update(why for why in whys if why is not None)
     sendable = pa.concat_tables(parts).filter(pa.array([why is None for why in whys], pa.bool_()))
@@ -77,7 +77,7 @@ def plan_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
 
 def _refusals(store: FleetStore) -> dict[str, pa.Array]:
     """Return reason -> identities of the records that are not sent for it."""
-    begun = [identities(each.rows) for each in ledger.unfinished_replays(store)]
+    begun = [identities(replay.rows) for replay in ledger.unfinished_replays(store)]
     return {REPLAYED: ledger.read_replayed(store), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
 
 

@@ -12,17 +12,17 @@ MIB = 1024**2
 
 def explain_changes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterator[str]:
     """Yield one sentence per consequence. rewritten: bytes of the files that are rewritten; 0 for none."""
-    for each in found:
-        yield _column_note(fleet, each)
+    for change in found:
+        yield _column_note(fleet, change)
     for old, new in likely_renames(list(found)):
         yield (
             f"{old} is dropped and {new} added, both of one type: if the column was renamed, use "
             f"--rename {old}={new} to keep its values"
         )
-    of_features = [each for each in found if {each.name, each.old_name} & set(fleet.features)]
-    if any(each.kind != ColumnChangeKind.DROPPED for each in of_features):
+    of_features = [change for change in found if {change.name, change.old_name} & set(fleet.features)]
+    if any(change.kind != ColumnChangeKind.DROPPED for change in of_features):
         yield (
-            f"the recipe changes with {', '.join(each.name for each in of_features)}: a group is fitted "
+            f"the recipe changes with {', '.join(change.name for change in of_features)}: a group is fitted "
             "with it when it is next due, all of them by `spinney retrain --all`; until then the present models answer"
         )
     if rewritten:

@@ -67,11 +67,11 @@ def plan_alteration(store: FleetStore, renamed: Mapping[str, str]) -> Alteration
     """
     place = store.directory(tables.EVENTS)
     table = delta.open_existing(place)
-    wanted = {each.name: arrow_type(each.type) for each in place.contract.columns}
+    wanted = {column.name: arrow_type(column.type) for column in place.contract.columns}
     fields = []
-    for each in table_files.arrow_schema_of(table):
-        name = renamed.get(each.name, each.name)
-        fields.append(pa.field(name, wanted.pop(name, each.type)))
+    for field in table_files.arrow_schema_of(table):
+        name = renamed.get(field.name, field.name)
+        fields.append(pa.field(name, wanted.pop(name, field.type)))
     schema = pa.schema([*fields, *(pa.field(name, kind) for name, kind in wanted.items())])
     return Alteration(table, schema, {new: old for old, new in renamed.items()})
 

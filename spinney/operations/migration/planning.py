@@ -101,7 +101,7 @@ def plan_from_charter(config: Config, settled: Charter, renames: Mapping[str, st
     store = FleetStore.of(config)
     change = events_table.plan_alteration(store, _stored_columns(config, renames))
     files = table_files.list_files(change.table)
-    rows, size = sum(each.rows for each in files), sum(each.bytes for each in files)
+    rows, size = sum(file.rows for file in files), sum(file.bytes for file in files)
     migration = None
     if found:
         version = int(change.table.version()) if change.rewrites or change.added else None
@@ -133,7 +133,7 @@ def _stored_columns(config: Config, renames: Mapping[str, str]) -> dict[str, str
 
 
 def _describe_alteration(change: Alteration, *, differs: bool) -> str:
-    added = ", ".join(each.name for each in change.added)
+    added = ", ".join(field.name for field in change.added)
     if change.rewrites:
         return "every file is written again, in one commit" + (f"; null in its rows: {added}" if added else "")
     if added:
@@ -155,9 +155,13 @@ def _changes_refused(config: Config, settled: Charter) -> Iterator[str]:
 
 
 def _refuse_wider_outcomes(config: Config, found: list[ColumnChange]) -> None:
-    for each in found:
-        if each.name == config.fleet.target and each.kind == ColumnChangeKind.WIDENED and not config.has_label_in_event:
+    for change in found:
+        if (
+            change.name == config.fleet.target
+            and change.kind == ColumnChangeKind.WIDENED
+            and not config.has_label_in_event
+        ):
             raise StoreError(
-                f"fleet.columns.{each.name}: was {each.was} and is {each.becomes} now: the query labels reads the "
-                f"table outcomes as a stream, whose types must not change between batches. {OTHERWISE}"
+                f"fleet.columns.{change.name}: was {change.was} and is {change.becomes} now: the query labels reads "
+                f"the table outcomes as a stream, whose types must not change between batches. {OTHERWISE}"
             )

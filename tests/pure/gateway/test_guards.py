@@ -127,6 +127,7 @@ def test_more_requests_than_may_wait_are_refused_and_a_late_one_is_given_up(
         return answer(records)
 
     monkeypatch.setattr(service.answers, "answer", slow)
+    monkeypatch.setattr(service, "_run_at_once", lambda *_: None)
     ask = {"url": f"{url}/predict", "json": {"records": [ROW]}, "headers": bearer(text), "timeout": 30}
     callers = [threading.Thread(target=lambda: found.append(requests.post(**ask))) for _ in range(2)]
     for caller in callers:

@@ -357,6 +357,6 @@ def test_a_file_that_is_named_as_sorted_and_is_not_is_an_error(events, small) ->
     (base / path).rename(base / other)
     log.write_text(log.read_text().replace(path, other))
     events.append(3)
-    with pytest.raises(StoreError, match="said to be sorted by shard, group_key, event_time, event_id"):
+    with pytest.raises(StoreError, match="expected rows sorted by shard, group_key, event_time, event_id"):
         cluster(events.table, "events", is_requested=True)
     assert clustering.run_name(other) == "abc"

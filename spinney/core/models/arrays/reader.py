@@ -69,7 +69,7 @@ class Reader:
         }
         self._lists: dict[str, Callable[..., list[Any]]] = {
             "items": lambda *nodes: [self.value(node) for node in nodes],
-            "stack": lambda at: [each.copy() for each in self._count_objects(self._take(at))],
+            "stack": lambda at: [array.copy() for array in self._count_objects(self._take(at))],
             "nested": self._nested,
             "objects": self._objects,
             "trees": lambda *stored: self._count_objects(packed_trees.unpack_trees(stored, self._take)),
@@ -165,6 +165,6 @@ class Reader:
 
 
 def _compiled_loss(name: str, *arguments: float) -> Any:
-    if name not in COMPILED_LOSSES or len(arguments) > 1 or not all(type(each) is float for each in arguments):
+    if name not in COMPILED_LOSSES or len(arguments) > 1 or not all(type(argument) is float for argument in arguments):
         raise ValueError(f"a loss {name[:100]!r} of {len(arguments)} arguments")
     return getattr(_loss, name)(*arguments)

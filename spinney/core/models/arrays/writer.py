@@ -117,7 +117,7 @@ class Writer:
             stacks = first.ndim and all((value.dtype, value.shape) == form for value in values)
             return ["stack", self.put(np.stack(values))] if stacks and _is_plain(values) else None
         if kind is list and len(first) and len({len(value) for value in values}) == 1:
-            return ["nested", len(first), self._items([each for value in values for each in value])]
+            return ["nested", len(first), self._items([item for value in values for item in value])]
         name = name_of(kind)
         if name is None or any(list(vars(value)) != list(vars(first)) for value in values):
             return None
