@@ -24,8 +24,8 @@ HINDSIGHT_TIMES = 52
 at all of them."""
 
 MAX_REPLAYS, CLOSE_ENOUGH, ALMOST_AS_LONG = 4, 0.01, 0.05
-"""The period of `all, as many` and `as long` is adjusted until the refits, or the measured time of the fits, differ by
-this share at most, so many times at most."""
+"""How often the period of `all, as many` and `as long` is adjusted at most, and the share by which the refits,
+or the measured time of the fits, may differ."""
 
 _UNLIMITED = WithinAllowance(RoundAllowance(seconds=None))
 
@@ -62,7 +62,7 @@ def _schedules(own: Strategy) -> list[Strategy]:
 
 
 def _of_refits(own: Strategy, refits: int, settings: ReplaySettings) -> list[Strategy]:
-    """Strategies that spread so many refits evenly over the steps, among groups with a new row."""
+    """Return strategies that spread a number of refits evenly over the steps, among groups with a new row."""
     policies = (NewGroup(own.recipe.min_rows), NewRows(1))
     rounds = max(1, settings.steps.count - 1)
     oldest = EvenlySpread(refits, rounds, RoundAllowance(None, oldest_first_share=1.0))

@@ -1,4 +1,4 @@
-"""The round of one step: fit, gate, and what the judge is told of it."""
+"""The round of one step: fit, gate, and the results for the judge."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What became of the groups of a round.
+    """The results of a round.
 
-    decided, unfitted: for the judge. models: model_id -> model that was fitted. statuses: group_key -> status of its
-    attempt. fit_ms: measured, sum over the fits. outcome: of the groups in which both models were compared.
+    decided, unfitted: inputs of the judge. models: model_id -> model that was fitted. statuses: group_key -> status of
+    its attempt. fit_ms: measured, sum over the fits. outcome: of the groups in which both models were compared.
     """
 
     decided: Sequence[DecisionRecord]

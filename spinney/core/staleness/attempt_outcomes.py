@@ -190,7 +190,7 @@ def _restart_age(groups: GroupStates, at: int, clock: int) -> None:
 
 
 def spend_evidence(groups: GroupStates, at: int) -> None:
-    """Let a raised error, or drift, count for one attempt only. Evidence below the limit goes on."""
+    """Reset the evidence of a raised error, or of drift, that caused an attempt. Evidence below the limit is kept."""
     for name in ("evidence", "drift"):
         if groups[name][at] >= LIMIT:
             groups[name][at] = 0

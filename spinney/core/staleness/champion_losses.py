@@ -22,10 +22,11 @@ MAX_LOSS = float(np.finfo(np.float32).max)
 def start_samples(
     groups: GroupStates, evidence: ErrorEvidence, new_champions: Mapping[int, DecisionRecord | None]
 ) -> None:
-    """Let the samples of groups with a new champion go on or start anew, in place.
+    """Continue or replace the loss samples of groups with a new champion, in place.
 
-    A group's first champion, and one that came because the error had risen, are compared with their held-out losses.
-    Any other one is compared with the losses of the champions before: its held-out rows may be those after a change.
+    A group's first champion, and one that was fitted because the error had risen, is compared with its own held-out
+    losses. Any other champion is compared with the losses of the champions before it, since its held-out rows may come
+    from after a change.
 
     new_champions: position of a group -> the decision that measured its champion; None if that is not known.
     """
