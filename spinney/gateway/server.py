@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable
+from threading import Timer
+from types import FrameType
 
 import uvicorn
 
@@ -20,7 +22,8 @@ KEEP_ALIVE_S, BACKLOG = 75, 2048
 
 
 def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]) -> None:
-    """Answer requests until SIGTERM or Ctrl-C. Then no connection is taken, and requests that are there are answered.
+    """Answer requests until Ctrl-C or, for `gateway.drain` longer, SIGTERM. Then no connection is taken any more, and
+    requests that are there are answered.
 
     on_listening: called with the URL.
 
@@ -40,7 +43,8 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
         )
     listening = _listen(gateway.host, gateway.port)
     service = Service(config, guard_of_this_machine() if insecure else guard_by_keys(ring))
-    server = uvicorn.Server(
+    server = _DrainingServer(
+        service,
         uvicorn.Config(
             create_app(service),
             log_config=None,
@@ -48,7 +52,7 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(service.time_limit_s) + 1,
-        )
+        ),
     )
     host, port = listening.getsockname()[:2]
     on_listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
@@ -57,6 +61,28 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
         server.run([listening])
     except KeyboardInterrupt:
         return
+
+
+class _DrainingServer(uvicorn.Server):
+    """Goes on answering for `gateway.drain` after the first SIGTERM, and asks clients meanwhile to go elsewhere.
+
+    A connection that is closed while its client sends the next request would lose that request.
+    """
+
+    def __init__(self, service: Service, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at once, or begin to drain."""
+        drain_s = self._service.config.gateway.drain.total_seconds()
+        if sig != signal.SIGTERM or not drain_s or self._service.is_draining:
+            super().handle_exit(sig, frame)
+            return
+        self._service.drain()
+        end = Timer(drain_s, super().handle_exit, (sig, frame))
+        end.daemon = True
+        end.start()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -46,8 +46,8 @@ class Dialect:
     """How a CSV file is written. header: its column names as they stand. row_bytes: mean length of a row. lines_above:
     number of lines above the header.
 
-    thousands: what stands between the thousands of a number; None: nothing. notes: assumptions about what the file does
-    not say.
+    thousands: what stands between the thousands of a number; None: nothing. multiline: as in TextFormat. notes:
+    assumptions about what the file does not say.
     """
 
     delimiter: str
@@ -57,6 +57,7 @@ class Dialect:
     row_bytes: float
     lines_above: int = 0
     thousands: str | None = None
+    multiline: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -79,7 +80,12 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
     if given.thousands is None and (number := _first_with_thousands(rows, decimal)):
         notes = (*notes, f"{file.name}: {number} is not read as a number; --thousands says what separates thousands")
     row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
-    return Dialect(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, lines_above, given.thousands, notes)
+    return Dialect(
+        *(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, lines_above),
+        thousands=given.thousands,
+        multiline=given.multiline,
+        notes=notes,
+    )
 
 
 def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:

@@ -279,6 +279,10 @@ class Gateway(Section):
         timedelta(seconds=30),
         meaning="Time limit of a request, its body and its wait included; then it is refused with 503.",
     )
+    drain: Duration = config_key(
+        timedelta(seconds=3),
+        meaning="How long requests are answered after SIGTERM while health checks say 503.",
+    )
     cache_mib: Int = config_key(256, ge=1, meaning="Memory for loaded models, in MiB.")
 
 
