@@ -17,6 +17,7 @@ from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, 
 from spinney.gateway.service import Service
 from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
+from spinney.tables import lookup
 
 KEEP_ALIVE_S, BACKLOG = 75, 2048
 
@@ -41,6 +42,7 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             f"gateway: expected an API key of fleet {config.fleet.name}; got none. Make one: "
             "spinney keys add NAME --scope score. Or allow anybody on this machine: --insecure"
         )
+    lookup.keep_tables_open()
     listening = _listen(gateway.host, gateway.port)
     service = Service(config, guard_of_this_machine() if insecure else guard_by_keys(ring))
     server = _DrainingServer(
