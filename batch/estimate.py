@@ -100,7 +100,8 @@ def estimate(
     are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
     models = [_CostModel.of(sampling, plan[is_kind]) for is_kind in (are_parents, ~are_parents) if is_kind.any()]
     warming = max(warm.seconds - models[-1].small_sample.seconds, 0.0)
-    parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], initial_pace(cores_of(spark), config, mean_ms))
+    pace, is_pooled = initial_pace(cores_of(spark), config, mean_ms), config.recipe.pooling_rows is not None
+    parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], pace, is_pooled=is_pooled)
     return Estimate(
         groups=len(plan),
         seconds=planning + warming + _total_cost(models, parts, "seconds"),
@@ -115,7 +116,7 @@ def estimate(
 
 
 def sampling_order(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
-    """round_gate.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any.
+    """Return the requested groups in a fixed random order, and the mean cost of their last fits, if any.
 
     Whole shards one after the other: the tables are clustered by shard, and groups from everywhere would each cost a
     row group of their own to read (measured with a million groups: an estimate of 66 times the time).
@@ -179,8 +180,9 @@ def worker_peak_bytes(spark: SparkSession) -> int:
 
 
 def _peaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield this worker's peak. The child process begins as a copy of its worker, so their shared memory counts
-    once.
+    """Yield this worker's peak.
+
+    The child process begins as a copy of its worker, so their shared memory counts once.
     """
     for _ in batches:
         most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -207,7 +209,7 @@ class _CostModel:
     @classmethod
     def of(cls, sampling: _Sampler, plan: pd.DataFrame) -> _CostModel:
         small = sampling.sample(plan.head(SMALL_SAMPLE_GROUPS))
-        # At least four times as many, or the difference drowns in noise.
+        # At least four times as many: a smaller difference would be lost in noise.
         most = max(
             4 * SMALL_SAMPLE_GROUPS,
             min(MAX_SAMPLE_GROUPS, int(SMALL_SAMPLE_GROUPS * MAX_SAMPLE_SECONDS / max(small.seconds, 0.1))),
@@ -241,10 +243,10 @@ def _total_cost(models: Sequence[_CostModel], parts: int, measure: str) -> float
     return of_parts + sum(model.per_group(measure) * model.groups for model in models)
 
 
-def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing) -> int:
-    """How many parts a batch will have that begins at this pace and learns as it goes."""
+def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing, *, is_pooled: bool) -> int:
+    """Return the number of parts of a batch that starts at this pace and adapts it after each part."""
     part, count = None, 0
-    while part := next_part(part, total, parents, pace):
+    while part := next_part(part, total, parents, pace, are_parents_apart=is_pooled):
         count += 1
         if part.begin >= parents:
             size = part.end - part.begin

@@ -42,8 +42,9 @@ ALL, STALE, NAMED = "all", "stale", "asked"
 
 @dataclass(frozen=True)
 class Scope:
-    """The groups to retrain: all, the stale ones, or those named. groups: keys, as `keys.parse_key_arguments` returns
-    them.
+    """The groups to retrain: all, the stale ones, or those named.
+
+    groups: keys, as `keys.parse_key_arguments` returns them.
     """
 
     which: str = ALL
@@ -59,8 +60,9 @@ class Scope:
 
 @dataclass(frozen=True)
 class BatchView:
-    """The state of the tables that a batch sees. pins: table versions. clock: the fleet's clock. now: the wall
-    clock.
+    """The state of the tables that a batch sees.
+
+    pins: table versions. clock: the fleet's clock. now: the wall clock.
     """
 
     pins: Mapping[str, int]
@@ -134,7 +136,7 @@ def _verdict_table(columns: Mapping[str, Any], view: BatchView, *, stale_since: 
 
 
 def _champions_of(store: FleetStore, view: BatchView, groups: pa.Table) -> pa.Table:
-    """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
+    """Return model_id, epoch, pinned and fit_ms of each of these groups; null without a promotion."""
     wanted = filter_of_groups(groups.column("group_key").to_pylist(), store.fleet.shards)
     known = current_champions.read_champions(store, view.pins, wanted)
     place = pc.index_in(groups.column("group_key"), value_set=known.column("group_key").combine_chunks())
@@ -142,7 +144,7 @@ def _champions_of(store: FleetStore, view: BatchView, groups: pa.Table) -> pa.Ta
 
 
 def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
-    """Whom the judge finds due, by all that is stored; and groups that nobody has ever tried to fit."""
+    """Return the groups that the judge finds due from everything stored, and groups that were never attempted."""
     settings = JudgeSettings.from_config(config)
     clock, now = to_microseconds(view.clock), to_microseconds(view.now)
 
@@ -159,7 +161,7 @@ def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
         .filter(F.col("decision") == Staleness.FIT.value)
     )
     found = due.select(*_JUDGED_COLUMNS).toArrow()
-    # That its events were answered by a parent says nothing of a group's own rows, which may have been loaded.
+    # Answers by a parent do not tell whether the group has rows of its own: they may have been loaded.
     tried = inputs.filter(F.col("kind") != "health").select("group_key").distinct().toArrow()
     groups = all_groups(config, view)
     known = pa.concat_arrays([*tried.column("group_key").chunks, *found.column("group_key").chunks])
@@ -192,8 +194,9 @@ def _parents_of(source: TrainingTables, groups: pa.Table) -> pa.Table:
 
 
 def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:
-    """Return the named groups and parents, as `all_groups` does. Reads other groups' events only if a parent is
-    named.
+    """Return the named groups and parents, as `all_groups` does.
+
+    Reads other groups' events only if a parent is named.
     """
     source = TrainingTables.of(config, view.pins, view.clock)
     if any(map(keys.is_parent, groups)):
@@ -208,6 +211,6 @@ def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:
 
 
 def initial_pace(cores: int, config: Config, mean_ms: float | None) -> PartPacing:
-    """How fast a batch should go. mean_ms: of a group's last fit; None when none was ever fitted."""
+    """Return the initial pacing of a batch. mean_ms: mean over the groups' last fits; None if none was ever fitted."""
     cost = UNKNOWN_COST_MS if mean_ms is None else mean_ms
     return PartPacing(config.budget.part_seconds, cost / 1000 / cores, is_measured=mean_ms is not None)

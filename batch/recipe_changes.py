@@ -30,7 +30,7 @@ from spinney.tables.snapshot import ShardRange, filter_of_groups
 
 MIN_GROUPS_TO_REFUSE = 20
 MAX_UNPROVEN_SHARE = 0.1
-"""A batch that changes more than FEW_GROUPS groups and more than this share of the fleet unproven has to be told so."""
+"""A batch that would promote a greater share of the fleet as unproven, and MIN_GROUPS_TO_REFUSE groups, is refused."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,9 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
 
 @dataclass(frozen=True)
 class _ChangeDescriber:
-    """Describes changes. newer: returns the evidence for the groups of an earlier recipe, by its id. required_rows:
-    `gate.evidence`.
+    """Describes changes.
+
+    newer: returns the evidence for the groups of an earlier recipe, by its id. required_rows: `gate.evidence`.
     """
 
     today: Recipe

@@ -40,11 +40,10 @@ from spinney.tables import delta
 
 NAME = QueryName.WEEKLY.value
 MAX_RESUME_AGE = timedelta(days=1)
-"""A round that was cut off is gone on with until it is so old; then it is closed as far as it came."""
+"""Age up to which an interrupted round is continued; an older one is closed."""
 
 Show = Callable[[str, Progress | str], None]
-"""Told of a round: before it begins what will be compared where the recipe was changed, a text each; after each part
-how far it is."""
+"""Called with texts about a change of the recipe before the round, and with its progress after each part."""
 
 
 def retrain(
@@ -115,7 +114,7 @@ class _BatchPlan:
 
 
 def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPlan) -> PartPacing:
-    """Store the plan. Returns how fast it should go by what is known."""
+    """Store the plan. Returns the initial pacing."""
     view = BatchView.now_of(config)
     rows = plan_verdicts(start, config, batch.scope, view)
     changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, batch.scope, view)

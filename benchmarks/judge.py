@@ -34,7 +34,10 @@ SETTINGS = JudgeSettings(
 
 @dataclass(frozen=True)
 class Load:
-    """groups: of the shard. news: deltas of health a tick. waiting: deltas in the state; this tick matures them all."""
+    """The load of one tick.
+
+    groups: in the shard. news: new rows of health. waiting: pending rows in the state, all of which mature.
+    """
 
     groups: int
     news: int

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +24,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from harness.online_regression import replay_online
 
-from spinney.core.backtest.comparison import EQUAL_UP_TO, Comparison, Score
+from spinney.core.backtest.baselines import replay_baselines
+from spinney.core.backtest.comparison import EQUAL_UP_TO, Comparison, Score, compare
+from spinney.core.backtest.history import MICROSECOND, History, LabelTiming
+from spinney.core.backtest.replay import ReplaySettings, Steps
+from spinney.core.backtest.run import Progress, replay_all
+from spinney.core.backtest.strategy import Strategy
 from spinney.core.config import Config, parse
-from spinney.local.backtest.run import Request, run_backtest
+from spinney.core.recipes.recipe import Recipe
+from spinney.local.backtest.run import OWN, read_candidate
 
 GROUPINGS: Mapping[str, tuple[str, ...]] = {"route": ("carrier", "origin", "dest"), "tailnum": ("tailnum",)}
 TARGETS = ("air_time_min", "arrival_delay_min")
@@ -90,15 +98,22 @@ def json_key(values: pd.Series) -> str:
     return json.dumps(values.tolist(), separators=(",", ":"))
 
 
-def run(case: Case, flights: pd.DataFrame, candidates: Sequence[str] = ()) -> Comparison:
+def run(case: Case, flights: pd.DataFrame, candidates: Sequence[str] = (), *, has_river: bool = False) -> Comparison:
     """Replay a case with all baselines; progress on standard error."""
 
-    def show(progress: Any) -> None:
+    def show(progress: Progress) -> None:
         if progress.done == progress.steps:
             print(f"{case.name}: {progress.strategy}", file=sys.stderr)
 
-    request = Request(case.config(), candidates, STEP, has_baselines=True)
-    return run_backtest(request, case.rows(flights), "flights", show).comparison
+    config, cores = case.config(), os.cpu_count() or 1
+    strategies = [Strategy.from_config(config, OWN, cores)]
+    strategies += [Strategy.from_config(read_candidate(config, file), Path(file).stem, cores) for file in candidates]
+    history = History.of(case.rows(flights), Recipe.of(config), LabelTiming.from_config(config))
+    settings = ReplaySettings(Steps.covering(history, STEP), config.staleness.max_age // MICROSECOND)
+    online = [replay_online(history, case.loss)] if has_river else []
+    replays = replay_all(history, strategies, settings, show)
+    replays += replay_baselines(history, strategies[0], replays[0], settings, show)
+    return compare(history, [*replays, *online])
 
 
 def as_rows(case: Case, comparison: Comparison) -> Iterator[dict[str, Any]]:
@@ -115,7 +130,7 @@ def as_rows(case: Case, comparison: Comparison) -> Iterator[dict[str, Any]]:
             "high": high,
             "verdict": verdict(low, high),
             "fits": score.fits,
-            "fits_to_own": own.fits / score.fits,
+            "fits_to_own": own.fits / score.fits if score.fits else None,
             "fit_s": score.measured_s,
             "overdue_groups": score.overdue,
             "by_policy": policies(score),
@@ -156,6 +171,7 @@ def main() -> None:
     parser.add_argument("--target", choices=TARGETS, action="append")
     parser.add_argument("--loss", choices=LOSSES, action="append")
     parser.add_argument("--candidate", action="append", default=[], help="as of `spinney backtest`; repeatable")
+    parser.add_argument("--river", action="store_true", help="also river's online regression, which must be installed")
     parser.add_argument("--json", action="store_true", help="print one object per strategy and line")
     asked = parser.parse_args()
     flights = pd.read_parquet(asked.flights)
@@ -163,7 +179,7 @@ def main() -> None:
         Case, *zip(*product(asked.by or GROUPINGS, asked.target or TARGETS, asked.loss or LOSSES), strict=True)
     ):
         began = time.perf_counter()
-        comparison = run(case, flights, asked.candidate)
+        comparison = run(case, flights, asked.candidate, has_river=asked.river)
         rows = list(as_rows(case, comparison))
         print("\n".join(map(json.dumps, rows)) if asked.json else markdown(rows, comparison), flush=True)
         print(f"{case.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from demo.error_recovery import RECOVERY_FACTOR
 from demo.formatting import (
     POLICY_LABELS,
     STATE_LABELS,
@@ -19,7 +20,6 @@ from demo.formatting import (
     format_number,
     format_seconds,
 )
-from demo.recovery import RECOVERY_FACTOR
 from demo.refit_comparison import STRATEGIES
 from spinney.core.reporting.palette import (
     BLUE,

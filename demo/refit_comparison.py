@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from demo.recovery import Recovery, measure_recovery
+from demo.error_recovery import Recovery, measure_recovery
 from spinney.core import keys
 from spinney.core.features.encoding import Floats
 

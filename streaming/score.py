@@ -5,43 +5,43 @@ Promotions are a second input, so that a repeated batch answers with the same mo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import messages, tables
-from schemas.contract import Column
 from schemas.vocabulary import QueryName
+from spinney.core.champions import heldout_losses
 from spinney.core.champions.promotion import TIME_COLUMNS
 from spinney.core.config import Config
 from spinney.core.features.encoding import DAY_US, NULL_TIME
-from spinney.core.intervals.champion_intervals import IntervalRule
 from spinney.core.models.signing import Signer
+from spinney.core.records.json_objects import encode_json_objects
 from spinney.kafka.publishing import Publisher
 from spinney.storage import charter, step_observer
 from spinney.storage.layout import FleetStore, possible_features
 from spinney.tables import delta
 from spinney.tables.delta import DirectoryWriter
-from streaming import kafka_source
+from streaming import answer_batches, kafka_source
 from streaming.delta_source import read_appended_union
 from streaming.health import ANSWER_COLUMNS, sum_answers
 from streaming.query import Query
-from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, STATE, Scorer
-from streaming.validated_records import MESSAGE_JSON_OPTIONS, REASON, Editions
+from streaming.scorer import PROMOTION, PROMOTION_COLUMNS, STATE, Scorer
+from streaming.validated_records import REASON, Editions
 
 NAME = QueryName.SCORE.value
-VALUE = "message value"
-"""Column beside those of `predictions`: the message that is published."""
-
-_BATCH_COLUMNS = ("scored_on", "batch_id")
+MESSAGES_AT_ONCE = 10_000
+"""Answers that are written as JSON together."""
 
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
     """Return the query `score`, in append mode.
 
-    In: the events topic, and rows appended to `promotions`. Out: the columns of `predictions` without batch_id, one row
-    per valid distinct event. State: ids of `kafka.duplicates_within`; by shard, the champions of its groups and of
-    all parents. signer: verifies models. editions: of the rules for valid records.
+    In: the events topic, and rows appended to `promotions`. Out: the answers to the valid distinct events, a value per
+    shard (`streaming.answer_batches`). State: ids of `kafka.duplicates_within`; by shard, the champions of its groups
+    and of all parents. signer: verifies models. editions: of the rules for valid records.
     """
     events, promotions = events_to_score(spark, config, editions), promotions_by_shard(spark, config)
     rows = events.unionByName(promotions, allowMissingColumns=True)
@@ -50,46 +50,18 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     answered = (
         times_as_microseconds(rows)
         .groupBy("shard")
-        .applyInPandasWithState(scorer.function(), scored_ddl(config), STATE, "append", "NoTimeout")
-        .withColumn("event_time", F.timestamp_micros("event_time"))
-        .withColumns({column.name: F.lit(None).cast(column.type) for column in unfilled_columns(config)})
-        .withColumn("scored_at", F.timestamp_micros("scored_at"))
-        .withColumn("scored_on", F.to_date("scored_at"))
-        .select(*(name for name in store.contract(tables.PREDICTIONS).names if name != "batch_id"))
+        .applyInPandasWithState(scorer.function(), answer_batches.DDL, STATE, "append", "NoTimeout")
     )
     return Query(NAME, answered, lambda checkpoint: ScoreBatchWriter(config, checkpoint))
-
-
-def scored_ddl(config: Config) -> str:
-    """Return the columns that the scorer fills: those of `predictions` except the batch's and `unfilled_columns`.
-
-    Times are in microseconds.
-    """
-    others = {*_BATCH_COLUMNS, *(column.name for column in unfilled_columns(config))}
-    whole = {"event_time": "bigint", "scored_at": "bigint"}
-    columns = FleetStore.of(config).contract(tables.PREDICTIONS).columns
-    return ", ".join(f"`{each.name}` {whole.get(each.name, each.type)}" for each in columns if each.name not in others)
-
-
-def unfilled_columns(config: Config) -> list[Column]:
-    """Return the columns of `predictions` that the scorer of this fleet does not fill.
-
-    They are added by Spark: its worker concatenates the answers of a batch's shards in pandas, which looks at each
-    value of a column that is all null. That was a fifth of the worker's time.
-    """
-    names = {"lower", "upper"} if IntervalRule.of(config) is None else set()
-    names |= {"probabilities"} if config.fleet.task == "regression" else set()
-    return [column for column in tables.PREDICTIONS.columns if column.name in names]
 
 
 def events_to_score(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Return valid, distinct events with the columns that scoring needs."""
     valid = kafka_source.read_events(spark, config, editions).filter(F.col(REASON).isNull())
-    distinct = kafka_source.drop_duplicates(valid, config.kafka)
+    distinct = kafka_source.drop_duplicate_events(valid, config.kafka)
     label = F.col(config.fleet.target) if config.has_label_in_event else F.lit(None)
     store = FleetStore.of(config)
     return distinct.select(
-        F.lit(EVENT).alias(KIND),
         "shard",
         "group_key",
         "event_id",
@@ -97,7 +69,6 @@ def events_to_score(spark: SparkSession, config: Config, editions: Editions) -> 
         # Not only the current features: a champion that was fitted before an edit of the features still answers.
         *(F.expr(feature) for feature in possible_features(store)),
         label.cast(store.answer_type).alias("label"),
-        "topic",
         "kafka_partition",
         "kafka_offset",
     )
@@ -120,19 +91,19 @@ def times_as_microseconds(rows: DataFrame) -> DataFrame:
 
 
 def promotions_by_shard(spark: SparkSession, config: Config) -> DataFrame:
-    """Return every promotion row by shard. A parent's goes to all shards: any of them may hold groups below it."""
+    """Return every promotion row by shard, with its columns as one JSON text.
+
+    A parent's goes to all shards: any of them may hold groups below it.
+    """
     rows = read_appended_union(spark, FleetStore.of(config), tables.PROMOTIONS)
     everywhere = F.sequence(F.lit(0), F.lit(config.fleet.shards - 1))
     is_parent = F.col("group_key").startswith("{")
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
-    columns = (F.expr(f"unix_micros({name})" if name in TIME_COLUMNS else name) for name in PROMOTION_COLUMNS)
-    packed = F.struct(*(column.alias(name) for name, column in zip(PROMOTION_COLUMNS, columns, strict=True)))
-    return rows.select(
-        F.lit(PROMOTION).alias(KIND),
-        F.explode(shards).alias("shard"),
-        "group_key",
-        packed.alias(PROMOTION_STRUCT),
-    )
+    # Exact: each float is a double, whose shortest text is read as the same number.
+    sql = {name: f"unix_micros({name})" for name in TIME_COLUMNS}
+    sql[heldout_losses.COLUMN] = f"CAST({heldout_losses.COLUMN} AS array<double>)"
+    packed = F.struct(*(F.expr(sql.get(name, name)).alias(name) for name in PROMOTION_COLUMNS))
+    return rows.select(F.explode(shards).alias("shard"), "group_key", F.to_json(packed).alias(PROMOTION))
 
 
 class ScoreBatchWriter:
@@ -149,13 +120,15 @@ class ScoreBatchWriter:
         self._config, self._store = config, FleetStore.of(config)
         self._predictions = DirectoryWriter(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
         self._health = DirectoryWriter(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
+        self._schema = answer_batches.answer_schema(self._store)
         topic = config.kafka.predictions
         self._publisher = Publisher(config.kafka, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state must advance.
-        answers = (batch if self._publisher is None else with_messages(batch)).toArrow()
+        values = batch.toArrow()[answer_batches.COLUMN]
+        answers = answer_batches.decode_answers((each.as_buffer() for each in values), self._schema)
         if self._predictions.is_stored("predictions", batch_id):
             stored = delta.spark_frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
@@ -173,13 +146,15 @@ class ScoreBatchWriter:
         self._predictions.append(answers, step="predictions", batch_id=batch_id)
 
 
-def with_messages(rows: DataFrame) -> DataFrame:
-    """Return the rows with VALUE, their message to the predictions topic."""
-    fields = [column.name for column in messages.PREDICTION.columns]
-    return rows.withColumn(VALUE, F.to_json(F.struct(*fields), MESSAGE_JSON_OPTIONS))
-
-
 def publish_answers(publisher: Publisher, answers: pa.Table) -> None:
     """Publish the answers to the predictions topic, keyed by group, at least once. A copy is equal byte for byte."""
-    columns = (answers[name].cast(pa.binary()).combine_chunks().to_pylist() for name in ("group_key", VALUE))
-    publisher.publish(zip(*columns, strict=True))
+    publisher.publish(_messages(answers))
+
+
+def _messages(answers: pa.Table) -> Iterator[tuple[bytes, bytes]]:
+    # Large pieces, since a shard has a few answers in a small batch; several, so that the first are on their way while
+    # the next are written.
+    for batch in answers.combine_chunks().to_batches(max_chunksize=MESSAGES_AT_ONCE):
+        values = encode_json_objects(batch.select(list(messages.PREDICTION.names)))
+        columns = (each.cast(pa.binary()).to_pylist() for each in (batch["group_key"], values))
+        yield from zip(*columns, strict=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import gc
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -23,15 +26,19 @@ from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
 from spinney.serving.model_cache import ModelSource
 from spinney.storage.layout import FleetStore
+from streaming.answer_batches import COLUMN, Column, answer_schema, encode_answers
 
 STATE = "champions binary"
-KIND, EVENT, PROMOTION = internal_name("kind"), "event", "promotion"
-PROMOTION_STRUCT = internal_name("promotion")
-"""Column with a promotion as one struct, null in events. Each column more costs Spark's worker as much time as scoring
-the rows."""
+PROMOTION = internal_name("promotion")
+"""Column with a promotion as JSON, null in events. Each column more costs Spark's worker as much time as scoring the
+rows, and a null struct of thirteen fields as thirteen columns."""
 
 PROMOTION_COLUMNS = (*CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
+_BINARY = ("payload", "signature")
 Rows = Iterable[pd.DataFrame]
+
+_UNCHANGED = ("group_key", "event_id", "event_time", "label", "kafka_partition", "kafka_offset")
+"""Columns of an event that its answer has too."""
 
 _decoded: dict[int, tuple[int, Champions]] = {}
 """Shard -> digest of the state's bytes and its champions. A worker outlives its tasks, and most batches change none."""
@@ -54,27 +61,29 @@ class Scorer:
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         """Return the function for `applyInPandasWithState` by shard.
 
-        It takes events and promotions (KIND), times in microseconds. It yields the columns of `scored_ddl`, one row per
-        event, and keeps the shard's champions in its state.
+        It takes events and promotions (PROMOTION), times in microseconds. It yields the answers as values
+        (`streaming.answer_batches`), a row for each, and keeps the shard's champions in its state.
         """
+        schema, topic = answer_schema(FleetStore.of(self.config)), self.config.kafka.events
 
         def score_shard(key: tuple[Any, ...], frames: Rows, state: GroupState) -> Rows:
             shard = int(key[0])
             rows = [frame for frame in frames if len(frame)]
             arrived = pd.concat(rows, ignore_index=True) if len(rows) > 1 else rows[0]
-            is_event = arrived[KIND].to_numpy() == EVENT
+            is_event = arrived[PROMOTION].isna().to_numpy()
             events, promotions = arrived, arrived.iloc[:0]
             if not is_event.all():  # most batches of a shard have no promotion
                 events = arrived[is_event].reset_index(drop=True)
-                promotions = _unpack_promotions(arrived[arrived[KIND] == PROMOTION])
+                promotions = _unpack_promotions(arrived[~is_event])
             champions = update_champions(shard, state, promotions)
             if len(events):
-                event_time = events["event_time"]  # in microseconds, as the output has it
+                answered = answers(shard, restore_times(events, self.config), champions, self)
+                answered["event_time"] = events["event_time"]  # in microseconds
                 # The timestamp of the batch, which is the same when it is repeated.
-                now = np.full(len(events), state.getCurrentProcessingTimeMs() * 1000, dtype=np.int64)
-                yield answers(shard, restore_times(events, self.config), champions, self).assign(
-                    event_time=event_time, scored_at=now
-                )
+                scored_at = datetime.fromtimestamp(state.getCurrentProcessingTimeMs() / 1000, UTC)
+                same = {"shard": shard, "topic": topic, "scored_at": scored_at, "scored_on": scored_at.date()}
+                for value in encode_answers(answered, same, schema):
+                    yield pd.DataFrame({COLUMN: [value]})
 
         return score_shard
 
@@ -88,9 +97,18 @@ def restore_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
 
 
 def _unpack_promotions(rows: pd.DataFrame) -> pd.DataFrame:
-    structs = rows[PROMOTION_STRUCT].tolist()
-    unpacked = pd.DataFrame(structs, columns=list(PROMOTION_COLUMNS), index=rows.index, dtype=object)
-    return unpacked.assign(group_key=rows["group_key"])
+    unpacked = [_read_promotion(text) for text in rows[PROMOTION]]
+    frame = pd.DataFrame(unpacked, columns=list(PROMOTION_COLUMNS), index=rows.index, dtype=object)
+    return frame.assign(group_key=rows["group_key"])
+
+
+def _read_promotion(text: str) -> dict[str, Any]:
+    """The columns of a promotion as Spark wrote them; those that are null are missing."""
+    found: dict[str, Any] = json.loads(text)
+    binary = {name: base64.b64decode(found[name]) for name in _BINARY if name in found}
+    losses = found.get(heldout_losses.COLUMN)
+    # Spark writes what is not finite as text.
+    return {**found, **binary, heldout_losses.COLUMN: None if losses is None else [float(each) for each in losses]}
 
 
 def update_champions(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:
@@ -128,28 +146,23 @@ def intervals_of(shard: int, champions: Champions, config: Config) -> ShardInter
     return known[1]
 
 
-def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:
-    """Return one row per event, in their order: the columns of `predictions` that the scorer fills."""
+def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> dict[str, Column]:
+    """Return columns of `predictions`, each of shape (n_events,), in the order of the events.
+
+    The others are the same in all rows, or null. A frame of these would take a small batch half a millisecond.
+    """
     config = scorer.config
     rows = add_former_columns(events, scorer.former)
     models, intervals = ModelSource(FleetStore.of(config), scorer.signer), intervals_of(shard, champions, config)
-    answered = answer_rows(rows, events["group_key"], champions, models, intervals)
-    is_number = config.fleet.task == "regression"
-    columns = {
-        "shard": np.full(len(events), shard, dtype=np.int32),
-        "group_key": events["group_key"],
-        "event_id": events["event_id"],
-        "event_time": events["event_time"],
+    answered = answer_rows(rows, events["group_key"].tolist(), champions, models, intervals)
+    found: dict[str, Column] = {
+        **{name: events[name] for name in _UNCHANGED},
         "prediction": answered.prediction,
-        **(answered.interval if intervals is not None else {}),
-        "probabilities": answered.probabilities,
-        "label": events["label"].astype("float64" if is_number else object),
         "model_id": answered.model_ids,
         "answered_by": answered.answered_by,
-        "topic": events["topic"],
-        "kafka_partition": events["kafka_partition"].astype(np.int32),
-        "kafka_offset": events["kafka_offset"].astype(np.int64),
     }
-    if is_number:
-        del columns["probabilities"]
-    return pd.DataFrame(columns, copy=False)
+    if intervals is not None:
+        found |= answered.interval
+    if config.fleet.task != "regression":
+        found["probabilities"] = answered.probabilities
+    return found

@@ -26,14 +26,6 @@ REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(internal_name, ("reason", "detail", 
 DEAD_LETTER_COLUMNS = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
 """Columns of `dead_letters` that have another name in a validated row."""
 
-MESSAGE_JSON_OPTIONS = {
-    "ignoreNullFields": "false",
-    # By itself Spark writes milliseconds: a time would be another one than the tables have.
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-}
-"""Options with which Spark writes a row as the JSON of a message."""
-
 Editions = Sequence[Edition]
 
 _EDITION, _RESULT = map(internal_name, ("edition", "validated"))

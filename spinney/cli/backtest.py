@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spinney.cli.file_options import options_of, say_notes, say_rejections, validation_options
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
 from spinney.cli.progress_line import ProgressLine
-from spinney.cli.reading import options_of, say_notes, say_rejections, validation_options
 
 if TYPE_CHECKING:
     import pandas as pd

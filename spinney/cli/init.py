@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from spinney.cli.file_options import format_options, options_of, say_notes
 from spinney.cli.options import config_option, example, json_option, load_config, say_where_a_fleet_begins, write_json
-from spinney.cli.reading import format_options, options_of, say_notes
 
 
 @click.command(epilog=example("spinney init --from history.csv > fleet.toml"))

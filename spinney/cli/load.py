@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spinney.cli.file_options import READING, options_of, say_notes, say_rejections, validation_options
 from spinney.cli.options import (
     config_option,
     example,
@@ -20,7 +21,6 @@ from spinney.cli.options import (
     write_json,
 )
 from spinney.cli.progress_line import ProgressLine
-from spinney.cli.reading import READING, options_of, say_notes, say_rejections, validation_options
 
 if TYPE_CHECKING:
     from batch.load import LoadProgress

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from spinney.cli.file_options import options_of, reading_options, say_notes
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, write_json
-from spinney.cli.reading import options_of, reading_options, say_notes
 
 
 @click.command(name="try", epilog=example("""spinney try --group '["AA","LGA","DFW"]' --rows departures.parquet"""))

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 
 from spinney.core.errors import StoreError
+from spinney.gateway.direct_routes import DirectRoutes, fixed_post_routes
 from spinney.gateway.errors import RequestError
 from spinney.gateway.inference_routes import inference_router
 from spinney.gateway.metrics_routes import metrics_router
@@ -18,7 +19,7 @@ from spinney.gateway.mlflow_routes import mlflow_router
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.predict_routes import predict_router
-from spinney.gateway.safe_answers import SafeAnswers, problem
+from spinney.gateway.safe_answers import FAULT, SafeAnswers, problem
 from spinney.gateway.service import Service
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,13 @@ def create_app(service: Service) -> FastAPI:
             service.stop()
 
     app = FastAPI(title=f"spinney: {service.config.fleet.name}", docs_url=None, redoc_url=None, lifespan=threads)
-    app.include_router(predict_router(service))
-    app.include_router(mlflow_router(service))
-    app.include_router(inference_router(service))
-    app.include_router(metrics_router(service))
+    predictions = [predict_router(service), mlflow_router(service)]
+    for router in (*predictions, inference_router(service), metrics_router(service)):
+        app.include_router(router)
     app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate), service.queue))
     _answer_errors(app)
-    app.add_middleware(SafeAnswers, metrics=service.metrics)
+    app.add_middleware(DirectRoutes, routes=fixed_post_routes(predictions), answer_error=_answer_to)
+    app.add_middleware(SafeAnswers, metrics=service.metrics, is_draining=lambda: service.is_draining)
     return app
 
 
@@ -58,11 +59,9 @@ def _answer_errors(app: FastAPI) -> None:
     """No path, module or stack of the server is in an answer; the log has them."""
 
     @app.exception_handler(RequestError)
-    async def refused(_: Request, error: RequestError) -> Response:
-        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-        if error.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        return problem(error.status, error.code, str(error), headers)
+    @app.exception_handler(StoreError)
+    async def refused(_: Request, error: Exception) -> Response:
+        return _answer_to(error) or problem(500, "fault", FAULT)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -76,8 +75,16 @@ def _answer_errors(app: FastAPI) -> None:
     async def no_such_route(_: Request, error: HTTPException) -> Response:
         return problem(error.status_code, "http", str(error.detail), dict(error.headers or {}))
 
-    @app.exception_handler(StoreError)
-    async def unreadable(_: Request, error: StoreError) -> Response:
+
+def _answer_to(error: Exception) -> Response | None:
+    """The answer to a request that is refused, or whose tables cannot be read; None to a fault of the server."""
+    if isinstance(error, RequestError):
+        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return problem(error.status, error.code, str(error), headers)
+    if isinstance(error, StoreError):
         log.error("tables: %s", error)
         message = "server: expected tables that can be read; the server's log has the cause. Send it again later"
         return problem(503, "tables", message, {"Retry-After": str(RETRY_AFTER_S)})
+    return None

@@ -15,7 +15,7 @@ from spinney.gateway.fleet_answers import group_of
 from spinney.gateway.inference_tensors import describe_model, read_tensors, write_tensors
 from spinney.gateway.json_body import read_json
 from spinney.gateway.openapi import INFER, PROBLEMS
-from spinney.gateway.service import Service
+from spinney.gateway.service import Answer, Service, require_valid
 
 MAX_ID_CHARACTERS = 200
 
@@ -63,9 +63,9 @@ def inference_router(service: Service) -> APIRouter:
     return router
 
 
-def _infer(service: Service, name: str, key: str | None, raw: bytes) -> bytes:
+def _infer(service: Service, name: str, key: str | None, raw: bytes, answer: Answer) -> bytes:
     body = read_json(raw)
-    found = service.answer_all(read_tensors(body, key, service.config), 400)
+    found = require_valid(answer(read_tensors(body, key, service.config)), 400)
     request_id = body.value.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_ID_CHARACTERS):
         raise RequestError(400, "id", f"id: expected a text of at most {MAX_ID_CHARACTERS} characters; got another")

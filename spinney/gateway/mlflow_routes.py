@@ -10,10 +10,10 @@ from pydantic_core import to_json
 
 from spinney.core.features.request_rows import request_rules
 from spinney.gateway.errors import RequestError
-from spinney.gateway.fleet_answers import Records
+from spinney.gateway.fleet_answers import RecordAnswers
 from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
 from spinney.gateway.openapi import INVOCATIONS, PROBLEMS
-from spinney.gateway.service import Service
+from spinney.gateway.service import Service, require_valid
 
 TYPES = {"application/json": "JSON", "text/csv": "CSV"}
 
@@ -29,7 +29,7 @@ def mlflow_router(service: Service) -> APIRouter:
         service.guard.score(request)
         kind = _content_type(request.headers.get("content-type", ""))
         read = read_json_body if kind == "application/json" else partial(read_csv_body, rules=rules)
-        content = await service.run(request, lambda raw: _predictions(service, read(raw, max_rows)))
+        content = await service.run(request, lambda raw, answer: _predictions(answer(read(raw, max_rows))))
         return Response(content, media_type="application/json")
 
     @router.get("/ping", responses={503: PROBLEMS[503]})
@@ -55,8 +55,8 @@ def _content_type(declared: str) -> str:
     return kind
 
 
-def _predictions(service: Service, records: Records) -> bytes:
-    columns = service.answer_all(records, 400).columns
+def _predictions(answers: RecordAnswers) -> bytes:
+    columns = require_valid(answers, 400).columns
     return to_json(
         {"predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
     )

@@ -15,7 +15,7 @@ from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import Records, group_of
 from spinney.gateway.json_body import read_json
 from spinney.gateway.openapi import PROBLEMS, predict_body
-from spinney.gateway.service import Service
+from spinney.gateway.service import Answer, Service, require_valid
 
 JSON = "application/json"
 AsOf = Annotated[str | None, Query(max_length=100, description="A time (ISO 8601) or a round: the fleet as it was.")]
@@ -34,7 +34,7 @@ def predict_router(service: Service) -> APIRouter:
     ) -> Response:
         """Predict records of any groups, in their order. One that is not valid has an error of its own."""
         service.guard.score(request)
-        content = await service.run(request, partial(_predict, service, as_of=as_of, strict=strict))
+        content = await service.run(request, partial(_predict, as_of=as_of, strict=strict))
         return Response(content, media_type=JSON)
 
     @router.get("/groups/{key:path}", responses=PROBLEMS)
@@ -49,7 +49,7 @@ def predict_router(service: Service) -> APIRouter:
     return router
 
 
-def _predict(service: Service, raw: bytes, *, as_of: str | None, strict: bool) -> bytes:
+def _predict(raw: bytes, answer: Answer, *, as_of: str | None, strict: bool) -> bytes:
     body = read_json(raw)
     if not isinstance(body.value, Mapping) or not isinstance(body.value.get("records"), list):
         raise RequestError(422, "no_records", 'body: expected {"records": [{…}, …]}; got no list of records')
@@ -59,7 +59,9 @@ def _predict(service: Service, raw: bytes, *, as_of: str | None, strict: bool) -
         as_of=as_of,
         check_names=lambda strings: body.require_unique_names(strings + body.strings_beside("records")),
     )
-    found = service.answer_all(records, 422) if strict else service.answer(records)
+    found = answer(records)
+    if strict:
+        require_valid(found, 422)
     return to_json({"predictions": found.entries()})
 
 

@@ -31,6 +31,9 @@ NO_ROUTE = "none"
 CLIENT_LEFT = 499
 """The status that is counted, as nginx does, for a client that closed its connection before it was answered."""
 
+FAULT = "server: a fault of the gateway; the server's log has the cause"
+"""What a caller is told of it."""
+
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Scope]]
@@ -44,10 +47,13 @@ def problem(status: int, code: str, message: str, headers: Mapping[str, str] | N
 
 
 class SafeAnswers:
-    """Adds HEADERS, answers where a route fails, counts and logs each request. app: an ASGI application."""
+    """Adds HEADERS, answers where a route fails, counts and logs each request. app: an ASGI application.
 
-    def __init__(self, app: _Application, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    is_draining: whether clients are asked to close their connections.
+    """
+
+    def __init__(self, app: _Application, metrics: Metrics, is_draining: Callable[[], bool] = lambda: False) -> None:
+        self._app, self._metrics, self._is_draining = app, metrics, is_draining
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answer one request."""
@@ -62,6 +68,8 @@ class SafeAnswers:
                 status = message["status"]
                 present = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(each for each in _ENCODED if each[0] not in present)]
+                if self._is_draining():
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
@@ -72,8 +80,7 @@ class SafeAnswers:
             log.exception("request: a fault of the gateway")
             if status:
                 raise
-            message = "server: a fault of the gateway; the server's log has the cause"
-            await problem(500, "fault", message)(scope, receive, send_with_headers)
+            await problem(500, "fault", FAULT)(scope, receive, send_with_headers)
         finally:
             self._count(scope, status or CLIENT_LEFT, time.perf_counter() - began)
 

@@ -19,11 +19,18 @@ from spinney.gateway.page.routes import Authorize
 from spinney.gateway.request_body import read_body
 from spinney.gateway.work_queue import WorkQueue
 from spinney.serving.answers import ancestors
-from spinney.serving.model_cache import ModelCache
+from spinney.serving.model_cache import ModelCache, NotLoadedError
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 
 T = TypeVar("T")
+
+Answer = Callable[[Records], RecordAnswers]
+"""Answers records. Raises RequestError for all that the caller can cause."""
+
+SMALL_BYTES = 4_096
+"""Bodies up to this size are answered in the event loop if they can be at once: handing a request to a thread and back
+costs as much as answering one record, and the thread may wait for the interpreter's lock meanwhile."""
 
 STALE_AFTER_S = 60.0
 """Seconds without a successful look at the tables after which the gateway is no longer ready."""
@@ -51,26 +58,46 @@ class Service:
         self.answers = FleetAnswers(config, signing_key.load_signer(store), lambda: self.feed.current, self.cache)
         self.feed.prepare = self.answers.prepare
         self.metrics = Metrics()
+        self.is_draining = False
         self.time_limit_s = gateway.time_limit.total_seconds()
         self.queue = WorkQueue(gateway.concurrency, gateway.waiting, self.time_limit_s)
 
     @property
     def is_ready(self) -> bool:
-        """Whether the tables were read lately."""
-        return self.feed.age_s < STALE_AFTER_S
+        """Whether the tables were read lately, and the server is not about to end."""
+        return self.feed.age_s < STALE_AFTER_S and not self.is_draining
 
     def start(self) -> None:
         """Begin to look for new champions."""
         self.feed.start()
+
+    def drain(self) -> None:
+        """Tell health checks that this server is not ready, and clients to close their connections."""
+        self.is_draining = True
 
     def stop(self) -> None:
         """End the threads."""
         self.feed.stop()
         self.queue.close()
 
-    async def run(self, request: Request, function: Callable[[bytes], T]) -> T:
-        """Call a function with the body, in a thread. Raises RequestError for what the request cannot have."""
-        return await self.queue.run_on_body(function, lambda: read_body(request, self.config.gateway.max_mib))
+    async def run(self, request: Request, function: Callable[[bytes, Answer], T]) -> T:
+        """Call a function with the body and what answers its records: at once if that is possible, else in a thread.
+
+        Raises RequestError for what the request cannot have.
+        """
+        return await self.queue.run_on_body(
+            lambda raw: function(raw, self.answer),
+            lambda: read_body(request, self.config.gateway.max_mib),
+            lambda raw: self._run_at_once(function, raw),
+        )
+
+    def _run_at_once(self, function: Callable[[bytes, Answer], T], raw: bytes) -> T | None:
+        if len(raw) > SMALL_BYTES:
+            return None
+        try:
+            return function(raw, self.answer_at_once)
+        except NotLoadedError:
+            return None
 
     def has_answer(self, group_key: str) -> bool:
         """Whether a group or a parent of it has a champion now."""
@@ -80,8 +107,15 @@ class Service:
 
     def answer(self, records: Records) -> RecordAnswers:
         """As `FleetAnswers.answer`. Raises RequestError for all that the caller can cause."""
+        return self._counted(self.answers.answer, records)
+
+    def answer_at_once(self, records: Records) -> RecordAnswers:
+        """As `FleetAnswers.answer_at_once`. Raises RequestError for all that the caller can cause."""
+        return self._counted(self.answers.answer_at_once, records)
+
+    def _counted(self, answer: Answer, records: Records) -> RecordAnswers:
         try:
-            found = self.answers.answer(records)
+            found = answer(records)
         except ContractError as error:
             raise RequestError(422, "contract", str(error)) from error
         except StoreError as error:
@@ -91,9 +125,9 @@ class Service:
         self.metrics.count_rows(found.answered_by())
         return found
 
-    def answer_all(self, records: Records, status: int) -> RecordAnswers:
-        """As `answer`. Raises RequestError with this status for the first record that is not valid."""
-        found = self.answer(records)
-        for place, error in sorted(found.errors.items()):
-            raise RequestError(status, error.reason, f"record {place}: {error.detail}. Correct it, or leave it out")
-        return found
+
+def require_valid(answers: RecordAnswers, status: int) -> RecordAnswers:
+    """Return the answers. Raises RequestError with this status for the first record that is not valid."""
+    for place, error in sorted(answers.errors.items()):
+        raise RequestError(status, error.reason, f"record {place}: {error.detail}. Correct it, or leave it out")
+    return answers

@@ -41,8 +41,15 @@ class WorkQueue:
         self._enter()
         return await self._call(self._deadline(), function, *arguments)
 
-    async def run_on_body(self, function: Callable[[bytes], T], body: Callable[[], Awaitable[bytes]]) -> T:
+    async def run_on_body(
+        self,
+        function: Callable[[bytes], T],
+        body: Callable[[], Awaitable[bytes]],
+        at_once: Callable[[bytes], T | None] = lambda _: None,
+    ) -> T:
         """As `run`, of a request whose body is read first. body: reads it; called if the request has a place.
+
+        at_once: tried before, in the event loop; returns None for what may take more than a millisecond.
 
         Raises RequestError: also 408 for a body that is not there at the time limit, and those of `body`.
         """
@@ -51,6 +58,7 @@ class WorkQueue:
         try:
             async with asyncio.timeout_at(deadline):
                 raw = await body()
+            result = at_once(raw)
         except TimeoutError as error:
             self._leave()
             message = f"body: expected it within {self._time_limit_s:g} s; got a part of it"
@@ -58,6 +66,9 @@ class WorkQueue:
         except BaseException:
             self._leave()
             raise
+        if result is not None:
+            self._leave()
+            return result
         return await self._call(deadline, function, raw)
 
     def close(self) -> None:

@@ -73,6 +73,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
             "fit_ms",
             "heldout_losses",
             "training_predictions",
+            "rows",
         ).alias(DECIDED),
     )
     unfitted = (
@@ -126,7 +127,7 @@ def _parse_promotion(key: str, row: Mapping[str, Any]) -> DecisionRecord:
     heldout, predictions = (() if values is None else tuple(map(float, values)) for values in lists)
     by_machine, clock = row["by"] in MACHINES, _to_int(row["clock"])
     promotion = Promotion.from_row({**row, "heldout_losses": None})  # the record has them
-    return DecisionRecord(key, promotion, by_machine, clock, loss, fit_ms, heldout, predictions)
+    return DecisionRecord(key, promotion, by_machine, clock, loss, fit_ms, heldout, predictions, _to_int(row["rows"]))
 
 
 def _to_int(value: Any) -> int:

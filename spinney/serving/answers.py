@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ def answer_frame(
 
 def answer_rows(
     rows: pd.DataFrame | pa.Table,
-    group_keys: Iterable[str],
+    group_keys: Sequence[str],
     champions: ChampionSource,
     models: ModelSource,
     intervals: Intervals | None = None,
@@ -98,8 +98,7 @@ def answer_rows(
     answered_by = np.full(len(rows), NO_ROUTE.answered_by.value, dtype=object)
     half_widths = np.full(len(rows), np.nan)
     unusable: set[str] = set()
-    # Routes are found once per distinct group: a batch of thousands of rows has a few hundred.
-    of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
+    of_row, distinct = batch_scoring.number_names(group_keys)  # a batch of thousands of rows has a few hundred groups
     route_keys, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
     while len(places):
         routed, loaded = _usable_routes(route_keys, champions, models.store.fleet, models.load, unusable)
@@ -116,6 +115,8 @@ def answer_rows(
         model_ids[now] = np.array(ids, dtype=object)[route_of]
         answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[route_of]
         half_widths[now] = _half_widths(intervals, route_keys, taken)[route_of]
+        if is_answered.all():
+            break
         silent = ~is_answered & np.array([name is not None for name in ids], dtype=bool)[of_row]
         again, of_row = np.unique(of_row[silent], return_inverse=True)
         places = places[silent]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from schemas import messages
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.config import Config
 from spinney.core.config.value_types import is_number
 from spinney.core.records.input_message_encoding import encode_message
@@ -24,7 +25,17 @@ def columns_for(config: Config, *, outcomes: bool, is_exclusive: bool = False) -
     """
     rules = build_rules(config, messages.OUTCOME if outcomes else messages.EVENT)
     required = frozenset(rule.source for rule in rules.fields if rule.required)
-    return ColumnSelection(tuple(rule.source for rule in rules.fields), required, is_exclusive, number_fields(rules))
+    names = tuple(dict.fromkeys(rule.source for rule in rules.fields))
+    return ColumnSelection(names, required, is_exclusive, number_fields(rules), stored=stored_fields(config))
+
+
+def stored_fields(config: Config) -> dict[str, str]:
+    """Return column of the tables `events` and `outcomes` → its name in messages and files."""
+    fleet = config.fleet
+    rules = [rule for of in (messages.OUTCOME, messages.EVENT) for rule in build_rules(config, of).fields]
+    own = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
+    fields = {own.get(rule.name, rule.name): rule.source for rule in rules}
+    return fields | {"label": fields[fleet.target]}
 
 
 def number_fields(rules: RecordRules) -> frozenset[str]:
@@ -43,9 +54,13 @@ def open_columns(path: str | Path, options: ReadOptions, selection: ColumnSelect
 
 
 def messages_of(batch: RowBatch, rules: RecordRules) -> Iterator[tuple[int, bytes]]:
-    """Yield number and message of each row of a batch."""
+    """Yield number and message of each row of a batch. A message that would be too long has declared fields only."""
     if batch.columns is None:
         yield from zip(batch.numbers, batch.lines, strict=True)
         return
     for number, row in zip(batch.numbers, python_values.to_rows(batch.columns), strict=True):
-        yield number, encode_message(row, rules, texts=batch.texts)
+        message = encode_message(row, rules, texts=batch.texts)
+        if len(message) > MAX_RECORD_BYTES:  # `load` does not read the undeclared fields, and accepts the row
+            declared = {name: value for name, value in row.items() if name in rules.known}
+            message = encode_message(declared, rules, texts=batch.texts)
+        yield number, message

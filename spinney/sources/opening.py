@@ -17,6 +17,7 @@ from spinney.sources.compressed import unpack
 from spinney.sources.csv_files import open_csv
 from spinney.sources.delta_tables import open_delta
 from spinney.sources.files import FileFormat, SourceFile, find_files
+from spinney.sources.fleet_tables import with_message_names
 from spinney.sources.json_lines import open_json_lines
 from spinney.sources.options import ReadOptions
 from spinney.sources.parquet_files import open_parquet
@@ -47,7 +48,8 @@ def open_source(path: str | Path, options: ReadOptions | None = None) -> Source:
 def _open_file(file: SourceFile, options: ReadOptions) -> DataFile:
     try:
         if file.file_format is FileFormat.DELTA:
-            return open_delta(file.path, file.name)
+            names = options.selection.stored if options.selection is not None else {}
+            return with_message_names(open_delta(file.path, file.name), file.path, names)
         path = unpack(file.path, file.name)
         if file.file_format is FileFormat.PARQUET:
             return open_parquet(path, file.name, options)

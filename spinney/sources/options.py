@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from spinney.core.errors import ContractError
 from spinney.sources.rejections import NO_LIMIT, RejectionLimit
@@ -20,7 +21,8 @@ class TextFormat:
     """How CSV is written. None: detected in each file.
 
     delimiter: one character. encoding: a name that Python knows. decimal: "." or ",". thousands: what stands between
-    thousands in numbers, one of THOUSANDS; None: nothing. skip_lines: number of lines above the header.
+    thousands in numbers, one of THOUSANDS; None: nothing. skip_lines: number of lines above the header. multiline:
+    whether no row is taken for several merged ones because of its lines.
     """
 
     delimiter: str | None = None
@@ -28,6 +30,7 @@ class TextFormat:
     decimal: str | None = None
     thousands: str | None = None
     skip_lines: int = 0
+    multiline: bool = False
 
     @classmethod
     def parse(
@@ -36,10 +39,11 @@ class TextFormat:
         encoding: str | None,
         decimal: str | None,
         thousands: str | None = None,
-        skip_lines: int = 0,
+        **how: Any,
     ) -> TextFormat:
-        """Return the format as typed on a command line, where tab and space may be words. Raises ContractError for
-        invalid values.
+        """Return the format as typed on a command line, where tab and space may be words.
+
+        how: the other fields, as they are. Raises ContractError for invalid values.
         """
         given = _NAMED_DELIMITERS.get(delimiter, delimiter) if delimiter is not None else None
         between = " " if thousands == "space" else thousands
@@ -55,7 +59,7 @@ class TextFormat:
         if between not in (None, *THOUSANDS) or between == (decimal or "."):
             expected = "one of , . ' _ space, and not the decimal mark"
             raise ContractError(f"--thousands: expected {expected}; got {thousands!r}")
-        return cls(given, encoding, decimal, between, skip_lines)
+        return cls(given, encoding, decimal, between, **how)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class ColumnSelection:
     names: a name with dots may be a path into nested objects, so a column of its first part matches too. required:
     those of `names` that every file must have. is_exclusive: whether all other columns are left out. numbers: those of
     `names` whose decimal commas are converted; None: every column. optional: those of `names` that need no note if
-    missing.
+    missing. stored: column of a fleet's tables → its name in messages and files, to read such a table as a file.
     """
 
     names: tuple[str, ...]
@@ -73,6 +77,7 @@ class ColumnSelection:
     is_exclusive: bool = False
     numbers: frozenset[str] | None = None
     optional: frozenset[str] = frozenset()
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     def find_column(self, name: str, columns: Iterable[str]) -> str | None:
         """Return the column of a file that holds `name`: by the whole name, or by its path's first part; None if

@@ -91,11 +91,21 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
         column = column.cast(column.type.value_type)
     if types.is_decimal(column.type):
         column = column.cast(pa.float64())
+    if types.is_binary(column.type) or types.is_large_binary(column.type):
+        column = _texts_of_bytes(column)
     try:
         record: pd.Series[Any] = column.to_pandas(types_mapper=_NULLABLE.get, date_as_object=True)
     except (pa.ArrowException, ValueError, OverflowError, UnicodeError):  # no value of Python's in it
         record = pd.Series([None] * len(column), dtype=object)
     return record
+
+
+def _texts_of_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the texts of a writer that does not say that its bytes are texts; other bytes as they are."""
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        return column
 
 
 def _of_lines(batch: RowBatch) -> tuple[pd.DataFrame, list[MalformedRow]]:

@@ -8,7 +8,7 @@ are not needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from spinney.core import keys, timestamps
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.opened_tables import OpenedTables
 
 GROUPS_PER_QUERY = 200
 """Groups in one query. Planning time grows faster than the number of literals, and 50,000 overflow the stack."""
@@ -30,6 +31,9 @@ MAX_LOOKUP_GROUPS = 1_000
 
 SCAN_BATCH_ROWS = 1_024
 """Rows in one batch of a scan. With payloads of 50 kB that is 50 MB, and a few batches are in memory."""
+
+_open: Callable[[Directory], DeltaTable] = delta.open_existing
+"""Opens a table for a lookup."""
 
 _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
@@ -148,6 +152,15 @@ class RowFilter:
             yield " AND ".join(all_of + ([str(self.until)] if self.until else []))
 
 
+def keep_tables_open() -> None:
+    """From now on let this process keep the tables open that it has looked something up in.
+
+    For a process that answers many lookups of roots that stay, such as the gateway.
+    """
+    global _open  # noqa: PLW0603 - how a process reads is decided once, where it starts
+    _open = OpenedTables().open
+
+
 def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter) -> pa.Table:
     """Return the selected rows from all directories of a table.
 
@@ -247,7 +260,7 @@ def read_group_keys(store: FleetStore, base: Contract, *where: Condition | None)
 
 def _open_tables(store: FleetStore, base: Contract) -> Iterator[tuple[Directory, DeltaTable]]:
     for directory in store.directories(base):
-        yield directory, delta.open_existing(directory)
+        yield directory, _open(directory)
 
 
 def read_directory(

@@ -170,10 +170,10 @@ class _OpenFile:
 
 
 def _has_statistics(column: pa.Field) -> bool:
-    """Whether statistics are written: for every column with an order but binaries.
+    """Whether statistics are written: for every column of an ordered type, except binary ones.
 
-    deltalake's dataset loses a file's rows if the log has statistics and none of the column that is filtered by. So
-    they are written also for columns that nobody is likely to filter by.
+    If the log has statistics, but none for the column of a filter, deltalake's dataset drops the file's rows. So they
+    are written even for columns that are rarely filtered.
     """
     is_plain = not pa.types.is_nested(column.type) and not pa.types.is_binary(column.type)
     return bool(is_plain and not pa.types.is_null(column.type))

@@ -137,7 +137,7 @@ def deliver_now(config: Config, stop_requested: threading.Event | None = None, *
 def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_stream: bool = False) -> int:
     """Deliver every round that is not delivered yet. Returns their number. ends_stream: the stream's run ends too.
 
-    Raises what MLflow raises, Busy while another process delivers, Left when it is told to leave.
+    Raises MLflow's errors, Busy while another process delivers, DeliveryStopped when it is asked to stop.
     """
     store = FleetStore.of(config)
     recorded = backlog.open_rounds(store)

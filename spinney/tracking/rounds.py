@@ -1,4 +1,4 @@
-"""What MLflow is told of a round: its numbers as a step of its run; of a weekly batch also every group, in files."""
+"""Report rounds to MLflow: the numbers of a round as a step of a run, and the groups of a weekly batch as files."""
 
 from __future__ import annotations
 
@@ -35,20 +35,21 @@ GROUPS_FILE, ROUND_FILE = "groups.parquet", "round.json"
 
 LONGEST_NAME = 250
 MOST_METRICS, MOST_PARAMS = 900, 100
-"""What one `log_batch` may carry: a thousand in all."""
+"""Maximum metrics and parameters of one `log_batch`, which takes a thousand in all."""
 
 
 _OF_STREAM = "stream "
-"""What the name of a stream's run begins with, before its day."""
+"""Prefix of the name of a stream's run, before its day."""
 
 
 def rounds_by_run(
     rounds: Iterable[Mapping[str, Any]], known: Mapping[str, Run] = MappingProxyType({})
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """The rounds of each run, oldest first: a batch's each alone, a stream's by the day they began and by recipe.
+    """Return the rounds of each run, oldest first: one run per batch; those of a stream by the day of their start and
+    by recipe.
 
-    A parameter in MLflow is never changed, so an edited recipe begins another run of the same day, named by its first
-    batch. known: the runs that there are, by name.
+    Parameters in MLflow cannot be changed, so an edited recipe starts another run on the same day, named by its first
+    batch. known: the existing runs, by name.
     """
     runs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     name, recipe_id = _newest_of_stream(known)
@@ -67,13 +68,16 @@ def rounds_by_run(
 
 
 def newest_of_stream(runs: Mapping[str, Run], named: Iterable[str]) -> str:
-    """The name of the run that a stream's next round may go on with. named: the runs of the newest rounds, in order."""
+    """Return the name of the run that a stream's next round may continue.
+
+    named: the runs of the newest rounds, in order.
+    """
     of_stream = [name for name in named if kind_of(name) == RoundKind.STREAM]
     return of_stream[-1] if of_stream else _newest_of_stream(runs)[0]
 
 
 def _newest_of_stream(known: Mapping[str, Run]) -> tuple[str, str | None]:
-    """The name and recipe of the run that a stream's next round may go on with; none where all are looked at anew."""
+    """Return name and recipe of the run that a stream's next round may continue; empty: examine all rounds again."""
     of_stream = {name: run for name, run in known.items() if kind_of(name) == RoundKind.STREAM and not run.deleted}
     if not of_stream or any(run.through < 0 for run in of_stream.values()):
         return "", None
@@ -82,12 +86,12 @@ def _newest_of_stream(known: Mapping[str, Run]) -> tuple[str, str | None]:
 
 
 def kind_of(name: str) -> RoundKind:
-    """Whose rounds stand in the run of this name."""
+    """Return the kind of the rounds in the run of this name."""
     return RoundKind.STREAM if name.startswith(_OF_STREAM) else RoundKind.BATCH
 
 
 def is_over(name: str) -> bool:
-    """Whether no round can come to the run of this name: to a batch's at once, to a stream's when its day is over."""
+    """Whether the run of this name is complete: a batch's after its round, a stream's after its day."""
     return kind_of(name) == RoundKind.BATCH or date.fromisoformat(name.removeprefix(_OF_STREAM)[:10]) < today()
 
 
@@ -97,7 +101,7 @@ def today() -> date:
 
 
 def report_rounds(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:
-    """Log these rounds of one run, and then that they are."""
+    """Log these rounds of one run, then the tag that records their delivery."""
     store = FleetStore.of(config)
     measured, gained = losses.losses_of_rounds(store, fresh), losses.gains_of_rounds(store, fresh)
     metrics = []
@@ -108,19 +112,20 @@ def report_rounds(server: Server, config: Config, run: Run, fresh: Sequence[Mapp
     log_batch(
         server, run.run_id, parameters(config, fitted) if run.through < 0 or run.recipe_id is None else {}, metrics
     )
-    if run.recipe_id is None and fitted["recipe_id"]:  # its first rounds had fitted nothing
+    if run.recipe_id is None and fitted["recipe_id"]:  # its first rounds fitted nothing
         server.ask("set_tag", run.run_id, RECIPE, fitted["recipe_id"])
     for row in fresh:
         if row["kind"] == RoundKind.BATCH.value:
             with tempfile.TemporaryDirectory() as folder:
                 write_files(config, row, Path(folder))
                 server.upload(run.run_id, Path(folder))
-    # Last: a deliverer that dies before this logs the same steps and files again, which changes nothing.
+    # Last: if the process is killed before, the next delivery logs the same steps and files again, which changes
+    # nothing.
     server.ask("set_tag", run.run_id, THROUGH, str(max(row["batch_id"] for row in fresh)))
 
 
 def log_batch(server: Server, run_id: str, parameters: Mapping[str, str], metrics: Sequence[Any]) -> None:
-    """As many calls as it takes, which is one for what there usually is."""
+    """Log metrics and parameters in as few calls as possible, usually one."""
     from mlflow.entities import Param
 
     params = [
@@ -132,7 +137,7 @@ def log_batch(server: Server, run_id: str, parameters: Mapping[str, str], metric
 
 
 def round_metrics(row: Mapping[str, Any], figures: Mapping[str, float]) -> list[Any]:
-    """Numbers as metrics of this round."""
+    """Return numbers as MLflow metrics of this round."""
     from mlflow.entities import Metric
 
     at = to_milliseconds(row["started_at"])
@@ -140,12 +145,12 @@ def round_metrics(row: Mapping[str, Any], figures: Mapping[str, float]) -> list[
 
 
 def mlflow_name(name: str) -> str:
-    """A metric's or parameter's name as MLflow takes it: one that it refuses would stop every later delivery."""
+    """Return a metric's or parameter's name that MLflow accepts: a refused name would stop every later delivery."""
     return re.sub(r"[^\w\-. :]", "_", name)[:LONGEST_NAME]
 
 
 def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
-    """The recipe that the round was fitted by, as far as it is known; a batch's data versions."""
+    """Return the parameters of a run: the recipe of the round, as far as it is known, and a batch's data versions."""
     found = {"recipe_id": str(row["recipe_id"])} if row["recipe_id"] else {}
     if recipe := _recipe(config, row["recipe_id"]):
         found |= {"estimator": recipe.estimator, "loss": recipe.loss}
@@ -159,7 +164,7 @@ def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
-    """The configuration's, or an earlier one that is stored."""
+    """Return the recipe with this id: the configuration's, or a stored earlier one."""
     today = Recipe.of(config)
     if recipe_id is None or recipe_id == today.recipe_id:
         return None if recipe_id is None else today
@@ -168,7 +173,7 @@ def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
 
 
 def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """A round's numbers; what is null is not a number. A stream's data versions are among them: they grow by step."""
+    """Return a round's numbers that are not null. A stream's data versions are among them, since they grow by step."""
     found = {name: float(row[name]) for name in FIGURES if row[name] is not None}
     found |= {f"seconds.{stage}": float(seconds) for stage, seconds in _json(row["seconds"]).items()}
     found |= {f"reason.{name}": float(count) for name, count in _json(row["reasons"]).items()}
@@ -178,7 +183,7 @@ def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def write_files(config: Config, row: Mapping[str, Any], folder: Path) -> None:
-    """What there is of a weekly batch beyond its numbers: every group, the round with its recipe, the figures."""
+    """Write the files of a weekly batch: a table of every group, the round with its recipe, and the charts."""
     groups = attempts.attempts_of_round(FleetStore.of(config), row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     content = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}

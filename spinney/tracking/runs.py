@@ -1,8 +1,8 @@
-"""Which of MLflow's runs are which of the fleet's, by their tags. No run is made twice.
+"""Find and create the fleet's MLflow runs, identified by their tags. No run is created twice.
 
-Creating a run is not idempotent: an answer that was lost, or a client that repeated its call, leaves two. So a run is
-looked for before it is made, and of two that are one all but the first are deleted. One that a person has deleted
-counts as delivered: it is not made anew.
+Creating a run is not idempotent: if an answer is lost or the client repeats its call, there are two. So a run is
+searched before it is created, and duplicates are deleted except the first. A run that a person has deleted counts as
+delivered and is not created again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as Stored
 
 FLEET, RUN, THROUGH, RECIPE = "spinney.fleet_id", "spinney.run", "spinney.through", "spinney.recipe"
-"""Tags: whose run it is, which run of the fleet's, the greatest batch delivered to it, and its recipe_id.
-
-By the fleet's identity: another fleet of the same name counts its batches from 0, too. The runs of groups do not have
-them, so that a fleet's own are found without those.
+"""Tags: the fleet's identity, the run's name, the greatest batch delivered to it, and its recipe_id. The identity is
+not the name, since another fleet of the same name also counts its batches from 0. Runs of groups lack these tags, so
+that searches find the fleet's own runs only.
 """
 
 RUNNING = "RUNNING"
@@ -31,11 +30,10 @@ RUNNING = "RUNNING"
 
 @dataclass(frozen=True)
 class Run:
-    """A run in MLflow. through: the greatest batch delivered to it, -1 for none; open: it has not ended.
+    """A run in MLflow.
 
-    recipe_id: what its rounds were fitted by, None where that is not known yet.
-
-    deleted: by a person. It counts as delivered, whatever comes.
+    through: the greatest batch delivered to it, -1: none. open: it has not ended. recipe_id: of its rounds; None if not
+    known yet. deleted: by a person, so that it counts as delivered.
     """
 
     run_id: str
@@ -47,7 +45,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunIndex:
-    """A fleet's experiment."""
+    """The runs of a fleet's experiment."""
 
     server: Server
     config: Config
@@ -55,14 +53,17 @@ class RunIndex:
     fleet_id: str
 
     def with_runs(self, known: dict[str, Run], named: Mapping[str, Mapping[str, Any]]) -> dict[str, Run]:
-        """A run of each name too, made where there is none. named: each with the row of its first round."""
+        """Return `known` with a run for each name, created if necessary.
+
+        named: name -> row of the run's first round.
+        """
         missing = [name for name in named if name not in known]
         for name in missing:
             self._make(name, named[name])
         return self.known() if missing else known
 
     def known(self) -> dict[str, Run]:
-        """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
+        """Return the fleet's runs by name, with one call per thousand runs."""
         found = self.server.search(self.experiment, f"tags.`{FLEET}` = '{self.fleet_id}'")
         return {
             name: _run(run)
@@ -83,9 +84,10 @@ def _run(run: Stored) -> Run:
 
 
 def runs_by_identity(server: Server, found: Iterable[Stored], identity: Callable[[Stored], str]) -> dict[str, Stored]:
-    """The runs by their identity. Of several of one identity that which is furthest stays; the others are deleted.
+    """Return the runs by their identity.
 
-    A deleted one stands for its identity only where there is no other.
+    Of several with the same identity the most advanced is kept and the others are deleted. A deleted run counts only if
+    there is no other.
     """
     first: dict[str, Stored] = {}
     for run in sorted(found, key=_best_first):
@@ -105,7 +107,7 @@ def is_unfinished(run: Stored) -> bool:
 
 
 def to_milliseconds(moment: datetime) -> int:
-    """As MLflow counts time."""
+    """Return a time in milliseconds since 1970, as MLflow takes it."""
     return int(moment.timestamp() * 1000)
 
 

@@ -1,8 +1,7 @@
-"""MLflow as the deliverer talks to it: one call after the other, at a pace, until it is told to leave.
+"""The MLflow server of a delivery: one call after the other, at a limited rate, until the delivery is stopped.
 
-A call that is refused (429) or fails (5xx, no connection) is repeated by MLflow's own client, which backs off and heeds
-`Retry-After`; doing that here too would multiply the attempts. Creating a run is not idempotent, repeated or not: see
-`runs`.
+MLflow's own client repeats a call that is refused (429) or fails (5xx, no connection), with back-off and `Retry-After`;
+repeating it here too would multiply the attempts. Creating a run is not idempotent: see `runs`.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
-"""Runs in one answer to a search."""
+"""Maximum runs in one answer to a search."""
 
 DELETED = "deleted"
-"""How MLflow calls what stands in its bin."""
+"""MLflow's name for the lifecycle stage of deleted entities."""
 
 NOTABLE_SECONDS = 5.0
-"""For which an answer is owed before a person is told."""
+"""Seconds without an answer after which this is reported."""
 
 _SQLITE = "sqlite:///"
 
@@ -42,9 +41,9 @@ class DeliveryStopped(Exception):  # noqa: N818 - said as what is so
 class DeliveryProgress:
     """Progress of a delivery, shared between the thread that delivers and the one that waits for it.
 
-    leaving: set to have the delivery end at its next call. asked_at: on the steady clock, None while MLflow owes no
-    answer: what is done here between two calls does not count against it. rounds: not delivered yet, as far as that is
-    known. detail: how far the present one is; empty where that is soon done.
+    leaving: set it to end the delivery at its next call. asked_at: start of the current call on the steady clock; None
+    between calls, so that work between calls does not count as waiting. rounds: number not delivered yet, as far as
+    known. detail: progress within the current round; empty if that is quick.
     """
 
     def __init__(self) -> None:
@@ -55,13 +54,13 @@ class DeliveryProgress:
 
     @property
     def still_for(self) -> float:
-        """Seconds for which MLflow has owed an answer."""
+        """Seconds since the start of the current call; 0 between calls."""
         asked_at = self.asked_at
         return 0.0 if asked_at is None else time.monotonic() - asked_at
 
     @property
     def words(self) -> str:
-        """How far it is; empty where there is nothing to say yet."""
+        """The progress in words; empty if there is nothing to report yet."""
         waiting_s = self.still_for
         waits = f"no answer for {waiting_s:,.0f} s" if waiting_s >= NOTABLE_SECONDS else ""
         left = f"{self.rounds:,} {'round' if self.rounds == 1 else 'rounds'} left" if self.rounds else ""
@@ -69,12 +68,12 @@ class DeliveryProgress:
 
 
 class Server:
-    """To be closed: `with Server(config.tracking, watch) as server`."""
+    """A connection to MLflow. Use it as a context: `with Server(config.tracking, watch) as server`."""
 
     def __init__(self, tracking: Tracking, watch: DeliveryProgress) -> None:
-        # Else each run's address is printed on standard output, which is the commands' own.
+        # Otherwise MLflow prints each run's address on standard output, which belongs to the commands.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        # MLflow takes seconds to import and a place in memory: only who delivers pays for it.
+        # Imported here, since MLflow takes seconds and memory to import.
         from mlflow import MlflowClient
 
         self._uri = tracking.uri
@@ -91,7 +90,7 @@ class Server:
         self._pace.close()
 
     def ask(self, call: str, *arguments: Any, **named: Any) -> Any:
-        """Call this method of MLflow's client when its turn has come. Raises what that raises, Left."""
+        """Call a method of MLflow's client at the configured rate. Raises MLflow's errors, DeliveryStopped."""
         self._await_turn()
         self.watch.asked_at = time.monotonic()
         try:
@@ -100,13 +99,13 @@ class Server:
             self.watch.asked_at = None
 
     def upload(self, run_id: str, folder: Path, into: str | None = None) -> None:
-        """Each file of a folder as an artifact; one that is there already is written over."""
-        self._await_turn()  # the client asks once where a run's artifacts are
+        """Upload each file of a folder as an artifact, replacing existing ones."""
+        self._await_turn()  # the client requests the location of a run's artifacts once
         for file in sorted(folder.iterdir()):
             self.ask("log_artifact", run_id, str(file), into)
 
     def experiment(self, name: str) -> str:
-        """Its id; made where there is none. Raises StoreError for one that somebody has deleted."""
+        """Return the id of an experiment, created if necessary. Raises StoreError if it was deleted."""
         found = self.ask("get_experiment_by_name", name)
         if found and found.lifecycle_stage == DELETED:
             raise StoreError(
@@ -118,7 +117,7 @@ class Server:
         return str(self.ask("create_experiment", name, artifact_location=self._artifacts(name)))
 
     def search(self, experiment: str, where: str) -> Iterator[Run]:
-        """Every run that MLflow finds, page by page; deleted ones, too."""
+        """Return every run that a search finds, including deleted ones."""
         from mlflow.entities import ViewType
 
         token: str | None = None
@@ -135,9 +134,9 @@ class Server:
         self._pace.try_acquire("mlflow")
 
     def _artifacts(self, name: str) -> str | None:
-        """Beside a database that is a file, which by itself would put them into whatever the current folder is.
+        """Return the artifact location: beside an SQLite file; None: where the server has it.
 
-        None: where the server has them.
+        MLflow's own default for a database is the current folder.
         """
         if not self._uri.startswith(_SQLITE):
             return None

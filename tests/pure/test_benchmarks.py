@@ -11,14 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spinney.core.backtest.history import History, LabelTiming
 from spinney.core.config import parse
+from spinney.core.recipes.recipe import Recipe
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+import cold_start
 import freshness
 import intervals
 import latency
 import policies
+from harness import online_regression
 from harness.commands import Spinney
 from harness.fleet import LabelModel, Rows, Settings
 from harness.process_tree import Usage, python, run
@@ -157,7 +161,7 @@ def test_the_benchmark_of_policies_compares_the_defaults_with_every_baseline() -
     case = policies.Case("route", "air_time_min", "squared")
     comparison = policies.run(case, flights)
     rows = list(policies.as_rows(case, comparison))
-    assert len(rows) == 10
+    assert len(rows) == 11
     assert (rows[0]["ratio"], rows[0]["low"], rows[0]["fits_to_own"]) == (1.0, 1.0, 1.0)
     never = next(row for row in rows if row["strategy"] == "never again")
     assert never["ratio"] == pytest.approx(rows[0]["loss"] / never["loss"])
@@ -165,6 +169,45 @@ def test_the_benchmark_of_policies_compares_the_defaults_with_every_baseline() -
     table = policies.markdown(rows, comparison).splitlines()
     assert len(table) == 4 + len(rows)
     assert table[4].startswith("| as configured |")
+
+
+class MeanOfLabels:
+    """Stands for river's model: it answers with the mean of the labels that it has learned."""
+
+    def __init__(self) -> None:
+        self.labels: list[float] = []
+
+    def learn_one(self, known: dict[str, float], label: float) -> None:
+        assert "wind_speed_mph" not in known, "a value that is missing"
+        self.labels.append(label)
+
+    def predict_one(self, known: dict[str, float]) -> float:
+        return float(np.mean(self.labels))
+
+
+def test_an_online_model_has_learned_the_labels_of_its_group_that_were_known_by_the_event(monkeypatch) -> None:
+    at, hour = pd.Timestamp("2013-01-01", tz="UTC"), pd.Timedelta("1h")
+    rows = [  # carrier, hour of the event, hour of its label, label
+        ("AA", 0, 2, 10.0), ("AA", 1, 5, 30.0), ("AA", 2, 9, 50.0), ("AA", 6, 9, 25.0), ("DL", 7, 8, 0.0),
+    ]  # fmt: skip
+    flights = pd.DataFrame([row[0] for row in rows], columns=["carrier"]).assign(
+        origin="JFK", dest="LAX", flight=1, distance_mi=1.0, temp_f=2.0, wind_speed_mph=np.nan, pressure_mbar=3.0,
+        scheduled_departure=[at + row[1] * hour for row in rows], arrival=[at + row[2] * hour for row in rows],
+        air_time_min=[row[3] for row in rows],
+    )  # fmt: skip
+    case = policies.Case("route", "air_time_min", "absolute")
+    config = case.config()
+    history = History.of(case.rows(flights), Recipe.of(config), LabelTiming.from_config(config))
+    monkeypatch.setattr(online_regression, "_model_of", lambda loss: MeanOfLabels)
+    found = online_regression.replay_online(history, "absolute")
+    assert found.losses.tolist() == pytest.approx([np.nan, np.nan, 40.0, 5.0, np.nan], nan_ok=True)
+    assert (found.fits, found.refits) == (0, 0)
+
+
+def test_without_river_the_benchmark_says_how_to_install_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "river", None)
+    with pytest.raises(SystemExit, match=r"pip install river==0\.26\.1"):
+        online_regression._model_of("absolute")
 
 
 @pytest.mark.parametrize(
@@ -202,3 +245,25 @@ def test_flights_are_replayed_with_intervals_of_nominal_coverage(tmp_path, monke
     assert result["coverage"] == pytest.approx(0.9, abs=0.02)
     assert result["winkler"] < result["winkler_one_width"]
     assert result["unbounded"] == 0
+
+
+def test_the_benchmark_of_the_cold_start_compares_the_ladder_with_own_and_global_models() -> None:
+    departures = pd.read_parquet(Path(__file__).parents[2] / "examples" / "flights" / "departures.parquet")
+    is_wanted = departures["scheduled_departure"] < pd.Timestamp("2013-01-07", tz="UTC")
+    is_wanted &= departures["dest"].isin(["CLT", "BOS"])
+    flights = departures[is_wanted].assign(flight=departures["event_id"].str[18:])
+    case = cold_start.Case("route", "air_time_min", 20.0)
+    result = cold_start.run(case, flights, warm_up=3)
+    assert result.losses.shape == (len(result.day), len(cold_start.METHODS))
+    assert result.day.min() == 3
+    rows = list(cold_start.as_rows(case, result))
+    thin = {row["method"]: row for row in rows if row["rows_so_far"] == "fewer than 20"}
+    assert thin.keys() == set(cold_start.METHODS)
+    assert (thin["ladder"]["ratio"], thin["ladder"]["low"]) == (1.0, 1.0)
+    few = result.losses[(result.rows < 20) & np.isfinite(result.losses).all(axis=1)]
+    assert thin["global only"]["loss"] == pytest.approx(few[:, cold_start.METHODS.index("global only")].mean())
+    assert thin["own only"]["ratio"] == pytest.approx(thin["own only"]["loss"] / thin["ladder"]["loss"])
+    # A group with fewer rows than it needs for a model is answered by its parent, pooled or not.
+    none = result.losses[result.rows < cold_start.MIN_ROWS_POOLED]
+    np.testing.assert_array_equal(none[:, 0], none[:, cold_start.METHODS.index("pooled")])
+    assert len(cold_start.markdown(rows).splitlines()) == 2 + len(rows)

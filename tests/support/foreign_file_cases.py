@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from file_cases import AT, CLASSIC, Case, Dead, text
+import pyarrow as pa
+from file_cases import AT, CLASSIC, EPOCH, NOON, Case, Dead, Fleet, lines, parquet, text
 
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.sources import ReadOptions, TextFormat
 
 _TYPES = {"store": "string", "id": "string", "at": "timestamp"}
@@ -32,6 +35,11 @@ _JSON_SPELLINGS = {
     "with record separators before each": "".join(f"\x1e{json.dumps(each)}\n" for each in _TWO),
     "in lines that end in carriage returns": "".join(f"{json.dumps(each)}\r" for each in _TWO),
 }
+
+_AFTER = NOON + timedelta(microseconds=123_456)
+_TIME_AS_ID = Fleet(fields={"id": "at"})
+_SECONDS_AS_ID = Fleet(types={"at": "timestamp(s)"}, fields={"id": "at"})
+_SECONDS = Fleet(types={"at": "timestamp(s)", "seen": "timestamp(ns)"})
 
 
 def _options(**how: Any) -> ReadOptions:
@@ -124,6 +132,199 @@ FOREIGN_CASES = (
         {**_TYPES, "x": "double"},
         dead=(Dead("not_an_object", None, 3, is_unsplit=True),),
         options=_options(thousands="."),
+    ),
+    Case(
+        "booleans as databases and spreadsheets write them, in JSON",
+        CLASSIC,
+        lines(
+            *(_record(id=str(n), flag=flag) for n, flag in enumerate([0, 1, 1.0, "t", "No", "YES", "0"])),
+            _record(id="7", flag=2),
+            _record(id="8", flag="on"),
+        ),
+        {
+            str(n): {"store": "a", "x": 1.5, "flag": flag, "sold": 2.0}
+            for n, flag in enumerate([False, True, True, True, False, True, False])
+        },
+        {**_TYPES, "x": "double"},
+        dead=(Dead("wrong_type", "flag", 8, "a", rows=2),),
+        features=("x", "flag"),
+        also=frozenset({"7", "8"}),
+    ),
+    Case(
+        "booleans as databases and spreadsheets write them, in a CSV",
+        CLASSIC,
+        text(
+            "a.csv",
+            "store,id,at,x,flag,sold\n"
+            + "".join(f"a,{n},{AT},1.5,{flag},2\n" for n, flag in enumerate(["0", "1.0", "y", "N", " true ", "", "J"])),
+        ),
+        {
+            str(n): {"store": "a", "x": 1.5, "sold": 2.0} | ({} if flag is None else {"flag": flag})
+            for n, flag in enumerate([False, True, True, False, True, None])
+        },
+        {**_TYPES, "x": "double", "flag": "string"},
+        dead=(Dead("wrong_type", "flag", 7, "a"),),
+        features=("x", "flag"),
+        also=frozenset({"6"}),
+    ),
+    Case(
+        "booleans that are numbers in Parquet",
+        CLASSIC,
+        parquet(
+            {
+                "store": ["a"] * 3,
+                "id": ["1", "2", "3"],
+                "at": [NOON] * 3,
+                "x": [1.5] * 3,
+                "flag": pa.array([1.0, 0.0, None]),
+                "sold": [2.0] * 3,
+            }
+        ),
+        {
+            "1": {"store": "a", "x": 1.5, "flag": True, "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "flag": False, "sold": 2.0},
+            "3": {"store": "a", "x": 1.5, "sold": 2.0},
+        },
+        {**_TYPES, "x": "double", "flag": "double"},
+        features=("x", "flag"),
+    ),
+    Case(
+        "times as clocks in programs give them: seconds with many digits, and nanoseconds",
+        _SECONDS,
+        lines(
+            _record(at=1714564800.1234567, seen=1714564800123456789),
+            _record(id="2", at=1714564800, seen="1714564800000000999"),
+        ),
+        {
+            "1": {"store": "a", "at": _AFTER, "seen": _AFTER, "x": 1.5, "sold": 2.0},
+            "2": {"store": "a", "seen": NOON, "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "id": "string", "at": "timestamp(s)", "x": "double"},
+        features=("x", "seen"),
+    ),
+    Case(
+        "times as numbers in Parquet: seconds as floats, and nanoseconds",
+        _SECONDS,
+        parquet(
+            {
+                "store": ["a", "a"],
+                "id": [1.0, 2.0],
+                "at": [1714564800.1234567, 1714564800.0],
+                "x": [1.5, 1.5],
+                "seen": pa.array([1714564800123456789, None]),
+                "sold": [2, 2],
+            }
+        ),
+        {
+            "1": {"store": "a", "at": _AFTER, "seen": _AFTER, "x": 1.5, "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "id": "string", "at": "timestamp(s)", "x": "double"},
+        features=("x", "seen"),
+    ),
+    Case(
+        "milliseconds since 1970 with fractions and exponents in a CSV",
+        EPOCH,
+        text("a.csv", "store,id,at,x,sold\na,1,1714564800000.0009,1.5,2\na,2,1.7145648e12,1.5,2\na,3,-1,1.5,2\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {},
+        dead=(Dead("time_out_of_range", "at", 3, "a"),),
+    ),
+    Case(
+        "dates with slashes, and blanks around times",
+        CLASSIC,
+        text("a.csv", f"store,id,at,x,day,sold\na,1, 2024/05/01 12:00:00,1.5, 2024/05/31,2\na,2,{AT} ,1.5,,2\n"),
+        {
+            "1": {"store": "a", "x": 1.5, "day": date(2024, 5, 31), "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "sold": 2.0},
+        },
+        {},
+        features=("x", "day"),
+    ),
+    Case(
+        "texts and ids that Parquet holds as bytes",
+        CLASSIC,
+        parquet(
+            {
+                "store": pa.array([b"K\xc3\xb6ln", b"a", None], pa.binary()),
+                "note": pa.array([b"", b"\xf6", None], pa.binary()),
+                "id": pa.array([b"1", b"2", b"3"], pa.large_binary()),
+                "at": [NOON] * 3,
+                "x": pa.array([b"1.5", b"1.5", b"1.5"]),
+                "sold": [2, 2, 2],
+            }
+        ),
+        {"1": {"store": "Köln", "x": 1.5, "note": "", "sold": 2.0}},
+        {**_TYPES, "x": "double", "sold": "bigint"},
+        dead=(Dead("not_utf8", "note", 2, "a"), Dead("null_key", "store", 3)),
+        also=frozenset({"2"}),
+    ),
+    Case(
+        "one row for each group and time, and no other id, in a CSV",
+        _TIME_AS_ID,
+        text("a.csv", f"store,at,x,sold\na,{AT},1.5,2\nb,2024-05-02,1.5,2\na,,1.5,2\n"),
+        {
+            AT: {"store": "a", "x": 1.5, "sold": 2.0},
+            "2024-05-02": {"store": "b", "at": datetime(2024, 5, 2, tzinfo=UTC), "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "x": "double"},
+        dead=(Dead("missing_field", "id", 3, "a"),),
+    ),
+    Case(
+        "one row for each group and time, and no other id, in Parquet",
+        _TIME_AS_ID,
+        parquet({"store": ["a", "b"], "at": [NOON, _AFTER], "x": [1.5, 1.5], "sold": [2.0, 2.0]}),
+        {
+            "2024-05-01T12:00:00Z": {"store": "a", "x": 1.5, "sold": 2.0},
+            "2024-05-01T12:00:00.123456Z": {"store": "b", "at": _AFTER, "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "x": "double"},
+    ),
+    Case(
+        "one record for each group and number of seconds, and no other id, in JSON",
+        _SECONDS_AS_ID,
+        lines(*({"store": "a", "at": at, "x": 1.5, "sold": 2} for at in (1714564800, "1714564801"))),
+        {
+            "1714564800": {"store": "a", "x": 1.5, "sold": 2.0},
+            "1714564801": {"store": "a", "at": NOON + timedelta(seconds=1), "x": 1.5, "sold": 2.0},
+        },
+        {"store": "string", "x": "double"},
+    ),
+    Case(
+        "texts of several lines that look like rows, and are none",
+        Fleet(types={"store": "bigint"}),
+        text(
+            "a.csv", f'store,id,at,x,note,sold\n7,1,{AT},1,"1,2,3,4,5,6\n7,8,9,1,2,3\n4,5,6,7,8,9",2\n7,2,{AT},2,5,2\n'
+        ),
+        {
+            "1": {"store": 7, "x": 1.0, "note": "1,2,3,4,5,6\n7,8,9,1,2,3\n4,5,6,7,8,9", "sold": 2.0},
+            "2": {"store": 7, "x": 2.0, "note": "5", "sold": 2.0},
+        },
+        {"at": "timestamp", "sold": "bigint"},
+        options=_options(multiline=True),
+    ),
+    Case(
+        "quotes behind backslashes, as Spark writes them, and a path that ends in one",
+        CLASSIC,
+        text(
+            "a.csv",
+            f'store,id,at,x,note,sold\na,1,{AT},1.5,"5\\" pipe",2\na,2,{AT},1.5,"C:\\",2\na,3,{AT},1.5,K\\"oln,2\n'
+            f'a,4,{AT},1.5,"the \\"red\\", one",2\n',
+        ),
+        {
+            "2": {"store": "a", "x": 1.5, "note": "C:\\", "sold": 2.0},
+            "3": {"store": "a", "x": 1.5, "note": 'K\\"oln', "sold": 2.0},
+        },
+        {**_TYPES, "x": "double", "sold": "bigint"},
+        dead=(Dead("not_an_object", None, 1, rows=2, is_unsplit=True),),
+        features=("x", "note"),
+    ),
+    Case(
+        "a text that is too long for a message, in a column that the fleet does not declare",
+        CLASSIC,
+        text("a.csv", f"store,id,at,x,sold,body\na,1,{AT},1.5,2,{'y' * MAX_RECORD_BYTES}\na,2,{AT},1.5,2,z\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
     ),
     Case(
         "a folder with a file without any bytes",

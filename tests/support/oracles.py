@@ -139,4 +139,4 @@ def stream_answers(shops: Shops, events: pd.DataFrame) -> pd.DataFrame:
         )
         for shard in range(config.fleet.shards)
     ]
-    return pd.concat(answered).sort_index()
+    return pd.concat(map(pd.DataFrame, answered)).sort_index()

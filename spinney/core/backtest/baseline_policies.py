@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from spinney.core.backtest.history import MICROSECOND
 from spinney.core.durations import format_duration
 from spinney.core.features.encoding import Floats
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.timestamps import from_microseconds
 
 if TYPE_CHECKING:
     from spinney.core.staleness.group_state import GroupStates
@@ -43,8 +43,33 @@ class Periodic:
     def describe(self, value: float, limit: float) -> str:
         """As `Policy.describe`."""
         del limit
-        period = format_duration(from_microseconds(round(self.every)) - from_microseconds(0))
+        period = format_duration(round(self.every) * MICROSECOND)
         return f"{value:.0f} periods of {period} have ended since the last attempt"
+
+
+@dataclass(frozen=True)
+class SinceAttempt:
+    """Stale once the last attempt is so long ago, whether new rows have come or not.
+
+    every: microseconds. name: as of `Periodic`.
+    """
+
+    every: float
+    name: str = "max_age"
+
+    def limits(self, groups: GroupStates) -> Floats:
+        """As `Policy.limits`."""
+        return np.full(len(groups), self.every)
+
+    def measure(self, groups: GroupStates, clock: int) -> Floats:
+        """As `Policy.measure`."""
+        has_age = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
+        return np.where(has_age, (clock - groups["attempted_at"]).astype(np.float64), np.nan)
+
+    def describe(self, value: float, limit: float) -> str:
+        """As `Policy.describe`."""
+        age, longest = (format_duration(round(each) * MICROSECOND) for each in (value, limit))
+        return f"{age} since the last attempt (limit {longest})"
 
 
 @dataclass(frozen=True)

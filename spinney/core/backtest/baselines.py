@@ -5,26 +5,27 @@ Some of them make as many refits as the strategy itself, so that their losses di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from spinney.core.backtest.baseline_policies import FixedFactor, Periodic
+from spinney.core.backtest.baseline_policies import FixedFactor, Periodic, SinceAttempt
 from spinney.core.backtest.hindsight import RefitGrid, best_in_hindsight
 from spinney.core.backtest.history import MICROSECOND, History
 from spinney.core.backtest.replay import Replay, ReplaySettings
 from spinney.core.backtest.run import Progress, Show, replay_all, replay_one
 from spinney.core.backtest.strategy import EvenlySpread, Selection, Strategy, WithinAllowance
 from spinney.core.planning.budget import FIRST_POLICY, RoundAllowance
-from spinney.core.staleness.policies import MaxAge, NewGroup, NewRows, Policy
+from spinney.core.staleness.policies import NewGroup, NewRows, Policy
 
 DAY = timedelta(days=1)
 HINDSIGHT_TIMES = 52
 """Number of times from which the hindsight baseline chooses, about: weeks in a year. Its cost is the fits of all groups
 at all of them."""
 
-MAX_REPLAYS, CLOSE_ENOUGH = 4, 0.01
-"""The period of `all, as many` is adjusted until its refits differ by this share at most, so many times at most."""
+MAX_REPLAYS, CLOSE_ENOUGH, ALMOST_AS_LONG = 4, 0.01, 0.05
+"""How often the period of `all, as many` and `as long` is adjusted at most, and the share by which the refits,
+or the measured time of the fits, may differ."""
 
 _UNLIMITED = WithinAllowance(RoundAllowance(seconds=None))
 
@@ -35,7 +36,9 @@ def replay_baselines(
     """Return the replays of all baselines. own: that of the strategy, whose number of refits some of them have."""
     replays = replay_all(history, [*_schedules(strategy), *_of_refits(strategy, own.refits, settings)], settings, show)
     if own.refits:
-        replays.insert(3, _all_as_many(history, strategy, own, settings, show))
+        tuning = _PeriodTuning(history, strategy, own, settings, show)
+        as_many = tuning.replay("as many", _refits, CLOSE_ENOUGH)
+        replays[3:3] = [as_many, tuning.replay("as long", _milliseconds, ALMOST_AS_LONG)]
     grid = RefitGrid.every(settings.steps, max(1, round(settings.steps.count / HINDSIGHT_TIMES)))
     if grid.steps:
         name, count = "hindsight", len(grid.steps)
@@ -51,15 +54,15 @@ def _schedules(own: Strategy) -> list[Strategy]:
     first = NewGroup(own.recipe.min_rows)
     return [
         _variant(own, "never again", (first,)),
-        _variant(own, "all every 7 d", (first, MaxAge(7 * DAY))),
-        _variant(own, "all every 28 d", (first, MaxAge(28 * DAY))),
+        _variant(own, "all every 7 d", (first, SinceAttempt(7 * DAY / MICROSECOND))),
+        _variant(own, "all every 28 d", (first, SinceAttempt(28 * DAY / MICROSECOND))),
         _variant(own, "50 new rows", (first, NewRows(50))),
         _variant(own, "error twice the held-out", (first, FixedFactor(2.0, 30))),
     ]
 
 
 def _of_refits(own: Strategy, refits: int, settings: ReplaySettings) -> list[Strategy]:
-    """Strategies that spread so many refits evenly over the steps, among groups with a new row."""
+    """Return strategies that spread a number of refits evenly over the steps, among groups with a new row."""
     policies = (NewGroup(own.recipe.min_rows), NewRows(1))
     rounds = max(1, settings.steps.count - 1)
     oldest = EvenlySpread(refits, rounds, RoundAllowance(None, oldest_first_share=1.0))
@@ -70,18 +73,53 @@ def _of_refits(own: Strategy, refits: int, settings: ReplaySettings) -> list[Str
     ]
 
 
-def _all_as_many(history: History, strategy: Strategy, own: Replay, settings: ReplaySettings, show: Show) -> Replay:
-    """Refit all groups every k days, with the k that gives as many refits as the strategy has."""
-    steps_with_model = sum(step.fits.get(FIRST_POLICY, 0) * (len(own.steps) - n) for n, step in enumerate(own.steps))
-    every = settings.steps.length * max(1.0, steps_with_model / own.refits)
-    for _ in range(MAX_REPLAYS):
-        name = f"all every {every / (DAY // MICROSECOND):.1f} d, as many"
-        policies = (NewGroup(strategy.recipe.min_rows), Periodic(every))
-        found = replay_one(history, _variant(strategy, name, policies), settings, show)
-        if abs(found.refits - own.refits) <= CLOSE_ENOUGH * own.refits or not found.refits:
-            break
-        every = max(1.0, every * found.refits / own.refits)
-    return found
+@dataclass(frozen=True)
+class _PeriodTuning:
+    """Refits all groups every k days, with the k at which that costs what the strategy costs.
+
+    own: the strategy's replay. tried: those so far, by period.
+    """
+
+    history: History
+    strategy: Strategy
+    own: Replay
+    settings: ReplaySettings
+    show: Show
+    tried: dict[float, Replay] = field(default_factory=dict)
+
+    def replay(self, name: str, cost: Callable[[Replay], float], close_enough: float) -> Replay:
+        """Return the closest replay. cost: of a replay. close_enough: share of the strategy's cost that may differ."""
+        wanted, every, found = cost(self.own), self._first_guess(), []
+        for _ in range(MAX_REPLAYS):
+            found.append(self._at(every))
+            if abs(cost(found[-1]) - wanted) <= close_enough * wanted:
+                break
+            # A measured cost may be far off by chance.
+            every = max(1.0, every * min(max(cost(found[-1]) / wanted, 0.5), 2.0))
+        closest = min(found, key=lambda replay: abs(cost(replay) - wanted))
+        return replace(closest, strategy=f"{closest.strategy}, {name}")
+
+    def _first_guess(self) -> float:
+        """The period in which groups would be refitted as often as by the strategy, if each had rows, microseconds."""
+        steps = enumerate(self.own.steps)
+        with_model = sum(step.fits.get(FIRST_POLICY, 0) * (len(self.own.steps) - n) for n, step in steps)
+        return self.settings.steps.length * max(1.0, with_model / self.own.refits)
+
+    def _at(self, every: float) -> Replay:
+        if every not in self.tried:
+            policies = (NewGroup(self.strategy.recipe.min_rows), Periodic(every))
+            name = f"all every {every / (DAY // MICROSECOND):.1f} d"
+            variant = _variant(self.strategy, name, policies)
+            self.tried[every] = replay_one(self.history, variant, self.settings, self.show)
+        return self.tried[every]
+
+
+def _refits(replay: Replay) -> float:
+    return replay.refits
+
+
+def _milliseconds(replay: Replay) -> float:
+    return sum(step.measured_ms for step in replay.steps)
 
 
 def _variant(own: Strategy, name: str, policies: Sequence[Policy], selection: Selection = _UNLIMITED) -> Strategy:

@@ -68,7 +68,7 @@ def best_in_hindsight(
     """Return the replay with the best refits in hindsight.
 
     never: the replay in which each group keeps its first model. It answers until a group's first refit here, and only
-    the rows that it answered are answered here. refits: at most so many. show: called with the number of times done.
+    the rows that it answered are answered here. refits: maximum number. show: called with the number of times done.
     """
     table = _LossTable(history, recipe, grid, never)
     chosen = choose_refits(table.costs(show), refits)

@@ -5,8 +5,9 @@ At the end t of each step, in this order:
 1. The events of the step, those in (t - step, t], are answered by the champions that the groups had at its beginning.
 2. The judge is told the losses whose label became known in the step. They count once their rows are mature.
 3. The judge says which groups are stale, a round takes some of them, fits on mature rows whose label is known, and the
-   gate decides. Models that it promotes answer from the next step on. If the brake acts, a first round fits a random
-   sample, and a second one the other groups if most of its challengers are better.
+   gate decides. Models that it promotes, and those that a withdrawal brings back, answer from the next step on. If the
+   brake acts, a first round fits a random sample, and a second one the other groups if most of its challengers are
+   better.
 
 So every event is evaluated by a model that knew nothing later than the beginning of its step: prequential evaluation
 with delayed labels (Gama, Sebastião and Rodrigues, "On evaluating stream learning algorithms", Machine Learning 90,
@@ -16,14 +17,14 @@ with delayed labels (Gama, Sebastião and Rodrigues, "On evaluating stream learn
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from schemas.vocabulary import ModelStatus, Staleness
+from schemas.vocabulary import PREDECESSOR, ModelStatus, Staleness
 from spinney.core.backtest.history import History
 from spinney.core.backtest.step_round import FittedModel, RoundResult, choose_sample, first_request, run_round
 from spinney.core.backtest.strategy import Strategy
@@ -130,7 +131,8 @@ def replay(
 class _Run:
     """The state of a replay: the judge's, the champion of each group, and the loss of each answered row.
 
-    Models are numbered. `_ids` has the model_id of every one, `_champions` those that still answer.
+    Models are numbered. `_ids` has the model_id of every one, `_champions` those that still answer, `_predecessors` by
+    group the model that its champion has replaced.
     """
 
     def __init__(self, history: History, strategy: Strategy, settings: ReplaySettings) -> None:
@@ -144,6 +146,8 @@ class _Run:
         self._position_of = {key: n for n, key in enumerate(history.rows.keys)}
         self._ids: list[str] = []
         self._champions: dict[int, FittedModel] = {}
+        self._predecessors: dict[int, FittedModel] = {}
+        self._watched_since: dict[str, int] = {}
         self._model_of_group = np.full(history.n_groups, NO_MODEL, dtype=np.int64)
         self._model_of_row = np.full(rows, NO_MODEL, dtype=np.int64)
 
@@ -184,6 +188,7 @@ class _Run:
         limits = DueLimits(len(self._shard.groups), 0, 0, "")
         found = report(self._shard, self._strategy.judge, end, limits)
         due = [_candidate(row) for row in found.rows if row["decision"] == Staleness.FIT]
+        self._watched_since = _watched_since(found.rows)
         brake = decide_brake(found.errors, self._strategy.brake_share, None)
         results = [self._round(choose_sample(due, brake, step) if brake.is_on else self._choose(due, step), end)]
         if brake.is_on:
@@ -199,29 +204,43 @@ class _Run:
     def _round(self, taken: Sequence[str], end: int) -> RoundResult:
         """Fit these groups, apply the gate, and let the promoted models answer from now on."""
         requests = self._requests({key: self._position_of[key] for key in taken})
-        result = run_round(self._history, self._strategy, requests, end)
+        result = run_round(self._history, self._strategy, requests, end, self._watched_since)
         if taken:
             self._apply(result, end)
         return result
 
     def _requests(self, taken: Mapping[str, int]) -> dict[int, FitRequest]:
-        champions = {group: self._champions.get(int(self._model_of_group[group])) for group in taken.values()}
-        return {
-            group: first_request(key) if (champion := champions[group]) is None else champion.request
-            for key, group in taken.items()
-        }
+        return {group: self._request(key, group) for key, group in taken.items()}
+
+    def _request(self, key: str, group: int) -> FitRequest:
+        champion = self._champions.get(int(self._model_of_group[group]))
+        if champion is None:
+            return first_request(key)
+        predecessor = self._predecessors.get(group) if key in self._watched_since else None
+        return replace(champion.request, predecessor=predecessor.stored) if predecessor else champion.request
 
     def _apply(self, result: RoundResult, end: int) -> None:
         self._advance(JudgeInput(result.decided, result.unfitted, _EMPTY_HEALTH), end)
         groups = self._shard.groups
         at = groups.positions_of(result.statuses)
         for key, champion_id in zip(result.statuses, groups["champion_id"][at].tolist(), strict=True):
+            group = self._position_of[key]
+            predecessor = self._predecessors.get(group)
             if champion_id in result.models:
-                group = self._position_of[key]
-                self._champions.pop(int(self._model_of_group[group]), None)
-                self._champions[len(self._ids)] = result.models[champion_id]
-                self._model_of_group[group] = len(self._ids)
-                self._ids.append(champion_id)
+                replaced = self._answer_by(group, champion_id, result.models[champion_id])
+                if replaced is not None:
+                    self._predecessors[group] = replaced
+            elif predecessor is not None and predecessor.request.champion_id == champion_id:  # withdrawn
+                self._answer_by(group, champion_id, predecessor)
+                del self._predecessors[group]
+
+    def _answer_by(self, group: int, model_id: str, model: FittedModel) -> FittedModel | None:
+        """Let a model answer from now on. Returns the one that it replaces."""
+        replaced = self._champions.pop(int(self._model_of_group[group]), None)
+        self._champions[len(self._ids)] = model
+        self._model_of_group[group] = len(self._ids)
+        self._ids.append(model_id)
+        return replaced
 
     def _advance(self, inputs: JudgeInput, end: int) -> None:
         self._shard = advance(self._shard, inputs, self._strategy.judge, end)
@@ -251,6 +270,12 @@ class _Run:
         is_old = (groups["champion_id"] != "") & (end - groups["attempted_at"] > self._settings.max_age)
         is_old &= (groups["attempted_at"] != NEVER) & (groups["rows_since"] > 0)
         return frozenset(self._position_of[groups.keys[n]] for n in np.flatnonzero(is_old).tolist())
+
+
+def _watched_since(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """group_key -> time of the last attempt, of the verdicts that name a predecessor."""
+    named = ((row["group_key"], row["numbers"].get(PREDECESSOR)) for row in verdicts)
+    return {key: predecessor["since"] for key, predecessor in named if predecessor is not None}
 
 
 def _candidate(verdict: Mapping[str, Any]) -> Candidate:

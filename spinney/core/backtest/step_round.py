@@ -1,4 +1,4 @@
-"""The round of one step: fit, gate, and what the judge is told of it."""
+"""The round of one step: fit, gate, and the results for the judge."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from spinney.core.backtest.history import History
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.champions import heldout_losses
 from spinney.core.champions.gate import decide, is_shown_worse
+from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.round_halt import AttemptTally
 from spinney.core.features.encoding import NULL_TIME
@@ -24,7 +25,7 @@ from spinney.core.planning.brake import Brake, SampleOutcome, choose_with_brake,
 from spinney.core.planning.budget import Candidate, RoundAllowance
 from spinney.core.staleness.judge import DecisionRecord, UnfittedAttempt
 from spinney.core.timestamps import to_microseconds
-from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.fit_request import FitRequest, StoredModel
 from spinney.core.training.fitting import fit_training_set
 
 _SIGNER = Signer(b"a backtest's key: nothing it signs is kept")
@@ -37,13 +38,19 @@ class FittedModel:
     model: Model
     request: FitRequest
 
+    @property
+    def stored(self) -> StoredModel:
+        """The model as a predecessor in a request."""
+        request = self.request
+        return StoredModel(str(request.champion_id), request.codec, request.payload, request.signature)
+
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What became of the groups of a round.
+    """The results of a round.
 
-    decided, unfitted: for the judge. models: model_id -> model that was fitted. statuses: group_key -> status of its
-    attempt. fit_ms: measured, sum over the fits. outcome: of the groups in which both models were compared.
+    decided, unfitted: inputs of the judge. models: model_id -> model that was fitted. statuses: group_key -> status of
+    its attempt. fit_ms: measured, sum over the fits. outcome: of the groups in which both models were compared.
     """
 
     decided: Sequence[DecisionRecord]
@@ -60,16 +67,29 @@ def choose_sample(due: Sequence[Candidate], brake: Brake, step: int) -> list[str
     return list(queues)
 
 
-def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRequest], clock: int) -> RoundResult:
-    """Fit and gate groups at a clock, microseconds. requests: position of a group in the history -> its request."""
+def run_round(
+    history: History,
+    strategy: Strategy,
+    requests: Mapping[int, FitRequest],
+    clock: int,
+    watched_since: Mapping[str, int],
+) -> RoundResult:
+    """Fit and gate groups at a clock, microseconds. requests: position of a group in the history -> its request.
+
+    watched_since: group_key -> time of the last attempt, of groups whose champion has a predecessor.
+    """
     groups = sorted(requests)
     training_set = history.training_set(np.array(groups, dtype=np.int64), clock, strategy.recipe)
     ordered = [requests[group] for group in groups]
     fitted = fit_training_set(training_set, ordered, strategy.recipe, _SIGNER)
-    attempts = [_Attempt.of(row, request) for row, request in zip(fitted.to_dict("records"), ordered, strict=True)]
+    patience = strategy.judge.patience
+    levels = [level_of_look(clock - watched_since.get(request.group_key, clock), patience) for request in ordered]
+    attempts = list(map(_Attempt.of, fitted.to_dict("records"), ordered, levels))
     decided = [_decide(attempt, strategy, clock) for attempt in attempts if attempt.is_fitted or attempt.is_kept]
     if _tally(attempts, decided).reason_to_halt(strategy.halt_share) is not None:
         decided = _hold_replacements(attempts, decided)
+    else:
+        decided += _withdrawals(attempts, decided, clock)
     unfitted = [attempt.unfitted(clock) for attempt in attempts if not attempt.is_fitted and not attempt.is_kept]
     return RoundResult(
         decided=decided,
@@ -83,15 +103,16 @@ def run_round(history: History, strategy: Strategy, requests: Mapping[int, FitRe
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One group's row of the fits, its metrics, and the request."""
+    """One group's row of the fits, its metrics, the request, and the level of the look at its champion."""
 
     row: Mapping[Any, Any]
     request: FitRequest
     metrics: Mapping[str, Any]
+    watch_level: float
 
     @classmethod
-    def of(cls, row: Mapping[Any, Any], request: FitRequest) -> _Attempt:
-        return cls(row, request, json.loads(row["metrics"]))
+    def of(cls, row: Mapping[Any, Any], request: FitRequest, watch_level: float) -> _Attempt:
+        return cls(row, request, json.loads(row["metrics"]), watch_level)
 
     @property
     def status(self) -> str:
@@ -147,12 +168,26 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
     if attempt.is_kept:
         promotion = Promotion(0, str(request.champion_id), Decision.KEPT, request.trained_through, clock, clock)
         return DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown)
-    decision, _ = decide(attempt.metrics, strategy.gate)
+    decision, _ = decide(attempt.metrics, strategy.gate, watch_level=attempt.watch_level)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
     loss = attempt.metrics["challenger_loss"]
     heldout, predictions = (tuple(row[name] or ()) for name in ("heldout_losses", "training_predictions"))
     loss = unknown if loss is None else loss
-    return DecisionRecord(request.group_key, promotion, True, clock, loss, float(row["fit_ms"]), heldout, predictions)
+    ms, rows = float(row["fit_ms"]), int(row["rows"])
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, heldout, predictions, rows)
+
+
+def _withdrawals(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord], clock: int) -> list[DecisionRecord]:
+    """The withdrawals of champions that answer on although they are surely worse than their predecessors."""
+    staying = {row.group_key for row in decided if row.promotion.decision in (Decision.REFUSED, Decision.HELD)}
+    withdrawn, unknown = [], float("nan")
+    for attempt in attempts:
+        request = attempt.request
+        if request.group_key in staying and reason_to_withdraw(attempt.metrics, attempt.watch_level) is not None:
+            through = request.trained_through
+            promotion = Promotion(0, str(request.champion_id), Decision.WITHDRAWN, through, clock, clock)
+            withdrawn.append(DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown))
+    return withdrawn
 
 
 def _load(row: Mapping[Any, Any]) -> FittedModel:

@@ -36,7 +36,8 @@ def select_predecessor(promotions: Iterable[Promotion]) -> Promotion | None:
 
     A machine may not withdraw a champion that a person pinned or promoted, nor one that answers because another was
     withdrawn: so at most one in a row is, and a state that keeps KEPT_CANDIDATES selects what the table does. Nor one
-    without a predecessor in its revision.
+    without a predecessor in its revision, or whose predecessor may have seen any row (it is imported without a
+    `trained_through`): they could not be compared.
     """
     current = _CurrentRevision.of(promotions)
     champion = max(current.candidates, key=_total_order, default=None)
@@ -48,7 +49,8 @@ def select_predecessor(promotions: Iterable[Promotion]) -> Promotion | None:
     if any(row.is_by_person for row in own) or any(at > promoted_at for at in withdrawn_at):
         return None
     others = (row for row in current.candidates if row.model_id != champion.model_id)
-    return max(others, key=_total_order, default=None)
+    predecessor = max(others, key=_total_order, default=None)
+    return predecessor if predecessor is not None and predecessor.trained_through else None
 
 
 def is_pinned(promotions: Iterable[Promotion]) -> bool:

@@ -142,7 +142,10 @@ class _Candidates:
             _maximum_per_group(n_groups, self.group[is_of], self.decided_at[is_of]) for is_of in (is_own, is_withdrawal)
         )
         is_watched = has_champion & ~champions.is_pinned & ~by_person & (withdrawn_at <= promoted_at)
-        return np.where(is_watched, self._newest(self.is_candidate & ~is_own), -1)
+        predecessor = self._newest(self.is_candidate & ~is_own)
+        through = integer_values(self.rows, "trained_through")
+        is_dated = (predecessor >= 0) & (through[predecessor] != 0) if len(through) else False
+        return np.where(is_watched & is_dated, predecessor, -1)
 
     def _newest(self, is_of: _Bools) -> _Ints:
         """For each group, the one of these rows with the newest data; -1 without any."""

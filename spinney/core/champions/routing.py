@@ -60,8 +60,8 @@ def find_routes(
         if route_key in routes:
             continue
         routes[route_key] = NO_ROUTE
+        excluded = route_key.excluded.union(unusable) if unusable else route_key.excluded
         for owner in _owners(route_key.group_key, ancestors):
-            excluded = route_key.excluded.union(unusable)
             promotion = champions.champion_of(owner)
             if promotion is not None and promotion.model_id in excluded:
                 promotion = select_champion(champions.promotions.get(owner, ()), excluded)

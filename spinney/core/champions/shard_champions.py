@@ -26,6 +26,10 @@ def _add_losses(body: Body) -> Body:
     return add_missing_columns(body, SCHEMA, {heldout_losses.COLUMN: None})
 
 
+COMPRESSION = "zstd"
+"""Spark passes the whole state of each shard of a batch to its worker and back, while champions rarely change: 400 kB
+for 800 linear models, 125 kB compressed in 0.9 ms."""
+
 CODEC = StateCodec(CHAMPIONS_STATE, {1: _add_losses})
 
 
@@ -74,7 +78,7 @@ class Champions:
         columns += [
             pa.array([row.column(name) for _, row in rows], SCHEMA.field(name).type) for name in SCHEMA.names[1:]
         ]
-        return CODEC.pack(encode_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
+        return CODEC.pack(encode_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA), compression=COMPRESSION))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Champions:

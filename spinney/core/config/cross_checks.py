@@ -32,6 +32,9 @@ UNSTORABLE = frozenset(" ,;{}()\n\t=.`'\"\\[]")
 
 _STORABLE = "a name that can be stored: letters, digits and _, not empty"
 
+POOLED_ESTIMATORS = ("ridge",)
+"""Estimators whose coefficients can be shrunk toward a parent's."""
+
 KEY_TYPES = ("string", "boolean", *INTEGERS, "date")
 
 
@@ -148,11 +151,16 @@ def check_reserved_names(fleet: Fleet) -> Iterator[Problem]:
 
 
 def check_fields(fleet: Fleet) -> Iterator[Problem]:
-    """Check that `fleet.fields` names known columns, and that no two columns read the same field."""
+    """Check that `fleet.fields` names known columns, and that no two columns read the same field.
+
+    The event's id and time may: data with one event per group and time needs no other id.
+    """
     known = [*fleet.columns, fleet.event_id, fleet.event_time, OBSERVED_AT]
     read_by: dict[str, str] = {}
     for name in dict.fromkeys((*known, *fleet.fields)):
         source = fleet.fields.get(name, name)
+        if {name, read_by.get(source)} == {fleet.event_id, fleet.event_time}:
+            continue
         if name not in known:
             remedy = did_you_mean(name, known)
             yield Problem(f"fleet.fields.{name}", "a column of the fleet, its id or its time", f"`{name}`", remedy)
@@ -202,6 +210,21 @@ def _check_writable(key: str, params: Mapping[str, Any]) -> Iterator[Problem]:
         except (TypeError, ValueError):
             expected = "a string, a finite number, true, false, or lists and tables of them"
             yield Problem(f"{key}.{name}", expected, to_toml(value))
+
+
+def check_pooling(fleet: Fleet, recipe: Recipe) -> Iterator[Problem]:
+    """Check that the recipe can be pooled with a parent's model."""
+    if recipe.pooling_rows is None:
+        return
+    key, got = "recipe.pooling_rows", f"{recipe.pooling_rows:g}"
+    if recipe.estimator not in POOLED_ESTIMATORS:
+        expected = f"it only with an estimator that can be pooled: {', '.join(POOLED_ESTIMATORS)}"
+        yield Problem(key, expected, f"{got} with {to_toml(recipe.estimator)}", "Remove it.", ("recipe.estimator",))
+    if not fleet.parents:
+        remedy = "Add `parents = [[]]` to `[fleet]` for one model of all groups, or remove it."
+        yield Problem(
+            key, "it only with `fleet.parents`, toward which groups are shrunk", got, remedy, ("fleet.parents",)
+        )
 
 
 def check_shadow(recipe: Recipe, shadow: Shadow) -> Iterator[Problem]:
@@ -313,6 +336,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("fleet",), check_ranges),
     (("fleet", "recipe"), check_windows),
     (("recipe",), check_params),
+    (("fleet", "recipe"), check_pooling),
     (("recipe", "shadow"), check_shadow),
     (("kafka",), check_topics),
     (("kafka",), check_client_options),

@@ -65,8 +65,8 @@ class Fleet(Section):
     )
     columns: ColumnTypes = config_key(
         min_length=1,
-        meaning="Column name = Spark SQL type; `timestamp(s)`, `timestamp(ms)` and `timestamp(us)` are times "
-        "written as numbers since 1970 in messages and files.",
+        meaning="Column name = Spark SQL type; `timestamp(s)`, `timestamp(ms)`, `timestamp(us)` and `timestamp(ns)` "
+        "are times written as numbers since 1970 in messages and files.",
     )
     fields: dict[str, Annotated[str, Field(min_length=1)]] = config_key(
         {},
@@ -125,6 +125,12 @@ class Recipe(Section):
     window: PositiveDuration = config_key(timedelta(days=90), meaning="Maximum age of rows for fitting.")
     weight_half_life: PositiveDuration | None = config_key(
         None, meaning="Age at which the weight of a row is halved. Without it all rows weigh the same."
+    )
+    pooling_rows: Number | None = config_key(
+        None,
+        gt=0,
+        meaning="A group's model is shrunk toward its parent's, which counts as this many rows (only `ridge`, with "
+        "`fleet.parents`). Without it: not at all.",
     )
     time_limit: PositiveDuration = config_key(
         timedelta(seconds=30), meaning="Time limit for fitting one group, and for an answer of its model."
@@ -278,6 +284,10 @@ class Gateway(Section):
     time_limit: PositiveDuration = config_key(
         timedelta(seconds=30),
         meaning="Time limit of a request, its body and its wait included; then it is refused with 503.",
+    )
+    drain: Duration = config_key(
+        timedelta(seconds=3),
+        meaning="How long requests are answered after SIGTERM while health checks say 503.",
     )
     cache_mib: Int = config_key(256, ge=1, meaning="Memory for loaded models, in MiB.")
 

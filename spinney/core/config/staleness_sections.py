@@ -14,7 +14,8 @@ class ErrorRise(Section):
     patience: PositiveDuration = config_key(
         timedelta(days=365),
         meaning="Average time between false alarms for an unchanged group, at least. A shorter one finds a risen error "
-        "after fewer rows ([staleness.md](staleness.md)).",
+        "after fewer rows ([staleness.md](staleness.md)). Also between false withdrawals of a champion "
+        "([gate.md](gate.md#the-watch-after-a-promotion)).",
     )
     factor: Number = config_key(
         2.0, retired=True, gt=1, meaning="Replaced by `patience`: a file that sets it is still read."
@@ -42,7 +43,12 @@ class Staleness(Section):
         meaning="Share of `max_age` by which a group may become stale earlier, by a hash of its key, "
         "so that groups fitted together do not become stale together.",
     )
-    new_rows: Int = config_key(200, ge=1, meaning="Number of new labelled rows after which a group is stale.")
+    new_rows: Int | None = config_key(
+        None,
+        ge=1,
+        meaning="Number of new labelled rows after which a group is stale. Without it: half as many as the last "
+        "model was fitted on, at most 200.",
+    )
     error_rise: ErrorRise = config_key(ErrorRise(), meaning="Staleness by a rise of the error.")
     drift: Drift = config_key(Drift(), meaning="Drift of the predictions ([policies.md](policies.md#drift)).")
     no_labels: PositiveDuration = config_key(

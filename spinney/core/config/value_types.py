@@ -17,7 +17,7 @@ NUMBERS = (*INTEGERS, "float", "double", "decimal")
 
 TYPES = (
     *("string", "boolean", *INTEGERS, "float", "double", "decimal(p,s)", "date", "timestamp"),
-    *("timestamp(s)", "timestamp(ms)", "timestamp(us)"),
+    *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)"),
 )
 """What `[fleet.columns]` takes. A timestamp with a unit is a number since 1970 in messages, else ISO 8601 text."""
 GATE_RULES = ("not_worse", "better", "always")
@@ -33,7 +33,7 @@ _ALIASES = {
     "decimal": "decimal(10,0)",
     "numeric": "decimal(10,0)",
 }
-_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us)\s*\)")
+_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us|ns)\s*\)")
 _DECIMAL = re.compile(r"(?:dec|decimal|numeric)\s*\(\s*([0-9]{1,2})\s*(?:,\s*([0-9]{1,2})\s*)?\)")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -52,7 +52,9 @@ def invalid_value(expected: str, got: Any, remedy: str = "") -> PydanticCustomEr
 
 
 class ColumnType(str):
-    """A Spark SQL type. unit: "s", "ms" or "us" for a timestamp that is a number since 1970 in messages; else None."""
+    """A Spark SQL type. unit: "s", "ms", "us" or "ns" for a timestamp that is a number since 1970 in messages, else
+    None.
+    """
 
     __slots__ = ("unit",)
     unit: str | None
@@ -188,7 +190,7 @@ def _suggest_type(kind: str) -> str:
     if word.startswith(("varchar", "char", "text", "str", "object", "uuid")):
         return 'Did you mean "string"?'
     if word.startswith("timestamp("):
-        return "The units of times are s, ms and us."
+        return "The units of times are s, ms, us and ns."
     if word.startswith(("timestamp", "datetime", "time")):
         return 'Did you mean "timestamp"? Times are UTC instants.'
     if word.startswith(("uint", "int")):

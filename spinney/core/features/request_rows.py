@@ -95,25 +95,21 @@ def read_request_rows(
     not_objects = np.fromiter((type(record) is not dict for record in records), np.bool_, len(records))
     errors = {place: _not_an_object(records[place]) for place in np.flatnonzero(not_objects).tolist()}
     if len(records) <= FEW_RECORDS:
-        strings, doubtful, columns = count_strings(records), ~not_objects, _no_values(rules, len(records))
+        strings, doubtful, columns = count_strings(records), ~not_objects, {}
     else:
         found = read_object_columns(objects, rules)
         strings, columns = int(found.strings.sum()), {name: column.values for name, column in found.columns.items()}
         doubtful = doubtful_mask(rules, lambda rule: found.columns[rule.name], _ANY_TIME, len(records)) & ~not_objects
-    if doubtful.any():
+    if doubtful.any() or not columns:
         one_by_one = _read_one_by_one(exact(), doubtful, rules)
         errors |= one_by_one.errors
-        columns = {rule.name: _replaced(columns[rule.name], doubtful, one_by_one, rule) for rule in rules.fields}
+        columns = {rule.name: _replaced(columns.get(rule.name), doubtful, one_by_one, rule) for rule in rules.fields}
     _require_features(objects, columns, rules, config)
     is_valid = np.ones(len(records), dtype=np.bool_)
     is_valid[list(errors)] = False
     rows = pa.table(columns).filter(pa.array(is_valid)) if errors else pa.table(columns)
     keys_of_rows = _group_keys(rows, config.fleet.group)
     return RequestRows(rows, keys_of_rows, np.flatnonzero(is_valid), errors, strings)
-
-
-def _no_values(rules: RecordRules, rows: int) -> dict[str, pa.Array]:
-    return {rule.name: pa.nulls(rows, arrow_type(rule.type)) for rule in rules.fields}
 
 
 @dataclass(frozen=True)
@@ -151,12 +147,13 @@ def _require_storable(values: Mapping[str, Any], rules: RecordRules) -> None:
             raise RejectedError(DeadLetterReason.WRONG_TYPE, detail, rule.name) from error
 
 
-def _replaced(values: pa.Array, doubtful: Mask, one_by_one: _OneByOne, rule: FieldRule) -> pa.Array:
-    """The values, with those of doubtful records as they were read one by one."""
-    if doubtful.all():
-        return pa.array(one_by_one.values[rule.name], arrow_type(rule.type))
-    places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
+def _replaced(values: pa.Array | None, doubtful: Mask, one_by_one: _OneByOne, rule: FieldRule) -> pa.Array:
+    """The values, None for null ones, with those of doubtful records as they were read one by one."""
     read = pa.array(one_by_one.values[rule.name], arrow_type(rule.type))
+    if doubtful.all():
+        return read
+    values = pa.nulls(len(doubtful), read.type) if values is None else values
+    places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
     return pa.concat_arrays([values, read]).take(pa.array(places))
 
 

@@ -31,6 +31,9 @@ class Effect(StrEnum):
     )
     NEXT_VERDICT = "at the next start of the stream, and in the next retrain"
     NEXT_TIDY = "at the next spinney tidy, and in the stream from its next start on"
+    NEXT_ANSWER = "at the next start of the stream and of spinney serve"
+    NEXT_SERVE = "at the next start of spinney serve"
+    NEW_NAME = "at the next start; in MLflow it is another experiment, and spinney register writes another model"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,10 @@ class ConfigChange:
         return f"{what}: {self.why}" if self.why else f"{what}: {self.effect}"
 
 
-ANOTHER_ROOT = "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events"
+ANOTHER_ROOT = (
+    "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events, for late "
+    "labels also spinney load ROOT/tables/outcomes --outcomes"
+)
 WHY_FIXED = {
     "fleet.group": "every stored key, model and decision is of the old groups",
     "fleet.event_id": "stored events are told apart by the old field",
@@ -73,14 +79,22 @@ _EFFECT_BY_PREFIX = (
     ("fleet.features", Effect.NEXT_FIT),
     ("fleet.parents", Effect.NEXT_VERDICT),
     ("fleet.label_delay", Effect.NEXT_VERDICT),
+    ("fleet.name", Effect.NEW_NAME),
+    # Not parts of the recipe: they make no model another one, so that no group becomes due by them.
+    ("recipe.time_limit", Effect.NEXT_VERDICT),
+    ("recipe.memory_limit_mib", Effect.NEXT_VERDICT),
+    ("recipe.parents", Effect.NEXT_VERDICT),
+    ("shadow", Effect.NEXT_VERDICT),
     ("recipe", Effect.NEXT_FIT),
-    ("shadow", Effect.NEXT_FIT),
+    ("intervals", Effect.NEXT_ANSWER),
+    ("gateway", Effect.NEXT_SERVE),
+    ("kafka", Effect.NEXT_START),
     ("staleness", Effect.NEXT_VERDICT),
     ("budget", Effect.NEXT_VERDICT),
     ("gate", Effect.NEXT_VERDICT),
     ("retention", Effect.NEXT_TIDY),
 )
-"""By the beginning of a key; every other one takes effect at the next start."""
+"""By the beginning of a key: the first that fits. Every key that is not fixed or left out has one."""
 
 _NOT_COMPARED = ("storage", "kafka.options", "spark", "tracking")
 """The place itself, and what is not stored since it may hold a credential."""
@@ -180,7 +194,7 @@ def _compare_editable(
     before, now = (_compared_values(each, fixed, columns) for each in (last, config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
-            effect = next((each for start, each in _EFFECT_BY_PREFIX if _is_within(key, start)), Effect.NEXT_START)
+            effect = next(each for start, each in _EFFECT_BY_PREFIX if _is_within(key, start))
             was_features = {renamed.get(name, name) for name in last.fleet.features}
             if key == "fleet.features" and was_features - set(config.fleet.features):
                 effect = Effect.NEXT_FIT_UNCOMPARED

@@ -66,6 +66,8 @@ def _make_plan(columns_seen: list[ColumnStatistics], name: str, choices: Choices
         group = guesses.guess_group([column for column in good if column.source not in taken])
     rest = [column for column in good if column.source not in {*time.sources, *target.sources, *group.sources}]
     identity = _named_column(good, choices.identity, "--id") or guesses.guess_event_id(rest, group.columns)
+    if not identity.columns and guesses.is_time_an_id(time, group.columns):
+        identity = Guess(time.columns, "the time, since each group has one row for each")
     own = {*time.sources, *identity.sources}
     # Messages have the id and the time under these names where no column of the file is taken for them.
     expected = {name for guess, name in ((time, EVENT_TIME), (identity, EVENT_ID)) if not guess.columns}
@@ -117,7 +119,8 @@ def _refuse_two_roles(choices: Choices) -> None:
     named += [("--target", choices.target or ""), ("--id", choices.identity or ""), ("--time", choices.time or "")]
     option_of: dict[str, str] = {}
     for option, name in named:
-        if name and name in option_of:
+        is_time_as_id = option == "--time" and option_of.get(name) == "--id"  # one row per group and time
+        if name and name in option_of and not is_time_as_id:
             raise ContractError(f"init --from: {option}: expected another column than {option_of[name]}; got {name!r}")
         option_of[name] = option
 
@@ -155,12 +158,12 @@ def _named_column(columns: list[ColumnStatistics], name: str | None, option: str
 def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
     """Return the column that a person chose as time. Raises ContractError: it does not exist, or holds no times."""
     column = guesses.find_column(columns, name, "--time")
-    unit = guesses.guess_epoch_unit(column)
+    unit = guesses.guess_epoch_unit(column, 0.5)
     is_time = column.type in ("timestamp", "date") or guesses.is_mostly_times(column, 0.5)
     if not is_time and unit is None:
         example = str(column.values[parse_times(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(
-            "init --from: --time: expected ISO 8601 times, or numbers of s, ms or us since 1970; "
+            "init --from: --time: expected ISO 8601 times, or numbers of s, ms, us or ns since 1970; "
             f"{name} has values like {example!r}{guesses.years_hint([column])}"
         )
     note = f"; numbers of {unit} since 1970" if unit else guesses.rejected_times_note(column)

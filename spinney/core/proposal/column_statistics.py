@@ -121,11 +121,11 @@ def parse_times(column: ColumnStatistics) -> pd.Series[Any]:
 
     def instant(value: Any) -> datetime | None:
         if isinstance(value, str):
-            return instant_of_text(value)
+            return instant_of_text(value.strip(" "))
         if not isinstance(value, date):
             return None
         at = pd.to_datetime(value, utc=True, errors="coerce")
-        return None if pd.isna(at) else at.to_pydatetime()
+        return None if pd.isna(at) else at.floor("us").to_pydatetime()
 
     return pd.to_datetime(column.values.map(instant, na_action="ignore"), utc=True, errors="coerce")
 
@@ -228,7 +228,8 @@ def _type_of(value: object) -> str:
 
 def _time_type(text: str) -> str | None:
     """Return the type of a time. Digits alone are not one: they could be a date, but are more often a number."""
-    if "-" not in text:
+    text = text.strip(" ")
+    if "-" not in text and "/" not in text:
         return None
     if len(text) == len("2013-01-31") and date_of_text(text) is not None:
         return "date"

@@ -27,7 +27,7 @@ MOST_CLASSES = 20
 ROWS_PER_GROUP = 20
 """A group needs about as many rows as ``recipe.min_rows`` to get a model of its own."""
 
-_UNITS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16)}
+_UNITS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
 """Between which numbers since 1970 the years 1973 to 2286 lie."""
 
 
@@ -66,7 +66,7 @@ def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
         others = ", ".join(column.source for column in times if column is not best)
         reason = f"a timestamp{', as are ' + others if others else ', the only one'}"
         return Guess((best,), reason + rejected_times_note(best))
-    numbers = [column for column in columns if column.type == "bigint" or column.has_whole_texts]
+    numbers = [column for column in columns if column.type in ("bigint", "double") or column.has_whole_texts]
     numbers = [column for column in numbers if _is_named(column.source, TIME_NAMES)]
     for column in numbers:
         if (unit := guess_epoch_unit(column)) is not None:
@@ -100,13 +100,15 @@ def _rejected_rows(rows: int) -> str:
     return "1 row is rejected" if rows == 1 else f"{rows} rows are rejected"
 
 
-def guess_epoch_unit(column: ColumnStatistics) -> str | None:
-    """Return the unit of whole numbers that may be times since 1970; None if they are too small or too large."""
-    if not (column.is_whole or column.has_whole_texts) or not column.filled:
+def guess_epoch_unit(column: ColumnStatistics, share: float = 0.9) -> str | None:
+    """Return the unit of numbers of which at least this share may be times since 1970; None if they are too small or
+    too large.
+    """
+    if not (column.is_whole or column.type == "double" or column.has_whole_texts) or not column.filled:
         return None
     numbers = pd.to_numeric(column.values[column.values != ""].dropna())
-    low, high = float(numbers.min()), float(numbers.max())
-    return next((unit for unit, (least, most) in _UNITS.items() if least <= low and high < most), None)
+    shares = {unit: float(numbers.between(*ends, inclusive="left").mean()) for unit, ends in _UNITS.items()}
+    return next((unit for unit, found in shares.items() if found >= share), None)
 
 
 def guess_event_id(columns: Sequence[ColumnStatistics], group: Sequence[ColumnStatistics]) -> Guess:
@@ -138,8 +140,22 @@ def _why_no_id(columns: Sequence[ColumnStatistics]) -> str:
 def _is_id_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]) -> bool:
     if not group or column.type not in ("string", "bigint") or column.filled < column.rows:
         return False
+    return _is_different_in(column, group)
+
+
+def _is_different_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]) -> bool:
+    """Return whether no two rows of a group have the same value."""
     keys = pd.DataFrame({at: part.values for at, part in enumerate((*group, column))})
     return not bool(keys.astype(str).duplicated().any())
+
+
+def is_time_an_id(time: Guess, group: Sequence[ColumnStatistics]) -> bool:
+    """Return whether the time tells the rows of a group apart, and reads as text: not as a number with a fraction."""
+    if not time.columns or not group:
+        return False
+    (column,) = time.columns
+    is_text = time.unit is None or column.is_whole or column.has_whole_texts
+    return is_text and column.filled == column.rows and _is_different_in(column, group)
 
 
 def guess_target(columns: Sequence[ColumnStatistics]) -> Guess:

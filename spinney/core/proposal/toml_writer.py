@@ -32,6 +32,11 @@ class Proposal:
     missing: tuple[str, ...]
     window: Window
 
+    @property
+    def is_time_the_id(self) -> bool:
+        """Whether the event's id is its time."""
+        return bool(self.time.columns) and self.identity.sources == self.time.sources
+
 
 def proposal_lines(plan: Proposal) -> Iterator[str]:
     """Yield the lines of the file."""
@@ -44,7 +49,7 @@ def proposal_lines(plan: Proposal) -> Iterator[str]:
 
 def _fleet(plan: Proposal) -> Iterator[str]:
     names = plan.names
-    identity = names[plan.identity.sources[0]] if plan.identity.columns else _unused_name(EVENT_ID, names)
+    identity = _identity_name(plan)
     time = names[plan.time.sources[0]] if plan.time.columns else _unused_name(EVENT_TIME, names)
     (target,) = plan.target.sources
     yield "# Proposed by `spinney init --from`: guesses, each with its reason. Correct them, then run `spinney check`."
@@ -63,6 +68,12 @@ def _fleet(plan: Proposal) -> Iterator[str]:
     yield f"features = {to_toml(features)}  # all the rest; remove what is not known in time"
     if plan.missing:
         yield f"missing = {to_toml(['', *plan.missing])}  # texts that mean no value{_printable(_also_in_texts(plan))}"
+
+
+def _identity_name(plan: Proposal) -> str:
+    """Return the id's column: of no column of the file if it is the time."""
+    has_own = plan.identity.columns and not plan.is_time_the_id
+    return plan.names[plan.identity.sources[0]] if has_own else _unused_name(EVENT_ID, plan.names)
 
 
 def _unused_name(wanted: str, names: Mapping[str, str]) -> str:
@@ -96,12 +107,14 @@ def _fields(plan: Proposal) -> Iterator[str]:
     used = [*plan.group.sources, *plan.identity.sources, *plan.time.sources, *plan.target.sources]
     used += [column.source for column in plan.features]
     renamed = [source for source in dict.fromkeys(used) if plan.names[source] != source]
-    if not renamed:
+    if not renamed and not plan.is_time_the_id:
         return
     yield ""
     yield "[fleet.fields]  # column = its name in files and messages; dots reach into objects"
     for source in renamed:
         yield f"{to_toml_key(plan.names[source])} = {to_toml(source)}"
+    if plan.is_time_the_id:
+        yield f"{to_toml_key(_identity_name(plan))} = {to_toml(plan.time.sources[0])}"
 
 
 def _recipe(window: Window) -> Iterator[str]:

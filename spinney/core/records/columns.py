@@ -46,11 +46,16 @@ class TypedColumn:
 
 
 def decode_column(column: pa.Array) -> pa.Array:
-    """Return the column with dictionaries decoded, large strings as strings, and NaN as null (pandas writes either)."""
+    """Return the column with dictionaries decoded, large strings and bytes as strings, and NaN as null (pandas writes
+    either).
+    """
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_large_string(column.type):
         column = column.cast(pa.string())
+    # Some writers do not say that their bytes are texts. Whether they are UTF-8 is checked as for other texts.
+    if types.is_binary(column.type) or types.is_large_binary(column.type):
+        column = column.cast(pa.string(), safe=False)
     if types.is_float16(column.type):
         column = column.cast(pa.float32())
     if types.is_floating(column.type):
@@ -72,8 +77,8 @@ def convert_column(column: pa.Array, rule: FieldRule) -> TypedColumn:
         return TypedColumn(pa.nulls(len(column), wanted))
     if kind == "string":
         return _convert_to_string(column, rule)
-    if kind == "boolean" and types.is_boolean(column_type):
-        return TypedColumn(column)
+    if kind == "boolean":
+        return _convert_to_boolean(column, rule)
     if kind in INTEGERS and types.is_integer(column_type):
         return _convert_integers(column, kind)
     if kind in INTEGERS and types.is_floating(column_type):
@@ -153,9 +158,9 @@ def timestamps_from_epoch(column: pa.Array, unit: str) -> TypedColumn:
     numbers = np.asarray(column.fill_null(0))
     first, last = FIRST_SECOND * ticks, END_SECOND * ticks
     doubtful = (numbers < first) | (numbers >= last)
-    return timestamps_from_micros(
-        np.where(doubtful, 0, numbers).astype(np.int64) * (1_000_000 // ticks), present, doubtful
-    )
+    sure = np.where(doubtful, 0, numbers).astype(np.int64)
+    micros = sure * (1_000_000 // ticks) if ticks <= PER_SECOND["us"] else sure // (ticks // PER_SECOND["us"])
+    return timestamps_from_micros(micros, present, doubtful)
 
 
 def mask_or_none(mask: Mask) -> Mask | None:
@@ -177,6 +182,17 @@ def integers_of_type(numbers: npt.NDArray[np.int64], present: Mask, kind: str, s
     doubtful = ~sure | (numbers < info.min) | (numbers > info.max)
     values = pa.array(np.where(doubtful, 0, numbers), mask=~present).cast(arrow_type(kind))
     return TypedColumn(values, mask_or_none(doubtful & present))
+
+
+def _convert_to_boolean(column: pa.Array, rule: FieldRule) -> TypedColumn:
+    """Convert to booleans. With coercion, so are the numbers 0 and 1."""
+    if types.is_boolean(column.type):
+        return TypedColumn(column)
+    if not rule.coerce or not (types.is_integer(column.type) or types.is_floating(column.type)):
+        return all_doubtful(column, pa.bool_())
+    numbers = np.asarray(column.fill_null(0))
+    doubtful = (numbers != 0) & (numbers != 1)
+    return TypedColumn(pa.array(numbers == 1, mask=~present_mask(column)), mask_or_none(doubtful))
 
 
 def _convert_to_string(column: pa.Array, rule: FieldRule) -> TypedColumn:

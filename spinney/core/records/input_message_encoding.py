@@ -27,7 +27,7 @@ def encode_message(row: Mapping[str, Any], rules: RecordRules, *, texts: Contain
     number or boolean is written as such if the declared type is one. A declared value that JSON cannot represent is
     encoded so that `validate` rejects it by name.
     """
-    declared = {rule.source: rule for rule in rules.fields}
+    declared = _rule_by_source(rules)
     # As in `validate`: a field with the whole dotted name takes precedence over the nested one.
     nested = {tuple(source.split(".")): rule for source, rule in declared.items() if source not in row}
     parts = []
@@ -41,6 +41,11 @@ def encode_message(row: Mapping[str, Any], rules: RecordRules, *, texts: Contain
         return text.encode()
     except UnicodeEncodeError:  # an unpaired surrogate: only an escape can represent it
         return text.encode(errors="backslashreplace")
+
+
+def _rule_by_source(rules: RecordRules) -> dict[str, FieldRule]:
+    """Return the rule by which each field is written. An id that is the event's time is written as the time."""
+    return {rule.source: rule for rule in sorted(rules.fields, key=lambda rule: rule.name == rules.time)}
 
 
 def _encode_text(text: str | None, rule: FieldRule | None, rules: RecordRules) -> str:
@@ -77,8 +82,8 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
         return "null"
     if isinstance(value, (bool, int)):
         return json.dumps(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) or (isinstance(value, bytes) and rule is not None):
+        return json.dumps(_text(value), ensure_ascii=False)
     if isinstance(value, float):
         return _encode_float(value, rule)
     if isinstance(value, Decimal):
@@ -93,6 +98,11 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
         items = [_encode_value(part, None, (), {}) for part in value]
         return "[" + ",".join("null" if item is _NOT_JSON else item for item in items) + "]"
     return _NOT_JSON if rule is None else json.dumps({type(value).__name__: "not JSON"})
+
+
+def _text(value: str | bytes) -> str:
+    """Return a text as it is, or that of bytes whose writer did not say that they are a text."""
+    return value if isinstance(value, str) else value.decode(errors="surrogateescape")
 
 
 def _encode_object(value: Mapping[Any, Any], path: _Path, nested: Mapping[_Path, FieldRule]) -> str:

@@ -6,14 +6,17 @@ left to `validate`. Which path reads a record changes its cost (10 µs instead o
 The parser (`pydantic_core.from_json`) is strict: UTF-8, no NaN, nothing after the object. It loses two things that
 `validate` keeps, and both cases are detected. First, of two fields with the same name it keeps the last. In a record
 without backslashes every quote begins or ends a name or a text, so there are 2 * (names + texts) quotes if no name is
-repeated, and more if one is. Second, numbers lose their text. A number with a fraction or an exponent is therefore read
-for `float` and `double` columns only, which round it in the same way.
+repeated, and more if one is. Second, numbers lose their text. `float` and `double` columns round a number with a
+fraction or an exponent in the same way. For a `decimal` it is read if no number in the record has more than the 15
+digits that a double returns as they were, nor an exponent with which it may have become zero.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from types import NoneType
 from typing import Any
 
@@ -41,8 +44,14 @@ from spinney.core.records.validation import raw_value
 _INTEGER_LIMIT = 1 << 63
 """Larger integers do not fit `bigint`, and some are not finite as `double`."""
 
+_INEXACT = re.compile(rb"[0-9.]{17}|[0-9]{16}[eE]|[0-9.][eE]-[0-9]{3}")
+"""Matches each number with more than 15 significant digits, or with an exponent below -99, that has a fraction or an
+exponent. It also matches some texts, which costs time only.
+"""
+
 _EMPTY: Mapping[str, Any] = {}
 Values = list[Any]
+_Native = tuple[set[type], Callable[[Values, FieldRule], TypedColumn] | None]
 
 
 @dataclass(frozen=True)
@@ -63,8 +72,9 @@ def read_json_columns(records: Sequence[bytes | None], rules: RecordRules) -> Js
 
     The others are marked in `unread`: validate them one by one.
     """
-    parsed = [_parse_record(record) for record in records]
-    found = read_object_columns([_EMPTY if record is None else record for record in parsed], rules)
+    parsed = _without_inexact_decimals(records, [_parse_record(record) for record in records], rules)
+    objects = [_EMPTY if record is None else record for record in parsed]
+    found = read_object_columns(objects, rules, has_exact_decimals=True)
     quotes = np.fromiter((0 if record is None else record.count(b'"') for record in records), np.int64, len(records))
     unread = np.fromiter((record is None for record in parsed), np.bool_, len(records)) | (quotes != 2 * found.strings)
     return JsonColumns(found.columns, found.unknown_fields, unread)
@@ -84,14 +94,24 @@ class ObjectColumns:
     strings: npt.NDArray[np.int64]
 
 
-def read_object_columns(objects: Sequence[Mapping[str, Any]], rules: RecordRules) -> ObjectColumns:
-    """Convert the declared fields of objects as `pydantic_core.from_json` parses them."""
+def read_object_columns(
+    objects: Sequence[Mapping[str, Any]], rules: RecordRules, *, has_exact_decimals: bool = False
+) -> ObjectColumns:
+    """Convert the declared fields of objects as `pydantic_core.from_json` parses them.
+
+    has_exact_decimals: whether floats in columns of decimals are, as Python writes them, the numbers of the text.
+    """
     fields = {rule.source: _field_values(objects, rule) for rule in rules.fields if not rule.undeclared}
     strings, unknown = _count_strings_and_unknown(objects, fields, rules)
     no_values = [None] * len(objects)
     missing = pa.array(sorted(rules.missing), pa.string())
     columns = {
-        rule.name: _convert_values(no_values if rule.undeclared else fields[rule.source], rule, missing)
+        rule.name: _convert_values(
+            no_values if rule.undeclared else fields[rule.source],
+            _native_reader(rule, with_fractions=has_exact_decimals),
+            rule,
+            missing,
+        )
         for rule in rules.fields
     }
     return ObjectColumns(columns, unknown, strings)
@@ -117,11 +137,32 @@ def _parse_record(record: bytes | None) -> dict[str, Any] | None:
     return value if type(value) is dict else None
 
 
+def _without_inexact_decimals(
+    records: Sequence[bytes | None], parsed: list[dict[str, Any] | None], rules: RecordRules
+) -> list[dict[str, Any] | None]:
+    """Return the parsed records, None in place of those with a decimal whose text its double may not tell."""
+    sources = [rule.source for rule in rules.fields if rule.type.startswith("decimal") and not rule.undeclared]
+    if not sources:
+        return parsed
+    return [
+        None if value is not None and record is not None and _is_inexact(record, value, sources) else value
+        for record, value in zip(records, parsed, strict=True)
+    ]
+
+
+def _is_inexact(record: bytes, parsed: Mapping[str, Any], sources: Sequence[str]) -> bool:
+    has_float = any(type(raw_value(parsed, source)) is float for source in sources)
+    return has_float and _INEXACT.search(record) is not None
+
+
 def _field_values(objects: Sequence[Mapping[str, Any]], rule: FieldRule) -> Values:
     source = rule.source
     if "." in source:
         return [raw_value(record, source) for record in objects]
-    return [record.get(source) for record in objects]
+    try:
+        return list(map(itemgetter(source), objects))  # in half the time of `get`
+    except KeyError:
+        return [record.get(source) for record in objects]
 
 
 def _count_strings_and_unknown(
@@ -153,13 +194,15 @@ def _type_mask(values: Values, kinds: set[type], wanted: Callable[[type], bool])
     return np.fromiter((type(value) in found for value in values), np.bool_, len(values))
 
 
-def _convert_values(values: Values, rule: FieldRule, missing: pa.Array) -> TypedColumn:
-    """Convert the values of a field to its declared type. values: as the parser returned them."""
+def _convert_values(values: Values, native: _Native, rule: FieldRule, missing: pa.Array) -> TypedColumn:
+    """Convert the values of a field to its declared type. values: as the parser returned them. native: as
+    `_native_reader` returns it.
+    """
     wanted = arrow_type(rule.type)
     kinds = set(map(type, values)) - {NoneType}
     if not kinds:
         return TypedColumn(pa.nulls(len(values), wanted))
-    own, reader = _native_reader(rule)
+    own, reader = native
     if kinds <= own and reader is not None:
         return reader(values, rule)
     if rule.type == "string" and rule.coerce and int in kinds:
@@ -187,7 +230,11 @@ def _convert_texts(texts: Values, rule: FieldRule, missing: pa.Array) -> TypedCo
 
 def _convert_booleans(values: Values, rule: FieldRule) -> TypedColumn:
     del rule
-    return TypedColumn(pa.array(values, pa.bool_()))
+    if set(map(type, values)) <= {bool, NoneType}:
+        return TypedColumn(pa.array(values, pa.bool_()))
+    doubtful = np.array([value is not None and value not in (0, 1) for value in values])
+    meanings = [None if value is None else value == 1 for value in values]
+    return TypedColumn(pa.array(meanings, pa.bool_()), mask_or_none(doubtful))
 
 
 def _convert_integers(values: Values, rule: FieldRule) -> TypedColumn:
@@ -203,7 +250,9 @@ def _convert_integers(values: Values, rule: FieldRule) -> TypedColumn:
 
 
 def _convert_decimals(values: Values, rule: FieldRule) -> TypedColumn:
-    """Convert integers to decimals, by their text: Arrow casts integers only to decimals of 19 digits and more."""
+    """Convert numbers to decimals, by their text: Arrow casts integers only to decimals of 19 digits and more, and
+    doubles not exactly.
+    """
     return convert_text_column(pa.array([None if value is None else str(value) for value in values]), rule, texts=True)
 
 
@@ -222,14 +271,16 @@ def _convert_doubles(values: Values, rule: FieldRule) -> TypedColumn:
     return TypedColumn(column, mask_or_none(doubtful))
 
 
-def _native_reader(rule: FieldRule) -> tuple[set[type], Callable[[Values, FieldRule], TypedColumn] | None]:
+def _native_reader(rule: FieldRule, *, with_fractions: bool) -> _Native:
     """Return the Python types that a column takes as they are, and the function that converts them; None for text
-    columns.
+    columns. with_fractions: whether a column of decimals takes floats.
     """
     if rule.type == "boolean":
-        return {bool}, _convert_booleans
+        return {bool, int} if rule.coerce else {bool}, _convert_booleans
     if rule.type in ("float", "double"):
         return {int, float}, _convert_doubles
     if rule.type == "string" or (rule.type in ("date", "timestamp") and rule.unit is None):
         return {str}, None
-    return {int}, _convert_decimals if rule.type.startswith("decimal") else _convert_integers
+    if rule.type.startswith("decimal"):
+        return {int, float} if with_fractions else {int}, _convert_decimals
+    return {int}, _convert_integers

@@ -18,7 +18,7 @@ class ValidationSettings:
     """The editable part of a configuration that decides which records are valid and what their values are.
 
     ranges: column -> (lowest, highest). sources: column -> its field in a message, if that has another name. units:
-    column -> "s", "ms" or "us" for times that are numbers since 1970. missing: texts that mean no value.
+    column -> "s", "ms", "us" or "ns" for times that are numbers since 1970. missing: texts that mean no value.
 
     The other fields describe the columns before a migration. undeclared: columns that were not declared then, so that a
     field of their name was not read. types: column -> its Spark SQL type then. dropped: column -> type of columns that

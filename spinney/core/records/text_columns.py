@@ -24,7 +24,7 @@ from spinney.core.records.columns import (
 )  # fmt: skip
 from spinney.core.records.rules import FieldRule
 from spinney.core.records.times import FIRST_DATE, LAST_DATE
-from spinney.core.records.value_conversion import BOOLEAN_TEXTS
+from spinney.core.records.value_conversion import BOOLEAN_TEXTS, COERCED_BOOLEAN_TEXTS
 
 _INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"
 _WHOLE_WITH_ZEROS = r"^(-?(?:0|[1-9][0-9]{0,14}))\.0+$"
@@ -73,10 +73,10 @@ def _null_unless(column: pa.Array, sure: Mask) -> pa.Array:
 
 
 def _convert_booleans(column: pa.Array, rule: FieldRule) -> TypedColumn:
-    del rule
-    places = pc.index_in(column, value_set=pa.array(list(BOOLEAN_TEXTS)))
+    meanings = COERCED_BOOLEAN_TEXTS | {"0": False, "1": True} if rule.coerce else BOOLEAN_TEXTS
+    places = pc.index_in(column, value_set=pa.array(list(meanings)))
     return TypedColumn(
-        pa.array(list(BOOLEAN_TEXTS.values())).take(places), mask_or_none(present_mask(column) & ~present_mask(places))
+        pa.array(list(meanings.values())).take(places), mask_or_none(present_mask(column) & ~present_mask(places))
     )
 
 

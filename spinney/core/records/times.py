@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
-from decimal import Context, Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,22 +27,21 @@ PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """Ticks per second of each time unit."""
 
 _EXACT: Final = Context(prec=900)
-_MICROS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_MICROS: Final = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1), "ns": Decimal("0.001")}
 
-_DATE: Final = r"(\d{4})(-?)(\d{2})\2(\d{2})"
-_CLOCK: Final = r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?)?"
+_DATE: Final = r"(\d{4})([-/]?)(\d{2})\2(\d{2})"
+_CLOCK: Final = r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d+))?)?)?"
 _ZONE: Final = r" ?(?:(Z|z|UTC)|([+-])(\d{2})(?::?(\d{2}))?)"
 _INSTANT: Final = re.compile(f"{_DATE}(?:[Tt ]{_CLOCK}(?:{_ZONE})?)?", re.ASCII)
-_DAY: Final = re.compile(
-    rf"{_DATE}(?:[Tt ]00:?00(?::?00(?:[.,]0{{1,9}})?)?(?: ?(?:Z|z|UTC|[+-]00(?::?00)?))?)?", re.ASCII
-)
+_DAY: Final = re.compile(rf"{_DATE}(?:[Tt ]00:?00(?::?00(?:[.,]0+)?)?(?: ?(?:Z|z|UTC|[+-]00(?::?00)?))?)?", re.ASCII)
 
 
 def instant_of_text(text: str) -> datetime | None:
     """Return the instant of an ISO 8601 text in UTC; None if it is not one.
 
     A date alone is midnight; without an offset the time is in UTC; `24:00` is the next midnight. RFC 3339's space in
-    place of `T`, and ` UTC`, are accepted. Digits beyond microseconds are cut off, since the tables hold no more.
+    place of `T`, ` UTC`, and slashes in place of the date's hyphens are accepted. Digits beyond microseconds are cut
+    off, since the tables hold no more.
     """
     found = _INSTANT.fullmatch(text)
     if found is None:
@@ -87,16 +86,15 @@ def date_of_text(text: str) -> date | None:
 
 
 def instant_of_number(number: Decimal, unit: str) -> datetime | None:
-    """Return the instant that is `number` units after 1970; None outside years 1 to 9999 or if finer than a
-    microsecond.
+    """Return the instant that is `number` units after 1970; None outside years 1 to 9999.
 
-    unit: "s", "ms" or "us".
+    Digits beyond microseconds are cut off, as of a text: to the earlier microsecond. unit: "s", "ms", "us" or "ns".
     """
-    micros = _EXACT.multiply(number, Decimal(_MICROS[unit]))
-    if not micros.is_finite() or micros != micros.to_integral_value():
+    micros = _EXACT.multiply(number, _MICROS[unit])
+    if not micros.is_finite():
         return None
     try:
-        return EPOCH + timedelta(microseconds=int(micros))
+        return EPOCH + timedelta(microseconds=int(micros.to_integral_value(ROUND_FLOOR)))
     except OverflowError:
         return None
 
@@ -104,5 +102,4 @@ def instant_of_number(number: Decimal, unit: str) -> datetime | None:
 def number_of_instant(at: datetime, unit: str) -> str:
     """Return an aware datetime as the shortest exact decimal number of units since 1970."""
     micros = (at - EPOCH) // timedelta(microseconds=1)
-    number = Decimal(micros) / _MICROS[unit]
-    return format(number.normalize(), "f")
+    return format(_EXACT.divide(Decimal(micros), _MICROS[unit]).normalize(_EXACT), "f")

@@ -25,6 +25,17 @@ MAX_EXPONENT: Final = 400
 NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 INTEGER: Final = re.compile(r"[+-]?\d+", re.ASCII)
 BOOLEAN_TEXTS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_BOOLEAN_WORDS: Final = {True: ("true", "t", "yes", "y"), False: ("false", "f", "no", "n")}
+COERCED_BOOLEAN_TEXTS: Final = {
+    spelled: meaning
+    for meaning, words in _BOOLEAN_WORDS.items()
+    for word in words
+    for spelled in (word, word.capitalize(), word.upper())
+}
+"""Texts of booleans with coercion, besides the numbers 0 and 1."""
+
+_WHOLE: Final = re.compile(r"(-?[1-9]\d*|0)\.0+", re.ASCII)
+"""An integer as a file of floating-point numbers gives it."""
 
 
 class WrongTypeError(Exception):
@@ -74,6 +85,8 @@ def _string(value: Any, rule: FieldRule) -> str:
     if isinstance(value, NumberText):
         if rule.coerce and INTEGER.fullmatch(value) and value != "-0":
             return str(value)
+        if rule.coerce and (whole := _WHOLE.fullmatch(value)):
+            return whole[1]
         raise WrongTypeError
     if not isinstance(value, str):
         raise WrongTypeError
@@ -83,9 +96,15 @@ def _string(value: Any, rule: FieldRule) -> str:
 def _boolean(value: Any, rule: FieldRule) -> bool:
     if isinstance(value, bool):
         return value
-    if rule.coerce and isinstance(value, str) and not isinstance(value, NumberText) and value in BOOLEAN_TEXTS:
-        return BOOLEAN_TEXTS[value]
-    raise WrongTypeError
+    if not rule.coerce or not isinstance(value, str):
+        raise WrongTypeError
+    text = value.strip(" ")
+    if text in COERCED_BOOLEAN_TEXTS:
+        return COERCED_BOOLEAN_TEXTS[text]
+    number = _parse_decimal(text) if NUMBER.fullmatch(text) else None
+    if number not in (0, 1):
+        raise WrongTypeError
+    return number == 1
 
 
 def _integer(value: Any, rule: FieldRule) -> int:
@@ -148,8 +167,7 @@ def _parse_decimal(text: str) -> Decimal:
 
 
 def _date(value: Any, rule: FieldRule) -> Any:
-    del rule
-    found = date_of_text(value) if isinstance(value, str) and not isinstance(value, NumberText) else None
+    found = None if isinstance(value, NumberText) else date_of_text(_text_of_time(value, rule))
     if found is None:
         raise WrongTypeError("a date is written like 2024-05-31, years 0001 to 9999")
     return found
@@ -159,18 +177,24 @@ def _timestamp(value: Any, rule: FieldRule) -> Any:
     if rule.unit is not None:
         found = instant_of_number(_parse_decimal(number_text(value, rule)), rule.unit)
         if found is None:
-            raise WrongTypeError(
-                f"a time is a number of {rule.unit} since 1970, in years 1 to 9999, to the microsecond"
-            )
+            raise WrongTypeError(f"a time is a number of {rule.unit} since 1970, in years 1 to 9999")
         return found
     if isinstance(value, NumberText):
         raise WrongTypeError(
-            'for numbers since 1970 declare the column as "timestamp(s)", "timestamp(ms)" or "timestamp(us)"'
+            'for numbers since 1970 declare the column as "timestamp(s)", "timestamp(ms)", "timestamp(us)" or '
+            '"timestamp(ns)"'
         )
-    found = instant_of_text(value) if isinstance(value, str) else None
+    found = instant_of_text(_text_of_time(value, rule))
     if found is None:
         raise WrongTypeError("a time is ISO 8601, like 2024-05-31T10:00:00Z, years 0001 to 9999")
     return found
+
+
+def _text_of_time(value: Any, rule: FieldRule) -> str:
+    """Return the text of a time, empty if it is none. Blanks around it change nothing."""
+    if not isinstance(value, str):
+        return ""
+    return value.strip(" ") if rule.coerce else value
 
 
 _CONVERTERS: Final[Mapping[str, Callable[[Any, FieldRule], Any]]] = {

@@ -1,4 +1,4 @@
-"""The answers to a group's events beside the labels that came for them."""
+"""The predictions for a group's events with the labels that arrived for them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class SearchPage:
 
 
 class GroupSearch:
-    """Finds groups by parts of their keys. Immutable: made anew when the tables change.
+    """Finds groups by parts of their keys. Immutable: created again when the tables change.
 
     statuses: one row per group, sorted by group_key, as `Fleet.table` returns them.
     """

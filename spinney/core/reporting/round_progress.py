@@ -1,4 +1,4 @@
-"""How far a round has come that is planned and not recorded yet."""
+"""The progress of a round that is planned and not recorded yet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True)
 class RoundProgress:
-    """A round that is under way, or was stopped and goes on when its process starts again.
+    """A running round, or an interrupted one that continues when its process starts again.
 
     began_at: wall clock. planned: groups to fit. attempted: of them, those with an attempt stored. seconds_left: if the
     other groups take as long as those so far; None before the first attempt.

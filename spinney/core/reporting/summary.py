@@ -1,4 +1,4 @@
-"""A fleet on one screen: groups by state, and the champions' errors beside a constant answer and the incumbent."""
+"""The summary of a fleet: groups by state, and errors compared with a constant prediction and the incumbent."""
 
 from __future__ import annotations
 

@@ -48,6 +48,7 @@ class DecisionRecord:
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
     fit_ms: NaN if nothing was fitted. heldout_losses, training_predictions: stored with the model; empty if not known.
+    rows: that the model was fitted on; 0 if not known.
     """
 
     group_key: str
@@ -58,6 +59,7 @@ class DecisionRecord:
     fit_ms: float
     heldout_losses: tuple[float, ...] = ()
     training_predictions: tuple[float, ...] = ()
+    rows: int = 0
 
     @property
     def usual_loss(self) -> float:
@@ -139,6 +141,8 @@ def _apply_machine_decision(groups: GroupStates, at: int, row: DecisionRecord) -
     spend_evidence(groups, at)
     if np.isfinite(row.fit_ms):
         groups["fit_ms"][at] = row.fit_ms
+    if row.rows:
+        groups["fitted_rows"][at] = row.rows
 
 
 def _apply_back_off(groups: GroupStates, at: int, decision: str, min_rows: int) -> None:
@@ -182,11 +186,10 @@ def _apply_unfitted(groups: GroupStates, at: int, row: UnfittedAttempt, min_rows
 def _restart_age(groups: GroupStates, at: int, clock: int) -> None:
     groups["attempted_at"][at] = max(int(groups["attempted_at"][at]), clock)
     groups["rows_since"][at] = 0
-    groups["unseen_from"][at] = NEVER
 
 
 def spend_evidence(groups: GroupStates, at: int) -> None:
-    """Let a raised error, or drift, count for one attempt only. Evidence below the limit goes on."""
+    """Reset the evidence of a raised error, or of drift, that caused an attempt. Evidence below the limit is kept."""
     for name in ("evidence", "drift"):
         if groups[name][at] >= LIMIT:
             groups[name][at] = 0

@@ -22,10 +22,11 @@ MAX_LOSS = float(np.finfo(np.float32).max)
 def start_samples(
     groups: GroupStates, evidence: ErrorEvidence, new_champions: Mapping[int, DecisionRecord | None]
 ) -> None:
-    """Let the samples of groups with a new champion go on or start anew, in place.
+    """Continue or replace the loss samples of groups with a new champion, in place.
 
-    A group's first champion, and one that came because the error had risen, are compared with their held-out losses.
-    Any other one is compared with the losses of the champions before: its held-out rows may be those after a change.
+    A group's first champion, and one that was fitted because the error had risen, is compared with its own held-out
+    losses. Any other champion is compared with the losses of the champions before it, since its held-out rows may come
+    from after a change.
 
     new_champions: position of a group -> the decision that measured its champion; None if that is not known.
     """
@@ -52,7 +53,6 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFr
     at = groups.positions_of(mature["group_key"])
     labelled = mature["labelled"].to_numpy(np.int64)
     np.add.at(groups["rows_since"], at, labelled)
-    _note_unseen(groups, at, mature["mature_at"].to_numpy(np.int64))
     np.add.at(groups["labelled"], at, labelled)
     is_own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & (
         groups["champion_id"][at] != ""
@@ -65,14 +65,6 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFr
     evidence = evidence.counted(_counted_losses(groups, at[own], rows), groups.key_shares, patience)
     groups["evidence"][:] = evidence.evidence
     return evidence
-
-
-def _note_unseen(groups: GroupStates, at: Positions, mature_at: npt.NDArray[np.int64]) -> None:
-    """Set unseen_from of groups without an unseen row before. A late label of an older row counts from the attempt."""
-    first = groups["unseen_from"]
-    earliest = np.where(first == NEVER, np.iinfo(np.int64).max, first)
-    np.minimum.at(earliest, at, np.maximum(mature_at, groups["attempted_at"][at]))
-    first[at] = earliest[at]
 
 
 def _average_recent(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.core.champions.shard_champions import CODEC, SCHEMA, Champions
+from spinney.core.champions.shard_champions import CODEC, COMPRESSION, SCHEMA, Champions
 from spinney.core.state_codec import decode_batch, encode_batch
 
 
@@ -44,7 +44,7 @@ class EncodedChampions:
         rows = pa.Table.from_batches([batch.filter(others), new])
         order = pc.sort_indices(rows, [("group_key", "ascending")])  # stable: a group's own rows keep their order
         batches = rows.take(order).combine_chunks().to_batches() or [new]
-        return EncodedChampions(CODEC.pack(encode_batch(batches[0])))
+        return EncodedChampions(CODEC.pack(encode_batch(batches[0], compression=COMPRESSION)))
 
 
 def _batch(blob: bytes) -> pa.RecordBatch:

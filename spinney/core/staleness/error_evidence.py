@@ -41,7 +41,7 @@ EARLIER_LOSSES = 200.0
 """Losses that those of a group's earlier champions count for at most once it has a new one."""
 
 VOTES = 64
-"""The common change is the median score of so many groups, those with the newest labels."""
+"""Number of groups, those with the newest labels, whose median score is the common change."""
 
 MIN_VOTES = 8
 """With fewer groups there is no common change: a group would count too much in it."""
@@ -108,7 +108,7 @@ class ErrorEvidence:
 
     @classmethod
     def empty(cls, groups: int = 0) -> ErrorEvidence:
-        """No evidence about so many groups."""
+        """Return the state of new groups, without evidence."""
         return cls(
             LossSamples.empty(groups),
             np.zeros((groups, len(TILTS)), dtype=np.float32),

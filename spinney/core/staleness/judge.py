@@ -316,7 +316,7 @@ def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLim
     if not len(groups):
         return ShardReport([], 0, 0)
     stale = StalenessResult.of(groups, settings.policies, shard.clock)
-    decision = decide_staleness(groups, stale.policy, now)
+    decision = decide_staleness(groups, stale, now)
     policy = np.where(decision == Staleness.FRESH, "", stale.policy)
     changed = (decision != groups["decision"]) | (policy != groups["policy"])
     # A new group's first verdict `fresh`, or one right after an attempt, adds nothing to its promotion.

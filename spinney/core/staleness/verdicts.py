@@ -27,6 +27,9 @@ VERDICT_NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "fail
 NO_LABELS = "no_labels"
 """The policy by which a group is reported and not refitted."""
 
+MAX_AGE = "max_age"
+"""The policy that ends the wait for new rows after a refusal."""
+
 ERROR_RISE = "error_rise"
 """The policy whose reason compares the champion's losses."""
 
@@ -79,6 +82,11 @@ class StalenessResult:
     urgency: np.ndarray
     each: tuple[PolicyResult, ...] = ()
 
+    def applies(self, name: str) -> np.ndarray:
+        """Return for each group whether the policy of this name applies, whichever gives the reason."""
+        found = [rule.applies for rule in self.each if rule.name == name]
+        return found[0] if found else np.zeros(len(self.is_stale), dtype=np.bool_)
+
     @classmethod
     def of(cls, groups: GroupStates, policies: tuple[Policy, ...], clock: int) -> StalenessResult:
         """Apply the policies to all groups. clock: the fleet's, microseconds."""
@@ -106,14 +114,15 @@ class StalenessResult:
         return cls(is_stale, policy, policy_index, value, limit, urgency, tuple(each))
 
 
-def decide_staleness(groups: GroupStates, policy: np.ndarray, now: int) -> np.ndarray:
+def decide_staleness(groups: GroupStates, result: StalenessResult, now: int) -> np.ndarray:
     """Return the decision for each group: fresh, fit, refused (it waits) or held (pinned, or by NO_LABELS).
 
-    policy: the first policy that applies, empty without one; shape (n_groups,). now: wall clock, microseconds.
+    A group that is stale by MAX_AGE waits for one new row at most. now: wall clock, microseconds.
     """
-    stale = policy != ""
+    stale, policy = result.is_stale, result.policy
+    wait_rows = np.where(result.applies(MAX_AGE), np.minimum(groups["wait_rows"], 1), groups["wait_rows"])
     # Parents have no rows of their own to wait for.
-    lacks_rows = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
+    lacks_rows = (groups["rows_since"] < wait_rows) & ~groups.are_parents
     is_early = now < groups["retry_at"]
     # After an attempt with too few rows either is enough: new rows, or time for the counted ones to be stored.
     had_too_few = (groups["wait_rows"] > 0) & (groups["retry_at"] != NEVER)

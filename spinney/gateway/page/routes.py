@@ -19,6 +19,7 @@ from spinney.core.reporting.status import State
 from spinney.gateway.page.files import INDEX, PageFile, read_page_files
 from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
 from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
+from spinney.gateway.safe_answers import problem
 from spinney.gateway.work_queue import WorkQueue
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
 from spinney.storage.layout import FleetStore
@@ -70,7 +71,7 @@ def _add_files(router: APIRouter, page_files: Mapping[str, PageFile]) -> None:
     def page_file(request: Request, name: str = INDEX) -> Response:
         file = page_files.get(name)
         if file is None:
-            return _problem(404, "no such file")
+            return problem(404, "unknown_file", "page: expected one of its files; got another name")
         headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY} if name == INDEX else {}
         return _unless_known(request, file.body, file.etag, file.media_type, headers)
 
@@ -112,7 +113,7 @@ def _add_details(router: APIRouter, live: LiveFigures, access: Access, queue: Wo
             return _document(request, live, await queue.run(live.group, key))
         except (StoreError, ContractError) as error:
             LOG.info("group %r: %s", key, error)
-            return _problem(404, "no such group; search finds groups by parts of their keys")
+            return problem(404, "unknown_group", "no such group; search finds groups by parts of their keys")
 
     @router.get("/page/dead-letters.json", dependencies=[reader])
     async def dead_letters(
@@ -126,19 +127,20 @@ def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None
     @router.post("/page/overrides")
     def override(order: OverrideOrder, person: Annotated[str, Depends(access.operate)]) -> Response:
         if order.seen is not None and not order.reason:
-            return _problem(422, "expected a reason")
+            return problem(422, "no_reason", "reason: expected one; got none")
         try:
             proposed = carry_out_order(live.fleet.config, order, person)
         except Busy:
-            return _problem(503, "another person's change is being written; try again", {"Retry-After": "2"})
+            return problem(503, "busy", "another person's change is being written; try again", {"Retry-After": "2"})
         except GroupError as error:
-            return _problem(409, str(error))
+            return problem(409, "not_possible", str(error))
         except SetupError as error:
             LOG.warning("override by %s: %s", person, error)
-            return _problem(503, "the server has no signing key")
+            return problem(503, "no_signing_key", "the server has no signing key")
         except StoreError as error:
             LOG.warning("override by %s: %s", person, error)
-            return _problem(409, "nothing was written: the group is unknown, or a champion was changed meanwhile")
+            message = "nothing was written: the group is unknown, or a champion was changed meanwhile"
+            return problem(409, "changed", message)
         if order.seen is not None:
             live.refresh_soon()
         written = order.seen is not None and bool(proposed.steps)
@@ -172,8 +174,4 @@ def _unless_known(request: Request, body: bytes, etag: str, media_type: str, hea
 
 
 def _reading() -> Response:
-    return _problem(503, "the tables are being read for the first time", {"Retry-After": "1"})
-
-
-def _problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse({"error": message}, status, dict(headers or {}))
+    return problem(503, "reading", "the tables are being read for the first time", {"Retry-After": "1"})

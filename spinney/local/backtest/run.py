@@ -46,7 +46,7 @@ def run_backtest(request: Request, frame: pd.DataFrame, source: str, show: Show 
     config, cores = request.config, os.cpu_count() or 1
     strategies = [Strategy.from_config(config, OWN, cores)]
     named = zip(_names(request.candidates), request.candidates, strict=True)
-    strategies += [Strategy.from_config(_read(config, file), name, cores) for name, file in named]
+    strategies += [Strategy.from_config(read_candidate(config, file), name, cores) for name, file in named]
     history = History.of(frame, Recipe.of(config), LabelTiming.from_config(config))
     settings = ReplaySettings(Steps.covering(history, request.step), config.staleness.max_age // MICROSECOND)
     replays = replay_all(history, strategies, settings, show)
@@ -61,7 +61,8 @@ def _names(files: Sequence[str]) -> list[str]:
     return [stem if stems.count(stem) == 1 and stem != OWN else file for stem, file in zip(stems, files, strict=True)]
 
 
-def _read(config: Config, file: str) -> Config:
+def read_candidate(config: Config, file: str) -> Config:
+    """Return the configuration with the keys of a candidate's file. Raises ConfigError for a file of others."""
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -23,7 +23,7 @@ from spinney.core.errors import ContractError, StoreError
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
 from spinney.sources import ColumnSelection, ReadOptions, Source
-from spinney.sources.fleet_files import messages_of, number_fields, open_columns
+from spinney.sources.fleet_files import messages_of, number_fields, open_columns, stored_fields
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import to_pandas
 
@@ -91,9 +91,11 @@ def open_rows(config: Config, place: str, options: ReadOptions) -> Source:
     or the label, the id, the time or a column of the group is missing.
     """
     rules = _rules(config)
-    names = tuple(rule.source for rule in rules.fields)
+    names = tuple(dict.fromkeys(rule.source for rule in rules.fields))
     required = frozenset(rule.source for rule in rules.fields if rule.required or rule.name == config.fleet.target)
-    selection = ColumnSelection(names, required, is_exclusive=True, numbers=number_fields(rules))
+    selection = ColumnSelection(
+        names, required, is_exclusive=True, numbers=number_fields(rules), stored=stored_fields(config)
+    )
     return open_columns(place, options, selection)
 
 

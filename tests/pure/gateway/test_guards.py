@@ -127,6 +127,7 @@ def test_more_requests_than_may_wait_are_refused_and_a_late_one_is_given_up(
         return answer(records)
 
     monkeypatch.setattr(service.answers, "answer", slow)
+    monkeypatch.setattr(service, "_run_at_once", lambda *_: None)
     ask = {"url": f"{url}/predict", "json": {"records": [ROW]}, "headers": bearer(text), "timeout": 30}
     callers = [threading.Thread(target=lambda: found.append(requests.post(**ask))) for _ in range(2)]
     for caller in callers:
@@ -221,7 +222,7 @@ def test_keys_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
 
 
 def test_sigterm_answers_what_is_there_and_ends_with_0(tmp_path: Path) -> None:
-    write_fleet(tmp_path, 10, more="[gateway]\nport = 0")
+    write_fleet(tmp_path, 10, more="[gateway]\nport = 0\ndrain = '0s'")
     command = [sys.executable, "-c", "from spinney.cli import main; main()", "serve", "--insecure"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:

@@ -67,7 +67,7 @@ def answered(function: Any, *arguments: Any, **more: Any) -> dict[str, Any] | No
 
 @given(st.fixed_dictionaries({"records": RECORDS}) | VALUES, st.booleans())
 def test_records(service: Service, body: Any, strict: bool) -> None:
-    found = answered(_predict, service, json.dumps(body).encode(), as_of=None, strict=strict)
+    found = answered(_predict, json.dumps(body).encode(), service.answer, as_of=None, strict=strict)
     assert found is None or len(found["predictions"]) == len(body["records"])
 
 
@@ -75,7 +75,7 @@ def test_records(service: Service, body: Any, strict: bool) -> None:
     st.dictionaries(st.sampled_from(["inputs", "instances", "dataframe_records", "dataframe_split"]), RECORDS | VALUES)
 )
 def test_mlflows_forms(service: Service, body: Any) -> None:
-    answered(lambda: _predictions(service, read_json_body(json.dumps(body).encode(), MAX_ROWS)))
+    answered(lambda: _predictions(service.answer(read_json_body(json.dumps(body).encode(), MAX_ROWS))))
 
 
 @given(
@@ -84,17 +84,17 @@ def test_mlflows_forms(service: Service, body: Any) -> None:
 )
 def test_csv(service: Service, text: str) -> None:
     rules = request_rules(service.config, by_column=True)
-    answered(lambda: _predictions(service, read_csv_body(text.encode(errors="surrogatepass"), MAX_ROWS, rules)))
+    answered(lambda: _predictions(service.answer(read_csv_body(text.encode(errors="surrogatepass"), MAX_ROWS, rules))))
 
 
 @given(st.fixed_dictionaries({"inputs": TENSORS}, optional={"id": VALUES}) | VALUES, st.sampled_from([None, key_of(1)]))
 def test_tensors(service: Service, body: Any, key: str | None) -> None:
-    answered(_infer, service, "lines", key, json.dumps(body).encode())
+    answered(_infer, service, "lines", key, json.dumps(body).encode(), service.answer)
 
 
 @given(st.binary(max_size=40))
 def test_bytes(service: Service, body: bytes) -> None:
-    answered(_predict, service, body, as_of=None, strict=False)
+    answered(_predict, body, service.answer, as_of=None, strict=False)
 
 
 @given(st.text(max_size=30) | VALUES.map(json.dumps))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -77,3 +78,35 @@ def test_body_and_answer_have_one_time_limit_together(queue: WorkQueue, monkeypa
 
     monkeypatch.setattr(asyncio, "timeout_at", timeout)
     asyncio.run(run())
+
+
+def test_what_can_be_answered_at_once_needs_no_thread_and_all_else_gets_one(queue: WorkQueue) -> None:
+    names: list[str] = []
+
+    def in_thread(raw: bytes) -> int:
+        names.append(threading.current_thread().name)
+        return len(raw)
+
+    async def ask(body: bytes) -> int:
+        async def read() -> bytes:
+            return body
+
+        return await queue.run_on_body(in_thread, read, lambda raw: len(raw) if len(raw) < 3 else None)
+
+    assert asyncio.run(ask(b"12")) == 2
+    assert names == []
+    assert asyncio.run(ask(b"123")) == 3
+    assert names == ["request_0"]
+    assert queue.there == 0
+
+
+def test_an_error_at_once_gives_the_place_up(queue: WorkQueue) -> None:
+    async def body() -> bytes:
+        return b"12"
+
+    def refuse(_: bytes) -> int:
+        raise RequestError(422, "key", "key: expected another")
+
+    with pytest.raises(RequestError, match="key: expected another"):
+        asyncio.run(queue.run_on_body(len, body, refuse))
+    assert queue.there == 0

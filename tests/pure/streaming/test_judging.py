@@ -50,6 +50,7 @@ DECIDED = {
     "fit_ms": 7.5,
     "heldout_losses": np.array([0.5, 0.0]),
     "training_predictions": np.array([1.0, 2.5]),
+    "rows": 40,
 }
 PROMOTION = {"kind": "promotion", "group_key": A, "decided": DECIDED}
 TRIED = {"status": "failed", "rows": 9, "fitted_at": START, "clock": START + 4}
@@ -80,7 +81,7 @@ def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
     (row,) = parse_frames([frame(PROMOTION)]).decided
     assert row.promotion == Promotion(2, "m1", "promoted", START + 1, START + 2, START + 3)
     assert (row.group_key, row.by_machine, row.clock, row.loss, row.fit_ms) == (A, True, START + 4, 0.25, 7.5)
-    assert (row.heldout_losses, row.training_predictions) == ((0.5, 0.0), (1.0, 2.5))
+    assert (row.heldout_losses, row.training_predictions, row.rows) == ((0.5, 0.0), (1.0, 2.5), 40)
 
 
 def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:

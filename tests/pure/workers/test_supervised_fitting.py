@@ -31,7 +31,7 @@ from spinney.core.recipes.recipe import Feature, Recipe, Shadow
 from spinney.core.training import current_group, fit_kernels
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fitting import fit_groups
-from spinney.retraining.fit_request_table import CHAMPION_TYPES as ASK
+from spinney.retraining.fit_request_table import STORED_MODEL_TYPES as ASK
 from spinney.retraining.group_fitting import split_block
 from spinney.workers import supervised_fitting
 from spinney.workers.fit_block import IS_REQUEST, MAX_PIECE_AFTER_DEATH, FitBlock, cut_pieces
@@ -394,6 +394,35 @@ def test_a_champion_that_kills_the_worker_costs_its_group_the_comparison_and_not
     assert (told["champion_loss"], told["heldout_rows"], "uncompared" in told) == (None, 0, False)
     decision, _ = decide(told, Gate(), UncomparedPolicy.NONE)
     assert decision is Decision.UNPROVEN
+
+
+def test_a_predecessor_that_kills_the_worker_costs_its_group_that_comparison_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = fleet([0, 0, 0])
+    names = {"id": "model_id", "codec": "codec", "payload": "payload", "signature": "signature"}
+    columns: dict[str, Any] = {}
+    for role, until in (("predecessor", "e006"), ("champion", "e008")):
+        stored = plain(rows[rows["event_id"] < until])
+        columns |= {f"{role}_{name}": stored[column] for name, column in names.items()}
+    asked = asks(rows).assign(**columns, champion_trained_through=stored["trained_through"])
+    expected = plain(rows, asked)
+    opened = codec.load_signed
+
+    def deadly(signer: Signer, claim: Any, *rest: Any) -> Any:
+        if claim.model_id == columns["predecessor_id"][1]:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return opened(signer, claim, *rest)
+
+    monkeypatch.setattr(codec, "load_signed", deadly)
+    result = fitted(rows, asked)
+    same(result.drop(index=1), expected.drop(index=1))
+    told, before = (json.loads(results.loc[1, "metrics"]) for results in (result, expected))
+    assert before["watched_rows"] == 4
+    assert "while its champion's predecessor was compared" in told.pop("predecessor_error")
+    assert told == {
+        name: value for name, value in before.items() if "predecessor" not in name and "watched" not in name
+    }
 
 
 def test_a_shadow_that_ends_the_process_is_reported_and_the_group_keeps_its_model() -> None:

@@ -10,6 +10,7 @@ from schemas import tables
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
 from streaming import score
+from streaming.answer_batches import DDL, answer_schema, encode_answers
 from streaming.score import ScoreBatchWriter
 
 AT = datetime(2024, 5, 2, tzinfo=UTC)
@@ -21,17 +22,15 @@ class Crash(Exception):  # noqa: N818 - said as what is so
 
 
 def answered(spark, fleet, model_id: str, prediction: float):
-    """One event of A, answered by this model."""
-    columns = [
-        each for each in FleetStore.of(fleet.config).contract(tables.PREDICTIONS).columns if each.name != "batch_id"
-    ]
+    """One event of A, answered by this model, as a worker returns it."""
     row = {
-        "shard": 0, "group_key": A, "event_id": "e", "event_time": AT, "prediction": prediction, "label": 5.0,
-        "model_id": model_id, "answered_by": "own", "topic": "t", "kafka_partition": 0, "kafka_offset": 0,
-        "scored_at": AT, "scored_on": AT.date(),
+        "group_key": A, "event_id": "e", "event_time": int(AT.timestamp()) * 1_000_000, "prediction": prediction,
+        "label": 5.0, "model_id": model_id, "answered_by": "own", "kafka_partition": 0, "kafka_offset": 0,
     }  # fmt: skip
-    ddl = ", ".join(each.ddl.removesuffix(" NOT NULL") for each in columns)
-    return spark.createDataFrame([tuple(row.get(each.name) for each in columns)], ddl)
+    same = {"shard": 0, "topic": "t", "scored_at": AT, "scored_on": AT.date()}
+    schema = answer_schema(FleetStore.of(fleet.config))
+    (value,) = encode_answers({name: [value] for name, value in row.items()}, same, schema)
+    return spark.createDataFrame([(bytearray(value),)], DDL)
 
 
 def test_a_replay_counts_the_answers_that_are_stored_and_not_those_of_an_edited_configuration(
@@ -63,9 +62,7 @@ def test_a_fleets_own_columns_stand_beside_those_of_promotions(spark, configured
     own = ('price = "double"\n', 'price = "double"\npayload = "double"\nepoch = "date"\n')
     fleet = world(own, ('["price", "stock"]', '["payload", "epoch"]'))
     names = score.query(spark, fleet.config, fleet.signer, ()).plan.columns
-    assert names == [
-        each for each in FleetStore.of(fleet.config).contract(tables.PREDICTIONS).names if each != "batch_id"
-    ]
+    assert names == ["answers"]
 
 
 def test_a_worker_gets_times_as_whole_numbers_however_far_they_lie(spark) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import xxhash
 
+from spinney.core.champions.heldout_losses import pack, unpack
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.features.encoding import NULL_TIME
@@ -20,7 +24,9 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.serving.answers import _silent
 from spinney.serving.model_cache import cache
-from streaming.scorer import KIND, PROMOTION_STRUCT, Scorer, _decoded, answers, update_champions
+from spinney.storage.layout import FleetStore
+from streaming.answer_batches import COLUMN, answer_schema, decode_answers
+from streaming.scorer import PROMOTION, PROMOTION_COLUMNS, Scorer, _decoded, answers, update_champions
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SIGNER = Signer(b"k" * 32)
@@ -72,7 +78,7 @@ def asked(
     scorer: Scorer, promotions: list[tuple[str, Promotion]], *group_keys: str, price: float = 1.0
 ) -> pd.DataFrame:
     events = priced(list(group_keys), price)
-    answered = answers(0, events, Champions.empty().with_promotions(promotions), scorer)
+    answered = pd.DataFrame(answers(0, events, Champions.empty().with_promotions(promotions), scorer))
     assert answered["event_id"].tolist() == events["event_id"].tolist()
     return answered
 
@@ -143,7 +149,8 @@ def test_a_model_is_passed_over_only_for_the_rows_that_it_cannot_answer(scorer: 
     own, dept = promoted(scorer, A, slope=1e150), promoted(scorer, DEPT, slope=1e100)
     world = promoted(scorer, ALL)
     events = priced([A, A, B], [1e200, 1.0, 1e250])
-    answered = answers(0, events, Champions.empty().with_promotions([(A, own), (DEPT, dept), (ALL, world)]), scorer)
+    champions = Champions.empty().with_promotions([(A, own), (DEPT, dept), (ALL, world)])
+    answered = answers(0, events, champions, scorer)
     assert answered["model_id"].tolist() == [dept.model_id, own.model_id, world.model_id]
     assert answered["answered_by"].tolist() == ["parent", "own", "global"]
 
@@ -188,13 +195,12 @@ def test_a_fleets_own_columns_may_be_called_like_those_of_a_promotion(configured
     )
     scorer = Scorer(config, SIGNER)
     row = promoted(scorer, A, feature="payload")
-    event = {KIND: "event", "event_id": "e", "payload": 2.0, "epoch": "early"}
+    event = {"event_id": "e", "payload": 2.0, "epoch": "early"}
     event |= {"label": np.nan, "topic": "t", "kafka_partition": 0, "kafka_offset": 0}
-    told = {name: getattr(row, name) for name in Promotion.__slots__}
-    promotion = {KIND: "promotion", PROMOTION_STRUCT: told}
+    promotion = {PROMOTION: as_json(row)}
     frame = pd.DataFrame([{"group_key": A, "event_time": 0, **each} for each in (event, promotion)])
-    (answered,) = scorer.function()((0,), iter([frame]), State())
-    np.testing.assert_allclose(answered["prediction"].astype(float), [4.0], rtol=1e-6)
+    answered = answered_by_worker(scorer, frame)
+    np.testing.assert_allclose(answered["prediction"].to_numpy(), [4.0], rtol=1e-6)
 
 
 def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured) -> None:
@@ -219,15 +225,38 @@ def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured
     at = [1_714_521_600_000_000] * 3
     whole = {"valid_to": [253_402_300_799_000_000, -62_135_596_380_000_000, NULL_TIME]}
     whole |= {"born": [253_402_214_400_000_000, NULL_TIME, -62_135_596_800_000_000], "at": at, "event_time": at}
-    told = {name: getattr(champion, name) for name in Promotion.__slots__}
-    frame = priced([A] * 3, 1.0).assign(**whole, **{KIND: "event", PROMOTION_STRUCT: None})
-    arrived = pd.concat([frame, pd.DataFrame([{"group_key": A, KIND: "promotion", PROMOTION_STRUCT: told,
+    frame = priced([A] * 3, 1.0).assign(**whole, **{PROMOTION: None})
+    arrived = pd.concat([frame, pd.DataFrame([{"group_key": A, PROMOTION: as_json(champion),
                          **dict.fromkeys(whole, NULL_TIME)}])], ignore_index=True)  # fmt: skip
-    (answered,) = scorer.function()((0,), iter([arrived]), State())
+    answered = answered_by_worker(scorer, arrived)
     np.testing.assert_array_equal(answered["prediction"], model.predict(features))
-    assert len(set(answered["prediction"])) == 3
-    assert answered["event_time"].tolist() == at
-    assert answered["scored_at"].tolist() == [1_714_557_600_000_000] * 3
+    assert len(set(answered["prediction"].to_pylist())) == 3
+    assert answered["event_time"].cast("int64").to_pylist() == at
+    assert answered["scored_at"].cast("int64").to_pylist() == [1_714_557_600_000_000] * 3
+    assert answered["scored_on"].to_pylist() == [date(2024, 5, 1)] * 3
+
+
+def test_a_shard_without_events_has_no_answers_and_keeps_its_champions(scorer: Scorer) -> None:
+    row = changed(promoted(scorer, A), heldout_losses=pack([0.1, 1e-30, float("inf")]))
+    state = State()
+    frame = pd.DataFrame([{"group_key": A, PROMOTION: as_json(row)}])
+    assert list(scorer.function()((0,), iter([frame]), state)) == []
+    assert Champions.from_bytes(state.get[0]).champion_of(A) == row
+
+
+def as_json(row: Promotion) -> str:
+    """A promotion as Spark's `to_json` writes it: bytes in base 64, nothing of a null, infinity as a text."""
+    values = {name: row.column(name) for name in PROMOTION_COLUMNS}
+    binary = {name: b64encode(values[name]).decode() for name in ("payload", "signature")}
+    losses = [each if np.isfinite(each) else "Infinity" for each in unpack(row.heldout_losses) or []]
+    told = {**values, **binary, "heldout_losses": losses or None}
+    return json.dumps({name: value for name, value in told.items() if value is not None})
+
+
+def answered_by_worker(scorer: Scorer, frame: pd.DataFrame) -> pa.Table:
+    """What the driver reads of a shard's answers."""
+    (yielded,) = scorer.function()((0,), iter([frame]), State())
+    return decode_answers(map(pa.py_buffer, yielded[COLUMN]), answer_schema(FleetStore.of(scorer.config)))
 
 
 class State:

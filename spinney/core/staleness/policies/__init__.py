@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from spinney.core.config import Staleness
     from spinney.core.staleness.group_state import GroupStates
 
+MOST_NEW_ROWS, GROWTH = 200, 0.5
+"""Of `new_rows` unless it is configured: a model is fitted anew once its rows have grown by half, or by 200."""
+
 
 class Policy(Protocol):
     """A staleness policy: a pure function of the groups and the clock."""
@@ -55,7 +58,7 @@ def configured_policies(
         NewGroup(min_rows),
         NoLabels(staleness.no_labels, label_delay),
         ErrorRise(staleness.error_rise.patience),
-        NewRows(staleness.new_rows),
+        NewRows(MOST_NEW_ROWS, GROWTH) if staleness.new_rows is None else NewRows(staleness.new_rows),
         MaxAge(staleness.max_age, staleness.age_spread),
     )
     drift = (Drift(staleness.drift.patience),) if staleness.drift.triggers else ()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from spinney.core.durations import format_duration
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.verdicts import MAX_AGE
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class MaxAge:
 
     max_age: timedelta
     spread: float = 0.0
-    name: str = "max_age"
+    name: str = MAX_AGE
 
     @property
     def limit(self) -> float:

@@ -14,19 +14,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NewRows:
-    """Stale once this many mature labelled rows have arrived since the last attempt."""
+    """Stale once enough mature labelled rows have arrived since the last attempt: `rows` of them, or a share.
+
+    The excess loss of a model fitted on n rows is about inversely proportional to n, so a young group gains most from
+    new rows, and equal ratios of rows gain equally in proportion. growth: share of the rows that the last model was
+    fitted on; None: no such limit. A group has at most log(rows / growth) / log(1 + growth) refits by it,
+    however many rows come.
+    """
 
     rows: int
+    growth: float | None = None
     name: str = "new_rows"
 
     @property
     def limit(self) -> float:
-        """The same limit for every group."""
+        """The largest limit of any group."""
         return float(self.rows)
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
         """As `Policy.limits`."""
-        return np.full(len(groups), self.limit)
+        if self.growth is None:
+            return np.full(len(groups), self.limit)
+        fitted = groups["fitted_rows"].astype(np.float64)
+        limits: npt.NDArray[np.float64] = np.clip(np.ceil(self.growth * fitted), 1.0, self.limit)
+        return np.where(fitted > 0, limits, self.limit)
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
         """As `Policy.measure`."""

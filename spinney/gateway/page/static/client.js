@@ -35,11 +35,7 @@ export async function request(path, { etag = null, body = null } = {}) {
 
 function problemText(status, data) {
   if (status === 403) return "your key may not do this: it needs the scope operate";
-  if (typeof data?.error === "string") return data.error;
-  if (typeof data?.error?.message === "string") return data.error.message;
-  if (typeof data?.detail === "string") return data.detail;
-  if (Array.isArray(data?.detail)) return data.detail.map((each) => each.msg).join("; ");
-  return `status ${status}`;
+  return data?.error?.message ?? `status ${status}`;
 }
 
 /** Ask for an API key, keep it until the tab is closed, and go on. */

@@ -69,6 +69,7 @@ def test_baselines_with_as_many_refits_have_as_many(scores) -> None:
     assert scores["oldest first, as many"].fits == scores["random, as many"].fits == own.fits
     (periodic,) = (score for name, score in scores.items() if name.startswith("all every") and "as many" in name)
     assert periodic.fits == pytest.approx(own.fits, rel=0.02)
+    assert sum(name.startswith("all every") and name.endswith("as long") for name in scores) == 1
     assert scores["hindsight, at most as many"].fits <= own.fits
 
 

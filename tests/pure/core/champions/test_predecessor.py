@@ -37,6 +37,7 @@ def test_it_is_the_model_that_a_withdrawal_brings_back() -> None:
         pytest.param([row("a", 1), row("b", 2, by="people-1")], id="promoted by a person"),
         pytest.param([row("a", 1), row("b", 2, by="people-1"), row("b", 3)], id="promoted by a person and a machine"),
         pytest.param([row("a", 1), row("b", 2), row("c", 3), row("c", 4, "withdrawn")], id="back by a withdrawal"),
+        pytest.param([row("a", 0, by="people-1"), row("b", 2)], id="the other one is imported and may have seen all"),
     ],
 )
 def test_a_machine_may_withdraw_no_champion_that_is(history: list[Promotion]) -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.promotion import Promotion
-from spinney.core.champions.shard_champions import Champions
+from spinney.core.champions.shard_champions import CODEC, SCHEMA, Champions
 from spinney.core.errors import Corrupt
-from spinney.core.state_codec import encode_batch
+from spinney.core.state_codec import decode_batch, encode_batch
 
 A, B = '["a"]', '["b"]'
 CARRIED = Promotion(2, "m1", "promoted", 10, 20, 30, "stream-7", "linear", b"\x00payload\xff", b"signature")
@@ -100,3 +100,12 @@ def test_a_state_of_before_held_out_losses_is_read_without_them() -> None:
 def test_broken_bytes_are_refused() -> None:
     with pytest.raises(Corrupt):
         Champions.from_bytes(Champions.empty().with_promotions([(A, CARRIED)]).to_bytes()[:-200])
+
+
+def test_a_state_that_was_written_without_compression_is_read() -> None:
+    champions = Champions.empty().with_promotions((f'["{number}"]', CARRIED) for number in range(200))
+    compressed = champions.to_bytes()
+    plain = CODEC.pack(encode_batch(decode_batch(CODEC.unpack(compressed), SCHEMA)))
+    assert Champions.from_bytes(plain).promotions == champions.promotions
+    assert Champions.from_bytes(compressed).promotions == champions.promotions
+    assert len(compressed) < len(plain) / 3

@@ -279,6 +279,8 @@ SECTIONS: dict[str, tuple[str, str, str]] = {
         "at most 1",
     ),
     "a shadow that is the recipe": ("[shadow]\nestimator = 'ridge'", "shadow.estimator", "another recipe"),
+    "pooling without parents": ("[recipe]\npooling_rows = 20", "recipe.pooling_rows", "it only with `fleet.parents`"),
+    "pooling by no rows": ("[recipe]\npooling_rows = 0", "recipe.pooling_rows", "more than 0"),
     "params of no shadow": ("[shadow]\nparams = { alpha = 1.0 }", "shadow.estimator", "a name beside shadow.params"),
     "an endless param of a shadow": (
         "[shadow]\nestimator = 'ridge'\nparams = { alpha = inf }",
@@ -574,9 +576,9 @@ def test_times_may_be_declared_as_numbers_with_their_unit() -> None:
 
 
 def test_an_unknown_unit_of_times_is_refused_by_name() -> None:
-    finding = only_finding(MINIMAL.replace('sunny = "boolean"', 'sunny = "boolean"\nat = "timestamp(ns)"'))
+    finding = only_finding(MINIMAL.replace('sunny = "boolean"', 'sunny = "boolean"\nat = "timestamp(min)"'))
     assert finding.key == "fleet.columns.at"
-    assert "The units of times are s, ms and us." in str(finding)
+    assert "The units of times are s, ms, us and ns." in str(finding)
 
 
 def test_fields_of_messages_are_named_for_columns_that_exist_and_each_once() -> None:
@@ -589,3 +591,18 @@ def test_fields_of_messages_are_named_for_columns_that_exist_and_each_once() -> 
     assert twice.key == "fleet.fields.price"
     assert "read by `sunny`" in str(twice)
     assert only_finding(with_line('fields = { price = "p", sunny = "p" }')).key == "fleet.fields.sunny"
+
+
+def test_only_estimators_whose_coefficients_can_be_shrunk_are_pooled() -> None:
+    text = with_line("parents = [[]]") + "[recipe]\npooling_rows = 20\n"
+    assert read(text).recipe.pooling_rows == 20
+    finding = only_finding(text + 'estimator = "random_forest"\n')
+    assert (finding.key, finding.got) == ("recipe.pooling_rows", '20 with "random_forest"')
+    assert finding.expected == "it only with an estimator that can be pooled: ridge"
+
+
+def test_only_the_id_may_be_read_from_the_field_of_the_time() -> None:
+    assert read(with_line('fields = { id = "at" }')).fleet.fields == {"id": "at"}
+    assert read(with_line('fields = { id = "day", at = "day" }')).fleet.fields == {"id": "day", "at": "day"}
+    assert only_finding(with_line('fields = { price = "at" }')).key == "fleet.fields.price"
+    assert only_finding(with_line('fields = { id = "sold" }')).key == "fleet.fields.id"

@@ -200,7 +200,6 @@ ISO_WHY = "a time is ISO 8601,? like 2024-05-31T10:00:00Z"
         ("timestamp", [["2024-05-01"]], f"timestamp; got list .* in row 0: {ISO_WHY}"),
         ("timestamp(ms)", ["soon"], r"timestamp\(ms\); got str 'soon' in row 0: a time is a number of ms since 1970,"),
         ("timestamp(ms)", [1, 1e300], r"got float64 '1e\+300' in row 1: a time is a number of ms since 1970, in years"),
-        ("timestamp(us)", [0.5], "got float64 '0.5' in row 0: a time is .* to the microsecond"),
         ("timestamp(s)", [np.inf], "got float64 'inf' in row 0: a time is a number of s since 1970"),
         ("timestamp(s)", [True], "got bool '?True'? in row 0: a time is a number of s since 1970"),
     ],
@@ -246,7 +245,7 @@ def test_a_text_is_the_number_or_truth_that_a_record_would_have(feature: str, va
         ("t", ["128"], "str '128' in row 0: tinyint holds -128 to 127"),
         ("d", ["1.5", "NaN"], "str 'NaN' in row 1: the number must be finite"),
         ("m", ["1.255"], "str '1.255' in row 0: at most 2 digits after the point"),
-        ("b", ["yes"], "str 'yes' in row 0"),
+        ("b", ["on"], "str 'on' in row 0"),
     ],
 )
 def test_a_text_that_a_record_could_not_have_is_refused(feature: str, values: Any, got: str) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from spinney.core.config import Config, parse
+from spinney.core.config.effective import leaves
 from spinney.core.migration.config_changes import ConfigChange, Effect, config_changes
+from spinney.core.recipes.recipe import Recipe
 
 TEXT = """\
 [fleet]
@@ -87,6 +89,10 @@ def test_a_configuration_that_was_not_edited_changes_nothing() -> None:
         ("[storage]", "[budget]\nseconds = 9.0\n[storage]", "budget.seconds", "5.0", "9.0", Effect.NEXT_VERDICT),
         ("[storage]", 'predictions = "out"\n[storage]', "kafka.predictions", "", '"out"', Effect.NEXT_START),
         ("[storage]", '[retention]\nhealth = "9d"\n[storage]', "retention.health", "", '"9d"', Effect.NEXT_TIDY),
+        ("min_rows = 20", 'time_limit = "9s"', "recipe.time_limit", '"30s"', '"9s"', Effect.NEXT_VERDICT),
+        ("[storage]", "[intervals]\ncoverage = 0.5\n[storage]", "intervals.coverage", "0.9", "0.5", Effect.NEXT_ANSWER),
+        ("[storage]", "[gateway]\nport = 9\n[storage]", "gateway.port", "8080", "9", Effect.NEXT_SERVE),
+        ("[fleet]", '[fleet]\nname = "shops"', "fleet.name", '"fleet"', '"shops"', Effect.NEW_NAME),
     ],
 )
 def test_a_key_that_may_change_is_told_with_when_it_takes_effect(
@@ -97,6 +103,42 @@ def test_a_key_that_may_change_is_told_with_when_it_takes_effect(
     )
     edits = [(before, after)] + ([extra] if extra else [])
     assert found(*edits) == [ConfigChange(key, was, now, effect)]
+
+
+def _another(value: Any) -> Any:
+    """A value that is not this one. What the key allows does not matter for when it takes effect."""
+    return {bool: lambda: not value, int: lambda: value + 1, float: lambda: value + 1.0}.get(
+        type(value), lambda: ("another",)
+    )()
+
+
+def _with(model: Any, path: list[str], value: Any) -> Any:
+    name, *rest = path
+    if isinstance(model, dict):
+        return model | {name: value}
+    return model.model_copy(update={name: _with(getattr(model, name), rest, value) if rest else value})
+
+
+@pytest.mark.parametrize("key", [key for key, _ in leaves(edited())])
+def test_each_key_is_fixed_or_told_with_when_it_takes_effect_or_left_out_for_its_credentials(key: str) -> None:
+    now, value = edited(), dict(leaves(edited()))[key]
+    changes = config_changes(_with(now, key.split("."), _another(value)), FIXED, now)
+    if key.startswith(("storage.", "kafka.options", "spark", "tracking.")):
+        assert changes == []
+    else:
+        assert {change.key.startswith(key) for change in changes} == {True}
+        assert (changes[0].effect is Effect.REFUSED) == (key in FIXED or key.startswith("fleet.columns."))
+
+
+SETTINGS = [key for key, _ in leaves(edited()) if key.startswith("recipe.") and key != "recipe.params"]
+
+
+@pytest.mark.parametrize("key", [key for key in SETTINGS if key != "recipe.estimator"])
+def test_only_a_part_of_the_recipe_is_told_to_refit_groups(key: str) -> None:
+    now = _with(edited(), key.split("."), _another(dict(leaves(edited()))[key]))
+    (change,) = config_changes(now, FIXED, edited())
+    is_other_recipe = Recipe.of(now).recipe_id != Recipe.of(edited()).recipe_id
+    assert (change.effect is Effect.NEXT_FIT) == is_other_recipe
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ ROWS: list[tuple[str, str, Any, Any]] = [
     ("a date for a time", "valid_to", date(2024, 5, 1), MIDNIGHT),
     ("a time that messages count in milliseconds", "seen", EXACT, EXACT),
     ("a midnight for a date", "day", MIDNIGHT.replace(tzinfo=None), date(2024, 5, 1)),
-    ("bytes for a text", "note", b"a", (Reason.WRONG_TYPE, "note")),
+    ("bytes for a text", "note", b"K\xc3\xb6ln", "Köln"),
+    ("bytes that are no text", "note", b"K\xf6ln", (Reason.NOT_UTF8, "note")),
     ("a list for a number", "x", [1, 2], (Reason.WRONG_TYPE, "x")),
     ("a time of day for a text", "note", time(10, 30), "10:30:00"),
 ]  # fmt: skip
@@ -82,7 +83,7 @@ def test_a_field_inside_an_object_that_no_rule_reads_has_none() -> None:
 CELLS: list[tuple[str, str, Any]] = [
     ("x", "1.5", 1.5), ("x", "", None), ("x", "n/a", (Reason.WRONG_TYPE, "x")), ("n", "3", 3), ("n", "3.0", 3),
     ("note", "", None), ("note", "NA", "NA"), ("note", "007", "007"), ("note", "True", "True"), ("note", "1e5", "1e5"),
-    ("flag", "True", True), ("flag", "1", (Reason.WRONG_TYPE, "flag")), ("price", "12.50", Decimal("12.50")),
+    ("flag", "True", True), ("flag", "2", (Reason.WRONG_TYPE, "flag")), ("price", "12.50", Decimal("12.50")),
     ("x", ".5", 0.5), ("x", "+5", 5.0), ("seen", "1714557600001", datetime(2024, 5, 1, 10, 0, 0, 1000, UTC)),
     ("valid_to", "2016-01-01", datetime(2016, 1, 1, tzinfo=UTC)), ("store", "07", "07"),
 ]  # fmt: skip

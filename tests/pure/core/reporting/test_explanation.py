@@ -33,6 +33,19 @@ def test_a_verdict_says_its_reason_and_the_numbers_that_are_not_nothing() -> Non
     assert (entry["at"], entry["clock"], entry["numbers"]) == (hour(1), hour(0), numbers)
 
 
+def test_a_verdict_names_the_predecessor_of_the_champion_by_its_short_id() -> None:
+    numbers = json.dumps({"measure": 12.0, "predecessor": {"model_id": OLD, "since": 1_714_521_600_000_000}})
+    row = {"judged_at": hour(1), "decision": "fit", "reason": "12 new rows", "numbers": numbers, "clock": hour(0)}
+    (entry,) = explain([row], (), (), {})
+    assert entry["said"] == "12 new rows [measure 12, predecessor model 0123456789ab]"
+
+
+def test_a_withdrawal_by_a_round_is_an_entry_of_its_own() -> None:
+    why = "worse than the model it replaced: loss 9 against its predecessor's 7 on 40 rows newer than both"
+    rows = [decided(3, "refused", NEW, "stream-4"), decided(3, "withdrawn", OLD, "stream-4", reason=why)]
+    assert said(*rows)[1] == ("withdrawn", f"model 0123456789ab: {why} (stream)")
+
+
 def test_a_verdict_names_its_queue_and_the_further_policies_without_their_numbers() -> None:
     also = {"max_age": {"measure": 8e11, "limit": 6e11}, "schedule": {"measure": 1.0, "limit": 1.0}}
     numbers = json.dumps({"measure": 12.0, "also": also, "queue": "random"})

@@ -122,3 +122,21 @@ def test_every_group_stands_where_the_rules_for_one_group_put_it(
         key for key in keys if answers(key)
     }
     assert found.to_pylist() == [{name: getattr(each, name) for name in found.column_names} for each in expected]
+
+
+def test_a_round_that_withdraws_a_champion_leaves_the_group_as_its_challenger_was_decided() -> None:
+    at = {"group_key": GROUPS[0], "epoch": 0, "rows": 9, "challenger_loss": None}
+    promoted = [
+        {**at, "model_id": f"m{n}", "decision": "promoted", "decided_at": hour(n), "round_id": f"r{n}"}
+        | {"trained_through": hour(n), "fitted_at": hour(n)}
+        for n in (0, 1)
+    ]
+    last = {**at, "decided_at": hour(2), "round_id": "r2", "trained_through": None, "fitted_at": None}
+    refused = {**last, "model_id": "m2", "decision": "refused"}
+    withdrawn = {**last, "model_id": "m1", "decision": "withdrawn"}
+    for rows in ([*promoted, refused, withdrawn], [withdrawn, refused, *promoted]):
+        one = derive_status(GROUPS[0], rows, (), (), ancestor_answers=False, estimators={})
+        nothing = (table([], tables.VERDICTS, VERDICT_COLUMNS), table([], tables.MODELS, ATTEMPT_COLUMNS))
+        stored = table(rows, tables.PROMOTIONS, PROMOTION_COLUMNS)
+        (of_fleet,) = derive_statuses(pa.array(GROUPS[:1]), stored, *nothing, lambda _: False, {}).to_pylist()
+        assert (one.state, one.model_id) == (of_fleet["state"], of_fleet["model_id"]) == ("refused", "m0")

@@ -568,6 +568,19 @@ def test_a_refused_group_says_what_it_waits_for_once() -> None:
     assert bench.tick(rows(1)) == []
 
 
+def test_a_refused_group_waits_for_its_rows_until_its_age_is_due_and_then_for_one_row() -> None:
+    bench = Bench(replace(EVENT_CLOCK, policies=(NewGroup(20), NewRows(1), MaxAge(timedelta(days=7)))))
+    bench.tick(decided("m1"))
+    bench.tick(decided("m2", "refused", at=START + HOUR))
+    (verdict,) = bench.tick(rows(1, at=START + DAY))
+    assert verdict["reason"] == "1 new rows since the last attempt (limit 1); waits for new rows: 1 of 10 came"
+    at = START + HOUR + 7 * DAY
+    assert said(bench.tick((None, None, 0, 0.0, at - 1))) == []
+    assert said(bench.tick((None, None, 0, 0.0, at))) == [(A, "fit", "new_rows")]
+    bench.tick(decided("m3", "refused", at=at))
+    assert said(bench.tick((None, None, 0, 0.0, at + 7 * DAY))) == [(A, "refused", "max_age")], "no row is new"
+
+
 def test_a_promotion_ends_the_back_off_of_refusals() -> None:
     bench = Bench()
     bench.tick(decided("m1"), decided("c1", "refused", at=START + 1), decided("c2", "refused", at=START + 2))
@@ -813,7 +826,7 @@ def test_a_state_of_the_first_version_goes_on_without_evidence() -> None:
     assert bench.known("champion_rows") == 2
 
 
-OF_VERSION_3 = ("drift", "has_drifted", "unseen_from")
+OF_VERSION_3 = ("drift", "has_drifted", "fitted_rows")
 
 
 def without(section: memoryview, *columns: str) -> bytes:

@@ -58,6 +58,24 @@ def test_new_rows_are_those_since_the_last_attempt() -> None:
     assert NewRows(200).limit == 200
 
 
+@pytest.mark.parametrize(("fitted", "limit"), [(20, 10), (21, 11), (1, 1), (999, 200), (0, 200)])
+def test_new_rows_by_growth_are_half_of_the_rows_fitted_up_to_a_most_and_that_if_they_are_not_known(
+    fitted: int, limit: int
+) -> None:
+    groups = group(champion_id="m", labelled=7, fitted_rows=fitted)
+    assert NewRows(200, 0.5).limits(groups).tolist() == [limit]
+    assert NewRows(7).limits(groups).tolist() == [7]
+
+
+def test_a_group_that_grows_row_by_row_is_refitted_when_its_rows_have_grown_by_half_and_then_every_200() -> None:
+    policy, attempts, attempted = NewRows(200, 0.5), [], 20
+    for rows in range(21, 1_100):
+        groups = group(champion_id="m", fitted_rows=attempted, rows_since=rows - attempted)
+        if policy.measure(groups, 0) >= policy.limits(groups):
+            attempts, attempted = [*attempts, rows], rows
+    assert attempts == [30, 45, 68, 102, 153, 230, 345, 518, 718, 918]
+
+
 def test_new_rows_say_nothing_of_a_group_without_a_model() -> None:
     assert np.isnan(measured(NewRows(200), group(rows_since=7)))
 
@@ -121,7 +139,7 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
     staleness = SimpleNamespace(
         max_age=timedelta(days=7),
         age_spread=0.15,
-        new_rows=200,
+        new_rows=None,
         error_rise=SimpleNamespace(patience=timedelta(days=365)),
         drift=SimpleNamespace(patience=timedelta(days=30), triggers=False),
         schedule=None,
@@ -133,9 +151,11 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
         NewGroup(20),
         NoLabels(timedelta(days=7), delay),
         YEARLY,
-        NewRows(200),
+        NewRows(200, 0.5),
         MaxAge(timedelta(days=7), 0.15),
     )
+    staleness.new_rows = 8
+    assert NewRows(8) in configured_policies(cast("Staleness", staleness), 20, delay)
     staleness.schedule, staleness.drift.triggers = timedelta(days=1), True
     *_, drift, schedule = configured_policies(cast("Staleness", staleness), min_rows=20)
     assert (drift, schedule) == (Drift(timedelta(days=30)), Schedule(timedelta(days=1)))

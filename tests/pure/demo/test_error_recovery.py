@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demo.recovery import measure_recovery
+from demo.error_recovery import measure_recovery
 
 CHANGE = datetime(2020, 1, 10, tzinfo=UTC)
 END = CHANGE + timedelta(days=6)
