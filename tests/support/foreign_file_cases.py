@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from file_cases import AT, CLASSIC, EPOCH, NOON, Case, Dead, Fleet, lines, parquet, text
 
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.sources import ReadOptions, TextFormat
 
 _TYPES = {"store": "string", "id": "string", "at": "timestamp"}
@@ -317,6 +318,13 @@ FOREIGN_CASES = (
         {**_TYPES, "x": "double", "sold": "bigint"},
         dead=(Dead("not_an_object", None, 1, rows=2, is_unsplit=True),),
         features=("x", "note"),
+    ),
+    Case(
+        "a text that is too long for a message, in a column that the fleet does not declare",
+        CLASSIC,
+        text("a.csv", f"store,id,at,x,sold,body\na,1,{AT},1.5,2,{'y' * MAX_RECORD_BYTES}\na,2,{AT},1.5,2,z\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
     ),
     Case(
         "a folder with a file without any bytes",
