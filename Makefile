@@ -21,6 +21,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Three files of tests at a time, each process with its own Spark and broker: much of a test is one JVM starting.
 TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
+# Nothing waits there: as many at a time as there are cores. ARGS="-n 0 --pdb" overrides it.
+ON_ALL_CORES := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -45,7 +47,7 @@ imports: $(VENV)/.project ## the layers of docs/design.md
 	@$(BIN)/lint-imports
 
 pure: $(VENV)/.project ## tests without Spark and Kafka
-	@$(BIN)/python -m pytest tests/pure $(ARGS)
+	@$(BIN)/python -m pytest tests/pure $(ON_ALL_CORES) $(ARGS)
 
 spark: setup ## tests with a Spark session
 	@$(BIN)/python -m pytest tests/spark $(ARGS)

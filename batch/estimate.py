@@ -100,7 +100,8 @@ def estimate(
     are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
     models = [_CostModel.of(sampling, plan[is_kind]) for is_kind in (are_parents, ~are_parents) if is_kind.any()]
     warming = max(warm.seconds - models[-1].small_sample.seconds, 0.0)
-    parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], initial_pace(cores_of(spark), config, mean_ms))
+    pace, is_pooled = initial_pace(cores_of(spark), config.budget, mean_ms), config.recipe.pooling_rows is not None
+    parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], pace, is_pooled=is_pooled)
     return Estimate(
         groups=len(plan),
         seconds=planning + warming + _total_cost(models, parts, "seconds"),
@@ -242,10 +243,10 @@ def _total_cost(models: Sequence[_CostModel], parts: int, measure: str) -> float
     return of_parts + sum(model.per_group(measure) * model.groups for model in models)
 
 
-def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing) -> int:
+def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing, *, is_pooled: bool) -> int:
     """Return the number of parts of a batch that starts at this pace and adapts it after each part."""
     part, count = None, 0
-    while part := next_part(part, total, parents, pace):
+    while part := next_part(part, total, parents, pace, are_parents_apart=is_pooled):
         count += 1
         if part.begin >= parents:
             size = part.end - part.begin

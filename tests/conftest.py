@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 TIERS = ("pure", "spark", "scale", "kafka", "e2e")
 HERE = Path(__file__).parent
+FIRST = HERE / "pure" / "workers"
+"""Its tests fork, which costs the less the smaller the process still is; and it has the longest file of its tier."""
 
 # No example fails for being slow: how long one takes says more of the machine than of the code.
 settings.register_profile("patient", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,6 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             text = f"{item.nodeid}: a test lives in tests/{{{','.join(TIERS)}}}/; move it into its tier"
             raise pytest.UsageError(text)
         item.add_marker(tier)
+    items.sort(key=lambda item: not item.path.is_relative_to(FIRST))
 
 
 @pytest.fixture(scope="session")

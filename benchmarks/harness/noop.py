@@ -1,4 +1,7 @@
-"""The no-op query: Kafka → from_json → to_json → Kafka, with Spinney's session settings and source options.
+"""The no-op query: Kafka → from_json → to_json → Kafka, with Spinney's session settings.
+
+Its source has the client's own poll size, as in a query that nobody has tuned; ours reads larger polls
+(`streaming/kafka_source.py`).
 
 What any query of Spark has to pay, and so the limit that ours are measured against. ``python -m harness.noop
 fleet.toml TOPIC`` works off the events topic in batches as large as ours and prints (timestamp, rows) of each batch;

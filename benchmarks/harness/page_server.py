@@ -14,15 +14,18 @@ from spinney.core.config import Config
 from spinney.fleet import Fleet
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
+from spinney.gateway.work_queue import WorkQueue
+from spinney.tables import lookup
 
 
 @contextmanager
 def served(config: Config, port: int = 0) -> Iterator[tuple[str, LiveFigures]]:
     """Serve the page on this machine for whoever asks; yields its address."""
-    live = LiveFigures(Fleet(config))
+    lookup.keep_tables_open()  # as `spinney serve` does
+    live, queue = LiveFigures(Fleet(config)), WorkQueue(8, 64, 30.0)
     live.start()
     app = FastAPI()
-    app.include_router(page_router(live, Access(lambda: "somebody", lambda: "somebody")))
+    app.include_router(page_router(live, Access(lambda: "somebody", lambda: "somebody"), queue))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -31,4 +34,5 @@ def served(config: Config, port: int = 0) -> Iterator[tuple[str, LiveFigures]]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/page/", live
     server.should_exit = True
     thread.join()
+    queue.close()
     live.stop()

@@ -22,6 +22,9 @@ _FORMAT = (
     ),
     click.option("--thousands", help="What separates the thousands of a CSV's numbers: `,` `.` `'` `_` or `space`."),
     click.option("--skip-lines", type=click.IntRange(min=0), default=0, help="Lines above the header of a CSV."),
+    click.option(
+        "--multiline", is_flag=True, help="Take lines within quotes in a CSV for text, whatever they look like."
+    ),
 )
 _FOLDER = click.option(
     "--missing-as-null", is_flag=True, help="Read a column that some files of a folder lack as null."
@@ -31,7 +34,16 @@ _LIMIT = click.option(
 )
 
 
-READING = ("delimiter", "encoding", "decimal", "thousands", "skip_lines", "missing_as_null", "max_rejected")
+READING = (
+    "delimiter",
+    "encoding",
+    "decimal",
+    "thousands",
+    "skip_lines",
+    "multiline",
+    "missing_as_null",
+    "max_rejected",
+)
 """The keyword arguments that `validation_options` adds to a command."""
 
 

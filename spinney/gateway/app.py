@@ -51,7 +51,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate), service.queue))
     _answer_errors(app)
     app.add_middleware(DirectRoutes, routes=fixed_post_routes(predictions), answer_error=_answer_to)
-    app.add_middleware(SafeAnswers, metrics=service.metrics)
+    app.add_middleware(SafeAnswers, metrics=service.metrics, is_draining=lambda: service.is_draining)
     return app
 
 

@@ -47,10 +47,13 @@ def problem(status: int, code: str, message: str, headers: Mapping[str, str] | N
 
 
 class SafeAnswers:
-    """Adds HEADERS, answers where a route fails, counts and logs each request. app: an ASGI application."""
+    """Adds HEADERS, answers where a route fails, counts and logs each request. app: an ASGI application.
 
-    def __init__(self, app: _Application, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    is_draining: whether clients are asked to close their connections.
+    """
+
+    def __init__(self, app: _Application, metrics: Metrics, is_draining: Callable[[], bool] = lambda: False) -> None:
+        self._app, self._metrics, self._is_draining = app, metrics, is_draining
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answer one request."""
@@ -65,6 +68,8 @@ class SafeAnswers:
                 status = message["status"]
                 present = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(each for each in _ENCODED if each[0] not in present)]
+                if self._is_draining():
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

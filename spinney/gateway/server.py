@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable
+from threading import Timer
+from types import FrameType
 
 import uvicorn
 
@@ -15,12 +17,14 @@ from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, 
 from spinney.gateway.service import Service
 from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
+from spinney.tables import lookup
 
 KEEP_ALIVE_S, BACKLOG = 75, 2048
 
 
 def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]) -> None:
-    """Answer requests until SIGTERM or Ctrl-C. Then no connection is taken, and requests that are there are answered.
+    """Answer requests until Ctrl-C or, for `gateway.drain` longer, SIGTERM. Then no connection is taken any more, and
+    requests that are there are answered.
 
     on_listening: called with the URL.
 
@@ -38,9 +42,11 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             f"gateway: expected an API key of fleet {config.fleet.name}; got none. Make one: "
             "spinney keys add NAME --scope score. Or allow anybody on this machine: --insecure"
         )
+    lookup.keep_tables_open()
     listening = _listen(gateway.host, gateway.port)
     service = Service(config, guard_of_this_machine() if insecure else guard_by_keys(ring))
-    server = uvicorn.Server(
+    server = _DrainingServer(
+        service,
         uvicorn.Config(
             create_app(service),
             log_config=None,
@@ -48,7 +54,7 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(service.time_limit_s) + 1,
-        )
+        ),
     )
     host, port = listening.getsockname()[:2]
     on_listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
@@ -57,6 +63,28 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
         server.run([listening])
     except KeyboardInterrupt:
         return
+
+
+class _DrainingServer(uvicorn.Server):
+    """Goes on answering for `gateway.drain` after the first SIGTERM, and asks clients meanwhile to go elsewhere.
+
+    A connection that is closed while its client sends the next request would lose that request.
+    """
+
+    def __init__(self, service: Service, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at once, or begin to drain."""
+        drain_s = self._service.config.gateway.drain.total_seconds()
+        if sig != signal.SIGTERM or not drain_s or self._service.is_draining:
+            super().handle_exit(sig, frame)
+            return
+        self._service.drain()
+        end = Timer(drain_s, super().handle_exit, (sig, frame))
+        end.daemon = True
+        end.start()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -58,17 +58,22 @@ class Service:
         self.answers = FleetAnswers(config, signing_key.load_signer(store), lambda: self.feed.current, self.cache)
         self.feed.prepare = self.answers.prepare
         self.metrics = Metrics()
+        self.is_draining = False
         self.time_limit_s = gateway.time_limit.total_seconds()
         self.queue = WorkQueue(gateway.concurrency, gateway.waiting, self.time_limit_s)
 
     @property
     def is_ready(self) -> bool:
-        """Whether the tables were read lately."""
-        return self.feed.age_s < STALE_AFTER_S
+        """Whether the tables were read lately, and the server is not about to end."""
+        return self.feed.age_s < STALE_AFTER_S and not self.is_draining
 
     def start(self) -> None:
         """Begin to look for new champions."""
         self.feed.start()
+
+    def drain(self) -> None:
+        """Tell health checks that this server is not ready, and clients to close their connections."""
+        self.is_draining = True
 
     def stop(self) -> None:
         """End the threads."""

@@ -51,8 +51,9 @@ PREDECESSOR_TYPES = {
 STORED_MODEL_TYPES = CHAMPION_TYPES | PREDECESSOR_TYPES
 """The columns that `StoredChampions` adds to a request."""
 
-PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name in CHAMPION_TYPES))
-"""The columns about the nearest parent's champion."""
+CHAMPION_COLUMNS_OF_PARENT = tuple(name for name in CHAMPION_TYPES if name != "champion_heldout_losses")
+PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name in CHAMPION_COLUMNS_OF_PARENT))
+"""The columns about the nearest parent's champion, whose held-out losses are not needed."""
 
 
 def split_parents(requests: pa.Table) -> tuple[pa.Table, pa.Table]:

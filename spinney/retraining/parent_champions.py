@@ -11,20 +11,21 @@ import pyarrow.compute as pc
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining import fit_request_table
 from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.fit_request_table import CHAMPION_TYPES, PARENT_COLUMNS
+from spinney.retraining.fit_request_table import CHAMPION_COLUMNS_OF_PARENT, PARENT_COLUMNS
 from spinney.storage.layout import FleetStore
 from spinney.tables.current_champions import read_champions
 from spinney.tables.snapshot import Snapshot, filter_of_groups
 
 
-def with_parents(plan: pd.DataFrame, store: FleetStore) -> pd.DataFrame:
+def with_parents(plan: pd.DataFrame, store: FleetStore, *, is_pooled: bool = False) -> pd.DataFrame:
     """The plan with parent_key and parent_id: the nearest parent that has a champion now, and that champion.
 
-    plan: group_key and champion_id. They are null for groups that have a champion, and for parents.
+    plan: group_key and champion_id. is_pooled: whether groups are pooled with their parents' models; if not, both are
+    null for groups that have a champion. They are null for parents.
     """
     fleet = store.fleet
     first = [
-        key if champion is None and not is_parent(key) else None
+        key if (is_pooled or champion is None) and not is_parent(key) else None
         for key, champion in zip(plan["group_key"], _or_none(plan["champion_id"]), strict=True)
     ]
     parents = [ancestors(fleet.group, fleet.parents, key) if key is not None and fleet.parents else () for key in first]
@@ -59,7 +60,7 @@ class ParentChampions:
         files = fit_request_table.shards_of(wanted, shards)
         paths = [path for table in models for path in table.files_for(files)] if wanted.num_rows else []
         champions = StoredChampions(paths, wanted).of(0, wanted.num_rows)
-        stored = champions.select(["group_key", *CHAMPION_TYPES]).rename_columns(list(PARENT_COLUMNS))
+        stored = champions.select(["group_key", *CHAMPION_COLUMNS_OF_PARENT]).rename_columns(list(PARENT_COLUMNS))
         self._stored = stored.filter(stored.column("parent_id").is_valid()).combine_chunks()
         ids = self._stored.column("parent_id").combine_chunks()
         self._places = pc.index_in(requests.column("parent_id").combine_chunks(), value_set=ids, skip_nulls=True)

@@ -130,15 +130,19 @@ class RoundGate:
 
     def _withdrawals(self, model: dict[Any, Any], plan: dict[Any, Any], decision: str) -> list[dict[str, Any]]:
         """The row that withdraws a champion that is surely worse than its predecessor, unless it is replaced anyway."""
-        if self.watch is None or plan["pinned"] or decision not in _STAYING:
+        if plan["pinned"] or decision not in _STAYING:
             return []
-        why = reason_to_withdraw(json.loads(model["metrics"] or "{}"), self.watch.level(plan["watched_since"]))
+        why = reason_to_withdraw(json.loads(model["metrics"] or "{}"), self._watch_level(plan))
         return [] if why is None else [_champion_row(plan, Decision.WITHDRAWN, why)]
+
+    def _watch_level(self, plan: dict[Any, Any]) -> float:
+        return 0.0 if self.watch is None else self.watch.level(plan["watched_since"])
 
     def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
         is_last = is_last_rung(model["group_key"], self.parents)
-        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]), is_last_rung=is_last)
+        uncompared, level = self._uncompared(model["group_key"]), self._watch_level(plan)
+        decision, reason = decide(metrics, self.gate, uncompared, is_last_rung=is_last, watch_level=level)
         # The plan's champion is only fitted again if its signature does not verify: then the new one must replace it.
         elsewhere = model.get(OTHER_PATH_EPOCH)
         is_promoted_already = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])

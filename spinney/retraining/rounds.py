@@ -167,11 +167,11 @@ class Rounds:
     ) -> None:
         plan = self._planned_groups(batch_id)
         self._fits_locally = self._is_small(request, plan)
-        parents = sum(map(is_parent, plan["group_key"]))
+        parents, is_pooled = sum(map(is_parent, plan["group_key"])), self._config.recipe.pooling_rows is not None
         part = self._stored_part(batch_id, len(plan))
         if part is not None:
             self._gate(request, plan, batch_id, part)
-        while part := next_part(part, len(plan), parents, pace):
+        while part := next_part(part, len(plan), parents, pace, are_parents_apart=is_pooled):
             began = time.perf_counter()
             self._fit(request, plan, batch_id, part)
             self._gate(request, plan, batch_id, part)
@@ -212,7 +212,9 @@ class Rounds:
             recipe_store.store_recipe(self._store, self._signer, recipe)
             fitting = fitter_of(self._config, self._signer, request)
             with unwrap_task_errors():
-                report = self._fit_and_write(with_parents(plan, self._store), fitting, writing)
+                is_pooled = recipe.pooling_rows is not None
+                plan = with_parents(plan, self._store, is_pooled=is_pooled)
+                report = self._fit_and_write(plan, fitting, writing)
             kept = require_complete(request.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}
             files = add_actions(report)

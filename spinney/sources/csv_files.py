@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from spinney.sources.number_marks import has_other_mark, with_points
 from spinney.sources.options import ReadOptions
 from spinney.sources.quoted_cells import cells_with_text_behind
 from spinney.sources.row_batch import DataFile, MalformedRow, RowBatch
-from spinney.sources.unclosed_quotes import count_lines, find_merged_rows, header_has_merged_rows
+from spinney.sources.unclosed_quotes import count_lines, find_merged_rows, have_cell_among, header_has_merged_rows
 
 BLOCK_BYTES = 8 << 20
 """Bytes read at once; no row can be longer."""
@@ -30,6 +30,10 @@ _SEARCHED_BYTES = 1 << 22
 _ROW_TOO_LONG = "straddling object"
 """Part of Arrow's message about a row that is longer than a block: it has no error class of its own."""
 
+_ESCAPED = (
+    "expected each quote within a cell to be doubled; got one behind a backslash. Write the file again: with Spark by "
+    'option("escape", \'"\')'
+)
 _AMBIGUOUS = (
     "expected numbers with a decimal comma, as in other rows; got one with a point. If points separate thousands, pass "
     "--thousands .; if they are decimal points, --decimal ."
@@ -83,9 +87,13 @@ def _read(
     kept = list(names if only is None else only)
     rows = _RowNumbering(name, end_mark(len(names)))
     # Whether several rows were merged into one is only known from all of its cells.
-    has_quotes = _has_quotes(file, csv_dialect.encoding)
-    unclosed_cells = cache(lambda: _cells_with_text_behind(file, csv_dialect))
-    read = list(names) if has_quotes else kept
+    quotes = _Quotes(
+        _contains(file, '"', csv_dialect.encoding),
+        _contains(file, '\\"', csv_dialect.encoding),
+        csv_dialect,
+        cache(lambda: _cells_with_text_behind(file, csv_dialect)),
+    )
+    read = list(names) if quotes.are_there else kept
     # Each batch waits for the next one: its last row is complete only if the file does not end within a quote.
     waiting: RowBatch | None = None
     try:
@@ -95,8 +103,8 @@ def _read(
                     yield waiting
                 numbers, malformed = rows.take_numbers(cells.num_rows)
                 waiting = RowBatch(name, numbers, cells, frozenset(kept), malformed=tuple(malformed))
-                if has_quotes:
-                    waiting = _without_merged_rows(waiting, csv_dialect.delimiter, kept, unclosed_cells)
+                if quotes.are_there:
+                    waiting = _without_misread_rows(waiting, kept, quotes)
     except (pa.ArrowException, UnicodeError, OSError) as error:
         if _ROW_TOO_LONG in str(error):
             raise rows.too_long_error() from error
@@ -110,15 +118,29 @@ def _read(
         yield RowBatch(name, range(0), malformed=tuple(rest))
 
 
-def _has_quotes(file: Path, encoding: str) -> bool:
-    """Return whether the file contains a quote, or a byte like one."""
-    # The second of two quotes: some encodings write a byte order mark before the first.
-    second = '""'.encode(encoding)[len('"'.encode(encoding)) :]
-    quote = second.strip(b"\0")
+@dataclass(frozen=True)
+class _Quotes:
+    """The quotes of a file. are_there: whether it has any. are_escaped: whether any stands behind a backslash.
+
+    cells: returns the values of `cells_with_text_behind`.
+    """
+
+    are_there: bool
+    are_escaped: bool
+    csv_dialect: Dialect
+    cells: Callable[[], frozenset[str]]
+
+
+def _contains(file: Path, text: str, encoding: str) -> bool:
+    """Return whether the file contains an ASCII text, or bytes like it."""
+    # The second of two: some encodings write a byte order mark before the first.
+    sought = (text * 2).encode(encoding)[len(text.encode(encoding)) :]
+    held = b""
     with file.open("rb") as opened:
         while part := opened.read(_SEARCHED_BYTES):
-            if quote in part:
+            if sought.strip(b"\0") in held + part:
                 return True
+            held = part[-len(sought) :]
     return False
 
 
@@ -128,14 +150,20 @@ def _cells_with_text_behind(file: Path, csv_dialect: Dialect) -> frozenset[str]:
         return cells_with_text_behind(stream, csv_dialect.delimiter)
 
 
-def _without_merged_rows(
-    batch: RowBatch, delimiter: str, kept: Sequence[str], unclosed_cells: Callable[[], frozenset[str]]
-) -> RowBatch:
-    """Return the batch with the `kept` columns only, and with its merged rows as malformed ones."""
+def _without_misread_rows(batch: RowBatch, kept: Sequence[str], quotes: _Quotes) -> RowBatch:
+    """Return the batch with the `kept` columns only. Merged rows, and rows with a quote behind a backslash, are
+    malformed.
+    """
     assert batch.columns is not None, "of a CSV"
-    merged = find_merged_rows(batch.columns, delimiter, unclosed_cells)
-    cells = batch.columns.select(list(kept))
-    return _without_rows(replace(batch, columns=cells), {row.place: (row.text, row.problem) for row in merged})
+    delimiter = quotes.csv_dialect.delimiter
+    rejected: dict[int, tuple[str, str]] = {}
+    if quotes.are_escaped:
+        places = np.flatnonzero(have_cell_among(batch.columns, quotes.cells()))
+        for place, row in zip(places.tolist(), batch.columns.take(pa.array(places)).to_pylist(), strict=True):
+            rejected[place] = (delimiter.join(row.values()), _ESCAPED)
+    merged = find_merged_rows(batch.columns, delimiter, quotes.cells, by_lines=not quotes.csv_dialect.multiline)
+    rejected |= {row.place: (row.text, row.problem) for row in merged}
+    return _without_rows(replace(batch, columns=batch.columns.select(list(kept))), rejected)
 
 
 def _without_rows(batch: RowBatch, rejected: Mapping[int, tuple[str, str]]) -> RowBatch:

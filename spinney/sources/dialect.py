@@ -28,6 +28,7 @@ _BYTE_ORDER_MARKS = {
 }
 """Byte order marks; those of UTF-32 first, since one of them begins as UTF-16's does."""
 
+_PACKED = {b"\x1f\x8b": "gzip (.gz)", b"\x28\xb5\x2f\xfd": "zstd (.zst)", b"PK\x03\x04": "zip (.zip, .xlsx)"}
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
 _WITH_POINT = re.compile(r"[+-]?[0-9]+\.[0-9]+([eE][+-]?[0-9]+)?")
 _WITH_BOTH_MARKS = re.compile(r"[+-]?[0-9]{1,3}([.' \u00a0\u2009\u202f][0-9]{3})+,[0-9]+")
@@ -46,8 +47,8 @@ class Dialect:
     """How a CSV file is written. header: its column names as they stand. row_bytes: mean length of a row. lines_above:
     number of lines above the header.
 
-    thousands: what stands between the thousands of a number; None: nothing. notes: assumptions about what the file does
-    not say.
+    thousands: what stands between the thousands of a number; None: nothing. multiline: as in TextFormat. notes:
+    assumptions about what the file does not say.
     """
 
     delimiter: str
@@ -57,6 +58,7 @@ class Dialect:
     row_bytes: float
     lines_above: int = 0
     thousands: str | None = None
+    multiline: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -79,7 +81,12 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
     if given.thousands is None and (number := _first_with_thousands(rows, decimal)):
         notes = (*notes, f"{file.name}: {number} is not read as a number; --thousands says what separates thousands")
     row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
-    return Dialect(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, lines_above, given.thousands, notes)
+    return Dialect(
+        *(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, lines_above),
+        thousands=given.thousands,
+        multiline=given.multiline,
+        notes=notes,
+    )
 
 
 def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:
@@ -95,6 +102,9 @@ def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]
         return (marked if same and marked else given), ()
     if marked is not None:
         return marked, ()
+    packed = next((ending for mark, ending in _PACKED.items() if start.startswith(mark)), None)
+    if packed is not None:
+        raise ContractError(f"{file}: expected text; it begins as {packed}. Unpack it, or give it the right ending")
     if start.count(0) > len(start) // 4:
         raise ContractError(
             f"{file}: expected text; every other byte or more is zero, as in UTF-16 without a byte order mark. "

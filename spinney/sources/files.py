@@ -135,11 +135,9 @@ def _detect_format(file: Path, by_suffix: Mapping[str, FileFormat] = FORMAT_BY_S
     suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
     if suffixes and suffixes[-1] in CODECS:
         return by_suffix.get(suffixes[0]) if len(suffixes) == 2 else None
-    known = by_suffix.get(file.suffix.lower())
-    if known is not None:
-        return known
     with file.open("rb") as opened:
-        return FileFormat.PARQUET if opened.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC else None
+        is_parquet = opened.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+    return FileFormat.PARQUET if is_parquet else by_suffix.get(file.suffix.lower())
 
 
 def _partition_values(folders: Sequence[str]) -> dict[str, str | None]:

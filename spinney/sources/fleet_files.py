@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from schemas import messages
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.config import Config
 from spinney.core.config.value_types import is_number
 from spinney.core.records.input_message_encoding import encode_message
@@ -53,9 +54,13 @@ def open_columns(path: str | Path, options: ReadOptions, selection: ColumnSelect
 
 
 def messages_of(batch: RowBatch, rules: RecordRules) -> Iterator[tuple[int, bytes]]:
-    """Yield number and message of each row of a batch."""
+    """Yield number and message of each row of a batch. A message that would be too long has declared fields only."""
     if batch.columns is None:
         yield from zip(batch.numbers, batch.lines, strict=True)
         return
     for number, row in zip(batch.numbers, python_values.to_rows(batch.columns), strict=True):
-        yield number, encode_message(row, rules, texts=batch.texts)
+        message = encode_message(row, rules, texts=batch.texts)
+        if len(message) > MAX_RECORD_BYTES:  # `load` does not read the undeclared fields, and accepts the row
+            declared = {name: value for name, value in row.items() if name in rules.known}
+            message = encode_message(declared, rules, texts=batch.texts)
+        yield number, message

@@ -20,6 +20,7 @@ _LONGEST_TOKEN = len(r"-Infinity")
 _SPACE = " \t\r\n\x1e"
 """What may stand between values: JSON's white space, and RFC 7464's record separator before each."""
 
+_AFTER_NUMBERS = tuple(f"{_SPACE},]")
 _BETWEEN = re.compile(rf"[{_SPACE},]*")
 # Only the ends of a value are needed: `validate` decides whether its record is valid.
 _DECODER = json.JSONDecoder(strict=False, parse_int=len, parse_float=len, parse_constant=len)
@@ -106,8 +107,9 @@ class _Window:
                 if not _may_go_on(cause) or not self._read_more():
                     raise error(f"JSON; got {quote_text(self.text[cause.pos :])}: {cause.msg}") from cause
                 continue
-            # A number at the end of the window may go on behind it.
-            if end < len(self.text) or not self._read_more():
+            # A number may go on behind the end of the window: after 0 or 0. there may be another digit.
+            is_whole = self.text[end - 1] in '}]"' or self.text[end : end + 1] in _AFTER_NUMBERS
+            if is_whole or not self._read_more():
                 value, self.at = self.text[self.at : end], end
                 return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from spinney.core.errors import ContractError
 from spinney.sources.rejections import NO_LIMIT, RejectionLimit
@@ -20,7 +21,8 @@ class TextFormat:
     """How CSV is written. None: detected in each file.
 
     delimiter: one character. encoding: a name that Python knows. decimal: "." or ",". thousands: what stands between
-    thousands in numbers, one of THOUSANDS; None: nothing. skip_lines: number of lines above the header.
+    thousands in numbers, one of THOUSANDS; None: nothing. skip_lines: number of lines above the header. multiline:
+    whether no row is taken for several merged ones because of its lines.
     """
 
     delimiter: str | None = None
@@ -28,6 +30,7 @@ class TextFormat:
     decimal: str | None = None
     thousands: str | None = None
     skip_lines: int = 0
+    multiline: bool = False
 
     @classmethod
     def parse(
@@ -36,10 +39,11 @@ class TextFormat:
         encoding: str | None,
         decimal: str | None,
         thousands: str | None = None,
-        skip_lines: int = 0,
+        **how: Any,
     ) -> TextFormat:
-        """Return the format as typed on a command line, where tab and space may be words. Raises ContractError for
-        invalid values.
+        """Return the format as typed on a command line, where tab and space may be words.
+
+        how: the other fields, as they are. Raises ContractError for invalid values.
         """
         given = _NAMED_DELIMITERS.get(delimiter, delimiter) if delimiter is not None else None
         between = " " if thousands == "space" else thousands
@@ -55,7 +59,7 @@ class TextFormat:
         if between not in (None, *THOUSANDS) or between == (decimal or "."):
             expected = "one of , . ' _ space, and not the decimal mark"
             raise ContractError(f"--thousands: expected {expected}; got {thousands!r}")
-        return cls(given, encoding, decimal, between, skip_lines)
+        return cls(given, encoding, decimal, between, **how)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Find quoted cells of a CSV file with text after their closing quote, in its bytes.
 
 Arrow reads such text as part of the cell without reporting it. In a cell of several lines it means that the quote
-opened another cell, and that the rows in between became part of this one.
+opened another cell, and that the rows in between became part of this one. Behind a backslash the quote was meant as a
+part of the cell, as Spark writes it: what Arrow reads is another text.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class ByteStream(Protocol):
 
 
 def cells_with_text_behind(stream: ByteStream, delimiter: str) -> frozenset[str]:
-    """Return the values of cells of several lines with text after their closing quote, as Arrow reads them.
+    """Return the values of cells with text after their closing quote, as Arrow reads them: of several lines, or with a
+    backslash before that quote.
 
     stream: UTF-8, from the beginning of the file.
     """
@@ -51,7 +53,8 @@ def _iter_cells(stream: ByteStream, delimiter: bytes) -> Iterator[str]:
             if found is None or (part and found.end() == end):
                 break
             is_of_lines = b"\n" in found[1] or b"\r" in found[1]
-            if is_of_lines and found[2].strip():  # blanks are no sign of another row
+            is_escaped = found[1].endswith(b"\\")
+            if (is_of_lines or is_escaped) and found[2].strip():  # blanks are no sign of another row
                 yield (found[1].replace(b'""', b'"') + found[2]).decode(errors="replace")
             at = found.end()
         if not part or len(held) - at > _MAX_BUFFER_BYTES:

@@ -54,7 +54,7 @@ _MIN_ROWS = 3
 """Fewer rows show neither the forms of a first column nor whether texts of many lines are usual."""
 
 _REMEDY = "Remove the quote that opens the cell, or close it; within a text double it"
-_REMEDY_OF_TEXTS = "If the text is right as it is, give the file as JSON lines or Parquet"
+_REMEDY_OF_TEXTS = "If such texts are right as they are, pass --multiline"
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,20 @@ class MergedRow:
 
 
 def find_merged_rows(
-    cells: pa.RecordBatch, delimiter: str, with_text_behind: Callable[[], frozenset[str]]
+    cells: pa.RecordBatch, delimiter: str, with_text_behind: Callable[[], frozenset[str]], *, by_lines: bool = True
 ) -> list[MergedRow]:
     """Return the merged rows of a batch.
 
     cells: all columns of the file, as text. with_text_behind: returns the values of the file's cells of several lines
-    with text after their closing quote; called only if there are cells of several lines.
+    with text after their closing quote; called only if there are cells of several lines. by_lines: whether rows are
+    also recognised by their lines.
     """
     with_breaks = _rows_with_line_breaks(cells)
     if not len(with_breaks):
         return []
     rows = cells.take(pa.array(with_breaks))
-    unclosed = _are_unclosed(rows, with_text_behind())
-    suspects = np.flatnonzero(unclosed | _may_be_merged(rows, delimiter))
+    unclosed = have_cell_among(rows, with_text_behind())
+    suspects = np.flatnonzero(unclosed | _may_be_merged(rows, delimiter) if by_lines else unclosed)
     if not len(suspects):
         return []
     forms = _column_forms(cells)
@@ -107,13 +108,14 @@ def find_merged_rows(
     return merged
 
 
-def _are_unclosed(rows: pa.RecordBatch, with_text_behind: frozenset[str]) -> npt.NDArray[np.bool_]:
-    unclosed = np.zeros(rows.num_rows, dtype=np.bool_)
-    if with_text_behind:
-        values = pa.array(sorted(with_text_behind), pa.string())
+def have_cell_among(rows: pa.RecordBatch, values: frozenset[str]) -> npt.NDArray[np.bool_]:
+    """Return the mask of rows with one of these values in a cell, shape (rows,)."""
+    found = np.zeros(rows.num_rows, dtype=np.bool_)
+    if values:
+        sought = pa.array(sorted(values), pa.string())
         for column in rows.columns:
-            unclosed |= np.asarray(pc.is_in(column, value_set=values))
-    return unclosed
+            found |= np.asarray(pc.is_in(column, value_set=sought))
+    return found
 
 
 def _columns_of_long_texts(rows: pa.RecordBatch, unclosed: npt.NDArray[np.bool_], of: int) -> frozenset[int]:

@@ -8,10 +8,10 @@ are not needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -21,6 +21,7 @@ from spinney.core import keys, timestamps
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.opened_tables import OpenedTables
 
 GROUPS_PER_QUERY = 200
 """Groups in one query. Planning time grows faster than the number of literals, and 50,000 overflow the stack."""
@@ -31,29 +32,34 @@ MAX_LOOKUP_GROUPS = 1_000
 SCAN_BATCH_ROWS = 1_024
 """Rows in one batch of a scan. With payloads of 50 kB that is 50 MB, and a few batches are in memory."""
 
+_open: Callable[[Directory], DeltaTable] = delta.open_existing
+"""Opens a table for a lookup."""
+
 _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
 
 @dataclass(frozen=True)
-class NotAfter:
-    """Rows whose time in a column is not after `at`."""
+class _Comparison:
+    """Rows by the time in a column."""
 
     column: str
     at: datetime
+    operator: ClassVar[str]
 
     def __str__(self) -> str:
-        return f"{_quoted(self.column)} <= arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
+        return f"{_quoted(self.column)} {self.operator} arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
 
 
-@dataclass(frozen=True)
-class InShards:
-    """Rows of the shards `first` to `last`, both included."""
+class NotAfter(_Comparison):
+    """Rows whose time in a column is not after `at`."""
 
-    first: int
-    last: int
+    operator = "<="
 
-    def __str__(self) -> str:
-        return f"shard BETWEEN {self.first} AND {self.last}"
+
+class NotBefore(_Comparison):
+    """Rows whose time in a column is not before `at`."""
+
+    operator = ">="
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,17 @@ class ContainsText:
 
 
 @dataclass(frozen=True)
+class InShards:
+    """Rows of the shards `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"shard BETWEEN {self.first} AND {self.last}"
+
+
+@dataclass(frozen=True)
 class IsKnown:
     """Rows whose value in a column is not null."""
 
@@ -93,17 +110,6 @@ class OfParent:
 
     def __str__(self) -> str:
         return "group_key LIKE '{%'"
-
-
-@dataclass(frozen=True)
-class NotBefore:
-    """Rows whose time in a column is not before `at`."""
-
-    column: str
-    at: datetime
-
-    def __str__(self) -> str:
-        return f"{_quoted(self.column)} >= arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
 
 
 Condition = NotAfter | NotBefore | InShards | HasText | ContainsText | IsKnown | OfParent
@@ -146,6 +152,15 @@ class RowFilter:
             }
             all_of = [f"{name} IN ({some})" for name, values in listed.items() if (some := ", ".join(values))]
             yield " AND ".join(all_of + ([str(self.until)] if self.until else []))
+
+
+def keep_tables_open() -> None:
+    """From now on let this process keep the tables open that it has looked something up in.
+
+    For a process that answers many lookups of roots that stay, such as the gateway.
+    """
+    global _open  # noqa: PLW0603 - how a process reads is decided once, where it starts
+    _open = OpenedTables().open
 
 
 def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter) -> pa.Table:
@@ -247,7 +262,7 @@ def read_group_keys(store: FleetStore, base: Contract, *where: Condition | None)
 
 def _open_tables(store: FleetStore, base: Contract) -> Iterator[tuple[Directory, DeltaTable]]:
     for directory in store.directories(base):
-        yield directory, delta.open_existing(directory)
+        yield directory, _open(directory)
 
 
 def read_directory(

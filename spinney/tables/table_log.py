@@ -53,6 +53,11 @@ def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     return after, paths
 
 
+def has_newer_commit(directory: Directory, version: int) -> bool:
+    """Whether the log has the commit after a version, by one look at the file system."""
+    return _commit_file(directory, version + 1).exists()
+
+
 def _commit_file(directory: Directory, version: int) -> Path:
     return local_folder(directory.uri) / "_delta_log" / f"{version:020d}.json"
 

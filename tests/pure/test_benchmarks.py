@@ -17,6 +17,7 @@ from spinney.core.recipes.recipe import Recipe
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
+import cold_start
 import freshness
 import intervals
 import latency
@@ -244,3 +245,25 @@ def test_flights_are_replayed_with_intervals_of_nominal_coverage(tmp_path, monke
     assert result["coverage"] == pytest.approx(0.9, abs=0.02)
     assert result["winkler"] < result["winkler_one_width"]
     assert result["unbounded"] == 0
+
+
+def test_the_benchmark_of_the_cold_start_compares_the_ladder_with_own_and_global_models() -> None:
+    departures = pd.read_parquet(Path(__file__).parents[2] / "examples" / "flights" / "departures.parquet")
+    is_wanted = departures["scheduled_departure"] < pd.Timestamp("2013-01-07", tz="UTC")
+    is_wanted &= departures["dest"].isin(["CLT", "BOS"])
+    flights = departures[is_wanted].assign(flight=departures["event_id"].str[18:])
+    case = cold_start.Case("route", "air_time_min", 20.0)
+    result = cold_start.run(case, flights, warm_up=3)
+    assert result.losses.shape == (len(result.day), len(cold_start.METHODS))
+    assert result.day.min() == 3
+    rows = list(cold_start.as_rows(case, result))
+    thin = {row["method"]: row for row in rows if row["rows_so_far"] == "fewer than 20"}
+    assert thin.keys() == set(cold_start.METHODS)
+    assert (thin["ladder"]["ratio"], thin["ladder"]["low"]) == (1.0, 1.0)
+    few = result.losses[(result.rows < 20) & np.isfinite(result.losses).all(axis=1)]
+    assert thin["global only"]["loss"] == pytest.approx(few[:, cold_start.METHODS.index("global only")].mean())
+    assert thin["own only"]["ratio"] == pytest.approx(thin["own only"]["loss"] / thin["ladder"]["loss"])
+    # A group with fewer rows than it needs for a model is answered by its parent, pooled or not.
+    none = result.losses[result.rows < cold_start.MIN_ROWS_POOLED]
+    np.testing.assert_array_equal(none[:, 0], none[:, cold_start.METHODS.index("pooled")])
+    assert len(cold_start.markdown(rows).splitlines()) == 2 + len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -41,6 +42,7 @@ def declared(requirements: list[str]) -> set[str]:
     return {re.split(r"[^\w.-]", text)[0].lower() for text in requirements}
 
 
+@functools.cache
 def imported(folders: tuple[str, ...]) -> set[str]:
     """Packages that files below these folders import, at the top or in functions, by the names of packages."""
     own = {path.stem for folder in (*SOURCES, *DEVELOPMENT) for path in (ROOT / folder).rglob("*.py")}

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from file_cases import AT, CLASSIC, EPOCH, NOON, Case, Dead, Fleet, lines, parquet, text
 
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.sources import ReadOptions, TextFormat
 
 _TYPES = {"store": "string", "id": "string", "at": "timestamp"}
@@ -288,6 +289,42 @@ FOREIGN_CASES = (
             "1714564801": {"store": "a", "at": NOON + timedelta(seconds=1), "x": 1.5, "sold": 2.0},
         },
         {"store": "string", "x": "double"},
+    ),
+    Case(
+        "texts of several lines that look like rows, and are none",
+        Fleet(types={"store": "bigint"}),
+        text(
+            "a.csv", f'store,id,at,x,note,sold\n7,1,{AT},1,"1,2,3,4,5,6\n7,8,9,1,2,3\n4,5,6,7,8,9",2\n7,2,{AT},2,5,2\n'
+        ),
+        {
+            "1": {"store": 7, "x": 1.0, "note": "1,2,3,4,5,6\n7,8,9,1,2,3\n4,5,6,7,8,9", "sold": 2.0},
+            "2": {"store": 7, "x": 2.0, "note": "5", "sold": 2.0},
+        },
+        {"at": "timestamp", "sold": "bigint"},
+        options=_options(multiline=True),
+    ),
+    Case(
+        "quotes behind backslashes, as Spark writes them, and a path that ends in one",
+        CLASSIC,
+        text(
+            "a.csv",
+            f'store,id,at,x,note,sold\na,1,{AT},1.5,"5\\" pipe",2\na,2,{AT},1.5,"C:\\",2\na,3,{AT},1.5,K\\"oln,2\n'
+            f'a,4,{AT},1.5,"the \\"red\\", one",2\n',
+        ),
+        {
+            "2": {"store": "a", "x": 1.5, "note": "C:\\", "sold": 2.0},
+            "3": {"store": "a", "x": 1.5, "note": 'K\\"oln', "sold": 2.0},
+        },
+        {**_TYPES, "x": "double", "sold": "bigint"},
+        dead=(Dead("not_an_object", None, 1, rows=2, is_unsplit=True),),
+        features=("x", "note"),
+    ),
+    Case(
+        "a text that is too long for a message, in a column that the fleet does not declare",
+        CLASSIC,
+        text("a.csv", f"store,id,at,x,sold,body\na,1,{AT},1.5,2,{'y' * MAX_RECORD_BYTES}\na,2,{AT},1.5,2,z\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
     ),
     Case(
         "a folder with a file without any bytes",

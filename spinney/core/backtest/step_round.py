@@ -82,12 +82,14 @@ def run_round(
     training_set = history.training_set(np.array(groups, dtype=np.int64), clock, strategy.recipe)
     ordered = [requests[group] for group in groups]
     fitted = fit_training_set(training_set, ordered, strategy.recipe, _SIGNER)
-    attempts = [_Attempt.of(row, request) for row, request in zip(fitted.to_dict("records"), ordered, strict=True)]
+    patience = strategy.judge.patience
+    levels = [level_of_look(clock - watched_since.get(request.group_key, clock), patience) for request in ordered]
+    attempts = list(map(_Attempt.of, fitted.to_dict("records"), ordered, levels))
     decided = [_decide(attempt, strategy, clock) for attempt in attempts if attempt.is_fitted or attempt.is_kept]
     if _tally(attempts, decided).reason_to_halt(strategy.halt_share) is not None:
         decided = _hold_replacements(attempts, decided)
     else:
-        decided += _withdrawals(attempts, decided, strategy, clock, watched_since)
+        decided += _withdrawals(attempts, decided, clock)
     unfitted = [attempt.unfitted(clock) for attempt in attempts if not attempt.is_fitted and not attempt.is_kept]
     return RoundResult(
         decided=decided,
@@ -101,15 +103,16 @@ def run_round(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One group's row of the fits, its metrics, and the request."""
+    """One group's row of the fits, its metrics, the request, and the level of the look at its champion."""
 
     row: Mapping[Any, Any]
     request: FitRequest
     metrics: Mapping[str, Any]
+    watch_level: float
 
     @classmethod
-    def of(cls, row: Mapping[Any, Any], request: FitRequest) -> _Attempt:
-        return cls(row, request, json.loads(row["metrics"]))
+    def of(cls, row: Mapping[Any, Any], request: FitRequest, watch_level: float) -> _Attempt:
+        return cls(row, request, json.loads(row["metrics"]), watch_level)
 
     @property
     def status(self) -> str:
@@ -165,7 +168,7 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
     if attempt.is_kept:
         promotion = Promotion(0, str(request.champion_id), Decision.KEPT, request.trained_through, clock, clock)
         return DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown)
-    decision, _ = decide(attempt.metrics, strategy.gate)
+    decision, _ = decide(attempt.metrics, strategy.gate, watch_level=attempt.watch_level)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
     loss = attempt.metrics["challenger_loss"]
     heldout, predictions = (tuple(row[name] or ()) for name in ("heldout_losses", "training_predictions"))
@@ -174,22 +177,15 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
     return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, heldout, predictions, rows)
 
 
-def _withdrawals(
-    attempts: Sequence[_Attempt],
-    decided: Sequence[DecisionRecord],
-    strategy: Strategy,
-    clock: int,
-    watched_since: Mapping[str, int],
-) -> list[DecisionRecord]:
+def _withdrawals(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord], clock: int) -> list[DecisionRecord]:
     """The withdrawals of champions that answer on although they are surely worse than their predecessors."""
     staying = {row.group_key for row in decided if row.promotion.decision in (Decision.REFUSED, Decision.HELD)}
     withdrawn, unknown = [], float("nan")
-    for request, metrics in ((each.request, each.metrics) for each in attempts if each.request.group_key in staying):
-        elapsed = clock - watched_since.get(request.group_key, clock)
-        if reason_to_withdraw(metrics, level_of_look(elapsed, strategy.judge.patience)) is not None:
-            promotion = Promotion(
-                0, str(request.champion_id), Decision.WITHDRAWN, request.trained_through, clock, clock
-            )
+    for attempt in attempts:
+        request = attempt.request
+        if request.group_key in staying and reason_to_withdraw(attempt.metrics, attempt.watch_level) is not None:
+            through = request.trained_through
+            promotion = Promotion(0, str(request.champion_id), Decision.WITHDRAWN, through, clock, clock)
             withdrawn.append(DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown))
     return withdrawn
 

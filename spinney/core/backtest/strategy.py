@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from spinney.core.champions.gate import GateSettings
+from spinney.core.errors import ContractError
 from spinney.core.planning.budget import FIRST_POLICY, Candidate, RoundAllowance, choose_groups
 from spinney.core.planning.round_cost import RoundCostEstimator
 from spinney.core.recipes.recipe import Recipe
@@ -77,8 +78,13 @@ class Strategy:
         """Return the strategy of a configuration file. Its shadow recipe is left out: it never answers.
 
         cores: that a round is assumed to run on. The budget is that of one streaming round, with the cost per group
-        that is assumed before any was measured.
+        that is assumed before any was measured. Raises ContractError for a recipe that pools groups with their parents.
         """
+        if config.recipe.pooling_rows is not None:
+            raise ContractError(
+                f"backtest of {name}: expected no recipe.pooling_rows, since parents are not replayed; got "
+                f"{config.recipe.pooling_rows:g}. Remove it from the configuration or the candidate"
+            )
         cost = RoundCostEstimator(cores).estimate()
         allowance = replace(cost.allowance(config.budget), groups=config.budget.max_groups)
         recipe = replace(Recipe.of(config), shadow=None)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_confidence
-from spinney.core.champions.predecessor_watch import reason_to_refuse
+from spinney.core.champions.predecessor_watch import ChallengerTerms, reason_to_refuse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.errors import ContractError
 from spinney.core.number_format import format_number
@@ -56,11 +56,13 @@ def decide(
     uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN,
     *,
     is_last_rung: bool = False,
+    watch_level: float = 0.0,
 ) -> tuple[Decision, str]:
     """Return PROMOTED, UNPROVEN, HELD or REFUSED, and the reason with its numbers.
 
     metrics: as `fit_groups` returns them. is_last_rung: whether the model is of the last parent of the fleet's ladder,
-    after which no model can answer.
+    after which no model can answer. watch_level: of this look at the champion; 0: it is not compared with its
+    predecessor.
 
     Rule ``not_worse``: a challenger is promoted if a paired test on the same held-out rows shows with CONFIDENCE that
     its loss is at most ``1 + margin`` times the champion's. So it passes if it measures better, and if it is about
@@ -77,8 +79,8 @@ def decide(
     rows it is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is surely
     worse on fewer. If `is_last_rung`, a refusal would leave nobody to answer, and the model is promoted as unproven.
 
-    Where the champion is shown to be worse than its predecessor, the challenger has to pass against that too
-    (`predecessor_watch`).
+    Where the champion would be withdrawn, being worse than its predecessor at `watch_level`, the challenger has to pass
+    against that too (`predecessor_watch`).
 
     A challenger that passes but whose predictions `jump` from the champion's is held until a person promotes it.
 
@@ -93,7 +95,7 @@ def decide(
         return _decide_uncompared(metrics.get("uncompared"), gate, uncompared)
     decision, reason = _decide_compared(metrics, evidence, gate)
     if decision in PROMOTING_DECISIONS:
-        refusal = reason_to_refuse(metrics, gate.margin, gate.evidence, CONFIDENCE)
+        refusal = reason_to_refuse(metrics, ChallengerTerms(watch_level, gate.margin, gate.evidence, CONFIDENCE))
         decision, reason = (decision, reason) if refusal is None else (Decision.REFUSED, refusal)
     jump = metrics.get("jump")
     if decision in PROMOTING_DECISIONS and jump is not None and jump > gate.jump:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spinney.core.champions.held_out_evidence import SHOWN, TIE, HeldOutEvidence, format_confidence
+from spinney.core.champions.held_out_evidence import TIE, HeldOutEvidence, format_confidence
 from spinney.core.champions.paired_test import PairedDifference
 from spinney.core.champions.symmetry_test import SymmetricDifference
 from spinney.core.number_format import format_number
@@ -49,9 +49,9 @@ class PredecessorEvidence:
         return cls(rows, champion, predecessor, SymmetricDifference(mean, error, rows))
 
     def is_worse(self, level: float) -> bool:
-        """Whether the champion is worse, with a probability of at most `level` if it is not."""
+        """Whether the champion is worse, with a probability of at most `level` if it is not. level: 0: never."""
         is_tie = self.difference.mean <= TIE * self.predecessor_loss
-        return not is_tie and self.difference.chance_if_equal <= level
+        return level > 0 and not is_tie and self.difference.chance_if_equal <= level
 
     def describe(self) -> str:
         """The numbers, as in ``loss 9.1 against its predecessor's 7.2 on 40 rows (chance under 1 % if …)``."""
@@ -71,20 +71,34 @@ def reason_to_withdraw(metrics: Mapping[str, Any], level: float) -> str | None:
     return f"worse than the model it replaced: {evidence.describe()}, {_format_chance(level)} allowed"
 
 
-def reason_to_refuse(metrics: Mapping[str, Any], margin: float, rows_needed: int, confidence: float) -> str | None:
+@dataclass(frozen=True)
+class ChallengerTerms:
+    """What a challenger has to show against the predecessor of a champion that would be withdrawn.
+
+    level: of the look. On `rows_needed` rows it has to be at most `margin` worse with this confidence, on fewer rows it
+    must not measure worse by more than the margin.
+    """
+
+    level: float
+    margin: float
+    rows_needed: int
+    confidence: float
+
+
+def reason_to_refuse(metrics: Mapping[str, Any], terms: ChallengerTerms) -> str | None:
     """Why a challenger that passed against the champion does not pass against the champion's predecessor.
 
-    Asked only where the champion is shown to be worse than its predecessor: else a challenger could replace a good
-    model by being better than a bad one. On `rows_needed` rows it has to be at most `margin` worse than the predecessor
-    with this confidence, on fewer it must not measure worse. None if it passes, or cannot be compared.
+    Asked only where the champion would be withdrawn: else a challenger could replace a good model by being better than
+    a bad one. None if it passes, or cannot be compared.
     """
     watched, compared = PredecessorEvidence.of_metrics(metrics), _challenger_evidence(metrics)
-    if watched is None or compared is None or not watched.is_worse(1 - SHOWN):
+    if watched is None or compared is None or not watched.is_worse(terms.level):
         return None
-    if compared.rows < rows_needed:
+    margin = terms.margin
+    if compared.rows < terms.rows_needed:
         is_refused = compared.is_measured_worse(margin)
     else:
-        is_refused = compared.confidence_within(margin) < confidence
+        is_refused = compared.confidence_within(margin) < terms.confidence
     if not is_refused:
         return None
     losses = compared.describe("the predecessor's ")

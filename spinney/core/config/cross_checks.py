@@ -32,6 +32,9 @@ UNSTORABLE = frozenset(" ,;{}()\n\t=.`'\"\\[]")
 
 _STORABLE = "a name that can be stored: letters, digits and _, not empty"
 
+POOLED_ESTIMATORS = ("ridge",)
+"""Estimators whose coefficients can be shrunk toward a parent's."""
+
 KEY_TYPES = ("string", "boolean", *INTEGERS, "date")
 
 
@@ -209,6 +212,21 @@ def _check_writable(key: str, params: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"{key}.{name}", expected, to_toml(value))
 
 
+def check_pooling(fleet: Fleet, recipe: Recipe) -> Iterator[Problem]:
+    """Check that the recipe can be pooled with a parent's model."""
+    if recipe.pooling_rows is None:
+        return
+    key, got = "recipe.pooling_rows", f"{recipe.pooling_rows:g}"
+    if recipe.estimator not in POOLED_ESTIMATORS:
+        expected = f"it only with an estimator that can be pooled: {', '.join(POOLED_ESTIMATORS)}"
+        yield Problem(key, expected, f"{got} with {to_toml(recipe.estimator)}", "Remove it.", ("recipe.estimator",))
+    if not fleet.parents:
+        remedy = "Add `parents = [[]]` to `[fleet]` for one model of all groups, or remove it."
+        yield Problem(
+            key, "it only with `fleet.parents`, toward which groups are shrunk", got, remedy, ("fleet.parents",)
+        )
+
+
 def check_shadow(recipe: Recipe, shadow: Shadow) -> Iterator[Problem]:
     """Check that the shadow recipe is complete and differs from the recipe."""
     yield from _check_writable("shadow.params", shadow.params)
@@ -318,6 +336,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("fleet",), check_ranges),
     (("fleet", "recipe"), check_windows),
     (("recipe",), check_params),
+    (("fleet", "recipe"), check_pooling),
     (("recipe", "shadow"), check_shadow),
     (("kafka",), check_topics),
     (("kafka",), check_client_options),

@@ -126,6 +126,12 @@ class Recipe(Section):
     weight_half_life: PositiveDuration | None = config_key(
         None, meaning="Age at which the weight of a row is halved. Without it all rows weigh the same."
     )
+    pooling_rows: Number | None = config_key(
+        None,
+        gt=0,
+        meaning="A group's model is shrunk toward its parent's, which counts as this many rows (only `ridge`, with "
+        "`fleet.parents`). Without it: not at all.",
+    )
     time_limit: PositiveDuration = config_key(
         timedelta(seconds=30), meaning="Time limit for fitting one group, and for an answer of its model."
     )
@@ -278,6 +284,10 @@ class Gateway(Section):
     time_limit: PositiveDuration = config_key(
         timedelta(seconds=30),
         meaning="Time limit of a request, its body and its wait included; then it is refused with 503.",
+    )
+    drain: Duration = config_key(
+        timedelta(seconds=3),
+        meaning="How long requests are answered after SIGTERM while health checks say 503.",
     )
     cache_mib: Int = config_key(256, ge=1, meaning="Memory for loaded models, in MiB.")
 

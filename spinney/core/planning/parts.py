@@ -76,19 +76,22 @@ class Part:
     end: int
 
 
-def next_part(before: Part | None, total: int, parents: int, pacing: PartPacing | None) -> Part | None:
+def next_part(
+    before: Part | None, total: int, parents: int, pacing: PartPacing | None, *, are_parents_apart: bool = False
+) -> Part | None:
     """Return the part that follows `before`, or None when the plan is done.
 
     before: None for the first part. total: groups and parents of the plan, of which the first `parents` are parents.
     Parents form parts of their own, since their rows are those of all their children, unless one part takes everything.
-    pacing: None: one part takes everything.
+    are_parents_apart: even then, because groups are pooled with the models that their parents get first. pacing: None:
+    one part takes everything.
     """
     number, begin = (0, 0) if before is None else (before.number + 1, before.end)
     if begin >= total and before is not None:
         return None
     remaining = total - begin
     size = remaining if pacing is None else pacing.next_size(remaining)
-    if begin < parents and size < total:
+    if begin < parents and (size < total or are_parents_apart):
         size = min(size, parents - begin)
     return Part(number, begin, begin + size)
 

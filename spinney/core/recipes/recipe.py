@@ -17,7 +17,7 @@ from spinney.core.keys import is_parent
 from spinney.core.migration.type_widening import is_widening
 
 if TYPE_CHECKING:
-    from spinney.core.config import Config, sections
+    from spinney.core.config import Config, Fleet, sections
 
 FITTING_VERSION = 2
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
@@ -42,7 +42,8 @@ class Recipe:
 
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; the newest `window_rows` of a group that are
     not older than `window` are fitted. weight_half_life: age relative to the group's newest row at which a row has half
-    its weight; None: all weights are equal. source: SHA-256 of the user's code, empty for built-in estimators.
+    its weight; None: all weights are equal. pooling_rows: how many rows of a group its parent's model counts as; None:
+    it is not pooled. source: SHA-256 of the user's code, empty for built-in estimators.
     versions: (library, version), sorted.
 
     Six fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
@@ -61,6 +62,7 @@ class Recipe:
     window_rows: int
     window: timedelta
     weight_half_life: timedelta | None = None
+    pooling_rows: float | None = None
     source: str = ""
     versions: tuple[tuple[str, str], ...] = ()
     shadow: Shadow | None = None
@@ -81,14 +83,15 @@ class Recipe:
         recipe = cls(
             estimator=settings.estimator,
             params=_params_as_json(settings.params),
-            features=tuple(_declared_feature(config, name) for name in fleet.features),
-            target=_declared_feature(config, fleet.target),
+            features=tuple(_declared_feature(fleet, name) for name in fleet.features),
+            target=_declared_feature(fleet, fleet.target),
             task=str(fleet.task),
             loss=str(fleet.loss),
             min_rows=settings.min_rows,
             window_rows=settings.window_rows,
             window=settings.window,
             weight_half_life=settings.weight_half_life,
+            pooling_rows=None if settings.pooling_rows is None else float(settings.pooling_rows),
             source=user_code_digest(settings.estimator, settings.params),
             versions=tuple(sorted((installed_versions() if versions is None else versions).items())),
         )
@@ -105,6 +108,8 @@ class Recipe:
         own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
         for name in _NOT_IN_ID:
             del own[name]
+        if self.pooling_rows is None:  # as before there was pooling, so that ids stay
+            del own["pooling_rows"]
         return canonical_json({"fitting": FITTING_VERSION, **own})
 
     @classmethod
@@ -156,7 +161,8 @@ class Shadow:
             # A module that cannot be imported fails in each group's comparison, not here.
             source = "unreadable"
         params = _params_as_json(settings.params)
-        return cls(replace(recipe, estimator=settings.estimator, params=params, source=source), settings.share)
+        shadow = replace(recipe, estimator=settings.estimator, params=params, source=source, pooling_rows=None)
+        return cls(shadow, settings.share)
 
     def includes(self, group_key: str) -> bool:
         """Whether this group is in the share, by a hash of its key. Parents never are.
@@ -219,8 +225,8 @@ def installed_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in LIBRARIES}
 
 
-def _declared_feature(config: Config, name: str) -> Feature:
-    type_ = config.fleet.type_of(name)
+def _declared_feature(fleet: Fleet, name: str) -> Feature:
+    type_ = fleet.type_of(name)
     if type_ is None:
         raise ContractError(
             f'fleet.columns: expected {name!r} in it, which is used; got nothing. Add `{name} = "…"` there'

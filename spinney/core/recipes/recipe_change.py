@@ -25,6 +25,8 @@ def refit_obstacle(earlier: Recipe, today: Recipe) -> str | None:
     """
     if names := missing_features(earlier, today):
         return f"it was fitted on {', '.join(names)}, no longer among fleet.features"
+    if earlier.pooling_rows is not None:
+        return "it was pooled with a parent's model, which is not fitted again"
     for name in ("window_rows", "window"):
         before, now = getattr(earlier, name), getattr(today, name)
         if before > now:
@@ -60,7 +62,7 @@ def _changes(earlier: Recipe, today: Recipe) -> Iterator[str]:
         yield f"without {', '.join(less)}"
     if not more and not less and earlier.features != today.features:
         yield "order or types of features"
-    settings = ("min_rows", "window_rows", "window", "weight_half_life")
+    settings = ("min_rows", "window_rows", "window", "weight_half_life", "pooling_rows")
     yield from _value_changes(*({name: getattr(recipe, name) for name in settings} for recipe in (earlier, today)))
     yield from _value_changes(dict(earlier.versions), dict(today.versions))
 

@@ -69,10 +69,10 @@ class FitAttempt:
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
-    compared, and the challenger's losses on them.
-    measured_rows: newest rows on which the champion is measured: the held-out ones, and others it has not seen.
-    heldout_losses: of `sample_losses`; None if the challenger was not measured. training_predictions: see
-    `spread_predictions`; None without a model.
+    compared, and the challenger's losses on them. prior: its parent's model, if it is pooled with it. measured_rows:
+    newest rows on which the champion is measured: the held-out ones, and others it has not seen. heldout_losses: of
+    `sample_losses`; None if the challenger was not measured. training_predictions: see `spread_predictions`; None
+    without a model.
     """
 
     request: FitRequest
@@ -87,10 +87,16 @@ class FitAttempt:
     model: Model | None = None
     signed_payload: tuple[str, bytes, bytes] | None = None
     elapsed_ms: float = 0.0
+    prior: Model | None = None
     compared_places: Integers | None = None
     compared_losses: Floats | None = None
     heldout_losses: Floats | None = None
     training_predictions: Floats | None = None
+
+    @property
+    def prior_id(self) -> str | None:
+        """The id of the parent's model that the group is pooled with."""
+        return None if self.prior is None or self.request.parent is None else self.request.parent.champion_id
 
     def fail(self, error: GroupError) -> None:
         """Record an error; its class determines the status."""
@@ -108,18 +114,26 @@ class FitAttempt:
 
 
 def start_attempt(
-    request: FitRequest, group_index: int, training_set: TrainingSet, recipe: Recipe, signer: Signer
+    request: FitRequest,
+    group_index: int,
+    training_set: TrainingSet,
+    recipe: Recipe,
+    signer: Signer,
+    prior: Model | None = None,
 ) -> FitAttempt:
     """Start the attempt of a request: check the number of rows, compute the model's id, decide whether to fit.
 
-    group_index: the group's position in `training_set`. Which rows are held out is decided by `hold_out_rows`.
+    group_index: the group's position in `training_set`. prior: its parent's model, if it is pooled with it. That
+    model's id is part of the group's, so that the same rows with another prior give another model. Which
+    rows are held out is decided by `hold_out_rows`.
     """
     rows = int(training_set.starts[group_index + 1] - training_set.starts[group_index])
-    attempt = FitAttempt(request, group_index, rows)
+    attempt = FitAttempt(request, group_index, rows, prior=prior)
     if rows < max(1, recipe.min_rows):
         attempt.fail(TooFewRows(request.group_key, rows, max(1, recipe.min_rows)))
         return attempt
-    attempt.model_id = model_id_of(request.group_key, training_set.fingerprint(group_index), recipe.recipe_id)
+    fingerprint = training_set.fingerprint(group_index)
+    attempt.model_id = model_id_of(request.group_key, fingerprint, recipe.recipe_id, attempt.prior_id)
     if attempt.model_id == request.champion_id and _has_valid_signature(request, signer):
         attempt.status = Decision.KEPT
         return attempt
@@ -232,7 +246,7 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
         "group_key": [a.request.group_key for a in attempts],
         "status": [str(a.status) for a in attempts],
         "model_id": [a.model_id for a in attempts],
-        "parent_model_id": [None] * len(attempts),
+        "parent_model_id": [None if a.model_id is None else a.prior_id for a in attempts],
         "recipe_id": [recipe.recipe_id] * len(attempts),
         "error_class": [error_class for error_class, _ in errors],
         "error": [text for _, text in errors],

@@ -32,12 +32,24 @@ from spinney.core.training.estimator_template import EstimatorTemplate
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """What groups are pooled with.
+
+    priors: of each group its parent's linear model with one score and the features of the input, or None. rows: how
+    many rows of the group a prior counts as, greater than 0.
+    """
+
+    priors: tuple[Model | None, ...]
+    rows: float
+
+
+@dataclass(frozen=True)
 class KernelInput:
     """The training rows of many groups: each group's rows are adjacent and sorted by (event_time, event_id).
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one.
     labels: shape (n_rows,): finite float64, or texts for classification. weights: shape (n_rows,), or None.
-    loss: name of the fleet's loss, for kernels that compare candidates.
+    loss: name of the fleet's loss, for kernels that compare candidates. pooling: None: no group is pooled.
     """
 
     keys: tuple[str, ...]
@@ -46,6 +58,7 @@ class KernelInput:
     labels: npt.NDArray[Any]
     weights: Floats | None
     loss: str = ""
+    pooling: Pooling | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

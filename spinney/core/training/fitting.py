@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -33,7 +33,7 @@ from spinney.core.training.fit_attempt import (
     sign_model,
     start_attempt,
 )
-from spinney.core.training.fit_kernels import Kernel, Timer, single_threaded
+from spinney.core.training.fit_kernels import Kernel, Pooling, Timer, single_threaded
 from spinney.core.training.fit_request import FitRequest, requests_of_frame
 from spinney.core.training.held_out_comparison import ComparedRows, OlderRows, comparison_metrics
 from spinney.core.training.held_out_loss import (
@@ -118,7 +118,10 @@ def fit_training_set(
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     parents = ParentModels.load(requests, recipe, signer)
-    attempts = [start_attempt(request, g, training_set, recipe, signer) for g, request in enumerate(requests)]
+    attempts = [
+        start_attempt(request, g, training_set, recipe, signer, parents.prior_of(request, recipe))
+        for g, request in enumerate(requests)
+    ]
     hold_out_rows(attempts, training_set, recipe)
     fitting = _Fitting(training_set, recipe, kernel, loss, timer)
     with single_threaded():
@@ -224,6 +227,9 @@ class _Fitting:
         if not attempts:
             return []
         stack = self.training_set.kernel_input([attempt.group_index for attempt in attempts], stops, self.recipe)
+        if self.recipe.pooling_rows is not None:
+            priors = tuple(attempt.prior for attempt in attempts)
+            stack = replace(stack, pooling=Pooling(priors, self.recipe.pooling_rows))
         current_group.report(None, current_group.FIT)
         fits = self.kernel.fit(stack, self.timer)
         for attempt, fit in zip(attempts, fits, strict=True):

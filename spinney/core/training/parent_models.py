@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spinney.core.errors import SpinneyError
+from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
@@ -20,6 +21,18 @@ class ParentModels:
 
     models: Mapping[str, Model]
     errors: Mapping[str, str]
+
+    def prior_of(self, request: FitRequest, recipe: Recipe) -> Model | None:
+        """The model that a group is pooled with; None if the recipe does not pool or the parent has no linear model.
+
+        A parent's model of other features, or of an estimator that is not linear, is no prior.
+        """
+        if recipe.pooling_rows is None or request.parent is None:
+            return None
+        model = self.models.get(str(request.parent.champion_id))
+        if model is None or model.encoder.features != recipe.features or not isinstance(model.estimator, Linear):
+            return None
+        return model if model.estimator.link is Link.IDENTITY else None
 
     @classmethod
     def load(cls, requests: Sequence[FitRequest], recipe: Recipe, signer: Signer) -> ParentModels:

@@ -222,7 +222,7 @@ def test_keys_are_made_listed_and_revoked_by_command(tmp_path: Path) -> None:
 
 
 def test_sigterm_answers_what_is_there_and_ends_with_0(tmp_path: Path) -> None:
-    write_fleet(tmp_path, 10, more="[gateway]\nport = 0")
+    write_fleet(tmp_path, 10, more="[gateway]\nport = 0\ndrain = '0s'")
     command = [sys.executable, "-c", "from spinney.cli import main; main()", "serve", "--insecure"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:

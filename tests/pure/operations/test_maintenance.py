@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,13 +39,32 @@ DAY = 24
 ADA = Attribution("ada", "so")
 
 
+@dataclass
+class TenDays:
+    """The root of a fleet as it was written once, to be copied, and the models of each day."""
+
+    root: Path
+    names: list[dict[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def ten_days(tmp_path_factory) -> TenDays:
+    return TenDays(tmp_path_factory.mktemp("ten days") / "root")
+
+
 @pytest.fixture
-def past(configured) -> Past:
+def past(configured, ten_days: TenDays) -> Past:
     """A has a model a day for ten days, B one of the first day; models are kept for three days."""
-    made = Past(configured(("[storage]", '[retention]\nmodels = "3d"\npredictions = "2d"\n[storage]')))
-    made.names = [
+    config = configured(("[storage]", '[retention]\nmodels = "3d"\npredictions = "2d"\n[storage]'))
+    if ten_days.names:
+        shutil.copytree(ten_days.root, config.storage.root)
+    made = Past(config)
+    made.names = ten_days.names or [
         made.round(day * DAY, {A: float(day)} | ({B: 21.0} if day == 1 else {}), big=True) for day in range(1, 11)
     ]
+    if not ten_days.names:
+        shutil.copytree(config.storage.root, ten_days.root)
+        ten_days.names = made.names
     return made
 
 

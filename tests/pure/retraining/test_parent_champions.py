@@ -22,18 +22,24 @@ from spinney.retraining.rounds import Rounds
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.snapshot import take_snapshots
+from spinney.tables.current_champions import read_champions
+from spinney.tables.snapshot import filter_of_groups, take_snapshots
 
 NEW = '["s002"]'
+PARENT = "{}"
+
+
+def make(root: Path, recipe: str = "") -> Config:
+    """A fleet with a parent of all stores."""
+    text = TEXT.replace("parents = []", "parents = [[]]")
+    return parse(text.format(root=root, estimator="ridge", features='["x"]', recipe=recipe), "fleet.toml", {})
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """A fleet of two stores with models, and a parent of all."""
     monkeypatch.setenv(signing_key.KEY, "k" * 32)
-    text = TEXT.replace("parents = []", "parents = [[]]")
-    filled = text.format(root=tmp_path / "root", estimator="ridge", features='["x"]', recipe="")
-    config = parse(filled, "fleet.toml", {})
+    config = make(tmp_path / "root")
     sell(config, 2)
     retrain(config, spark=no_spark)
     return config
@@ -44,6 +50,20 @@ def rows(config: Config, base: Any) -> dict[str, dict[str, Any]]:
     return {row["group_key"]: row for row in delta.read_table(FleetStore.of(config), base).to_pylist()}
 
 
+def streamed(config: Config, key: str) -> None:
+    """A round of the stream that fits one group."""
+    view = BatchView.now_of(config)
+    plan = plan_verdicts(no_spark, config, Scope.of([key]), view)
+    runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
+    runner.plan(plan, RoundRequest("r", 1, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins), 0)
+    runner.carry_out(0)
+
+
+def champion(config: Config, key: str) -> str:
+    known = read_champions(FleetStore.of(config), {}, filter_of_groups([key], config.fleet.shards))
+    return str(known.column("model_id")[0].as_py())
+
+
 def plan_of(*keys: str, champion: str | None = None) -> pd.DataFrame:
     return pd.DataFrame({"shard": 0, "group_key": list(keys), "champion_id": champion, "events": 30})
 
@@ -51,11 +71,7 @@ def plan_of(*keys: str, champion: str | None = None) -> pd.DataFrame:
 def test_a_first_model_of_the_stream_has_to_beat_its_parents(config: Config) -> None:
     parent = rows(config, tables.PROMOTIONS)["{}"]
     sell(config, range(2, 3), first=30)
-    view = BatchView.now_of(config)
-    plan = plan_verdicts(no_spark, config, Scope.of([NEW]), view)
-    runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
-    runner.plan(plan, RoundRequest("r", 1, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins), 0)
-    runner.carry_out(0)
+    streamed(config, NEW)
     found = json.loads(rows(config, tables.MODELS)[NEW]["metrics"])["parent"]
     assert (found["model_id"], found["group_key"], found["rows"]) == (parent["model_id"], "{}", 6)
     assert "that of parent {}, " in rows(config, tables.PROMOTIONS)[NEW]["reason"]
@@ -88,3 +104,31 @@ def test_a_parent_whose_model_is_not_stored_is_none(config: Config) -> None:
     plan = plan_of(NEW).assign(parent_key="{}", parent_id="gone")
     parents = ParentChampions(take_snapshots(store, tables.MODELS), requests_of(plan), config.fleet.shards).of(0, 1)
     assert parents.to_pylist() == [dict.fromkeys(parents.column_names)]
+
+
+def test_pooled_groups_of_a_batch_of_one_group_and_of_the_stream_are_the_same_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    config = make(tmp_path / "pooled", "pooling_rows = 20\nparents = { max_rows = 40 }")
+    sell(config, 3)
+    retrain(config, spark=no_spark)
+    first = rows(config, tables.MODELS)
+    prior = first[PARENT]["model_id"]
+    assert {key: row["parent_model_id"] for key, row in first.items()} == {
+        PARENT: None, '["s000"]': prior, '["s001"]': prior, NEW: prior,
+    }  # fmt: skip
+    assert retrain(config, groups=[NEW], spark=no_spark)["kept"] == 1
+    # The parent gets another champion; the rows of the group stay as they are.
+    sell(config, range(2), first=30)
+    retrain(config, groups=[PARENT], spark=no_spark)
+    later = champion(config, PARENT)
+    assert later != prior
+    streamed(config, NEW)
+    retrain(config, groups=[NEW], spark=no_spark)
+    attempts = [
+        row for row in delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist() if row["group_key"] == NEW
+    ]
+    by_prior = {row["parent_model_id"]: row["model_id"] for row in attempts}
+    assert by_prior.keys() == {prior, later}
+    assert {row["model_id"] for row in attempts} == set(by_prior.values())

@@ -460,6 +460,13 @@ def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
         ("a.csv", b"", r"a\.csv: expected a first row with the columns' names; the file is empty"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "as in UTF-16 without a byte order mark. Name it: --encoding"),
         ("a.csv", b"a,a\n1,2\n", r"column a: expected once; the file has 2 of this name"),
+        (
+            "a.csv",
+            b"\x1f\x8b\x08",
+            "a.csv: expected text; it begins as gzip .*. Unpack it, or give it the right ending",
+        ),
+        ("a.tsv", b"PK\x03\x04", "a.tsv: expected text; it begins as zip"),
+        ("a.csv", b"PAR1", "a.csv: expected a Parquet file; got: "),
         ("a.jsonl", b'[{"a": 1}] {', "a.jsonl: record 1: expected one array in the file; there is text after it"),
         ("a.jsonl", b'[{"a": 1},', "a.jsonl: record 1: expected the array to be closed; the file ends before"),
         ("a.jsonl", b'[{"a": 1}, {"b" 2}]', "a.jsonl: record 2: expected JSON; got .* Expecting ':' delimiter"),

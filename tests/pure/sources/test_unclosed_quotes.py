@@ -22,7 +22,7 @@ WORDS = [f"s{n},b{n % 3},{'xy'[n % 2]},a word,last" for n in range(1, 601)]
 HOLDS = "lines within quotes that look like rows themselves"
 BEHIND = "lines within quotes, and text after the closing quote"
 REMEDY = "Remove the quote that opens the cell, or close it; within a text double it"
-AS_IT_IS = "If the text is right as it is, give the file as JSON lines or Parquet"
+AS_IT_IS = "If such texts are right as they are, pass --multiline"
 
 
 def quoted(rows: list[str], *places: tuple[int, int]) -> str:

@@ -122,11 +122,16 @@ def test_rows_of_several_groups_with_values_of_several_forms_go_together(served:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_missing_value_is_missing_in_every_form(served: Served, form: str, alone: bool) -> None:
-    """MLflow's own types make the text None of a null, and False of a boolean's."""
-    for name in served.past.config.fleet.features:
-        plain, written = {**PLAIN, name: None}, {**WRITTEN, name: None}
+    """MLflow's own types make the text None of a null, and False of a boolean's.
+
+    alone: a row a request, so that its column holds nothing else; else all rows in one, with whole values beside each.
+    """
+    names = served.past.config.fleet.features
+    for together in [[name] for name in names] if alone else [names]:
+        plain = [{**PLAIN, name: None} for name in together]
+        written = [{**WRITTEN, name: None} for name in together]
         more = ([], []) if alone else ([PLAIN], [WRITTEN])
-        assert served.invoke(bodies(written, *more[1])[form]) == served.answers(plain, *more[0]), name
+        assert served.invoke(bodies(*written, *more[1])[form]) == served.answers(*plain, *more[0]), together
 
 
 def test_an_empty_text_is_no_time_and_no_number(served: Served) -> None:

@@ -123,6 +123,9 @@ def test_the_pools_have_their_weights(spark) -> None:
     assert {"ingest": 2, "score": 4, "labels": 2, "retrain": 1}.items() <= weights.items()
 
 
+SHORT_LIVED = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
+"""For the JVM of a process of seconds: the optimising compiler would cost it twenty of CPU time."""
+
 SCRIPT = """
 import sys
 from spinney.local.setup import runtime
@@ -145,7 +148,7 @@ def test_without_any_java_the_bundled_one_runs_spark_quietly(tmp_path: Path) -> 
         del environment[name]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "table")],
-        env={**environment, "PATH": str(path)},
+        env={**environment, **SHORT_LIVED, "PATH": str(path)},
         capture_output=True,
         text=True,
         check=False,
@@ -176,6 +179,7 @@ def test_spark_submit_needs_no_flags_after_set_up_and_heeds_those_it_gets(tmp_pa
         ["spark-submit", "--conf", "spark.sql.shuffle.partitions=7", script, tmp_path / "table"],
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith(("PYSPARK", "SPARK_"))},
+            **SHORT_LIVED,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "SPARK_CONF_DIR": str(tmp_path / "conf"),
         },

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from spinney.core.backtest.history import History, LabelTiming
 from spinney.core.backtest.replay import Replay, ReplaySettings, Steps, replay
 from spinney.core.backtest.strategy import EvenlySpread, Strategy, WithinAllowance
-from spinney.core.config import Gate
+from spinney.core.config import Gate, parse
 from spinney.core.errors import ContractError
 from spinney.core.planning.budget import RoundAllowance
 from spinney.core.recipes.recipe import Feature, Recipe
@@ -186,3 +186,28 @@ def test_a_history_without_labels_is_refused() -> None:
     frame = fleet(1, 10, HOUR).assign(label=np.nan)
     with pytest.raises(ContractError, match="expected events with a label; got none"):
         History.of(frame, RECIPE, LabelTiming(0))
+
+
+def test_groups_that_are_pooled_are_refused_since_no_parent_is_replayed() -> None:
+    text = """
+[fleet]
+group = ["shop"]
+parents = [[]]
+event_id = "id"
+event_time = "at"
+target = "sold"
+features = ["x"]
+columns = { shop = "string", x = "double", sold = "double" }
+[recipe]
+pooling_rows = 20
+[kafka]
+events = "sales"
+[storage]
+root = "unused"
+"""
+    with pytest.raises(
+        ContractError, match=r"backtest of pooled: expected no recipe.pooling_rows, .*; got 20\. Remove"
+    ):
+        Strategy.from_config(parse(text, "fleet.toml", {}), "pooled", cores=1)
+    alone = parse(text.replace("pooling_rows = 20", ""), "fleet.toml", {})
+    assert Strategy.from_config(alone, "alone", cores=1).recipe.pooling_rows is None

@@ -100,12 +100,16 @@ def test_a_champion_that_is_worse_by_a_standard_deviation_is_withdrawn_on_forty_
     assert sum(reason_to_withdraw(each, 1 / 365) is not None for each in evidence) >= 0.95 * looks
 
 
-BAD_CHAMPION = watched(40, 9.0, 7.0, 0.5)
-"""Its chance is 0.3 %."""
+BAD_CHAMPION, LEVEL = watched(40, 9.0, 7.0, 0.5), 0.005
+"""Its chance is 0.1 %, so it would be withdrawn."""
+
+GATE = Gate()
 
 
 def test_a_challenger_that_only_beats_a_bad_champion_is_refused() -> None:
-    decision, reason = decide(paired(40, 8.0, 9.0, 0.1) | BAD_CHAMPION | against(40, 8.0, 7.0, 0.2), Gate())
+    decision, reason = decide(
+        paired(40, 8.0, 9.0, 0.1) | BAD_CHAMPION | against(40, 8.0, 7.0, 0.2), Gate(), watch_level=LEVEL
+    )
     assert decision is Decision.REFUSED
     assert reason.startswith(
         "not shown to be as good as the champion's predecessor: loss 8 against the predecessor's 7 on 40 rows (14 % "
@@ -115,20 +119,25 @@ def test_a_challenger_that_only_beats_a_bad_champion_is_refused() -> None:
 
 
 def test_a_challenger_that_is_as_good_as_the_predecessor_replaces_a_bad_champion() -> None:
-    decision, reason = decide(paired(40, 7.0, 9.0, 0.1) | BAD_CHAMPION | against(40, 7.0, 7.0, 0.2), Gate())
+    decision, reason = decide(
+        paired(40, 7.0, 9.0, 0.1) | BAD_CHAMPION | against(40, 7.0, 7.0, 0.2), Gate(), watch_level=LEVEL
+    )
     assert decision is Decision.PROMOTED
     assert reason.startswith("better: loss 7 against the champion's 9")
 
 
 def test_on_thin_evidence_a_challenger_must_not_measure_worse_than_the_predecessor_of_a_bad_champion() -> None:
     thin = paired(12, 8.0, 9.0, 0.4) | BAD_CHAMPION
-    assert decide(thin | against(12, 8.0, 7.0, 2.0), Gate())[0] is Decision.REFUSED
-    assert decide(thin | against(12, 7.2, 7.0, 2.0), Gate())[0] is Decision.UNPROVEN
+    assert decide(thin | against(12, 8.0, 7.0, 2.0), GATE, watch_level=LEVEL)[0] is Decision.REFUSED
+    assert decide(thin | against(12, 7.2, 7.0, 2.0), GATE, watch_level=LEVEL)[0] is Decision.UNPROVEN
 
 
-def test_where_the_champion_is_not_shown_to_be_worse_the_predecessor_has_no_say() -> None:
-    unclear = watched(40, 7.1, 7.0, 0.5)
-    assert decide(paired(40, 8.0, 9.0, 0.1) | unclear | against(40, 8.0, 7.0, 0.2), Gate())[0] is Decision.PROMOTED
+def test_where_the_champion_would_not_be_withdrawn_the_predecessor_has_no_say() -> None:
+    unclear = watched(40, 8.0, 7.0, 0.5)  # a chance of 8.5 %
+    assert (
+        decide(paired(40, 8.0, 9.0, 0.1) | unclear | against(40, 8.0, 7.0, 0.2), GATE, watch_level=LEVEL)[0]
+        is Decision.PROMOTED
+    )
 
 
 def test_evidence_of_a_fit_of_an_earlier_version_is_none() -> None:

@@ -279,6 +279,8 @@ SECTIONS: dict[str, tuple[str, str, str]] = {
         "at most 1",
     ),
     "a shadow that is the recipe": ("[shadow]\nestimator = 'ridge'", "shadow.estimator", "another recipe"),
+    "pooling without parents": ("[recipe]\npooling_rows = 20", "recipe.pooling_rows", "it only with `fleet.parents`"),
+    "pooling by no rows": ("[recipe]\npooling_rows = 0", "recipe.pooling_rows", "more than 0"),
     "params of no shadow": ("[shadow]\nparams = { alpha = 1.0 }", "shadow.estimator", "a name beside shadow.params"),
     "an endless param of a shadow": (
         "[shadow]\nestimator = 'ridge'\nparams = { alpha = inf }",
@@ -589,6 +591,14 @@ def test_fields_of_messages_are_named_for_columns_that_exist_and_each_once() -> 
     assert twice.key == "fleet.fields.price"
     assert "read by `sunny`" in str(twice)
     assert only_finding(with_line('fields = { price = "p", sunny = "p" }')).key == "fleet.fields.sunny"
+
+
+def test_only_estimators_whose_coefficients_can_be_shrunk_are_pooled() -> None:
+    text = with_line("parents = [[]]") + "[recipe]\npooling_rows = 20\n"
+    assert read(text).recipe.pooling_rows == 20
+    finding = only_finding(text + 'estimator = "random_forest"\n')
+    assert (finding.key, finding.got) == ("recipe.pooling_rows", '20 with "random_forest"')
+    assert finding.expected == "it only with an estimator that can be pooled: ridge"
 
 
 def test_only_the_id_may_be_read_from_the_field_of_the_time() -> None:

@@ -28,6 +28,14 @@ def test_parents_are_a_part_of_their_own_unless_one_part_takes_all() -> None:
     assert cuts(10, 3, PartPacing(10.0, 1.0, is_measured=True)) == [(0, 0, 10)]
 
 
+@pytest.mark.parametrize("pace", [None, PartPacing(10.0, 1.0, is_measured=True)])
+def test_groups_that_are_pooled_with_their_parents_come_in_a_later_part(pace: PartPacing | None) -> None:
+    first = next_part(None, 10, 3, pace, are_parents_apart=True)
+    assert first == Part(0, 0, 3)
+    assert next_part(first, 10, 3, pace, are_parents_apart=True) == Part(1, 3, 10)
+    assert next_part(None, 3, 3, pace, are_parents_apart=True) == Part(0, 0, 3)
+
+
 def test_a_cost_that_nobody_measured_takes_a_small_first_part_and_none_takes_a_huge_one() -> None:
     guessed = PartPacing(60.0, 0.0025, is_measured=False)
     assert (guessed.next_size(50_000), guessed.next_size(300)) == (FIRST_PART_GROUPS, 300)

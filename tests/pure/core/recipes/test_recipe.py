@@ -91,6 +91,7 @@ def config(shadow: dict[str, Any] | None = None, **recipe: Any) -> Any:
         "window_rows": 2000,
         "window": timedelta(days=90),
         "weight_half_life": None,
+        "pooling_rows": None,
         **recipe,
     }
     return SimpleNamespace(
@@ -174,3 +175,18 @@ def test_a_share_of_the_groups_is_watched_the_same_in_every_process_and_no_paren
     assert [key for key in groups[:40] if tenth.includes(key)] == WATCHED
     assert all(Shadow(BASE, 1.0).includes(key) for key in groups)
     assert not any(Shadow(BASE, 1.0).includes(key) for key in ("{}", '{"region":"north"}'))
+
+
+def test_pooling_is_part_of_the_name_and_without_it_the_name_is_as_before_there_was_any() -> None:
+    pooled = Recipe.of(config(pooling_rows=20), VERSIONS)
+    assert pooled == replace(BASE, pooling_rows=20.0)
+    assert pooled.recipe_id != BASE.recipe_id
+    assert Recipe.of_text(pooled.text) == pooled
+    assert "pooling_rows" not in BASE.text
+    assert Recipe.of_text(BASE.text) == BASE
+
+
+def test_a_shadow_is_not_pooled() -> None:
+    made = Recipe.of(config(shadow={"estimator": "constant"}, pooling_rows=20), VERSIONS)
+    assert made.shadow is not None
+    assert made.shadow.recipe.pooling_rows is None

@@ -1,0 +1,39 @@
+"""Tables that a process of many lookups keeps open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Lock
+
+from deltalake import DeltaTable
+
+from spinney.storage.layout import Directory
+from spinney.tables import delta, table_log
+
+
+class OpenedTables:
+    """Opens tables once, and again when something was committed. Safe to use from several threads.
+
+    To open a table reads its whole log, 10 to 140 ms after some 60 commits. Whether there is a newer commit takes one
+    look at the file system. A root that is deleted and made anew meanwhile is not noticed.
+
+    clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tables: dict[str, tuple[DeltaTable, float]] = {}
+        self._lock = Lock()
+
+    def open(self, directory: Directory) -> DeltaTable:
+        """Return the newest version of a directory's table, to be read only. Raises StoreError if it was never made."""
+        with self._lock:
+            now = self._clock()
+            known, looked_at = self._tables.get(directory.uri, (None, 0.0))
+            # After a longer time the commit after the known one may have been removed from the log already.
+            is_recent = now - looked_at < delta.REOPEN_AFTER_S
+            if known is None or not is_recent or table_log.has_newer_commit(directory, known.version()):
+                known = delta.open_existing(directory)
+            self._tables[directory.uri] = (known, now)
+            return known

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from schemas import tables
+from spinney.core.errors import StoreError
+from spinney.storage.layout import Directory
+from spinney.tables.delta import REOPEN_AFTER_S
+from spinney.tables.opened_tables import OpenedTables
+
+
+class Clock:
+    now = 1e6
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    found = Directory(tables.ROUNDS, "rounds", str(tmp_path / "rounds"))
+    add_row(found)
+    return found
+
+
+def add_row(directory: Directory) -> None:
+    write_deltalake(directory.uri, pa.table({"n": [1]}), mode="append")
+
+
+def rows(opened: OpenedTables, directory: Directory) -> int:
+    return int(opened.open(directory).count())
+
+
+def test_a_table_is_opened_once_and_again_after_each_commit(directory: Directory) -> None:
+    opened = OpenedTables()
+    first = opened.open(directory)
+    assert opened.open(directory) is first
+    add_row(directory)
+    assert rows(opened, directory) == 2
+    assert opened.open(directory) is not first
+    assert int(first.count()) == 1  # who reads it meanwhile sees one version
+
+
+def test_commits_that_have_left_the_log_are_not_missed_after_an_hour(directory: Directory) -> None:
+    clock = Clock()
+    opened = OpenedTables(clock)
+    assert rows(opened, directory) == 1
+    for _ in range(2):
+        add_row(directory)
+    DeltaTable(directory.uri).create_checkpoint()
+    for version in range(3):
+        (Path(directory.uri) / "_delta_log" / f"{version:020d}.json").unlink()
+    clock.now += REOPEN_AFTER_S
+    assert rows(opened, directory) == 3
+
+
+def test_a_table_that_is_not_there_is_an_error_each_time(directory: Directory, tmp_path: Path) -> None:
+    opened = OpenedTables()
+    gone = Directory(tables.MODELS, "models", str(tmp_path / "models"))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="run `spinney init` first"):
+            opened.open(gone)
+    shutil.copytree(directory.uri, gone.uri)
+    assert rows(opened, gone) == 1
