@@ -69,7 +69,7 @@ def synthetic_groups() -> GroupStates:
         champion_rows=np.where(has_champion, rows, 0),
         recent_weight=np.where(has_champion, np.minimum(rows, 30).astype(np.float64), 0.0),
         recent_loss=np.where(has_champion, np.minimum(rows, 30) * random.gamma(2.0, 4.0, n), 0.0),
-        unseen_from=np.where(rows > 0, CLOCK - random.integers(0, 60 * DAY, n), NEVER),
+        fitted_rows=np.where(has_champion, random.integers(0, 500, n), 0),
         drift=np.where(has_champion & (random.random(n) < 0.9), random.gamma(0.5, 1.0, n), np.nan),
         event_at=CLOCK - random.integers(0, 20 * DAY, n),
         labelled_at=CLOCK - random.integers(20 * DAY, 40 * DAY, n),

@@ -186,7 +186,6 @@ def _apply_unfitted(groups: GroupStates, at: int, row: UnfittedAttempt, min_rows
 def _restart_age(groups: GroupStates, at: int, clock: int) -> None:
     groups["attempted_at"][at] = max(int(groups["attempted_at"][at]), clock)
     groups["rows_since"][at] = 0
-    groups["unseen_from"][at] = NEVER
 
 
 def spend_evidence(groups: GroupStates, at: int) -> None:

@@ -53,7 +53,6 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFr
     at = groups.positions_of(mature["group_key"])
     labelled = mature["labelled"].to_numpy(np.int64)
     np.add.at(groups["rows_since"], at, labelled)
-    _note_unseen(groups, at, mature["mature_at"].to_numpy(np.int64))
     np.add.at(groups["labelled"], at, labelled)
     is_own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & (
         groups["champion_id"][at] != ""
@@ -66,14 +65,6 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFr
     evidence = evidence.counted(_counted_losses(groups, at[own], rows), groups.key_shares, patience)
     groups["evidence"][:] = evidence.evidence
     return evidence
-
-
-def _note_unseen(groups: GroupStates, at: Positions, mature_at: npt.NDArray[np.int64]) -> None:
-    """Set unseen_from of groups without an unseen row before. A late label of an older row counts from the attempt."""
-    first = groups["unseen_from"]
-    earliest = np.where(first == NEVER, np.iinfo(np.int64).max, first)
-    np.minimum.at(earliest, at, np.maximum(mature_at, groups["attempted_at"][at]))
-    first[at] = earliest[at]
 
 
 def _average_recent(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> None:

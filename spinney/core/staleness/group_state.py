@@ -36,7 +36,6 @@ STATE_COLUMNS = (
     StateColumn("attempted_at", pa.int64(), NEVER, "fleet's clock of the last attempt that did not fail, microseconds"),
     StateColumn("retry_at", pa.int64(), NEVER, "wall clock before which no attempt is made, microseconds"),
     StateColumn("rows_since", pa.int64(), 0, "mature labelled rows since then"),
-    StateColumn("unseen_from", pa.int64(), NEVER, "fleet's clock when the first of them matured, microseconds"),
     StateColumn("fitted_rows", pa.int64(), 0, "rows that the last model was fitted on, promoted or not; 0: not known"),
     StateColumn("labelled", pa.int64(), 0, "mature labelled rows seen by this state, or that an attempt reported"),
     StateColumn("champion_rows", pa.int64(), 0, "mature labelled rows answered by the champion"),

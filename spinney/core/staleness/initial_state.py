@@ -45,9 +45,6 @@ class _MatureRows:
         after = (attempted == NEVER) | (self.mature_at > attempted)
         groups["rows_since"][:] = 0
         np.add.at(groups["rows_since"], self.at[after], self.rows[after])
-        first = np.full(len(groups), np.iinfo(np.int64).max)
-        np.minimum.at(first, self.at[after], self.mature_at[after])
-        groups["unseen_from"][:] = np.where(groups["rows_since"] > 0, first, NEVER)
 
     def count_labelled(self, groups: GroupStates, inputs: JudgeInput) -> None:
         """Set labelled: all mature rows, or more if an attempt with too few rows reported more."""

@@ -27,7 +27,7 @@ def add_evidence(body: Body) -> bytes:
 
 
 def add_drift(body: Body) -> bytes:
-    """Version 2 to 3: drift, unknown until each group's next champion; the time of the first unseen row."""
+    """Version 2 to 3: drift, and the rows of the last model: both unknown until each group's next attempt."""
     clock, groups, *others = split_sections(body)
     return join_sections(
         [

@@ -826,7 +826,7 @@ def test_a_state_of_the_first_version_goes_on_without_evidence() -> None:
     assert bench.known("champion_rows") == 2
 
 
-OF_VERSION_3 = ("drift", "has_drifted", "unseen_from", "fitted_rows")
+OF_VERSION_3 = ("drift", "has_drifted", "fitted_rows")
 
 
 def without(section: memoryview, *columns: str) -> bytes:

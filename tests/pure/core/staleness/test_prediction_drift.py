@@ -149,7 +149,7 @@ def test_a_state_of_the_second_version_knows_no_drift_until_the_next_champion() 
     bench.tick([promoted("m1")])
     *sections, _ = map(bytes, split_sections(CODEC.unpack(bench.shard.to_bytes())))
     with pa.ipc.open_stream(pa.py_buffer(sections[1])) as reader:
-        groups = reader.read_next_batch().drop_columns(["drift", "has_drifted", "unseen_from", "fitted_rows"])
+        groups = reader.read_next_batch().drop_columns(["drift", "has_drifted", "fitted_rows"])
     sections[1] = encode_batch(groups)
     bench.shard = ShardState.from_bytes(b"\x02" + join_sections(sections))
     assert bench.shard.groups["champion_id"].tolist() == ["m1"]
@@ -195,3 +195,23 @@ def test_predictions_without_a_number_and_champions_of_rollbacks_are_not_counted
     bench = Bench()
     bench.tick([promoted("m1", predictions=(nan, *TRAINED))])
     assert bench.shard.encoded_drift.value.centres.tolist() == [5.0]
+
+
+def test_simulated_groups_that_do_not_change_drift_rarely_and_those_that_move_by_two_sds_are_found() -> None:
+    groups, changed, days, per_day = 200, 20, 60, 4
+    random = np.random.default_rng(1)
+    names = [f'["{n}"]' for n in range(groups)]
+    bench = Bench()
+    bench.tick([promoted("m1", key=key, predictions=tuple(np.sort(random.normal(size=32)).tolist())) for key in names])
+    states, drift = bench.shard.groups.copy(), bench.shard.encoded_drift.value.resized(groups)
+    first, alarms = np.zeros(groups, dtype=np.int64), 0
+    for step in range(1, days * per_day + 1):
+        values = random.normal(size=groups) + np.where(np.arange(groups) < changed, 2.0, 0.0)
+        rows = [(key, "m1", [value], step * DAY // per_day) for key, value in zip(names, values.tolist(), strict=True)]
+        drift = drift.counted(states, health(rows), 365 * DAY)
+        has_drifted = states["drift"] >= 1
+        first = np.where(has_drifted & (first == 0), step, first)
+        alarms += int(has_drifted[changed:].sum())
+        states["drift"][has_drifted] = 0
+    assert alarms <= 1.1 * (groups - changed) * days / 365
+    assert ((first[:changed] > 0) & (first[:changed] <= 100)).mean() >= 0.9
