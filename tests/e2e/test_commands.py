@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from process import called
 
 from schemas import tables
 from spinney.storage.config_file import read_config
@@ -55,6 +56,11 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     command = [str(BIN / words[0]), *words[1:]]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def typed(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program, `spinney` within this process."""
+    return called(words[1:], folder) if words[0] == "spinney" else run(folder, *words)
 
 
 def said_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -114,7 +120,7 @@ def test_a_wrong_configuration_is_exit_code_2_and_says_where_what_and_the_neares
     file = write_fleet(tmp_path, "localhost:9092", min_rows="min_row")
     line = file.read_text(encoding="utf-8").splitlines().index("min_row = 5") + 1
     program = [str(ROOT / word) if word.endswith(".py") else word for word in words]
-    done = run(tmp_path, *program, "--config", str(file))
+    done = typed(tmp_path, *program, "--config", str(file))
     assert done.returncode == 2
     said = said_of(done)
     assert f"{file}:{line}" in said

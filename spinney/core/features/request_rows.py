@@ -114,7 +114,10 @@ def read_request_rows(
 
 @dataclass(frozen=True)
 class _OneByOne:
-    """values: column -> its values, null for those with an error. errors: place -> error."""
+    """The result of reading records one by one.
+
+    values: column -> values, null in records with an error. errors: place -> error.
+    """
 
     values: Mapping[str, list[Any]]
     errors: Mapping[int, RowError]

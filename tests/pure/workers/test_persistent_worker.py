@@ -14,7 +14,7 @@ from spinney.workers import persistent_worker
 from spinney.workers.persistent_worker import PersistentWorker
 from spinney.workers.worker_process import Limits, WorkerChannel, WorkerDied
 
-LIMITS = Limits(time_limit_s=0.4, memory_limit_bytes=256 << 20)
+LIMITS = Limits(time_limit_s=1.0, memory_limit_bytes=256 << 20)
 
 
 def report_tables(channel: WorkerChannel, tables: Iterator[pa.Table]) -> None:
@@ -47,7 +47,7 @@ def test_one_worker_takes_block_after_block(worker: PersistentWorker) -> None:
 
 def test_time_between_blocks_does_not_count(worker: PersistentWorker) -> None:
     pid, *_ = worker.run(table("a"))
-    time.sleep(3 * LIMITS.time_limit_s)
+    time.sleep(1.5 * LIMITS.time_limit_s)
     assert worker.run(table("b")) == (pid, 1, "b")
 
 
