@@ -91,7 +91,7 @@ class Recipe:
             window_rows=settings.window_rows,
             window=settings.window,
             weight_half_life=settings.weight_half_life,
-            pooling_rows=None if settings.pooling_rows is None else float(settings.pooling_rows),
+            pooling_rows=settings.pooling_rows,
             source=user_code_digest(settings.estimator, settings.params),
             versions=tuple(sorted((installed_versions() if versions is None else versions).items())),
         )
