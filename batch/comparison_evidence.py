@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.champion_model import load_champion
 from spinney.core.training.fit_request import requests_of_frame
-from spinney.core.training.held_out_rows import held_out_counts
+from spinney.core.training.held_out_rows import held_out_counts, recent_counts
 from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.training_row_reader import TrainingTables
@@ -95,12 +96,11 @@ def _rows_to_compare(config: Config, view: BatchView, groups: pa.Table) -> Itera
         if candidates.num_rows:
             keys = candidates.column("group_key").combine_chunks()
             wanted = filter_of_groups(keys.to_pylist(), config.fleet.shards)
-            yield _counts(
-                training_row_reader.read_group_rows(source, keys, wanted), candidates.column("trained_through")
-            )
+            rows = training_row_reader.read_group_rows(source, keys, wanted)
+            yield _counts(rows, candidates.column("trained_through"), config.recipe.weight_half_life)
 
 
-def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray) -> Integers:
+def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray, half_life: timedelta | None) -> Integers:
     """Return, for each group, the number of rows that are held out and newer than its champion. Both are its newest
     rows.
     """
@@ -109,8 +109,8 @@ def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray) -> In
     of_row = np.repeat(np.arange(len(through)), np.diff(rows.starts))
     # Without its time a champion may have seen every row.
     newer = pc.fill_null(pc.greater(rows.table.column("event_time"), through.take(pa.array(of_row))), False)
-    total, unseen = (
-        np.bincount(of_row[np.asarray(is_counted.to_numpy(), dtype=np.bool_)], minlength=len(through))
-        for is_counted in (counts, pc.and_(counts, newer))
-    )
-    return np.minimum(unseen, held_out_counts(total, unseen))
+    labelled, is_unseen = (np.asarray(each.to_numpy(), dtype=np.bool_) for each in (counts, pc.and_(counts, newer)))
+    total, unseen = (np.bincount(of_row[marked], minlength=len(through)) for marked in (labelled, is_unseen))
+    times = np.asarray(rows.table.column("event_time").cast(pa.int64()))
+    recent = recent_counts(of_row[labelled], times[labelled], len(through), half_life)
+    return np.minimum(unseen, held_out_counts(total, unseen, recent))

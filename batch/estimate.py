@@ -100,7 +100,7 @@ def estimate(
     are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
     models = [_CostModel.of(sampling, plan[is_kind]) for is_kind in (are_parents, ~are_parents) if is_kind.any()]
     warming = max(warm.seconds - models[-1].small_sample.seconds, 0.0)
-    pace, is_pooled = initial_pace(cores_of(spark), config, mean_ms), config.recipe.pooling_rows is not None
+    pace, is_pooled = initial_pace(cores_of(spark), config.budget, mean_ms), config.recipe.pooling_rows is not None
     parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], pace, is_pooled=is_pooled)
     return Estimate(
         groups=len(plan),

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.vocabulary import PREDECESSOR, Staleness
 from spinney.core import keys
-from spinney.core.config import Config
+from spinney.core.config import Budget, Config
 from spinney.core.errors import StoreError
 from spinney.core.planning.parts import PartPacing
 from spinney.core.staleness.initial_state import reconstruct_state
@@ -210,7 +210,7 @@ def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:
     return found.take(place)
 
 
-def initial_pace(cores: int, config: Config, mean_ms: float | None) -> PartPacing:
+def initial_pace(cores: int, budget: Budget, mean_ms: float | None) -> PartPacing:
     """Return the initial pacing of a batch. mean_ms: mean over the groups' last fits; None if none was ever fitted."""
     cost = UNKNOWN_COST_MS if mean_ms is None else mean_ms
-    return PartPacing(config.budget.part_seconds, cost / 1000 / cores, is_measured=mean_ms is not None)
+    return PartPacing(budget.part_seconds, cost / 1000 / cores, is_measured=mean_ms is not None)

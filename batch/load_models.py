@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spinney.core import keys
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, Corrupt, StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.operations import model_import
@@ -44,7 +44,7 @@ def load_models(
     Raises StoreError: no such file, or no stored event although the clock is event time. ContractError: an invalid
     line; nothing is stored. Busy: another person's change is being written.
     """
-    wanted = read_index(config, Path(index))
+    wanted = read_index(config.fleet, Path(index))
     source = ModelSource(Path(index).parent, config.tracking.uri, allow_pickle)
     store = FleetStore.of(config)
     recipe, signer = Recipe.of(config), signing_key.load_signer(store)
@@ -80,9 +80,9 @@ def _in_parts(wanted: Sequence[ImportRequest], size: int) -> Iterator[Sequence[I
     return (wanted[start : start + size] for start in range(0, len(wanted), size))
 
 
-def read_index(config: Config, file: Path) -> list[ImportRequest]:
+def read_index(fleet: Fleet, file: Path) -> list[ImportRequest]:
     """Return the lines of an index. Raises StoreError: no such file; ContractError: an invalid line."""
-    group = config.fleet.group
+    group = fleet.group
     needed = ", ".join((*group, MODEL))
     if not file.is_file():
         raise StoreError(
@@ -92,7 +92,7 @@ def read_index(config: Config, file: Path) -> list[ImportRequest]:
     lines = list(_lines(file))
     if lacking := [name for name in (*group, MODEL) if lines and name not in lines[0]]:
         raise ContractError(f"load --models: {file}: expected columns {needed}; got none of {', '.join(lacking)}")
-    types = {name: config.fleet.type_of(name) or "string" for name in group}
+    types = {name: fleet.type_of(name) or "string" for name in group}
     wanted = [_parse_line(f"load --models: {file}, line {at}", line, types) for at, line in enumerate(lines, 1)]
     seen: set[str] = set()
     for request in wanted:

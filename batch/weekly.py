@@ -94,7 +94,7 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
         rounds.close(batch_id)
         return None
     last_configuration.write_last_configuration(config)
-    pace = initial_pace(cores_of(start()), config, None)
+    pace = initial_pace(cores_of(start()), config.budget, None)
     return rounds.carry_out(batch_id, pace, _progress_callback(request.round_id, show))
 
 
@@ -144,7 +144,7 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPl
     last_configuration.write_last_configuration(
         config
     )  # not before: a refused batch leaves the earlier configuration in effect
-    return initial_pace(1 if rounds.is_fitted_locally(batch.batch_id) else cores_of(start()), config, mean_ms)
+    return initial_pace(1 if rounds.is_fitted_locally(batch.batch_id) else cores_of(start()), config.budget, mean_ms)
 
 
 def _progress_callback(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:

@@ -68,9 +68,9 @@ class RecipeFitter:
         return rows
 
 
-def loss_function(config: Config) -> LossFunction:
-    """Return the fleet's loss as `compare_refits` takes it: NaN where there is no answer."""
-    loss = loss_named(config.fleet.loss)
+def loss_function(loss_name: str) -> LossFunction:
+    """Return a loss as `compare_refits` takes it: NaN where there is no answer."""
+    loss = loss_named(loss_name)
 
     def of(labels: pd.Series, answers: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         given = list(map(as_probabilities, answers)) if loss.task == "classification" else answers
@@ -79,9 +79,9 @@ def loss_function(config: Config) -> LossFunction:
     return of
 
 
-def fleet_answers(predictions: pd.DataFrame, config: Config) -> pd.Series:
+def fleet_answers(predictions: pd.DataFrame, loss_name: str) -> pd.Series:
     """Return the values that the loss needs, from the table of predictions, by (group_key, event_id)."""
-    column = "probabilities" if loss_named(config.fleet.loss).task == "classification" else "prediction"
+    column = "probabilities" if loss_named(loss_name).task == "classification" else "prediction"
     first = predictions.drop_duplicates(["group_key", "event_id"])
     return pd.Series(
         first[column].to_numpy(dtype=object), index=pd.MultiIndex.from_frame(first[["group_key", "event_id"]])

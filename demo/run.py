@@ -177,7 +177,7 @@ def _stream(application: Application, sender: PacedSender, scenario: Scenario, m
 def _compare_refits(prepared: PreparedDemo, tables: FleetTables) -> RefitComparison:
     config = prepared.config
     fitter = RecipeFitter(config, Signer(secrets.token_bytes(32)))
-    span = run_summary.stream_window(prepared.scenario, config, prepared.data.injected)
+    span = run_summary.stream_window(prepared.scenario, config.fleet.label_delay, prepared.data.injected)
     hierarchy = GroupHierarchy(config.fleet.group, config.fleet.parents)
-    answers = fleet_answers(tables.predictions, config)
-    return compare_refits(prepared.data.frame, answers, span, hierarchy, (fitter, loss_function(config)))
+    answers = fleet_answers(tables.predictions, config.fleet.loss)
+    return compare_refits(prepared.data.frame, answers, span, hierarchy, (fitter, loss_function(config.fleet.loss)))

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -60,17 +61,15 @@ class DemoRun:
     comparison: RefitComparison | None = None
 
 
-def stream_window(scenario: Scenario, config: Config, injected: frozenset[str]) -> StreamWindow:
+def stream_window(scenario: Scenario, label_delay: timedelta, injected: frozenset[str]) -> StreamWindow:
     """Return the time of the stream, as `refit_comparison` takes it. injected: keys of the changed groups."""
-    return StreamWindow(
-        scenario.stream_start, scenario.stream_end, config.fleet.label_delay, scenario.change_at, injected
-    )
+    return StreamWindow(scenario.stream_start, scenario.stream_end, label_delay, scenario.change_at, injected)
 
 
 def summarize_run(run: DemoRun, scenario: Scenario, config: Config, injected: frozenset[str]) -> dict[str, Any]:
     """Return the summary; its keys are listed above."""
     tables, fleet = run.tables, config.fleet
-    window = stream_window(scenario, config, injected)
+    window = stream_window(scenario, config.fleet.label_delay, injected)
     return {
         "format": FORMAT,
         "fleet": {

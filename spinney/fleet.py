@@ -248,7 +248,7 @@ class Fleet:
         """
         from spinney.figures.fleet_figures import read_summary
 
-        return read_summary(self.config, self.table(), self.incumbent())
+        return read_summary(self._store, self.table(), self.incumbent())
 
     def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
         """Return what refits gained in stale groups that the stream took at random; None where none was compared.
@@ -280,7 +280,7 @@ class Fleet:
         from spinney.figures.group_figures import read_group_figures
 
         self._require_known_format()
-        return read_group_figures(self.config, key)
+        return read_group_figures(self._store, key)
 
     def pipeline(self) -> PipelineFigures:
         """Return the batches of each query, rows of the tables, dead letters by kind and rounds. Raises StoreError."""

@@ -10,21 +10,21 @@ import pyarrow.compute as pc
 
 from batch.load.row_validation import OBSERVED_AT
 from batch.load.typed_batch import TypedBatch
-from spinney.core.config import Config
+from spinney.core.config import Fleet
 from spinney.core.records.columns import Mask, TypedColumn
 from spinney.core.records.rules import RecordRules
 
 
-def label_mask(batch: TypedBatch, config: Config, events: RecordRules, outcomes: RecordRules, moment: datetime) -> Mask:
+def label_mask(batch: TypedBatch, fleet: Fleet, events: RecordRules, outcomes: RecordRules, moment: datetime) -> Mask:
     """Return the mask of rows with a label, valid or not, shape (rows,).
 
     If the file has no `observed_at`, adds one to the batch: `label_delay` after the event, at most `moment`.
     """
-    label = batch.get(outcomes.rule_of(config.fleet.target))
+    label = batch.get(outcomes.rule_of(fleet.target))
     has_label: Mask = np.asarray(label.values.is_valid())
     if batch.column_of(outcomes.rule_of(OBSERVED_AT)) is None:
         times = batch.get(events.rule_of(events.time))
-        delay = pa.scalar(int(config.fleet.label_delay.total_seconds()) * 1_000_000, pa.duration("us"))
+        delay = pa.scalar(int(fleet.label_delay.total_seconds()) * 1_000_000, pa.duration("us"))
         # Where the event's time is doubtful, so is this.
         after, now = pc.add(times.values, delay), pa.scalar(moment, times.values.type)
         observed = pc.if_else(pc.greater(after, now), now, after)

@@ -35,9 +35,9 @@ class MessageLoad:
     spool: Spool
     topic: str
 
-    def new_valid_rows(self, config: Config) -> ValidRows:
-        """Return an empty collection for valid rows."""
-        return ValidRows(self.validator.columns, self.validator.groups, config.fleet.group)
+    def new_valid_rows(self, group: tuple[str, ...]) -> ValidRows:
+        """Return an empty collection for valid rows. group: names of the key columns."""
+        return ValidRows(self.validator.columns, self.validator.groups, group)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class RowRouter:
         self.rows += checked.valid.num_rows
         if late is None:
             return checked.doubtful, np.zeros(typed.rows, dtype=np.bool_)
-        among = label_mask(typed, self._config, self._rules, late.validator.columns.rules, self._moment)
+        among = label_mask(typed, self._config.fleet, self._rules, late.validator.columns.rules, self._moment)
         late_checked = late.validator.validate(typed, place, among=among)
         late.spool.add(late_checked.valid)
         return checked.doubtful, late_checked.doubtful
@@ -126,8 +126,8 @@ class RowRouter:
         rows = np.flatnonzero(doubtful[0] | doubtful[1])
         if not len(rows):
             return
-        main = self._loads.main.new_valid_rows(self._config)
-        late = self._loads.late.new_valid_rows(self._config) if self._loads.late is not None else None
+        main = self._loads.main.new_valid_rows(self._config.fleet.group)
+        late = self._loads.late.new_valid_rows(self._config.fleet.group) if self._loads.late is not None else None
         kept = []
         for row, (number, message) in zip(rows.tolist(), self._messages(batch, rows), strict=True):
             place, is_dead = int(places[row]), False

@@ -104,8 +104,10 @@ class LabelModel:
 
 @dataclass(frozen=True)
 class Rows:
-    """rows: of each group. largest_share: of all rows, that group 0 has instead. batch: 0 is the history, n the n-th
-    week after it; ids and times of two batches do not meet.
+    """How many rows to generate.
+
+    rows: of each group. largest_share: share of all rows that belongs to group 0. batch: 0 is the history, n the n-th
+    week after it; batches share no ids or times.
     """
 
     rows: int

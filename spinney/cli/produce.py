@@ -13,7 +13,7 @@ from spinney.cli.options import config_option, example, json_option, load_config
 from spinney.cli.progress_line import ProgressLine
 
 if TYPE_CHECKING:
-    from spinney.core.config import Config
+    from spinney.core.config import Kafka
     from spinney.local.produce import Sent
 
 
@@ -49,7 +49,7 @@ def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any
     from spinney.sources.fleet_files import open_fleet_file
 
     config = load_config(config_path)
-    options, name = options_of(how), _topic(config, topic)
+    options, name = options_of(how), _topic(config.kafka, topic)
     opened = open_fleet_file(config, source, options, outcomes=is_outcomes(config.kafka, name))
     say_notes("produce", opened.notes)
     sent = send(config, opened, name, Pace(**how), _progress(), options.rejection_limit)
@@ -65,13 +65,13 @@ def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any
         raise click.ClickException(f"{source}: {sent.rejections.rejected:,} rows are not valid and were not sent")
 
 
-def _topic(config: Config, name: str) -> str:
+def _topic(kafka: Kafka, name: str) -> str:
     if name == "events":
-        return config.kafka.events
+        return kafka.events
     if name == "outcomes":
-        if config.kafka.outcomes is None:
+        if kafka.outcomes is None:
             raise click.UsageError("kafka.outcomes is not configured: the label is a field of the event")
-        return config.kafka.outcomes
+        return kafka.outcomes
     return name
 
 

@@ -69,12 +69,12 @@ class FleetFigures:
     latest_decisions: tuple[dict[str, Any], ...]
 
 
-def read_summary(config: Config, statuses: pa.Table, incumbent: IncumbentComparison) -> Summary:
+def read_summary(store: FleetStore, statuses: pa.Table, incumbent: IncumbentComparison) -> Summary:
     """Return the summary of a fleet. statuses: of `Fleet.table`. Raises StoreError."""
     champions = statuses.column("model_id").drop_null().combine_chunks()
-    fits = fit_metrics.read_fit_measures(FleetStore.of(config), champions)
-    gain = drawn_groups.read_retraining_gain(FleetStore.of(config))
-    return summarize_fleet(config.fleet.name, str(config.fleet.loss), statuses, fits, incumbent, gain)
+    fits = fit_metrics.read_fit_measures(store, champions)
+    gain = drawn_groups.read_retraining_gain(store)
+    return summarize_fleet(store.fleet.name, str(store.fleet.loss), statuses, fits, incumbent, gain)
 
 
 def read_fleet_figures(
@@ -89,7 +89,7 @@ def read_fleet_figures(
     return FleetFigures(
         at=now,
         clock=clock,
-        summary=_shortened(read_summary(config, statuses, no_incumbent)),
+        summary=_shortened(read_summary(store, statuses, no_incumbent)),
         error_label=loss_label(str(config.fleet.loss)),
         age=_read_ages(store, clock, now, NO_BANDS if before is None else before.age),
         error=_read_errors(store, config.kafka.label_horizon, NO_BANDS if before is None else before.error),

@@ -12,7 +12,6 @@ import pyarrow as pa
 from schemas import tables
 from spinney.core import timestamps
 from spinney.core.champions.fleet_champions import integer_values
-from spinney.core.config import Config
 from spinney.core.reporting.answer_history import IntervalCoverage, interval_coverage, with_late_labels
 from spinney.core.reporting.loss_labels import loss_label
 from spinney.storage.layout import FleetStore
@@ -53,13 +52,12 @@ class GroupFigures:
     coverage: IntervalCoverage | None
 
 
-def read_group_figures(config: Config, group_key: str) -> GroupFigures:
+def read_group_figures(store: FleetStore, group_key: str) -> GroupFigures:
     """Return the figures of a group or parent; empty where nothing is stored of it. Raises StoreError."""
-    store = FleetStore.of(config)
     answers = _read_answers(store, group_key)
     return GroupFigures(
         group_key=group_key,
-        error_label=loss_label(str(config.fleet.loss)),
+        error_label=loss_label(str(store.fleet.loss)),
         errors=mean_errors(error_history.read_group_errors(store, group_key), POINTS),
         answers=tuple(lookup.to_dicts(answers)),
         coverage=interval_coverage(answers),

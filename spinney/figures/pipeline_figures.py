@@ -86,7 +86,7 @@ def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
         dead_letters=tuple(group_letters(letters, ledger.read_replayed(store))),
         rounds=tuple(_round(row) for row in _read_rounds(store)),
         under_way=_read_rounds_under_way(store, now),
-        tracking_url=_tracking_url(config),
+        tracking_url=_tracking_url(config.tracking.uri),
     )
 
 
@@ -122,9 +122,9 @@ def _read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgr
     return tuple(sorted(under_way, key=lambda each: each.began_at, reverse=True))
 
 
-def _tracking_url(config: Config) -> str | None:
+def _tracking_url(uri: str) -> str | None:
     """The tracking server's address for a browser. A password in it must not reach whoever may only read."""
-    parts = urlsplit(config.tracking.uri or "")
+    parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return None
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -135,7 +135,8 @@ class FleetAnswers:
         """
         if self._rule is not None:
             intervals = self._uncalibrated(self._rule, snapshot)
-            intervals.calibrate(self._calibrated[1].calibrated_shards if self._calibrated else ())
+            if self._calibrated is not None:
+                intervals = self._calibrated[1].after_change(intervals.pools, snapshot.changed_shards)
             self._calibrated = (snapshot, intervals)
 
     def _intervals(self, snapshot: FleetSnapshot) -> FleetIntervals | None:

@@ -29,7 +29,11 @@ def mlflow_router(service: Service) -> APIRouter:
         service.guard.score(request)
         kind = _content_type(request.headers.get("content-type", ""))
         read = read_json_body if kind == "application/json" else partial(read_csv_body, rules=rules)
-        content = await service.run(request, lambda raw, answer: _predictions(answer(read(raw, max_rows))))
+        content = await service.run(
+            request,
+            lambda raw, answer: _predictions(answer(read(raw, max_rows))),
+            may_be_small=kind == "application/json",  # a CSV body has many more rows in as many bytes, read one by one
+        )
         return Response(content, media_type="application/json")
 
     @router.get("/ping", responses={503: PROBLEMS[503]})

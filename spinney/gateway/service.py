@@ -80,20 +80,20 @@ class Service:
         self.feed.stop()
         self.queue.close()
 
-    async def run(self, request: Request, function: Callable[[bytes, Answer], T]) -> T:
+    async def run(self, request: Request, function: Callable[[bytes, Answer], T], *, may_be_small: bool = True) -> T:
         """Call a function with the body and what answers its records: at once if that is possible, else in a thread.
 
-        Raises RequestError for what the request cannot have.
+        may_be_small: whether SMALL_BYTES are read within a millisecond. Raises RequestError for what the request cannot
+        have.
         """
+        largest = SMALL_BYTES if may_be_small else 0
         return await self.queue.run_on_body(
             lambda raw: function(raw, self.answer),
             lambda: read_body(request, self.config.gateway.max_mib),
-            lambda raw: self._run_at_once(function, raw),
+            lambda raw: self._run_at_once(function, raw) if len(raw) <= largest else None,
         )
 
     def _run_at_once(self, function: Callable[[bytes, Answer], T], raw: bytes) -> T | None:
-        if len(raw) > SMALL_BYTES:
-            return None
         try:
             return function(raw, self.answer_at_once)
         except NotLoadedError:

@@ -43,15 +43,18 @@ class FleetSnapshot:
     A ChampionSource for `answer_rows`. Unknown groups take no memory, however often they are requested.
 
     rows: of `promotions`, as `condense_rows` returns them, with COLUMNS. versions: directory -> the version read.
-    promotions: as of `Champions`, without payloads.
+    promotions: as of `Champions`, without payloads. changed_shards: those with other rows than in the snapshot that it
+    was advanced from; None if it was read anew.
     """
 
-    def __init__(self, rows: pa.Table, versions: Mapping[str, int]) -> None:
+    def __init__(
+        self, rows: pa.Table, versions: Mapping[str, int], changed_shards: Collection[int] | None = None
+    ) -> None:
         champions = locate_champions(rows)
         has_champion = champions.champion_row >= 0
         named = champions.group_keys.filter(pa.array(has_champion)).to_pylist()
         places = champions.champion_row[has_champion]
-        self.versions = dict(versions)
+        self.versions, self.changed_shards = dict(versions), changed_shards
         self.rows = _without_other_payloads(rows, places)
         self.promotions = PromotionHistories(self.rows)
         self._places: dict[str, int] = dict(zip(named, places.tolist(), strict=True))
@@ -133,7 +136,8 @@ def advance(snapshot: FleetSnapshot, store: FleetStore) -> FleetSnapshot:
     is_touched = pc.is_in(snapshot.rows.column("group_key"), rows.column("group_key").combine_chunks())
     touched = _condensed(snapshot.rows.filter(is_touched), rows)
     merged = pa.concat_tables([snapshot.rows.filter(pc.invert(is_touched)), touched])
-    return FleetSnapshot(merged.take(pc.sort_indices(merged.column("group_key"))), versions)
+    changed_shards = frozenset(rows.column("shard").unique().to_pylist())
+    return FleetSnapshot(merged.take(pc.sort_indices(merged.column("group_key"))), versions, changed_shards)
 
 
 def _deciding(dataset: ds.Dataset) -> Iterator[pa.Table]:

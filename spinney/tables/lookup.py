@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -39,25 +39,27 @@ _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
 
 @dataclass(frozen=True)
-class NotAfter:
-    """Rows whose time in a column is not after `at`."""
+class _Comparison:
+    """Rows by the time in a column."""
 
     column: str
     at: datetime
+    operator: ClassVar[str]
 
     def __str__(self) -> str:
-        return f"{_quoted(self.column)} <= arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
+        return f"{_quoted(self.column)} {self.operator} arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
 
 
-@dataclass(frozen=True)
-class InShards:
-    """Rows of the shards `first` to `last`, both included."""
+class NotAfter(_Comparison):
+    """Rows whose time in a column is not after `at`."""
 
-    first: int
-    last: int
+    operator = "<="
 
-    def __str__(self) -> str:
-        return f"shard BETWEEN {self.first} AND {self.last}"
+
+class NotBefore(_Comparison):
+    """Rows whose time in a column is not before `at`."""
+
+    operator = ">="
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,17 @@ class ContainsText:
 
 
 @dataclass(frozen=True)
+class InShards:
+    """Rows of the shards `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"shard BETWEEN {self.first} AND {self.last}"
+
+
+@dataclass(frozen=True)
 class IsKnown:
     """Rows whose value in a column is not null."""
 
@@ -97,17 +110,6 @@ class OfParent:
 
     def __str__(self) -> str:
         return "group_key LIKE '{%'"
-
-
-@dataclass(frozen=True)
-class NotBefore:
-    """Rows whose time in a column is not before `at`."""
-
-    column: str
-    at: datetime
-
-    def __str__(self) -> str:
-        return f"{_quoted(self.column)} >= arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
 
 
 Condition = NotAfter | NotBefore | InShards | HasText | ContainsText | IsKnown | OfParent

@@ -93,7 +93,10 @@ class FileWriter:
             self._flush(at_end=False)
 
     def _flush(self, *, at_end: bool) -> None:
-        """Write row groups. Up to 1.5 of them wait for further rows, unless it is the end."""
+        """Write the waiting rows as row groups, except the last 1.5 row groups, which wait for further rows.
+
+        at_end: write all.
+        """
         if not self._rows:
             return
         waiting = pa.concat_tables(self._waiting).combine_chunks()

@@ -17,7 +17,7 @@ from schemas import messages
 from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Integers
 from spinney.core.records.column_checks import doubtful_mask
@@ -104,7 +104,7 @@ def read_request_rows(
         one_by_one = _read_one_by_one(exact(), doubtful, rules)
         errors |= one_by_one.errors
         columns = {rule.name: _replaced(columns.get(rule.name), doubtful, one_by_one, rule) for rule in rules.fields}
-    _require_features(objects, columns, rules, config)
+    _require_features(objects, columns, rules, config.fleet)
     is_valid = np.ones(len(records), dtype=np.bool_)
     is_valid[list(errors)] = False
     rows = pa.table(columns).filter(pa.array(is_valid)) if errors else pa.table(columns)
@@ -114,7 +114,10 @@ def read_request_rows(
 
 @dataclass(frozen=True)
 class _OneByOne:
-    """values: column -> its values, null for those with an error. errors: place -> error."""
+    """The result of reading records one by one.
+
+    values: column -> values, null in records with an error. errors: place -> error.
+    """
 
     values: Mapping[str, list[Any]]
     errors: Mapping[int, RowError]
@@ -158,15 +161,15 @@ def _replaced(values: pa.Array | None, doubtful: Mask, one_by_one: _OneByOne, ru
 
 
 def _require_features(
-    objects: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.Array], rules: RecordRules, config: Config
+    objects: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.Array], rules: RecordRules, fleet: Fleet
 ) -> None:
-    for name in config.fleet.features:
+    for name in fleet.features:
         source = rules.rule_of(name).source
         is_absent = columns[name].null_count == len(objects) and "." not in source
         if objects and is_absent and not any(source in record for record in objects):
             names = ", ".join(sorted({name for record in objects for name in record})[:20]) or "none"
             raise ContractError(
-                f"records: field {source}: expected it in some record, a feature of type {config.fleet.type_of(name)}; "
+                f"records: field {source}: expected it in some record, a feature of type {fleet.type_of(name)}; "
                 f"got records with the fields {names[:MAX_DETAIL_CHARACTERS]}. Add it, as null where it is missing"
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -93,17 +92,23 @@ class FleetIntervals:
     pools: Pools
     _by_shard: dict[int, ShardIntervals] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
-    def calibrated_shards(self) -> AbstractSet[int]:
-        """The shards that were calibrated so far."""
-        return self._by_shard.keys()
-
     def calibrate(self, shards: Iterable[int]) -> None:
         """Calibrate those of these shards that are not calibrated yet."""
         wanted = sorted(set(shards) - self._by_shard.keys())
         if wanted:
             pools = self.pools(wanted)
             self._by_shard.update({shard: ShardIntervals(self.rule, pools.get(shard, ())) for shard in wanted})
+
+    def after_change(self, pools: Pools, changed: Collection[int] | None) -> FleetIntervals:
+        """Return these intervals by later champions, calibrated in the shards that this one is.
+
+        pools: of the later champions. changed: shards in which a champion may have changed; None: in any.
+        """
+        known = dict(self._by_shard)  # another thread may add a shard meanwhile
+        kept = {} if changed is None else {shard: each for shard, each in known.items() if shard not in changed}
+        later = FleetIntervals(self.rule, self.shards, pools, kept)
+        later.calibrate(known)
+        return later
 
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
         """As `Intervals` says."""

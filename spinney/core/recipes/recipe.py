@@ -17,7 +17,7 @@ from spinney.core.keys import is_parent
 from spinney.core.migration.type_widening import is_widening
 
 if TYPE_CHECKING:
-    from spinney.core.config import Config, sections
+    from spinney.core.config import Config, Fleet, sections
 
 FITTING_VERSION = 2
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
@@ -83,15 +83,15 @@ class Recipe:
         recipe = cls(
             estimator=settings.estimator,
             params=_params_as_json(settings.params),
-            features=tuple(_declared_feature(config, name) for name in fleet.features),
-            target=_declared_feature(config, fleet.target),
+            features=tuple(_declared_feature(fleet, name) for name in fleet.features),
+            target=_declared_feature(fleet, fleet.target),
             task=str(fleet.task),
             loss=str(fleet.loss),
             min_rows=settings.min_rows,
             window_rows=settings.window_rows,
             window=settings.window,
             weight_half_life=settings.weight_half_life,
-            pooling_rows=None if settings.pooling_rows is None else float(settings.pooling_rows),
+            pooling_rows=settings.pooling_rows,
             source=user_code_digest(settings.estimator, settings.params),
             versions=tuple(sorted((installed_versions() if versions is None else versions).items())),
         )
@@ -225,8 +225,8 @@ def installed_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in LIBRARIES}
 
 
-def _declared_feature(config: Config, name: str) -> Feature:
-    type_ = config.fleet.type_of(name)
+def _declared_feature(fleet: Fleet, name: str) -> Feature:
+    type_ = fleet.type_of(name)
     if type_ is None:
         raise ContractError(
             f'fleet.columns: expected {name!r} in it, which is used; got nothing. Add `{name} = "…"` there'

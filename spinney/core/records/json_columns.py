@@ -44,7 +44,7 @@ from spinney.core.records.validation import raw_value
 _INTEGER_LIMIT = 1 << 63
 """Larger integers do not fit `bigint`, and some are not finite as `double`."""
 
-_INEXACT = re.compile(rb"[0-9.]{17}|[0-9]{16}[eE]|[0-9.][eE]-[0-9]{3}")
+_INEXACT = re.compile(rb"[1-9][0-9.]{16}|0\.0*[1-9][0-9]{15}|[0-9]{16}[eE]|[0-9.][eE]-[0-9]{3}")
 """Matches each number with more than 15 significant digits, or with an exponent below -99, that has a fraction or an
 exponent. It also matches some texts, which costs time only.
 """

@@ -23,7 +23,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.features.encoding import Floats
-from spinney.core.training.held_out_rows import HELD_OUT_ONE_IN
 from spinney.core.training.loss import loss_named
 
 WRONG = "wrong"
@@ -118,9 +117,9 @@ def compare_held_out(rows: pd.DataFrame, fit: HeldOutFit, per_row: RowLoss) -> C
     seen_rows = rows.sort_values(["event_time", "event_id"]).drop_duplicates("event_id")
     if len(seen_rows) != fit.rows:
         return None
-    newest = seen_rows.tail(max(1, fit.rows // HELD_OUT_ONE_IN))
+    newest = seen_rows.tail(fit.compared)
     losses = per_row(newest["label"].to_numpy(), newest["incumbent"].to_numpy())
-    if not fit.compared or len(newest) != fit.compared or not np.isfinite(losses).all():
+    if not fit.compared or not np.isfinite(losses).all():
         return None
     return ComparedErrors(fit.group_key, Basis.HELD_OUT, len(newest), float(losses.mean()), fit.loss)
 

@@ -32,7 +32,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
 from spinney.core.training.fit_kernels import KernelResult
 from spinney.core.training.fit_request import FitRequest
-from spinney.core.training.held_out_rows import held_out_counts, largest_held_out, unseen_counts
+from spinney.core.training.held_out_rows import HELD_OUT_ONE_IN, held_out_counts, recent_counts, unseen_counts
 from spinney.core.training.training_set import TrainingSet, select_training_set
 
 NOTHING_NEWER = "no held-out row is newer than the champion"
@@ -153,12 +153,13 @@ def hold_out_rows(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
     """
     rows = np.diff(training_set.starts)
     unseen = unseen_counts(training_set, [attempt.request for attempt in attempts])
+    group_of_row = np.repeat(np.arange(len(rows)), rows)
+    recent = recent_counts(group_of_row, training_set.times, len(rows), recipe.weight_half_life)
     # The recipe of such a champion is fitted again on the older rows, so it needs no rows of its own.
-    is_refitted = np.isin(
-        [str(attempt.request.recipe_id) for attempt in attempts], [name for name, _ in recipe.earlier]
-    )
-    counts = held_out_counts(rows, np.where(is_refitted, 0, unseen))
-    measured = np.maximum(counts, np.minimum(unseen, largest_held_out(rows)))
+    earlier = dict(recipe.earlier)
+    is_refitted = np.array([attempt.request.recipe_id in earlier for attempt in attempts], dtype=np.bool_)
+    counts = held_out_counts(rows, np.where(is_refitted, 0, unseen), recent)
+    measured = np.maximum(counts, np.minimum(unseen, rows // HELD_OUT_ONE_IN))
     for attempt, heldout, newest in zip(attempts, counts.tolist(), measured.tolist(), strict=True):
         attempt.heldout_rows = heldout
         attempt.measured_rows = heldout if "changed_from" in attempt.metrics else newest

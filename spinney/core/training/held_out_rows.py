@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from spinney.core.training.training_set import TrainingSet
 HELD_OUT_ONE_IN = 5
 """At most the newest 1 / HELD_OUT_ONE_IN of a group's rows are held out."""
 
+_MICROSECOND = timedelta(microseconds=1)
+
 MAX_LOSSES = 32
 """Losses that are stored with a model, 4 bytes each: the reference for the losses of its answers.
 
@@ -22,22 +25,32 @@ would make the intervals of all its answers too wide or too narrow (decision 003
 """
 
 
-def largest_held_out(rows: Integers) -> Integers:
-    """The number of held-out rows of groups that have no champion to compare with. rows: of each group, shape (n,)."""
-    return np.where(rows > 0, np.maximum(1, rows // HELD_OUT_ONE_IN), 0)
-
-
-def held_out_counts(rows: Integers, unseen: Integers) -> Integers:
+def held_out_counts(rows: Integers, unseen: Integers, recent: Integers) -> Integers:
     """The number of held-out rows of each group, shape (n_groups,): its newest ones.
 
     rows: of each group. unseen: those newer than its champion; 0 if there is none, or it may have seen all rows.
+    recent: of `recent_counts`.
 
     At most half of the unseen rows are held out. The measured challenger is fitted on the others, and so on all rows of
     its window that the champion was fitted on: neither model has data that the other lacks, except that the challenger
-    is newer.
+    is newer. Nor are rows held out that are not `recent`: a recipe whose rows lose half their weight in three days
+    makes models for about three days, and one that lacks the newest week is not what the fleet would serve.
     """
-    largest = largest_held_out(rows)
+    largest = np.where(rows > 0, np.maximum(1, np.minimum(rows // HELD_OUT_ONE_IN, recent)), 0)
     return np.where(unseen > 0, np.minimum(largest, (unseen + 1) // 2), largest)
+
+
+def recent_counts(group: Integers, times: Integers, groups: int, half_life: timedelta | None) -> Integers:
+    """The number of rows of each group that are younger than `weight_half_life`, counted from its newest, shape
+    (groups,); without one, all.
+
+    group: of each row, from 0. times: event times, microseconds. Both have shape (n_rows,).
+    """
+    if half_life is None:
+        return np.bincount(group, minlength=groups)
+    newest = np.full(groups, NULL_TIME, dtype=np.int64)
+    np.maximum.at(newest, group, times)
+    return np.bincount(group[newest[group] - times < half_life // _MICROSECOND], minlength=groups)
 
 
 def unseen_counts(training_set: TrainingSet, requests: Sequence[FitRequest]) -> Integers:

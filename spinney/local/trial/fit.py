@@ -25,9 +25,9 @@ from spinney.core.training.training_set import TrainingSet, select_training_set
 from spinney.local.trial.rows import TrialRows
 
 HELD_OUT_NOTE = (
-    f"The newest 1 in {HELD_OUT_ONE_IN} rows by event time. All dots and losses are of the model fitted on the rows "
-    "before them. The fleet's gate compares a challenger with the champion in the same way. The stored model is fitted "
-    "on all rows."
+    f"The newest rows by event time, at most 1 in {HELD_OUT_ONE_IN}. All dots and losses are of the model fitted on "
+    "the rows before them. The fleet's gate measures a first model in the same way. The stored model is fitted on all "
+    "rows."
 )
 BEYOND_WINDOW = "beyond recipe.window or window_rows"
 _SIGNER = Signer(b"a trial's key: nothing it signs is kept")

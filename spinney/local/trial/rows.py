@@ -131,7 +131,7 @@ def read_file_rows(config: Config, source: Source, group_key: str) -> TrialRows:
     ]
     if immature := len(collected.rows) - len(mature):
         collected.left_out[IMMATURE] += immature
-    return TrialRows(group_key, _frame(mature, config, group_key), clock, source.name, dict(collected.left_out))
+    return TrialRows(group_key, _frame(mature, config.fleet, group_key), clock, source.name, dict(collected.left_out))
 
 
 class _RowCollector:
@@ -157,7 +157,7 @@ class _RowCollector:
         if result.values is None:
             if self._key_of_invalid(message) == self._group_key:
                 self.has_group = True
-                self.left_out[_reason(result, self._config)] += 1
+                self.left_out[_reason(result, self._config.fleet)] += 1
             return
         at = result.values[self._config.fleet.event_time]
         self.clock = at if self.clock is None else max(at, self.clock)
@@ -210,18 +210,17 @@ def _rules(config: Config) -> RecordRules:
     return replace(rules, fields=(*rules.fields, replace(label, required=False)))
 
 
-def _reason(result: ValidationResult, config: Config) -> str:
+def _reason(result: ValidationResult, fleet: Fleet) -> str:
     """Return why a row is invalid, the same text for all rows with the same fault."""
     reason, name = result.reason, result.field
     if reason is DeadLetterReason.OUT_OF_RANGE:
         return OUT_OF_RANGES
-    if reason in _MISSING and name in (config.fleet.event_id, config.fleet.event_time):
+    if reason in _MISSING and name in (fleet.event_id, fleet.event_time):
         return NO_ID
     return f"rejected: {reason}{f' in {name}' if name else ''}"
 
 
-def _frame(rows: list[dict[str, Any]], config: Config, group_key: str) -> pd.DataFrame:
-    fleet = config.fleet
+def _frame(rows: list[dict[str, Any]], fleet: Fleet, group_key: str) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "group_key": pd.Series([group_key] * len(rows), dtype=object),

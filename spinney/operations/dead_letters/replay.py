@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from confluent_kafka import KafkaException, Message, Producer
 
 from schemas.tables import DEAD_LETTERS
-from spinney.core.config import Config
+from spinney.core.config import Config, Kafka
 from spinney.core.errors import Busy, StoreError
 from spinney.core.records.rules import validation_settings
 from spinney.kafka import client
@@ -120,7 +120,7 @@ def carry_out_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
             ends = end_offsets(config.kafka, set(found.rows["topic"].to_pylist()))
             replay = Replay(uuid.uuid4().hex, found.rows, ends)
             ledger.begin_replay(store, replay)
-            _send(config, letters, replay)
+            _send(config.kafka, letters, replay)
             ledger.end_replay(store, replay, range(found.count))
     return found
 
@@ -157,9 +157,9 @@ def settle_replays(config: Config) -> None:
         ledger.end_replay(store, replay, arrived)
 
 
-def _send(config: Config, letters: DeadLetters, replay: Replay) -> None:
+def _send(kafka: Kafka, letters: DeadLetters, replay: Replay) -> None:
     # The broker refuses whole batches: one record that is too large for the topic would fail others.
-    producer = client.producer(config.kafka, {"batch.num.messages": 1})
+    producer = client.producer(kafka, {"batch.num.messages": 1})
     numbers = {text: at for at, text in enumerate(identities(replay.rows).to_pylist())}
     refused: list[str] = []
 

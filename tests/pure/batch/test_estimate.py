@@ -16,6 +16,7 @@ def test_a_sample_takes_one_shard_after_the_other_so_that_it_reads_what_a_batch_
             "epoch": pa.array([0] * len(keys), pa.int64()),
             "predicted_ms": pa.array([2.0, 4.0] * (len(keys) // 2)),
             "model_id": pa.array([None] * len(keys), pa.string()),
+            "numbers": pa.array(["{}"] * len(keys), pa.string()),
         }
     )
     plan, mean_ms = sampling_order(rows)

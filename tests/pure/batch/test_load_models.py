@@ -344,7 +344,9 @@ def test_imported_models_are_tidied_and_a_champion_is_never_forgotten(past: Past
 
 
 def lines(past: Past, file: Path):
-    return [(each.group_key, each.named, each.trained_through, each.rows) for each in read_index(past.config, file)]
+    return [
+        (each.group_key, each.named, each.trained_through, each.rows) for each in read_index(past.config.fleet, file)
+    ]
 
 
 def test_an_index_is_csv_json_lines_or_parquet(past: Past, tmp_path: Path) -> None:
@@ -388,4 +390,4 @@ def test_an_index_that_cannot_be_understood_is_refused_whole(past, tmp_path, nam
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(error, match=why):
-        read_index(past.config, tmp_path / name)
+        read_index(past.config.fleet, tmp_path / name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import joblib
 import pytest
 from click.testing import CliRunner, Result
-from past import Past, hour
+from past import Past, fleet_toml, hour
 from sklearn.linear_model import LinearRegression
 from skops import io as skops_io
 
@@ -18,37 +18,20 @@ from spinney.storage import signing_key
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 
-TEXT = """\
-[fleet]
-group = ["shop"]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-[storage]
-root = "root"
-"""
-
 
 @pytest.fixture(autouse=True)
 def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SPINNEY_SIGNING_KEY", raising=False)
-    Path("fleet.toml").write_text(TEXT)
+    Path("fleet.toml").write_text(fleet_toml())
     config = read_config("fleet.toml")
     signing_key.ensure_key(FleetStore.of(config))
     made = Past(config, signing_key.load_signer(FleetStore.of(config)))
-    made.put(tables.EVENTS, "", {"group_key": '["a"]', "event_id": "e", "event_time": hour(0), "price": 2.0})
+    made.put(tables.EVENTS, "", {"group_key": '["a","1"]', "event_id": "e", "event_time": hour(0), "price": 2.0})
     model = LinearRegression().fit([[1.0], [2.0]], [2.0, 4.0])
     Path("a.skops").write_bytes(skops_io.dumps(model))
     joblib.dump(model, "b.pkl")
-    Path("models.csv").write_text("shop,model\na,a.skops\nb,b.pkl\n")
+    Path("models.csv").write_text("shop,dept,model\na,1,a.skops\nb,1,b.pkl\n")
     return made
 
 
@@ -60,7 +43,7 @@ def test_what_became_of_each_is_counted_and_a_refusal_is_exit_code_1(past: Past)
     done = run("--models", "--reason", "the old system's", "--by", "ada")
     assert done.exit_code == 1
     assert done.stdout.splitlines() == ["what\tmodels", "imported\t1", "there already\t0", "refused\t1"]
-    assert 'group ["b"]: b.pkl: refused: reading a pickle runs whatever code it holds' in done.stderr
+    assert 'group ["b","1"]: b.pkl: refused: reading a pickle runs whatever code it holds' in done.stderr
     assert [(row["by"], row["reason"]) for row in past.decided()] == [("ada", "imported: the old system's")]
 
 
@@ -71,7 +54,7 @@ def test_allowed_pickles_are_warned_of_and_a_dry_run_writes_nothing(past: Past) 
     assert "pickles are allowed: reading one runs whatever code it holds" in done.stderr
     said = json.loads(done.stdout)
     assert (said["written"], said["counts"]) == (False, {"imported": 2, "there already": 0, "refused": 0})
-    assert [each["group_key"] for each in said["models"]] == ['["a"]', '["b"]']
+    assert [each["group_key"] for each in said["models"]] == ['["a","1"]', '["b","1"]']
     assert past.decided() == []
     assert run(*words).exit_code == 0
     assert "there already\t2" in run(*words).stdout

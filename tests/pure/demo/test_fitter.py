@@ -56,11 +56,11 @@ def test_each_group_is_fitted_by_the_fleets_recipe_and_answers_for_itself(config
     asked = pd.DataFrame({"x": [10.0, 10.0, 10.0]})
     answers = fitter.fitted.answer(asked, [made['["a"]'], made['["b"]'], None])
     assert answers[:2].astype(float) == pytest.approx([20.0, -10.0], abs=1e-3)
-    assert np.isnan(loss_function(config)(pd.Series([1.0, 1.0, 1.0]), answers)[2])
+    assert np.isnan(loss_function(config.fleet.loss)(pd.Series([1.0, 1.0, 1.0]), answers)[2])
 
 
 def test_the_loss_is_the_fleets_own(config):
-    losses = loss_function(config)(pd.Series([1.0, 2.0]), np.array([4.0, None], dtype=object))
+    losses = loss_function(config.fleet.loss)(pd.Series([1.0, 2.0]), np.array([4.0, None], dtype=object))
     assert losses[0] == 3.0
     assert np.isnan(losses[1])
 
@@ -78,7 +78,9 @@ def test_the_answers_of_a_classification_are_probabilities():
             "probabilities": [[("yes", 0.5), ("no", 0.5)], None],
         }
     )
-    losses = loss_function(config)(pd.Series(["yes", "yes"]), fleet_answers(table, config).to_numpy())
+    losses = loss_function(config.fleet.loss)(
+        pd.Series(["yes", "yes"]), fleet_answers(table, config.fleet.loss).to_numpy()
+    )
     assert losses[0] == pytest.approx(np.log(2))
     assert np.isnan(losses[1])
 

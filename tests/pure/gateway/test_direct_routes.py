@@ -120,3 +120,12 @@ def test_a_new_champion_that_is_not_loaded_yet_answers_all_the_same(
     after = ask()
     assert (before["model_id"], after["model_id"]) == (fleet.model_ids[key_of(7)], named[key_of(7)])
     assert after["prediction"] == pytest.approx(coefficients.sum())
+
+
+def test_csv_is_never_read_in_the_event_loop(service: Service, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["shop", "dept", *FEATURES]
+    text = f"{','.join(names)}\ns1,d1,1,1,1,1\n"
+    monkeypatch.setattr(service, "_run_at_once", Mock(side_effect=AssertionError))
+    headers = {"Authorization": "x", "Content-Type": "text/csv"}
+    answer = requests.post(f"{url}/invocations", data=text, headers=headers, timeout=30)
+    assert (answer.status_code, len(answer.json()["predictions"])) == (200, 1)

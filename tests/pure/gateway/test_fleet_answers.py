@@ -174,6 +174,32 @@ def test_intervals_by_new_champions_are_calibrated_before_these_answer(
     assert after.columns["lower"] != before.columns["lower"]
 
 
+def test_only_the_shards_of_new_champions_are_calibrated_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = write_fleet(tmp_path, 200, more="[intervals]\ncoverage = 0.8")
+    shards = fleet.config.fleet.shards
+    feed = ChampionFeed(FleetStore.of(fleet.config))
+    answers = answers_of(fleet, feed)
+    feed.prepare = answers.prepare
+    records = [record(n) for n in range(200)]
+    before = answers.answer(asked(records))
+    read: list[int] = []
+    pools = FleetSnapshot.pools
+    monkeypatch.setattr(
+        FleetSnapshot, "pools", lambda self, wanted, n_shards: (read.extend(wanted), pools(self, wanted, n_shards))[1]
+    )
+    promote(fleet.config, {key_of(3): np.full(5, 7.0)}, hour=2)
+    feed.refresh()
+    changed = keys.shard_of(key_of(3), shards)
+    assert read == [changed]
+    after = answers.answer(asked(records))
+    assert read == [changed]
+    assert after == answers_of(fleet, ChampionFeed(FleetStore.of(fleet.config))).answer(asked(records))
+    widths = [np.subtract(found.columns["upper"], found.columns["lower"]) for found in (before, after)]
+    others = [n for n in range(200) if keys.shard_of(key_of(n), shards) != changed]
+    np.testing.assert_allclose(widths[0][others], widths[1][others], rtol=1e-12)
+    assert not np.allclose(widths[0], widths[1])
+
+
 def test_the_background_thread_sees_a_promotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(champion_feed, "POLL_S", 0.01)
     fleet = write_fleet(tmp_path, 3)

@@ -5,26 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from past import fleet_toml
 
 from spinney.core.errors import ConfigError
 from spinney.storage.config_file import read_config
 
-TEXT = """
-[fleet]
-group = ["shop"]
-event_id = "id"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-[storage]
-root = "work/sales"
-"""
+TEXT = fleet_toml("work/sales")
 
 
 @pytest.fixture
@@ -92,7 +78,7 @@ def test_what_is_read_from_a_pipe_starts_at_the_current_folder(here: Path) -> No
 
 def test_the_home_of_nobody_is_refused_with_its_line(here: Path) -> None:
     file = written(here, TEXT.replace("work/sales", "~nobody-of-this-name/sales"))
-    said = rf"{re.escape(str(file))}:15: storage.root: expected a home folder; got none for ~nobody.*whole path"
+    said = rf"{re.escape(str(file))}:18: storage.root: expected a home folder; got none for ~nobody.*whole path"
     with pytest.raises(ConfigError, match=said):
         root_of(file)
 
@@ -127,4 +113,4 @@ def test_the_default_of_tracking_starts_at_the_folder_of_the_file(here: Path) ->
 def test_the_value_in_effect_is_the_whole_path_and_its_origin_the_line(here: Path) -> None:
     file = written(here)
     shown = {setting.key: setting for setting in read_config(file, {}).effective()}["storage.root"]
-    assert (shown.value, shown.origin) == (f'"{file.parent}/work/sales"', f"{file}:15")
+    assert (shown.value, shown.origin) == (f'"{file.parent}/work/sales"', f"{file}:18")

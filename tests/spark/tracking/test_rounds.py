@@ -23,6 +23,7 @@ from schemas import tables
 from spinney import tracking
 from spinney.core.config import parse
 from spinney.core.errors import Busy
+from spinney.core.keys import shard_of
 from spinney.core.recipes.recipe import Recipe
 from spinney.storage import charter, leases, signing_key
 from spinney.storage.layout import FleetStore
@@ -261,12 +262,15 @@ def test_every_round_with_a_model_has_its_loss_also_one_that_kept_them_all(fleet
             ("stream", 0, "c", "promoted", 3.0)]  # fmt: skip
     for kind, batch, model, decision, loss in rows:
         of_model = {"model_id": model, "decision": decision, "challenger_loss": loss}
-        row = {"group_key": f'["{model}"]', "decided_at": DAY, "clock": DAY, **of_model}
+        key = f'["{model}"]'
+        of_model |= {"group_key": key, "shard": shard_of(key, fleet.config.fleet.shards)}
+        row = {"decided_at": DAY, "clock": DAY, **of_model}
         fleet.put(tables.PROMOTIONS, [{**row, "round_id": f"{kind}-{batch}", "batch_id": batch, "epoch": 0}], kind)
-    drawn = {"group_key": '["c"]', "round_id": "stream-0", "batch_id": 0, "decision": "fit", "judged_at": DAY}
+    of_group = {"group_key": '["c"]', "shard": shard_of('["c"]', fleet.config.fleet.shards)}
+    drawn = {**of_group, "round_id": "stream-0", "batch_id": 0, "decision": "fit", "judged_at": DAY}
     fleet.put(tables.VERDICTS, [{**drawn, "numbers": '{"rows_since":3,"queue":"random"}'}], "stream")
     watched = '{"champion_id": "c", "watched_rows": 9, "watched_champion_loss": 3.0, "predecessor_loss": 4.5}'
-    later = {"group_key": '["c"]', "round_id": "batch-1", "batch_id": 1, "status": "fitted", "recipe_id": "r"}
+    later = {**of_group, "round_id": "batch-1", "batch_id": 1, "status": "fitted", "recipe_id": "r"}
     fleet.put(tables.MODELS, [{**later, "fitted_at": DAY, "clock": DAY, "metrics": watched}], "batch")
     deliver(fleet.config)
     assert {name: run.data.metrics.get("gain") for name, run in runs(fleet).items()} == {

@@ -3,33 +3,23 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from past import fleet_toml
 
 from spinney.core.config import parse
 from spinney.core.config.overlay import parse_overlay
 from spinney.core.errors import ConfigError
 
-OWN = """\
-[fleet]
-group = ["shop"]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-price = "double"
-sold = "double"
+OWN = fleet_toml(
+    "work",
+    more="""\
 [recipe]
 params = { alpha = 3.0 }
 min_rows = 7
 [staleness]
 max_age = "2d"
 error_rise = { patience = "365d" }
-[kafka]
-events = "sales"
-[storage]
-root = "work"
-"""
+""",
+)
 
 
 @pytest.fixture

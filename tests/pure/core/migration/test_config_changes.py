@@ -107,9 +107,11 @@ def test_a_key_that_may_change_is_told_with_when_it_takes_effect(
 
 def _another(value: Any) -> Any:
     """A value that is not this one. What the key allows does not matter for when it takes effect."""
-    return {bool: lambda: not value, int: lambda: value + 1, float: lambda: value + 1.0}.get(
-        type(value), lambda: ("another",)
-    )()
+    if isinstance(value, bool):
+        return not value
+    if value is None or isinstance(value, int | float):
+        return (value or 0) + 1
+    return ("another",)
 
 
 def _with(model: Any, path: list[str], value: Any) -> Any:

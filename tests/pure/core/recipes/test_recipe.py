@@ -178,7 +178,7 @@ def test_a_share_of_the_groups_is_watched_the_same_in_every_process_and_no_paren
 
 
 def test_pooling_is_part_of_the_name_and_without_it_the_name_is_as_before_there_was_any() -> None:
-    pooled = Recipe.of(config(pooling_rows=20), VERSIONS)
+    pooled = Recipe.of(config(pooling_rows=20.0), VERSIONS)
     assert pooled == replace(BASE, pooling_rows=20.0)
     assert pooled.recipe_id != BASE.recipe_id
     assert Recipe.of_text(pooled.text) == pooled
@@ -187,6 +187,6 @@ def test_pooling_is_part_of_the_name_and_without_it_the_name_is_as_before_there_
 
 
 def test_a_shadow_is_not_pooled() -> None:
-    made = Recipe.of(config(shadow={"estimator": "constant"}, pooling_rows=20), VERSIONS)
+    made = Recipe.of(config(shadow={"estimator": "constant"}, pooling_rows=20.0), VERSIONS)
     assert made.shadow is not None
     assert made.shadow.recipe.pooling_rows is None

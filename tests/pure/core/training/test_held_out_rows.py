@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.training.held_out_rows import MAX_LOSSES, held_out_counts, sample_losses
+from spinney.core.training.held_out_rows import MAX_LOSSES, held_out_counts, recent_counts, sample_losses
 
 
 def test_a_fifth_is_held_out_without_a_champion_and_half_of_the_new_rows_at_most_with_one() -> None:
     rows = np.array([0, 1, 4, 10, 100, 100, 100, 100, 100])
     unseen = np.array([0, 0, 0, 0, 0, 1, 7, 39, 80])
-    assert held_out_counts(rows, unseen).tolist() == [0, 1, 1, 2, 20, 1, 4, 20, 20]
+    assert held_out_counts(rows, unseen, rows).tolist() == [0, 1, 1, 2, 20, 1, 4, 20, 20]
+
+
+def test_rows_that_are_too_old_for_what_the_recipe_is_made_for_are_not_held_out() -> None:
+    day = 86_400_000_000
+    group, times = np.repeat([0, 1, 2], [30, 5, 0]), np.concatenate([np.arange(30), np.arange(5)]) * day
+    assert recent_counts(group, times, 3, timedelta(days=3)).tolist() == [3, 3, 0]
+    assert recent_counts(group, times, 3, None).tolist() == [30, 5, 0]
+    rows, unseen = np.array([30, 30, 30, 5, 0]), np.array([0, 1, 8, 0, 0])
+    assert held_out_counts(rows, unseen, np.array([3, 3, 3, 3, 0])).tolist() == [3, 1, 3, 1, 0]
 
 
 @given(st.integers(1, 5000).flatmap(lambda rows: st.tuples(st.just(rows), st.integers(1, rows))))
 def test_the_measured_challenger_is_fitted_on_every_row_that_its_champion_was_fitted_on(sizes: tuple[int, int]) -> None:
     rows, unseen = sizes
-    held = int(held_out_counts(np.array([rows]), np.array([unseen]))[0])
+    held = int(held_out_counts(np.array([rows]), np.array([unseen]), np.array([rows]))[0])
     assert 1 <= held <= max(1, rows // 5)
     assert held <= unseen
     assert unseen - held >= held - 1  # and on as many of the new rows as it is measured on
