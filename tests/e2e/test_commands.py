@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from process import called
@@ -59,7 +60,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def typed(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a program, `spinney` within this process."""
+    """Run a program, `spinney` within this process and with its Spark session."""
     return called(words[1:], folder) if words[0] == "spinney" else run(folder, *words)
 
 
@@ -131,11 +132,11 @@ def test_a_wrong_configuration_is_exit_code_2_and_says_where_what_and_the_neares
 
 @pytest.mark.parametrize("words", [("spinney", "stream"), ("spark-submit", "streaming/app.py")])
 def test_a_missing_topic_is_exit_code_1_and_names_the_command_that_makes_it(
-    tmp_path: Path, broker: str, words: tuple[str, ...]
+    spark: Any, tmp_path: Path, broker: str, words: tuple[str, ...]
 ) -> None:
     file = write_fleet(tmp_path, broker)
     program = [str(ROOT / word) if word.endswith(".py") else word for word in words]
-    done = run(tmp_path, *program, "--config", str(file), "--once")
+    done = typed(tmp_path, *program, "--config", str(file), "--once")
     assert done.returncode == 1
     (said,) = [line for line in said_of(done).splitlines() if line.startswith("spinney: ")]
     assert re.fullmatch(rf"spinney: topic sales-\w+: not on {re.escape(broker)}; run `spinney init`", said)

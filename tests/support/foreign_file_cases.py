@@ -262,10 +262,10 @@ FOREIGN_CASES = (
     Case(
         "one row for each group and time, and no other id, in a CSV",
         _TIME_AS_ID,
-        text("a.csv", f"store,at,x,sold\na,{AT},1.5,2\nb,2024-05-02,1.5,2\na,,1.5,2\n"),
+        text("a.csv", f"store,at,x,sold\na,{AT},1.5,2\nb,2024-04-30,1.5,2\na,,1.5,2\n"),
         {
             AT: {"store": "a", "x": 1.5, "sold": 2.0},
-            "2024-05-02": {"store": "b", "at": datetime(2024, 5, 2, tzinfo=UTC), "x": 1.5, "sold": 2.0},
+            "2024-04-30": {"store": "b", "at": datetime(2024, 4, 30, tzinfo=UTC), "x": 1.5, "sold": 2.0},
         },
         {"store": "string", "x": "double"},
         dead=(Dead("missing_field", "id", 3, "a"),),

@@ -152,7 +152,8 @@ def _known_at(frame: pd.DataFrame, rows: TrainingSet, timing: LabelTiming) -> In
     if OBSERVED_AT not in frame:
         return without
     observed = to_microseconds(frame[OBSERVED_AT])
-    given = observed != NULL_TIME
+    # A copy without the label says nothing of when the label was known.
+    given = (observed != NULL_TIME) & frame["label"].notna().to_numpy(dtype=np.bool_)
     order = np.argsort(observed[given], kind="stable")[::-1]  # a mapping keeps the last: the earliest
     names = ("group_key", "event_id")
     keys, ids = (frame[name].to_numpy(dtype=object)[given][order].tolist() for name in names)

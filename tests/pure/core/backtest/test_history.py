@@ -89,3 +89,10 @@ def test_the_events_of_a_step_are_those_after_its_begin_until_its_end(begin: int
     history = History.of(frame([("a", n, n, 0, 1.0) for n in range(3)]), RECIPE, LabelTiming(0))
     found = history.answered_within(START + begin * HOUR, START + end * HOUR)
     assert history.rows.ids[found].tolist() == ids
+
+
+def test_a_label_is_not_known_by_an_earlier_copy_of_its_event_that_lacks_it() -> None:
+    rows = [("a", 1, 0, 2, None), ("a", 1, 0, 9, 1.0), ("a", 2, 0, 3, 1.0)]
+    history = History.of(frame(rows), RECIPE, LabelTiming(HOUR))
+    known = dict(zip(history.rows.ids.tolist(), ((history.known_at - START) // HOUR).tolist(), strict=True))
+    assert known == {"e1": 9, "e2": 3}
