@@ -71,11 +71,7 @@ def _make_plan(columns_seen: list[ColumnStatistics], name: str, choices: Choices
     own = {*time.sources, *identity.sources}
     # Messages have the id and the time under these names where no column of the file is taken for them.
     expected = {name for guess, name in ((time, EVENT_TIME), (identity, EVENT_ID)) if not guess.columns}
-    features = _choose_features([column for column in rest if column.source not in own | expected])
-    if not features and time.columns:
-        features = [*time.columns]  # a trend, and what repeats by day, week and year
-    if not features:
-        raise ContractError("init --from: expected a column besides id, target and group for the model to see")
+    features = _choose_features([column for column in rest if column.source not in own | expected], time)
     chosen = {column.source: column for column in (*features, *group.columns, *target.columns)}
     used = [chosen[column.source] for column in good if column.source in {*chosen} - own]
     columns = {column.source for column in used} | own
@@ -170,8 +166,16 @@ def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
     return Guess((column,), f"as you said{note}", unit)
 
 
-def _choose_features(columns: list[ColumnStatistics]) -> list[ColumnStatistics]:
-    """Return the columns that a model may use, with amounts converted to numbers."""
+def _choose_features(columns: list[ColumnStatistics], time: Guess) -> list[ColumnStatistics]:
+    """Return the columns that a model may use, with amounts converted to numbers. Without any, the time's.
+
+    Raises ContractError if there is none at all.
+    """
     kept = [column for column in columns if not column.is_index and not column.is_name]
     kept = [column for column in kept if not guesses.is_named_like_an_id(column)]
-    return [as_number(column) if guesses.is_measure(column) else column for column in kept]
+    features = [as_number(column) if guesses.is_measure(column) else column for column in kept]
+    if not features:
+        features = [*time.columns]  # a trend, and what repeats by day, week and year
+    if not features:
+        raise ContractError("init --from: expected a column besides id, target and group for the model to see")
+    return features
