@@ -49,8 +49,12 @@ class PredecessorEvidence:
         return cls(rows, champion, predecessor, SymmetricDifference(mean, error, rows))
 
     def is_worse(self, level: float) -> bool:
-        """Whether the champion is worse, with a probability of at most `level` if it is not. level: 0: never."""
-        is_tie = self.difference.mean <= TIE * self.predecessor_loss
+        """Whether the champion is worse, with a probability of at most `level` if it is not. level: 0: never.
+
+        Its mean loss has to be higher too: a champion that is a little worse on most rows and avoids a few great errors
+        is the better one by the loss of the fleet, and cutting the sizes hides that.
+        """
+        is_tie = min(self.difference.mean, self.champion_loss - self.predecessor_loss) <= TIE * self.predecessor_loss
         return level > 0 and not is_tie and self.difference.chance_if_equal <= level
 
     def describe(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spinney.core.champions.held_out_evidence import HeldOutEvidence
 from spinney.core.errors import MAX_ERROR_CHARACTERS, SpinneyError
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.batch_scoring import NO_MODEL
@@ -177,8 +178,13 @@ class ChampionReference:
 
 
 def earlier_losses(attempt: FitAttempt, before: Floats) -> Floats:
-    """Losses of the group's champions so far on rows they had not seen; none if they are of another recipe."""
-    if "changed_from" in attempt.metrics:
+    """Losses of the group's champions so far on rows they had not seen, oldest first, shape (n_losses,).
+
+    before: the champion's on its unseen rows before the held-out ones. None of them count if the champion is of another
+    recipe, or is shown to be worse than the challenger: then they say nothing of the losses to come.
+    """
+    evidence = HeldOutEvidence.of_metrics(attempt.metrics, "champion")
+    if "changed_from" in attempt.metrics or (evidence is not None and evidence.outcome == "better"):
         return np.empty(0)
     stored = np.frombuffer(attempt.request.heldout_losses or b"", dtype="<f4").astype(np.float64)
     return np.concatenate([stored, before[np.isfinite(before)]])

@@ -174,10 +174,10 @@ class _Fitting:
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, challenger.errors.get(index)))
                 continue
-            attempt.heldout_losses = sample_losses(losses, earlier_losses(attempt, losses_before[index]), attempt.rows)
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]
+            attempt.heldout_losses = sample_losses(losses, earlier_losses(attempt, losses_before[index]), attempt.rows)
         if fitted:
             of_groups = [np.split(values[compared], np.cumsum(counts)[:-1]) for values in (rows, challenger.losses)]
             for attempt, places, losses in zip(fitted, *of_groups, strict=True):

@@ -64,6 +64,15 @@ def test_a_champion_stays_that_is(numbers: dict[str, Any]) -> None:
     assert reason_to_withdraw(numbers, 0.01) is None
 
 
+def test_a_champion_with_the_lower_mean_loss_stays_though_it_is_a_little_worse_on_most_rows() -> None:
+    differences = np.array([0.1] * 96 + [-10.0] * 4)  # it avoids four great errors
+    mean, error = cut_differences(differences, np.array([100]))
+    metrics = watched(100, 1.098, 1.4, float(error[0]), float(mean[0]))
+    assert mean[0] > 0
+    assert reason_to_withdraw(metrics, 0.01) is None
+    assert reason_to_withdraw(watched(100, 1.5, 1.4, float(error[0]), float(mean[0])), 0.01) is not None
+
+
 def alternating(random: np.random.Generator, shape: tuple[int, int]) -> Rows:
     """Two constants: each row differs by as much."""
     return random.choice([-1.0, 1.0], shape)

@@ -409,6 +409,16 @@ def test_a_rows_age_is_counted_from_its_own_groups_newest() -> None:
 # Champions
 
 
+def test_losses_of_a_champion_that_is_shown_to_be_worse_are_not_stored_with_the_next_one() -> None:
+    rows = rows_of('["a"]', 80)
+    first = one(rows[:50])
+    changed = rows.assign(label=rows["label"].where(np.arange(80) < 50, rows["label"] + 100))
+    second = one(changed, **champion_of(first), heldout_losses=first["heldout_losses"])
+    assert metrics(second)["champion_loss"] > metrics(second)["challenger_loss"] + 20
+    answers = oracle(changed[:65]).predict(changed[65:][["x", "z"]].to_numpy())  # of the 30 new rows 15 are held out
+    np.testing.assert_allclose(second["heldout_losses"], np.abs(changed["label"][65:] - answers), rtol=1e-5)
+
+
 def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
     rows = rows_of('["a"]', 50)
     first = one(rows[:44])
