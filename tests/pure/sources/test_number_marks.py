@@ -30,7 +30,9 @@ def test_separators_of_thousands_go_from_numbers_that_do_not_begin_with_0(
     assert with_points(pa.array([cell]), decimal, thousands).to_pylist() == [expected]
 
 
-@pytest.mark.parametrize(("thousands", "doubtful"), [(".", [False, True, True, True]), (None, [True, True, True, True])])
+@pytest.mark.parametrize(
+    ("thousands", "doubtful"), [(".", [False, True, True, True]), (None, [True, True, True, True])]
+)
 def test_a_point_among_decimal_commas_is_doubtful_unless_it_separates_thousands(
     thousands: str | None, doubtful: list[bool]
 ) -> None:
