@@ -136,8 +136,9 @@ def _predicted_values(answers: pa.Table, fleet: Fleet) -> Floats:
 
 
 def _largest_probabilities(probabilities: pa.MapArray) -> Floats:
-    values = probabilities.items.to_numpy(zero_copy_only=False).astype(np.float64)
     offsets = probabilities.offsets.to_numpy()
+    items = probabilities.items[: offsets[-1]]  # those of a slice are followed by those behind it
+    values = items.to_numpy(zero_copy_only=False).astype(np.float64)
     largest = np.full(len(probabilities), np.nan)
     has_any = np.diff(offsets) > 0
     if has_any.any():

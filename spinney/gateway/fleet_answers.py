@@ -98,18 +98,20 @@ class FleetAnswers:
         Raises TooMuchError: more records or groups than `[gateway]` allows. ContractError: a feature no record has.
         StoreError: for `as_of`. RequestError: of `records`.
         """
-        return self._answer(records, ModelSource)
+        return self._answer(records)
 
     def answer_at_once(self, records: Records) -> RecordAnswers:
-        """As `answer`, of at most FEW_RECORDS records, by loaded linear models, in less than a millisecond.
+        """As `answer`, of at most FEW_RECORDS records, by loaded linear models in calibrated shards.
+
+        The event loop can wait for that; to calibrate a shard takes it several milliseconds.
 
         Raises NotLoadedError for other requests.
         """
         if len(records.values) > FEW_RECORDS or records.as_of is not None:
             raise NotLoadedError
-        return self._answer(records, LoadedLinearModels)
+        return self._answer(records, at_once=True)
 
-    def _answer(self, records: Records, source: type[ModelSource]) -> RecordAnswers:
+    def _answer(self, records: Records, *, at_once: bool = False) -> RecordAnswers:
         limits, count = self.config.gateway, len(records.values)
         if count > limits.max_rows:
             raise TooMuchError("records", limits.max_rows, count, "gateway.max_rows")
@@ -118,14 +120,17 @@ class FleetAnswers:
         groups = len(set(read.group_keys))
         if groups > limits.max_groups:
             raise TooMuchError("groups", limits.max_groups, groups, "gateway.max_groups")
-        return self._in_order(read, self._answer_rows(read, records.as_of, source), count)
+        return self._in_order(read, self._answer_rows(read, records.as_of, at_once=at_once), count)
 
-    def _answer_rows(self, read: RequestRows, as_of: str | None, source: type[ModelSource]) -> Answers:
+    def _answer_rows(self, read: RequestRows, as_of: str | None, *, at_once: bool) -> Answers:
         snapshot = self._snapshot()
         champions: ChampionSource = snapshot if as_of is None else self._fleet.champions(as_of, set(read.group_keys))
+        intervals = self._intervals(snapshot) if as_of is None else self._fleet.intervals(as_of)
+        if at_once and intervals is not None and not intervals.are_calibrated(read.group_keys):
+            raise NotLoadedError
+        source = LoadedLinearModels if at_once else ModelSource
         models = source(self._store, self._signer, partial(self._payloads, snapshot), self.cache)
         rows = add_former_columns(to_pandas(read.rows), self._former) if self._former else read.rows
-        intervals = self._intervals(snapshot) if as_of is None else self._fleet.intervals(as_of)
         return answer_rows(rows, read.group_keys, champions, models, intervals)
 
     def prepare(self, snapshot: FleetSnapshot) -> None:
@@ -135,6 +140,7 @@ class FleetAnswers:
         """
         if self._rule is not None:
             intervals = self._uncalibrated(self._rule, snapshot)
+            intervals.pools(())  # sorts the champions by shard: the first request to a new shard need not wait for it
             if self._calibrated is not None:
                 intervals = self._calibrated[1].after_change(intervals.pools, snapshot.changed_shards)
             self._calibrated = (snapshot, intervals)

@@ -84,7 +84,11 @@ class Watch:
 
     @classmethod
     def of(cls, config: Config, clock: datetime) -> Watch:
-        """The watch of a round. Champions may be withdrawn falsely as often as `error_rise` may raise false alarms."""
+        """The watch of a round. Champions may be withdrawn falsely as often as `error_rise` may raise false alarms.
+
+        Like all of `[gate]`, `patience` is that of the configuration when the gate runs, not when the round was
+        planned: an edit before a restart changes what is allowed, but no row of evidence and not the time of the look.
+        """
         patience = config.staleness.error_rise.patience // timedelta(microseconds=1)
         return cls(timestamps.to_microseconds(clock), patience)
 

@@ -236,7 +236,7 @@ class ModelSource:
 
 
 class NotLoadedError(Exception):
-    """A model has to be loaded first, or calls an estimator that may take long."""
+    """A model has to be loaded first or calls an estimator that may take long, or intervals have to be calibrated."""
 
 
 class LoadedLinearModels(ModelSource):

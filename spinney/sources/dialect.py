@@ -31,12 +31,12 @@ _BYTE_ORDER_MARKS = {
 _PACKED = {b"\x1f\x8b": "gzip (.gz)", b"\x28\xb5\x2f\xfd": "zstd (.zst)", b"PK\x03\x04": "zip (.zip, .xlsx)"}
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
 _WITH_POINT = re.compile(r"[+-]?[0-9]+\.[0-9]+([eE][+-]?[0-9]+)?")
-_WITH_BOTH_MARKS = re.compile(r"[+-]?[0-9]{1,3}([.' \u00a0\u2009\u202f][0-9]{3})+,[0-9]+")
+_WITH_BOTH_MARKS = re.compile(r"[+-]?[1-9][0-9]{0,2}([.' \u00a0\u2009\u202f][0-9]{3})+,[0-9]+")
 _WITH_THOUSANDS = {
-    ".": re.compile(r" *[+-]?[0-9]{1,3}(?:[,'][0-9]{3})+(?:\.[0-9]+)? *"),
-    ",": re.compile(r" *[+-]?[0-9]{1,3}(?:(?:[.'][0-9]{3})+,[0-9]+|(?:\.[0-9]{3}){2,}) *"),
+    ".": re.compile(r" *[+-]?[1-9][0-9]{0,2}(?:[,'][0-9]{3})+(?:\.[0-9]+)? *"),
+    ",": re.compile(r" *[+-]?[1-9][0-9]{0,2}(?:(?:[.'][0-9]{3})+,[0-9]+|(?:\.[0-9]{3}){2,}) *"),
 }
-"""Numbers with separated thousands, by the decimal mark."""
+"""Numbers with separated thousands, by the decimal mark. None begins with 0."""
 
 _EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?')
 _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")

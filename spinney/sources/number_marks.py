@@ -51,5 +51,5 @@ def _mark(thousands: str) -> str:
 
 
 def _grouped(decimal: str, thousands: str) -> str:
-    """Return the pattern of a number with separated thousands."""
-    return f"^[+-]?[0-9]{{1,3}}({_mark(thousands)}[0-9]{{3}})+([{decimal}][0-9]+)?$"
+    """Return the pattern of a number with separated thousands. It does not begin with 0: `0.123` is a fraction."""
+    return f"^[+-]?[1-9][0-9]{{0,2}}({_mark(thousands)}[0-9]{{3}})+([{decimal}][0-9]+)?$"

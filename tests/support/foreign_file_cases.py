@@ -127,10 +127,10 @@ FOREIGN_CASES = (
     Case(
         "points between thousands in a file with decimal commas",
         CLASSIC,
-        _semicolons(f"store,id,at,x,sold\na,1,{AT},1.234§5,2\na,2,{AT},1.234,2\na,3,{AT},1.5,2\n"),
+        _semicolons(f"store,id,at,x,sold\na,1,{AT},1.234§5,2\na,2,{AT},1.234,2\na,3,{AT},1.5,2\na,4,{AT},0.123,2\n"),
         {"1": {"store": "a", "x": 1234.5, "sold": 2.0}, "2": {"store": "a", "x": 1234.0, "sold": 2.0}},
         {**_TYPES, "x": "double"},
-        dead=(Dead("not_an_object", None, 3, is_unsplit=True),),
+        dead=(Dead("not_an_object", None, 3, rows=2, is_unsplit=True),),
         options=_options(thousands="."),
     ),
     Case(

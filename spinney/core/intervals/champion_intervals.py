@@ -92,6 +92,10 @@ class FleetIntervals:
     pools: Pools
     _by_shard: dict[int, ShardIntervals] = field(default_factory=dict, compare=False, repr=False)
 
+    def are_calibrated(self, group_keys: Iterable[str]) -> bool:
+        """Whether the shards of these groups are calibrated, so that their half-widths take microseconds."""
+        return self._by_shard.keys() >= {keys.shard_of(key, self.shards) for key in group_keys}
+
     def calibrate(self, shards: Iterable[int]) -> None:
         """Calibrate those of these shards that are not calibrated yet."""
         wanted = sorted(set(shards) - self._by_shard.keys())

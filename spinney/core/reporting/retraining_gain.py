@@ -106,7 +106,9 @@ def _gain_of(compared: pa.Table) -> RetrainingGain:
     gain, groups = float(gains.mean()), len(gains)
     ends: tuple[float | None, float | None] = (None, None)
     if groups >= FEWEST_GROUPS:
-        half = _t_quantile(groups - 1) * float(gains.std(ddof=1)) / math.sqrt(groups)
+        from scipy.special import stdtrit  # a sixth of a second: most processes that import this module measure nothing
+
+        half = float(stdtrit(groups - 1, 0.975)) * float(gains.std(ddof=1)) / math.sqrt(groups)
         ends = (gain - half, gain + half)
     loss = float(predecessor.mean())
     percents = (None if value is None or not loss else 100.0 * value / loss for value in (gain, *ends))
@@ -128,13 +130,3 @@ def _means(
     """The mean loss of each group, weighted by rows."""
     mean: npt.NDArray[np.float64] = np.bincount(group, rows * losses) / np.bincount(group, rows)
     return mean
-
-
-def _t_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t, by its expansion in 1 / degrees.
-
-    Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5. Off by less than 0.001 from 9 degrees on.
-    """
-    x = 1.959963984540054
-    terms = ((x**3 + x) / 4, (5 * x**5 + 16 * x**3 + 3 * x) / 96, (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384)
-    return float(x + sum(term / degrees**power for power, term in enumerate(terms, 1)))

@@ -21,9 +21,9 @@ from spinney.gateway.champion_feed import ChampionFeed
 from spinney.gateway.errors import RequestError, TooMuchError
 from spinney.gateway.fleet_answers import FleetAnswers, Records
 from spinney.gateway.json_body import read_json
-from spinney.serving import model_cache
-from spinney.serving.fleet_snapshot import FleetSnapshot
-from spinney.serving.model_cache import ModelCache
+from spinney.serving import fleet_snapshot, model_cache
+from spinney.serving.fleet_snapshot import FleetSnapshot, read_snapshot
+from spinney.serving.model_cache import ModelCache, NotLoadedError
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
 
@@ -198,6 +198,44 @@ def test_only_the_shards_of_new_champions_are_calibrated_anew(tmp_path: Path, mo
     others = [n for n in range(200) if keys.shard_of(key_of(n), shards) != changed]
     np.testing.assert_allclose(widths[0][others], widths[1][others], rtol=1e-12)
     assert not np.allclose(widths[0], widths[1])
+
+
+def test_a_shard_is_not_calibrated_by_what_is_answered_at_once(fleet: LinearFleet, feed: ChampionFeed) -> None:
+    cache = ModelCache()
+    answers_of(fleet, feed, cache).answer(asked([record(1), record(2)]))  # loads the models
+    answers = answers_of(fleet, feed, cache)
+    with pytest.raises(NotLoadedError):
+        answers.answer_at_once(asked([record(1)]))
+    expected = answers.answer(asked([record(1)]))
+    assert answers.answer_at_once(asked([record(1)])) == expected
+    assert keys.shard_of(key_of(1), fleet.config.fleet.shards) != keys.shard_of(key_of(2), fleet.config.fleet.shards)
+    with pytest.raises(NotLoadedError):
+        answers.answer_at_once(asked([record(1), record(2)]))
+
+
+def test_between_calibration_and_the_change_of_champions_nothing_is_answered_at_once(
+    fleet: LinearFleet, feed: ChampionFeed
+) -> None:
+    answers = answers_of(fleet, feed)
+    expected = answers.answer(asked([record(1)]))
+    later = read_snapshot(FleetStore.of(fleet.config))
+    answers.prepare(later)
+    with pytest.raises(NotLoadedError):
+        answers.answer_at_once(asked([record(1)]))
+    assert answers.answer(asked([record(1)])) == expected
+    feed.current = later
+    assert answers.answer_at_once(asked([record(1)])) == answers.answer(asked([record(1)]))
+
+
+def test_the_first_request_to_a_shard_sorts_no_champions(
+    fleet: LinearFleet, feed: ChampionFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = answers_of(fleet, feed)
+    later = read_snapshot(FleetStore.of(fleet.config))
+    answers.prepare(later)
+    feed.current = later
+    monkeypatch.setattr(fleet_snapshot, "integer_values", lambda *_: pytest.fail("a request sorted the champions"))
+    assert answers.answer(asked([record(1)])).columns["lower"][0] is not None
 
 
 def test_the_background_thread_sees_a_promotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

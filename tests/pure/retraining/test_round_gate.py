@@ -115,6 +115,12 @@ BAD = {
 """Worse than its predecessor: x = 80 ÷ √(40·39·0.25 + 160) = 3.41, a chance of 3.18 · 0.000325 = 0.0010."""
 
 
+def test_what_a_look_allows_is_by_the_patience_that_is_configured_now(configured) -> None:
+    for patience, level in (("365d", 2 / 365), ("1000d", 2 / 1000), ("10d", 0.01)):
+        config = configured(("[storage]", f'[staleness.error_rise]\npatience = "{patience}"\n[storage]'))
+        assert Watch.of(config, AT).level(SINCE) == pytest.approx(level)
+
+
 def gated(challenger_loss: float, watched: dict[str, Any], **plan: Any) -> list[dict[str, Any]]:
     metrics = {"heldout_rows": 9, "challenger_loss": challenger_loss, "champion_loss": 2.0, "champion_id": "old"}
     frame = pd.DataFrame([model('["a"]') | {"metrics": json.dumps(metrics | watched)}])

@@ -111,6 +111,10 @@ def test_a_comma_in_a_column_that_is_no_number_is_no_decimal_mark(tmp_path: Path
     [
         (b"a,b\nK\xf6ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as cp1252; --encoding names another"),
         (b"a,b\nK\x81ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as latin-1; --encoding names another"),
+        (
+            b'a,b\n"0,123",x\n"1,234",x\n',
+            "a.csv: 1,234 is not read as a number; --thousands says what separates thousands",
+        ),
         (b"a;b\n1,5;2\n", "a.csv: numbers are read with a decimal comma; --decimal . says otherwise"),
         (
             b"01,Adams,2009,9.7,2024-05-01\n02,Berks,2009,9.1,2024-05-01\n",

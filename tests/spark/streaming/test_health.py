@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from spinney.core.training.loss import LOSSES
 from spinney.storage.layout import FleetStore
-from streaming.health import sum_answers, sum_late_labels
+from streaming.health import _largest_probabilities, sum_answers, sum_late_labels
 
 AT = datetime(2024, 5, 2, tzinfo=UTC)
 INF, NAN = float("inf"), float("nan")
@@ -140,6 +140,15 @@ def test_of_classes_the_largest_probability_is_what_drift_is_measured_by(configu
     found = sum_answers(pa.table(columns), fleet, 7)
     drift = {row["model_id"]: row["drift"] for row in found.to_pylist() if row["group_key"]}
     assert drift == {"m": [0.5, 0.75], None: None, "other": [1.0]}
+
+
+@pytest.mark.parametrize("begin", range(6))
+@pytest.mark.parametrize("rows", range(6))
+def test_the_largest_probabilities_of_a_slice_are_those_of_its_rows(begin: int, rows: int) -> None:
+    probabilities = [[("a", 0.25), ("b", 0.75)], None, [], [("a", 0.7), ("b", 0.3)], [("a", 0.99)]]
+    whole = pa.array(probabilities, pa.map_(pa.string(), pa.float64()))
+    found = _largest_probabilities(whole.slice(begin, rows))
+    np.testing.assert_array_equal(found, [0.75, NAN, NAN, 0.7, 0.99][begin : begin + rows])
 
 
 @pytest.mark.parametrize("answered", [True, False])

@@ -18,8 +18,8 @@ class NewRows:
 
     The excess loss of a model fitted on n rows is about inversely proportional to n, so a young group gains most from
     new rows, and equal ratios of rows gain equally in proportion. growth: share of the rows that the last model was
-    fitted on; None: no such limit. A group has at most log(rows / growth) / log(1 + growth) refits by it,
-    however many rows come.
+    fitted on; None: no such limit. By it a group has at most log(rows / growth) / log(1 + growth)
+    refits until it has rows / growth rows, and from then on one per `rows` new rows.
     """
 
     rows: int

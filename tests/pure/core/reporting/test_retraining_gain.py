@@ -120,8 +120,8 @@ def test_the_interval_is_that_of_a_mean_over_groups() -> None:
     gains = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0, 5.0, 5.0]
     found = gain_of([(f"g{n}", 10.0, 10.0 - each, 5) for n, each in enumerate(gains)])
     assert found is not None
-    # Mean 5, sum of squares 32, s = sqrt(32 / 9), t(9) = 2.262: 5 +- 2.262 x 1.8856 / 3.1623.
-    assert (found.lower, found.upper) == pytest.approx((3.6511, 6.3489), abs=1e-3)
+    # Mean 5, sum of squares 32, s = sqrt(32 / 9), t(9) = 2.262157: 5 +- 2.262157 x 1.885618 / 3.162278.
+    assert (found.lower, found.upper) == pytest.approx((3.651110, 6.348890), abs=2e-6)
     assert str(found).startswith("gain from retraining: 5 a row, 50.0 % of the loss (95 % interval 36.5 to 63.5 %), on")
 
 
