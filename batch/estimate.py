@@ -32,7 +32,7 @@ from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
 from spinney.retraining.round_fitting import fit_plan, fitter_of
-from spinney.retraining.round_plan import predecessor_columns
+from spinney.retraining.round_plan import parse_numbers, predecessor_columns
 from spinney.retraining.round_request import RoundRequest
 from spinney.spark.session import apply_required_settings, cores_of, session
 from spinney.storage import charter, signing_key
@@ -127,7 +127,7 @@ def sampling_order(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
     plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}".encode()) for key in plan["group_key"]]
     plan = plan.sort_values(["shard_lot", "lot", "group_key"], ignore_index=True)
     plan[EVENTS] = pd.array([None] * len(plan), dtype="Int64")
-    plan = plan.assign(**predecessor_columns(plan["numbers"]))
+    plan = plan.assign(**predecessor_columns(parse_numbers(plan["numbers"]), plan.index))
     mean_ms = plan["predicted_ms"].mean()
     return plan.assign(pinned=False)[[*round_gate.PLAN_COLUMNS, EVENTS]], None if pd.isna(mean_ms) else float(mean_ms)
 

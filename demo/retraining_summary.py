@@ -124,15 +124,17 @@ def summarize_gain(tables: FleetTables) -> dict[str, Any] | None:
 
     Only groups that the stream's rounds drew at random count.
     """
-    verdicts, promotions, attempts = (
+    is_drawn = tables.verdicts["numbers"].str.contains(retraining_gain.DRAWN, regex=False, na=False)
+    drawn, promotions, attempts = (
         pa.Table.from_pandas(frame, pa.schema([arrow_schema(contract).field(name) for name in names]), False)
         for frame, contract, names in (
-            (tables.verdicts, VERDICTS, retraining_gain.VERDICT_COLUMNS),
+            (tables.verdicts[is_drawn.astype(bool)], VERDICTS, retraining_gain.VERDICT_COLUMNS),
             (tables.promotions, PROMOTIONS, retraining_gain.PROMOTION_COLUMNS),
             (tables.models, MODELS, ("group_key", "metrics")),
         )
     )
-    gain = retraining_gain.measure_gain(verdicts, promotions, parse_watched(attempts))
+    champions = retraining_gain.drawn_champions(drawn, promotions)
+    gain = retraining_gain.measure_gain(champions, parse_watched(attempts))
     return None if gain is None else {**asdict(gain), "says": str(gain)}
 
 

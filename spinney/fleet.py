@@ -253,8 +253,8 @@ class Fleet:
     def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
         """Return what refits gained in stale groups that the stream took at random; None where none was compared.
 
-        `RetrainingGain` says what is measured. Decisions and verdicts that `spinney tidy` has removed do not count.
-        Errors as for `groups`.
+        `RetrainingGain` says what is measured. Only draws in the 90 days before the newest verdict count, without
+        decisions and verdicts that `spinney tidy` has removed. Errors as for `groups`.
         """
         from spinney.tables.drawn_groups import read_retraining_gain
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,8 +23,8 @@ def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
     verdicts: VERDICT_COLUMNS of one batch.
     """
     plan = verdicts[verdicts["decision"] == Staleness.FIT.value].rename(columns={"model_id": "champion_id"})
-    numbers = [json.loads(text or "{}") for text in plan["numbers"]]
-    plan = plan.assign(**predecessor_columns(plan["numbers"]))
+    numbers = parse_numbers(plan["numbers"])
+    plan = plan.assign(**predecessor_columns(numbers, plan.index))
     plan["pinned"] = [bool(each.get("pinned")) for each in numbers]
     plan[EVENTS] = pd.array([each.get(EVENTS) for each in numbers], dtype="Int64")
     plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
@@ -32,10 +33,15 @@ def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
     return groups
 
 
-def predecessor_columns(numbers: pd.Series[Any]) -> dict[str, Any]:
-    """The plan's columns predecessor_id and watched_since. numbers: of verdicts, JSON texts or null."""
-    found = [json.loads(text or "{}").get(PREDECESSOR) or {} for text in numbers]
+def parse_numbers(texts: Iterable[str | None]) -> list[dict[str, Any]]:
+    """Return the numbers of each verdict; empty for null. texts: JSON objects."""
+    return [json.loads(text) if text else {} for text in texts]
+
+
+def predecessor_columns(numbers: Sequence[Mapping[str, Any]], index: pd.Index[Any]) -> dict[str, Any]:
+    """The plan's columns predecessor_id and watched_since. numbers: of verdicts, parsed. index: of the plan."""
+    found = [each.get(PREDECESSOR) or {} for each in numbers]
     return {
-        "predecessor_id": pd.Series([each.get("model_id") for each in found], numbers.index, dtype=object),
+        "predecessor_id": pd.Series([each.get("model_id") for each in found], index, dtype=object),
         "watched_since": pd.array([each.get("since") for each in found], dtype="Int64"),
     }

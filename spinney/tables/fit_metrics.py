@@ -38,10 +38,15 @@ def read_fit_measures(store: FleetStore, model_ids: pa.Array) -> pa.Table:
 
 
 def parse_watched(attempts: pa.Table) -> pa.Table:
-    """Return retraining_gain.MEASURE_COLUMNS of attempts. attempts: group_key and metrics of rows of `models`."""
+    """Return retraining_gain.MEASURE_COLUMNS of attempts, in order, and the attempts' further columns.
+
+    attempts: group_key and metrics of rows of `models`, and others that are kept.
+    """
     measures = parse_measures(attempts.column("metrics"))
-    measures = measures.add_column(0, "group_key", attempts.column("group_key").combine_chunks())
-    return measures.select(retraining_gain.MEASURE_COLUMNS)
+    others = [name for name in attempts.column_names if name != "metrics"]
+    for name in others:
+        measures = measures.append_column(name, attempts.column(name).combine_chunks())
+    return measures.select([*dict.fromkeys([*retraining_gain.MEASURE_COLUMNS, *others])])
 
 
 def parse_measures(metrics: pa.ChunkedArray) -> pa.Table:

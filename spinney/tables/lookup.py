@@ -75,13 +75,13 @@ class HasText:
 
 @dataclass(frozen=True)
 class ContainsText:
-    """Rows with a text inside a column's text. The text has no `%` and no `_`."""
+    """Rows with a text inside a column's text."""
 
     column: str
     text: str
 
     def __str__(self) -> str:
-        return f"{_quoted(self.column)} LIKE {_literal(f'%{self.text}%')}"
+        return f"contains({_quoted(self.column)}, {_literal(self.text)})"
 
 
 @dataclass(frozen=True)
@@ -182,11 +182,27 @@ def read_batches(
 
 def read_where(store: FleetStore, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
     """Return the rows of a table that meet all conditions. Raises StoreError when it was never made."""
+    found = list(read_batches_where(store, base, columns, *where))
+    return pa.Table.from_batches(found, _schema(store.contract(base), columns))
+
+
+def read_batches_where(
+    store: FleetStore,
+    base: Contract,
+    columns: Sequence[str],
+    *where: Condition | None,
+    wanted: RowFilter | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """As `read_where`, batch by batch, for rows of which few are kept.
+
+    wanted: None for all groups; MAX_LOOKUP_GROUPS at most.
+    """
     schema = _schema(store.contract(base), columns)
-    found: list[pa.RecordBatch] = []
+    groups = [None] if wanted is None else [*wanted.conditions(store.fleet.shards)]
     for _, table in _open_tables(store, base):
-        found += (batch.cast(schema) for batch in _run_query(table, _column_list(table, columns), _conjunction(where)))
-    return pa.Table.from_batches(found, schema)
+        for each in groups:
+            found = _run_query(table, _column_list(table, columns), _conjunction([each, *where]))
+            yield from (batch.cast(schema) for batch in found)
 
 
 def select(store: FleetStore, base: Contract, columns: Sequence[str], what: str, rest: str) -> pa.Table:
@@ -229,11 +245,25 @@ def count_rows(store: FleetStore, base: Contract) -> int:
 
 def earliest_time(store: FleetStore, base: Contract, column: str) -> datetime | None:
     """Return the earliest time in a column; None if it has none. Raises StoreError when the table was never made."""
+    return min(_extreme_times(store, base, column, "min", ""), default=None)
+
+
+def latest_time(store: FleetStore, base: Contract, column: str, at: datetime | None = None) -> datetime | None:
+    """Return the latest time in a column that is not after `at`; None if it has none. at: None for no bound.
+
+    Raises StoreError when the table was never made.
+    """
+    where = "" if at is None else str(NotAfter(column, at))
+    return max(_extreme_times(store, base, column, "max", where), default=None)
+
+
+def _extreme_times(store: FleetStore, base: Contract, column: str, function: str, where: str) -> list[datetime]:
+    """The value of an SQL aggregate in each directory of a table that has one."""
     found: list[datetime] = []
     for _, table in _open_tables(store, base):
-        for batch in _run_query(table, f"min({_quoted(column)}) AS earliest", ""):
-            found += [row["earliest"] for row in to_dicts(batch) if row["earliest"] is not None]
-    return min(found, default=None)
+        for batch in _run_query(table, f"{function}({_quoted(column)}) AS extreme", where):
+            found += [row["extreme"] for row in to_dicts(batch) if row["extreme"] is not None]
+    return found
 
 
 def to_dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
@@ -294,7 +324,7 @@ def _run_query(table: DeltaTable, what: str, where: str) -> Iterator[pa.RecordBa
     yield from pa.RecordBatchReader.from_stream(found)
 
 
-def _conjunction(where: Iterable[Condition | None]) -> str:
+def _conjunction(where: Iterable[Condition | str | None]) -> str:
     return " AND ".join(str(condition) for condition in where if condition is not None)
 
 

@@ -15,12 +15,12 @@ from schemas.contract import Contract
 from schemas.vocabulary import Decision
 from spinney.core.reporting import retraining_gain
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, lookup
-from spinney.tables.fit_metrics import parse_watched
-from spinney.tables.lookup import RowFilter
+from spinney.tables import delta, drawn_groups
+from spinney.tables.lookup import MAX_LOOKUP_GROUPS, RowFilter
 
 _COLUMNS = ["round_id", "model_id", "challenger_loss"]
 _ABOUT_CHALLENGERS = ds.field("decision") != Decision.WITHDRAWN.value
+_HAS_COMPARISON = pc.match_substring(ds.field("metrics"), retraining_gain.COMPARED)
 
 
 def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -29,7 +29,8 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
     mean_loss: mean over the models that the round decided about, each measured by its evaluation fit; a kept champion
     counts with its own loss. measured: number of these models.
     """
-    decided = _read(store, tables.PROMOTIONS, rows, _COLUMNS, _ABOUT_CHALLENGERS).to_pylist()
+    wanted = _of_rounds(rows) & _ABOUT_CHALLENGERS
+    decided = _dataset(store, tables.PROMOTIONS, rows).to_table(_COLUMNS, filter=wanted).to_pylist()
     known = _losses_of_kept(store, {row["model_id"] for row in decided if row["challenger_loss"] is None})
     losses: dict[str, list[float]] = defaultdict(list)
     for row in decided:
@@ -42,20 +43,26 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
 def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return round_id -> gain and gain_groups, for rounds that compared new champions of drawn groups.
 
-    rows: of `rounds`, all of one kind. gain: as in RetrainingGain. gain_groups: number of groups.
+    rows: of `rounds`, all of one run. gain: as in RetrainingGain, of draws from WINDOW before the day of the run on.
+    gain_groups: number of groups.
     """
-    attempts = _read(store, tables.MODELS, rows, ("round_id", "group_key", "metrics"))
-    is_compared = pc.match_substring(attempts.column("metrics"), '"watched_rows"')
-    attempts = attempts.filter(pc.fill_null(is_compared, False))
-    if not attempts.num_rows:
+    attempts, compared = _dataset(store, tables.MODELS, rows), _of_rounds(rows) & _HAS_COMPARISON
+    keys = attempts.to_table(["group_key"], filter=compared).column("group_key").unique().to_pylist()
+    if not keys:
         return {}
-    wanted = RowFilter.of_groups(attempts.column("group_key").to_pylist())
-    verdicts = lookup.read_rows(store, tables.VERDICTS, retraining_gain.VERDICT_COLUMNS, wanted)
-    promotions = lookup.read_rows(store, tables.PROMOTIONS, retraining_gain.PROMOTION_COLUMNS, wanted)
-    measured = {}
-    for name in attempts.column("round_id").unique().to_pylist():
-        of_round = attempts.filter(pc.equal(attempts.column("round_id"), name))
-        gain = retraining_gain.measure_gain(verdicts, promotions, parse_watched(of_round))
+    wanted = RowFilter.of_groups(keys) if len(keys) <= MAX_LOOKUP_GROUPS else None
+    began = min(row["started_at"] for row in rows)
+    day = began.replace(hour=0, minute=0, second=0, microsecond=0)  # the same in each delivery to a run
+    champions = drawn_groups.read_drawn_champions(store, day - drawn_groups.WINDOW, wanted=wanted)
+    if not champions.num_rows:
+        return {}
+    columns = ["round_id", "group_key", "metrics"]
+    found = [*drawn_groups.watched_of(champions, attempts.to_batches(columns, filter=compared, batch_readahead=2))]
+    if not found:
+        return {}
+    measures, measured = pa.concat_tables(found), {}
+    for name in measures.column("round_id").unique().to_pylist():
+        gain = retraining_gain.measure_gain(champions, measures.filter(pc.equal(measures.column("round_id"), name)))
         if gain is not None:
             measured[name] = {"gain": gain.gain, "gain_groups": float(gain.groups)}
     return measured
@@ -69,18 +76,15 @@ def _losses_of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
     return {row["model_id"]: row["challenger_loss"] for row in found.to_pylist()}
 
 
-def _read(
-    store: FleetStore,
-    base: Contract,
-    rows: Sequence[Mapping[str, Any]],
-    columns: Sequence[str],
-    where: ds.Expression | None = None,
-) -> pa.Table:
-    """The rows of a table that belong to these rounds, all of one kind, those of them for which `where` holds."""
+def _of_rounds(rows: Sequence[Mapping[str, Any]]) -> ds.Expression:
+    """The condition on rows of a table that they belong to these rounds, all of one kind."""
     batches, names = ([row[name] for row in rows] for name in ("batch_id", "round_id"))
     condition = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
-    condition &= ds.field("round_id").isin(pa.array(names, pa.string()))
+    return condition & ds.field("round_id").isin(pa.array(names, pa.string()))
+
+
+def _dataset(store: FleetStore, base: Contract, rows: Sequence[Mapping[str, Any]]) -> ds.Dataset:
+    """The directory of a table that these rounds wrote, all of one kind."""
     stored = delta.open_table(store.directory(base, str(rows[0]["kind"])))
     assert stored is not None, "made before any round"
-    wanted = condition if where is None else condition & where
-    return delta.open_dataset(stored).to_table([*columns], filter=wanted)
+    return delta.open_dataset(stored)

@@ -25,13 +25,16 @@ from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.number_format import format_number
 from spinney.core.planning.budget import queue_member
 
-VERDICT_COLUMNS = ("group_key", "round_id", "numbers")
+VERDICT_COLUMNS = ("group_key", "round_id")
 PROMOTION_COLUMNS = ("group_key", "round_id", "model_id", "decision")
 MEASURE_COLUMNS = ("group_key", "champion_id", "watched_rows", "watched_champion_loss", "predecessor_loss")
 """Columns of `verdicts` and `promotions` that are read, and metrics of `models` with their group."""
 
 DRAWN = queue_member(RoundQueue.RANDOM.value)
 """Part of the numbers of a verdict whose group was taken at random."""
+
+COMPARED = '"watched_rows"'
+"""Part of the metrics of an attempt that compared a champion with the model it replaced."""
 
 FEWEST_GROUPS = 10
 """Groups below which no interval is given: with fewer, Student's t assumes too much."""
@@ -67,32 +70,42 @@ class RetrainingGain:
         return f"{text}, on {self.rows:,} later rows of {self.groups:,} stale groups drawn at random"
 
 
-def measure_gain(verdicts: pa.Table, promotions: pa.Table, measures: pa.Table) -> RetrainingGain | None:
-    """Return the gain from retraining; None where no new champion of a drawn group was compared.
+def drawn_champions(drawn: pa.Table, promotions: pa.Table) -> pa.Table:
+    """Return the new champions of drawn groups: group_key and champion_id.
 
-    verdicts: VERDICT_COLUMNS, those of other queues are ignored. promotions: PROMOTION_COLUMNS. measures:
-    MEASURE_COLUMNS, one row per attempt. A group counts once, by the mean over the rows of all its champions.
+    drawn: VERDICT_COLUMNS of verdicts whose numbers contain DRAWN. promotions: PROMOTION_COLUMNS.
     """
-    drawn = verdicts.filter(pc.fill_null(pc.match_substring(verdicts.column("numbers"), DRAWN), False))
     decisions = pa.array([decision.value for decision in PROMOTING_DECISIONS])
     promoted = promotions.filter(pc.is_in(promotions.column("decision"), value_set=decisions))
-    names = ["group_key", "round_id"]
-    champions = promoted.join(drawn.select(names), names, join_type="left semi").select(["group_key", "model_id"])
-    compared = _last_comparisons(measures).join(
-        champions, ["group_key", "champion_id"], ["group_key", "model_id"], join_type="left semi"
-    )
-    return _gain_of(compared) if compared.num_rows else None
+    champions = promoted.join(drawn, list(VERDICT_COLUMNS), join_type="left semi")
+    return champions.select(["group_key", "model_id"]).rename_columns(["group_key", "champion_id"])
 
 
-def _last_comparisons(measures: pa.Table) -> pa.Table:
-    """The comparison of each champion that has the most rows, sorted by group and champion."""
+def last_comparisons(champions: pa.Table, measures: pa.Table) -> pa.Table:
+    """Return the comparison of each of these champions that has the most rows, sorted by group and champion.
+
+    champions: group_key and champion_id. measures: MEASURE_COLUMNS, one row per attempt. The last comparisons of two
+    tables together are those of their last comparisons, so a history can be read in pieces.
+    """
     losses = pc.add(measures.column("watched_champion_loss"), measures.column("predecessor_loss"))
     is_compared = pc.and_(pc.is_finite(losses), pc.greater(measures.column("watched_rows"), 0))
+    compared = measures.filter(pc.fill_null(is_compared, False))
+    rows = compared.join(champions, ["group_key", "champion_id"], join_type="left semi")
     order = [("group_key", "ascending"), ("champion_id", "ascending"), ("watched_rows", "descending")]
-    rows = measures.filter(pc.fill_null(is_compared, False)).sort_by(order).combine_chunks()
+    rows = rows.sort_by(order).combine_chunks()
     codes = [np.asarray(rows.column(name).combine_chunks().dictionary_encode().indices) for name, _ in order[:2]]
     is_first = np.logical_or.reduce([np.diff(code, prepend=-1) != 0 for code in codes])
     return rows.filter(pa.array(is_first))
+
+
+def measure_gain(champions: pa.Table, measures: pa.Table) -> RetrainingGain | None:
+    """Return the gain from retraining; None where no new champion of a drawn group was compared.
+
+    champions: group_key and champion_id of new champions of drawn groups. measures: MEASURE_COLUMNS, one row per
+    attempt. A group counts once, by the mean over the rows of all its champions.
+    """
+    compared = last_comparisons(champions, measures)
+    return _gain_of(compared) if compared.num_rows else None
 
 
 def _gain_of(compared: pa.Table) -> RetrainingGain:

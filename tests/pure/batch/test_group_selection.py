@@ -16,6 +16,8 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.timestamps import to_microseconds
+from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, snapshot
@@ -88,6 +90,26 @@ def test_many_named_groups_are_read_by_shard_and_get_the_same_plan(
     looked_up = plan_verdicts(no_spark, config, scope, view)
     monkeypatch.setattr(snapshot, "WHOLE_SHARDS_FROM", 2)
     assert plan_verdicts(no_spark, config, scope, view) == looked_up
+
+
+def test_the_plan_says_which_model_a_champion_replaced_and_is_read_back_as_it_was_written(edited: Edit) -> None:
+    config = edited(recipe="[gate]\njump = inf")
+    for first in (0, 20):
+        sell(config, 2, rows=20, first=first)
+        retrain(config, spark=no_spark)
+    names = ["group_key", "batch_id", "model_id", "clock"]
+    decided = delta.read_table(FleetStore.of(config), tables.PROMOTIONS, names).to_pylist()
+    replaced = {row["group_key"]: row["model_id"] for row in decided if row["batch_id"] == 0}
+    (since,) = {to_microseconds(row["clock"]) for row in decided if row["batch_id"] == 1}
+    stores = ['["s000"]', '["s001"]']
+    verdicts = plan_verdicts(no_spark, config, Scope.of(stores), BatchView.now_of(config))
+    assert verdicts.column("numbers").to_pylist() == [
+        f'{{"pinned":false,"events":40,"predecessor":{{"model_id":"{replaced[key]}","since":{since}}}}}'
+        for key in stores
+    ]
+    plan = groups_to_fit(verdicts.select(VERDICT_COLUMNS).to_pandas())
+    assert plan["predecessor_id"].tolist() == [replaced[key] for key in stores]
+    assert plan["watched_since"].tolist() == [since, since]
 
 
 def test_a_fleet_without_an_event_has_no_clock(edited: Edit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup
-from spinney.tables.lookup import NotAfter, RowFilter
+from spinney.tables.lookup import ContainsText, NotAfter, NotBefore, RowFilter
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 COLUMNS = ["group_key", "model_id", "fitted_at", "payload"]
@@ -142,3 +142,37 @@ def test_what_later_batches_wrote(config, put) -> None:
 def test_a_table_that_was_never_made_is_named(configured) -> None:
     with pytest.raises(StoreError, match=r"table models/stream: nothing at .*spinney init"):
         lookup.read_rows(FleetStore.of(configured()), tables.MODELS, COLUMNS, RowFilter.of_groups(ODD))
+
+
+def test_a_text_inside_a_column_is_found_as_it_is_written(config, put) -> None:
+    texts = {"underscore": 'a "b_c"', "other": 'a "b-c"', "percent": "50% it's", "null": None}
+    put(
+        config, tables.MODELS, [{**model("{}", 0), "model_id": name, "metrics": texts[name]} for name in texts], "batch"
+    )
+
+    def holding(text: str) -> list[str]:
+        rows = lookup.read_where(FleetStore.of(config), tables.MODELS, ["model_id"], ContainsText("metrics", text))
+        return sorted(rows.column("model_id").to_pylist())
+
+    assert [holding(text) for text in ("b_c", "0%", "t's", "a ", "z")] == [
+        ["underscore"], ["percent"], ["percent"], ["other", "underscore"], [],
+    ]  # fmt: skip
+
+
+def test_the_latest_time_is_that_of_all_directories_and_no_later_than_asked(config, put) -> None:
+    store = FleetStore.of(config)
+    assert lookup.latest_time(store, tables.MODELS, "fitted_at") is None
+    for n, part in enumerate(("stream", "batch")):
+        put(config, tables.MODELS, [model(ODD[0], n), model(ODD[1], n + 2)], part)
+    assert lookup.latest_time(store, tables.MODELS, "fitted_at") == START + timedelta(hours=3)
+    at = START + timedelta(hours=2.5)
+    assert lookup.latest_time(store, tables.MODELS, "fitted_at", at) == START + timedelta(hours=2)
+    assert lookup.earliest_time(store, tables.MODELS, "fitted_at") == START
+
+
+def test_rows_by_condition_can_be_those_of_some_groups_only(config, put) -> None:
+    put(config, tables.MODELS, [model(key, n) for key, n in itertools.product(ODD, range(3))], "stream")
+    late, wanted = NotBefore("fitted_at", START + timedelta(hours=2)), RowFilter.of_groups(ODD[:2])
+    batches = lookup.read_batches_where(FleetStore.of(config), tables.MODELS, COLUMNS, late, wanted=wanted)
+    rows = [row["model_id"] for batch in batches for row in lookup.to_dicts(batch)]
+    assert sorted(rows) == sorted(f"{key} 2" for key in ODD[:2])

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinney.core.reporting import retraining_gain
 from spinney.core.reporting.retraining_gain import (
     MEASURE_COLUMNS,
     PROMOTION_COLUMNS,
     VERDICT_COLUMNS,
     RetrainingGain,
+    drawn_champions,
+    last_comparisons,
     measure_gain,
 )
 
@@ -29,12 +32,14 @@ MEASURES = pa.schema(
 Rows = Sequence[tuple[Any, ...]]
 
 
+def table(rows: Rows, schema: pa.Schema) -> pa.Table:
+    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * len(schema), schema=schema)
+
+
 def gain(verdicts: Rows, promotions: Rows, measures: Rows) -> RetrainingGain | None:
-    columns = (
-        pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * len(schema), schema=schema)
-        for rows, schema in ((verdicts, VERDICTS), (promotions, PROMOTIONS), (measures, MEASURES))
-    )
-    return measure_gain(*columns)
+    drawn = table([row[:2] for row in verdicts if retraining_gain.DRAWN in (row[2] or "")], VERDICTS)
+    champions = drawn_champions(drawn, table(promotions, PROMOTIONS))
+    return measure_gain(champions, table(measures, MEASURES))
 
 
 def gain_of(losses: Sequence[tuple[str, float, float, int]]) -> RetrainingGain | None:
@@ -114,6 +119,22 @@ def test_any_history_gives_the_numbers_of_pandas(seed: int) -> None:
         per_group = [np.average(gains[rows.index], weights=rows["rows"]) for _, rows in last.groupby("key")]
         assert found.gain == pytest.approx(np.mean(per_group))
         assert (found.groups, found.champions, found.rows) == (len(per_group), len(last), last["rows"].sum())
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_a_history_that_is_read_in_pieces_has_the_same_last_comparisons(seed: int, size: int) -> None:
+    random = np.random.default_rng(seed)
+    keys, models = random.choice(list("abc"), 40), random.choice(list("xyz"), 40)
+    losses, rows = random.gamma(2.0, size=(40, 2)).round(3).tolist(), random.permutation(40).tolist()
+    measures = table([*zip(keys, models, rows, *zip(*losses, strict=True), strict=True)], MEASURES)
+    champions = pa.table({"group_key": list("abca"), "champion_id": list("xyzz")})
+    whole = last_comparisons(champions, measures)
+    found = measures.slice(0, 0)
+    for start in range(0, 40, size):
+        found = last_comparisons(champions, pa.concat_tables([found, measures.slice(start, size)]))
+    assert found == whole
+    assert measure_gain(champions, found) == measure_gain(champions, measures)
 
 
 def test_the_interval_is_that_of_a_mean_over_groups() -> None:

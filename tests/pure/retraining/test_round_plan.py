@@ -1,0 +1,48 @@
+"""The groups of a round's plan, from verdicts written by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit, parse_numbers
+
+WATCHED = '{"pinned":false,"events":7,"predecessor":{"model_id":"older","since":5}}'
+VERDICTS: list[tuple[Any, ...]] = [
+    (1, '["b"]', "b1", 2, '{"pinned":true,"events":9}', "fit"),
+    (0, '["c"]', "c1", 0, WATCHED, "fit"),
+    (0, '["a"]', None, 0, None, "fit"),
+    (3, "{}", "p1", 0, '{"predecessor":null}', "fit"),
+    (0, '["d"]', "d1", 0, WATCHED, "deferred"),
+]
+
+
+def test_parents_come_first_and_what_a_verdict_does_not_say_is_null() -> None:
+    plan = groups_to_fit(pd.DataFrame(VERDICTS, columns=list(VERDICT_COLUMNS)))
+    names = ["group_key", "champion_id", "predecessor_id", "watched_since", "epoch", "pinned", "events", "is_group"]
+    rows = plan[names].astype(object).where(plan[names].notna(), None).values.tolist()
+    assert rows == [
+        ["{}", "p1", None, None, 0, False, None, False],
+        ['["a"]', None, None, None, 0, False, None, True],
+        ['["c"]', "c1", "older", 5, 0, False, 7, True],
+        ['["b"]', "b1", None, None, 2, True, 9, True],
+    ]
+
+
+def test_the_numbers_of_each_planned_group_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+
+    def loads(text: str) -> Any:
+        parsed.append(text)
+        return json.JSONDecoder().decode(text)
+
+    monkeypatch.setattr(json, "loads", loads)
+    groups_to_fit(pd.DataFrame(VERDICTS, columns=list(VERDICT_COLUMNS)))
+    assert sorted(parsed) == sorted(row[4] for row in VERDICTS if row[4] and row[5] == "fit")
+
+
+def test_verdicts_without_numbers_have_none() -> None:
+    assert parse_numbers([None, "", "{}"]) == [{}, {}, {}]
