@@ -4,7 +4,7 @@
 step     writes               derived from
 =======  ===================  =======================================================================
 plan     verdicts/<kind>      the judge's verdicts; pins the version of every table that the round reads
-fit      models/<kind>        the stored plan and the pinned tables
+fit      models/<kind>        the stored plan, the pinned tables; priors: promotions of earlier parts
 gate     promotions/<kind>    the stored plan and the stored models of this round
 record   rounds/<kind>        the stored plan, models and promotions of this round
 =======  ===================  =======================================================================
