@@ -31,6 +31,7 @@ from spinney.core.planning.parts import PartPacing, next_part
 from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
+from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of
 from spinney.retraining.round_plan import parse_numbers, predecessor_columns
 from spinney.retraining.round_request import RoundRequest
@@ -156,7 +157,9 @@ class _Sampler:
         view = self.view
         request = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
-        signer = signing_key.load_signer(FleetStore.of(self.config))
+        store, is_pooled = FleetStore.of(self.config), self.config.recipe.pooling_rows is not None
+        signer = signing_key.load_signer(store)
+        plan = with_parents(plan, PlannedChampions(store, view.pins), is_pooled=is_pooled)
         fitted = fit_plan(self.spark, plan, fitter_of(self.config, signer, request)).toArrow().to_pandas()
         fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)

@@ -76,7 +76,7 @@ class BatchView:
     def now_of(cls, config: Config) -> BatchView:
         """Return the present view of a fleet. Raises StoreError for a fleet without events."""
         store = FleetStore.of(config)
-        pins = delta.pin_versions(store, *READ, tables.PROMOTIONS)
+        pins = delta.pin_versions(store, *READ)
         clock = read_fleet_clock(store)
         if clock is None:
             raise StoreError(

@@ -2,35 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
+from schemas import tables
+from schemas.vocabulary import RoundKind
+from spinney.core.champions import fleet_champions
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining import fit_request_table
 from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.fit_request_table import CHAMPION_COLUMNS_OF_PARENT, PARENT_COLUMNS
 from spinney.storage.layout import FleetStore
-from spinney.tables.current_champions import read_champions
-from spinney.tables.snapshot import Snapshot, filter_of_groups
+from spinney.tables.snapshot import Snapshot, filter_of_groups, take_snapshot, take_snapshots
 
 
-def with_parents(plan: pd.DataFrame, store: FleetStore, *, is_pooled: bool = False) -> pd.DataFrame:
-    """The plan with parent_key and parent_id: the nearest parent that has a champion now, and that champion.
+@dataclass(frozen=True)
+class PlannedChampions:
+    """The parents' champions as a round takes them: the same in each of its parts, and if a part is repeated.
+
+    pins: the versions of `promotions` that the round was planned with. own: path and batch_id of the round, if what its
+    earlier parts have decided about parents counts too.
+    """
+
+    store: FleetStore
+    pins: Mapping[str, int]
+    own: tuple[RoundKind, int] | None = None
+
+    def of(self, parents: Sequence[str]) -> dict[str, str]:
+        """Parent -> its champion, for those of these parents that have one."""
+        wanted = filter_of_groups(parents, self.store.fleet.shards)
+        names = {name: name for name in fleet_champions.INPUT_COLUMNS}
+        rows = [table.read(names, wanted) for table in take_snapshots(self.store, tables.PROMOTIONS, self.pins)]
+        if self.own is not None:
+            kind, batch_id = self.own
+            written = take_snapshot(self.store.directory(tables.PROMOTIONS, kind.value))
+            rows.append(written.read(names, wanted, ds.field("batch_id") == batch_id))
+        known = fleet_champions.select_champions(pa.concat_tables(rows))
+        ids = zip(known.column("group_key").to_pylist(), known.column("model_id").to_pylist(), strict=True)
+        return {key: model_id for key, model_id in ids if model_id is not None}
+
+
+def with_parents(plan: pd.DataFrame, planned: PlannedChampions, *, is_pooled: bool = False) -> pd.DataFrame:
+    """The plan with parent_key and parent_id: the nearest parent that has a champion, and that champion.
 
     plan: group_key and champion_id. is_pooled: whether groups are pooled with their parents' models; if not, both are
     null for groups that have a champion. They are null for parents.
     """
-    fleet = store.fleet
+    fleet = planned.store.fleet
     first = [
         key if (is_pooled or champion is None) and not is_parent(key) else None
         for key, champion in zip(plan["group_key"], _or_none(plan["champion_id"]), strict=True)
     ]
     parents = [ancestors(fleet.group, fleet.parents, key) if key is not None and fleet.parents else () for key in first]
     wanted = sorted({parent for of_group in parents for parent in of_group})
-    champions = _champion_ids(store, wanted) if wanted else {}
+    champions = planned.of(wanted) if wanted else {}
     nearest = [next((parent for parent in of_group if parent in champions), None) for of_group in parents]
     ids = [None if parent is None else champions[parent] for parent in nearest]
     return plan.assign(
@@ -40,13 +70,6 @@ def with_parents(plan: pd.DataFrame, store: FleetStore, *, is_pooled: bool = Fal
 
 def _or_none(values: pd.Series) -> list[str | None]:
     return [None if pd.isna(value) else str(value) for value in values]
-
-
-def _champion_ids(store: FleetStore, parents: Sequence[str]) -> dict[str, str]:
-    """Parent -> its champion, for those of these parents that have one."""
-    known = read_champions(store, {}, filter_of_groups(parents, store.fleet.shards))
-    ids = zip(known.column("group_key").to_pylist(), known.column("model_id").to_pylist(), strict=True)
-    return {key: model_id for key, model_id in ids if model_id is not None}
 
 
 class ParentChampions:
@@ -61,14 +84,19 @@ class ParentChampions:
         paths = [path for table in models for path in table.files_for(files)] if wanted.num_rows else []
         champions = StoredChampions(paths, wanted).of(0, wanted.num_rows)
         stored = champions.select(["group_key", *CHAMPION_COLUMNS_OF_PARENT]).rename_columns(list(PARENT_COLUMNS))
-        self._stored = stored.filter(stored.column("parent_id").is_valid()).combine_chunks()
-        ids = self._stored.column("parent_id").combine_chunks()
+        # The id of one that is not stored stays, so that the fit knows of it.
+        at, ids = stored.column_names.index("parent_id"), wanted.column("champion_id").combine_chunks()
+        self._stored = stored.set_column(at, "parent_id", ids).combine_chunks()
         self._places = pc.index_in(requests.column("parent_id").combine_chunks(), value_set=ids, skip_nulls=True)
 
     def of(self, first: int, stop: int) -> pa.Table:
-        """PARENT_COLUMNS of the requests `first` to before `stop`; payloads are dictionary-encoded."""
+        """PARENT_COLUMNS of the requests `first` to before `stop`; payloads are dictionary-encoded.
+
+        Of a model that is not stored, all but parent_key and parent_id are null.
+        """
         places = self._places.slice(first, stop - first)
         columns = {name: self._stored.column(name).take(places) for name in PARENT_COLUMNS}
         payloads = self._stored.column("parent_payload").combine_chunks()
-        columns["parent_payload"] = pa.DictionaryArray.from_arrays(places.cast(pa.int32()), payloads)
+        index = pc.if_else(payloads.is_valid().take(places), places.cast(pa.int32()), None)
+        columns["parent_payload"] = pa.DictionaryArray.from_arrays(index, payloads.fill_null(b""))
         return pa.table(columns)

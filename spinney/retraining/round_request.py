@@ -11,8 +11,8 @@ from typing import Any
 from schemas import tables
 from spinney.core.config import Config
 
-READ = (tables.EVENTS, tables.OUTCOMES)
-"""The tables of which a round reads pinned versions. It reads champions, which never change, by their ids."""
+READ = (tables.EVENTS, tables.OUTCOMES, tables.PROMOTIONS)
+"""The tables of which a round reads pinned versions. It reads models, which never change, by their ids."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 step     writes               derived from
 =======  ===================  =======================================================================
 plan     verdicts/<kind>      the judge's verdicts; pins the version of every table that the round reads
-fit      models/<kind>        the stored plan and the pinned tables
+fit      models/<kind>        the stored plan, the pinned tables; priors: promotions of earlier parts
 gate     promotions/<kind>    the stored plan and the stored models of this round
 record   rounds/<kind>        the stored plan, models and promotions of this round
 =======  ===================  =======================================================================
@@ -44,7 +44,7 @@ from spinney.retraining import gate_input, group_fitting, local_fitting, round_g
 from spinney.retraining.event_counting import EVENTS, EventCounter
 from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
-from spinney.retraining.parent_champions import with_parents
+from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
 from spinney.retraining.round_record import RoundRecord, failed_count, require_complete, require_kept
@@ -212,8 +212,9 @@ class Rounds:
             recipe_store.store_recipe(self._store, self._signer, recipe)
             fitting = fitter_of(self._config, self._signer, request)
             with unwrap_task_errors():
-                is_pooled = recipe.pooling_rows is not None
-                plan = with_parents(plan, self._store, is_pooled=is_pooled)
+                is_pooled = recipe.pooling_rows is not None  # with what the parents of this round have got in it
+                own = (self._kind, batch_id) if is_pooled else None
+                plan = with_parents(plan, PlannedChampions(self._store, request.pins, own), is_pooled=is_pooled)
                 report = self._fit_and_write(plan, fitting, writing)
             kept = require_complete(request.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}

@@ -13,14 +13,15 @@ attributed. Each death repeats the work on one piece.
   over the rest are probed, later one per block. If none is fitted, the others fail untried. One success ends this.
 - Out of memory: a group that ran out of memory beside others is fitted again alone. After TRUSTED_AFTER consecutive
   groups that ran out of memory alone too, one group per piece is retried and the other results are trusted.
-- A shadow recipe, champion, predecessor or refitted recipe that kills the worker costs its group that comparison, not
-  its model. A shadow or refitted recipe that does so in MAX_COMPARISON_DEATHS groups of a task is not tried in the
-  others.
+- A shadow recipe, champion, predecessor, parent's model or refitted recipe that kills the worker costs its group that
+  comparison, not its model. A shadow, parent's model or refitted recipe that does so in MAX_COMPARISON_DEATHS groups of
+  a task is not tried in the others. Groups that are pooled with a parent's model that cannot be read fail.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -54,17 +55,21 @@ TRUSTED_AFTER = 10
 """Consecutive groups that ran out of memory alone too, after which such results of a piece are trusted."""
 
 MAX_COMPARISON_DEATHS = 3
-"""Groups in which a shadow or refitted recipe killed its worker, after which it is not tried in other groups."""
+"""Groups in which a shadow, a refitted recipe or one parent's model killed its worker, after which it is not tried in
+other groups."""
 
 MAKE_ESTIMATOR = "while recipe.estimator was called"
 _COMPARISONS = (
     current_group.REFIT,
     current_group.READ_CHAMPION,
     current_group.PREDICT_CHAMPION,
+    current_group.READ_PARENT,
+    current_group.PREDICT_PARENT,
     current_group.PREDECESSOR,
     current_group.SHADOW,
 )
-"""Activities without which a group still gets its model."""
+"""Activities without which a group still gets its model, or fails by itself."""
+NOT_TRIED_PREFIX = "not tried: elsewhere "
 _STATUSES_OF_FITS = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
 
@@ -101,7 +106,7 @@ class FitSettings:
 
     def without_shadow(self, reason: str) -> FitSettings:
         """These settings, with the shadow tried in no group. reason: recorded in each group."""
-        return self._with_shadow(disabled_reason=f"not tried: elsewhere {reason}")
+        return self._with_shadow(disabled_reason=f"{NOT_TRIED_PREFIX}{reason}")
 
     def without_refits(self, died: WorkerDied, prefix: str = "") -> FitSettings:
         """These settings, with no champion's recipe fitted again. prefix: put before the recorded error."""
@@ -114,6 +119,13 @@ class FitSettings:
     def without_predecessors(self, died: WorkerDied) -> FitSettings:
         """These settings, with no champion's predecessor loaded or called."""
         return replace(self, recipe=replace(self.recipe, predecessor_error=f"{died.error_class}: {died.text}"))
+
+    def without_parent(self, model_id: str, died: WorkerDied, prefix: str = "") -> FitSettings:
+        """These settings, with this parent's model not loaded, or not called, by what killed the worker."""
+        recipe, named = self.recipe, (model_id, f"{prefix}{died.error_class}: {died.text}")
+        if died.activity == current_group.READ_PARENT:
+            return replace(self, recipe=replace(recipe, unread_parents=(*recipe.unread_parents, named)))
+        return replace(self, recipe=replace(recipe, unasked_parents=(*recipe.unasked_parents, named)))
 
     def _with_shadow(self, **changed: Any) -> FitSettings:
         assert self.recipe.shadow is not None
@@ -130,6 +142,7 @@ class SupervisedFitter:
     _groups_given_up: int = 0
     _shadow_failures: int = 0
     _refit_failures: int = 0
+    _parent_failures: Counter[str] = field(default_factory=Counter)
     _confirmed_out_of_memory: int = 0
     _probes_left: int = MAX_GROUPS_GIVEN_UP
     _has_fitted: bool = False
@@ -276,19 +289,19 @@ class SupervisedFitter:
             _, died = self._fit_in_worker(block, [[place]])
             if died is None:
                 return
-        key, settings, comparisons = block.key(place), self.settings, set(_COMPARISONS)
+        settings, comparisons = self.settings, set(_COMPARISONS)
         while died is not None and died.activity in comparisons:
             comparisons.remove(died.activity)
-            settings = self._without_comparison(settings, key, died)
+            settings = self._without_comparison(settings, block, place, died)
             _, died = self._fit_in_worker(block, [[place]], settings)
         if died is None:
             return
-        words = died.text
+        key, words = block.key(place), died.text
         error = TimedOut(key, words) if died.has_timed_out else FitFailed(key, died.error_class, words)
         self._add_failure(block, error, place, died.elapsed_ms)
         self._groups_given_up += 1
 
-    def _without_comparison(self, settings: FitSettings, group_key: str, died: WorkerDied) -> FitSettings:
+    def _without_comparison(self, settings: FitSettings, block: FitBlock, place: int, died: WorkerDied) -> FitSettings:
         """The settings without the comparison that killed the worker.
 
         After MAX_COMPARISON_DEATHS groups the rest of the task goes without it too, except for champions: each is a
@@ -298,13 +311,20 @@ class SupervisedFitter:
             self._shadow_failures += 1
             if self._shadow_failures == MAX_COMPARISON_DEATHS:
                 self._give_up_shadow(died.text)
-            return settings.with_failed_shadow(group_key, died)
+            return settings.with_failed_shadow(block.key(place), died)
         if died.activity == current_group.REFIT:
             self._refit_failures += 1
             if self._refit_failures == MAX_COMPARISON_DEATHS:
                 self.close()
-                self.settings = self.settings.without_refits(died, "not tried: elsewhere ")
+                self.settings = self.settings.without_refits(died, NOT_TRIED_PREFIX)
             return settings.without_refits(died)
+        if died.activity in (current_group.READ_PARENT, current_group.PREDICT_PARENT):
+            parent = block.parent_id(place)
+            self._parent_failures[parent] += 1
+            if self._parent_failures[parent] == MAX_COMPARISON_DEATHS:
+                self.close()
+                self.settings = self.settings.without_parent(parent, died, NOT_TRIED_PREFIX)
+            return settings.without_parent(parent, died)
         if died.activity == current_group.PREDECESSOR:
             return settings.without_predecessors(died)
         return settings.without_champions(died)

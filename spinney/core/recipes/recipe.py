@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 FITTING_VERSION = 2
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
 
-_NOT_IN_ID = ("shadow", "earlier", "renamed", "refit_error", "champion_error", "predecessor_error")
+_NOT_IN_ID = (
+    "shadow", "earlier", "renamed", "refit_error", "champion_error", "predecessor_error", "unread_parents",
+    "unasked_parents",
+)  # fmt: skip
 
 LIBRARIES = ("numpy", "scikit-learn")
 """Libraries whose versions are part of a recipe."""
@@ -46,10 +49,11 @@ class Recipe:
     it is not pooled. source: SHA-256 of the user's code, empty for built-in estimators.
     versions: (library, version), sorted.
 
-    Six fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
+    Eight fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
     of recipes that champions may have been fitted by, fitted again for comparisons. refit_error: if given, none of them
     is fitted again, for this reason. champion_error, predecessor_error: if given, no champion, or none's predecessor,
-    is called, for this reason. renamed: (old name, new name) of columns that champions may have been fitted on.
+    is called, for this reason. unread_parents, unasked_parents: (model_id, reason) of parents' models that are not
+    loaded, or loaded but not called. renamed: (old name, new name) of columns that champions may have been fitted on.
     """
 
     estimator: str
@@ -71,6 +75,8 @@ class Recipe:
     refit_error: str | None = None
     champion_error: str | None = None
     predecessor_error: str | None = None
+    unread_parents: tuple[tuple[str, str], ...] = ()
+    unasked_parents: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:

@@ -12,17 +12,21 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fit_request import FitRequest
 
 
+class OtherFeaturesError(ContractError):
+    """A champion was fitted on a column that is not a feature of today's recipe."""
+
+
 def load_champion(request: FitRequest, recipe: Recipe, signer: Signer) -> Model:
     """Verify and load the champion, with its features under their current names.
 
-    Raises ContractError if it was fitted on a column that is not a feature of `recipe`, and Corrupt if its payload is
-    missing or its signature does not verify.
+    Raises OtherFeaturesError if it was fitted on a column that is not a feature of `recipe`, and Corrupt if its payload
+    is missing or its signature does not verify.
     """
     claim, payload = champion_claim(request)
     model = codec.load_signed(signer, claim, payload, request.signature)
     features = tuple(map(recipe.current_feature, model.encoder.features))
     if unknown := [feature.name for feature in features if feature not in recipe.features]:
-        raise ContractError(
+        raise OtherFeaturesError(
             f"champion {request.champion_id} of group {request.group_key}: expected features of today's recipe; it was "
             f"fitted on {', '.join(unknown)} too. It is not compared"
         )

@@ -119,18 +119,21 @@ def start_attempt(
     training_set: TrainingSet,
     recipe: Recipe,
     signer: Signer,
-    prior: Model | None = None,
+    prior: Model | FitFailed | None = None,
 ) -> FitAttempt:
     """Start the attempt of a request: check the number of rows, compute the model's id, decide whether to fit.
 
-    group_index: the group's position in `training_set`. prior: its parent's model, if it is pooled with it. That
-    model's id is part of the group's, so that the same rows with another prior give another model. Which
-    rows are held out is decided by `hold_out_rows`.
+    group_index: the group's position in `training_set`. prior: its parent's model, if it is pooled with it, or why that
+    is not known, which fails the attempt. The prior's id is part of the group's model_id, so that the same rows with
+    another prior give another model. Which rows are held out is decided by `hold_out_rows`.
     """
     rows = int(training_set.starts[group_index + 1] - training_set.starts[group_index])
-    attempt = FitAttempt(request, group_index, rows, prior=prior)
+    attempt = FitAttempt(request, group_index, rows, prior=prior if isinstance(prior, Model) else None)
     if rows < max(1, recipe.min_rows):
         attempt.fail(TooFewRows(request.group_key, rows, max(1, recipe.min_rows)))
+        return attempt
+    if isinstance(prior, FitFailed):
+        attempt.fail(prior)
         return attempt
     fingerprint = training_set.fingerprint(group_index)
     attempt.model_id = model_id_of(request.group_key, fingerprint, recipe.recipe_id, attempt.prior_id)

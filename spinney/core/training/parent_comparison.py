@@ -78,7 +78,8 @@ def compare_with_parents(
     has_newer = np.bincount(which[is_newer], minlength=n_attempts) > 0
     found = _comparisons(first.losses[both], losses[both], counts)
     for at, (attempt, parent) in enumerate(zip(first.attempts, first.parents, strict=True)):
-        unmeasured = parents.errors.get(str(parent.champion_id), NO_ANSWER if has_newer[at] else NOTHING_NEWER)
+        why = parents.why_unmeasured(str(parent.champion_id))
+        unmeasured = why or (NO_ANSWER if has_newer[at] else NOTHING_NEWER)
         named = {"model_id": parent.champion_id, "group_key": parent.group_key, "rows": int(counts[at])}
         attempt.metrics["parent"] = named | (found[at] if counts[at] else {"error": unmeasured[:MAX_ERROR_CHARACTERS]})
 
@@ -105,16 +106,16 @@ def _parent_losses(
 
 
 def _by_features(parents: ParentModels, ids: Iterable[str]) -> dict[tuple[Feature, ...], list[str]]:
-    """Those of these models that are loaded, by their features."""
+    """Those of these models that can be called, by their features."""
     out: dict[tuple[Feature, ...], list[str]] = {}
     for name in dict.fromkeys(ids):
-        if (model := parents.models.get(name)) is not None:
+        if (model := parents.models.get(name)) is not None and name not in parents.unasked:
             out.setdefault(model.encoder.features, []).append(name)
     return out
 
 
 def _reporter(group_keys: Sequence[str]) -> Callable[[int], None]:
-    return lambda at: current_group.report(group_keys[at], current_group.PREDICT_CHAMPION)
+    return lambda at: current_group.report(group_keys[at], current_group.PREDICT_PARENT)
 
 
 def _comparisons(own: Floats, theirs: Floats, counts: Integers) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,19 @@ import pytest
 from edited_fleet import TEXT, no_spark, sell
 
 from batch.group_selection import BatchView, Scope, plan_verdicts
-from batch.weekly import retrain
+from batch.weekly import NAME, retrain
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config, parse
-from spinney.retraining.parent_champions import ParentChampions, with_parents
+from spinney.core.keys import is_parent
+from spinney.core.planning.parts import PartPacing
+from spinney.retraining.parent_champions import ParentChampions, PlannedChampions, with_parents
 from spinney.retraining.round_fitting import requests_of
 from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 from spinney.tables.current_champions import read_champions
 from spinney.tables.snapshot import filter_of_groups, take_snapshots
@@ -50,13 +54,38 @@ def rows(config: Config, base: Any) -> dict[str, dict[str, Any]]:
     return {row["group_key"]: row for row in delta.read_table(FleetStore.of(config), base).to_pylist()}
 
 
+def rounds_of(config: Config, kind: RoundKind) -> Rounds:
+    return Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), kind, NAME)
+
+
+def planned(config: Config, kind: RoundKind = RoundKind.STREAM, groups: Sequence[str] | None = None) -> Rounds:
+    """A planned round of some groups, or of all."""
+    view = BatchView.now_of(config)
+    plan = plan_verdicts(no_spark, config, Scope.of(groups), view)
+    rounds = rounds_of(config, kind)
+    request = RoundRequest("r", plan.num_rows, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins)
+    rounds.plan(plan, request, rounds.next_batch())
+    return rounds
+
+
+def carry_out(rounds: Rounds, pace: PartPacing | None = None) -> None:
+    """Carry out the round that was planned last."""
+    rounds.carry_out(rounds.next_batch() - 1, pace)
+
+
 def streamed(config: Config, key: str) -> None:
     """A round of the stream that fits one group."""
-    view = BatchView.now_of(config)
-    plan = plan_verdicts(no_spark, config, Scope.of([key]), view)
-    runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
-    runner.plan(plan, RoundRequest("r", 1, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins), 0)
-    runner.carry_out(0)
+    carry_out(planned(config, groups=[key]))
+
+
+def interrupt_after(step: str) -> Callable[[str, int], None]:
+    """In place of the end of the process."""
+
+    def interrupt(announced: str, _: int) -> None:
+        if announced == step:
+            raise KeyboardInterrupt
+
+    return interrupt
 
 
 def champion(config: Config, key: str) -> str:
@@ -77,17 +106,77 @@ def test_a_first_model_of_the_stream_has_to_beat_its_parents(config: Config) -> 
     assert "that of parent {}, " in rows(config, tables.PROMOTIONS)[NEW]["reason"]
 
 
+@pytest.mark.parametrize("recipe", ["", "pooling_rows = 20"])
+def test_a_round_takes_the_parents_champion_that_it_was_planned_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    config = make(tmp_path / "root", recipe)
+    sell(config, 2)
+    retrain(config, spark=no_spark)
+    sell(config, range(2, 3), first=30)
+    rounds, before = planned(config, groups=[NEW]), champion(config, PARENT)
+    sell(config, range(2), first=60)
+    retrain(config, groups=[PARENT], spark=no_spark)
+    assert champion(config, PARENT) != before
+    carry_out(rounds)
+    made = rows(config, tables.MODELS)[NEW]
+    assert json.loads(made["metrics"])["parent"]["model_id"] == before
+    assert made["parent_model_id"] == (before if recipe else None)
+
+
+def test_first_models_are_compared_with_the_same_models_however_many_parts_a_batch_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    found = []
+    for name, pace in (("one", None), ("many", PartPacing(1e-9, 1.0, is_measured=True))):
+        config = make(tmp_path / name)
+        sell(config, 2)
+        retrain(config, spark=no_spark)
+        before = champion(config, PARENT)
+        sell(config, range(3), first=30)
+        carry_out(planned(config, RoundKind.BATCH), pace)
+        assert champion(config, PARENT) != before
+        of_parent = json.loads(rows(config, tables.MODELS)[NEW]["metrics"])["parent"]
+        assert (of_parent["model_id"], of_parent["rows"]) == (before, 6)
+        found.append((of_parent, rows(config, tables.PROMOTIONS)[NEW]["reason"]))
+    assert found[0] == found[1]
+
+
+def test_a_batch_that_goes_on_pools_with_the_parents_that_it_has_fitted_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    config = make(tmp_path / "root", "pooling_rows = 20")
+    sell(config, 3)
+    with pytest.raises(KeyboardInterrupt), observed_by(interrupt_after("weekly.gate")):
+        retrain(config, spark=no_spark)
+    own = champion(config, PARENT)
+    sell(config, 3, first=30)
+    streamed(config, PARENT)
+    assert champion(config, PARENT) != own
+    carry_out(rounds_of(config, RoundKind.BATCH))
+    models = delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist()
+    of_batch = {
+        row["group_key"]: row["parent_model_id"]
+        for row in models
+        if row["batch_id"] == 0 and not is_parent(row["group_key"])
+    }
+    assert of_batch == dict.fromkeys(['["s000"]', '["s001"]', NEW], own)
+
+
 def test_groups_with_a_champion_and_parents_get_no_parent(config: Config) -> None:
     store, champion = FleetStore.of(config), rows(config, tables.PROMOTIONS)["{}"]["model_id"]
     plan = pd.concat([plan_of(NEW, "{}"), plan_of('["s000"]', champion="c")], ignore_index=True)
-    found = with_parents(plan, store)
+    found = with_parents(plan, PlannedChampions(store, {}))
     assert found["parent_key"].tolist() == ["{}", None, None]
     assert found["parent_id"].tolist() == [champion, None, None]
 
 
 def test_the_payload_of_a_parent_is_held_once_however_many_groups_it_has(config: Config) -> None:
     store = FleetStore.of(config)
-    requests = requests_of(with_parents(plan_of(*(f'["s{n:03}"]' for n in range(2, 50))), store))
+    requests = requests_of(with_parents(plan_of(*(f'["s{n:03}"]' for n in range(2, 50))), PlannedChampions(store, {})))
     parents = ParentChampions(take_snapshots(store, tables.MODELS), requests, config.fleet.shards).of(0, 48)
     payload = parents.column("parent_payload").combine_chunks()
     assert (len(payload), len(payload.dictionary)) == (48, 1)
@@ -99,11 +188,11 @@ def test_the_payload_of_a_parent_is_held_once_however_many_groups_it_has(config:
     }  # fmt: skip
 
 
-def test_a_parent_whose_model_is_not_stored_is_none(config: Config) -> None:
+def test_a_parent_whose_model_is_not_stored_is_named_all_the_same(config: Config) -> None:
     store = FleetStore.of(config)
     plan = plan_of(NEW).assign(parent_key="{}", parent_id="gone")
     parents = ParentChampions(take_snapshots(store, tables.MODELS), requests_of(plan), config.fleet.shards).of(0, 1)
-    assert parents.to_pylist() == [dict.fromkeys(parents.column_names)]
+    assert parents.to_pylist() == [dict.fromkeys(parents.column_names) | {"parent_key": "{}", "parent_id": "gone"}]
 
 
 def test_pooled_groups_of_a_batch_of_one_group_and_of_the_stream_are_the_same_models(

@@ -31,6 +31,8 @@ from spinney.core.recipes.recipe import Feature, Recipe, Shadow
 from spinney.core.training import current_group, fit_kernels
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fitting import fit_groups
+from spinney.core.training.parent_models import UNREAD_PRIOR
+from spinney.retraining.fit_request_table import PARENT_COLUMNS
 from spinney.retraining.fit_request_table import STORED_MODEL_TYPES as ASK
 from spinney.retraining.group_fitting import split_block
 from spinney.workers import supervised_fitting
@@ -38,6 +40,7 @@ from spinney.workers.fit_block import IS_REQUEST, MAX_PIECE_AFTER_DEATH, FitBloc
 from spinney.workers.supervised_fitting import (
     MAX_COMPARISON_DEATHS,
     MAX_GROUPS_GIVEN_UP,
+    NOT_TRIED_PREFIX,
     TRUSTED_AFTER,
     FitSettings,
     SupervisedFitter,
@@ -115,8 +118,9 @@ def asks(rows: pd.DataFrame) -> pd.DataFrame:
 
 def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> pa.Table:
     """As Spark hands it to a worker."""
-    asked = (asks(rows) if asked is None else asked).reindex(columns=["group_key", *ASK])
-    asked = asked.rename(columns={name: internal_name(name) for name in ASK})
+    asked = asks(rows) if asked is None else asked
+    names = [*ASK, *(name for name in PARENT_COLUMNS if name in asked)]
+    asked = asked.reindex(columns=["group_key", *names]).rename(columns={name: internal_name(name) for name in names})
     parts = [rows.assign(**{IS_REQUEST: False}), asked.assign(**{IS_REQUEST: True}).astype(object)]
     return pa.Table.from_pandas(pd.concat(parts, ignore_index=True).astype({IS_REQUEST: bool}), preserve_index=False)
 
@@ -423,6 +427,58 @@ def test_a_predecessor_that_kills_the_worker_costs_its_group_that_comparison_and
     assert told == {
         name: value for name, value in before.items() if "predecessor" not in name and "watched" not in name
     }
+
+
+def with_parents(rows: pd.DataFrame, recipe: Recipe, parents: Sequence[str]) -> pd.DataFrame:
+    """A request of each group, with the parent of this name, fitted on the oldest rows of the first group."""
+    made = {
+        name: plain(rows.head(6).assign(group_key=name), pd.DataFrame({"group_key": [name]}), recipe).iloc[0]
+        for name in set(parents)
+    }
+    names = ("codec", "payload", "signature", "trained_through", "recipe_id")
+    columns = {f"parent_{name}": [made[each][name] for each in parents] for name in names}
+    return asks(rows).assign(parent_key=parents, parent_id=[made[each]["model_id"] for each in parents], **columns)
+
+
+@pytest.mark.parametrize(("is_asked", "pooling_rows"), [(False, None), (True, None), (False, 20.0)])
+def test_one_parents_model_that_kills_the_worker_is_not_tried_in_every_group_and_costs_no_child_of_another(
+    monkeypatch: pytest.MonkeyPatch, children: Given, is_asked: bool, pooling_rows: float | None
+) -> None:
+    bad, good, n = '{"g":"bad"}', '{"g":"good"}', 24
+    rows, recipe = fleet([0] * n), replace(RIDGE_OF_ALL, pooling_rows=pooling_rows)
+    # Linear models are called together and end no process.
+    forest = replace(RECIPE, estimator="random_forest", params=(("n_estimators", "2"),))
+    asked = with_parents(rows, forest if is_asked else RIDGE_OF_ALL, [bad] * (n - 4) + [good] * 4)
+    expected = plain(rows, asked, recipe)
+    opened = codec.load_signed
+
+    def deadly(signer: Signer, claim: Any, *rest: Any) -> Any:
+        if claim.group_key == bad and not is_asked:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return opened(signer, claim, *rest)
+
+    def begin(key: str | None, doing: str) -> None:
+        begun(key, doing)
+        if is_asked and doing == current_group.PREDICT_PARENT and key in keys(n - 4):
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    begun = current_group.report
+    monkeypatch.setattr(codec, "load_signed", deadly)
+    monkeypatch.setattr(current_group, "report", begin)
+    result = fitted(rows, asked, recipe)
+    same(result.tail(4), expected.tail(4))
+    of_bad = result.head(n - 4)
+    doing = current_group.PREDICT_PARENT if is_asked else current_group.READ_PARENT
+    if pooling_rows is not None:
+        assert set(of_bad["error_class"]) == {UNREAD_PRIOR}
+        told = of_bad["error"].tolist()
+    else:
+        assert of_bad["model_id"].tolist() == expected["model_id"].tolist()[: n - 4]
+        told = [json.loads(metrics)["parent"]["error"] for metrics in of_bad["metrics"]]
+    assert all(doing in text for text in told)
+    assert sum(text.startswith("Killed") for text in told) == MAX_COMPARISON_DEATHS
+    assert sum(text.startswith(f"{NOT_TRIED_PREFIX}Killed") for text in told) == n - 4 - MAX_COMPARISON_DEATHS
+    assert len(children) <= 4 * MAX_COMPARISON_DEATHS
 
 
 def test_a_shadow_that_ends_the_process_is_reported_and_the_group_keeps_its_model() -> None:

@@ -135,11 +135,20 @@ def test_a_parent_of_many_groups_is_read_once() -> None:
     heard: list[tuple[str | None, str]] = []
     with current_group.reported_to(lambda key, activity: heard.append((key, activity))):
         found = fit(rows, request(parent_fitted_on(10), *keys))
-    assert [activity for _, activity in heard].count(current_group.READ_CHAMPION) == 1
+    assert [activity for _, activity in heard].count(current_group.READ_PARENT) == 1
     assert [each["parent"]["rows"] for each in found] == [4] * 5
 
 
-def test_a_champion_that_kills_the_worker_is_not_called_as_a_parent_either() -> None:
-    killed = replace(RECIPE, champion_error="its process was killed")
-    (found,) = fit(rows_of('["a"]'), request(parent_fitted_on(20), '["a"]'), killed)
-    assert found["parent"]["error"] == "its process was killed"
+@pytest.mark.parametrize("name", ["unread_parents", "unasked_parents"])
+def test_a_parents_model_that_killed_a_worker_is_not_compared_and_any_other_is(name: str) -> None:
+    parent, other = parent_fitted_on(20), parent_fitted_on(21)
+    killed = replace(RECIPE, **{name: ((parent["model_id"], "its process was killed"),)})
+    (found,) = fit(rows_of('["a"]'), request(parent, '["a"]'), killed)
+    assert (found["parent"]["rows"], found["parent"]["error"]) == (0, "its process was killed")
+    (found,) = fit(rows_of('["a"]'), request(other, '["a"]'), killed)
+    assert found["parent"]["rows"] == 8
+
+
+def test_a_parent_is_compared_though_no_champion_may_be_called() -> None:
+    (found,) = fit(rows_of('["a"]'), request(parent_fitted_on(20), '["a"]'), replace(RECIPE, champion_error="killed"))
+    assert found["parent"]["rows"] == 8

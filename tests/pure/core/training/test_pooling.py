@@ -15,6 +15,7 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fit_attempt import model_id_of
 from spinney.core.training.fitting import fit_groups
+from spinney.core.training.parent_models import UNREAD_PRIOR
 from spinney.core.training.training_set import select_training_set
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -104,6 +105,32 @@ def test_a_parent_that_is_not_linear_or_of_other_features_is_no_prior(recipe: Re
     made = fit(GROUP, request(parent(3.0, recipe)))
     assert (made["status"], made["parent_model_id"]) == ("fitted", None)
     assert made["model_id"] == fit(GROUP, request())["model_id"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [({"parent_signature": [b"x" * 32]}, "signature"), ({"parent_payload": [None]}, "expected its codec and payload")],
+)
+def test_a_group_whose_prior_cannot_be_loaded_fails_and_keeps_its_champion(change: dict[str, Any], error: str) -> None:
+    theirs = parent(3.0)
+    for champion in (None, fit(GROUP, request(theirs)), fit(GROUP, request())):
+        made = fit(GROUP, request(theirs, champion).assign(**change))
+        assert (made["status"], made["error_class"], made["model_id"]) == ("failed", UNREAD_PRIOR, None)
+        assert error in made["error"]
+
+
+def test_a_group_of_too_few_rows_fails_for_that_whatever_its_prior_is() -> None:
+    requests = request(parent(3.0)).assign(parent_payload=[None])
+    assert fit(GROUP.head(1), requests, replace(POOLED, min_rows=2))["status"] == "too_few_rows"
+
+
+def test_what_no_comparison_may_call_is_a_prior_all_the_same() -> None:
+    theirs = parent(3.0)
+    named = ((theirs["model_id"], "killed"),)
+    made = fit(GROUP, request(theirs), replace(POOLED, champion_error="killed", unasked_parents=named))
+    assert made["model_id"] == fit(GROUP, request(theirs))["model_id"]
+    unread = fit(GROUP, request(theirs), replace(POOLED, unread_parents=named))
+    assert (unread["status"], unread["error"]) == ("failed", "killed")
 
 
 def test_a_failed_fit_names_no_prior() -> None:
