@@ -200,14 +200,16 @@ def test_predictions_without_a_number_and_champions_of_rollbacks_are_not_counted
 def test_simulated_groups_that_do_not_change_drift_rarely_and_those_that_move_by_two_sds_are_found() -> None:
     groups, changed, days, per_day = 200, 20, 60, 4
     random = np.random.default_rng(1)
-    names = [f'["{n}"]' for n in range(groups)]
+    names = [(f'["{n:03}"]', f"m{n}") for n in range(groups)]  # in the order of the state
+    trained = [tuple(np.sort(random.normal(size=32)).tolist()) for _ in names]
     bench = Bench()
-    bench.tick([promoted("m1", key=key, predictions=tuple(np.sort(random.normal(size=32)).tolist())) for key in names])
+    bench.tick([promoted(model, key=key, predictions=trained[n]) for n, (key, model) in enumerate(names)])
     states, drift = bench.shard.groups.copy(), bench.shard.encoded_drift.value.resized(groups)
     first, alarms = np.zeros(groups, dtype=np.int64), 0
     for step in range(1, days * per_day + 1):
         values = random.normal(size=groups) + np.where(np.arange(groups) < changed, 2.0, 0.0)
-        rows = [(key, "m1", [value], step * DAY // per_day) for key, value in zip(names, values.tolist(), strict=True)]
+        at = START + step * DAY // per_day
+        rows = [(key, model, [value], at) for (key, model), value in zip(names, values.tolist(), strict=True)]
         drift = drift.counted(states, health(rows), 365 * DAY)
         has_drifted = states["drift"] >= 1
         first = np.where(has_drifted & (first == 0), step, first)
