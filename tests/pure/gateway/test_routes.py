@@ -293,7 +293,7 @@ def test_a_fault_is_answered_without_a_path_or_a_stack(service: Service, url: st
 def test_tables_that_cannot_be_read_are_a_503_that_says_when_to_come_again(
     service: Service, url: str, http, monkeypatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise StoreError(f"table at {service.config.storage.root}: gone")
 
     monkeypatch.setattr(service.answers, "_answer", fail)

@@ -383,7 +383,8 @@ def test_what_a_round_reads_that_was_cut_off_stays_until_it_has_ended(configured
     made.put(tables.ROUNDS, path, {"round_id": "r0", "kind": path, "started_at": hour(0), "batch_id": 0})
     made.put(tables.VERDICTS, path, verdict(A, 0, "fit", 0), verdict(A, 0.5, "fit", 1), verdict(B, 9, "fresh", 2))
     said = {name: each.behind for name, each in all_tidied(made, now).items() if each.behind}
-    assert said == {"events": query, "outcomes": query}
+    promotions = {f"promotions/{part}": query for part in tables.PROMOTIONS.directories}
+    assert said == {"events": query, "outcomes": query} | promotions
     assert maintenance.tidy_directory(made.config, events, now).gone == 0
     assert delta.open_dataset(DeltaTable(events.uri, version=pinned)).to_table().num_rows == 3
     assert (
