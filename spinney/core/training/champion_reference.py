@@ -143,10 +143,8 @@ class ChampionReference:
         )
 
     def _answers_older_rows(self, attempt: FitAttempt, model: Model) -> bool:
-        begin, stop = (
-            int(self.training_set.starts[attempt.group_index]),
-            int(heldout_begins([attempt], self.training_set)[0]),
-        )
+        begin = int(self.training_set.starts[attempt.group_index])
+        stop = int(heldout_begins([attempt], self.training_set)[0])
         places = np.arange(max(begin, stop - OLDER_ROWS), stop)
         with_own_features = self.training_set.with_features(model.encoder.features)
         of_rows = RowsToPredict(places, np.zeros(len(places), dtype=np.int64))

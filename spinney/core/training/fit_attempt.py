@@ -155,8 +155,8 @@ def hold_out_rows(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
     attempts: one per group of the training set, in its order.
     """
     rows = np.diff(training_set.starts)
-    unseen = unseen_counts(training_set, [attempt.request for attempt in attempts])
     group_of_row = np.repeat(np.arange(len(rows)), rows)
+    unseen = unseen_counts(group_of_row, training_set.times, [attempt.request for attempt in attempts])
     recent = recent_counts(group_of_row, training_set.times, len(rows), recipe.weight_half_life)
     # The recipe of such a champion is fitted again on the older rows, so it needs no rows of its own.
     earlier = dict(recipe.earlier)

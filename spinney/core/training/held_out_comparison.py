@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,13 @@ import numpy as np
 from spinney.core.champions.paired_test import winsorized_differences
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.training.baseline import constant_losses
-from spinney.core.training.held_out_loss import MeasuredRows, RowsToPredict, mean_per_group
+from spinney.core.training.held_out_loss import (
+    MeasuredRows,
+    RowsToPredict,
+    finite_or_none,
+    mean_per_group,
+    rows_of_columns,
+)
 from spinney.core.training.loss import Loss
 from spinney.core.training.prediction_jump import group_spreads, prediction_jumps
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges
@@ -53,10 +58,12 @@ def comparison_metrics(older: OlderRows, rows: ComparedRows, loss: Loss) -> list
     for name, losses in (("champion", rows.champion.losses), ("constant", constant)):
         differences, errors = winsorized_differences(rows.challenger.losses - losses, rows.counts)
         columns[f"{name}_loss"] = mean_per_group(losses, rows.counts)
-        columns[f"{name}_difference"] = _finite(differences)
-        columns[f"{name}_difference_se"] = _finite(errors)
-    columns["jump"] = [None] * len(rows.counts) if loss.task == "classification" else _finite(_jumps(older, rows))
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        columns[f"{name}_difference"] = finite_or_none(differences)
+        columns[f"{name}_difference_se"] = finite_or_none(errors)
+    columns["jump"] = (
+        [None] * len(rows.counts) if loss.task == "classification" else finite_or_none(_jumps(older, rows))
+    )
+    return rows_of_columns(columns)
 
 
 def _jumps(older: OlderRows, rows: ComparedRows) -> Floats:
@@ -73,7 +80,3 @@ def _jumps(older: OlderRows, rows: ComparedRows) -> Floats:
         spreads[compared] = group_spreads(older_labels, sizes)
     residuals = labels[rows.places[has_champion]].astype(np.float64) - predicted
     return prediction_jumps(residuals, rows.challenger.predictions[has_champion] - predicted, counts, spreads)
-
-
-def _finite(values: Floats) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.tolist()]

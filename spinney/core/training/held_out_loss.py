@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,17 @@ def mean_per_group(values: Floats, counts: Integers) -> list[float | None]:
     for size in np.unique(counts[counts > 0]).tolist():
         alike = np.flatnonzero(counts == size)
         out[alike] = np.add.reduce(values[begins[alike, None] + np.arange(size)], axis=1) / size
-    return [value if math.isfinite(value) else None for value in out.tolist()]
+    return finite_or_none(out)
+
+
+def finite_or_none(values: Floats) -> list[float | None]:
+    """The values as JSON can have them: None in place of NaN and infinity."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def rows_of_columns(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """One dictionary per row. columns: of equal length."""
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def any_per_group(is_marked: npt.NDArray[np.bool_], which: Integers, groups: int) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,6 @@ import numpy as np
 from spinney.core.even_spacing import is_evenly_spaced
 from spinney.core.features.encoding import NULL_TIME, Floats, Integers
 from spinney.core.training.fit_request import FitRequest
-from spinney.core.training.training_set import TrainingSet
 
 HELD_OUT_ONE_IN = 5
 """At most the newest 1 / HELD_OUT_ONE_IN of a group's rows are held out."""
@@ -53,11 +52,13 @@ def recent_counts(group: Integers, times: Integers, groups: int, half_life: time
     return np.bincount(group[newest[group] - times < half_life // _MICROSECOND], minlength=groups)
 
 
-def unseen_counts(training_set: TrainingSet, requests: Sequence[FitRequest]) -> Integers:
-    """The number of rows that are newer than the champion, shape (n_groups,). requests: one per group, in its order."""
+def unseen_counts(group: Integers, times: Integers, requests: Sequence[FitRequest]) -> Integers:
+    """The number of rows of each group that are newer than its champion, shape (n_groups,).
+
+    group, times: as of `recent_counts`. requests: one per group.
+    """
     seen_until = np.array([seen_through(request) for request in requests], dtype=np.int64)
-    group = np.repeat(np.arange(len(requests)), np.diff(training_set.starts))
-    return np.bincount(group[training_set.times > seen_until[group]], minlength=len(requests))
+    return np.bincount(group[times > seen_until[group]], minlength=len(requests))
 
 
 def seen_through(request: FitRequest) -> int:

@@ -6,7 +6,6 @@ which would favour it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,13 @@ from spinney.core.recipes.recipe import Feature
 from spinney.core.training import current_group
 from spinney.core.training.fit_attempt import FitAttempt
 from spinney.core.training.fit_request import FitRequest
-from spinney.core.training.held_out_loss import RowsToPredict, mean_per_group, measure_rows
+from spinney.core.training.held_out_loss import (
+    RowsToPredict,
+    finite_or_none,
+    mean_per_group,
+    measure_rows,
+    rows_of_columns,
+)
 from spinney.core.training.held_out_rows import seen_through
 from spinney.core.training.loss import Loss
 from spinney.core.training.parent_models import ParentModels
@@ -124,7 +129,7 @@ def _comparisons(own: Floats, theirs: Floats, counts: Integers) -> list[dict[str
     columns: dict[str, list[float | None]] = {
         "challenger_loss": mean_per_group(own, counts),
         "loss": mean_per_group(theirs, counts),
-        "difference": [value if math.isfinite(value) else None for value in differences.tolist()],
-        "difference_se": [value if math.isfinite(value) else None for value in errors.tolist()],
+        "difference": finite_or_none(differences),
+        "difference_se": finite_or_none(errors),
     }
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return rows_of_columns(columns)

@@ -22,8 +22,7 @@ predecessor_error      why it was not compared
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +37,14 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import current_group
 from spinney.core.training.champion_model import load_champion
-from spinney.core.training.fit_attempt import FitAttempt
-from spinney.core.training.held_out_loss import RowsToPredict, mean_per_group, measure_rows
+from spinney.core.training.fit_attempt import FitAttempt, reporter
+from spinney.core.training.held_out_loss import (
+    RowsToPredict,
+    finite_or_none,
+    mean_per_group,
+    measure_rows,
+    rows_of_columns,
+)
 from spinney.core.training.loss import loss_named
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 
@@ -124,16 +129,12 @@ def _losses(
     for features, indices in by_features.items():
         asked = np.flatnonzero(np.isin(rows.model_index, indices))
         own = RowsToPredict(rows.places[asked], np.searchsorted(indices, rows.model_index[asked]))
-        reporter = _reporter([pairs[index] for index in indices])
+        on_begin = reporter([pairs[index].attempt for index in indices], current_group.PREDECESSOR)
         found = measure_rows(
-            training_set.with_features(features), [models[index] for index in indices], own, loss_named(loss), reporter
+            training_set.with_features(features), [models[index] for index in indices], own, loss_named(loss), on_begin
         )
         losses[asked] = found.losses
     return losses
-
-
-def _reporter(pairs: Sequence[_Pair]) -> Callable[[int], None]:
-    return lambda at: current_group.report(pairs[at].attempt.request.group_key, current_group.PREDECESSOR)
 
 
 def _watch_metrics(champion: Floats, predecessor: Floats, counts: Integers) -> list[dict[str, Any]]:
@@ -143,10 +144,10 @@ def _watch_metrics(champion: Floats, predecessor: Floats, counts: Integers) -> l
         "watched_rows": counts.tolist(),
         "watched_champion_loss": mean_per_group(champion, counts),
         "predecessor_loss": mean_per_group(predecessor, counts),
-        "watched_difference": _finite(differences),
-        "watched_difference_se": _finite(errors),
+        "watched_difference": finite_or_none(differences),
+        "watched_difference_se": finite_or_none(errors),
     }
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return rows_of_columns(columns)
 
 
 def _against_predecessor(attempt: FitAttempt, places: Integers, losses: Floats) -> dict[str, Any]:
@@ -162,11 +163,7 @@ def _against_predecessor(attempt: FitAttempt, places: Integers, losses: Floats) 
         "rows": len(own),
         "challenger_loss": mean_per_group(challenger, counts)[0],
         "predecessor_loss": mean_per_group(predecessor, counts)[0],
-        "difference": _finite(difference)[0],
-        "difference_se": _finite(error)[0],
+        "difference": finite_or_none(difference)[0],
+        "difference_se": finite_or_none(error)[0],
     }
     return {"against_predecessor": values}
-
-
-def _finite(values: Floats) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.tolist()]
