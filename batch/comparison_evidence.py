@@ -89,7 +89,7 @@ def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Tab
 def _rows_to_compare(config: Config, view: BatchView, groups: pa.Table) -> Iterator[Integers]:
     """Yield the number of rows for each group, not in the order of the groups."""
     # The features are not needed.
-    source = replace(TrainingTables.of(config, view.pins, view.clock), features={})
+    source = replace(TrainingTables.of(FleetStore.of(config), config.recipe, view.pins, view.clock), features={})
     shards = np.asarray(groups.column("shard").to_numpy())
     for shard_range in training_row_reader.shard_ranges(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
         candidates = groups.filter(pa.array((shards >= shard_range.first) & (shards <= shard_range.last)))

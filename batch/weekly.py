@@ -66,8 +66,8 @@ def retrain(
     scope = Scope.of(groups, stale=stale)
     store = FleetStore.of(config)
     with leases.held(store, [NAME]):
-        charter.ensure_charter(config)
-        delta.create_tables(config)
+        charter.ensure_charter(FleetStore.of(config))
+        delta.create_tables(FleetStore.of(config))
         if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
             start.start_in_background()  # it takes as long as the plan
         rounds = Rounds(start, config, signing_key.load_signer(store), RoundKind.BATCH, NAME)
@@ -115,7 +115,7 @@ class _BatchPlan:
 
 def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPlan) -> PartPacing:
     """Store the plan. Returns the initial pacing."""
-    view = BatchView.now_of(config)
+    view = BatchView.now_of(FleetStore.of(config))
     rows = plan_verdicts(start, config, batch.scope, view)
     changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, batch.scope, view)
     if batch.show is not None:

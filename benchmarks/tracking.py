@@ -137,7 +137,7 @@ def measured(mode: str, groups: int, folder: Path, uri: str, layer: Layer) -> di
     """Deliver a batch of so many groups. Returns calls and seconds."""
     root = folder / f"{mode}-{groups}"
     config = config_of(f"{mode}-{groups}", mode, uri, root)
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     write_round(config, groups)
     layer.reset()
     began = time.perf_counter()

@@ -59,7 +59,7 @@ def events_to_score(spark: SparkSession, config: Config, editions: Editions) -> 
     """Return valid, distinct events with the columns that scoring needs."""
     valid = kafka_source.read_events(spark, config, editions).filter(F.col(REASON).isNull())
     distinct = kafka_source.drop_duplicate_events(valid, config.kafka)
-    label = F.col(config.fleet.target) if config.has_label_in_event else F.lit(None)
+    label = F.col(config.fleet.target) if config.record_schema.has_label_in_event else F.lit(None)
     store = FleetStore.of(config)
     return distinct.select(
         "shard",

@@ -90,7 +90,7 @@ class Scorer:
 
 def restore_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
     """Return the events with times instead of microseconds."""
-    types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.event_columns}
+    types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.record_schema.event_columns}
     times = [name for name, kind in types.items() if kind in ("timestamp", "date") and name in events]
     stamps = {name: events[name].to_numpy(np.int64).view("datetime64[us]") for name in times}
     return events.assign(**stamps) if stamps else events
@@ -137,7 +137,7 @@ def _decode_champions(shard: int, blob: bytes) -> Champions:
 
 def intervals_of(shard: int, champions: Champions, config: Config) -> ShardIntervals | None:
     """Return the half-widths in this shard, calibrated when its champions change; None where there are none."""
-    rule = IntervalRule.of(config)
+    rule = IntervalRule.of(config.fleet, config.intervals.coverage)
     if rule is None:
         return None
     known = _calibrated.get(shard)

@@ -120,10 +120,12 @@ class Rounds:
         with self._timed(PLAN):
             rows = verdicts
             if request.groups_in > request.deferred:  # most ticks of the judge fit nothing and open no table
-                counting = EventCounter(TrainingTables.of(self._config, request.pins, request.clock))
+                counting = EventCounter(
+                    TrainingTables.of(self._store, self._config.recipe, request.pins, request.clock)
+                )
                 is_table = isinstance(verdicts, pa.Table)
                 rows = counting.add_to_table(verdicts) if is_table else counting.add_to_frame(verdicts)
-            notes = replace(request, reads=read_settings(self._config)).notes()
+            notes = replace(request, reads=read_settings(self._config.fleet, self._config.recipe.window)).notes()
             self._writers[PLAN].append(_with_constants(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
     def carry_out(
@@ -159,7 +161,7 @@ class Rounds:
         """Whether a round is fitted in this process. plan: the whole plan, not a part."""
         if is_started(self._spark) or len(plan) > local_fitting.MAX_GROUPS:
             return False
-        events = TrainingTables.of(self._config, request.pins, request.clock).events.rows
+        events = TrainingTables.of(self._store, self._config.recipe, request.pins, request.clock).events.rows
         return local_fitting.is_faster_than_spark(plan["group_key"].tolist(), events, request.predicted_seconds)
 
     def _fit_and_gate(
@@ -196,7 +198,9 @@ class Rounds:
 
     def _fit(self, request: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         plan = whole.iloc[part.begin : part.end]
-        if request.reads != read_settings(self._config):  # edited since: the plan counted different events
+        if request.reads != read_settings(
+            self._config.fleet, self._config.recipe.window
+        ):  # edited since: the plan counted different events
             plan = plan.assign(**{EVENTS: pd.array([None] * len(plan), dtype="Int64")})
         with self._timed(FIT):
             recipe = Recipe.of(self._config)
@@ -210,7 +214,7 @@ class Rounds:
             place = self._store.directory(tables.MODELS, self._kind.value)
             writing = ModelWriter(local_folder(place.uri), constants, self._config.fleet.shards)
             recipe_store.store_recipe(self._store, self._signer, recipe)
-            fitting = fitter_of(self._config, self._signer, request)
+            fitting = fitter_of(self._store, self._signer, recipe, self._config.recipe, request)
             with unwrap_task_errors():
                 is_pooled = recipe.pooling_rows is not None  # with what the parents of this round have got in it
                 own = (self._kind, batch_id) if is_pooled else None
@@ -239,7 +243,7 @@ class Rounds:
             plan = whole.iloc[part.begin : part.end]
             starts = range(0, len(plan), MAX_GATED_GROUPS)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in round_gate.COLUMNS])
-            watch = round_gate.Watch.of(self._config, request.clock)
+            watch = round_gate.Watch.of(self._config.staleness.error_rise.patience, request.clock)
             parents = self._config.fleet.parents
             gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, request), watch, parents)
             decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in starts]

@@ -68,7 +68,7 @@ def answer_frame(
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is not stored.
     """
-    group_keys, rows = frame_conversion.to_typed_rows(frame, config)
+    group_keys, rows = frame_conversion.to_typed_rows(frame, config.record_schema)
     rows = add_former_columns(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), models, intervals)
     is_regression = config.fleet.task == "regression"

@@ -149,7 +149,7 @@ class Manifest:
         self._losses = [heldout_losses.COLUMN] if version > 1 else []
         self._histories = PromotionHistories(self._file.read([*CHAMPION_COLUMNS, *self._losses]))
         self._signer = self._key()
-        rule = IntervalRule.of(self.config) if self._losses else None
+        rule = IntervalRule.of(self.config.fleet, self.config.intervals.coverage) if self._losses else None
         self._intervals = FleetIntervals(rule, self.config.fleet.shards, self._pools) if rule else None
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:

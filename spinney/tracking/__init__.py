@@ -149,7 +149,7 @@ def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_strea
 
 def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, ends_stream: bool) -> int:
     experiment = server.experiment(config.fleet.name)
-    shelf = RunIndex(server, config, experiment, charter.ensure_charter(config).fleet_id)
+    shelf = RunIndex(server, config, experiment, charter.ensure_charter(FleetStore.of(config)).fleet_id)
     known = shelf.known()
     named = rounds_by_run(backlog.undelivered_rounds(recorded, known), known)
     runs = shelf.with_runs(known, {name: rows[0] for name, rows in named.items()})

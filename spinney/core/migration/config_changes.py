@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.effective import leaves
 from spinney.core.config.toml_text import to_toml
@@ -112,11 +112,11 @@ def config_changes(
     return refused + ([] if last is None else list(_compare_editable(config, last, fixed, renamed or {})))
 
 
-def fixed_columns(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
+def fixed_columns(fleet: Fleet, columns: Mapping[str, str]) -> dict[str, str]:
     """Return the declared columns whose type is fixed, without those that are declared only for their unit, which may
     change.
     """
-    same = _columns_of_fixed_type(config)
+    same = _columns_of_fixed_type(fleet)
     return {name: str(kind) for name, kind in columns.items() if name not in same}
 
 
@@ -124,7 +124,7 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        yield from _compare_columns(*(fixed_columns(config, of) for of in (before, config.fleet.columns)))
+        yield from _compare_columns(*(fixed_columns(config.fleet, of) for of in (before, config.fleet.columns)))
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before:
@@ -143,9 +143,9 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
         )
 
 
-def _columns_of_fixed_type(config: Config) -> tuple[str, ...]:
+def _columns_of_fixed_type(fleet: Fleet) -> tuple[str, ...]:
     """Return the fields that always have the same type, and are declared only for their unit."""
-    return (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
+    return (fleet.event_id, fleet.event_time, OBSERVED_AT)
 
 
 def _compare_columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[ConfigChange]:
@@ -190,7 +190,7 @@ def _compare_editable(
     same_type = [
         name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
     ]
-    columns = {f"fleet.columns.{name}" for name in (*same_type, *_columns_of_fixed_type(config))}
+    columns = {f"fleet.columns.{name}" for name in (*same_type, *_columns_of_fixed_type(config.fleet))}
     before, now = (_compared_values(each, fixed, columns) for each in (last, config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):

@@ -38,7 +38,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 def planned(config: Config, start: Callable[[], Any], predicted_seconds: float = 1.0) -> Rounds:
-    view = BatchView.now_of(config)
+    view = BatchView.now_of(FleetStore.of(config))
     plan = plan_verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
     rounds = Rounds(start, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
