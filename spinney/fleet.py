@@ -207,7 +207,7 @@ class Fleet:
         return answers.answer_frame(
             frame,
             lambda group_keys: self.champions(at, group_keys),
-            self.config,
+            self.config.record_schema,
             ModelSource(self._store, signing_key.load_signer(self._store)),
             self._intervals(at),
             former=charter.former_columns_of(self._store),

@@ -156,7 +156,9 @@ class Manifest:
         """As `Fleet.predict`, by the champions of this manifest."""
         champions = Champions(self._histories)
         models = ModelSource(FleetStore.of(self.config), self._signer, self.fetch)
-        return answer_frame(frame, lambda _: champions, self.config, models, self._intervals, self._former)
+        return answer_frame(
+            frame, lambda _: champions, self.config.record_schema, models, self._intervals, self._former
+        )
 
     def _pools(self, shards: Collection[int]) -> dict[int, Pool]:
         """Return the pools of all shards, which takes hardly longer than those of some."""

@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 from schemas import tables
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.config import Config, RecordSchema
+from spinney.core.config import Config, RecordSchema, Tracking
 from spinney.core.config.secrets import display_value, mask_passwords
 from spinney.core.config.value_types import declared_type
 from spinney.core.errors import SpinneyError, StoreError
@@ -120,7 +120,9 @@ def register(
             return found
         with leases.held(store, [leases.REGISTRY]):
             try:
-                return _register(config, found, folder, _recipe_ids(store, champions), take_over=take_over)
+                return _register(
+                    store, config.tracking, found, folder, _recipe_ids(store, champions), take_over=take_over
+                )
             except Exception as error:
                 if isinstance(error, SpinneyError):
                     raise
@@ -143,14 +145,19 @@ def _recipe_ids(store: FleetStore, champions: Champions) -> list[str]:
 
 
 def _register(
-    config: Config, wanted: RegisteredVersion, folder: Path, recipes: list[str], *, take_over: bool
+    store: FleetStore,
+    tracking: Tracking,
+    wanted: RegisteredVersion,
+    folder: Path,
+    recipes: list[str],
+    *,
+    take_over: bool,
 ) -> RegisteredVersion:
-    identity = charter.ensure_charter(FleetStore.of(config)).fleet_id
+    identity = charter.ensure_charter(store).fleet_id
     requirements = pinned_requirements()
-    store = FleetStore.of(config)
     asked_by = [json.dumps(model_signature(store).to_dict()), CODE.read_text(encoding="utf-8")]
     digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
-    with Server(config.tracking, DeliveryProgress()) as server:
+    with Server(tracking, DeliveryProgress()) as server:
         if not take_over:
             _refuse_other_owner(server, wanted, identity)
         found = _versions(server, wanted.model, digest)
@@ -162,7 +169,7 @@ def _register(
             _save(store, folder, place, requirements)
             tags = _tags(wanted, identity, digest, recipes)
             run = run or _new_run(server, experiment, tags, wanted.model)
-            made = {_new_version(server, place, tags, wanted.model, run, describe_model(config.record_schema))}
+            made = {_new_version(server, place, tags, wanted.model, run, describe_model(store.record_schema))}
             found = _versions(server, wanted.model, digest) | made
             server.ask("set_terminated", run, "FINISHED")
         version = _single_version(server, wanted.model, found)
