@@ -75,7 +75,8 @@ def retrain(
         if request is None or not scope.which == ALL == request.asked_for:
             batch_id = rounds.next_batch()
             pace = _plan(start, config, rounds, _BatchPlan(batch_id, scope, unproven, show))
-            request = rounds.carry_out(batch_id, pace, _progress_callback(f"batch-{batch_id}", show))
+            done = rounds.carry_out(batch_id, pace, _progress_callback(f"batch-{batch_id}", show))
+            request = None if done is None else done.request
     tracking.deliver_now(config)
     return None if request is None else recorded_round(store, request.round_id)
 
@@ -95,7 +96,8 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
         return None
     last_configuration.write_last_configuration(config)
     pace = initial_pace(cores_of(start()), config.budget, None)
-    return rounds.carry_out(batch_id, pace, _progress_callback(request.round_id, show))
+    rounds.carry_out(batch_id, pace, _progress_callback(request.round_id, show))
+    return request
 
 
 @dataclass(frozen=True)

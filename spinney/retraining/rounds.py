@@ -47,7 +47,7 @@ from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
-from spinney.retraining.round_record import RoundRecord, failed_count, require_complete, require_kept
+from spinney.retraining.round_record import FinishedRound, RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.round_request import RoundRequest, read_settings
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory, is_started
@@ -130,18 +130,18 @@ class Rounds:
 
     def carry_out(
         self, batch_id: int, pace: PartPacing | None = None, show: Callable[[Progress], None] | None = None
-    ) -> RoundRequest | None:
-        """Fit, gate and record the planned round. Returns its request; None if nothing was planned for this batch.
+    ) -> FinishedRound | None:
+        """Fit, gate and record the planned round. Returns None if nothing was planned for this batch.
 
         pace: determines the size of its parts; None: one part. show: called with the progress after each part.
         """
         request = self._request(batch_id)
         if request is None or request.groups_in == 0:
             return None
-        if not self._writers[RECORD].is_stored(RECORD, batch_id):
-            self._fit_and_gate(request, batch_id, pace, show or (lambda _: None))
-            self._record(request, batch_id)
-        return request
+        if self._writers[RECORD].is_stored(RECORD, batch_id):
+            return FinishedRound(request)
+        self._fit_and_gate(request, batch_id, pace, show or (lambda _: None))
+        return self._record(request, batch_id)
 
     def close(self, batch_id: int) -> None:
         """Record an unfinished round: gate what was fitted and defer the rest."""
@@ -279,7 +279,7 @@ class Rounds:
         tally = round_halting.tally_attempts(models, decided)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False), tally
 
-    def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> None:
+    def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> FinishedRound:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
         names = ["group_key", "decision", "challenger_loss", "champion_loss"]
         held = self._stored_rows(tables.PROMOTIONS, ["reason"], batch_id, ds.field("decision") == Decision.HELD.value)
@@ -288,7 +288,7 @@ class Rounds:
             request,
             self._kind,
             batch_id,
-            self._stored_rows(tables.MODELS, ["group_key", "status"], batch_id).to_pandas(),
+            self._stored_rows(tables.MODELS, ["group_key", "status", "fit_ms"], batch_id).to_pandas(),
             self._stored_rows(tables.PROMOTIONS, names, batch_id).to_pandas(),
             # Of the recipe that was fitted: the configuration may have been edited since.
             None if fit is None else fit.notes["recipe_id"],
@@ -299,6 +299,7 @@ class Rounds:
         rows = pa.Table.from_pylist([record.row()], schema=arrow_schema(tables.ROUNDS))
         self._seconds.clear()
         self._writers[RECORD].append(rows, step=RECORD, batch_id=batch_id)
+        return record.finished()
 
     def _stored_rows(
         self, base: Contract, columns: list[str], batch_id: int, where: ds.Expression | None = None
