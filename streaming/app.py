@@ -153,7 +153,7 @@ class Application:
         if reporter is None or self._counters is None:
             return
         try:
-            reporter.report([each for each in self._counters.reports() if whole or not each.is_empty])
+            reporter.report([report for report in self._counters.reports() if whole or not report.is_empty])
         except Exception as error:
             # The queries go on without a report, and an error that ends them is not hidden by this one.
             log.warning("what the queries did cannot be told: %s", error)

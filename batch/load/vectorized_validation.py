@@ -19,7 +19,7 @@ from schemas.messages import MAX_FUTURE_SECONDS, MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Fleet, RecordSchema
 from spinney.core.records.column_checks import doubtful_mask
-from spinney.core.records.columns import Mask, TypedColumn, union_masks
+from spinney.core.records.column_conversion import Mask, TypedColumn, union_masks
 from spinney.core.records.json_columns import read_json_columns
 from spinney.core.records.rules import FieldRule, RecordRules, build_rules
 

@@ -117,7 +117,7 @@ def _read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgr
         for name, row in planned.items()
         if name is not None and name not in recorded
     ]
-    return tuple(sorted(under_way, key=lambda each: each.began_at, reverse=True))
+    return tuple(sorted(under_way, key=lambda running: running.began_at, reverse=True))
 
 
 def _tracking_url(uri: str) -> str | None:
