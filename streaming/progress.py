@@ -94,7 +94,7 @@ class ProgressListener(StreamingQueryListener):
             if query is None:
                 return
             self._latest[query] = progress
-            self._dropped_rows[query] += sum(each.numRowsDroppedByWatermark for each in progress.stateOperators)
+            self._dropped_rows[query] += sum(operator.numRowsDroppedByWatermark for operator in progress.stateOperators)
         self._receive(progress)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802

@@ -22,7 +22,8 @@ from spinney.core.planning.round_cost import PastRound, RoundCostEstimator
 from spinney.core.timestamps import from_microseconds, to_microseconds
 from spinney.retraining import judge_input
 from spinney.retraining.requested_verdicts import PlanMoment
-from spinney.retraining.round_history import fit_times, past_rounds
+from spinney.retraining.round_history import past_rounds
+from spinney.retraining.round_record import FinishedRound
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, sibling_session
@@ -89,9 +90,9 @@ class RetrainBatchWriter:
             groups = self.plan(reported, summaries, batch_id)
         finally:
             reported.unpersist()
-        self.carry_out(batch_id)
-        if groups:
-            self._learn(batch_id, groups, time.perf_counter() - began)
+        done = self.carry_out(batch_id)
+        if groups and done is not None:
+            self._learn(done, groups, time.perf_counter() - began)
 
     def plan(self, reported: DataFrame | None, summaries: Sequence[Row], batch_id: int) -> int:
         """Store the plan of the next round unless it is stored. Returns its number of groups; 0 if it was stored.
@@ -110,12 +111,13 @@ class RetrainBatchWriter:
         due = DueSummary(0, 0, 0, 0 if clock is None else to_microseconds(clock))
         return self._plan(None, due, datetime.now(UTC), waiting, batch_id)
 
-    def carry_out(self, batch_id: int) -> None:
-        """Carry out the planned round, and delete the requests that it took."""
-        request = self._rounds.carry_out(batch_id)
-        if request is not None and request.requests:
-            remove_requests(self._store, request.requests)
+    def carry_out(self, batch_id: int) -> FinishedRound | None:
+        """Carry out the planned round, and delete the requests that it took. Returns None if nothing was planned."""
+        done = self._rounds.carry_out(batch_id)
+        if done is not None and done.request.requests:
+            remove_requests(self._store, done.request.requests)
             step_observer.announce(f"{NAME}.requests", batch_id)
+        return done
 
     def _plan(
         self,
@@ -156,11 +158,9 @@ class RetrainBatchWriter:
         before = self._rounds.last_request()
         return self._brake.decide(due, before, round_id, now) if is_judged else self._brake.unasked(before, now)
 
-    def _learn(self, batch_id: int, groups: int, seconds: float) -> None:
+    def _learn(self, done: FinishedRound, groups: int, seconds: float) -> None:
         if not self._is_warm:
             # The first round of a process includes JVM compilation and worker start: 29 s, where the third takes 8 s.
             self._is_warm = True
             return
-        none = (0.0, 0.0)  # every champion was kept
-        fits = fit_times(self._store, RoundKind.STREAM, [batch_id]).get(batch_id, none)
-        self._cost_estimator.add(PastRound(groups, *fits, seconds))
+        self._cost_estimator.add(PastRound(groups, done.fit_ms, done.longest_ms, seconds))

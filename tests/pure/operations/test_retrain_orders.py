@@ -74,7 +74,9 @@ def test_an_unknown_group_is_refused_with_the_nearest_keys(store) -> None:
 
 
 def test_a_pinned_group_is_refused(past, store) -> None:
-    carry_out_override(past.config, past.signer, OverrideRequest(OverrideVerb.PIN, (A,)), ADA, now=hour(4))
+    carry_out_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PIN, (A,)), ADA, now=hour(4)
+    )
     with pytest.raises(GroupError, match="it is pinned, so that no new model may replace its own; unpin it first"):
         order_retrain(store, A, ADA)
 
