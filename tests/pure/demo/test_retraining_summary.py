@@ -71,7 +71,7 @@ def test_the_gain_is_over_the_new_champions_of_groups_that_were_drawn(tables):
     assert retraining_summary.summarize_gain(replace(tables, verdicts=tables.verdicts.iloc[:0])) is None
 
 
-def test_a_stream_without_rounds_has_nothing_to_tell(tables):
+def test_a_stream_without_rounds_has_nothing_to_report(tables):
     quiet = replace(
         tables,
         rounds=tables.rounds.iloc[:1],

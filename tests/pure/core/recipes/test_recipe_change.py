@@ -37,7 +37,7 @@ TODAY = Recipe(
         (TODAY, "Spinney's own fitting"),
     ],
 )  # fmt: skip
-def test_a_change_is_told_by_both_values(earlier: Recipe, words: str) -> None:
+def test_a_change_is_reported_by_both_values(earlier: Recipe, words: str) -> None:
     assert set(describe_change(earlier, TODAY).split(", ")) == set(words.split(", "))
 
 

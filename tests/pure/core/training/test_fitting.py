@@ -640,7 +640,7 @@ def test_a_group_asked_twice_stops_the_call() -> None:
         fit(rows_of('["a"]'), ask('["a"]', '["a"]'))
 
 
-def test_each_turn_is_said_before_code_of_others_runs() -> None:
+def test_each_turn_is_reported_before_code_of_others_runs() -> None:
     heard: list[tuple[str | None, str]] = []
     recipe = replace(RECIPE, estimator="random_forest", params=(("n_estimators", "2"),))
     rows = fleet(2)

@@ -89,7 +89,7 @@ def test_only_rows_newer_than_the_parents_model_are_compared() -> None:
     assert found["heldout_rows"] == 8
 
 
-def test_without_newer_rows_it_is_said_that_nothing_was_compared() -> None:
+def test_without_newer_rows_it_is_reported_that_nothing_was_compared() -> None:
     parent = parent_fitted_on(40)
     (found,) = fit(rows_of('["a"]'), request(parent, '["a"]'))
     named = {"model_id": parent["model_id"], "group_key": GLOBAL, "rows": 0}

@@ -249,7 +249,7 @@ def test_a_group_whose_shadow_ended_the_process_is_fitted_without_it_and_says_wh
     assert [found["error"] for found in said(fit(nowhere))] == ["not tried: it hangs"] * len(KEYS)
 
 
-def test_a_turn_of_a_shadow_is_told_from_the_groups_own() -> None:
+def test_a_turn_of_a_shadow_is_reported_from_the_groups_own() -> None:
     heard: list[tuple[str | None, str]] = []
     with current_group.reported_to(lambda key, doing: heard.append((key, doing))):
         fit(with_shadow("random_forest", (("n_estimators", "1"),)), ASKS.head(1))
