@@ -207,7 +207,7 @@ class Fleet:
         return answers.answer_frame(
             frame,
             lambda group_keys: self.champions(at, group_keys),
-            self.config,
+            self.config.record_schema,
             ModelSource(self._store, signing_key.load_signer(self._store)),
             self._intervals(at),
             former=charter.former_columns_of(self._store),
@@ -224,7 +224,7 @@ class Fleet:
         from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
         from spinney.tables import champion_losses
 
-        rule = IntervalRule.of(self.config)
+        rule = IntervalRule.of(self.config.fleet, self.config.intervals.coverage)
         if rule is None:
             return None
         until = _until("decided_at", at)
@@ -270,7 +270,9 @@ class Fleet:
         from spinney.figures.fleet_figures import read_fleet_figures
 
         statuses = self.table() if statuses is None else statuses
-        return read_fleet_figures(self.config, statuses, datetime.now(UTC), before)
+        return read_fleet_figures(
+            FleetStore.of(self.config), self.config.kafka.label_horizon, statuses, datetime.now(UTC), before
+        )
 
     def group_figures(self, key: str) -> GroupFigures:
         """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.
@@ -287,7 +289,7 @@ class Fleet:
         from spinney.figures.pipeline_figures import read_pipeline_figures
 
         self._require_known_format()
-        return read_pipeline_figures(self.config, datetime.now(UTC))
+        return read_pipeline_figures(FleetStore.of(self.config), self.config.tracking.uri, datetime.now(UTC))
 
     def shadow(self) -> list[ShadowComparison]:
         """Return the losses of the recipe and its shadow on the same held-out rows, one per pair of recipes.

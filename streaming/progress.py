@@ -92,7 +92,7 @@ class ProgressListener(StreamingQueryListener):
             if query is None:
                 return
             self._latest[query] = progress
-            self._dropped_rows[query] += sum(each.numRowsDroppedByWatermark for each in progress.stateOperators)
+            self._dropped_rows[query] += sum(operator.numRowsDroppedByWatermark for operator in progress.stateOperators)
         self._receive(progress)
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802

@@ -19,7 +19,8 @@ from spinney.core.models.signing import Signer
 from spinney.core.planning.round_cost import PastRound, RoundCostEstimator
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
-from spinney.retraining.round_history import fit_times, past_rounds
+from spinney.retraining.round_history import past_rounds
+from spinney.retraining.round_record import FinishedRound
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, sibling_session
@@ -84,9 +85,9 @@ class RetrainBatchWriter:
                 groups = self._plan(reported, summaries, batch_id)
         finally:
             reported.unpersist()
-        self._rounds.carry_out(batch_id)
-        if groups:
-            self._learn(batch_id, groups, time.perf_counter() - began)
+        done = self._rounds.carry_out(batch_id)
+        if groups and done is not None:
+            self._learn(done, groups, time.perf_counter() - began)
 
     def _plan(self, reported: DataFrame, summaries: list[Row], batch_id: int) -> int:
         """Store the plan of the next round. Returns its number of groups."""
@@ -112,11 +113,9 @@ class RetrainBatchWriter:
         self._rounds.plan(plan.verdicts, request, batch_id)
         return len(plan.chosen)
 
-    def _learn(self, batch_id: int, groups: int, seconds: float) -> None:
+    def _learn(self, done: FinishedRound, groups: int, seconds: float) -> None:
         if not self._is_warm:
             # The first round of a process includes JVM compilation and worker start: 29 s, where the third takes 8 s.
             self._is_warm = True
             return
-        none = (0.0, 0.0)  # every champion was kept
-        fits = fit_times(self._store, RoundKind.STREAM, [batch_id]).get(batch_id, none)
-        self._cost_estimator.add(PastRound(groups, *fits, seconds))
+        self._cost_estimator.add(PastRound(groups, done.fit_ms, done.longest_ms, seconds))

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from schemas import tables
 from schemas.vocabulary import STREAMING
-from spinney.core.config import Config
 from spinney.core.reporting.round_progress import RoundProgress
 from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterFilter, LetterGroup, group_letters
@@ -74,9 +73,8 @@ class PipelineFigures:
     tracking_url: str | None
 
 
-def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
+def read_pipeline_figures(store: FleetStore, tracking_uri: str, now: datetime) -> PipelineFigures:
     """Return the figures of the pipeline. Raises StoreError when a table was never made."""
-    store = FleetStore.of(config)
     letters = DeadLetters.opened(store, LetterFilter(since=now - LETTERS_WITHIN))
     queries = (QueryBatches(name, checkpoints.batch_times(store.checkpoint(name), BATCHES)) for name in STREAMING)
     return PipelineFigures(
@@ -86,7 +84,7 @@ def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
         dead_letters=tuple(group_letters(letters, ledger.read_replayed(store))),
         rounds=tuple(_round(row) for row in _read_rounds(store)),
         under_way=_read_rounds_under_way(store, now),
-        tracking_url=_tracking_url(config.tracking.uri),
+        tracking_url=_tracking_url(tracking_uri),
     )
 
 
@@ -119,7 +117,7 @@ def _read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgr
         for name, row in planned.items()
         if name is not None and name not in recorded
     ]
-    return tuple(sorted(under_way, key=lambda each: each.began_at, reverse=True))
+    return tuple(sorted(under_way, key=lambda running: running.began_at, reverse=True))
 
 
 def _tracking_url(uri: str) -> str | None:

@@ -67,7 +67,7 @@ class SafeAnswers:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(each for each in _ENCODED if each[0] not in present)]
+                message["headers"] = [*message["headers"], *(header for header in _ENCODED if header[0] not in present)]
                 if self._is_draining():
                     message["headers"].append((b"connection", b"close"))
             await send(message)

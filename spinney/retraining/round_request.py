@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from schemas import tables
-from spinney.core.config import Config
+from spinney.core.config import Fleet
 
 READ = (tables.EVENTS, tables.OUTCOMES, tables.PROMOTIONS)
 """The tables of which a round reads pinned versions. It reads models, which never change, by their ids."""
@@ -53,7 +53,9 @@ class RoundRequest:
         return cls(**{**notes, **times})
 
 
-def read_settings(config: Config) -> str:
-    """The settings that determine which events a round reads and that may be edited, as one text."""
-    fleet = config.fleet
-    return json.dumps([str(config.recipe.window), str(fleet.label_delay), [list(level) for level in fleet.parents]])
+def read_settings(fleet: Fleet, window: timedelta) -> str:
+    """The settings that determine which events a round reads and that may be edited, as one text.
+
+    window: `recipe.window`.
+    """
+    return json.dumps([str(window), str(fleet.label_delay), [list(level) for level in fleet.parents]])

@@ -25,6 +25,7 @@ from dataclasses import replace
 from spinney.core.config import Config
 from spinney.core.config.secrets import mask_passwords
 from spinney.core.errors import Busy
+from spinney.core.recipes.recipe import Recipe
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tracking import backlog
@@ -148,8 +149,8 @@ def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_strea
 
 
 def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, ends_stream: bool) -> int:
-    experiment = server.experiment(config.fleet.name)
-    shelf = RunIndex(server, config, experiment, charter.ensure_charter(config).fleet_id)
+    store, today, experiment = FleetStore.of(config), Recipe.of(config), server.experiment(config.fleet.name)
+    shelf = RunIndex(server, config.fleet.name, experiment, charter.ensure_charter(store).fleet_id)
     known = shelf.known()
     named = rounds_by_run(backlog.undelivered_rounds(recorded, known), known)
     runs = shelf.with_runs(known, {name: rows[0] for name, rows in named.items()})
@@ -162,12 +163,12 @@ def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, 
             runs[name] = replace(run, open=True)
         if config.tracking.mode == "group":
             for row in fresh:
-                RoundGroupRuns(server, config, experiment, run, row).deliver()
-                report_rounds(server, config, run, [row])
+                RoundGroupRuns(server, store, today, experiment, run, row).deliver()
+                report_rounds(server, store, today, run, [row])
                 run = replace(run, through=row["batch_id"])
                 server.watch.rounds -= 1
         elif fresh:
-            report_rounds(server, config, run, fresh)
+            report_rounds(server, store, today, run, fresh)
             server.watch.rounds -= len(fresh)
     going_on = set() if ends_stream else {newest_of_stream(runs, named)}
     for name, run in runs.items():

@@ -253,7 +253,7 @@ class Story:
         """The range of `x` was too narrow; who sent the records does not send them again."""
         self.shops.edit(-100.0, 200.0)
         letters = DeadLetters.opened(FleetStore.of(self.shops.config), LetterFilter(reasons=("out_of_range",)))
-        done = carry_out_replay(self.shops.config, letters)
+        done = carry_out_replay(FleetStore.of(self.shops.config), self.shops.config.kafka, letters)
         if done.count:
             mended = replace(self.bad["event", "above its range"], event_id="bad", key='["north","7"]')
             self.shops.ledger.append(mended)

@@ -16,6 +16,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.fleet import Fleet
 from spinney.operations.migration import carry_out_migration
+from spinney.storage.layout import FleetStore
 from streaming.app import Application
 
 OWN = [("north", 1), ("north", 2), ("north", 3), ("south", 4), ("south", 5)]
@@ -130,7 +131,7 @@ class Story:
             assert before in text
             text = text.replace(before, after)
         self.shops.file.write_text(text, encoding="utf-8")
-        carry_out_migration(self.shops.config, {"x": "size"})
+        carry_out_migration(FleetStore.of(self.shops.config), {"x": "size"})
         self.sell_at_a_rate(2.5, shop.sale("migrated", "south", 4, 3.0, 603.0))
         self.drain()
 

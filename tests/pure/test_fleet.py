@@ -40,7 +40,7 @@ def hour(n: float) -> datetime:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     made = parse(fleet_toml(tmp_path, parents=PARENTS), "fleet.toml", {})
-    delta.create_tables(made)
+    delta.create_tables(FleetStore.of(made))
     return made
 
 

@@ -80,8 +80,8 @@ class Root:
 @pytest.fixture
 def root(tmp_path: Path) -> Root:
     config = parse(fleet_toml(tmp_path / "root"), "fleet.toml", {})
-    delta.create_tables(config)
-    charter.ensure_charter(config)
+    delta.create_tables(FleetStore.of(config))
+    charter.ensure_charter(FleetStore.of(config))
     signing_key.ensure_key(FleetStore.of(config), {})
     return Root(config, signing_key.load_signer(FleetStore.of(config), {}))
 

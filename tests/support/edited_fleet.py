@@ -77,7 +77,7 @@ def sell(
     slope: float = 10.0,
 ) -> None:
     """Events of which x says the label, up to noise: of so many stores, or of these. slope: of the label over x."""
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     random = np.random.default_rng(3 + first)
     place = FleetStore.of(config).directory(tables.EVENTS)
     schema = arrow_schema(place.contract)

@@ -101,7 +101,7 @@ class Case:
 
     def expected(self, config: Config) -> dict[str, dict[str, Any]]:
         """Id → every column of the fleet."""
-        nothing = dict.fromkeys(config.event_columns)
+        nothing = dict.fromkeys(config.record_schema.event_columns)
         return {one: {**nothing, "id": one, "at": NOON, **values} for one, values in self.rows.items()}
 
     def chosen(self, config: Config) -> dict[str, str | None]:

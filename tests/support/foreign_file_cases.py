@@ -382,6 +382,23 @@ FOREIGN_CASES = (
         features=("x", "note"),
     ),
     Case(
+        "quotes and backslashes behind backslashes, as Spark and MySQL write them",
+        CLASSIC,
+        text(
+            "a.csv",
+            f'store,"id",at,x,note,sold\na,1,{AT},1.5,"5\\" pipe",2\na,2,{AT},1.5,"C:\\\\",2\n'
+            f'a,3,{AT},1.5,"the \\"red\\", C:\\new\nand",2\na,4,{AT},1.5,C:\\\\x,2\n',
+        ),
+        {
+            "1": {"store": "a", "x": 1.5, "note": '5" pipe', "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "note": "C:\\", "sold": 2.0},
+            "3": {"store": "a", "x": 1.5, "note": 'the "red", C:\\new\nand', "sold": 2.0},
+            "4": {"store": "a", "x": 1.5, "note": "C:\\\\x", "sold": 2.0},
+        },
+        {**_TYPES, "x": "double", "sold": "bigint"},
+        features=("x", "note"),
+    ),
+    Case(
         "a text that is too long for a message, in a column that the fleet does not declare",
         CLASSIC,
         text("a.csv", f"store,id,at,x,sold,body\na,1,{AT},1.5,2,{'y' * MAX_RECORD_BYTES}\na,2,{AT},1.5,2,z\n"),

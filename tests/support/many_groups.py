@@ -83,7 +83,7 @@ def write_fleet(folder: Path, groups: int, *, events: int = 3, rounds: int = 2) 
     text = TEXT.format(root=folder / "root", features=json.dumps(FEATURES), columns=columns)
     (folder / "fleet.toml").write_text(text, encoding="utf-8")
     config = read_config(folder / "fleet.toml", {})
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     _put_events(config, groups, events)
     for number in range(rounds):
         _put_round(config, groups, number)

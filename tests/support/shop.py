@@ -164,7 +164,7 @@ class Shops:
         from spinney.storage.signing_key import ensure_key
 
         ensure_topics(self.config.kafka, partitions=partitions)
-        delta.create_tables(self.config)
+        delta.create_tables(FleetStore.of(self.config))
         ensure_key(FleetStore.of(self.config), {})
 
     def events(self, rows: Iterable[Mapping[str, Any]]) -> None:

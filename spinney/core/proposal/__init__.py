@@ -114,7 +114,7 @@ def _choose_target(columns: list[ColumnStatistics], choices: Choices, taken: Col
 
 def _refuse_two_roles(choices: Choices) -> None:
     """Raise ContractError if two options name the same column."""
-    named = [("--group", each) for each in choices.group]
+    named = [("--group", name) for name in choices.group]
     named += [("--target", choices.target or ""), ("--id", choices.identity or ""), ("--time", choices.time or "")]
     option_of: dict[str, str] = {}
     for option, name in named:

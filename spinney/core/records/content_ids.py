@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 from pyarrow import types
 
-from spinney.core.records.columns import TypedColumn
+from spinney.core.records.column_conversion import TypedColumn
 from spinney.core.records.rules import RecordRules
 from spinney.core.timestamps import to_microseconds
 

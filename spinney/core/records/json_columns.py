@@ -28,7 +28,7 @@ from pydantic_core import from_json
 
 from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
-from spinney.core.records.columns import (
+from spinney.core.records.column_conversion import (
     Mask,
     TypedColumn,
     convert_column,

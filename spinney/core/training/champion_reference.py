@@ -171,7 +171,7 @@ class ChampionReference:
     def _rows_before(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
         """Positions of the rows before the held-out ones on which champions are measured, and each one's attempt."""
         stops = heldout_begins(attempts, self.training_set)
-        counts = np.array([each.measured_rows - each.heldout_rows for each in attempts], dtype=np.int64)
+        counts = np.array([attempt.measured_rows - attempt.heldout_rows for attempt in attempts], dtype=np.int64)
         return concatenated_ranges(stops - counts, stops), np.repeat(np.arange(len(attempts)), counts)
 
 

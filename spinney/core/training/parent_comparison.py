@@ -52,15 +52,17 @@ class _FirstModels:
     def of(cls, attempts: Sequence[FitAttempt]) -> _FirstModels:
         """Those among these attempts."""
         first = [
-            (each, each.request.parent, each.compared_places, each.compared_losses)
-            for each in attempts
-            if each.request.champion_id is None and each.request.parent is not None
+            (attempt, attempt.request.parent, attempt.compared_places, attempt.compared_losses)
+            for attempt in attempts
+            if attempt.request.champion_id is None and attempt.request.parent is not None
         ]
-        found = [(each, parent, rows, own) for each, parent, rows, own in first if rows is not None and own is not None]
+        found = [
+            (attempt, parent, rows, own) for attempt, parent, rows, own in first if rows is not None and own is not None
+        ]
         owners = np.repeat(np.arange(len(found)), [len(rows) for _, _, rows, _ in found])
         places = np.concatenate([np.empty(0, dtype=np.int64), *(rows for _, _, rows, _ in found)])
         losses = np.concatenate([np.empty(0), *(own for _, _, _, own in found)])
-        attempts_and_parents = [each for each, *_ in found], [parent for _, parent, *_ in found]
+        attempts_and_parents = [attempt for attempt, *_ in found], [parent for _, parent, *_ in found]
         return cls(*attempts_and_parents, RowsToPredict(places, owners), losses)
 
 
@@ -95,7 +97,7 @@ def _parent_losses(
     """Shape (n_rows,): the parents' losses on these held-out rows, by position; NaN elsewhere and without a number."""
     owners, out = first.rows.model_index[rows], np.full(len(first.losses), np.nan)
     ids = [str(parent.champion_id) for parent in first.parents]
-    reported = {name: each.request.group_key for name, each in zip(ids, first.attempts, strict=True)}
+    reported = {name: attempt.request.group_key for name, attempt in zip(ids, first.attempts, strict=True)}
     for features, names in _by_features(parents, ids).items():
         index = {name: at for at, name in enumerate(names)}
         model_index = np.array([index.get(name, NO_MODEL) for name in ids], dtype=np.int64)[owners]

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from spinney.core.config import Config
 from spinney.operations import interventions
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, ProposedOverride
 from spinney.storage.layout import FleetStore
@@ -37,15 +36,15 @@ class OverrideOrder(BaseModel):
         return self
 
 
-def carry_out_order(config: Config, order: OverrideOrder, person: str) -> ProposedOverride:
+def carry_out_order(store: FleetStore, order: OverrideOrder, person: str) -> ProposedOverride:
     """Return what the order changes. It is written if `seen` is given.
 
     person: who orders it, as recorded. Raises as `carry_out_override`; StoreError if another person changed a champion
     since the proposal that was seen.
     """
-    signer = load_signer(FleetStore.of(config))
+    signer = load_signer(store)
     request = OverrideRequest(order.verb, (order.group_key,), order.model)
     if order.seen is None:
-        return interventions.propose_override(FleetStore.of(config), signer, request)
+        return interventions.propose_override(store, signer, request)
     shown = ProposedOverride((), (), order.seen)
-    return interventions.carry_out_override(config, signer, request, Attribution(person, order.reason or ""), shown)
+    return interventions.carry_out_override(store, signer, request, Attribution(person, order.reason or ""), shown)

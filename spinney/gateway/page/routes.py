@@ -12,7 +12,6 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from schemas.vocabulary import DeadLetterReason
-from spinney.core.config import Config
 from spinney.core.errors import Busy, ContractError, GroupError, SetupError, StoreError
 from spinney.core.json_values import json_value
 from spinney.core.reporting.status import State
@@ -120,7 +119,7 @@ def _add_details(router: APIRouter, live: LiveFigures, access: Access, queue: Wo
         request: Request, reason: DeadLetterReason, field: Annotated[str | None, Query(max_length=200)] = None
     ) -> Response:
         choice = LetterFilter((reason.value,), () if field is None else (field,))
-        return _document(request, live, await queue.run(_newest_letters, live.fleet.config, choice))
+        return _document(request, live, await queue.run(_newest_letters, FleetStore.of(live.fleet.config), choice))
 
 
 def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None:
@@ -129,7 +128,7 @@ def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None
         if order.seen is not None and not order.reason:
             return problem(422, "no_reason", "reason: expected one; got none")
         try:
-            proposed = carry_out_order(live.fleet.config, order, person)
+            proposed = carry_out_order(FleetStore.of(live.fleet.config), order, person)
         except Busy:
             return problem(503, "busy", "another person's change is being written; try again", {"Retry-After": "2"})
         except GroupError as error:
@@ -147,8 +146,8 @@ def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None
         return JSONResponse(json_value({"written": written, **vars(proposed)}))
 
 
-def _newest_letters(config: Config, choice: LetterFilter) -> Document:
-    found = newest_letters(DeadLetters.opened(FleetStore.of(config), choice), LETTERS_SHOWN)
+def _newest_letters(store: FleetStore, choice: LetterFilter) -> Document:
+    found = newest_letters(DeadLetters.opened(store, choice), LETTERS_SHOWN)
     return make_document({"letters": [_readable(row) for row in found]})
 
 

@@ -182,14 +182,18 @@ def test_a_group_whose_model_answers_already_keeps_it(past: Past, index: Path) -
 def test_an_imported_model_can_be_pinned_and_is_no_way_around_a_step_that_withdrew_it(past: Past, index: Path) -> None:
     load_models(past.config, str(index), SAID)
     name = past.answers()[A]
-    carry_out_override(past.config, past.signer, OverrideRequest(OverrideVerb.ROLLBACK, (A,), at=hour(0)), SAID)
+    carry_out_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.ROLLBACK, (A,), at=hour(0)), SAID
+    )
     assert past.answers()[A] is None
     told = load_models(past.config, str(index), SAID)
     assert whats(told) == {A: "refused", B: "there already", C: "there already"}
     assert told[0].why == f"a person withdrew it; `spinney promote --model {name[:12]}` brings it back"
     assert past.answers()[A] is None
-    carry_out_override(past.config, past.signer, OverrideRequest(OverrideVerb.PIN, (B,)), SAID)
-    carry_out_override(past.config, past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), model=name[:12]), SAID)
+    carry_out_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PIN, (B,)), SAID)
+    carry_out_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), model=name[:12]), SAID
+    )
     assert past.answers()[A] == name
     assert set(whats(load_models(past.config, str(index), SAID)).values()) == {"there already"}
 
@@ -199,7 +203,9 @@ def test_one_that_a_person_left_for_an_older_model_is_refused_as_withdrawn(past:
     load_models(past.config, str(index), SAID)
     imported = past.answers()[A]
     older = past.round(1.5, {A: 7.0})[A]  # trained through hour 0.5
-    carry_out_override(past.config, past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), model=older), SAID)
+    carry_out_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), model=older), SAID
+    )
     told = load_models(past.config, str(index), SAID)
     assert whats(told)[A] == "refused"
     assert told[0].why == f"a person withdrew it; `spinney promote --model {imported[:12]}` brings it back"
@@ -338,7 +344,12 @@ def test_imported_models_are_tidied_and_a_champion_is_never_forgotten(past: Past
         load_models(past.config, str(one), SAID)
     place = FleetStore.of(past.config).directory(tables.MODELS, "people")
     with leases.held(FleetStore.of(past.config), [maintenance.lease_of(place)]):
-        assert maintenance.tidy_directory(past.config, place, datetime.now(UTC)).small == 3
+        assert (
+            maintenance.tidy_directory(
+                FleetStore.of(past.config), past.config.retention, place, datetime.now(UTC)
+            ).small
+            == 3
+        )
     assert len(stored(past, tables.MODELS)) == 3
     assert set(answers(past)["answered_by"]) == {"own"}
 

@@ -202,7 +202,7 @@ def test_an_id_that_is_stored_or_comes_twice_is_not_sent_a_second_time(past: Pas
 def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    charter.amend_charter(past.config)
+    charter.amend_charter(FleetStore.of(past.config))
     put(past, letter(0))
     Path("fleet.toml").write_text(fleet_toml("root", more="[fleet.ranges]\nprice = [0, 9]\n"))
     held = leases.held
@@ -221,7 +221,7 @@ def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
 
 @pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
 def test_nothing_is_judged_by_columns_that_were_edited_and_not_migrated(past: Past, words: tuple[str, ...]) -> None:
-    charter.amend_charter(past.config)
+    charter.amend_charter(FleetStore.of(past.config))
     put(past, letter(0))
     Path("fleet.toml").write_text(fleet_toml("root").replace('dept = "int"', 'dept = "bigint"'))
     done = run(*words)
@@ -232,7 +232,7 @@ def test_nothing_is_judged_by_columns_that_were_edited_and_not_migrated(past: Pa
 
 @pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
 def test_nothing_is_sent_while_a_migration_has_not_ended(past: Past, words: tuple[str, ...]) -> None:
-    there = charter.amend_charter(past.config)
+    there = charter.amend_charter(FleetStore.of(past.config))
     put(past, letter(0))
     columns = there.fixed[charter.COLUMNS]
     charter.write_charter(
@@ -279,7 +279,7 @@ def test_a_replay_that_was_killed_after_it_was_told_what_arrived_is_not_settled_
         with pytest.raises(KeyboardInterrupt):
             ledger.end_replay(FleetStore.of(past.config), cut_off, range(3))
     assert ledger.unfinished_replays(FleetStore.of(past.config)) == []
-    replay.settle_replays(past.config)
+    replay.settle_replays(FleetStore.of(past.config), past.config.kafka)
     assert [kind["replayed"] for kind in listed()] == [3]
 
 
@@ -289,7 +289,7 @@ def test_what_the_topic_does_not_tell_any_more_counts_as_sent(
 ) -> None:
     monkeypatch.setattr(replay, "read_headers", lambda *_: iter([f"{cut_off.replay_id}/1", "another/2"]))
     monkeypatch.setattr(replay, "topics_with_lost_records", lambda *_: lost)
-    replay.settle_replays(past.config)
+    replay.settle_replays(FleetStore.of(past.config), past.config.kafka)
     assert [kind["replayed"] for kind in listed()] == [replayed]
     assert ledger.unfinished_replays(FleetStore.of(past.config)) == []
 

@@ -22,6 +22,7 @@ from spinney.sources import ReadOptions
 from spinney.sources.fleet_files import open_fleet_file
 from spinney.sources.rejections import RejectionLimit
 from spinney.storage import charter
+from spinney.storage.layout import FleetStore
 
 TEXT = """\
 [fleet]
@@ -78,7 +79,7 @@ def configured(store: str = "string") -> Config:
 
 def sent(config: Config, place: Path, topic: str = "events", most: str | None = None) -> Sent:
     options = ReadOptions(rejection_limit=RejectionLimit.parse(most))
-    source = open_fleet_file(config, place, options, outcomes=topic == "outcomes")
+    source = open_fleet_file(config.record_schema, place, options, outcomes=topic == "outcomes")
     return send(config, source, topic, most=options.rejection_limit)
 
 
@@ -220,7 +221,7 @@ def test_nothing_is_sent_by_columns_that_were_edited_and_not_migrated(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    charter.ensure_charter(configured("int"))
+    charter.ensure_charter(FleetStore.of(configured("int")))
     (tmp_path / "new.csv").write_text(f"{HEADER}1,2024-05-01T12:00:00Z,a,1.5\n")
     with pytest.raises(StoreError, match="carry it out with `spinney migrate --yes`"):
         sent(configured("string"), tmp_path / "new.csv")

@@ -45,7 +45,7 @@ class Events:
     """The table `events` of a fleet of 300 shops; a third of the rows are of one of them."""
 
     def __init__(self, config: Any) -> None:
-        delta.create_tables(config)
+        delta.create_tables(FleetStore.of(config))
         self.config, self.chance, self.number = config, random.Random(5), 0
         self.place = FleetStore.of(config).directory(tables.EVENTS)
         self.schema = arrow_schema(self.place.contract)
@@ -233,7 +233,7 @@ def test_of_a_day_that_is_over_every_file_is_clustered(events) -> None:
 
 def test_outcomes_are_clustered_too(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     place = FleetStore.of(config).directory(tables.OUTCOMES)
     schema = arrow_schema(place.contract)
     for part in range(3):

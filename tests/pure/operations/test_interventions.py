@@ -39,7 +39,9 @@ def past(configured) -> Past:
 
 
 def decide(past: Past, *words, now: float = 4, **more):
-    return carry_out_override(past.config, past.signer, OverrideRequest(*words, **more), ADA, now=hour(now))
+    return carry_out_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(*words, **more), ADA, now=hour(now)
+    )
 
 
 def test_what_is_proposed_names_group_both_models_and_why_and_writes_nothing(past) -> None:
@@ -211,7 +213,7 @@ def test_after_another_persons_step_what_was_shown_is_not_written(past) -> None:
     shown = propose_override(FleetStore.of(past.config), past.signer, ask)
     decide(past, OverrideVerb.PIN, (B,))
     with pytest.raises(StoreError, match=r"another person changed a champion after .*; nothing was written"):
-        carry_out_override(past.config, past.signer, ask, ADA, shown)
+        carry_out_override(FleetStore.of(past.config), past.signer, ask, ADA, shown)
     assert [row["decision"] for row in past.decided()] == ["pinned"]
 
 
@@ -219,7 +221,7 @@ def test_what_machines_promote_after_it_was_shown_is_taken_in(past) -> None:
     ask = OverrideRequest(OverrideVerb.ROLLBACK, None, at=hour(2))
     shown = propose_override(FleetStore.of(past.config), past.signer, ask)
     fourth = past.round(4, {B: 24.0})
-    carry_out_override(past.config, past.signer, ask, ADA, shown, now=hour(5))
+    carry_out_override(FleetStore.of(past.config), past.signer, ask, ADA, shown, now=hour(5))
     assert past.answers() == {A: past.second[A], B: past.second[B], DEPT: past.second[DEPT]}
     assert ("withdrawn", fourth[B]) in {(row["decision"], row["model_id"]) for row in past.decided()}
 
@@ -234,5 +236,7 @@ def test_a_stream_that_holds_its_leases_is_in_nobodys_way_and_another_person_is(
 def test_on_the_walls_clock_a_step_is_dated_by_it(configured) -> None:
     made = Past(configured(("label_delay", 'clock = "wall"\nlabel_delay')))
     made.round(1, {A: 1.0})
-    carry_out_override(made.config, made.signer, OverrideRequest(OverrideVerb.PIN, (A,)), ADA, now=hour(9))
+    carry_out_override(
+        FleetStore.of(made.config), made.signer, OverrideRequest(OverrideVerb.PIN, (A,)), ADA, now=hour(9)
+    )
     assert made.decided()[0]["clock"] == hour(9)

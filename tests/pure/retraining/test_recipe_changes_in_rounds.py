@@ -42,7 +42,7 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
 
 def streamed(config: Config) -> dict[str, dict[str, Any]]:
     """What a round of the stream decides about every group."""
-    view = BatchView.now_of(config)
+    view = BatchView.now_of(FleetStore.of(config))
     plan = plan_verdicts(no_spark, config, Scope(), view)
     runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     batch_id = runner.next_batch()

@@ -118,7 +118,7 @@ BAD = {
 def test_what_a_look_allows_is_by_the_patience_that_is_configured_now(configured) -> None:
     for patience, level in (("365d", 2 / 365), ("1000d", 2 / 1000), ("10d", 0.01)):
         config = configured(("[storage]", f'[staleness.error_rise]\npatience = "{patience}"\n[storage]'))
-        assert Watch.of(config, AT).level(SINCE) == pytest.approx(level)
+        assert Watch.of(config.staleness.error_rise.patience, AT).level(SINCE) == pytest.approx(level)
 
 
 def gated(challenger_loss: float, watched: dict[str, Any], **plan: Any) -> list[dict[str, Any]]:

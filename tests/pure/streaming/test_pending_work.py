@@ -88,7 +88,9 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
         lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names},
     )
     monkeypatch.setattr(topics, "topic_extent", lambda config, topic: TopicExtent({}, made.ends[topic.name]))
-    topic_ids.ensure_same(past.config, topics.require_topics(past.config.kafka, ["sales", "till"]))
+    topic_ids.ensure_same(
+        FleetStore.of(past.config), past.config.kafka, topics.require_topics(past.config.kafka, ["sales", "till"])
+    )
     made.drained()
     return made
 

@@ -39,7 +39,11 @@ def test_a_time_is_in_utc_unless_it_says_otherwise(past, named, meant) -> None:
 def test_a_round_stands_for_the_moment_at_which_it_decided_and_so_does_a_persons_step(past) -> None:
     assert resolve_as_of(FleetStore.of(past.config), "stream-2") == hour(2)
     carry_out_override(
-        past.config, past.signer, OverrideRequest(OverrideVerb.PIN, (A,)), Attribution("ada", "so"), now=hour(5)
+        FleetStore.of(past.config),
+        past.signer,
+        OverrideRequest(OverrideVerb.PIN, (A,)),
+        Attribution("ada", "so"),
+        now=hour(5),
     )
     assert resolve_as_of(FleetStore.of(past.config), "people-0") == hour(5)
 

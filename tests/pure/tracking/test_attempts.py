@@ -19,7 +19,7 @@ ROUND = {"round_id": "batch-1", "kind": "batch", "batch_id": 1}
 @pytest.fixture
 def config(configured):
     made = configured()
-    delta.create_tables(made)
+    delta.create_tables(FleetStore.of(made))
     return made
 
 

@@ -23,7 +23,7 @@ AT = datetime(2024, 5, 1, 23, tzinfo=UTC)
 @pytest.fixture
 def config(configured):
     made = configured()
-    delta.create_tables(made)
+    delta.create_tables(FleetStore.of(made))
     return made
 
 

@@ -271,7 +271,7 @@ def test_the_signature_has_the_names_and_the_metadata_the_declared_types(served:
     assert {name: columns[name] for name in ("opened", "day", "price")} == {
         "opened": "timestamp(ms)", "day": "date", "price": "decimal(8,2)",
     }  # fmt: skip
-    described = registry.describe_model(served.past.config)
+    described = registry.describe_model(served.past.config.record_schema)
     for row in ("| store | string | group |", "| opened | timestamp(ms) | feature |", "| at | timestamp | feature |"):
         assert row in described.splitlines()
     answers = served.model.metadata.get_output_schema().input_dict()
@@ -284,7 +284,7 @@ def test_the_signature_has_the_names_and_the_metadata_the_declared_types(served:
 def test_a_description_is_never_longer_than_mlflow_stores() -> None:
     columns = "".join(f'a_rather_long_name_of_a_column_{n} = "double"\n' for n in range(300))
     text = TEXT.format(root="root", uri="sqlite:///mlflow.db").replace("[recipe]", f"{columns}[recipe]")
-    described = registry.describe_model(parse(text, "fleet.toml", {}))
+    described = registry.describe_model(parse(text, "fleet.toml", {}).record_schema)
     assert len(described) <= 5000
     assert described.splitlines()[-1] == "and others: the model's metadata, `columns`, has all"
 

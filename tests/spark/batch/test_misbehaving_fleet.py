@@ -125,7 +125,7 @@ def fleet(spark, tmp_path, monkeypatch):
     monkeypatch.setenv(signing_key.KEY, "k" * 32)
     spark.sparkContext.addPyFile(str(Path(misbehaving.__file__)))
     config = parse(TEXT.format(root=tmp_path / "root"), "fleet.toml", {})
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     return config
 
 

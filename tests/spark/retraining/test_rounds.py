@@ -124,7 +124,7 @@ def test_one_round_after_the_other_adds_up_is_kept_and_held(spark, fleet) -> Non
     runner = runner_of(spark, fleet)
     plan(fleet, runner, 0, *EVERY, deferred=2)
     assert runner.unfinished()[0] == 0
-    assert runner.carry_out(0).round_id == "stream-0"
+    assert runner.carry_out(0).request.round_id == "stream-0"
     assert runner.unfinished() is None
     (first,) = fleet.rows(tables.ROUNDS)
     counts = {name: first[name] for name in ("groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred")}

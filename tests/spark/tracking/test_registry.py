@@ -249,7 +249,7 @@ def test_an_alias_of_another_fleet_of_the_same_name_is_taken_only_when_that_is_s
     registered(first)
     other = made(tmp_path / "other", more=first.text.partition('root"\n')[2])
     other.past.round(1, {A: 2.0})
-    owners = [charter.ensure_charter(each.past.config).fleet_id for each in (first, other)]
+    owners = [charter.ensure_charter(FleetStore.of(each.past.config)).fleet_id for each in (first, other)]
     said = rf"@champion: expected a version of this fleet, {owners[1]}; got version 1 of {owners[0]}\. .*--take-over"
     with pytest.raises(StoreError, match=said):
         registered(other)

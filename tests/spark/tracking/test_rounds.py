@@ -136,7 +136,7 @@ def test_a_fleet_started_anew_under_the_same_name_is_delivered_from_its_first_ro
     deliver(fleet.config)
     text = fleet.config.text.replace(f"{tmp_path}/root", f"{tmp_path}/anew")
     anew = type(fleet)(parse(text, "fleet.toml", {}))
-    delta.create_tables(anew.config)
+    delta.create_tables(FleetStore.of(anew.config))
     took_place(anew, "stream", 0, DAY + timedelta(hours=1), groups=2)
     took_place(anew, "batch", 0, DAY + timedelta(hours=2), groups=9)
     assert deliver(anew.config) == 2
@@ -353,7 +353,7 @@ def test_a_run_that_the_server_made_although_it_said_otherwise_stands_once(fleet
     there = type(fleet)(at(fleet.config, uri))
     assert deliver(there.config) == 1
     assert (layer.calls["runs/create"], layer.calls["runs/delete"]) == (2, 1)
-    mine = {FLEET: charter.ensure_charter(fleet.config).fleet_id}
+    mine = {FLEET: charter.ensure_charter(FleetStore.of(fleet.config)).fleet_id}
     client = client_of(there)
     found = client.search_runs([client.get_experiment_by_name("shops").experiment_id], "tags.`spinney.run` = 'batch-0'")
     (run,) = [run for run in found if mine.items() <= run.data.tags.items()]

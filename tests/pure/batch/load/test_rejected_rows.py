@@ -338,7 +338,7 @@ def test_the_label_of_an_event_that_is_not_mature_is_observed_now(config: Config
 
 
 def test_what_was_ingested_is_not_loaded_again(config: Config, source: str) -> None:
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     key = '["a","1"]'
     event = {"shard": keys.shard_of(key, 4), "group_key": key, "event_id": "s2", "event_time": START}
     put(config, tables.EVENTS, {**event, "shop": "a", "dept": 1, "ingested_on": START.date()})

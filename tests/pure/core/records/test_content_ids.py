@@ -48,7 +48,8 @@ RECORD = {
 
 
 def rules_of(x: str = "double", more: str = "") -> RecordRules:
-    return build_rules(parse(TEXT.format(x=x).replace('n = "bigint"', f'n = "bigint"\n{more}'), "", {}), messages.EVENT)
+    text = TEXT.format(x=x).replace('n = "bigint"', f'n = "bigint"\n{more}')
+    return build_rules(parse(text, "", {}).record_schema, messages.EVENT)
 
 
 def id_of(rules: RecordRules, **changes: object) -> str:

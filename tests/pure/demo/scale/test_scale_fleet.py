@@ -30,7 +30,7 @@ def test_the_configuration_is_one_and_its_numbers_are_those_of_the_code():
     assert config.fleet.features == FEATURES
     assert config.recipe.window_rows == ROWS_PER_GROUP
     assert config.staleness.error_rise.patience == timedelta(days=30)
-    assert config.has_label_in_event
+    assert config.record_schema.has_label_in_event
 
 
 def test_no_group_gets_so_many_events_that_it_is_refitted_for_their_number():
