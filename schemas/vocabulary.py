@@ -66,7 +66,8 @@ class Staleness(StrEnum):
 
 
 RESERVED_POLICIES = (
-    "new_group", "error_rise", "new_rows", "max_age", "schedule", "no_labels", "drift", "all", "asked", "manual",
+    "new_group", "error_rise", "new_rows", "row_days", "max_age", "schedule", "no_labels", "drift", "all", "asked",
+    "manual",
 )  # fmt: skip
 """Values of `verdicts.policy` that no policy of a user's may have."""
 

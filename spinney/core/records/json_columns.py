@@ -37,6 +37,7 @@ from spinney.core.records.column_conversion import (
     timestamps_from_epoch,
     union_masks,
 )
+from spinney.core.records.content_ids import add_content_ids
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.text_columns import convert_text_column, null_missing_texts
 from spinney.core.records.validation import raw_value
@@ -101,7 +102,7 @@ def read_object_columns(
 
     has_exact_decimals: whether floats in columns of decimals are, as Python writes them, the numbers of the text.
     """
-    fields = {rule.source: _field_values(objects, rule) for rule in rules.fields if not rule.undeclared}
+    fields = {rule.source: _field_values(objects, rule) for rule in rules.read if not rule.undeclared}
     strings, unknown = _count_strings_and_unknown(objects, fields, rules)
     no_values = [None] * len(objects)
     missing = pa.array(sorted(rules.missing), pa.string())
@@ -112,8 +113,9 @@ def read_object_columns(
             rule,
             missing,
         )
-        for rule in rules.fields
+        for rule in rules.read
     }
+    add_content_ids(columns, rules, len(objects))
     return ObjectColumns(columns, unknown, strings)
 
 
