@@ -150,8 +150,8 @@ VERDICTS = Contract(
         Column(
             "policy",
             "string",
-            "gives the reason: new_group, no_labels, error_rise, new_rows, row_days, max_age, drift, schedule, a user's; "
-            "all and asked in a batch; manual: a person's request to the stream",
+            "gives the reason: new_group, no_labels, error_rise, new_rows, row_days, max_age, drift, schedule, a "
+            "user's; all and asked in a batch; manual: a person's request to the stream",
         ),
         Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
         Column("reason", "string", "in words, with the numbers"),

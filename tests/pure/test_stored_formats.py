@@ -91,12 +91,12 @@ def of_charter(root: Root) -> list[Reader]:
     fleet = Fleet(root.config)
     writing = (charter.amend_charter, charter.check_unchanged, delta.create_tables)
     reading = (fleet.groups, fleet.champions, fleet.shadow, partial(fleet.why, '["a","1"]'))
-    return [*(partial(each, root.edited) for each in writing), *reading]
+    return [*(partial(each, FleetStore.of(root.edited)) for each in writing), *reading]
 
 
 def of_topics(root: Root) -> list[Reader]:
     root.write_json("topics.json", {"ids": {"sales": "first"}})
-    return [partial(topic_ids.known_ids, root.store), partial(topic_ids.ensure_same, root.config, {})]
+    return [partial(topic_ids.known_ids, root.store), partial(topic_ids.ensure_same, root.store, root.config.kafka, {})]
 
 
 def of_last_configuration(root: Root) -> list[Reader]:
