@@ -64,7 +64,9 @@ class Running:
         self.ends()
         for batch, rows in enumerate(self.dropped):
             operator = SimpleNamespace(numRowsDroppedByWatermark=rows)
-            batch_progress = SimpleNamespace(name="", batchId=batch, runId=self.run_id, stateOperators=[operator])
+            batch_progress = SimpleNamespace(
+                name="", batchId=batch, runId=self.run_id, stateOperators=[operator], sources=[]
+            )
             self.progress.onQueryProgress(SimpleNamespace(progress=batch_progress))  # type: ignore[arg-type]
         self.stop()
 
