@@ -31,6 +31,7 @@ from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming import ingest, labels, retrain, score
+from streaming.offset_reporting import OffsetReporter
 from streaming.progress import ProgressListener
 from streaming.query import Query, RunningQuery, StopRequested
 from streaming.query_counters import QueryCounters
@@ -74,13 +75,15 @@ class Application:
     _maintenance: MaintenanceThread = field(init=False)
     names: tuple[str, ...] = field(init=False)
     progress: ProgressListener = field(init=False)
+    _offsets: OffsetReporter = field(init=False)
     _counters: QueryCounters | None = None
 
     def __post_init__(self) -> None:
         self._tracking = tracking.Deliverer(self.config)
         self._maintenance = MaintenanceThread(self.config)
         self.names = select_queries(self.config, self.only)
-        self.progress = ProgressListener(self._receive_progress)
+        self._offsets = OffsetReporter(FleetStore.of(self.config))
+        self.progress = ProgressListener(self._receive_progress, self._offsets.still_current)
 
     def prepare(self) -> None:
         """Create missing tables, check the topics and take the leases.
@@ -153,12 +156,13 @@ class Application:
         if reporter is None or self._counters is None:
             return
         try:
-            reporter.report([each for each in self._counters.reports() if whole or not each.is_empty])
+            reporter.report([report for report in self._counters.reports() if whole or not report.is_empty])
         except Exception as error:
             # The queries go on without a report, and an error that ends them is not hidden by this one.
-            log.warning("what the queries did cannot be told: %s", error)
+            log.warning("what the queries did cannot be reported: %s", error)
 
     def _receive_progress(self, progress: StreamingQueryProgress) -> None:
+        self._offsets.receive(progress)
         if progress.name == ingest.NAME and self._counters is not None:
             self._counters.add_progress([progress])
 

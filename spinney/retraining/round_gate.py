@@ -199,7 +199,7 @@ def _champion_row(plan: dict[Any, Any], decision: Decision, reason: str) -> dict
         "model_id": plan["champion_id"],
         "decision": decision.value,
         "reason": reason,
-        # Nulls of their own types: a round that keeps every champion has no other row to take them from.
+        # Typed nulls: a round that keeps every champion has no other row to take them from.
         **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
         **dict.fromkeys(("codec", "payload", "signature", "heldout_losses", "training_predictions")),
     }

@@ -56,7 +56,7 @@ def test_the_fleet_stands_as_it_stood(earlier: EarlierRoot) -> None:
     assert said(earlier, "fleet", "--as-of", "batch-0") == earlier.expected["as_of"]
 
 
-def test_each_groups_life_is_told_as_it_was(earlier: EarlierRoot) -> None:
+def test_each_groups_life_is_reported_as_it_was(earlier: EarlierRoot) -> None:
     for key, story in earlier.expected["why"].items():
         assert said(earlier, "why", key) == {**story, "is_pinned": False}  # a field that came later
 
