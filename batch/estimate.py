@@ -28,6 +28,7 @@ from spinney.core.config import Config
 from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent
 from spinney.core.planning.parts import PartPacing, next_part
+from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
@@ -86,9 +87,9 @@ def estimate(
 ) -> Estimate:
     """Return the estimate of `weekly.retrain` with the same arguments. Raises the same errors, except Busy."""
     spark = apply_required_settings(spark) if spark else session(config)
-    charter.check_unchanged(config)
+    charter.check_unchanged(FleetStore.of(config))
     start = time.perf_counter()
-    view = BatchView.now_of(config)
+    view = BatchView.now_of(FleetStore.of(config))
     scope = Scope.of(groups, stale=stale)
     rows = plan_verdicts(lambda: spark, config, scope, view)
     changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, scope, view)
@@ -160,7 +161,11 @@ class _Sampler:
         store, is_pooled = FleetStore.of(self.config), self.config.recipe.pooling_rows is not None
         signer = signing_key.load_signer(store)
         plan = with_parents(plan, PlannedChampions(store, view.pins), is_pooled=is_pooled)
-        fitted = fit_plan(self.spark, plan, fitter_of(self.config, signer, request)).toArrow().to_pandas()
+        fitted = (
+            fit_plan(self.spark, plan, fitter_of(store, signer, Recipe.of(self.config), self.config.recipe, request))
+            .toArrow()
+            .to_pandas()
+        )
         fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)
         decided = round_gate.RoundGate(self.config.gate).decide_all(models, plan)

@@ -73,15 +73,12 @@ class BatchView:
     now: datetime
 
     @classmethod
-    def now_of(cls, config: Config) -> BatchView:
+    def now_of(cls, store: FleetStore) -> BatchView:
         """Return the present view of a fleet. Raises StoreError for a fleet without events."""
-        store = FleetStore.of(config)
         pins = delta.pin_versions(store, *READ)
         clock = read_fleet_clock(store)
         if clock is None:
-            raise StoreError(
-                f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first"
-            )
+            raise StoreError(f"fleet {store.fleet.name}: no events in {store.root}; load or ingest some first")
         return cls(pins, clock, datetime.now(UTC))
 
 
@@ -182,7 +179,7 @@ _JUDGED_COLUMNS = ("shard", "group_key", "policy", "reason", "numbers", "model_i
 
 def all_groups(config: Config, view: BatchView) -> pa.Table:
     """Return every group with an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
-    source = TrainingTables.of(config, view.pins, view.clock)
+    source = TrainingTables.of(FleetStore.of(config), config.recipe, view.pins, view.clock)
     groups = training_row_reader.events_per_group(source, ShardRange(0, source.shards - 1))
     return pa.concat_tables([groups, _parents_of(source, groups)])
 
@@ -201,7 +198,7 @@ def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:
 
     Reads other groups' events only if a parent is named.
     """
-    source = TrainingTables.of(config, view.pins, view.clock)
+    source = TrainingTables.of(FleetStore.of(config), config.recipe, view.pins, view.clock)
     if any(map(keys.is_parent, groups)):
         found = all_groups(config, view)
     else:

@@ -66,8 +66,8 @@ def retrain(
     scope = Scope.of(groups, stale=stale)
     store = FleetStore.of(config)
     with leases.held(store, [NAME]):
-        charter.ensure_charter(config)
-        delta.create_tables(config)
+        charter.ensure_charter(FleetStore.of(config))
+        delta.create_tables(FleetStore.of(config))
         if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
             start.start_in_background()  # it takes as long as the plan
         rounds = Rounds(start, config, signing_key.load_signer(store), RoundKind.BATCH, NAME)
@@ -75,7 +75,8 @@ def retrain(
         if request is None or not scope.which == ALL == request.asked_for:
             batch_id = rounds.next_batch()
             pace = _plan(start, config, rounds, _BatchPlan(batch_id, scope, unproven, show))
-            request = rounds.carry_out(batch_id, pace, _progress_callback(f"batch-{batch_id}", show))
+            done = rounds.carry_out(batch_id, pace, _progress_callback(f"batch-{batch_id}", show))
+            request = None if done is None else done.request
     tracking.deliver_now(config)
     return None if request is None else recorded_round(store, request.round_id)
 
@@ -95,7 +96,8 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
         return None
     last_configuration.write_last_configuration(config)
     pace = initial_pace(cores_of(start()), config.budget, None)
-    return rounds.carry_out(batch_id, pace, _progress_callback(request.round_id, show))
+    rounds.carry_out(batch_id, pace, _progress_callback(request.round_id, show))
+    return request
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class _BatchPlan:
 
 def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPlan) -> PartPacing:
     """Store the plan. Returns the initial pacing."""
-    view = BatchView.now_of(config)
+    view = BatchView.now_of(FleetStore.of(config))
     rows = plan_verdicts(start, config, batch.scope, view)
     changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, batch.scope, view)
     if batch.show is not None:

@@ -23,6 +23,7 @@ from spinney.fleet import Fleet
 from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
 from spinney.operations.interventions import OverrideVerb
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 
 DESKTOP, PHONE = (1280, 900), (360, 740)
 FIRST_PAINT_MS = 1_000
@@ -139,9 +140,11 @@ def a_change_appears_without_reload_and_keeps_the_place(page: Page, url: str, fl
     page.value("scrollTo(0, 300); window.isSame = true")
     number = next(n for n in range(GROUP + 1, GROUP + 1_000) if fleet.why(key_of(n)).standing.state == State.FRESH)
     other = key_of(number)
-    proposed = carry_out_order(fleet.config, OverrideOrder(verb=OverrideVerb.PIN, group_key=other), "ada")
+    proposed = carry_out_order(
+        FleetStore.of(fleet.config), OverrideOrder(verb=OverrideVerb.PIN, group_key=other), "ada"
+    )
     order = OverrideOrder(verb=OverrideVerb.PIN, group_key=other, reason="a check", seen=proposed.version)
-    carry_out_order(fleet.config, order, "ada")
+    carry_out_order(FleetStore.of(fleet.config), order, "ada")
     page.wait_for(f"{text_of('main')}.includes('s{number:06}')", UPDATE_S)
     expect(page, "window.isSame && document.querySelector('main details').open && scrollY === 300", expected=True)
 

@@ -60,7 +60,7 @@ def written(folder: Path, groups: int, rows: int, estimator: str) -> Path:
     columns = "\n".join(f'{name} = "double"' for name in FEATURES)
     text = TEXT.format(features=json.dumps(FEATURES), columns=columns, estimator=estimator, root=folder / "root")
     config = parse(text, "fleet.toml", {})
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     at_once = max(1, WRITTEN_AT_ONCE // rows)
     for first in range(0, groups, at_once):
         _write(config, range(first, min(groups, first + at_once)), rows)

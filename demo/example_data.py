@@ -47,7 +47,7 @@ def build_example_data(data: pd.DataFrame, scenario: Scenario, config: Config, s
     Raises ConfigError: a column is missing, or too few groups have enough events for the injected change.
     """
     fleet = config.fleet
-    wanted = [fleet.event_id, fleet.event_time, fleet.target, *config.event_columns]
+    wanted = [fleet.event_id, fleet.event_time, fleet.target, *config.record_schema.event_columns]
     wanted += [scenario.label_at] if scenario.label_at else []
     missing = sorted(set(wanted) - set(data.columns))
     if missing:
@@ -56,7 +56,7 @@ def build_example_data(data: pd.DataFrame, scenario: Scenario, config: Config, s
     times = pd.to_datetime(data[fleet.event_time], utc=True).astype("datetime64[us, UTC]")
     in_scenario = (times >= scenario.history_start) & (times < scenario.stream_end)
     data, times = data[in_scenario], times[in_scenario]
-    frame = data[[name for name in config.event_columns if name != fleet.target]].copy()
+    frame = data[[name for name in config.record_schema.event_columns if name != fleet.target]].copy()
     values = data[list(fleet.group)].astype(object).itertuples(index=False, name=None)
     frame.insert(0, "group_key", [keys.encode([_to_python(value) for value in row]) for row in values])
     frame.insert(1, "event_id", data[fleet.event_id].astype(str))

@@ -40,7 +40,7 @@ class ValidEvent:
 
     def number_column(self) -> str:
         """Return a numeric column of the event. Raises ConfigError: there is none."""
-        for column, kind in self.config.event_columns.items():
+        for column, kind in self.config.record_schema.event_columns.items():
             if column not in self.config.fleet.group and is_number(kind):
                 return column
         raise _cannot("a column of numbers in [fleet.columns]")
@@ -121,7 +121,7 @@ def _control_character(valid: ValidEvent, name: str) -> KeyAndValue:
 
 def _out_of_range(valid: ValidEvent, name: str) -> KeyAndValue:
     for column, (_, high) in valid.config.fleet.ranges.items():
-        if column in valid.config.event_columns:
+        if column in valid.config.record_schema.event_columns:
             return valid.key, valid.with_fields(name, **{column: int(high) + 1})
     raise _cannot("a range of an event's column in [fleet.ranges]")
 
@@ -131,7 +131,7 @@ def _time_out_of_range(valid: ValidEvent, name: str) -> KeyAndValue:
 
 
 def _double_column(valid: ValidEvent) -> str:
-    for column, kind in valid.config.event_columns.items():
+    for column, kind in valid.config.record_schema.event_columns.items():
         if kind in ("double", "float"):
             return column
     raise _cannot("a column of type double in [fleet.columns]")

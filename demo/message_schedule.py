@@ -66,7 +66,7 @@ def build_history(data: ExampleData, scenario: Scenario, config: Config) -> Load
     fleet, frame = config.fleet, data.frame
     past = frame[frame["event_time"] < scenario.stream_start]
     events = past.rename(columns={"event_id": fleet.event_id, "event_time": fleet.event_time})
-    if config.has_label_in_event:
+    if config.record_schema.has_label_in_event:
         return LoadedHistory(events.rename(columns={"label": fleet.target})[_names(config, messages.EVENT)], None)
     known = past[past["label_at"].notna() & (past["label_at"] < scenario.stream_start)]
     names = {"event_id": fleet.event_id, "label": fleet.target, "label_at": "observed_at"}
@@ -75,7 +75,7 @@ def build_history(data: ExampleData, scenario: Scenario, config: Config) -> Load
 
 
 def _names(config: Config, contract: Contract) -> list[str]:
-    return list(message_contract(config, contract).names)
+    return list(message_contract(config.record_schema, contract).names)
 
 
 def build_schedule(data: ExampleData, scenario: Scenario, config: Config) -> MessageSchedule:
@@ -100,7 +100,7 @@ class _ScheduleBuilder:
             & (frame["label_at"] >= scenario.stream_start)
             & (frame["label_at"] < scenario.stream_end)
         )
-        known = frame.iloc[0:0] if self.config.has_label_in_event else frame[due]
+        known = frame.iloc[0:0] if self.config.record_schema.has_label_in_event else frame[due]
         events = [self._event(row) for row in sent.to_dict("records")]
         outcomes = [self._outcome(row) for row in known.to_dict("records")]
         self.messages += [message for _, message in events + outcomes]
@@ -111,7 +111,7 @@ class _ScheduleBuilder:
         loaded = past[past["label_at"].notna() & (past["label_at"] < scenario.stream_start)]
         ledger = Ledger(
             loaded_events=_ids(past),
-            loaded_outcomes=frozenset() if self.config.has_label_in_event else _ids(loaded),
+            loaded_outcomes=frozenset() if self.config.record_schema.has_label_in_event else _ids(loaded),
             events=frozenset(name for name, _ in events),
             outcomes=frozenset(name for name, _ in outcomes) | unmatched,
             event_duplicates=event_duplicates,
@@ -143,7 +143,7 @@ class _ScheduleBuilder:
         return (row["group_key"], record[fleet.event_id]), sent
 
     def _record(self, contract: Contract, values: dict[Any, Any]) -> dict[str, Any]:
-        columns = message_contract(self.config, contract).columns
+        columns = message_contract(self.config.record_schema, contract).columns
         return {column.name: _json(values[column.name], column.type) for column in columns}
 
     def _add_duplicates(self, sent: list[tuple[Id, Message]]) -> tuple[Id, ...]:

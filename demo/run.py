@@ -126,7 +126,7 @@ def prepare(options: DemoOptions, servers: str, timer: StageTimer) -> PreparedDe
 def _run_loop(prepared: PreparedDemo, spark: SparkSession, timer: StageTimer) -> run_summary.DemoRun:
     config, scenario = prepared.config, prepared.scenario
     client.ensure_topics(config.kafka, PARTITIONS, retention_ms=-1)
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     signing_key.ensure_key(FleetStore.of(config))
     with timer.stage(f"History: {scenario.history.since} to {scenario.history.until} is loaded"):
         _load_history(prepared)

@@ -41,11 +41,11 @@ def find_pending_work(config: Config, names: Sequence[str]) -> str | None:
     if unfinished := next(_unfinished_batches(store, names), None):
         return unfinished
     with leases.held(store, names):
-        charter.check_unchanged(config)
+        charter.check_unchanged(FleetStore.of(config))
         try:
             return next(_unread_sources(config, names), None)
         except (OSError, ValueError, KeyError, IndexError) as error:
-            return f"what was read cannot be told without Spark ({type(error).__name__}: {error})"
+            return f"what was read cannot be found out without Spark ({type(error).__name__}: {error})"
 
 
 def _unfinished_batches(store: FleetStore, names: Sequence[str]) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _unread_sources(config: Config, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         refuse_clock_behind_checkpoint(name, store.checkpoint(name), datetime.now(UTC), clock_tolerance(config.kafka))
     topic_by_name = topics.require_topics(config.kafka, client.topics_of(config.kafka))
-    topic_ids.ensure_same(config, topic_by_name)
+    topic_ids.ensure_same(FleetStore.of(config), config.kafka, topic_by_name)
     for name in names:
         for topic in _topics(config.kafka, name):
             yield from _unread_records(config, name, topic_by_name[topic])

@@ -22,7 +22,7 @@ def select_queries(config: Config, only: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(QUERY_NAMES)}")
     requested = only or QUERY_NAMES
-    unneeded = {QueryName.LABELS.value} if config.has_label_in_event else set()
+    unneeded = {QueryName.LABELS.value} if config.record_schema.has_label_in_event else set()
     selected = tuple(name for name in QUERY_NAMES if name in requested and name not in unneeded)
     if not selected:
         raise StoreError(

@@ -90,7 +90,7 @@ class Scorer:
 
 def restore_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
     """Return the events with times instead of microseconds."""
-    types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.event_columns}
+    types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.record_schema.event_columns}
     times = [name for name, kind in types.items() if kind in ("timestamp", "date") and name in events]
     stamps = {name: events[name].to_numpy(np.int64).view("datetime64[us]") for name in times}
     return events.assign(**stamps) if stamps else events
@@ -108,7 +108,7 @@ def _read_promotion(text: str) -> dict[str, Any]:
     binary = {name: base64.b64decode(found[name]) for name in _BINARY if name in found}
     losses = found.get(heldout_losses.COLUMN)
     # Spark writes what is not finite as text.
-    return {**found, **binary, heldout_losses.COLUMN: None if losses is None else [float(each) for each in losses]}
+    return {**found, **binary, heldout_losses.COLUMN: None if losses is None else [float(loss) for loss in losses]}
 
 
 def update_champions(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:
@@ -137,7 +137,7 @@ def _decode_champions(shard: int, blob: bytes) -> Champions:
 
 def intervals_of(shard: int, champions: Champions, config: Config) -> ShardIntervals | None:
     """Return the half-widths in this shard, calibrated when its champions change; None where there are none."""
-    rule = IntervalRule.of(config)
+    rule = IntervalRule.of(config.fleet, config.intervals.coverage)
     if rule is None:
         return None
     known = _calibrated.get(shard)

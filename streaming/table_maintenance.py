@@ -166,7 +166,13 @@ def serve_requests(config: Config, query: str, write_lock: threading.Lock, shoul
             return  # the request is served at the next start
         try:
             done.append(
-                maintenance.tidy_directory(config, directory, datetime.now(UTC), CommitGuard(write_lock, should_stop))
+                maintenance.tidy_directory(
+                    FleetStore.of(config),
+                    config.retention,
+                    directory,
+                    datetime.now(UTC),
+                    CommitGuard(write_lock, should_stop),
+                )
             )
         except RewriteInterrupted:
             return

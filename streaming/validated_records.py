@@ -52,7 +52,9 @@ def validate_records(records: DataFrame, config: Config, *, outcomes: bool, edit
     label and observed_at.
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
-    rules = [build_rules(config, message, edition.settings) for edition in editions] or [build_rules(config, message)]
+    rules = [build_rules(config.record_schema, message, edition.settings) for edition in editions] or [
+        build_rules(config.record_schema, message)
+    ]
     extra_columns = [name for name in records.columns if name not in RECORD_COLUMNS]
     validated = _with_results(records, rules, editions)
     typed = validated.selectExpr(
@@ -78,7 +80,11 @@ def _message_columns(config: Config, *, outcomes: bool) -> dict[str, str]:
     if outcomes:
         named = {"event_id": fleet.event_id, "label": fleet.target, "observed_at": "observed_at"}
         return named | {name: name for name in fleet.group}
-    return {"event_id": fleet.event_id, "event_time": fleet.event_time, **{name: name for name in config.event_columns}}
+    return {
+        "event_id": fleet.event_id,
+        "event_time": fleet.event_time,
+        **{name: name for name in config.record_schema.event_columns},
+    }
 
 
 def _with_results(records: DataFrame, rules: Sequence[RecordRules], editions: Editions) -> DataFrame:

@@ -13,7 +13,7 @@ from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import event_columns, label_rules
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.core.errors import StoreError
 from spinney.core.records.input_message_encoding import encode_message
 from spinney.core.records.json_text import describe_value
@@ -25,14 +25,14 @@ from spinney.storage.layout import FleetStore
 ANSWER = "prediction"
 
 
-def may_be_answer(config: Config, columns: Iterable[str] | None) -> bool:
+def may_be_answer(schema: RecordSchema, columns: Iterable[str] | None) -> bool:
     """Return whether a column `prediction` of events holds answers: no column of the fleet has its name or reads it.
 
     columns: of the source; None if not known.
     """
-    if config.fleet.type_of(ANSWER) is not None:
+    if schema.fleet.type_of(ANSWER) is not None:
         return False
-    read = ColumnSelection(tuple(rule.source for rule in (*event_columns(config).rules.fields, *label_rules(config))))
+    read = ColumnSelection(tuple(rule.source for rule in (*event_columns(schema).rules.fields, *label_rules(schema))))
     return ANSWER not in read.select([ANSWER, *(columns or ())])
 
 
@@ -42,11 +42,11 @@ class IncumbentAnswers:
     rules: of the events. source: what is loaded, for messages.
     """
 
-    def __init__(self, config: Config, rules: RecordRules, source: str) -> None:
-        self._config, self._rules, self._source = config, rules, source
-        self._is_number = config.fleet.task == "regression"
-        self._rule = FieldRule(ANSWER, ANSWER, "double" if self._is_number else config.target_type)
-        self._stored = arrow_type(FleetStore.of(config).answer_type)
+    def __init__(self, store: FleetStore, rules: RecordRules, source: str) -> None:
+        self._rules, self._source = rules, source
+        self._is_number = store.fleet.task == "regression"
+        self._rule = FieldRule(ANSWER, ANSWER, "double" if self._is_number else store.record_schema.target_type)
+        self._stored = arrow_type(store.answer_type)
 
     @property
     def field(self) -> pa.Field:

@@ -32,7 +32,7 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config
+from spinney.core.config import Config, RecordSchema
 from spinney.core.errors import ContractError, StoreError
 from spinney.sources import ReadOptions, RowBatch, Source
 from spinney.sources.fleet_files import columns_for, number_fields, open_columns
@@ -68,21 +68,23 @@ class LoadProgress:
 Show = Callable[[LoadProgress], None]
 
 
-def open_for_load(config: Config, place: str, options: ReadOptions | None = None, *, outcomes: bool = False) -> Source:
+def open_for_load(
+    schema: RecordSchema, place: str, options: ReadOptions | None = None, *, outcomes: bool = False
+) -> Source:
     """Open the files of a load, with only the columns that the fleet uses.
 
     Raises ContractError: nothing there, an unsupported format, files that disagree, or a missing column of the id, the
     time or the group.
     """
-    selection = columns_for(config, outcomes=outcomes, is_exclusive=True)
+    selection = columns_for(schema, outcomes=outcomes, is_exclusive=True)
     if not outcomes:
-        label = label_rules(config)
+        label = label_rules(schema)
         # Whether a dotted name is a column or a path is known once the files are open; until then all are columns.
         names = (*selection.names, *(rule.source for rule in label))
-        answer = [ANSWER] if may_be_answer(config, names) else []
+        answer = [ANSWER] if may_be_answer(schema, names) else []
         numbers = selection.numbers or frozenset()
         optional = (*(rule.source for rule in label), *answer)
-        also = number_fields(replace(outcome_columns(config).rules, fields=label)) | {*answer}
+        also = number_fields(replace(outcome_columns(schema).rules, fields=label)) | {*answer}
         selection = replace(
             selection, names=(*selection.names, *optional), numbers=numbers | also, optional=frozenset(optional)
         )
@@ -111,14 +113,16 @@ def load(
     is stored then. Busy: ingest is running.
     """
     options = options or ReadOptions()
-    found = open_for_load(config, source, options, outcomes=outcomes) if isinstance(source, str) else source
-    # The directories are ingest's: it must not run meanwhile.
+    found = (
+        open_for_load(config.record_schema, source, options, outcomes=outcomes) if isinstance(source, str) else source
+    )
     store = FleetStore.of(config)
+    # The directories are ingest's: it must not run meanwhile.
     with leases.held(store, [QueryName.INGEST]):
-        charter.ensure_charter(config)
-        delta.create_tables(config)
+        charter.ensure_charter(store)
+        delta.create_tables(store)
         with _scratch(store) as scratch:
-            run = _LoadRun(config, found, scratch, Rejections(options.rejection_limit), show or _no_progress)
+            run = _LoadRun(store, found, scratch, Rejections(options.rejection_limit), show or _no_progress)
             run.read(outcomes=outcomes)
             return run.store()
 
@@ -142,10 +146,10 @@ def _scratch(store: FleetStore) -> Iterator[Path]:
 class _LoadRun:
     """One load. scratch: an empty folder for temporary files."""
 
-    def __init__(self, config: Config, source: Source, scratch: Path, rejections: Rejections, show: Show) -> None:
-        self._config, self._source, self._scratch, self._show = config, source, scratch, show
+    def __init__(self, store: FleetStore, source: Source, scratch: Path, rejections: Rejections, show: Show) -> None:
+        self._store, self._source, self._scratch, self._show = store, source, scratch, show
         self._moment = datetime.now(UTC)
-        fleet = config.fleet
+        fleet = store.fleet
         self._groups = GroupNumbers([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
         self._dead = DeadLetters(scratch / "dead.parquet")
         self._loaded = LoadResult(rejections=rejections)
@@ -153,7 +157,7 @@ class _LoadRun:
     def read(self, *, outcomes: bool) -> None:
         """Validate all rows. Raises ContractError: too many are rejected."""
         self._loads = self._make_loads(outcomes=outcomes)
-        reader = RowRouter(self._config, self._loads, self._dead, self._loaded.rejections, self._moment)
+        reader = RowRouter(self._store.record_schema, self._loads, self._dead, self._loaded.rejections, self._moment)
         name, of = self._source.name, self._source.rows
         try:
             for batch in _prefetched(self._source):
@@ -167,7 +171,7 @@ class _LoadRun:
 
     def store(self) -> LoadResult:
         """Write the valid rows that the tables do not have yet, then the dead letters."""
-        writer = TableWriter(self._config, self._groups, self._moment)
+        writer = TableWriter(self._store, self._groups, self._moment)
         main, late = self._loads.main, self._loads.late
         answered = self._answered() if self._loads.answers is not None else None
         self._write(writer, main, answered)
@@ -179,7 +183,7 @@ class _LoadRun:
                 self._loaded.added[tables.INCUMBENT.name] = rows
         if late is not None:
             self._write(writer, late, None)
-        self._loaded.added[tables.DEAD_LETTERS.name] = self._dead.store(FleetStore.of(self._config), self._moment)
+        self._loaded.added[tables.DEAD_LETTERS.name] = self._dead.store(self._store, self._moment)
         return self._loaded
 
     def _write(self, writer: TableWriter, kind: MessageLoad, answered: Spool | None) -> None:
@@ -192,14 +196,14 @@ class _LoadRun:
 
     def _make_loads(self, *, outcomes: bool) -> MessageLoads:
         if outcomes:
-            return MessageLoads(self._make_load(outcome_columns(self._config), ""))
-        events = event_columns(self._config)
-        is_answered = self._has(ANSWER) and may_be_answer(self._config, self._source.columns)
-        answers = IncumbentAnswers(self._config, events.rules, self._source.name) if is_answered else None
+            return MessageLoads(self._make_load(outcome_columns(self._store.record_schema), ""))
+        events = event_columns(self._store.record_schema)
+        is_answered = self._has(ANSWER) and may_be_answer(self._store.record_schema, self._source.columns)
+        answers = IncumbentAnswers(self._store, events.rules, self._source.name) if is_answered else None
         main = self._make_load(events, "", *([answers.field] if answers is not None else []))
-        outcomes_ = outcome_columns(self._config)
-        label = outcomes_.rules.rule_of(self._config.fleet.target)
-        is_late = not self._config.has_label_in_event and self._has(label.source)
+        outcomes_ = outcome_columns(self._store.record_schema)
+        label = outcomes_.rules.rule_of(self._store.fleet.target)
+        is_late = not self._store.has_label_in_event and self._has(label.source)
         return MessageLoads(main, self._make_load(outcomes_, "#outcomes") if is_late else None, answers)
 
     def _has(self, source: str) -> bool:
@@ -208,7 +212,7 @@ class _LoadRun:
         return columns is None or source in columns or source.partition(".")[0] in columns
 
     def _make_load(self, columns: MessageColumns, suffix: str, *carried: pa.Field) -> MessageLoad:
-        validator = ColumnValidator(self._config, columns, self._groups, self._moment)
+        validator = ColumnValidator(self._store.fleet, columns, self._groups, self._moment)
         schema = columns.schema(*carried)
         spool = Spool(self._scratch / columns.base.name, schema, self._groups, self._source.rows)
         return MessageLoad(validator, spool, f"load:{self._source.name}{suffix}")

@@ -18,8 +18,8 @@ from batch.load.row_validation import LateLabels, ValidRows
 from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import ColumnValidator
-from spinney.core.config import Config
-from spinney.core.records.columns import Mask
+from spinney.core.config import RecordSchema
+from spinney.core.records.column_conversion import Mask
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate
 from spinney.sources import MalformedRow, RowBatch
 from spinney.sources.fleet_files import messages_of
@@ -55,12 +55,12 @@ class RowRouter:
     """Reads batches. moment: the time of this load. rows: number of rows read so far, valid or not."""
 
     def __init__(
-        self, config: Config, loads: MessageLoads, dead: DeadLetters, rejections: Rejections, moment: datetime
+        self, schema: RecordSchema, loads: MessageLoads, dead: DeadLetters, rejections: Rejections, moment: datetime
     ) -> None:
-        self._config, self._loads, self._moment = config, loads, moment
+        self._fleet, self._loads, self._moment = schema.fleet, loads, moment
         self._dead, self._rejections = dead, rejections
         self._rules = loads.main.validator.columns.rules
-        self._late = LateLabels(config, self._rules) if loads.late is not None else None
+        self._late = LateLabels(schema, self._rules) if loads.late is not None else None
         self.rows = 0
         self._file, self._first, self._last = "", 0, 0
 
@@ -103,7 +103,7 @@ class RowRouter:
         self.rows += checked.valid.num_rows
         if late is None:
             return checked.doubtful, np.zeros(typed.rows, dtype=np.bool_)
-        among = label_mask(typed, self._config.fleet, self._rules, late.validator.columns.rules, self._moment)
+        among = label_mask(typed, self._fleet, self._rules, late.validator.columns.rules, self._moment)
         late_checked = late.validator.validate(typed, place, among=among)
         late.spool.add(late_checked.valid)
         return checked.doubtful, late_checked.doubtful
@@ -126,8 +126,8 @@ class RowRouter:
         rows = np.flatnonzero(doubtful[0] | doubtful[1])
         if not len(rows):
             return
-        main = self._loads.main.new_valid_rows(self._config.fleet.group)
-        late = self._loads.late.new_valid_rows(self._config.fleet.group) if self._loads.late is not None else None
+        main = self._loads.main.new_valid_rows(self._fleet.group)
+        late = self._loads.late.new_valid_rows(self._fleet.group) if self._loads.late is not None else None
         kept = []
         for row, (number, message) in zip(rows.tolist(), self._messages(batch, rows), strict=True):
             place, is_dead = int(places[row]), False

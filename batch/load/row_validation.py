@@ -13,7 +13,7 @@ from batch.load.groups import GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import GROUP, PLACE, MessageColumns
 from schemas.messages import OUTCOME
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
 from spinney.sources import RowBatch
@@ -55,11 +55,11 @@ class LateLabels:
     Such a row is observed at its `observed_at`. If the file has none: `label_delay` after the event, at most now.
     """
 
-    def __init__(self, config: Config, events: RecordRules) -> None:
+    def __init__(self, schema: RecordSchema, events: RecordRules) -> None:
         self._events = events
-        self._delay: timedelta = config.fleet.label_delay
-        self._given = build_rules(config, OUTCOME)
-        label = self._given.rule_of(config.fleet.target)
+        self._delay: timedelta = schema.fleet.label_delay
+        self._given = build_rules(schema, OUTCOME)
+        label = self._given.rule_of(schema.fleet.target)
         observed = replace(self._given.rule_of(OBSERVED_AT), source=OBSERVED_AT, unit=None)
         fields = tuple(observed if rule.name == OBSERVED_AT else rule for rule in self._given.fields)
         self._derived = replace(self._given, fields=fields)

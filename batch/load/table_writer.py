@@ -20,7 +20,6 @@ from batch.load.spool import Spool
 from batch.load.vectorized_validation import GROUP, PLACE
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
-from spinney.core.config import Config
 from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -44,12 +43,12 @@ class Target:
 class TableWriter:
     """Writes spools, one commit each. groups: complete. moment: the time of this load."""
 
-    def __init__(self, config: Config, groups: GroupNumbers, moment: datetime) -> None:
-        self._store = FleetStore.of(config)
+    def __init__(self, store: FleetStore, groups: GroupNumbers, moment: datetime) -> None:
+        self._store = store
         self._moment = moment
         self._merger = Merger(groups)
         self._of_groups = {
-            **dict(zip(config.fleet.group, groups.columns(), strict=True)),
+            **dict(zip(store.fleet.group, groups.columns(), strict=True)),
             "shard": pa.array(groups.shards()),
             "group_key": groups.keys(),
         }

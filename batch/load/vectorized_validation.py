@@ -17,9 +17,10 @@ from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config
+from spinney.core.config import Fleet, RecordSchema
 from spinney.core.records.column_checks import doubtful_mask
-from spinney.core.records.columns import Mask, TypedColumn, union_masks
+from spinney.core.records.column_conversion import Mask, TypedColumn, union_masks
+from spinney.core.records.content_ids import add_content_ids
 from spinney.core.records.json_columns import read_json_columns
 from spinney.core.records.rules import FieldRule, RecordRules, build_rules
 
@@ -57,25 +58,25 @@ class MessageColumns:
         return self.stored_as[self.rules.time]
 
 
-def event_columns(config: Config) -> MessageColumns:
+def event_columns(schema: RecordSchema) -> MessageColumns:
     """Return the columns of events."""
-    fleet = config.fleet
+    fleet = schema.fleet
     stored = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
-    stored |= {name: name for name in config.event_columns if name not in fleet.group}
-    return MessageColumns(tables.EVENTS, build_rules(config, messages.EVENT), stored)
+    stored |= {name: name for name in schema.event_columns if name not in fleet.group}
+    return MessageColumns(tables.EVENTS, build_rules(schema, messages.EVENT), stored)
 
 
-def outcome_columns(config: Config) -> MessageColumns:
+def outcome_columns(schema: RecordSchema) -> MessageColumns:
     """Return the columns of outcomes."""
-    fleet = config.fleet
+    fleet = schema.fleet
     stored = {fleet.event_id: "event_id", fleet.target: "label", "observed_at": "observed_at"}
-    return MessageColumns(tables.OUTCOMES, build_rules(config, messages.OUTCOME), stored)
+    return MessageColumns(tables.OUTCOMES, build_rules(schema, messages.OUTCOME), stored)
 
 
-def label_rules(config: Config) -> tuple[FieldRule, ...]:
+def label_rules(schema: RecordSchema) -> tuple[FieldRule, ...]:
     """Return the rules of late labels that rows of events may contain; none if labels are part of the events."""
-    late = () if config.has_label_in_event else outcome_columns(config).rules.fields
-    return tuple(rule for rule in late if rule.name in (config.fleet.target, "observed_at"))
+    late = () if schema.has_label_in_event else outcome_columns(schema).rules.fields
+    return tuple(rule for rule in late if rule.name in (schema.fleet.target, "observed_at"))
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class ValidatedColumns:
 class ColumnValidator:
     """Validates batches of one kind of message. moment: the time of this load, used as each record's timestamp."""
 
-    def __init__(self, config: Config, columns: MessageColumns, groups: GroupNumbers, moment: datetime) -> None:
-        self._config = config
+    def __init__(self, fleet: Fleet, columns: MessageColumns, groups: GroupNumbers, moment: datetime) -> None:
+        self._fleet = fleet
         self.columns = columns
         self.groups = groups
         latest = moment + timedelta(seconds=MAX_FUTURE_SECONDS) - _EPOCH
@@ -102,7 +103,8 @@ class ColumnValidator:
         """Validate a batch. extra: more columns to keep with the valid rows. among: mask of rows that have such a
         message; None: all.
         """
-        found = {rule.name: batch.get(rule) for rule in self.columns.rules.fields}
+        found = {rule.name: batch.get(rule) for rule in self.columns.rules.read}
+        add_content_ids(found, self.columns.rules, batch.rows)
         return self._checked(found, place, extra or {}, _too_large_mask(batch), among)
 
     def validate_lines(
@@ -121,7 +123,7 @@ class ColumnValidator:
         among: Mask | None = None,
     ) -> ValidatedColumns:
         """Return the result. unsure: mask of rows that are doubtful whatever their columns contain."""
-        numbers = self.groups.numbers([found[name].values for name in self._config.fleet.group])
+        numbers = self.groups.numbers([found[name].values for name in self._fleet.group])
         broken = doubtful_mask(self.columns.rules, lambda rule: found[rule.name], self._latest, len(place))
         doubtful = union_masks([broken, unsure, numbers == INVALID], len(place))
         own = {stored: found[name].values for name, stored in self.columns.stored_as.items()}

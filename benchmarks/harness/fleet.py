@@ -200,7 +200,7 @@ def write_champions(config: Config, label_model: LabelModel, error: float = 0.0)
     be better, so the gate refuses some. The tables are made where they are missing. Faster than fitting: for benchmarks
     of what comes after.
     """
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     signer, at = Signer(KEY.encode()), START + timedelta(days=60)
     encoder = Encoder(tuple(Feature(name, "double") for name in FEATURES))
     zeros, recipe = np.zeros(len(FEATURES)), Recipe.of(config).recipe_id

@@ -10,6 +10,7 @@ import click
 from spinney.cli.file_options import options_of, say_notes, say_rejections, validation_options
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
 from spinney.cli.progress_line import ProgressLine
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,15 +74,15 @@ def _draw(found: Backtest, file: str) -> str:
 def _stored(config: Config) -> pd.DataFrame:
     from spinney.local.backtest.stored_rows import read_stored_history
 
-    return read_stored_history(config)
+    return read_stored_history(FleetStore.of(config))
 
 
 def _of_file(config: Config, place: str, options: ReadOptions) -> pd.DataFrame:
     from spinney.local.backtest.file_rows import open_history, read_history
 
-    source = open_history(config, place, options)
+    source = open_history(config.record_schema, place, options)
     say_notes("backtest", source.notes)
-    found = read_history(config, source, options)
+    found = read_history(config.record_schema, source, options)
     say_rejections("backtest", found.rejections)
     return found.frame
 

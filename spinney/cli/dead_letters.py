@@ -110,7 +110,11 @@ def replay(config_path: str, as_json: bool, yes: bool, **selection: Any) -> None
 
     config = load_config(config_path)
     letters = DeadLetters.opened(FleetStore.of(config), _choice(**selection))
-    done = carry_out_replay(config, letters) if yes else plan_replay(config, letters)
+    done = (
+        carry_out_replay(FleetStore.of(config), config.kafka, letters)
+        if yes
+        else plan_replay(FleetStore.of(config), letters)
+    )
     if as_json:
         write_json({"sent": done.count if yes else 0, "would_be_sent": 0 if yes else done.count, "left": done.left})
         return

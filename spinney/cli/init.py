@@ -56,8 +56,8 @@ def init(
     from spinney.tables.delta import create_tables
 
     created: dict[str, Any] = {"root": config.storage.root}
-    ensure_charter(config)
-    created["tables"] = create_tables(config)
+    ensure_charter(FleetStore.of(config))
+    created["tables"] = create_tables(FleetStore.of(config))
     click.echo(f"tables below {config.storage.root}: {len(created['tables'])} made, the others were there", err=True)
     created["signing_key"] = ensure_key(FleetStore.of(config))
     if created["signing_key"]:

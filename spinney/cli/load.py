@@ -65,7 +65,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     from batch.load import open_for_load
 
     config, options = load_config(config_path), options_of(reading)
-    opened = open_for_load(config, source, options, outcomes=outcomes)
+    opened = open_for_load(config.record_schema, source, options, outcomes=outcomes)
     say_where_a_fleet_begins(config)
     say_notes("load", opened.notes)
     loaded = run_load(config, opened, outcomes=outcomes, options=options, show=_progress())

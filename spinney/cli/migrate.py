@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.operations.migration import MigrationPlan
@@ -28,7 +29,11 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
     config, names = load_config(config_path), _names(renames)
     from spinney.operations import migration
 
-    plan = migration.carry_out_migration(config, names) if yes else migration.plan_migration(config, names)
+    plan = (
+        migration.carry_out_migration(FleetStore.of(config), names)
+        if yes
+        else migration.plan_migration(FleetStore.of(config), names)
+    )
     if as_json:
         write_json(_as_data(plan, done=yes))
     else:

@@ -50,7 +50,7 @@ def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any
 
     config = load_config(config_path)
     options, name = options_of(how), _topic(config.kafka, topic)
-    opened = open_fleet_file(config, source, options, outcomes=is_outcomes(config.kafka, name))
+    opened = open_fleet_file(config.record_schema, source, options, outcomes=is_outcomes(config.kafka, name))
     say_notes("produce", opened.notes)
     sent = send(config, opened, name, Pace(**how), _progress(), options.rejection_limit)
     if as_json:

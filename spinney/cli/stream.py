@@ -16,6 +16,7 @@ from spinney.cli.options import (
     say_where_a_fleet_begins,
     spark_session,
 )
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -78,5 +79,5 @@ def _accept(config: Config, names: Sequence[str]) -> None:
         return
     from spinney.kafka.topic_ids import accept_topics
 
-    for sentence in accept_topics(config, names):
+    for sentence in accept_topics(FleetStore.of(config), config.kafka, names):
         click.echo(sentence, err=True)

@@ -46,7 +46,8 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     is_confirmed = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
     surveys = [
-        inspect_directory(config, directory, datetime.now(UTC)) for directory in FleetStore.of(config).every_directory()
+        inspect_directory(FleetStore.of(config), config.retention, directory, datetime.now(UTC))
+        for directory in FleetStore.of(config).every_directory()
     ]
     if dry_run:
         _show(surveys, as_json=as_json)
@@ -74,7 +75,9 @@ def _carry_out(config: Config, seconds: float) -> tuple[list[DirectoryReport], d
         # The process that holds a lease serves the request; if it ends, this process does.
         for name in sorted(waiting):
             answered = maintenance.read_answer(store, name)
-            if (answered and answered.request == request) or maintenance.tidy_if_idle(config, name, request):
+            if (answered and answered.request == request) or maintenance.tidy_if_idle(
+                FleetStore.of(config), config.retention, name, request
+            ):
                 waiting.discard(name)
         if not waiting or time.monotonic() >= until:
             break

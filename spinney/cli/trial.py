@@ -8,6 +8,7 @@ import click
 
 from spinney.cli.file_options import options_of, reading_options, say_notes
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, write_json
+from spinney.storage.layout import FleetStore
 
 
 @click.command(name="try", epilog=example("""spinney try --group '["AA","LGA","DFW"]' --rows departures.parquet"""))
@@ -46,11 +47,11 @@ def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str, 
 
     config, group_key, options = load_config(config_path), key_of((key,)), options_of(how)
     if rows is None:
-        trial = fit_trial(config, read_stored_rows(config, group_key))
+        trial = fit_trial(config, read_stored_rows(FleetStore.of(config), config.recipe.window, group_key))
     else:
-        source = open_rows(config, rows, options)
+        source = open_rows(config.record_schema, rows, options)
         say_notes("try", source.notes)
-        trial = fit_trial(config, read_file_rows(config, source, group_key))
+        trial = fit_trial(config, read_file_rows(config.record_schema, source, group_key))
     files = write_files(trial, Path(out))
     if as_json:
         write_json(report_text.to_json(trial, files))

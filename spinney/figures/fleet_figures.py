@@ -17,7 +17,6 @@ from schemas.vocabulary import Staleness
 from spinney.core import timestamps
 from spinney.core.champions.fleet_champions import integer_values
 from spinney.core.champions.promotion import CHAMPION_COLUMNS
-from spinney.core.config import Config
 from spinney.core.reporting.champion_age import champion_ages, clock_at
 from spinney.core.reporting.incumbent_comparison import IncumbentComparison, measure_for
 from spinney.core.reporting.incumbent_comparison import summarize as summarize_comparison
@@ -78,21 +77,20 @@ def read_summary(store: FleetStore, statuses: pa.Table, incumbent: IncumbentComp
 
 
 def read_fleet_figures(
-    config: Config, statuses: pa.Table, now: datetime, before: FleetFigures | None = None
+    store: FleetStore, label_horizon: timedelta, statuses: pa.Table, now: datetime, before: FleetFigures | None = None
 ) -> FleetFigures:
     """Return the figures of a fleet. statuses: of `Fleet.table`. before: an earlier reading. Raises StoreError."""
-    fleet = config.fleet
+    fleet = store.fleet
     no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])
-    store = FleetStore.of(config)
     clock = fleet_clock.read_fleet_clock(store)
     decisions, latest = _read_decisions(store, now - DAY)
     return FleetFigures(
         at=now,
         clock=clock,
         summary=_shortened(read_summary(store, statuses, no_incumbent)),
-        error_label=loss_label(str(config.fleet.loss)),
+        error_label=loss_label(str(store.fleet.loss)),
         age=_read_ages(store, clock, now, NO_BANDS if before is None else before.age),
-        error=_read_errors(store, config.kafka.label_horizon, NO_BANDS if before is None else before.error),
+        error=_read_errors(store, label_horizon, NO_BANDS if before is None else before.error),
         queue=describe_queue(statuses, _read_newest_stale_verdicts(store), SHOWN),
         decisions=decisions,
         latest_decisions=latest,

@@ -10,13 +10,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 from schemas import tables
 from schemas.vocabulary import STREAMING
-from spinney.core.config import Config
 from spinney.core.reporting.round_progress import RoundProgress
 from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterFilter, LetterGroup, group_letters
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import BatchTime
 from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest, read_requests
+from spinney.storage.stream_offsets import TopicLag, read_lag
 from spinney.tables import lookup
 from spinney.tables.lookup import NotBefore
 
@@ -37,10 +38,14 @@ _ROUND = tuple(name for name in tables.ROUNDS.names if name not in ("pins", "bat
 
 @dataclass(frozen=True)
 class QueryBatches:
-    """The newest batches of a streaming query, oldest first; none where it has never run."""
+    """The newest batches of a streaming query, oldest first; none where it has never run.
+
+    lag: records that it has not processed, by topic; none of a query that reads no topic.
+    """
 
     query: str
     batches: tuple[BatchTime, ...]
+    lag: tuple[TopicLag, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class PipelineFigures:
     """What is shown of the pipeline. The field names are those of the page's JSON.
 
     rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects. under_way: rounds that are
-    planned and not recorded yet. tracking_url: of the MLflow server, without credentials; None where there is none.
+    planned and not recorded yet. requests: of people to retrain groups, that the stream has not carried out yet, oldest
+    first. tracking_url: of the MLflow server, without credentials; None where there is none.
     """
 
     at: datetime
@@ -71,14 +77,17 @@ class PipelineFigures:
     dead_letters: tuple[LetterGroup, ...]
     rounds: tuple[dict[str, Any], ...]
     under_way: tuple[RoundProgress, ...]
+    requests: tuple[RetrainRequest, ...]
     tracking_url: str | None
 
 
-def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
+def read_pipeline_figures(store: FleetStore, tracking_uri: str, now: datetime) -> PipelineFigures:
     """Return the figures of the pipeline. Raises StoreError when a table was never made."""
-    store = FleetStore.of(config)
     letters = DeadLetters.opened(store, LetterFilter(since=now - LETTERS_WITHIN))
-    queries = (QueryBatches(name, checkpoints.batch_times(store.checkpoint(name), BATCHES)) for name in STREAMING)
+    queries = (
+        QueryBatches(name, checkpoints.batch_times(store.checkpoint(name), BATCHES), read_lag(store, name))
+        for name in STREAMING
+    )
     return PipelineFigures(
         at=now,
         queries=tuple(queries),
@@ -86,7 +95,8 @@ def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
         dead_letters=tuple(group_letters(letters, ledger.read_replayed(store))),
         rounds=tuple(_round(row) for row in _read_rounds(store)),
         under_way=_read_rounds_under_way(store, now),
-        tracking_url=_tracking_url(config.tracking.uri),
+        requests=read_requests(store),
+        tracking_url=_tracking_url(tracking_uri),
     )
 
 
@@ -119,7 +129,7 @@ def _read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgr
         for name, row in planned.items()
         if name is not None and name not in recorded
     ]
-    return tuple(sorted(under_way, key=lambda each: each.began_at, reverse=True))
+    return tuple(sorted(under_way, key=lambda running: running.began_at, reverse=True))
 
 
 def _tracking_url(uri: str) -> str | None:

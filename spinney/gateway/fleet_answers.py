@@ -85,8 +85,10 @@ class FleetAnswers:
     ) -> None:
         self.config, self.cache = config, cache
         self._store, self._signer, self._snapshot = FleetStore.of(config), signer, snapshot
-        self._rules = {by_column: request_rules(config, by_column=by_column) for by_column in (False, True)}
-        self._rule = IntervalRule.of(config)
+        self._rules = {
+            by_column: request_rules(config.record_schema, by_column=by_column) for by_column in (False, True)
+        }
+        self._rule = IntervalRule.of(config.fleet, config.intervals.coverage)
         self._calibrated: tuple[FleetSnapshot, FleetIntervals] | None = None
         self._former = charter.former_columns_of(self._store)
         self._stored, self._fleet = StoredModels(self._store, signer), Fleet(config)
@@ -115,7 +117,7 @@ class FleetAnswers:
         limits, count = self.config.gateway, len(records.values)
         if count > limits.max_rows:
             raise TooMuchError("records", limits.max_rows, count, "gateway.max_rows")
-        read = read_request_rows(records.values, records.exact, self._rules[records.by_column], self.config)
+        read = read_request_rows(records.values, records.exact, self._rules[records.by_column], self.config.fleet)
         records.check_names(read.strings)
         groups = len(set(read.group_keys))
         if groups > limits.max_groups:
@@ -189,11 +191,11 @@ def _spread(values: Any, places: Any, count: int) -> Any:
     return whole
 
 
-def group_of(key: str, config: Config) -> str:
+def group_of(key: str, group: Sequence[str]) -> str:
     """Return the group_key that a caller names: as JSON, or the one key column's text.
 
     Raises ContractError for another number of columns, or a parent.
     """
     found = keys.parse_key_arguments(key)
-    keys.ancestors(config.fleet.group, (), found)
+    keys.ancestors(group, (), found)
     return found

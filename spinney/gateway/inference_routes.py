@@ -58,18 +58,18 @@ def inference_router(service: Service) -> APIRouter:
     async def model(request: Request, name: str) -> Response:
         """Describe the inputs and outputs of a model."""
         service.guard.read(request)
-        return _json(describe_model(name, _key_of(service, name), service.config))
+        return _json(describe_model(name, _key_of(service, name), service.config.fleet))
 
     return router
 
 
 def _infer(service: Service, name: str, key: str | None, raw: bytes, answer: Answer) -> bytes:
     body = read_json(raw)
-    found = require_valid(answer(read_tensors(body, key, service.config)), 400)
+    found = require_valid(answer(read_tensors(body, key, service.config.fleet, service.config.gateway.max_rows)), 400)
     request_id = body.value.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_ID_CHARACTERS):
         raise RequestError(400, "id", f"id: expected a text of at most {MAX_ID_CHARACTERS} characters; got another")
-    return to_json(write_tensors(name, request_id, found, service.config))
+    return to_json(write_tensors(name, request_id, found, service.config.fleet))
 
 
 def _key_of(service: Service, name: str) -> str | None:
@@ -77,7 +77,7 @@ def _key_of(service: Service, name: str) -> str | None:
     if name == service.config.fleet.name:
         return None
     try:
-        return group_of(name, service.config)
+        return group_of(name, service.config.fleet.group)
     except ContractError as error:
         message = f"model: expected {service.config.fleet.name}, or the key of a group as a JSON array; got another"
         raise RequestError(404, "unknown_model", message) from error

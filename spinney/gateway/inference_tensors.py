@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from spinney.core import keys
-from spinney.core.config import Config
+from spinney.core.config import Fleet
 from spinney.core.records.json_text import NumberText
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, INTEGER_BITS
 from spinney.gateway.errors import RequestError, take_records
@@ -25,31 +25,31 @@ DATATYPES = {
 """Spark SQL type -> datatype; others are BYTES, as text."""
 
 
-def describe_model(name: str, group_key: str | None, config: Config) -> dict[str, Any]:
+def describe_model(name: str, group_key: str | None, fleet: Fleet) -> dict[str, Any]:
     """Return the metadata of a model. group_key: None for the whole fleet."""
-    fleet = config.fleet
     names = dict.fromkeys([*(() if group_key else fleet.group), *fleet.features])
-    inputs = [_tensor(each, fleet.columns.get(each, "timestamp")) for each in names]
+    inputs = [_tensor(column, fleet.columns.get(column, "timestamp")) for column in names]
     answer = "double" if fleet.task == "regression" else "string"
-    interval = [_tensor(each, answer) for each in ("lower", "upper") if fleet.task == "regression"]
+    interval = [_tensor(bound, answer) for bound in ("lower", "upper") if fleet.task == "regression"]
     named = [_tensor("model_id", "string"), _tensor("answered_by", "string")]
     outputs = [_tensor("prediction", answer), *interval, *named]
     return {"name": name, "versions": [], "platform": "spinney", "inputs": inputs, "outputs": outputs}
 
 
-def read_tensors(body: JsonBody, group_key: str | None, config: Config) -> Records:
-    """Return the rows of a request. Raises RequestError for tensors that do not hold one value per row each,
-    and for too many rows.
+def read_tensors(body: JsonBody, group_key: str | None, fleet: Fleet, max_rows: int) -> Records:
+    """Return the rows of a request. max_rows: `gateway.max_rows`.
+
+    Raises RequestError for tensors that do not hold one value per row each, and for more rows.
     """
-    convert = partial(_rows, max_rows=config.gateway.max_rows)
-    group = {} if group_key is None else dict(zip(config.fleet.group, keys.decode(group_key), strict=True))
-    plain, exact = ({name: _of_text(text, name, config, number) for name, text in group.items()} for number in _NUMBERS)
+    convert = partial(_rows, max_rows=max_rows)
+    group = {} if group_key is None else dict(zip(fleet.group, keys.decode(group_key), strict=True))
+    plain, exact = ({name: _of_text(text, name, fleet, number) for name, text in group.items()} for number in _NUMBERS)
     return Records(convert(body.value, plain), lambda: convert(body.exact, exact), by_column=True)
 
 
-def write_tensors(name: str, request_id: Any, answers: RecordAnswers, config: Config) -> dict[str, Any]:
+def write_tensors(name: str, request_id: Any, answers: RecordAnswers, fleet: Fleet) -> dict[str, Any]:
     """Return the answer. A row that no model answers has null as its prediction."""
-    is_number = config.fleet.task == "regression"
+    is_number = fleet.task == "regression"
     outputs = [
         {**_tensor(column, "double" if column not in _TEXTS and is_number else "string"), "shape": [len(values)]}
         | {"data": values}
@@ -71,9 +71,9 @@ _NUMBERS: tuple[Callable[[str], Any], Callable[[str], Any]] = (int, NumberText)
 """A whole number as either reader has it."""
 
 
-def _of_text(text: str | None, column: str, config: Config, number: Callable[[str], Any]) -> Any:
+def _of_text(text: str | None, column: str, fleet: Fleet, number: Callable[[str], Any]) -> Any:
     """A key column's text as a value of a record, which without `coerce` must have its declared type."""
-    kind = config.fleet.columns[column]
+    kind = fleet.columns[column]
     if text is None or (kind not in INTEGER_BITS and kind != "boolean"):
         return text
     if kind == "boolean":
@@ -115,11 +115,11 @@ def _dimension(value: Any) -> str | None:
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:
-    for each in data:
-        if isinstance(each, list):
-            yield from _flat(each)
+    for value in data:
+        if isinstance(value, list):
+            yield from _flat(value)
         else:
-            yield each
+            yield value
 
 
 def _wrong(where: str, expected: str) -> RequestError:

@@ -21,7 +21,7 @@ TYPES = {"application/json": "JSON", "text/csv": "CSV"}
 def mlflow_router(service: Service) -> APIRouter:
     """Return the routes /invocations, /ping, /health and /version."""
     router = APIRouter(tags=["mlflow"])
-    rules, max_rows = request_rules(service.config, by_column=True), service.config.gateway.max_rows
+    rules, max_rows = request_rules(service.config.record_schema, by_column=True), service.config.gateway.max_rows
 
     @router.post("/invocations", responses=PROBLEMS, openapi_extra=INVOCATIONS)
     async def invocations(request: Request) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spinney.core.config import Config
+from spinney.core.config import Fleet
 
 _ERROR = {
     "type": "object",
@@ -58,21 +58,20 @@ def _json_type(kind: str) -> dict[str, Any]:
     return dict(_NULLABLE_TEXT)
 
 
-def record_schema(config: Config) -> dict[str, Any]:
+def record_schema(fleet: Fleet) -> dict[str, Any]:
     """Return the JSON schema of a record to be predicted: the group's columns and the features."""
-    fleet = config.fleet
     names = dict.fromkeys([*fleet.group, *fleet.features])
     fields = {fleet.fields.get(name, name): _json_type(fleet.columns.get(name, "timestamp")) for name in names}
     needed = [fleet.fields.get(name, name) for name in fleet.group]
     return {"type": "object", "required": needed, "properties": fields}
 
 
-def predict_body(config: Config) -> dict[str, Any]:
+def predict_body(fleet: Fleet) -> dict[str, Any]:
     """Return what the document says of `POST /predict`."""
-    regression = config.fleet.task == "regression"
+    regression = fleet.task == "regression"
     prediction = {
         "prediction": {"type": ["number" if regression else "string", "null"]},
-        **({each: {"type": ["number", "null"]} for each in ("lower", "upper")} if regression else _PROBABILITIES),
+        **({bound: {"type": ["number", "null"]} for bound in ("lower", "upper")} if regression else _PROBABILITIES),
         "model_id": _NULLABLE_TEXT,
         "answered_by": {"enum": ["own", "parent", "global", "none"]},
         "status": {"enum": ["answered", "no_model", "invalid"]},
@@ -82,7 +81,7 @@ def predict_body(config: Config) -> dict[str, Any]:
     answers = {"type": "array", "items": answer | {"properties": prediction}}
     body = {"type": "object", "required": ["records"]}
     return {
-        "requestBody": _content(body | {"properties": {"records": {"type": "array", "items": record_schema(config)}}}),
+        "requestBody": _content(body | {"properties": {"records": {"type": "array", "items": record_schema(fleet)}}}),
         "responses": {
             "200": {"description": "One prediction per record, in their order."}
             | _content({"type": "object", "required": ["predictions"], "properties": {"predictions": answers}})

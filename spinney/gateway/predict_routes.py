@@ -25,7 +25,7 @@ def predict_router(service: Service) -> APIRouter:
     """Return the routes /predict and /groups."""
     router = APIRouter(tags=["fleet"])
 
-    @router.post("/predict", responses=PROBLEMS, openapi_extra=predict_body(service.config))
+    @router.post("/predict", responses=PROBLEMS, openapi_extra=predict_body(service.config.fleet))
     async def predict(
         request: Request,
         *,
@@ -67,7 +67,7 @@ def _predict(raw: bytes, answer: Answer, *, as_of: str | None, strict: bool) -> 
 
 def _group(service: Service, key: str) -> bytes:
     try:
-        history = service.fleet.why(group_of(key, service.config))
+        history = service.fleet.why(group_of(key, service.config.fleet.group))
     except ContractError as error:
         raise RequestError(422, "key", str(error)) from error
     except StoreError as error:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from schemas.vocabulary import QueryName
-from spinney.core.config import Config
+from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.core.stored_formats import KEY, TOPICS
 from spinney.kafka import client
@@ -46,11 +46,10 @@ def known_ids(store: FleetStore) -> dict[str, str]:
     return dict(content["topics"])
 
 
-def recreated_topics(config: Config, found: Mapping[str, Topic | Absence]) -> list[Topic]:
+def recreated_topics(store: FleetStore, kafka: Kafka, found: Mapping[str, Topic | Absence]) -> list[Topic]:
     """Return the topics whose id differs from when they were read. Kafka before 2.8 has no ids, so none is returned."""
-    store = FleetStore.of(config)
     before = known_ids(store)
-    topics = (found.get(name) for name in client.topics_read(config.kafka))
+    topics = (found.get(name) for name in client.topics_read(kafka))
     return [
         topic
         for topic in topics
@@ -58,28 +57,27 @@ def recreated_topics(config: Config, found: Mapping[str, Topic | Absence]) -> li
     ]
 
 
-def ensure_same(config: Config, found: Mapping[str, Topic]) -> None:
+def ensure_same(store: FleetStore, kafka: Kafka, found: Mapping[str, Topic]) -> None:
     """Store the ids of the topics that the fleet reads from now on.
 
     Raises StoreError: a topic was deleted and created again since it was read.
     """
-    for topic in recreated_topics(config, found):
-        raise StoreError(explain_recreated(config, topic))
-    _store_ids(FleetStore.of(config), {name: found[name] for name in client.topics_read(config.kafka) if name in found})
+    for topic in recreated_topics(store, kafka, found):
+        raise StoreError(explain_recreated(store, kafka, topic))
+    _store_ids(store, {name: found[name] for name in client.topics_read(kafka) if name in found})
 
 
-def accept_topic(config: Config, name: str) -> Acceptance:
+def accept_topic(store: FleetStore, kafka: Kafka, name: str) -> Acceptance:
     """Let the queries read a recreated topic from its start. Safe to repeat after a crash.
 
     This also works for a topic that was read before ids were stored, since only the person who accepts it knows that it
     is another one. The queries keep their state and what they have read of the old topic. Raises StoreError: not a
     topic that the fleet reads. Busy: a query that reads it runs.
     """
-    read = client.topics_read(config.kafka)
+    read = client.topics_read(kafka)
     if name not in read:
         raise StoreError(f"--accept-topic {name}: expected a topic that the fleet reads: {', '.join(read)}")
-    topic = require_topics(config.kafka, [name])[name]
-    store = FleetStore.of(config)
+    topic = require_topics(kafka, [name])[name]
     with leases.held(store, READERS):
         if not _was_read(store, topic):
             return Acceptance.NOT_READ
@@ -87,7 +85,7 @@ def accept_topic(config: Config, name: str) -> Acceptance:
             return Acceptance.NO_ID
         if known_ids(store).get(name) == topic.id:
             return Acceptance.SAME
-        first = topic_extent(config.kafka, topic).first
+        first = topic_extent(kafka, topic).first
         for query in READERS:
             checkpoints.rewind(store.checkpoint(query), name, first)
         charter.restart_topic(store, name)
@@ -95,22 +93,21 @@ def accept_topic(config: Config, name: str) -> Acceptance:
     return Acceptance.REWOUND
 
 
-def accept_topics(config: Config, names: Iterable[str]) -> Iterator[str]:
+def accept_topics(store: FleetStore, kafka: Kafka, names: Iterable[str]) -> Iterator[str]:
     """Accept these topics one by one; yield the outcome of each as text. Raises as `accept_topic`."""
     for name in names:
-        yield f"topic {name}: {accept_topic(config, name)}"
+        yield f"topic {name}: {accept_topic(store, kafka, name)}"
 
 
-def explain_recreated(config: Config, topic: Topic) -> str:
+def explain_recreated(store: FleetStore, kafka: Kafka, topic: Topic) -> str:
     """Return what happened to a recreated topic, and what to do."""
-    name, now = topic.name, topic_extent(config.kafka, topic)
-    store = FleetStore.of(config)
+    name, now = topic.name, topic_extent(kafka, topic)
     read = {query: checkpoints.kafka_end_offsets(store.checkpoint(query), name) for query in READERS}
     until = "; ".join(
         f"{query} up to {_describe_offsets(offsets)}" for query, offsets in read.items() if offsets is not None
     )
     return (
-        f"topic {name} on {config.kafka.bootstrap_servers}: expected the one that was read before (id "
+        f"topic {name} on {kafka.bootstrap_servers}: expected the one that was read before (id "
         f"{known_ids(store)[name]}; {until}); found another of that name, made since (id {topic.id}), with "
         f"{now.records} records, none of them read. What the old topic held beyond those offsets is lost. To read the "
         f"new one from its start: `spinney stream --accept-topic {name}` (an event whose id came within "

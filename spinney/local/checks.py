@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from spinney.core.config import Config
+from spinney.core.config import Config, Kafka
 from spinney.core.errors import SpinneyError
 from spinney.storage.layout import FleetStore
 
@@ -39,9 +39,9 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
     checks: tuple[tuple[str, Callable[[], list[Result]]], ...] = (
         ("java", lambda: [java(environment)]),
         ("jars", lambda: [jars(environment)]),
-        ("kafka", lambda: [kafka(config)]),
-        ("topics", lambda: topics(config)),
-        ("storage", lambda: [storage(config)]),
+        ("kafka", lambda: [kafka(config.kafka)]),
+        ("topics", lambda: topics(FleetStore.of(config), config.kafka)),
+        ("storage", lambda: [storage(config.storage.root)]),
     )
     for name, check in checks:
         if name == "topics" and results[-1].state != "ok":
@@ -88,22 +88,22 @@ def jars(environment: Mapping[str, str]) -> Result:
     return Result("jars", "ok", f"{len(wanted)} in {folder}")
 
 
-def kafka(config: Config) -> Result:
+def kafka(settings: Kafka) -> Result:
     """Check that a broker answers. Raises Busy, ConfigError."""
     from spinney.kafka.client import existing_topics
 
-    existing = existing_topics(config.kafka, BROKER_SECONDS)
-    return Result("kafka", "ok", f"{config.kafka.bootstrap_servers} answers; {len(existing)} topics")
+    existing = existing_topics(settings, BROKER_SECONDS)
+    return Result("kafka", "ok", f"{settings.bootstrap_servers} answers; {len(existing)} topics")
 
 
-def topics(config: Config) -> list[Result]:
+def topics(store: FleetStore, settings: Kafka) -> list[Result]:
     """Check that the topics exist, may be used, retain records and refuse future ones. Raises Busy, StoreError."""
     from spinney.kafka import topic_ids
     from spinney.kafka.client import topic_settings, topics_of
     from spinney.kafka.topics import Topic, describe_topics
     from spinney.local.topic_checks import problems
 
-    found = describe_topics(config.kafka, topics_of(config.kafka), BROKER_SECONDS)
+    found = describe_topics(settings, topics_of(settings), BROKER_SECONDS)
     wrong = [
         Result(
             "topics",
@@ -111,21 +111,21 @@ def topics(config: Config) -> list[Result]:
             f"{topic.name}: was deleted and made again; a stream does not start",
             ACCEPT + topic.name,
         )
-        for topic in topic_ids.recreated_topics(config, found)
+        for topic in topic_ids.recreated_topics(store, settings, found)
     ]
-    settings_of = partial(topic_settings, config.kafka)
-    wrong += [Result("topics", "finding", *problem) for problem in problems(config.kafka, found, settings_of)]
+    settings_of = partial(topic_settings, settings)
+    wrong += [Result("topics", "finding", *problem) for problem in problems(settings, found, settings_of)]
     described = [
         f"{topic.name} ({topic.partitions} partitions)" for topic in found.values() if isinstance(topic, Topic)
     ]
     return wrong or [Result("topics", "ok", ", ".join(described))]
 
 
-def storage(config: Config) -> Result:
+def storage(uri: str) -> Result:
     """Check that the root of the tables is writable and has free space. Raises StoreError."""
     from spinney.storage.atomic_files import local_folder
 
-    root = local_folder(config.storage.root)
+    root = local_folder(uri)
     nearest = next(parent for parent in (root, *root.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=nearest):

@@ -71,7 +71,11 @@ class EstimatorCase:
         """Build the case of a configuration. Raises ConfigError: no such estimator; ContractError: wrong parameters."""
         recipe = Recipe.of(config)
         return cls(
-            config, recipe, synthetic_rows(config), kernel_for(recipe.estimator, recipe.task, recipe.arguments), timer
+            config,
+            recipe,
+            synthetic_rows(config.record_schema, config.recipe),
+            kernel_for(recipe.estimator, recipe.task, recipe.arguments),
+            timer,
         )
 
     @property
@@ -264,7 +268,7 @@ def _one_label(case: EstimatorCase) -> None:
 def _classes(case: EstimatorCase) -> None:
     if case.recipe.task == "regression":
         return
-    known = label_classes(case.config.target_type)
+    known = label_classes(case.config.record_schema.target_type)
     rare = [known[-1], *(known[row % 2] for row in range(1, len(case.rows)))]
     two = rare[1:] + rare[1:2]
     for labels, what in ((rare, "a group with a class that came once"), (two, "a group with two classes")):
@@ -285,7 +289,7 @@ def _fewest_rows(case: EstimatorCase) -> None:
     what = f"a group of {fewest} rows, the fewest that recipe.min_rows lets through once the newest are held out,"
     rows = case.rows.iloc[:fewest]
     if case.recipe.task == "classification" and fewest > 1:
-        known = label_classes(case.config.target_type)
+        known = label_classes(case.config.record_schema.target_type)
         rows = rows.assign(label=[known[row % 2] for row in range(fewest)])
     case.answers(case.model(rows, what), case.columns, what)
 

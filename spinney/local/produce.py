@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from schemas import messages
 from spinney.core import keys
-from spinney.core.config import Config, Kafka
+from spinney.core.config import Config, Kafka, RecordSchema
 from spinney.core.errors import SetupError, SpinneyError, StoreError
 from spinney.core.records.rules import build_rules
 from spinney.kafka import client
@@ -20,6 +20,7 @@ from spinney.sources.rejections import RejectionLimit, Rejections
 from spinney.sources.row_batch import Source
 from spinney.sources.row_validation import ValidRow, valid_rows
 from spinney.storage import charter
+from spinney.storage.layout import FleetStore
 
 SHOW_INTERVAL_S = 0.5
 FLUSH_TIMEOUT_S = 120.0
@@ -92,12 +93,12 @@ def send(
     SetupError: the topic would drop records this old. StoreError: no such topic, or the configuration has columns that
     the fleet does not have.
     """
-    charter.check_unchanged(config)
+    charter.check_unchanged(FleetStore.of(config))
     if topic not in client.existing_topics(config.kafka):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
-    rules = build_rules(config, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)
+    rules = build_rules(config.record_schema, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)
     sent = Sent(source.rows if source.is_exact else None, Rejections(most))
-    sender = _Sender(config, topic, pace or Pace(), sent, show)
+    sender = _Sender(config.record_schema, config.kafka, topic, pace or Pace(), sent, show)
     try:
         for row in valid_rows(source, rules, sent.rejections):
             sender.take(row, row.values[rules.time])
@@ -110,21 +111,22 @@ def send(
 
 @dataclass
 class _Sender:
-    config: Config
+    schema: RecordSchema
+    kafka: Kafka
     topic: str
     pace: Pace
     sent: Sent
     show: Callable[[Sent], None]
 
     def __post_init__(self) -> None:
-        self.producer: Producer = client.producer(self.config.kafka)
+        self.producer: Producer = client.producer(self.kafka)
         self.started = time.monotonic()
         self.shown = 0.0
         self.first: datetime | None = None
 
     def take(self, row: ValidRow, at: datetime) -> None:
         if self.pace.by_event_time and self.first is None:
-            _refuse_records_too_old(self.config.kafka, self.topic, at)
+            _refuse_records_too_old(self.kafka, self.topic, at)
         self.first = self.first or at
         self.wait_until(self.pace.due(self.sent.handed_over, (at - self.first).total_seconds()))
         self.sent.handed_over += 1
@@ -132,7 +134,7 @@ class _Sender:
 
     def hand_over(self, row: ValidRow, at: datetime) -> None:
         stamp = {"timestamp": round(at.timestamp() * 1000)} if self.pace.by_event_time else {}
-        key = keys.encode([row.values[name] for name in self.config.fleet.group]).encode()
+        key = keys.encode([row.values[name] for name in self.schema.fleet.group]).encode()
         while True:
             try:
                 self.producer.produce(self.topic, row.message, key, on_delivery=self.answered, **stamp)

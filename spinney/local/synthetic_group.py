@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core import keys
-from spinney.core.config import Config
+from spinney.core.config import Recipe, RecordSchema
 from spinney.core.config.value_types import INTEGERS, is_number
 
 SEED = 20_130_101
@@ -18,26 +18,26 @@ NEWEST = datetime(2013, 1, 31, tzinfo=UTC)
 MIN_ROWS = 60
 
 
-def synthetic_rows(config: Config, rows: int | None = None) -> pd.DataFrame:
+def synthetic_rows(schema: RecordSchema, recipe: Recipe, rows: int | None = None) -> pd.DataFrame:
     """Return rows of one group within the recipe's window: features of their types, and a label that depends on them.
 
     rows: None: enough for the recipe, and at least MIN_ROWS unless its window holds fewer.
     """
-    rows = rows or max(MIN_ROWS, min(2 * config.recipe.min_rows, config.recipe.window_rows))
+    rows = rows or max(MIN_ROWS, min(2 * recipe.min_rows, recipe.window_rows))
     random = np.random.default_rng(SEED)
-    step = min(timedelta(hours=1), config.recipe.window / (rows + 1))
+    step = min(timedelta(hours=1), recipe.window / (rows + 1))
     signal = random.normal(size=rows)
     frame = pd.DataFrame(
         {
-            "group_key": keys.encode(["toy"] * len(config.fleet.group)),
+            "group_key": keys.encode(["toy"] * len(schema.fleet.group)),
             "event_id": [f"toy-{row}" for row in range(rows)],
             "event_time": pd.DatetimeIndex([NEWEST - step * row for row in range(rows)]).as_unit("us"),
         }
     )
-    for name in config.fleet.features:
-        frame[name] = _values(config.fleet.type_of(name) or "double", signal + random.normal(scale=0.1, size=rows))
-    regression = config.fleet.task == "regression"
-    frame["label"] = signal * 2 + 3 if regression else _classes(config.target_type, signal)
+    for name in schema.fleet.features:
+        frame[name] = _values(schema.fleet.type_of(name) or "double", signal + random.normal(scale=0.1, size=rows))
+    regression = schema.fleet.task == "regression"
+    frame["label"] = signal * 2 + 3 if regression else _classes(schema.target_type, signal)
     return frame
 
 

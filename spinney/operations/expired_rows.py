@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 from schemas import tables
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PEOPLE, Promotion
 from spinney.core.champions.retention import reachable_promotions
-from spinney.core.config import Config
+from spinney.core.config import Retention
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_files
 
@@ -47,10 +47,10 @@ ROWS_AT_ONCE = 200_000
 """Rows examined at a time as Python objects of about a kilobyte each."""
 
 
-def find_expired_rows(config: Config, directory: Directory, now: datetime) -> ExpiredRows:
+def find_expired_rows(store: FleetStore, retention: Retention, directory: Directory, now: datetime) -> ExpiredRows:
     """Find the expired rows of a directory. Raises StoreError if the table was never created."""
     kind = directory.contract.name
-    kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
+    kept_for = getattr(retention, _RULES.get(kind, ""), None)
     if kept_for is None:
         return ExpiredRows()
     table, since = delta.open_existing(directory), now - max(kept_for, LEAST)
@@ -58,7 +58,7 @@ def find_expired_rows(config: Config, directory: Directory, now: datetime) -> Ex
         dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.list_files(table))
         old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
         return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
-    parts = [rows for rows in _expired_parts(FleetStore.of(config), directory, since) if rows.num_rows]
+    parts = [rows for rows in _expired_parts(store, directory, since) if rows.num_rows]
     return ExpiredRows(sum(rows.num_rows for rows in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
 
 

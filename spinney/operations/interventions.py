@@ -23,7 +23,7 @@ from spinney.core.champions import interventions
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.interventions import SHORT_ID_LENGTH, ChampionChange
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, PEOPLE, Promotion
-from spinney.core.config import Config, Fleet
+from spinney.core.config import Fleet
 from spinney.core.errors import Corrupt, GroupError, StoreError
 from spinney.core.models import codec
 from spinney.core.models.signing import Claim, Signer
@@ -122,7 +122,7 @@ def propose_override(store: FleetStore, signer: Signer, request: OverrideRequest
 
 
 def carry_out_override(
-    config: Config,
+    store: FleetStore,
     signer: Signer,
     request: OverrideRequest,
     attribution: Attribution,
@@ -136,14 +136,13 @@ def carry_out_override(
     Raises as `propose_override`; StoreError if another person changed a champion since `shown`; Busy while another
     person's change is being written.
     """
-    store = FleetStore.of(config)
     place = store.directory(tables.PROMOTIONS, PEOPLE)
     with leases.held(store, [PEOPLE]):
-        charter.ensure_charter(config)
+        charter.ensure_charter(store)
         version = delta.current_version(place)
         if shown is not None and shown.version != version:
             raise StoreError(
-                f"fleet {config.fleet.name}: another person changed a champion after these changes were shown; nothing "
+                f"fleet {store.fleet.name}: another person changed a champion after these changes were shown; nothing "
                 "was written. Check the champions, and repeat the command"
             )
         known = _read_histories(store, request.group_keys)
@@ -158,10 +157,10 @@ def carry_out_override(
                 "reason": f"{_request_text(request)}: {attribution.reason}",
                 "by": attribution.by,
                 "decided_at": now,
-                "clock": now if config.fleet.clock == "wall" else known.clock or now,
+                "clock": now if store.fleet.clock == "wall" else known.clock or now,
                 "batch_id": batch_id,
             }
-            rows = [row for step in proposed.steps for row in _promotion_rows(config.fleet, step, known, models)]
+            rows = [row for step in proposed.steps for row in _promotion_rows(store.fleet, step, known, models)]
             table = pa.Table.from_pylist([row | common for row in rows], schema=arrow_schema(place.contract))
             writer.append(table, step=STEP, batch_id=batch_id)
     return replace(proposed, version=version)
@@ -206,7 +205,7 @@ def _propose_changes(
                 raise GroupError(step.group_key, f"{step.after[:SHORT_ID_LENGTH]}: {wrong[step.after]}")
             left.append(SkippedGroup(step.group_key, step.before, wrong[step.after], wanting=True))
     usable = tuple(step for step in found if step.after not in wrong)
-    return ProposedOverride(usable, tuple(sorted(left, key=lambda each: each.group_key)), 0), models
+    return ProposedOverride(usable, tuple(sorted(left, key=lambda skipped: skipped.group_key)), 0), models
 
 
 def _change_of_group(
@@ -264,7 +263,7 @@ def _find_model(store: FleetStore, key: str, model: str) -> Promotion:
             f"model {model[:SHORT_ID_LENGTH]} was fitted for {others[0]['group_key']}; a model answers only for its "
             "own group. `spinney why` shows a group's models",
         )
-    newest = sorted({row["model_id"]: row["fitted_at"] for row in fitted}.items(), key=lambda each: each[1])[-5:]
+    newest = sorted({row["model_id"]: row["fitted_at"] for row in fitted}.items(), key=lambda item: item[1])[-5:]
     listed = ", ".join(f"{name[:SHORT_ID_LENGTH]} ({at:%Y-%m-%d %H:%M})" for name, at in reversed(newest)) or "none"
     raise GroupError(key, f"expected one of its models; got {model!r}. Its newest, by when they were fitted: {listed}")
 

@@ -30,7 +30,7 @@ from deltalake import DeltaTable
 from schemas import tables
 from schemas.vocabulary import Staleness
 from spinney.core.champions.promotion import PEOPLE
-from spinney.core.config import Config
+from spinney.core.config import Retention
 from spinney.core.errors import Busy, StoreError
 from spinney.operations import clustering
 from spinney.operations.clustering import Merge
@@ -98,9 +98,9 @@ def directories_of_lease(store: FleetStore, name: str) -> list[Directory]:
     return [directory for directory in store.every_directory() if lease_of(directory) == name]
 
 
-def inspect_directory(config: Config, directory: Directory, now: datetime) -> DirectoryReport:
+def inspect_directory(store: FleetStore, retention: Retention, directory: Directory, now: datetime) -> DirectoryReport:
     """Report what there is to tidy, without changes. Raises StoreError when the table was never made."""
-    return _report(FleetStore.of(config), directory, now, find_expired_rows(config, directory, now).rows)
+    return _report(store, directory, now, find_expired_rows(store, retention, directory, now).rows)
 
 
 def _report(store: FleetStore, directory: Directory, now: datetime, forgotten: int) -> DirectoryReport:
@@ -119,7 +119,7 @@ def _report(store: FleetStore, directory: Directory, now: datetime, forgotten: i
 
 
 def _due_merges(table: DeltaTable, directory: Directory) -> list[Merge]:
-    """Return the merges to do: clustered tables have a rule of their own, others merge their small files."""
+    """Return the merges to do: clustered tables have their own rule, others merge their small files."""
     if directory.contract.name in clustering.SORT_BY:
         return clustering.due_merges(table, is_requested=True)
     by_partition: dict[Any, list[TableFile]] = defaultdict(list)
@@ -130,18 +130,21 @@ def _due_merges(table: DeltaTable, directory: Directory) -> list[Merge]:
 
 
 def tidy_directory(
-    config: Config, directory: Directory, now: datetime, guard: clustering.CommitGuard = clustering.UNGUARDED
+    store: FleetStore,
+    retention: Retention,
+    directory: Directory,
+    now: datetime,
+    guard: clustering.CommitGuard = clustering.UNGUARDED,
 ) -> DirectoryReport:
     """Delete expired rows, merge small files, remove old ones; report what was done. The caller must hold the lease.
 
     guard: avoids conflicts with a running query's writes. Raises RewriteInterrupted.
     """
     forgets_models = directory.contract.name == tables.MODELS.name and lease_of(directory) != PEOPLE
-    store = FleetStore.of(config)
     with leases.held(store, [PEOPLE]) if forgets_models else nullcontext():
         # Holding the lease for people prevents a rollback to a model while it is deleted. Machines may add rows
         # meanwhile: rows of the newest batch are never deleted, and machines do not promote expired models.
-        rows = find_expired_rows(config, directory, now)
+        rows = find_expired_rows(store, retention, directory, now)
         found = _report(store, directory, now, rows.rows)
         table = delta.open_existing(directory)
         if rows.until is not None:
@@ -273,13 +276,13 @@ def read_answer(store: FleetStore, name: str) -> TidyAnswer | None:
     )
 
 
-def tidy_if_idle(config: Config, name: str, request: str) -> bool:
+def tidy_if_idle(store: FleetStore, retention: Retention, name: str, request: str) -> bool:
     """Tidy the directories of a query if no process runs it; return whether that was so."""
-    store = FleetStore.of(config)
     try:
         with leases.held(store, [name]):
             done = tuple(
-                tidy_directory(config, directory, datetime.now(UTC)) for directory in directories_of_lease(store, name)
+                tidy_directory(store, retention, directory, datetime.now(UTC))
+                for directory in directories_of_lease(store, name)
             )
             write_answer(store, name, TidyAnswer(request, done))
     except Busy:

@@ -29,7 +29,7 @@ from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.interventions import SHORT_ID_LENGTH
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, PEOPLE, Promotion
 from spinney.core.champions.withdrawals import is_still_withdrawn
-from spinney.core.config import Config, Fleet
+from spinney.core.config import Fleet
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, StoreError
 from spinney.core.features.encoding import to_columns
 from spinney.core.models import codec
@@ -171,7 +171,7 @@ def refuse_future_training(wanted: ImportRequest, clock: datetime) -> None:
 
 
 def store_models(
-    config: Config,
+    store: FleetStore,
     signer: Signer,
     models: Sequence[PreparedModel],
     attribution: Attribution,
@@ -183,13 +183,12 @@ def store_models(
 
     Raises Busy while another person's change is being written.
     """
-    store = FleetStore.of(config)
     with nullcontext() if dry_run else leases.held(store, [PEOPLE]):
         known = _read_stored(store, [model.wanted.group_key for model in models])
         results = [_result_of(model, known.histories.get(model.wanted.group_key, [])) for model in models]
         fresh = [model for model, result in zip(models, results, strict=True) if result.what == ImportOutcome.IMPORTED]
         if fresh and not dry_run:
-            charter.ensure_charter(config)
+            charter.ensure_charter(store)
             _write(store, signer, fresh, known, attribution, clock)
     return results
 
@@ -250,20 +249,20 @@ def _write(
             writer.append(table, step=STEP, batch_id=batch_id)
 
 
-def _model_row(fleet: Fleet, signer: Signer, each: PreparedModel, now: datetime) -> dict[str, Any]:
-    key = each.wanted.group_key
+def _model_row(fleet: Fleet, signer: Signer, model: PreparedModel, now: datetime) -> dict[str, Any]:
+    key = model.wanted.group_key
     return {
         "shard": keys.shard_of(key, fleet.shards),
         "group_key": key,
-        "model_id": each.model_id,
-        "recipe_id": each.recipe_id,
+        "model_id": model.model_id,
+        "recipe_id": model.recipe_id,
         "status": ModelStatus.FITTED.value,
-        "rows": each.wanted.rows,
-        "trained_through": each.wanted.trained_through,
-        "metrics": json.dumps({"origin": each.wanted.named}),
-        "codec": each.codec,
-        "payload": each.payload,
-        "signature": signer.sign(Claim(key, each.model_id, each.codec), each.payload),
+        "rows": model.wanted.rows,
+        "trained_through": model.wanted.trained_through,
+        "metrics": json.dumps({"origin": model.wanted.named}),
+        "codec": model.codec,
+        "payload": model.payload,
+        "signature": signer.sign(Claim(key, model.model_id, model.codec), model.payload),
         "fitted_at": now,
     }
 

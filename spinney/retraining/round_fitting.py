@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas import tables
-from spinney.core.config import Config
+from spinney.core.config import sections
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import group_fitting, parent_fitting
@@ -24,13 +24,17 @@ from spinney.tables.snapshot import take_snapshots
 from spinney.workers.worker_process import Limits
 
 
-def fitter_of(config: Config, signer: Signer, request: RoundRequest) -> group_fitting.Fitter:
-    """The Fitter of a round: it reads the pinned versions, as of the round's clock."""
-    rows = TrainingTables.of(config, request.pins, request.clock)
-    store = FleetStore.of(config)
+def fitter_of(
+    store: FleetStore, signer: Signer, recipe: Recipe, settings: sections.Recipe, request: RoundRequest
+) -> group_fitting.Fitter:
+    """The Fitter of a round: it reads the pinned versions, as of the round's clock.
+
+    recipe: to fit by. settings: the section that it was made from, for the limits of workers and reads.
+    """
+    rows = TrainingTables.of(store, settings, request.pins, request.clock)
     models = tuple(take_snapshots(store, tables.MODELS))
-    recipe = recipe_store.with_earlier_recipes(store, signer, Recipe.of(config))
-    return group_fitting.Fitter(recipe, signer, request.clock, rows, models, Limits.of(config.recipe))
+    compared = recipe_store.with_earlier_recipes(store, signer, recipe)
+    return group_fitting.Fitter(compared, signer, request.clock, rows, models, Limits.of(settings))
 
 
 def fit_plan(

@@ -18,7 +18,7 @@ from spinney.core.champions.gate import UncomparedPolicy, decide
 from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.champions.routing import is_last_rung
-from spinney.core.config import Config, Gate
+from spinney.core.config import Gate
 from spinney.core.keys import is_parent
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.layout import FleetStore
@@ -83,14 +83,13 @@ class Watch:
     patience: int
 
     @classmethod
-    def of(cls, config: Config, clock: datetime) -> Watch:
+    def of(cls, patience: timedelta, clock: datetime) -> Watch:
         """The watch of a round. Champions may be withdrawn falsely as often as `error_rise` may raise false alarms.
 
         Like all of `[gate]`, `patience` is that of the configuration when the gate runs, not when the round was
         planned: an edit before a restart changes what is allowed, but no row of evidence and not the time of the look.
         """
-        patience = config.staleness.error_rise.patience // timedelta(microseconds=1)
-        return cls(timestamps.to_microseconds(clock), patience)
+        return cls(timestamps.to_microseconds(clock), patience // timedelta(microseconds=1))
 
     def level(self, since: Any) -> float:
         """The level of a look after the last attempt at `since`; 0 if that is not known."""
@@ -184,7 +183,7 @@ def _champion_row(plan: dict[Any, Any], decision: Decision, reason: str) -> dict
         "model_id": plan["champion_id"],
         "decision": decision.value,
         "reason": reason,
-        # Nulls of their own types: a round that keeps every champion has no other row to take them from.
+        # Typed nulls: a round that keeps every champion has no other row to take them from.
         **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
         **dict.fromkeys(("codec", "payload", "signature", "heldout_losses", "training_predictions")),
     }

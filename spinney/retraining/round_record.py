@@ -18,10 +18,22 @@ from spinney.retraining.round_request import RoundRequest
 
 
 @dataclass(frozen=True)
+class FinishedRound:
+    """A recorded round.
+
+    fit_ms: sum over its fits. longest_ms: of the longest fit. Both are 0 if an earlier run recorded it.
+    """
+
+    request: RoundRequest
+    fit_ms: float = 0.0
+    longest_ms: float = 0.0
+
+
+@dataclass(frozen=True)
 class RoundRecord:
     """What a round stored.
 
-    models: group_key and status of its rows of `models`. promotions: group_key, decision, challenger_loss and
+    models: group_key, status and fit_ms of its rows of `models`. promotions: group_key, decision, challenger_loss and
     champion_loss of its rows of `promotions`. recipe_id: the recipe it was fitted by, None if nothing was fitted.
     seconds: of each step. untried: groups of the plan that were not tried. halted: why no champion was
     replaced; None if it was not halted.
@@ -60,6 +72,11 @@ class RoundRecord:
         }
         require_sum(row)
         return row
+
+    def finished(self) -> FinishedRound:
+        """The round with the times of its fits."""
+        times = self.models["fit_ms"].fillna(0.0)
+        return FinishedRound(self.request, float(times.sum()), float(times.max()) if len(times) else 0.0)
 
     def _groups(self) -> dict[str, int]:
         """How many groups were fitted, failed, kept and so on."""

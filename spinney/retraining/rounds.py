@@ -47,7 +47,7 @@ from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
-from spinney.retraining.round_record import RoundRecord, failed_count, require_complete, require_kept
+from spinney.retraining.round_record import FinishedRound, RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.round_request import RoundRequest, read_settings
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory, is_started
@@ -120,26 +120,28 @@ class Rounds:
         with self._timed(PLAN):
             rows = verdicts
             if request.groups_in > request.deferred:  # most ticks of the judge fit nothing and open no table
-                counting = EventCounter(TrainingTables.of(self._config, request.pins, request.clock))
+                counting = EventCounter(
+                    TrainingTables.of(self._store, self._config.recipe, request.pins, request.clock)
+                )
                 is_table = isinstance(verdicts, pa.Table)
                 rows = counting.add_to_table(verdicts) if is_table else counting.add_to_frame(verdicts)
-            notes = replace(request, reads=read_settings(self._config)).notes()
+            notes = replace(request, reads=read_settings(self._config.fleet, self._config.recipe.window)).notes()
             self._writers[PLAN].append(_with_constants(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
     def carry_out(
         self, batch_id: int, pace: PartPacing | None = None, show: Callable[[Progress], None] | None = None
-    ) -> RoundRequest | None:
-        """Fit, gate and record the planned round. Returns its request; None if nothing was planned for this batch.
+    ) -> FinishedRound | None:
+        """Fit, gate and record the planned round. Returns None if nothing was planned for this batch.
 
         pace: determines the size of its parts; None: one part. show: called with the progress after each part.
         """
         request = self._request(batch_id)
         if request is None or request.groups_in == 0:
             return None
-        if not self._writers[RECORD].is_stored(RECORD, batch_id):
-            self._fit_and_gate(request, batch_id, pace, show or (lambda _: None))
-            self._record(request, batch_id)
-        return request
+        if self._writers[RECORD].is_stored(RECORD, batch_id):
+            return FinishedRound(request)
+        self._fit_and_gate(request, batch_id, pace, show or (lambda _: None))
+        return self._record(request, batch_id)
 
     def close(self, batch_id: int) -> None:
         """Record an unfinished round: gate what was fitted and defer the rest."""
@@ -159,7 +161,7 @@ class Rounds:
         """Whether a round is fitted in this process. plan: the whole plan, not a part."""
         if is_started(self._spark) or len(plan) > local_fitting.MAX_GROUPS:
             return False
-        events = TrainingTables.of(self._config, request.pins, request.clock).events.rows
+        events = TrainingTables.of(self._store, self._config.recipe, request.pins, request.clock).events.rows
         return local_fitting.is_faster_than_spark(plan["group_key"].tolist(), events, request.predicted_seconds)
 
     def _fit_and_gate(
@@ -196,7 +198,9 @@ class Rounds:
 
     def _fit(self, request: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         plan = whole.iloc[part.begin : part.end]
-        if request.reads != read_settings(self._config):  # edited since: the plan counted different events
+        if request.reads != read_settings(
+            self._config.fleet, self._config.recipe.window
+        ):  # edited since: the plan counted different events
             plan = plan.assign(**{EVENTS: pd.array([None] * len(plan), dtype="Int64")})
         with self._timed(FIT):
             recipe = Recipe.of(self._config)
@@ -210,7 +214,7 @@ class Rounds:
             place = self._store.directory(tables.MODELS, self._kind.value)
             writing = ModelWriter(local_folder(place.uri), constants, self._config.fleet.shards)
             recipe_store.store_recipe(self._store, self._signer, recipe)
-            fitting = fitter_of(self._config, self._signer, request)
+            fitting = fitter_of(self._store, self._signer, recipe, self._config.recipe, request)
             with unwrap_task_errors():
                 is_pooled = recipe.pooling_rows is not None  # with what the parents of this round have got in it
                 own = (self._kind, batch_id) if is_pooled else None
@@ -239,7 +243,7 @@ class Rounds:
             plan = whole.iloc[part.begin : part.end]
             starts = range(0, len(plan), MAX_GATED_GROUPS)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in round_gate.COLUMNS])
-            watch = round_gate.Watch.of(self._config, request.clock)
+            watch = round_gate.Watch.of(self._config.staleness.error_rise.patience, request.clock)
             parents = self._config.fleet.parents
             gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, request), watch, parents)
             decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in starts]
@@ -275,7 +279,7 @@ class Rounds:
         tally = round_halting.tally_attempts(models, decided)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False), tally
 
-    def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> None:
+    def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> FinishedRound:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
         names = ["group_key", "decision", "challenger_loss", "champion_loss"]
         held = self._stored_rows(tables.PROMOTIONS, ["reason"], batch_id, ds.field("decision") == Decision.HELD.value)
@@ -284,7 +288,7 @@ class Rounds:
             request,
             self._kind,
             batch_id,
-            self._stored_rows(tables.MODELS, ["group_key", "status"], batch_id).to_pandas(),
+            self._stored_rows(tables.MODELS, ["group_key", "status", "fit_ms"], batch_id).to_pandas(),
             self._stored_rows(tables.PROMOTIONS, names, batch_id).to_pandas(),
             # Of the recipe that was fitted: the configuration may have been edited since.
             None if fit is None else fit.notes["recipe_id"],
@@ -295,6 +299,7 @@ class Rounds:
         rows = pa.Table.from_pylist([record.row()], schema=arrow_schema(tables.ROUNDS))
         self._seconds.clear()
         self._writers[RECORD].append(rows, step=RECORD, batch_id=batch_id)
+        return record.finished()
 
     def _stored_rows(
         self, base: Contract, columns: list[str], batch_id: int, where: ds.Expression | None = None

@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
 from spinney.core.column_names import internal_name
-from spinney.core.config import Config
+from spinney.core.config import Recipe
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining.row_selection import Integers, Selection, newest, rows_per_group, to_int64
 from spinney.storage.layout import FleetStore, feature_sources
@@ -55,23 +55,22 @@ class TrainingTables:
     shards: int
 
     @classmethod
-    def of(cls, config: Config, pins: Mapping[str, int], clock: datetime) -> TrainingTables:
+    def of(cls, store: FleetStore, recipe: Recipe, pins: Mapping[str, int], clock: datetime) -> TrainingTables:
         """The tables at the pinned versions. clock: the fleet's; rows are `label_delay` to `recipe.window` older."""
-        store = FleetStore.of(config)
         events, outcomes = store.directory(tables.EVENTS), store.directory(tables.OUTCOMES)
         return cls(
             events=take_snapshot(events, pins.get(events.name)),
-            outcomes=None if config.has_label_in_event else take_snapshot(outcomes, pins.get(outcomes.name)),
-            features=feature_sources(config.fleet),
-            label=config.fleet.target,
+            outcomes=None if store.has_label_in_event else take_snapshot(outcomes, pins.get(outcomes.name)),
+            features=feature_sources(store.fleet),
+            label=store.fleet.target,
             clock=clock,
-            oldest=clock - config.recipe.window,
-            newest=clock - config.fleet.label_delay,
-            window_rows=config.recipe.window_rows,
-            max_rows=config.recipe.parents.max_rows,
-            group=tuple(config.fleet.group),
-            parents=tuple(map(tuple, config.fleet.parents)),
-            shards=config.fleet.shards,
+            oldest=clock - recipe.window,
+            newest=clock - store.fleet.label_delay,
+            window_rows=recipe.window_rows,
+            max_rows=recipe.parents.max_rows,
+            group=tuple(store.fleet.group),
+            parents=tuple(map(tuple, store.fleet.parents)),
+            shards=store.fleet.shards,
         )
 
     @property

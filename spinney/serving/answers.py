@@ -16,7 +16,7 @@ from spinney.core import keys
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.routing import NO_ROUTE, ChampionSource, Route, RouteKey, find_routes
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.config import Config, Fleet
+from spinney.core.config import Fleet, RecordSchema
 from spinney.core.features import frame_conversion
 from spinney.core.intervals.champion_intervals import Intervals
 from spinney.core.migration import FormerColumn, add_former_columns
@@ -56,7 +56,7 @@ class Answers:
 def answer_frame(
     frame: pd.DataFrame,
     champions_of: Callable[[Iterable[str]], ChampionSource],
-    config: Config,
+    schema: RecordSchema,
     models: ModelSource,
     intervals: Intervals | None,
     former: Mapping[str, FormerColumn] = _NONE,
@@ -68,10 +68,10 @@ def answer_frame(
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is not stored.
     """
-    group_keys, rows = frame_conversion.to_typed_rows(frame, config)
+    group_keys, rows = frame_conversion.to_typed_rows(frame, schema)
     rows = add_former_columns(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), models, intervals)
-    is_regression = config.fleet.task == "regression"
+    is_regression = schema.fleet.task == "regression"
     by_task = found.interval if is_regression else {"probabilities": found.probabilities}
     named = {"model_id": found.model_ids, "answered_by": found.answered_by}
     return pd.DataFrame({"prediction": found.prediction, **by_task, **named}, index=frame.index)

@@ -149,14 +149,16 @@ class Manifest:
         self._losses = [heldout_losses.COLUMN] if version > 1 else []
         self._histories = PromotionHistories(self._file.read([*CHAMPION_COLUMNS, *self._losses]))
         self._signer = self._key()
-        rule = IntervalRule.of(self.config) if self._losses else None
+        rule = IntervalRule.of(self.config.fleet, self.config.intervals.coverage) if self._losses else None
         self._intervals = FleetIntervals(rule, self.config.fleet.shards, self._pools) if rule else None
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Fleet.predict`, by the champions of this manifest."""
         champions = Champions(self._histories)
         models = ModelSource(FleetStore.of(self.config), self._signer, self.fetch)
-        return answer_frame(frame, lambda _: champions, self.config, models, self._intervals, self._former)
+        return answer_frame(
+            frame, lambda _: champions, self.config.record_schema, models, self._intervals, self._former
+        )
 
     def _pools(self, shards: Collection[int]) -> dict[int, Pool]:
         """Return the pools of all shards, which takes hardly longer than those of some."""

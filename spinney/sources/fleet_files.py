@@ -8,7 +8,7 @@ from pathlib import Path
 
 from schemas import messages
 from schemas.messages import MAX_RECORD_BYTES
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.core.config.value_types import is_number
 from spinney.core.records.input_message_encoding import encode_message
 from spinney.core.records.rules import RecordRules, build_rules
@@ -18,21 +18,21 @@ from spinney.sources.options import ColumnSelection, ReadOptions
 from spinney.sources.row_batch import RowBatch, Source
 
 
-def columns_for(config: Config, *, outcomes: bool, is_exclusive: bool = False) -> ColumnSelection:
+def columns_for(schema: RecordSchema, *, outcomes: bool, is_exclusive: bool = False) -> ColumnSelection:
     """Return the columns of a file of events or outcomes, under the names that the file uses.
 
     Required are the id, the time and the group, for outcomes also the label. is_exclusive: leave out all other columns.
     """
-    rules = build_rules(config, messages.OUTCOME if outcomes else messages.EVENT)
-    required = frozenset(rule.source for rule in rules.fields if rule.required)
-    names = tuple(dict.fromkeys(rule.source for rule in rules.fields))
-    return ColumnSelection(names, required, is_exclusive, number_fields(rules), stored=stored_fields(config))
+    rules = build_rules(schema, messages.OUTCOME if outcomes else messages.EVENT)
+    required = frozenset(rule.source for rule in rules.read if rule.required)
+    names = tuple(dict.fromkeys(rule.source for rule in rules.read))
+    return ColumnSelection(names, required, is_exclusive, number_fields(rules), stored=stored_fields(schema))
 
 
-def stored_fields(config: Config) -> dict[str, str]:
+def stored_fields(schema: RecordSchema) -> dict[str, str]:
     """Return column of the tables `events` and `outcomes` → its name in messages and files."""
-    fleet = config.fleet
-    rules = [rule for of in (messages.OUTCOME, messages.EVENT) for rule in build_rules(config, of).fields]
+    fleet = schema.fleet
+    rules = [rule for of in (messages.OUTCOME, messages.EVENT) for rule in build_rules(schema, of).read]
     own = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
     fields = {own.get(rule.name, rule.name): rule.source for rule in rules}
     return fields | {"label": fields[fleet.target]}
@@ -43,9 +43,9 @@ def number_fields(rules: RecordRules) -> frozenset[str]:
     return frozenset(rule.source for rule in rules.fields if is_number(rule.type) or rule.unit is not None)
 
 
-def open_fleet_file(config: Config, path: str | Path, options: ReadOptions, *, outcomes: bool) -> Source:
+def open_fleet_file(schema: RecordSchema, path: str | Path, options: ReadOptions, *, outcomes: bool) -> Source:
     """Open a file of events or outcomes with all its columns. Raises ContractError: as `open_source`."""
-    return open_columns(path, options, columns_for(config, outcomes=outcomes))
+    return open_columns(path, options, columns_for(schema, outcomes=outcomes))
 
 
 def open_columns(path: str | Path, options: ReadOptions, selection: ColumnSelection) -> Source:

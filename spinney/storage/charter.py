@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.vocabulary import QueryName
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.core.errors import Busy, StoreError
 from spinney.core.migration import FormerColumn, Migration, advice, former_columns, retired_columns, settings_before
 from spinney.core.migration.config_changes import fixed_columns
@@ -69,59 +69,59 @@ def write_charter(store: FleetStore, charter: Charter) -> None:
     atomic_files.replace_file(_charter_file(store), _encode_charter(charter))
 
 
-def ensure_charter(config: Config) -> Charter:
+def ensure_charter(store: FleetStore) -> Charter:
     """Return the charter, and create it if there is none.
 
     Its editions stay unchanged. Raises StoreError if a fixed setting was changed.
     """
-    store = FleetStore.of(config)
     if not _charter_file(store).exists():
-        made = Charter(str(uuid.uuid4()), fixed_values(config), (Edition(validation_settings(config)),))
+        made = Charter(
+            str(uuid.uuid4()), fixed_values(store.record_schema), (Edition(validation_settings(store.fleet)),)
+        )
         atomic_files.create_file(_charter_file(store), _encode_charter(made))
     charter = _read_charter(store)
-    _refuse_changes(config, charter)
+    _refuse_changes(store, charter)
     return charter
 
 
-def amend_charter(config: Config) -> Charter:
+def amend_charter(store: FleetStore) -> Charter:
     """Return the charter, with a new edition if the rules were edited. It is created if there is none.
 
     The caller must hold the leases of VALIDATING_QUERIES. Raises StoreError when something fixed was changed.
     """
-    charter, settings = ensure_charter(config), validation_settings(config)
+    charter, settings = ensure_charter(store), validation_settings(store.fleet)
     if charter.editions[-1].settings == settings:
         return charter
-    store = FleetStore.of(config)
     with_edition = replace(charter, editions=(*charter.editions, Edition(settings, _started_offsets(store))))
     write_charter(store, with_edition)
     return with_edition
 
 
-def amend_when_idle(config: Config, held: tuple[str, ...]) -> Charter:
+def amend_when_idle(store: FleetStore, held: tuple[str, ...]) -> Charter:
     """As `amend_charter`, for a process that holds the leases `held`, which need not be all of VALIDATING_QUERIES.
 
     Raises StoreError when something fixed was changed; Busy when rules were edited and another process still validates
     by the old ones.
     """
-    charter = ensure_charter(config)
-    settings, before = validation_settings(config), charter.editions[-1].settings
+    charter = ensure_charter(store)
+    settings, before = validation_settings(store.fleet), charter.editions[-1].settings
     if before == settings:
         return charter
     try:
-        with leases.held(FleetStore.of(config), [name for name in VALIDATING_QUERIES if name not in held]):
-            return amend_charter(config)
+        with leases.held(store, [name for name in VALIDATING_QUERIES if name not in held]):
+            return amend_charter(store)
     except Busy as error:
         raise Busy(
-            f"fleet {config.fleet.name}: {' and '.join(_edited_keys(before, settings))} was edited, and the new rules "
+            f"fleet {store.fleet.name}: {' and '.join(_edited_keys(before, settings))} was edited, and the new rules "
             f"apply from one offset for {' and '.join(VALIDATING_QUERIES)}: expected both to be stopped; got {error}. "
             "Stop both, then start them again"
         ) from error
 
 
-def check_unchanged(config: Config) -> None:
+def check_unchanged(store: FleetStore) -> None:
     """Check the charter without creating it, for readers. Raises StoreError if a fixed setting was changed."""
-    if (charter := load_charter(FleetStore.of(config))) is not None:
-        _refuse_changes(config, charter)
+    if (charter := load_charter(store)) is not None:
+        _refuse_changes(store, charter)
 
 
 def describe_new_fleet(store: FleetStore) -> str | None:
@@ -134,7 +134,7 @@ def describe_new_fleet(store: FleetStore) -> str | None:
     return f"fleet {store.fleet.name}: none at {store.folder} yet; it is created there"
 
 
-def after_migration(config: Config, charter: Charter, migration: Migration) -> Charter:
+def after_migration(store: FleetStore, charter: Charter, migration: Migration) -> Charter:
     """Return the charter after a migration.
 
     Records that a query started before are validated by the earlier columns.
@@ -143,7 +143,7 @@ def after_migration(config: Config, charter: Charter, migration: Migration) -> C
     return replace(
         charter,
         fixed={**charter.fixed, COLUMNS: dict(migration.after)},
-        editions=(*earlier, Edition(validation_settings(config), _started_offsets(FleetStore.of(config)))),
+        editions=(*earlier, Edition(validation_settings(store.fleet), _started_offsets(store))),
         migrations=(*charter.migrations, migration),
         unfinished_migration=None,
     )
@@ -180,9 +180,9 @@ def restart_topic(store: FleetStore, topic: str) -> None:
 COLUMNS = "fleet.columns"
 
 
-def fixed_values(config: Config) -> dict[str, Any]:
+def fixed_values(schema: RecordSchema) -> dict[str, Any]:
     """Return this configuration's value of each fixed key, by dotted key."""
-    fleet, kafka = config.fleet, config.kafka
+    fleet = schema.fleet
     return {
         "fleet.group": list(fleet.group),
         "fleet.event_id": fleet.event_id,
@@ -192,9 +192,9 @@ def fixed_values(config: Config) -> dict[str, Any]:
         "fleet.loss": fleet.loss,
         "fleet.clock": fleet.clock,
         "fleet.shards": fleet.shards,
-        COLUMNS: fixed_columns(config, fleet.columns),
-        "kafka.events": kafka.events,
-        "kafka.outcomes": kafka.outcomes,
+        COLUMNS: fixed_columns(fleet, fleet.columns),
+        "kafka.events": schema.events_topic,
+        "kafka.outcomes": schema.outcomes_topic,
     }
 
 
@@ -212,18 +212,17 @@ def _edited_keys(before: ValidationSettings, now: ValidationSettings) -> list[st
     return [f"fleet.{key}" for name, key in _KEY_OF_BASIS.items() if getattr(before, name) != getattr(now, name)]
 
 
-def _refuse_changes(config: Config, charter: Charter) -> None:
-    root = FleetStore.of(config).root
+def _refuse_changes(store: FleetStore, charter: Charter) -> None:
     if charter.unfinished_migration is not None:
         raise StoreError(
-            f"fleet {config.fleet.name} at {root}: a migration of its columns was started at "
+            f"fleet {store.fleet.name} at {store.root}: a migration of its columns was started at "
             f"{charter.unfinished_migration.at} and has not ended. {advice.END_IT}"
         )
-    stored = {**charter.fixed, COLUMNS: fixed_columns(config, charter.fixed.get(COLUMNS, {}))}
-    for name, value in fixed_values(config).items():
+    stored = {**charter.fixed, COLUMNS: fixed_columns(store.fleet, charter.fixed.get(COLUMNS, {}))}
+    for name, value in fixed_values(store.record_schema).items():
         if stored.get(name) != value:
             raise StoreError(
-                f"fleet {config.fleet.name} at {root}: {describe_change(name, stored.get(name), value)} "
+                f"fleet {store.fleet.name} at {store.root}: {describe_change(name, stored.get(name), value)} "
                 + (_MIGRATE if name == COLUMNS else "stored data would change its meaning. " + _PUT_BACK)
             )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from schemas import tables
 from schemas.contract import Column, Contract
-from spinney.core.config import Config, Fleet
+from spinney.core.config import Config, Fleet, RecordSchema
 from spinney.storage import atomic_files
 
 
@@ -32,22 +32,33 @@ class FleetStore:
 
     Functions that read or write tables take this in place of the whole configuration. Nothing is opened by making one.
 
-    fleet: the section `[fleet]`. root: URI or path, without a slash at its end. event_columns: name -> Spark SQL type
-    of what an event carries besides its id and time. has_label_in_event: whether the label is a field of the event.
-    storage_options: credentials and settings of the store; left out of `repr`.
+    root: URI or path, without a slash at its end. storage_options: credentials and settings of the store; left out of
+    `repr`.
     """
 
-    fleet: Fleet
+    record_schema: RecordSchema
     root: str
-    event_columns: Mapping[str, str]
-    has_label_in_event: bool
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, config: Config) -> FleetStore:
         """Return the store of a configuration."""
-        root, options = config.storage.root.rstrip("/"), config.storage.options
-        return cls(config.fleet, root, config.event_columns, config.has_label_in_event, options)
+        return cls(config.record_schema, config.storage.root.rstrip("/"), config.storage.options)
+
+    @property
+    def fleet(self) -> Fleet:
+        """The section `[fleet]`."""
+        return self.record_schema.fleet
+
+    @property
+    def event_columns(self) -> Mapping[str, str]:
+        """Name -> Spark SQL type of what an event carries besides its id and time."""
+        return self.record_schema.event_columns
+
+    @property
+    def has_label_in_event(self) -> bool:
+        """Whether the label is a field of the event."""
+        return self.record_schema.has_label_in_event
 
     @property
     def folder(self) -> Path:

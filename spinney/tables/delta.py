@@ -20,7 +20,6 @@ from deltalake.transaction import AddAction
 
 from schemas import tables
 from schemas.contract import Contract
-from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.stored_formats import COMMIT, KEY
 from spinney.storage import charter, step_observer
@@ -54,14 +53,13 @@ TABLE_PROPERTIES = {
 }
 
 
-def create_tables(config: Config) -> list[str]:
+def create_tables(store: FleetStore) -> list[str]:
     """Create the tables that do not exist; return the names of the created directories. Safe to repeat.
 
     A table created by an earlier version of Spinney gets the new columns, null in its rows. Raises StoreError if a
     table has other columns than the configuration, or a fixed setting was changed.
     """
-    charter.check_unchanged(config)
-    store = FleetStore.of(config)
+    charter.check_unchanged(store)
     made = []
     for directory in store.every_directory():
         table = open_table(directory)

@@ -3,15 +3,17 @@
 The deliverer reads the tables, so no model waits for MLflow. While MLflow is down, rounds stay in their table and are
 delivered once it is back. A lease lets one process deliver at a time.
 
-=========  ==========================================================================================
+========== ==========================================================================================
 server     MLflow's client, one call at a time, at a pace
 runs       which run is which, by tags; none is made twice
 backlog    which rounds are not delivered yet
-rounds     what is told of a round: as many calls for a thousand groups as for a million
-attempts   what a round said of each group, from `models` and `promotions`
-figures    the round drawn
-nested     mode `group`: a run in the round's for each group, with its model
-=========  ==========================================================================================
+rounds     a round as metrics and files: as many calls for a thousand groups as for a million
+attempts   each group's attempt in a round, from `models` and `promotions`
+losses     what the labels have shown since, by round
+plots      the charts of a round
+group_runs mode `group`: a nested run for each group of a round, with its model
+registry   a fleet at a moment as a registered model
+========== ==========================================================================================
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from dataclasses import replace
 from spinney.core.config import Config
 from spinney.core.config.secrets import mask_passwords
 from spinney.core.errors import Busy
+from spinney.core.recipes.recipe import Recipe
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tracking import backlog
@@ -50,7 +53,7 @@ LEAVING_SECONDS = 5.0
 
 
 class Deliverer:
-    """Delivers rounds to MLflow in a thread of its own."""
+    """Delivers rounds to MLflow in its own thread."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -148,8 +151,8 @@ def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_strea
 
 
 def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, ends_stream: bool) -> int:
-    experiment = server.experiment(config.fleet.name)
-    shelf = RunIndex(server, config, experiment, charter.ensure_charter(config).fleet_id)
+    store, today, experiment = FleetStore.of(config), Recipe.of(config), server.experiment(config.fleet.name)
+    shelf = RunIndex(server, config.fleet.name, experiment, charter.ensure_charter(store).fleet_id)
     known = shelf.known()
     named = rounds_by_run(backlog.undelivered_rounds(recorded, known), known)
     runs = shelf.with_runs(known, {name: rows[0] for name, rows in named.items()})
@@ -162,12 +165,12 @@ def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, 
             runs[name] = replace(run, open=True)
         if config.tracking.mode == "group":
             for row in fresh:
-                RoundGroupRuns(server, config, experiment, run, row).deliver()
-                report_rounds(server, config, run, [row])
+                RoundGroupRuns(server, store, today, experiment, run, row).deliver()
+                report_rounds(server, store, today, run, [row])
                 run = replace(run, through=row["batch_id"])
                 server.watch.rounds -= 1
         elif fresh:
-            report_rounds(server, config, run, fresh)
+            report_rounds(server, store, today, run, fresh)
             server.watch.rounds -= len(fresh)
     going_on = set() if ends_stream else {newest_of_stream(runs, named)}
     for name, run in runs.items():

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.vocabulary import ModelStatus
-from spinney.core.config import Config
 from spinney.core.errors import Corrupt
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.models.sklearn_export import GroupModel
+from spinney.core.recipes.recipe import Recipe
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tracking import attempts
@@ -50,10 +50,11 @@ _REQUIRED = ("numpy", "scikit-learn", "skops", "spinney")
 
 @dataclass(frozen=True)
 class RoundGroupRuns:
-    """The nested runs of a round's groups. row: of `rounds`."""
+    """The nested runs of a round's groups. today: the configuration's recipe. row: of `rounds`."""
 
     server: Server
-    config: Config
+    store: FleetStore
+    today: Recipe
     experiment: str
     parent: Run
     row: Mapping[str, Any]
@@ -63,7 +64,7 @@ class RoundGroupRuns:
 
         Raises MLflow's errors, DeliveryStopped, SetupError.
         """
-        store = FleetStore.of(self.config)
+        store = self.store
         groups = attempts.attempts_of_round(store, self.row).to_pylist()
         tried = {row["group_key"]: row for row in groups if row["status"] in set(ModelStatus)}
         existing = self._existing_runs()
@@ -71,7 +72,7 @@ class RoundGroupRuns:
         if not left:
             return
         signer = signing_key.load_signer(store)
-        shared = parameters(self.config, self.row)
+        shared = parameters(store, self.today, self.row)
         for stored in attempts.stored_models(store, self.row):
             key = stored["group_key"]
             if key in left:

@@ -25,7 +25,7 @@ import pyarrow.dataset as ds
 from schemas import tables
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.config import Config
+from spinney.core.config import Config, RecordSchema, Tracking
 from spinney.core.config.secrets import display_value, mask_passwords
 from spinney.core.config.value_types import declared_type
 from spinney.core.errors import SpinneyError, StoreError
@@ -120,7 +120,9 @@ def register(
             return found
         with leases.held(store, [leases.REGISTRY]):
             try:
-                return _register(config, found, folder, _recipe_ids(store, champions), take_over=take_over)
+                return _register(
+                    store, config.tracking, found, folder, _recipe_ids(store, champions), take_over=take_over
+                )
             except Exception as error:
                 if isinstance(error, SpinneyError):
                     raise
@@ -143,14 +145,19 @@ def _recipe_ids(store: FleetStore, champions: Champions) -> list[str]:
 
 
 def _register(
-    config: Config, wanted: RegisteredVersion, folder: Path, recipes: list[str], *, take_over: bool
+    store: FleetStore,
+    tracking: Tracking,
+    wanted: RegisteredVersion,
+    folder: Path,
+    recipes: list[str],
+    *,
+    take_over: bool,
 ) -> RegisteredVersion:
-    identity = charter.ensure_charter(config).fleet_id
+    identity = charter.ensure_charter(store).fleet_id
     requirements = pinned_requirements()
-    store = FleetStore.of(config)
     asked_by = [json.dumps(model_signature(store).to_dict()), CODE.read_text(encoding="utf-8")]
     digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
-    with Server(config.tracking, DeliveryProgress()) as server:
+    with Server(tracking, DeliveryProgress()) as server:
         if not take_over:
             _refuse_other_owner(server, wanted, identity)
         found = _versions(server, wanted.model, digest)
@@ -162,7 +169,7 @@ def _register(
             _save(store, folder, place, requirements)
             tags = _tags(wanted, identity, digest, recipes)
             run = run or _new_run(server, experiment, tags, wanted.model)
-            made = {_new_version(server, place, tags, wanted.model, run, describe_model(config))}
+            made = {_new_version(server, place, tags, wanted.model, run, describe_model(store.record_schema))}
             found = _versions(server, wanted.model, digest) | made
             server.ask("set_terminated", run, "FINISHED")
         version = _single_version(server, wanted.model, found)
@@ -191,7 +198,7 @@ def _refuse_other_owner(server: Server, wanted: RegisteredVersion, identity: str
 
 def _versions(server: Server, model: str, digest: str) -> set[int]:
     found = server.ask("search_model_versions", f"name = '{model}' AND tags.`{DIGEST}` = '{digest}'")
-    return {int(each.version) for each in found}
+    return {int(version.version) for version in found}
 
 
 def _single_version(server: Server, model: str, versions: set[int]) -> int:
@@ -283,11 +290,11 @@ def model_signature(store: FleetStore) -> ModelSignature:
     return ModelSignature(Schema(inputs), Schema(answers))
 
 
-def describe_model(config: Config) -> str:
+def describe_model(schema: RecordSchema) -> str:
     """Describe the input columns with their declared types, as Markdown, which MLflow shows on the version's page."""
-    fleet = config.fleet
+    fleet = schema.fleet
     uses = dict.fromkeys(fleet.group, "group") | dict.fromkeys(fleet.features, "feature")
-    others = sorted({fleet.event_time, *config.event_columns} - {fleet.target, *uses})
+    others = sorted({fleet.event_time, *schema.event_columns} - {fleet.target, *uses})
     text = "| column | type | |\n|---|---|---|"
     for name, use in (uses | dict.fromkeys(others, "for models of other features")).items():
         shown_name = name.replace("|", "\\|")

@@ -17,7 +17,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from schemas.vocabulary import RoundKind
-from spinney.core.config import Config
 from spinney.core.recipes.recipe import Recipe, canonical_json
 from spinney.storage.layout import FleetStore
 from spinney.tables import recipe_names
@@ -81,7 +80,7 @@ def _newest_of_stream(known: Mapping[str, Run]) -> tuple[str, str | None]:
     of_stream = {name: run for name, run in known.items() if kind_of(name) == RoundKind.STREAM and not run.deleted}
     if not of_stream or any(run.through < 0 for run in of_stream.values()):
         return "", None
-    name = max(of_stream, key=lambda each: of_stream[each].through)
+    name = max(of_stream, key=lambda name: of_stream[name].through)
     return name, of_stream[name].recipe_id
 
 
@@ -100,9 +99,10 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def report_rounds(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:
-    """Log these rounds of one run, then the tag that records their delivery."""
-    store = FleetStore.of(config)
+def report_rounds(
+    server: Server, store: FleetStore, today: Recipe, run: Run, fresh: Sequence[Mapping[str, Any]]
+) -> None:
+    """Log these rounds of one run, then the tag that records their delivery. today: the configuration's recipe."""
     measured, gained = losses.losses_of_rounds(store, fresh), losses.gains_of_rounds(store, fresh)
     metrics = []
     for row in fresh:
@@ -110,14 +110,17 @@ def report_rounds(server: Server, config: Config, run: Run, fresh: Sequence[Mapp
         metrics += round_metrics(row, round_numbers(row) | of_round)
     fitted = next((row for row in fresh if row["recipe_id"]), fresh[0])
     log_batch(
-        server, run.run_id, parameters(config, fitted) if run.through < 0 or run.recipe_id is None else {}, metrics
+        server,
+        run.run_id,
+        parameters(store, today, fitted) if run.through < 0 or run.recipe_id is None else {},
+        metrics,
     )
     if run.recipe_id is None and fitted["recipe_id"]:  # its first rounds fitted nothing
         server.ask("set_tag", run.run_id, RECIPE, fitted["recipe_id"])
     for row in fresh:
         if row["kind"] == RoundKind.BATCH.value:
             with tempfile.TemporaryDirectory() as folder:
-                write_files(config, row, Path(folder))
+                write_files(store, today, row, Path(folder))
                 server.upload(run.run_id, Path(folder))
     # Last: if the process is killed before, the next delivery logs the same steps and files again, which changes
     # nothing.
@@ -149,10 +152,10 @@ def mlflow_name(name: str) -> str:
     return re.sub(r"[^\w\-. :]", "_", name)[:LONGEST_NAME]
 
 
-def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
+def parameters(store: FleetStore, today: Recipe, row: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters of a run: the recipe of the round, as far as it is known, and a batch's data versions."""
     found = {"recipe_id": str(row["recipe_id"])} if row["recipe_id"] else {}
-    if recipe := _recipe(config, row["recipe_id"]):
+    if recipe := _recipe(store, today, row["recipe_id"]):
         found |= {"estimator": recipe.estimator, "loss": recipe.loss}
         found |= {"features": ", ".join(feature.name for feature in recipe.features)}
         found |= {f"estimator.{name}": text for name, text in recipe.params}
@@ -163,12 +166,11 @@ def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
-    """Return the recipe with this id: the configuration's, or a stored earlier one."""
-    today = Recipe.of(config)
+def _recipe(store: FleetStore, today: Recipe, recipe_id: str | None) -> Recipe | None:
+    """Return the recipe with this id: the configuration's, or a stored earlier one. today: the configuration's."""
     if recipe_id is None or recipe_id == today.recipe_id:
         return None if recipe_id is None else today
-    text = recipe_names.read_recipe_text(FleetStore.of(config), recipe_id)
+    text = recipe_names.read_recipe_text(store, recipe_id)
     return None if text is None else Recipe.of_text(text)
 
 
@@ -182,17 +184,17 @@ def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def write_files(config: Config, row: Mapping[str, Any], folder: Path) -> None:
+def write_files(store: FleetStore, today: Recipe, row: Mapping[str, Any], folder: Path) -> None:
     """Write the files of a weekly batch: a table of every group, the round with its recipe, and the charts."""
-    groups = attempts.attempts_of_round(FleetStore.of(config), row)
+    groups = attempts.attempts_of_round(store, row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     content = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
-    if recipe := _recipe(config, row["recipe_id"]):
+    if recipe := _recipe(store, today, row["recipe_id"]):
         content["recipe"] = json.loads(canonical_json(asdict(recipe)))
         del content["recipe"]["earlier"]
     (folder / ROUND_FILE).write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
-    title = f"{config.fleet.name}, {row['round_id']}, {row['started_at']:%Y-%m-%d %H:%M} UTC"
-    drawn = plots.draw(groups, title=title, loss=config.fleet.loss, target=config.fleet.target)
+    title = f"{store.fleet.name}, {row['round_id']}, {row['started_at']:%Y-%m-%d %H:%M} UTC"
+    drawn = plots.draw(groups, title=title, loss=store.fleet.loss, target=store.fleet.target)
     for name, png in drawn.items():
         (folder / name).write_bytes(png)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from spinney.core.config import Config
 from spinney.tracking.server import DELETED, Server
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class RunIndex:
     """The runs of a fleet's experiment."""
 
     server: Server
-    config: Config
+    fleet_name: str
     experiment: str
     fleet_id: str
 
@@ -74,7 +73,7 @@ class RunIndex:
         tags = {FLEET: self.fleet_id, RUN: name, "spinney.kind": first["kind"]}
         if first["recipe_id"]:
             tags[RECIPE] = first["recipe_id"]
-        began, called = to_milliseconds(first["started_at"]), f"{self.config.fleet.name} {name}"
+        began, called = to_milliseconds(first["started_at"]), f"{self.fleet_name} {name}"
         self.server.ask("create_run", self.experiment, began, tags, run_name=called)
 
 

@@ -253,7 +253,7 @@ class Story:
         """The range of `x` was too narrow; who sent the records does not send them again."""
         self.shops.edit(-100.0, 200.0)
         letters = DeadLetters.opened(FleetStore.of(self.shops.config), LetterFilter(reasons=("out_of_range",)))
-        done = carry_out_replay(self.shops.config, letters)
+        done = carry_out_replay(FleetStore.of(self.shops.config), self.shops.config.kafka, letters)
         if done.count:
             mended = replace(self.bad["event", "above its range"], event_id="bad", key='["north","7"]')
             self.shops.ledger.append(mended)
@@ -309,7 +309,7 @@ def test_a_dead_letter_that_is_sent_again_after_a_fix_is_stored_once_and_not_sen
     assert list(zip(mended["group_key"], mended["x"], strict=True)) == [('["north","7"]', 100.001)]
 
 
-def test_a_drain_tells_how_many_were_stored_dropped_and_rejected_and_why(story: Story) -> None:
+def test_a_drain_reports_how_many_were_stored_dropped_and_rejected_and_why(story: Story) -> None:
     [ingest] = story.told
     counts = {name: ingest[name] for name in ("events", "outcomes", "dead", "duplicates")}
     assert counts == {
@@ -318,8 +318,8 @@ def test_a_drain_tells_how_many_were_stored_dropped_and_rejected_and_why(story: 
         "dead": len(story.bad),
         "duplicates": 40 + 40,
     }
-    said = {(kind["source"], kind["reason"]) for kind in ingest["dead_letters"]}
-    assert said == {(sent.topic, sent.bad) for sent in story.bad.values()}
+    reasons = {(kind["source"], kind["reason"]) for kind in ingest["dead_letters"]}
+    assert reasons == {(sent.topic, sent.bad) for sent in story.bad.values()}
 
 
 def test_every_good_outcome_is_stored_once_with_its_label(story: Story) -> None:

@@ -22,6 +22,7 @@ from schemas.contract import Contract
 from spinney.core.errors import StoreError
 from spinney.kafka import client as kafka
 from spinney.kafka import topic_ids
+from spinney.storage.layout import FleetStore
 from streaming.app import Application
 
 SECONDS = 12
@@ -55,7 +56,9 @@ class Story:
         with pytest.raises(StoreError) as refused:
             self.drain()
         self.refusal = str(refused.value)
-        self.accepted = topic_ids.accept_topic(self.shops.config, f"{self.shops.name}.events")
+        self.accepted = topic_ids.accept_topic(
+            FleetStore.of(self.shops.config), self.shops.config.kafka, f"{self.shops.name}.events"
+        )
         Application(spark, self.shops.config, ("ingest", "score")).drain()
 
     def send(self, event_id: str, x: float, sales: float) -> None:

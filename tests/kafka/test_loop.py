@@ -16,6 +16,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.fleet import Fleet
 from spinney.operations.migration import carry_out_migration
+from spinney.storage.layout import FleetStore
 from streaming.app import Application
 
 OWN = [("north", 1), ("north", 2), ("north", 3), ("south", 4), ("south", 5)]
@@ -130,7 +131,7 @@ class Story:
             assert before in text
             text = text.replace(before, after)
         self.shops.file.write_text(text, encoding="utf-8")
-        carry_out_migration(self.shops.config, {"x": "size"})
+        carry_out_migration(FleetStore.of(self.shops.config), {"x": "size"})
         self.sell_at_a_rate(2.5, shop.sale("migrated", "south", 4, 3.0, 603.0))
         self.drain()
 
@@ -197,11 +198,11 @@ def test_who_has_no_model_is_answered_by_the_nearest_parent_that_has_one(
 
 
 def test_answers_stand_on_the_predictions_topic_as_in_the_table(story: Story) -> None:
-    said = {each["event_id"]: each for each in map(json.loads, story.shops.predictions())}
+    report = {each["event_id"]: each for each in map(json.loads, story.shops.predictions())}
     rows = story.table(tables.PREDICTIONS)
-    assert set(said) == set(rows["event_id"])
+    assert set(report) == set(rows["event_id"])
     for row in rows.itertuples(index=False):
-        each = said[row.event_id]
+        each = report[row.event_id]
         assert (each["group_key"], each["model_id"], each["answered_by"]) == (
             row.group_key,
             row.model_id,

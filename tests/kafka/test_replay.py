@@ -78,8 +78,8 @@ def test_key_and_value_are_sent_as_they_came_and_only_once(past: Past) -> None:
     for at, record in enumerate(sent):
         reject(past, at, *record)
     reject(past, 3, b"k", None)
-    assert replay.carry_out_replay(past.config, letters(past)).count == 3
-    again = replay.carry_out_replay(past.config, letters(past))
+    assert replay.carry_out_replay(FleetStore.of(past.config), past.config.kafka, letters(past)).count == 3
+    again = replay.carry_out_replay(FleetStore.of(past.config), past.config.kafka, letters(past))
     assert (again.count, again.left) == (0, {replay.REPLAYED: 3, "would be rejected again: null_value": 1})
     assert sorted(received(past), key=str) == sorted(sent, key=str)
     assert [
@@ -103,16 +103,16 @@ def test_of_a_replay_that_was_killed_only_what_the_topic_does_not_have_is_sent(
 
     monkeypatch.setattr(replay, "_produce", killed)
     with pytest.raises(KeyboardInterrupt):
-        replay.carry_out_replay(past.config, letters(past))
+        replay.carry_out_replay(FleetStore.of(past.config), past.config.kafka, letters(past))
     monkeypatch.undo()
     arrived = len(received(past))
     assert 0 < arrived < 10
     assert len(ledger.unfinished_replays(FleetStore.of(past.config))) == 1
-    assert replay.carry_out_replay(past.config, letters(past)).count == 10 - arrived
+    assert replay.carry_out_replay(FleetStore.of(past.config), past.config.kafka, letters(past)).count == 10 - arrived
     assert sorted(received(past), key=str) == sorted(sent, key=str)
 
 
-def test_a_record_that_the_broker_refuses_is_told_and_the_others_are_not_sent_again(past: Past) -> None:
+def test_a_record_that_the_broker_refuses_is_reported_and_the_others_are_not_sent_again(past: Past) -> None:
     topic = ConfigResource(ResourceType.TOPIC, past.config.kafka.events)
     topic.add_incremental_config(ConfigEntry("max.message.bytes", "1000", incremental_operation=AlterConfigOpType.SET))
     client = kafka.admin(past.config.kafka)  # kept by name: its futures die with it
@@ -123,5 +123,5 @@ def test_a_record_that_the_broker_refuses_is_told_and_the_others_are_not_sent_ag
     reject(past, 1, b"other", large)
     for _ in range(2):
         with pytest.raises(StoreError, match=r"to take all \d; got .*[Ss]ize.*Run the replay again"):
-            replay.carry_out_replay(past.config, letters(past))
+            replay.carry_out_replay(FleetStore.of(past.config), past.config.kafka, letters(past))
     assert received(past) == [(b"k", sale(0))]

@@ -88,7 +88,7 @@ def stored(config: Config, rows: list[dict[str, Any]]) -> None:
     """As the stream would: validated in a worker, and written by the task that has the rows."""
     texts = pa.array([json.dumps(row).encode() for row in rows], pa.binary())
     micros = pa.array([int(START.timestamp() * 1e6) + 86_400_000_000] * len(rows), pa.int64())
-    validator = RecordValidator((build_rules(config, messages.EVENT),))
+    validator = RecordValidator((build_rules(config.record_schema, messages.EVENT),))
     results = validator.validate(texts, micros, pa.array([0] * len(rows), pa.int32()))
     assert results.field("reason").to_pylist() == [None] * len(rows)
     of_event = {"event_id": "sale", "event_time": "when"}
@@ -118,14 +118,16 @@ def answered(root: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SPINNEY_SIGNING_KEY", "k" * 32)
     stored(config, events(names))
     clock = START + timedelta(days=1)
-    fitting = Fitter(Recipe.of(config), past.signer, clock, TrainingTables.of(config, {}, clock), ())
+    fitting = Fitter(
+        Recipe.of(config), past.signer, clock, TrainingTables.of(FleetStore.of(config), config.recipe, {}, clock), ()
+    )
     shard = shard_of(KEY, config.fleet.shards)
     plan = pd.DataFrame({"shard": [shard], "group_key": [KEY], "champion_id": [None], "events": [60]})
     asked = group_fitting.task_batches(requests_of(plan))
     (made,) = pa.Table.from_batches(fitting.fit_tasks(asked)).to_pylist()
     assert made["status"] == "fitted", made["error"]
-    told = {"fitted_at": clock, "clock": clock, "decided_at": clock, "epoch": 0, "decision": "promoted", "by": "stream"}
-    past.put(tables.PROMOTIONS, "stream", {**made, **told, "round_id": "r"})
+    row = {"fitted_at": clock, "clock": clock, "decided_at": clock, "epoch": 0, "decision": "promoted", "by": "stream"}
+    past.put(tables.PROMOTIONS, "stream", {**made, **row, "round_id": "r"})
     frame = pd.DataFrame(events(names)).drop(columns=["sold", "when"])
     return Fleet(config).predict(frame)
 

@@ -56,7 +56,7 @@ def test_the_fleet_stands_as_it_stood(earlier: EarlierRoot) -> None:
     assert said(earlier, "fleet", "--as-of", "batch-0") == earlier.expected["as_of"]
 
 
-def test_each_groups_life_is_told_as_it_was(earlier: EarlierRoot) -> None:
+def test_each_groups_life_is_reported_as_it_was(earlier: EarlierRoot) -> None:
     for key, story in earlier.expected["why"].items():
         assert said(earlier, "why", key) == {**story, "is_pinned": False}  # a field that came later
 
@@ -128,7 +128,7 @@ def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(ear
     store = FleetStore.of(earlier.config)
     file = store.folder / "charter.json"
     assert "format" not in json.loads(file.read_text())
-    made = charter.ensure_charter(earlier.config)
+    made = charter.ensure_charter(FleetStore.of(earlier.config))
     assert len(made.editions) == 2  # the ranges were edited once
     assert len(ledger.read_replayed(store)) == 1
     assert ledger.unfinished_replays(store) == []
@@ -136,9 +136,9 @@ def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(ear
     assert before is not None
     assert before.fleet.ranges["x"] == (-100.0, 2e9)
     earlier.file.write_text(earlier.file.read_text().replace("x = [-100.0, 2000000000.0]", "x = [-5.0, 5.0]"))
-    assert len(charter.amend_charter(earlier.config).editions) == 3
+    assert len(charter.amend_charter(FleetStore.of(earlier.config)).editions) == 3
     assert json.loads(file.read_text())["format"] == CHARTER.version
-    assert charter.ensure_charter(earlier.config).fleet_id == made.fleet_id
+    assert charter.ensure_charter(FleetStore.of(earlier.config)).fleet_id == made.fleet_id
 
 
 def test_columns_that_came_later_are_null_in_its_tables_however_they_are_looked_up(earlier: EarlierRoot) -> None:

@@ -20,7 +20,7 @@ def said() -> str:
     return " ".join((FLIGHTS / "README.md").read_text(encoding="utf-8").split())
 
 
-def test_the_readme_of_the_flights_tells_the_days_of_its_demo(said: str) -> None:
+def test_the_readme_of_the_flights_reports_the_days_of_its_demo(said: str) -> None:
     scenario = read_scenario(FLIGHTS)
     weeks = (scenario.stream_start - scenario.history_start).days // 7
     assert f"{WEEKS[weeks]} weeks are loaded as history, then {scenario.stream.days} days are streamed" in said
@@ -29,7 +29,7 @@ def test_the_readme_of_the_flights_tells_the_days_of_its_demo(said: str) -> None
     assert f"{scenario.stream.days} days of real departures" in changelog
 
 
-def test_the_readme_of_the_flights_tells_what_is_made_up(said: str) -> None:
+def test_the_readme_of_the_flights_reports_what_is_made_up(said: str) -> None:
     scenario = read_scenario(FLIGHTS)
     injected, faults = scenario.injected, scenario.faults
     assert injected is not None
@@ -40,6 +40,6 @@ def test_the_readme_of_the_flights_tells_what_is_made_up(said: str) -> None:
     assert f"Duplicates ({faults.duplicates:.0%}".replace("%", " %") + f"), {bad}, {faults.unmatched_outcomes}" in said
 
 
-def test_the_readme_of_the_flights_tells_how_many_groups_there_are(said: str) -> None:
+def test_the_readme_of_the_flights_reports_how_many_groups_there_are(said: str) -> None:
     rows = read_example_data(FLIGHTS, read_scenario(FLIGHTS), read_config(FLIGHTS / "fleet.toml", {}))
     assert f"{rows.frame['group_key'].nunique()} groups in the demo's weeks" in said

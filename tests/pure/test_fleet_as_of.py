@@ -38,7 +38,9 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     made.put(tables.EVENTS, "", *({"group_key": key, "event_id": "e", "ingested_at": hour(at)} for key, at in came))
     made.first = made.round(1, {A: 1.0, DEPT: 11.0})
     made.second = made.round(3, {A: 3.0, B: 23.0}, big=True)
-    carry_out_override(made.config, made.signer, Asked(OverrideVerb.PIN, (A,), made.first[A]), ADA, now=hour(4))
+    carry_out_override(
+        FleetStore.of(made.config), made.signer, Asked(OverrideVerb.PIN, (A,), made.first[A]), ADA, now=hour(4)
+    )
     return made
 
 

@@ -116,7 +116,7 @@ def world(configured) -> Callable[..., World]:
 
     def make(*changes: tuple[str, str]) -> World:
         made = World(configured(*changes))
-        delta.create_tables(made.config)
+        delta.create_tables(FleetStore.of(made.config))
         return made
 
     return make

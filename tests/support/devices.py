@@ -78,8 +78,8 @@ class Devices:
     readings: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __post_init__(self) -> None:
-        delta.create_tables(self.config)
-        charter.ensure_charter(self.config)
+        delta.create_tables(FleetStore.of(self.config))
+        charter.ensure_charter(FleetStore.of(self.config))
         signing_key.ensure_key(FleetStore.of(self.config))
         self.signer = signing_key.load_signer(FleetStore.of(self.config))
         named = [(f"r{at % REGIONS}", f"d{at}") for at in range(DEVICES)]

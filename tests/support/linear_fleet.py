@@ -86,8 +86,8 @@ def write_fleet(root: Path, groups: int, *, more: str = "", seed: int = 5) -> Li
     root.mkdir(parents=True, exist_ok=True)
     (root / "fleet.toml").write_text(text, encoding="utf-8")
     config = parse(text, "fleet.toml", {})
-    charter.ensure_charter(config)
-    delta.create_tables(config)
+    charter.ensure_charter(FleetStore.of(config))
+    delta.create_tables(FleetStore.of(config))
     signing_key.ensure_key(FleetStore.of(config))
     named = [key_of(n) for n in range(groups)] + [parent_of(n) for n in range(min(DEPARTMENTS, groups))]
     drawn = np.random.default_rng(seed).normal(size=(len(named), 1 + len(FEATURES)))

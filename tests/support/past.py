@@ -71,7 +71,7 @@ class Past:
     signer: Signer = field(default_factory=lambda: Signer(b"k" * 32))
 
     def __post_init__(self) -> None:
-        delta.create_tables(self.config)
+        delta.create_tables(FleetStore.of(self.config))
 
     def put(self, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
         """Append rows behind everyone's back, in the shards of their groups; columns not named are null."""

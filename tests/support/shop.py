@@ -164,7 +164,7 @@ class Shops:
         from spinney.storage.signing_key import ensure_key
 
         ensure_topics(self.config.kafka, partitions=partitions)
-        delta.create_tables(self.config)
+        delta.create_tables(FleetStore.of(self.config))
         ensure_key(FleetStore.of(self.config), {})
 
     def events(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -191,13 +191,13 @@ class Shops:
         self._flush()
 
     def _send(self, topic: str, value: bytes | None, **known: Any) -> None:
-        said = {"event_id": None, "key": None, "edits": self.edits, **known}
+        row = {"event_id": None, "key": None, "edits": self.edits, **known}
 
         def acknowledged(error: Any, message: Any) -> None:
             assert error is None, error
-            self.ledger.append(Sent(topic, message.partition(), message.offset(), value, **said))
+            self.ledger.append(Sent(topic, message.partition(), message.offset(), value, **row))
 
-        key = (said["key"] or "").encode()
+        key = (row["key"] or "").encode()
         self._producer.produce(topic, value, key, on_delivery=acknowledged)
         self._producer.poll(0)
 

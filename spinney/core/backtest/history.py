@@ -39,7 +39,7 @@ class LabelTiming:
     @classmethod
     def from_config(cls, config: Config) -> LabelTiming:
         """Return the timing of a configuration. Labels inside events have no horizon."""
-        horizon = None if config.has_label_in_event else config.kafka.label_horizon // MICROSECOND
+        horizon = None if config.record_schema.has_label_in_event else config.kafka.label_horizon // MICROSECOND
         return cls(config.fleet.label_delay // MICROSECOND, horizon)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spinney.core.config.effective import Setting
 from spinney.core.config.reading import parse
+from spinney.core.config.record_schema import RecordSchema
 from spinney.core.config.sections import (
     Config,
     Fleet,
@@ -13,6 +14,7 @@ from spinney.core.config.sections import (
     Kafka,
     Recipe,
     RecipeParents,
+    Retention,
     Storage,
     Tracking,
 )
@@ -30,6 +32,8 @@ __all__ = [
     "Kafka",
     "Recipe",
     "RecipeParents",
+    "RecordSchema",
+    "Retention",
     "Setting",
     "Staleness",
     "Storage",

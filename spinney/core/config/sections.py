@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, Strict, model_validator
 
 from spinney.core.config.effective import Setting, effective
+from spinney.core.config.record_schema import RecordSchema
 from spinney.core.config.section_base import Bool, Int, Number, Section, config_key
 from spinney.core.config.staleness_sections import Budget, Staleness
 from spinney.core.config.value_types import (
@@ -71,7 +72,7 @@ class Fleet(Section):
     fields: dict[str, Annotated[str, Field(min_length=1)]] = config_key(
         {},
         meaning="Column name = its field in messages and files, if that has another name; `after.amount` reaches into "
-        "nested objects.",
+        'nested objects. For `event_id`, `"*"` is a hash of all declared columns.',
     )
     coerce: Bool = config_key(
         True,
@@ -327,19 +328,6 @@ class Config(Section):
         return effective(self, self._origins)
 
     @property
-    def has_label_in_event(self) -> bool:
-        """Whether the label is a field of the event, so that there is no topic of outcomes."""
-        return self.kafka.outcomes is None
-
-    @property
-    def target_type(self) -> str:
-        """The Spark SQL type of the target."""
-        return self.fleet.columns[self.fleet.target]
-
-    @property
-    def event_columns(self) -> dict[str, str]:
-        """Name -> type of an event's columns besides its id and time; the target only if it is a field of the event."""
-        left_out = {self.fleet.event_id, self.fleet.event_time, "observed_at"}
-        if not self.has_label_in_event:
-            left_out.add(self.fleet.target)
-        return {name: kind for name, kind in self.fleet.columns.items() if name not in left_out}
+    def record_schema(self) -> RecordSchema:
+        """The columns of events and outcomes, and their topics."""
+        return RecordSchema(self.fleet, self.kafka.events, self.kafka.outcomes)

@@ -14,7 +14,7 @@ from pandas.api.types import infer_dtype, is_integer_dtype
 
 from schemas import messages
 from spinney.core import keys
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import to_float64
 from spinney.core.records import value_conversion
@@ -42,7 +42,7 @@ _TIME_LIKE = "ISO 8601 like 2024-05-31T10:00:00Z"
 _FORMS = {"timestamp": f"a time is {_TIME_LIKE}", "date": "a date is written like 2024-05-31"}
 
 
-def to_typed_rows(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]:
+def to_typed_rows(frame: pd.DataFrame, schema: RecordSchema) -> tuple[list[str], pd.DataFrame]:
     """Return each row's group_key, and the frame's declared columns without the target, in its order, with its index.
 
     Texts in columns that are not strings are parsed as in a record (`value_conversion`). A number in a column of times
@@ -52,7 +52,7 @@ def to_typed_rows(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.Da
     Raises ContractError if a column of the group or a feature is missing, or a column has a value that its type does
     not allow.
     """
-    fleet = config.fleet
+    fleet = schema.fleet
     columns = list(frame.columns)
     for name in (*fleet.group, *fleet.features):
         if columns.count(name) != 1:
@@ -60,8 +60,8 @@ def to_typed_rows(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.Da
                 f"frame: column {name}: expected it once, a {'key' if name in fleet.group else 'feature'} of type "
                 f"{fleet.type_of(name)}; got columns {columns}. Add or rename it"
             )
-    of_event = {rule.name: rule for rule in build_rules(config, messages.EVENT).fields}
-    wanted = dict.fromkeys([fleet.event_time, *config.event_columns])
+    of_event = {rule.name: rule for rule in build_rules(schema, messages.EVENT).fields}
+    wanted = dict.fromkeys([fleet.event_time, *schema.event_columns])
     wanted.pop(fleet.target, None)
     rules = {name: of_event[name] for name in wanted if columns.count(name) == 1}
     missing = frozenset(fleet.missing)

@@ -17,11 +17,11 @@ from schemas import messages
 from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config, Fleet
+from spinney.core.config import Fleet, RecordSchema
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Integers
 from spinney.core.records.column_checks import doubtful_mask
-from spinney.core.records.columns import Mask
+from spinney.core.records.column_conversion import Mask
 from spinney.core.records.json_columns import count_strings, read_object_columns
 from spinney.core.records.json_text import describe_value
 from spinney.core.records.rules import FieldRule, RecordRules, build_rules
@@ -59,13 +59,13 @@ class RequestRows:
     strings: int
 
 
-def request_rules(config: Config, *, by_column: bool = False) -> RecordRules:
+def request_rules(schema: RecordSchema, *, by_column: bool = False) -> RecordRules:
     """Return the rules for records to be answered.
 
     by_column: fields have the names of columns, as in a frame, and not those that messages have (`[fleet.fields]`).
     """
-    fleet, of_event = config.fleet, build_rules(config, messages.EVENT)
-    wanted = dict.fromkeys([*fleet.group, fleet.event_time, *config.event_columns])
+    fleet, of_event = schema.fleet, build_rules(schema, messages.EVENT)
+    wanted = dict.fromkeys([*fleet.group, fleet.event_time, *schema.event_columns])
     wanted.pop(fleet.target, None)
     fields = tuple(
         replace(
@@ -81,7 +81,7 @@ def request_rules(config: Config, *, by_column: bool = False) -> RecordRules:
 
 
 def read_request_rows(
-    records: Sequence[Any], exact: Callable[[], Sequence[Any]], rules: RecordRules, config: Config
+    records: Sequence[Any], exact: Callable[[], Sequence[Any]], rules: RecordRules, fleet: Fleet
 ) -> RequestRows:
     """Validate records and convert them.
 
@@ -104,11 +104,11 @@ def read_request_rows(
         one_by_one = _read_one_by_one(exact(), doubtful, rules)
         errors |= one_by_one.errors
         columns = {rule.name: _replaced(columns.get(rule.name), doubtful, one_by_one, rule) for rule in rules.fields}
-    _require_features(objects, columns, rules, config.fleet)
+    _require_features(objects, columns, rules, fleet)
     is_valid = np.ones(len(records), dtype=np.bool_)
     is_valid[list(errors)] = False
     rows = pa.table(columns).filter(pa.array(is_valid)) if errors else pa.table(columns)
-    keys_of_rows = _group_keys(rows, config.fleet.group)
+    keys_of_rows = _group_keys(rows, fleet.group)
     return RequestRows(rows, keys_of_rows, np.flatnonzero(is_valid), errors, strings)
 
 

@@ -14,7 +14,7 @@ from spinney.core.champions.heldout_loss_arrays import pack_column, to_matrix
 from spinney.core.champions.heldout_losses import COLUMN
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.config import Config
+from spinney.core.config import Fleet
 from spinney.core.intervals.conformal import Floats, calibrate
 
 Pool = Sequence[bytes | None]
@@ -32,11 +32,11 @@ class IntervalRule:
     loss: str
 
     @classmethod
-    def of(cls, config: Config) -> IntervalRule | None:
+    def of(cls, fleet: Fleet, coverage: float) -> IntervalRule | None:
         """Return the rule of a fleet; None without intervals, that is for classification or a coverage of 0."""
-        if config.fleet.task != "regression" or not config.intervals.coverage:
+        if fleet.task != "regression" or not coverage:
             return None
-        return cls(config.intervals.coverage, config.fleet.loss)
+        return cls(coverage, fleet.loss)
 
     def residuals(self, packed: Pool) -> Floats:
         """Return the absolute residuals of each model, shape (n_models, n_residuals), padded with NaN."""
@@ -109,7 +109,7 @@ class FleetIntervals:
         pools: of the later champions. changed: shards in which a champion may have changed; None: in any.
         """
         known = dict(self._by_shard)  # another thread may add a shard meanwhile
-        kept = {} if changed is None else {shard: each for shard, each in known.items() if shard not in changed}
+        kept = {} if changed is None else {shard: own for shard, own in known.items() if shard not in changed}
         later = FleetIntervals(self.rule, self.shards, pools, kept)
         later.calibrate(known)
         return later

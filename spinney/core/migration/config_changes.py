@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.effective import leaves
 from spinney.core.config.toml_text import to_toml
@@ -58,7 +58,7 @@ ANOTHER_ROOT = (
 )
 WHY_FIXED = {
     "fleet.group": "every stored key, model and decision is of the old groups",
-    "fleet.event_id": "stored events are told apart by the old field",
+    "fleet.event_id": "stored events are identified by the old field",
     "fleet.event_time": "stored events are dated by the old field",
     "fleet.target": "stored labels and models are of the old target",
     "fleet.task": "stored models and errors are of the old task",
@@ -68,7 +68,7 @@ WHY_FIXED = {
     "kafka.events": "the checkpoints hold offsets of the old topic",
     "kafka.outcomes": "the checkpoints hold offsets of the old topic",
 }
-"""Why a fixed key stays as it is; `fleet.columns` is told column by column."""
+"""Why a fixed key stays as it is; changes of `fleet.columns` are explained column by column."""
 
 _EFFECT_BY_PREFIX = (
     ("fleet.ranges", Effect.AT_AN_OFFSET),
@@ -112,11 +112,11 @@ def config_changes(
     return refused + ([] if last is None else list(_compare_editable(config, last, fixed, renamed or {})))
 
 
-def fixed_columns(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
+def fixed_columns(fleet: Fleet, columns: Mapping[str, str]) -> dict[str, str]:
     """Return the declared columns whose type is fixed, without those that are declared only for their unit, which may
     change.
     """
-    same = _columns_of_fixed_type(config)
+    same = _columns_of_fixed_type(fleet)
     return {name: str(kind) for name, kind in columns.items() if name not in same}
 
 
@@ -124,7 +124,7 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        yield from _compare_columns(*(fixed_columns(config, of) for of in (before, config.fleet.columns)))
+        yield from _compare_columns(*(fixed_columns(config.fleet, of) for of in (before, config.fleet.columns)))
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before:
@@ -143,16 +143,16 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
         )
 
 
-def _columns_of_fixed_type(config: Config) -> tuple[str, ...]:
+def _columns_of_fixed_type(fleet: Fleet) -> tuple[str, ...]:
     """Return the fields that always have the same type, and are declared only for their unit."""
-    return (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
+    return (fleet.event_id, fleet.event_time, OBSERVED_AT)
 
 
 def _compare_columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[ConfigChange]:
     gone = [name for name in before if name not in now]
     new = [name for name in now if name not in before]
     for name in gone:
-        twin = next((each for each in new if now[each] == before[name]), None)
+        twin = next((added for added in new if now[added] == before[name]), None)
         yield _dropped_column(name, before[name], twin)
     for name in new:
         why = "the tables have no such column yet"
@@ -190,11 +190,11 @@ def _compare_editable(
     same_type = [
         name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
     ]
-    columns = {f"fleet.columns.{name}" for name in (*same_type, *_columns_of_fixed_type(config))}
-    before, now = (_compared_values(each, fixed, columns) for each in (last, config))
+    columns = {f"fleet.columns.{name}" for name in (*same_type, *_columns_of_fixed_type(config.fleet))}
+    before, now = (_compared_values(edition, fixed, columns) for edition in (last, config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
-            effect = next(each for start, each in _EFFECT_BY_PREFIX if _is_within(key, start))
+            effect = next(effect for start, effect in _EFFECT_BY_PREFIX if _is_within(key, start))
             was_features = {renamed.get(name, name) for name in last.fleet.features}
             if key == "fleet.features" and was_features - set(config.fleet.features):
                 effect = Effect.NEXT_FIT_UNCOMPARED

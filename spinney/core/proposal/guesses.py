@@ -133,8 +133,8 @@ def guess_event_id(columns: Sequence[ColumnStatistics], group: Sequence[ColumnSt
 def _why_no_id(columns: Sequence[ColumnStatistics]) -> str:
     amounts = [column.source for column in columns if column.is_like_amounts]
     if not amounts:
-        return "no column is unique: add one to each event"
-    return f"unique, but like amounts: {', '.join(amounts)}; add an id to each event, or name one of these with --id"
+        return "no column is unique"
+    return f"only columns like amounts are unique: {', '.join(amounts)}; or name one of these with --id"
 
 
 def _is_id_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]) -> bool:
@@ -156,6 +156,14 @@ def is_time_an_id(time: Guess, group: Sequence[ColumnStatistics]) -> bool:
     (column,) = time.columns
     is_text = time.unit is None or column.is_whole or column.has_whole_texts
     return is_text and column.filled == column.rows and _is_different_in(column, group)
+
+
+def content_id(columns: Sequence[ColumnStatistics], why: str) -> Guess:
+    """Return the guess of an id that is a hash of each row. columns: the declared ones. why: no column is the id."""
+    rows = pd.DataFrame({at: column.values for at, column in enumerate(columns)}).astype(str)
+    copies = int(rows.duplicated().sum())
+    note = f"; {copies} of {len(rows)} rows equal an earlier one and count as its copies" if copies else ""
+    return Guess((), f"a hash of each row's values, since {why}{note}")
 
 
 def guess_target(columns: Sequence[ColumnStatistics]) -> Guess:

@@ -6,16 +6,16 @@ from dataclasses import replace
 
 from schemas import messages
 from schemas.contract import Column, Contract
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 
 
-def message_contract(config: Config, base: Contract) -> Contract:
+def message_contract(schema: RecordSchema, base: Contract) -> Contract:
     """Return the contract of this fleet's events or outcomes. base: `messages.EVENT` or `messages.OUTCOME`."""
-    fleet = config.fleet
+    fleet = schema.fleet
     names = {"event_id": fleet.event_id, "event_time": fleet.event_time}
     columns = tuple(replace(column, name=names.get(column.name, column.name)) for column in base.columns)
     never_null = {*fleet.group}
-    declared, after = config.event_columns, fleet.event_time
+    declared, after = schema.event_columns, fleet.event_time
     if base.name == messages.OUTCOME.name:
         never_null |= {fleet.target}
         declared, after = {name: fleet.columns[name] for name in (*fleet.group, fleet.target)}, fleet.event_id

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from schemas import messages
 from schemas.contract import Column, Contract
 from schemas.vocabulary import DeadLetterReason
-from spinney.core.config import Config
-from spinney.core.config.value_types import time_unit
+from spinney.core.config import Fleet, RecordSchema
+from spinney.core.config.value_types import EVERY_COLUMN, time_unit
 from spinney.core.records.message_contracts import message_contract
 
 
@@ -35,9 +35,8 @@ class ValidationSettings:
     dropped: Mapping[str, str] = field(default_factory=dict)
 
 
-def validation_settings(config: Config) -> ValidationSettings:
+def validation_settings(fleet: Fleet) -> ValidationSettings:
     """Return the validation settings of a configuration, in an order that does not depend on the file's."""
-    fleet = config.fleet
     units = {name: unit for name, kind in sorted(fleet.columns.items()) if (unit := time_unit(kind)) is not None}
     ranges = {name: (float(low), float(high)) for name, (low, high) in sorted(fleet.ranges.items())}
     sources = {name: source for name, source in sorted(fleet.fields.items()) if source != name}
@@ -68,6 +67,11 @@ class FieldRule:
     undeclared: bool = False
 
     @property
+    def is_content_id(self) -> bool:
+        """Whether this is an id that no field has: a hash of the other columns."""
+        return self.source == EVERY_COLUMN and self.identity
+
+    @property
     def display_name(self) -> str:
         """The column as error messages name it."""
         return self.name if self.source == self.name else f"{self.name} (field {self.source})"
@@ -86,6 +90,16 @@ class RecordRules:
     missing: frozenset[str]
     known: frozenset[str]
 
+    @property
+    def read(self) -> tuple[FieldRule, ...]:
+        """The columns that are read from a field."""
+        return tuple(rule for rule in self.fields if not rule.is_content_id)
+
+    @property
+    def content_id(self) -> FieldRule | None:
+        """The id, if it is a hash of the other columns."""
+        return next((rule for rule in self.fields if rule.is_content_id), None)
+
     def rule_of(self, name: str) -> FieldRule:
         """Return the rule of a column. Raises KeyError if the message has no such column."""
         for rule in self.fields:
@@ -94,24 +108,26 @@ class RecordRules:
         raise KeyError(name)
 
 
-def build_rules(config: Config, message: Contract, settings: ValidationSettings | None = None) -> RecordRules:
+def build_rules(schema: RecordSchema, message: Contract, settings: ValidationSettings | None = None) -> RecordRules:
     """Return the rules for events or outcomes.
 
     message: `messages.EVENT` or `messages.OUTCOME`. settings: those in effect when the record arrived; None for the
     configuration's own.
     """
-    settings = settings if settings is not None else validation_settings(config)
-    columns = list(message_contract(config, message).columns)
+    settings = settings if settings is not None else validation_settings(schema.fleet)
+    columns = list(message_contract(schema, message).columns)
     if message.name == messages.EVENT.name:
         columns += [Column(name, kind, "declared no more") for name, kind in settings.dropped.items()]
-    fields = tuple(_build_field_rule(config, column, settings) for column in columns)
-    time = "observed_at" if message.name == messages.OUTCOME.name else config.fleet.event_time
-    known = frozenset(name for rule in fields for name in (rule.source, rule.source.partition(".")[0]))
+    fields = tuple(_build_field_rule(schema.fleet, column, settings) for column in columns)
+    time = "observed_at" if message.name == messages.OUTCOME.name else schema.fleet.event_time
+    known = frozenset(
+        name for rule in fields if not rule.is_content_id for name in (rule.source, rule.source.partition(".")[0])
+    )
     return RecordRules(fields, time, frozenset(settings.missing), known)
 
 
-def _build_field_rule(config: Config, column: Column, settings: ValidationSettings) -> FieldRule:
-    is_key = column.name in config.fleet.group
+def _build_field_rule(fleet: Fleet, column: Column, settings: ValidationSettings) -> FieldRule:
+    is_key = column.name in fleet.group
     low, high = settings.ranges.get(column.name, (None, None))
     return FieldRule(
         column.name,
@@ -120,7 +136,7 @@ def _build_field_rule(config: Config, column: Column, settings: ValidationSettin
         unit=settings.units.get(column.name),
         coerce=settings.coerce,
         required=not column.nullable,
-        identity=is_key or column.name == config.fleet.event_id,
+        identity=is_key or column.name == fleet.event_id,
         null_reason=DeadLetterReason.NULL_KEY if is_key else DeadLetterReason.MISSING_FIELD,
         low=low,
         high=high,

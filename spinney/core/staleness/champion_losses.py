@@ -99,7 +99,7 @@ def _counted_losses(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> C
     computed from tables, and the attempt had already spent their evidence.
     """
     known = rows["losses"].to_numpy(object)
-    many = np.array([i for i, each in enumerate(known) if each is not None], dtype=np.int64)
+    many = np.array([i for i, losses in enumerate(known) if losses is not None], dtype=np.int64)
     labelled, total = rows["labelled"].to_numpy(np.int64), rows["loss"].to_numpy(np.float64)
     lengths = (labelled == 1).astype(np.int64)
     listed = [_as_losses(losses) for losses in known[many]]

@@ -16,7 +16,7 @@ from batch.load.row_validation import OBSERVED_AT, ValidRows
 from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import GROUP, PLACE, ColumnValidator, MessageColumns, event_columns, label_rules
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.core.errors import ContractError
 from spinney.core.records.validation import validate
 from spinney.sources import ReadOptions, RowBatch, Source
@@ -38,13 +38,13 @@ class FileRows:
     rejections: Rejections
 
 
-def open_history(config: Config, place: str, options: ReadOptions) -> Source:
+def open_history(schema: RecordSchema, place: str, options: ReadOptions) -> Source:
     """Open a file whose rows have their labels.
 
     Raises ContractError: the file cannot be read, or the label, the id, the time or a column of the group is missing.
     """
-    source = open_for_load(config, place, options)
-    label = _columns(config).rules.rule_of(config.fleet.target)
+    source = open_for_load(schema, place, options)
+    label = _columns(schema).rules.rule_of(schema.fleet.target)
     names = {label.source, label.source.partition(".")[0]}
     if source.columns is not None and names.isdisjoint(source.columns):
         raise ContractError(
@@ -54,12 +54,14 @@ def open_history(config: Config, place: str, options: ReadOptions) -> Source:
     return source
 
 
-def read_history(config: Config, source: Source, options: ReadOptions, show: ShowRows = lambda *_: None) -> FileRows:
+def read_history(
+    schema: RecordSchema, source: Source, options: ReadOptions, show: ShowRows = lambda *_: None
+) -> FileRows:
     """Return the valid rows of a source, opened by `open_history`.
 
     Raises ContractError: a damaged file, or more rejected rows than `options.rejection_limit`.
     """
-    reader = _Reader(config, Rejections(options.rejection_limit))
+    reader = _Reader(schema, Rejections(options.rejection_limit))
     for batch in source.batches():
         reader.read(batch, source.name)
         show(reader.rows, max(source.rows, reader.rows))
@@ -67,10 +69,10 @@ def read_history(config: Config, source: Source, options: ReadOptions, show: Sho
     return FileRows(reader.frame(), reader.rejections)
 
 
-def _columns(config: Config) -> MessageColumns:
+def _columns(schema: RecordSchema) -> MessageColumns:
     """The columns of a history: those of an event, its label and, if it comes late, when it was observed."""
-    fleet, events = config.fleet, event_columns(config)
-    late = tuple(replace(rule, required=False) for rule in label_rules(config))
+    fleet, events = schema.fleet, event_columns(schema)
+    late = tuple(replace(rule, required=False) for rule in label_rules(schema))
     rules = replace(events.rules, fields=(*events.rules.fields, *late))
     features = {name: name for name in fleet.features if name not in (fleet.event_time, fleet.event_id)}
     stored = {**features, fleet.event_id: "event_id", fleet.event_time: "event_time", fleet.target: LABEL}
@@ -80,13 +82,13 @@ def _columns(config: Config) -> MessageColumns:
 class _Reader:
     """Validates batches and keeps their valid rows. rows: number of rows read so far, valid or not."""
 
-    def __init__(self, config: Config, rejections: Rejections) -> None:
-        fleet = config.fleet
-        self._config, self.rejections, self.rows = config, rejections, 0
+    def __init__(self, schema: RecordSchema, rejections: Rejections) -> None:
+        fleet = schema.fleet
+        self._fleet, self.rejections, self.rows = fleet, rejections, 0
         self._moment = datetime.now(UTC)
-        self._columns = _columns(config)
+        self._columns = _columns(schema)
         self._groups = GroupNumbers([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
-        self._validator = ColumnValidator(config, self._columns, self._groups, self._moment)
+        self._validator = ColumnValidator(fleet, self._columns, self._groups, self._moment)
         self._valid: list[pa.Table] = []
 
     def read(self, batch: RowBatch, source: str) -> None:
@@ -109,12 +111,12 @@ class _Reader:
         rows = pa.concat_tables([self._columns.schema().empty_table(), *self._valid])
         keys = self._groups.keys().take(rows.column(GROUP).combine_chunks())
         frame = to_pandas(rows.drop_columns([GROUP, PLACE]).append_column("group_key", keys))
-        fleet = self._config.fleet
+        fleet = self._fleet
         return frame.assign(**{fleet.event_time: frame["event_time"]}) if fleet.event_time in fleet.features else frame
 
     def _validate(self, batch: RowBatch) -> None:
         """Validate rows one by one."""
-        valid = ValidRows(self._columns, self._groups, self._config.fleet.group)
+        valid = ValidRows(self._columns, self._groups, self._fleet.group)
         for at, (number, message) in enumerate(messages_of(batch, self._columns.rules)):
             result = validate(message, self._moment, self._columns.rules)
             if result.values is None:

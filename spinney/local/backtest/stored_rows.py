@@ -10,20 +10,18 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.contract import Contract
-from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import to_pandas
 
 
-def read_stored_history(config: Config, since: datetime | None = None) -> pd.DataFrame:
+def read_stored_history(store: FleetStore, since: datetime | None = None) -> pd.DataFrame:
     """Return the events that have a label, as `History.of` takes them. since: the oldest event's time; None: all.
 
     Of several labels of an event the first one observed counts. Raises StoreError: no tables, or no labelled event.
     """
-    fleet, store = config.fleet, FleetStore.of(config)
-    in_event = config.has_label_in_event
+    fleet, in_event = store.fleet, store.has_label_in_event
     features = [name for name in fleet.features if name not in (fleet.event_time, fleet.event_id)]
     names = list(
         dict.fromkeys(["group_key", "event_id", "event_time", *features, *([fleet.target] if in_event else [])])
@@ -34,7 +32,7 @@ def read_stored_history(config: Config, since: datetime | None = None) -> pd.Dat
     rows = rows.dropna(subset=["label"]).reset_index(drop=True)
     if not len(rows):
         raise StoreError(
-            f"fleet {fleet.name}: no labelled event in the tables below {config.storage.root}; `spinney load` history, "
+            f"fleet {fleet.name}: no labelled event in the tables below {store.root}; `spinney load` history, "
             "or name a file with --rows"
         )
     return rows.assign(**{fleet.event_time: rows["event_time"]}) if fleet.event_time in fleet.features else rows

@@ -14,7 +14,7 @@ from batch.load.groups import GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import GROUP, PLACE, ColumnValidator, event_columns
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.sources import RowBatch
 
 MOST_NAMED = 3
@@ -26,11 +26,11 @@ class OtherGroupsFilter:
     newest: the greatest event time of the removed rows.
     """
 
-    def __init__(self, config: Config, group_key: str, now: datetime) -> None:
-        fleet = config.fleet
+    def __init__(self, schema: RecordSchema, group_key: str, now: datetime) -> None:
+        fleet = schema.fleet
         self._key = group_key
         self._groups = GroupNumbers([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
-        self._validator = ColumnValidator(config, event_columns(config), self._groups, now)
+        self._validator = ColumnValidator(schema.fleet, event_columns(schema), self._groups, now)
         self.newest: datetime | None = None
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
-from spinney.core.config import Config, Fleet
+from spinney.core.config import Fleet, RecordSchema
 from spinney.core.errors import ContractError, StoreError
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
@@ -54,23 +54,25 @@ class TrialRows:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_stored_rows(config: Config, group_key: str) -> TrialRows:
-    """Return the rows in the fleet's tables. Raises StoreError: no tables, or no event of this group."""
-    _check_key(config.fleet, group_key)
-    clock = _stored_clock(config)
-    fleet = config.fleet
-    newest, oldest = clock - fleet.label_delay, clock - config.recipe.window
+def read_stored_rows(store: FleetStore, window: timedelta, group_key: str) -> TrialRows:
+    """Return the rows in the fleet's tables. window: `recipe.window`.
+
+    Raises StoreError: no tables, or no event of this group.
+    """
+    _check_key(store.fleet, group_key)
+    clock = _stored_clock(store)
+    fleet = store.fleet
+    newest, oldest = clock - fleet.label_delay, clock - window
     is_of_group = ds.field("group_key") == group_key
     features = [name for name in fleet.features if name != fleet.event_time]
-    names = ["event_id", "event_time", *features, *([fleet.target] if config.has_label_in_event else [])]
-    store = FleetStore.of(config)
+    names = ["event_id", "event_time", *features, *([fleet.target] if store.has_label_in_event else [])]
     events = _read(store, tables.EVENTS, names, is_of_group & _between("event_time", oldest, newest))
     if not len(events) and not len(_read(store, tables.EVENTS, ["event_id"], is_of_group)):
         raise StoreError(
-            f"group {group_key}: no event of it in the tables below {config.storage.root}; `spinney fleet` lists the "
+            f"group {group_key}: no event of it in the tables below {store.root}; `spinney fleet` lists the "
             f"groups, and --rows FILE takes rows that are not there"
         )
-    if config.has_label_in_event:
+    if store.has_label_in_event:
         labelled = events.rename(columns={fleet.target: "label"}).dropna(subset=["label"])
     else:
         is_known = is_of_group & _between("observed_at", oldest, clock)
@@ -81,38 +83,38 @@ def read_stored_rows(config: Config, group_key: str) -> TrialRows:
     labelled = labelled.assign(group_key=group_key)
     if fleet.event_time in fleet.features:
         labelled[fleet.event_time] = labelled["event_time"]
-    return TrialRows(group_key, labelled, clock, f"the tables below {config.storage.root}", left_out)
+    return TrialRows(group_key, labelled, clock, f"the tables below {store.root}", left_out)
 
 
-def open_rows(config: Config, place: str, options: ReadOptions) -> Source:
+def open_rows(schema: RecordSchema, place: str, options: ReadOptions) -> Source:
     """Open a file whose rows have their labels.
 
     Features that are in no file are null in every row, as for `load`. Raises ContractError: the file cannot be read,
     or the label, the id, the time or a column of the group is missing.
     """
-    rules = _rules(config)
-    names = tuple(dict.fromkeys(rule.source for rule in rules.fields))
-    required = frozenset(rule.source for rule in rules.fields if rule.required or rule.name == config.fleet.target)
+    rules = _rules(schema)
+    names = tuple(dict.fromkeys(rule.source for rule in rules.read))
+    required = frozenset(rule.source for rule in rules.read if rule.required or rule.name == schema.fleet.target)
     selection = ColumnSelection(
-        names, required, is_exclusive=True, numbers=number_fields(rules), stored=stored_fields(config)
+        names, required, is_exclusive=True, numbers=number_fields(rules), stored=stored_fields(schema)
     )
     return open_columns(place, options, selection)
 
 
-def read_file_rows(config: Config, source: Source, group_key: str) -> TrialRows:
+def read_file_rows(schema: RecordSchema, source: Source, group_key: str) -> TrialRows:
     """Return the rows of a source, opened by `open_rows`, that the fleet would fit on.
 
     The clock is the newest event time of the valid rows of all groups. Raises ContractError: the group is not in the
     source.
     """
-    _check_key(config.fleet, group_key)
-    collected = _RowCollector(config, group_key)
+    _check_key(schema.fleet, group_key)
+    collected = _RowCollector(schema, group_key)
     now = datetime.now(UTC)
     others_filter = None
     if source.rows > FEW_ROWS and source.columns is not None:
         from spinney.local.trial.row_filter import OtherGroupsFilter  # the import takes half a second
 
-        others_filter = OtherGroupsFilter(config, group_key, now)
+        others_filter = OtherGroupsFilter(schema, group_key, now)
     for batch in source.batches():
         if batch.malformed:
             collected.left_out[BAD_CELLS] += len(batch.malformed)
@@ -121,17 +123,17 @@ def read_file_rows(config: Config, source: Source, group_key: str) -> TrialRows:
             collected.add(message, now)
     if others_filter is not None:
         collected.add_removed(others_filter.newest, others_filter.other_keys)
-    clock = wall_clock(config.fleet) or collected.clock
+    clock = wall_clock(schema.fleet) or collected.clock
     if not collected.has_group or clock is None:
         others = ", ".join(sorted(collected.other_keys)[:MOST_NAMED])
         known = f"those of {others} …" if others else "no rows that are valid"
         raise ContractError(f"{source.name}: expected rows of group {group_key}; got {known}. Name one that is there")
     mature = [
-        row for row in collected.rows.values() if row[config.fleet.event_time] <= clock - config.fleet.label_delay
+        row for row in collected.rows.values() if row[schema.fleet.event_time] <= clock - schema.fleet.label_delay
     ]
     if immature := len(collected.rows) - len(mature):
         collected.left_out[IMMATURE] += immature
-    return TrialRows(group_key, _frame(mature, config.fleet, group_key), clock, source.name, dict(collected.left_out))
+    return TrialRows(group_key, _frame(mature, schema.fleet, group_key), clock, source.name, dict(collected.left_out))
 
 
 class _RowCollector:
@@ -141,10 +143,10 @@ class _RowCollector:
     clock: the greatest event time of the valid rows.
     """
 
-    def __init__(self, config: Config, group_key: str) -> None:
-        self._config, self._group_key = config, group_key
-        self.rules = build_rules(config, messages.EVENT)
-        self._label = next(rule for rule in _rules(config).fields if rule.name == config.fleet.target)
+    def __init__(self, schema: RecordSchema, group_key: str) -> None:
+        self._fleet, self._group_key = schema.fleet, group_key
+        self.rules = build_rules(schema, messages.EVENT)
+        self._label = next(rule for rule in _rules(schema).fields if rule.name == schema.fleet.target)
         self.rows: dict[str, dict[str, Any]] = {}
         self.left_out: Counter[str] = Counter()
         self.other_keys: set[str] = set()
@@ -157,11 +159,11 @@ class _RowCollector:
         if result.values is None:
             if self._key_of_invalid(message) == self._group_key:
                 self.has_group = True
-                self.left_out[_reason(result, self._config.fleet)] += 1
+                self.left_out[_reason(result, self._fleet)] += 1
             return
-        at = result.values[self._config.fleet.event_time]
+        at = result.values[self._fleet.event_time]
         self.clock = at if self.clock is None else max(at, self.clock)
-        key = keys.encode([result.values[name] for name in self._config.fleet.group])
+        key = keys.encode([result.values[name] for name in self._fleet.group])
         if key == self._group_key:
             self.has_group = True
             self._keep(dict(result.values), message)
@@ -175,7 +177,7 @@ class _RowCollector:
         self.other_keys |= {*other_keys}
 
     def _keep(self, row: dict[str, Any], message: bytes) -> None:
-        fleet = self._config.fleet
+        fleet = self._fleet
         try:
             row[fleet.target] = value_of(read_message(message), self._label, self.rules)
         except RejectedError as error:
@@ -194,19 +196,17 @@ class _RowCollector:
         """Return the group of an invalid row; None if its key columns are invalid too."""
         try:
             record = read_message(message)
-            return keys.encode(
-                [value_of(record, self.rules.rule_of(name), self.rules) for name in self._config.fleet.group]
-            )
+            return keys.encode([value_of(record, self.rules.rule_of(name), self.rules) for name in self._fleet.group])
         except RejectedError:
             return None
 
 
-def _rules(config: Config) -> RecordRules:
+def _rules(schema: RecordSchema) -> RecordRules:
     """Return the rules of events, with the label added if it is not a column of the event."""
-    rules = build_rules(config, messages.EVENT)
-    if config.has_label_in_event:
+    rules = build_rules(schema, messages.EVENT)
+    if schema.has_label_in_event:
         return rules
-    label = build_rules(config, messages.OUTCOME).rule_of(config.fleet.target)
+    label = build_rules(schema, messages.OUTCOME).rule_of(schema.fleet.target)
     return replace(rules, fields=(*rules.fields, replace(label, required=False)))
 
 
@@ -255,18 +255,16 @@ def _check_key(fleet: Fleet, group_key: str) -> None:
         raise ContractError(f"group {group_key}: expected {wanted}; got {got}. `spinney fleet` lists the groups")
 
 
-def _stored_clock(config: Config) -> datetime:
+def _stored_clock(store: FleetStore) -> datetime:
     """Return the fleet's clock: the current time, or the greatest stored event time, as in the weekly batch."""
-    if (wall := wall_clock(config.fleet)) is not None:
+    if (wall := wall_clock(store.fleet)) is not None:
         return wall
     newest = None
-    for batch in _dataset(FleetStore.of(config), tables.EVENTS).to_batches(columns=["event_time"]):
+    for batch in _dataset(store, tables.EVENTS).to_batches(columns=["event_time"]):
         greatest = pc.max(batch.column("event_time")).as_py()
         newest = greatest if newest is None or (greatest is not None and greatest > newest) else newest
     if newest is None:
-        raise StoreError(
-            f"table events below {config.storage.root} is empty; `spinney load` it, or name a file with --rows"
-        )
+        raise StoreError(f"table events below {store.root} is empty; `spinney load` it, or name a file with --rows")
     at: datetime = newest
     return at
 

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 from schemas import messages, tables
 from schemas.contract import Contract
 from spinney.core import keys
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import validate
 from spinney.operations.dead_letters.letters import LOADED
@@ -36,15 +36,14 @@ class RecordId:
 class RecordAssessor:
     """Assesses records by the current configuration. now: the timestamp that a record sent now would get."""
 
-    def __init__(self, config: Config, now: datetime | None = None) -> None:
-        self._config = config
+    def __init__(self, schema: RecordSchema, now: datetime | None = None) -> None:
+        self._fleet = schema.fleet
         self._now = now or datetime.now(UTC)
-        kafka = config.kafka
         self._kinds: dict[str, tuple[Contract, RecordRules]] = {
-            kafka.events: (tables.EVENTS, build_rules(config, messages.EVENT))
+            schema.events_topic: (tables.EVENTS, build_rules(schema, messages.EVENT))
         }
-        if kafka.outcomes is not None:
-            self._kinds[kafka.outcomes] = (tables.OUTCOMES, build_rules(config, messages.OUTCOME))
+        if schema.outcomes_topic is not None:
+            self._kinds[schema.outcomes_topic] = (tables.OUTCOMES, build_rules(schema, messages.OUTCOME))
 
     def name_of(self, topic: str, value: bytes | None) -> RecordId | str:
         """Return the id under which the record would be stored, or the reason why it would be rejected."""
@@ -57,7 +56,7 @@ class RecordAssessor:
         if found.values is None:
             about = f" ({found.field})" if found.field else ""
             return f"would be rejected again: {found.reason}{about}"
-        fleet = self._config.fleet
+        fleet = self._fleet
         return RecordId(
             base.name, keys.encode([found.values[name] for name in fleet.group]), found.values[fleet.event_id]
         )

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from confluent_kafka import KafkaException, Message, Producer
 
 from schemas.tables import DEAD_LETTERS
-from spinney.core.config import Config, Kafka
+from spinney.core.config import Kafka
 from spinney.core.errors import Busy, StoreError
 from spinney.core.records.rules import validation_settings
 from spinney.kafka import client
@@ -50,14 +50,13 @@ class ReplayPlan:
         return int(self.rows.num_rows)
 
 
-def plan_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
+def plan_replay(store: FleetStore, letters: DeadLetters) -> ReplayPlan:
     """Divide the selected dead letters into those to send and those to leave. Nothing is sent.
 
     Raises StoreError: the configuration has columns that the fleet does not have.
     """
-    charter.check_unchanged(config)
-    store = FleetStore.of(config)
-    assessor, refusals = RecordAssessor(config), _refusals(store)
+    charter.check_unchanged(store)
+    assessor, refusals = RecordAssessor(store.record_schema), _refusals(store)
     left: Counter[str] = Counter()
     names: list[RecordId] = []
     parts = [arrow_schema(DEAD_LETTERS).empty_table().select(IDENTITY)]
@@ -104,55 +103,52 @@ def _name_objections(store: FleetStore, names: Sequence[RecordId]) -> list[str |
     return found
 
 
-def carry_out_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
+def carry_out_replay(store: FleetStore, kafka: Kafka, letters: DeadLetters) -> ReplayPlan:
     """Send what `plan_replay` returns; return that plan.
 
     Raises Busy: another replay runs, the stream validates by older rules, or no broker answers. StoreError: as
     `plan_replay`, or the broker did not accept every record. The next replay does not repeat those that it accepted.
     """
-    store = FleetStore.of(config)
     with leases.held(store, [leases.REPLAY]):
-        charter.check_unchanged(config)
-        _refuse_other_rules(config)
-        settle_replays(config)
-        found = plan_replay(config, letters)
+        charter.check_unchanged(store)
+        _refuse_other_rules(store)
+        settle_replays(store, kafka)
+        found = plan_replay(store, letters)
         if found.count:
-            ends = end_offsets(config.kafka, set(found.rows["topic"].to_pylist()))
+            ends = end_offsets(kafka, set(found.rows["topic"].to_pylist()))
             replay = Replay(uuid.uuid4().hex, found.rows, ends)
             ledger.begin_replay(store, replay)
-            _send(config.kafka, letters, replay)
+            _send(kafka, letters, replay)
             ledger.end_replay(store, replay, range(found.count))
     return found
 
 
-def _refuse_other_rules(config: Config) -> None:
+def _refuse_other_rules(store: FleetStore) -> None:
     """Raise Busy if a stream still runs with older rules: edited rules take effect at its next start."""
-    store = FleetStore.of(config)
     stored = charter.load_charter(store)
-    if stored is None or stored.editions[-1].settings == validation_settings(config):
+    if stored is None or stored.editions[-1].settings == validation_settings(store.fleet):
         return
     try:
         with leases.held(store, charter.VALIDATING_QUERIES):
             return
     except Busy as error:
         raise Busy(
-            f"dead letters of fleet {config.fleet.name}: the rules for records were edited after the stream started, "
+            f"dead letters of fleet {store.fleet.name}: the rules for records were edited after the stream started, "
             f"so it would reject by the old ones. Restart the stream first ({error})"
         ) from error
 
 
-def settle_replays(config: Config) -> None:
+def settle_replays(store: FleetStore, kafka: Kafka) -> None:
     """Find out which records of interrupted replays arrived.
 
     If a topic has lost records meanwhile, all of its records count as sent, since they may have been read before.
     """
-    store = FleetStore.of(config)
     for replay in ledger.unfinished_replays(store):
         own = f"{replay.replay_id}/"
-        texts = (text for text in read_headers(config.kafka, replay.beginnings, HEADER) if text.startswith(own))
+        texts = (text for text in read_headers(kafka, replay.beginnings, HEADER) if text.startswith(own))
         arrived = {int(text.removeprefix(own)) for text in texts}
         # After reading: retention may remove records meanwhile.
-        lost = topics_with_lost_records(config.kafka, replay.beginnings)
+        lost = topics_with_lost_records(kafka, replay.beginnings)
         arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
         ledger.end_replay(store, replay, arrived)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.operations.migration import events_table
 from spinney.operations.migration.planning import MigrationPlan, plan_from_charter, settled_charter
@@ -17,18 +16,17 @@ from spinney.storage import charter, leases, step_observer
 from spinney.storage.layout import FleetStore
 
 
-def carry_out_migration(config: Config, renames: Mapping[str, str]) -> MigrationPlan:
+def carry_out_migration(store: FleetStore, renames: Mapping[str, str]) -> MigrationPlan:
     """Change the fleet's columns to those of the configuration. Returns what was done.
 
     renames: old name -> new name. Raises Busy while a process of the fleet runs. StoreError: a change that no migration
     can make, or an obstacle.
     """
-    store = FleetStore.of(config)
     with leases.held(store, leases.ALL_LEASES):
-        settled, present = settled_charter(config), charter.load_charter(store)
-        plan = plan_from_charter(config, settled, renames)
+        settled, present = settled_charter(store), charter.load_charter(store)
+        plan = plan_from_charter(store, settled, renames)
         if plan.obstacles:
-            raise StoreError(f"fleet {config.fleet.name}: cannot be migrated now: {'; '.join(plan.obstacles)}")
+            raise StoreError(f"fleet {store.fleet.name}: cannot be migrated now: {'; '.join(plan.obstacles)}")
         begun = None if present is None else present.unfinished_migration
         if begun is not None and begun in settled.migrations:
             plan = replace(plan, notes=(f"the migration that began at {begun.at} was completed", *plan.notes))
@@ -40,5 +38,5 @@ def carry_out_migration(config: Config, renames: Mapping[str, str]) -> Migration
         step_observer.announce("migrate.begun", 0)
         events_table.alter_table(plan.alteration, plan.migration.id)
         step_observer.announce("migrate.table", 0)
-        charter.write_charter(store, charter.after_migration(config, settled, plan.migration))
+        charter.write_charter(store, charter.after_migration(store, settled, plan.migration))
     return plan

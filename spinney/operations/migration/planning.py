@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from schemas import tables
-from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.migration import (
     ColumnChange,
@@ -57,29 +56,28 @@ class MigrationPlan:
     alteration: Alteration
 
 
-def plan_migration(config: Config, renames: Mapping[str, str]) -> MigrationPlan:
+def plan_migration(store: FleetStore, renames: Mapping[str, str]) -> MigrationPlan:
     """Return what `carry_out_migration` would do now. Changes nothing.
 
     renames: old name -> new name. Raises StoreError for a change that no migration can make.
     """
-    return plan_from_charter(config, settled_charter(config), renames)
+    return plan_from_charter(store, settled_charter(store), renames)
 
 
-def settled_charter(config: Config) -> Charter:
+def settled_charter(store: FleetStore) -> Charter:
     """Return the charter. An unfinished migration counts as done if its commit exists, otherwise as never started.
 
     Raises StoreError if there is no fleet at this root.
     """
-    store = FleetStore.of(config)
     stored = charter.load_charter(store)
     if stored is None:
         raise StoreError(
-            f"fleet {config.fleet.name} at {store.root}: nothing to migrate: there is no fleet. "
+            f"fleet {store.fleet.name} at {store.root}: nothing to migrate: there is no fleet. "
             "Check storage.root, or run `spinney init`"
         )
     if stored.unfinished_migration is None or not _is_committed(store, stored.unfinished_migration):
         return stored
-    return charter.after_migration(config, stored, stored.unfinished_migration)
+    return charter.after_migration(store, stored, stored.unfinished_migration)
 
 
 def _is_committed(store: FleetStore, migration: Migration) -> bool:
@@ -89,17 +87,16 @@ def _is_committed(store: FleetStore, migration: Migration) -> bool:
     return events_table.is_altered(table, migration.id, migration.version)
 
 
-def plan_from_charter(config: Config, settled: Charter, renames: Mapping[str, str]) -> MigrationPlan:
+def plan_from_charter(store: FleetStore, settled: Charter, renames: Mapping[str, str]) -> MigrationPlan:
     """Return the plan as `plan_migration` does, from the charter that `settled_charter` returned."""
-    _refuse_fixed(config, settled)
-    before, now = (fixed_columns(config, of) for of in (settled.fixed[COLUMNS], config.fleet.columns))
+    _refuse_fixed(store, settled)
+    before, now = (fixed_columns(store.fleet, of) for of in (settled.fixed[COLUMNS], store.fleet.columns))
     renames = _remaining_renames(settled, now, renames)
     found = column_changes(
         before, now, renames, former_columns(settled.migrations), retired_columns(settled.migrations)
     )
-    _refuse_wider_outcomes(config, found)
-    store = FleetStore.of(config)
-    change = events_table.plan_alteration(store, _stored_columns(config, renames))
+    _refuse_wider_outcomes(store, found)
+    change = events_table.plan_alteration(store, _stored_columns(store, renames))
     files = table_files.list_files(change.table)
     rows, size = sum(file.rows for file in files), sum(file.bytes for file in files)
     migration = None
@@ -112,7 +109,7 @@ def plan_from_charter(config: Config, settled: Charter, renames: Mapping[str, st
         tables=(
             TableChange(tables.EVENTS.name, rows, len(files), size, _describe_alteration(change, differs=bool(found))),
         ),
-        notes=tuple(explain_changes(config.fleet, found, size if change.rewrites else 0)),
+        notes=tuple(explain_changes(store.fleet, found, size if change.rewrites else 0)),
         obstacles=tuple(readiness.find_obstacles(store)) if found else (),
         migration=migration,
         alteration=change,
@@ -127,9 +124,9 @@ def _remaining_renames(settled: Charter, now: Mapping[str, str], renames: Mappin
     return {old: new for old, new in renames.items() if old not in former or former[old].now != new}
 
 
-def _stored_columns(config: Config, renames: Mapping[str, str]) -> dict[str, str]:
+def _stored_columns(store: FleetStore, renames: Mapping[str, str]) -> dict[str, str]:
     """Return the renames of columns of the table `events`. Late labels are in another table, in the column `label`."""
-    return {old: new for old, new in renames.items() if new in config.event_columns}
+    return {old: new for old, new in renames.items() if new in store.event_columns}
 
 
 def _describe_alteration(change: Alteration, *, differs: bool) -> str:
@@ -141,25 +138,25 @@ def _describe_alteration(change: Alteration, *, differs: bool) -> str:
     return "the schema and the files stay as they are" if differs else "nothing"
 
 
-def _refuse_fixed(config: Config, settled: Charter) -> None:
-    refused = list(_changes_refused(config, settled))
+def _refuse_fixed(store: FleetStore, settled: Charter) -> None:
+    refused = list(_changes_refused(store, settled))
     if refused:
-        raise StoreError(f"fleet {config.fleet.name} at {FleetStore.of(config).root}: {' '.join(refused)} {OTHERWISE}")
+        raise StoreError(f"fleet {store.fleet.name} at {store.root}: {' '.join(refused)} {OTHERWISE}")
 
 
-def _changes_refused(config: Config, settled: Charter) -> Iterator[str]:
-    for name, value in charter.fixed_values(config).items():
+def _changes_refused(store: FleetStore, settled: Charter) -> Iterator[str]:
+    for name, value in charter.fixed_values(store.record_schema).items():
         before = settled.fixed.get(name)
         if name != COLUMNS and before != value:
             yield f"{charter.describe_change(name, before, value)} no migration changes it: {WHY_FIXED[name]}."
 
 
-def _refuse_wider_outcomes(config: Config, found: list[ColumnChange]) -> None:
+def _refuse_wider_outcomes(store: FleetStore, found: list[ColumnChange]) -> None:
     for change in found:
         if (
-            change.name == config.fleet.target
+            change.name == store.fleet.target
             and change.kind == ColumnChangeKind.WIDENED
-            and not config.has_label_in_event
+            and not store.has_label_in_event
         ):
             raise StoreError(
                 f"fleet.columns.{change.name}: was {change.was} and is {change.becomes} now: the query labels reads "

@@ -55,7 +55,7 @@ def test_of_two_named_groups_only_their_files_and_the_newest_events_are_opened(e
     assert remove_all_but(config, tables.EVENTS, *ASKED, '["s004"]') == 3
     for base in (tables.PROMOTIONS, tables.MODELS):
         assert remove_all_but(config, base, *ASKED) == 2
-    view = BatchView.now_of(after)
+    view = BatchView.now_of(FleetStore.of(after))
     assert view.clock == NOW + timedelta(hours=99)
     scope = Scope.of(ASKED)
     plan = plan_verdicts(no_spark, after, scope, view)
@@ -74,7 +74,7 @@ def test_a_changed_recipe_without_newer_rows_opens_no_other_groups_events_either
         retrain(config, [f'["s{store:03}"]'], spark=no_spark)
     for base in (tables.EVENTS, tables.PROMOTIONS, tables.MODELS):
         assert remove_all_but(config, base, *ASKED) == 2
-    view, scope = BatchView.now_of(without), Scope.of(ASKED)
+    view, scope = BatchView.now_of(FleetStore.of(without)), Scope.of(ASKED)
     plan = plan_verdicts(no_spark, without, scope, view)
     changes = recipe_changes(without, signing_key.load_signer(FleetStore.of(without)), plan, scope, view)
     assert (changes.unproven, changes.refusal) == (2, None)
@@ -86,7 +86,7 @@ def test_many_named_groups_are_read_by_shard_and_get_the_same_plan(
     config = edited()
     sell(config, 4)
     retrain(config, spark=no_spark)
-    view, scope = BatchView.now_of(config), Scope.of(ASKED)
+    view, scope = BatchView.now_of(FleetStore.of(config)), Scope.of(ASKED)
     looked_up = plan_verdicts(no_spark, config, scope, view)
     monkeypatch.setattr(snapshot, "WHOLE_SHARDS_FROM", 2)
     assert plan_verdicts(no_spark, config, scope, view) == looked_up
@@ -102,7 +102,7 @@ def test_the_plan_says_which_model_a_champion_replaced_and_is_read_back_as_it_wa
     replaced = {row["group_key"]: row["model_id"] for row in decided if row["batch_id"] == 0}
     (since,) = {to_microseconds(row["clock"]) for row in decided if row["batch_id"] == 1}
     stores = ['["s000"]', '["s001"]']
-    verdicts = plan_verdicts(no_spark, config, Scope.of(stores), BatchView.now_of(config))
+    verdicts = plan_verdicts(no_spark, config, Scope.of(stores), BatchView.now_of(FleetStore.of(config)))
     assert verdicts.column("numbers").to_pylist() == [
         f'{{"pinned":false,"events":40,"predecessor":{{"model_id":"{replaced[key]}","since":{since}}}}}'
         for key in stores
@@ -113,7 +113,7 @@ def test_the_plan_says_which_model_a_champion_replaced_and_is_read_back_as_it_wa
 
 
 def test_a_fleet_without_an_event_has_no_clock(edited: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
-    delta.create_tables(edited())
+    delta.create_tables(FleetStore.of(edited()))
     with pytest.raises(StoreError, match="fleet stores: no events in"):
-        BatchView.now_of(edited())
+        BatchView.now_of(FleetStore.of(edited()))
     assert group_selection.read_fleet_clock(FleetStore.of(edited())) is None

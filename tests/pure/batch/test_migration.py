@@ -141,8 +141,8 @@ def living(edited: Edit, tmp_path: Path) -> Config:
 def made(edited: Edit) -> Config:
     """A fleet that has begun and has no events."""
     config = edited()
-    charter.ensure_charter(config)
-    delta.create_tables(config)
+    charter.ensure_charter(FleetStore.of(config))
+    delta.create_tables(FleetStore.of(config))
     return config
 
 
@@ -156,7 +156,7 @@ def test_an_added_column_is_null_in_old_rows_read_from_then_on_and_fitted(
     config = edited(X, 'rate = "double"', features=("x", "rate"))
     with pytest.raises(StoreError, match=r"fleet.columns was \{\} .* is \{\"rate\": \"double\"\} now.*spinney migrate"):
         sell(config, tmp_path, 40, x=seventh, rate=float)
-    done = carry_out_migration(config, {})
+    done = carry_out_migration(FleetStore.of(config), {})
     assert [(each.kind, each.name, each.becomes) for each in done.changes] == [("added", "rate", "double")]
     assert DeltaTable(FleetStore.of(config).directory(tables.EVENTS).uri).file_uris() == files
     assert answers(config, x=[1, 2], rate=[0.0, 0.0]) == before
@@ -179,7 +179,7 @@ def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_i
     fit(config)
     missing = answers(config, x=[1, 2], z=[None, None])
     config = edited()
-    carry_out_migration(config, {})
+    carry_out_migration(FleetStore.of(config), {})
     assert answers(config, x=[1, 2]) == missing
     sell(config, tmp_path, 40, x=seventh)
     assert [row["z"] for row in events(config)] == [float(n) for n in range(40)] + [None] * 40
@@ -187,25 +187,27 @@ def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_i
     assert answers(config, x=[1, 2])[1] == ["own", "own"]
     # Declared again, its values of before are there.
     config = edited(*both, features=("x", "z"))
-    carry_out_migration(config, {})
+    carry_out_migration(FleetStore.of(config), {})
     read = delta.read_table(FleetStore.of(config), tables.EVENTS, ["z"]).column("z")
     assert (read.null_count, len(read)) == (120, 240)
 
 
 def test_a_renamed_column_keeps_its_values_and_its_models(living: Config, edited: Edit, tmp_path: Path) -> None:
     before = answers(living, x=[1, 2])
-    said = plan_migration(edited('size = "int"', features=("size",), fields='size = "x"'), {"x": "size"}).notes
-    assert any("Messages and files keep the name x for the field" in each for each in said)
+    message = plan_migration(
+        FleetStore.of(edited('size = "int"', features=("size",), fields='size = "x"')), {"x": "size"}
+    ).notes
+    assert any("Messages and files keep the name x for the field" in each for each in message)
     config = edited('size = "int"', features=("size",))
-    done = carry_out_migration(config, {"x": "size"})
+    done = carry_out_migration(FleetStore.of(config), {"x": "size"})
     assert any("Messages and files must name the field size from now on" in each for each in done.notes)
     assert answers(config, size=[1, 2]) == before
     sell(config, tmp_path, 40, size=seventh)
     assert [row["size"] for row in events(config)] == [n % 7 for n in range(80)]
     assert "x" not in events(config)[0]
-    told: list[Any] = []
-    retrain(config, spark=no_spark, show=lambda _, said: told.append(said))
-    assert any("compared on its newest rows with a refit of the old recipe" in str(each) for each in told)
+    reported: list[Any] = []
+    retrain(config, spark=no_spark, show=lambda _, message: reported.append(message))
+    assert any("compared on its newest rows with a refit of the old recipe" in str(each) for each in reported)
     assert answers(config, size=[1, 2])[1] == ["own", "own"]
 
 
@@ -214,7 +216,7 @@ def test_a_widened_column_keeps_each_value_and_its_models_are_compared(
 ) -> None:
     before = answers(living, x=[1, 2])
     config = edited('x = "double"')
-    carry_out_migration(config, {})
+    carry_out_migration(FleetStore.of(config), {})
     assert answers(config, x=[1, 2]) == before
     sell(config, tmp_path, 40, x=lambda n: n % 7 + 0.5)
     stored = [float(n % 7) for n in range(40)] + [n % 7 + 0.5 for n in range(40, 80)]
@@ -231,7 +233,7 @@ def test_what_is_registered_after_a_migration_answers_by_the_models_of_before(
 ) -> None:
     before = answers(living, x=[1, 2])
     config = edited('size = "int"', features=("size",))
-    carry_out_migration(config, {"x": "size"})
+    carry_out_migration(FleetStore.of(config), {"x": "size"})
     (tmp_path / "manifest").mkdir()
     write_manifest(config, Fleet(config).champions(), tmp_path / "manifest")
     frame = pd.DataFrame({"store": ["s0", "s1"], "at": [START] * 2, "size": [1, 2]})
@@ -243,16 +245,16 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(living: Config, ed
         return {str(file): file.read_bytes() for file in (tmp_path / "root").rglob("*") if file.is_file()}
 
     there = all_files()
-    (table,) = plan_migration(edited('size = "int"', features=("size",)), {"x": "size"}).tables
+    (table,) = plan_migration(FleetStore.of(edited('size = "int"', features=("size",))), {"x": "size"}).tables
     (file,) = table_files.list_files(DeltaTable(FleetStore.of(living).directory(tables.EVENTS).uri))
     assert (table.table, table.rows, table.files, table.bytes) == ("events", 120, 1, file.bytes)
     assert table.what == "every file is written again, in one commit"
-    found = plan_migration(edited(X, 'rate = "double"'), {})
+    found = plan_migration(FleetStore.of(edited(X, 'rate = "double"')), {})
     assert found.tables[0].what == "its schema gets rate, null in its rows; no file is touched"
-    found = plan_migration(edited('y = "int"', features=("y",)), {})
+    found = plan_migration(FleetStore.of(edited('y = "int"', features=("y",))), {})
     assert [str(each.kind) for each in found.changes] == ["added", "dropped"]
     assert any("--rename x=y" in each for each in found.notes)
-    assert plan_migration(living, {}).changes == ()
+    assert plan_migration(FleetStore.of(living), {}).changes == ()
     assert all_files() == there
 
 
@@ -266,7 +268,7 @@ def test_files_keep_their_order_their_partitions_and_their_statistics_when_they_
     before = {file.path for file in table_files.list_files(DeltaTable(place.uri))}
     rows = DeltaTable(place.uri).to_pyarrow_table().sort_by([("group_key", "ascending"), ("event_time", "ascending")])
     config = edited('x = "bigint"')
-    carry_out_migration(config, {})
+    carry_out_migration(FleetStore.of(config), {})
     table = DeltaTable(place.uri)
     files = table_files.list_files(table)
     assert len(files) == 2
@@ -294,7 +296,7 @@ def test_a_batch_that_was_stored_before_the_migration_is_not_stored_again(living
     rows = pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
     assert DirectoryWriter(place, "ingest", "c").append(rows, step="events", batch_id=7, notes={"seen": 1})
     config = edited('size = "bigint"', features=("size",))
-    carry_out_migration(config, {"x": "size"})
+    carry_out_migration(FleetStore.of(config), {"x": "size"})
     place = FleetStore.of(config).directory(tables.EVENTS)
     later = DirectoryWriter(place, "ingest", "c")
     assert later.is_stored("events", 7)
@@ -313,7 +315,7 @@ def test_a_batch_that_was_stored_before_the_migration_is_not_stored_again(living
 )
 def test_a_type_that_does_not_hold_every_value_is_refused(made: Config, edited: Edit, columns: str, says: str) -> None:
     with pytest.raises(StoreError, match=says):
-        plan_migration(edited(columns), {})
+        plan_migration(FleetStore.of(edited(columns)), {})
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ def test_what_no_migration_changes_is_refused_with_the_reason_and_a_way(
 ) -> None:
     text = (tmp_path / "fleet.toml").read_text().replace(before, after).replace(X, f'{X}\nx2 = "int"')
     with pytest.raises(StoreError, match=says + r"(.|\n)*another storage.root and give it the history: spinney load"):
-        plan_migration(parse(text, "fleet.toml", {}), {})
+        plan_migration(FleetStore.of(parse(text, "fleet.toml", {})), {})
 
 
 def test_a_whole_number_without_a_double_stops_the_migration_before_it_changes_anything(
@@ -345,11 +347,11 @@ def test_a_whole_number_without_a_double_stops_the_migration_before_it_changes_a
     sell(config, tmp_path, 0, x=lambda n: 2**53 + n)
     there = DeltaTable(FleetStore.of(config).directory(tables.EVENTS).uri).version()
     with pytest.raises(StoreError, match=r"column x: expected values that are exact as double"):
-        carry_out_migration(edited('x = "double"'), {})
+        carry_out_migration(FleetStore.of(edited('x = "double"')), {})
     assert DeltaTable(FleetStore.of(config).directory(tables.EVENTS).uri).version() == there
     # What was begun is forgotten with the configuration as it was.
-    carry_out_migration(edited('x = "bigint"'), {})
-    assert charter.ensure_charter(edited('x = "bigint"')).unfinished_migration is None
+    carry_out_migration(FleetStore.of(edited('x = "bigint"')), {})
+    assert charter.ensure_charter(FleetStore.of(edited('x = "bigint"'))).unfinished_migration is None
 
 
 def test_a_migration_waits_for_every_process_of_the_fleet(made: Config, edited: Edit) -> None:
@@ -359,21 +361,21 @@ def test_a_migration_waits_for_every_process_of_the_fleet(made: Config, edited: 
             leases.held(FleetStore.of(config), [name]),
             pytest.raises(Busy, match=f"query {name} of fleet stores: another process"),
         ):
-            carry_out_migration(config, {})
-    carry_out_migration(config, {})
+            carry_out_migration(FleetStore.of(config), {})
+    carry_out_migration(FleetStore.of(config), {})
 
 
 def test_a_dropped_column_declared_with_other_case_is_refused_before_anything_is_begun(
     edited: Edit, made: Config
 ) -> None:
-    carry_out_migration(edited(X, 'size = "double"'), {})
-    carry_out_migration(edited(), {})
+    carry_out_migration(FleetStore.of(edited(X, 'size = "double"')), {})
+    carry_out_migration(FleetStore.of(edited()), {})
     with pytest.raises(StoreError, match="Call it size, or choose another name"):
-        carry_out_migration(edited(X, 'Size = "double"'), {})
-    assert charter.ensure_charter(edited()).unfinished_migration is None
+        carry_out_migration(FleetStore.of(edited(X, 'Size = "double"')), {})
+    assert charter.ensure_charter(FleetStore.of(edited())).unfinished_migration is None
 
 
-def test_what_delta_refuses_is_said_and_the_columns_may_be_put_back(
+def test_what_delta_refuses_is_reported_and_the_columns_may_be_put_back(
     edited: Edit, made: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -383,11 +385,11 @@ def test_what_delta_refuses_is_said_and_the_columns_may_be_put_back(
     with monkeypatch.context() as patched:
         patched.setattr(TableAlterer, "add_columns", refuse)
         with pytest.raises(StoreError, match=r"got no such column mapping. Run `spinney migrate --yes` with"):
-            carry_out_migration(config, {})
+            carry_out_migration(FleetStore.of(config), {})
     with pytest.raises(StoreError, match=r"or put \[fleet.columns\] back and run it"):
-        charter.check_unchanged(config)
-    assert carry_out_migration(edited(), {}).changes == ()
-    charter.check_unchanged(edited())
+        charter.check_unchanged(FleetStore.of(config))
+    assert carry_out_migration(FleetStore.of(edited()), {}).changes == ()
+    charter.check_unchanged(FleetStore.of(edited()))
 
 
 def test_nobody_begins_to_write_while_a_fleet_is_migrated(
@@ -401,7 +403,7 @@ def test_nobody_begins_to_write_while_a_fleet_is_migrated(
                 free.append(name)
 
     monkeypatch.setattr(events_table, "alter_table", look)
-    carry_out_migration(edited(X, 'rate = "double"'), {})
+    carry_out_migration(FleetStore.of(edited(X, 'rate = "double"')), {})
     assert free == []
 
 
@@ -410,8 +412,8 @@ def begun(config: Config, query: str, batch: int, topic: dict[str, int], *, ende
     place = Path(FleetStore.of(config).checkpoint(query))
     for log in ("offsets", "commits"):
         (place / log).mkdir(parents=True, exist_ok=True)
-    said = ["v1", '{"batchWatermarkMs":0,"batchTimestampMs":1}', json.dumps({"t.events": topic})]
-    (place / "offsets" / str(batch)).write_text("\n".join(said))
+    reported = ["v1", '{"batchWatermarkMs":0,"batchTimestampMs":1}', json.dumps({"t.events": topic})]
+    (place / "offsets" / str(batch)).write_text("\n".join(reported))
     if ended:
         (place / "commits" / str(batch)).write_text("v1\n{}")
 
@@ -421,11 +423,11 @@ def test_a_batch_that_will_be_repeated_sees_the_columns_that_it_began_with(made:
     begun(config, "ingest", 3, {"0": 10}, ended=True)
     begun(config, "score", 2, {"0": 10}, ended=False)
     with pytest.raises(StoreError, match=r"query score: batch 2 is unfinished.*`spinney stream --once`"):
-        carry_out_migration(config, {})
-    assert len(plan_migration(config, {}).obstacles) == 1
+        carry_out_migration(FleetStore.of(config), {})
+    assert len(plan_migration(FleetStore.of(config), {}).obstacles) == 1
     begun(config, "score", 2, {"0": 10}, ended=True)
-    carry_out_migration(config, {})
-    charter.ensure_charter(config)
+    carry_out_migration(FleetStore.of(config), {})
+    charter.ensure_charter(FleetStore.of(config))
 
 
 def test_a_record_is_validated_by_the_columns_of_its_offset_whichever_query_reads_it(
@@ -434,13 +436,13 @@ def test_a_record_is_validated_by_the_columns_of_its_offset_whichever_query_read
     begun(made, "ingest", 3, {"0": 10}, ended=True)
     begun(made, "score", 1, {"0": 7}, ended=True)
     config = edited('size = "double"', 'rate = "double"', features=("size",))
-    carry_out_migration(config, {"x": "size"})
-    before, now = charter.amend_charter(config).editions
+    carry_out_migration(FleetStore.of(config), {"x": "size"})
+    before, now = charter.amend_charter(FleetStore.of(config)).editions
     assert now.since == {"t.events": {"0": 10}}
 
     def validated(edition: charter.Edition, **fields: Any) -> Any:
         message = {"store": "s", "id": "e", "at": "2024-05-01T00:00:00Z", "sold": 1.0, **fields}
-        rules = build_rules(config, EVENT, edition.settings)
+        rules = build_rules(config.record_schema, EVENT, edition.settings)
         found = validate(json.dumps(message).encode(), START, rules)
         return found.values and {name: found.values[name] for name in ("size", "rate")}, found.field
 
@@ -469,24 +471,26 @@ def test_killed_anywhere_the_same_call_again_ends_it(living: Config, edited: Edi
         assert called(tmp_path, crash_at).returncode == -signal.SIGKILL
         for each in (living, config):
             with pytest.raises(StoreError, match=r"a migration of its columns was started .* `spinney migrate --yes`"):
-                charter.ensure_charter(each)
+                charter.ensure_charter(FleetStore.of(each))
     again = called(tmp_path)
     assert again.returncode == 0, again.stderr
     assert "was completed" in again.stderr
     assert [row["size"] for row in events(config)] == [float(n % 7) for n in range(40)]
     assert answers(config, size=[1, 2]) == before
-    there = charter.ensure_charter(config)
+    there = charter.ensure_charter(FleetStore.of(config))
     assert [dict(each.renamed) for each in there.migrations] == [{"x": "size"}]
     assert not list((tmp_path / "root").rglob("_rewriting"))
-    assert plan_migration(config, {"x": "size"}).changes == ()
+    assert plan_migration(FleetStore.of(config), {"x": "size"}).changes == ()
 
 
 def test_columns_may_be_changed_again_and_again(living: Config, edited: Edit, tmp_path: Path) -> None:
     before = answers(living, x=[1, 2])
-    carry_out_migration(edited('size = "int"', features=("size",)), {"x": "size"})
-    carry_out_migration(edited('area = "bigint"', 'rate = "float"', features=("area",)), {"size": "area"})
+    carry_out_migration(FleetStore.of(edited('size = "int"', features=("size",))), {"x": "size"})
+    carry_out_migration(
+        FleetStore.of(edited('area = "bigint"', 'rate = "float"', features=("area",))), {"size": "area"}
+    )
     config = edited('x = "bigint"', features=("x",), fields='x = "amount"')
-    carry_out_migration(config, {"area": "x"})
+    carry_out_migration(FleetStore.of(config), {"area": "x"})
     assert answers(config, x=[1, 2]) == before
     sell(config, tmp_path, 40, amount=seventh)
     assert [row["x"] for row in events(config)] == [n % 7 for n in range(80)]

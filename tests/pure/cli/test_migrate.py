@@ -23,7 +23,7 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     text = fleet_toml()
     (tmp_path / "fleet.toml").write_text(text, encoding="utf-8")
     made = Past(read_config("fleet.toml"))
-    charter.ensure_charter(made.config)
+    charter.ensure_charter(FleetStore.of(made.config))
     made.round(1, {A: 1.0})
     (tmp_path / "fleet.toml").write_text(text.replace("[kafka]", 'rate = "double"\n[kafka]'), encoding="utf-8")
     return made
@@ -51,13 +51,13 @@ def test_without_yes_it_shows_what_would_change_and_that_nothing_was(past: Past)
 def test_with_yes_it_is_done_and_the_next_call_finds_nothing_to_do(past: Past) -> None:
     done = run("--yes", "--json")
     assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)
-    assert (said["done"], [each["name"] for each in said["changes"]]) == (True, ["rate"])
+    report = json.loads(done.stdout)
+    assert (report["done"], [each["name"] for each in report["changes"]]) == (True, ["rate"])
     again = run("--yes")
     assert again.exit_code == 0, again.output
     assert "the columns are as the configuration says" in again.stderr
     assert run("--json").exit_code == 0
-    assert charter.ensure_charter(read_config("fleet.toml")).fixed["fleet.columns"]["rate"] == "double"
+    assert charter.ensure_charter(FleetStore.of(read_config("fleet.toml"))).fixed["fleet.columns"]["rate"] == "double"
 
 
 def test_a_rename_is_written_old_and_new(past: Past) -> None:

@@ -14,6 +14,7 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.figures.fleet_figures import read_fleet_figures
 from spinney.fleet import Fleet
+from spinney.storage.layout import FleetStore
 
 A, B = '["a","1"]', '["b","1"]'
 
@@ -135,7 +136,7 @@ def test_a_groups_errors_are_its_own_and_its_answers_have_the_labels_that_came_l
     assert figures.coverage is None
 
 
-def test_the_pipeline_tells_batches_rows_and_rounds(past: Past, tmp_path: Path) -> None:
+def test_the_pipeline_reports_batches_rows_and_rounds(past: Past, tmp_path: Path) -> None:
     seen(past, A, B)
     past.put(tables.EVENTS, "", {"group_key": A, "event_id": "l", "event_time": hour(1), "topic": "load:old.csv"})
     past.put(tables.DEAD_LETTERS, "", {"topic": "sales", "kafka_partition": 0, "kafka_offset": 1,
@@ -197,8 +198,10 @@ def test_figures_that_follow_an_earlier_reading_are_the_same_as_without_it(past:
     past.put(tables.HEALTH, "score", health(A, 0, 2, 4.0), health(B, 60, 1, 5.0))
     fleet = Fleet(past.config)
     statuses, now = fleet.table(), hour(40)
-    before = read_fleet_figures(past.config, statuses, hour(20))
+    before = read_fleet_figures(FleetStore.of(past.config), past.config.kafka.label_horizon, statuses, hour(20))
     past.round(30, {A: 2})
     past.put(tables.HEALTH, "score", health(A, 61, 1, 9.0), health(B, 75.5, 1, 5.0), health(A, 55, 1, 7.0))
     statuses = fleet.table()
-    assert read_fleet_figures(past.config, statuses, now, before) == read_fleet_figures(past.config, statuses, now)
+    assert read_fleet_figures(
+        FleetStore.of(past.config), past.config.kafka.label_horizon, statuses, now, before
+    ) == read_fleet_figures(FleetStore.of(past.config), past.config.kafka.label_horizon, statuses, now)

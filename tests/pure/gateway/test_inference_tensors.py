@@ -30,6 +30,7 @@ events = "sales"
 [storage]
 root = "/nowhere"
 """
+FLEET, MAX_ROWS = parse(TEXT, "fleet.toml", {}).fleet, 20_000
 
 
 @pytest.mark.parametrize("rows", [1, 20])
@@ -37,8 +38,10 @@ def test_the_columns_of_a_groups_key_have_their_types_where_no_other_form_is_acc
     config = parse(TEXT, "fleet.toml", {})
     key = '["7","9007199254740993","true"]'
     prices = {"name": "price", "shape": [rows], "datatype": "FP64", "data": [0.1] * rows}
-    records = read_tensors(read_json(json.dumps({"inputs": [prices]}).encode()), key, config)
-    found = read_request_rows(records.values, records.exact, request_rules(config, by_column=True), config)
+    records = read_tensors(read_json(json.dumps({"inputs": [prices]}).encode()), key, FLEET, MAX_ROWS)
+    found = read_request_rows(
+        records.values, records.exact, request_rules(config.record_schema, by_column=True), config.fleet
+    )
     assert (found.errors, found.group_keys) == ({}, [key] * rows)
 
 
@@ -53,12 +56,12 @@ def test_a_shape_that_is_not_that_of_one_value_per_row_is_refused_however_long_i
     body = read_json(json.dumps({"inputs": [tensor]}).encode())
     for value in (body.value, body.exact):
         with pytest.raises(RequestError, match=r"one value per row, of shape \[rows\] or \[rows, 1\]"):
-            read_tensors(JsonBody(b"", value), '["7","1","true"]', parse(TEXT, "fleet.toml", {}))
+            read_tensors(JsonBody(b"", value), '["7","1","true"]', FLEET, MAX_ROWS)
 
 
 @pytest.mark.parametrize("shape", [[2], [2, 1]])
 def test_a_shape_may_have_a_second_dimension_of_one(shape: list[int]) -> None:
     tensor = {"name": "price", "shape": shape, "datatype": "FP64", "data": [[0.1], [0.2]]}
-    records = read_tensors(read_json(json.dumps({"inputs": [tensor]}).encode()), None, parse(TEXT, "fleet.toml", {}))
+    records = read_tensors(read_json(json.dumps({"inputs": [tensor]}).encode()), None, FLEET, MAX_ROWS)
     assert records.values == [{"price": 0.1}, {"price": 0.2}]
     assert records.exact() == [{"price": "0.1"}, {"price": "0.2"}]

@@ -83,7 +83,7 @@ def test_mlflows_forms(service: Service, body: Any) -> None:
     | st.lists(st.sampled_from(["shop,dept,x0,x1,x2,x3\n", "s1,d1,1,2,3,4\n", '"', ",", "\x00"])).map("".join)
 )
 def test_csv(service: Service, text: str) -> None:
-    rules = request_rules(service.config, by_column=True)
+    rules = request_rules(service.config.record_schema, by_column=True)
     answered(lambda: _predictions(service.answer(read_csv_body(text.encode(errors="surrogatepass"), MAX_ROWS, rules))))
 
 
@@ -124,7 +124,7 @@ def test_rows_of_each_of_mlflows_forms_are_counted_before_they_are_made(form: st
 
 
 def test_lines_of_csv_are_counted_before_they_are_read(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = request_rules(service.config, by_column=True)
+    rules = request_rules(service.config.record_schema, by_column=True)
     assert len(read_csv_body(b"x0\n" + b"1\n\n" * MAX_ROWS, MAX_ROWS, rules).values) == MAX_ROWS
     monkeypatch.setattr(mlflow_bodies, "encode_message", lambda *_, **__: pytest.fail("a line was read"))
     with pytest.raises(TooMuchError, match="expected at most 10 records; got more"):
@@ -136,7 +136,7 @@ def test_values_of_a_tensor_are_counted_before_its_shape_is_looked_at(service: S
     config = service.config.model_copy(update={"gateway": limits})
     tensor = {"name": "x0", "shape": [1], "datatype": "FP64", "data": [1.0] * (MAX_ROWS + 1)}
     with pytest.raises(TooMuchError, match="expected at most 10 records; got more"):
-        read_tensors(read_json(json.dumps({"inputs": [tensor]}).encode()), None, config)
+        read_tensors(read_json(json.dumps({"inputs": [tensor]}).encode()), None, config.fleet, config.gateway.max_rows)
 
 
 def test_records_beyond_the_limit_are_not_taken() -> None:

@@ -38,12 +38,12 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> dict[str, Topic]:
 def read(configured: Any, broker: dict[str, Topic]) -> Config:
     """A fleet whose queries have read both topics."""
     config = configured(ranges="price = [0, 10]")
-    charter.amend_charter(config)
+    charter.amend_charter(FleetStore.of(config))
     for query, sources in READ.items():
         place = Path(FleetStore.of(config).checkpoint(query)) / "offsets"
         place.mkdir(parents=True)
         (place / "6").write_text("\n".join(["v1", "{}", *sources]))
-    ensure_same(config, broker)
+    ensure_same(FleetStore.of(config), config.kafka, broker)
     return config
 
 
@@ -54,8 +54,8 @@ def test_ids_are_kept_when_a_topic_is_first_read(read: Config, tmp_path: Path) -
 
 
 def test_the_same_topic_goes_on(read: Config, broker: dict[str, Topic]) -> None:
-    ensure_same(read, broker)
-    assert accept_topic(read, "sales") == Acceptance.SAME
+    ensure_same(FleetStore.of(read), read.kafka, broker)
+    assert accept_topic(FleetStore.of(read), read.kafka, "sales") == Acceptance.SAME
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
 
 
@@ -64,7 +64,7 @@ def test_a_topic_made_again_is_refused_with_what_was_read_what_is_there_and_what
 ) -> None:
     broker["sales"] = topic("sales", "second")
     with pytest.raises(StoreError) as caught:
-        ensure_same(read, broker)
+        ensure_same(FleetStore.of(read), read.kafka, broker)
     text = str(caught.value)
     assert "id first; ingest up to offset 10 of partition 0, offset 4 of partition 1; score up to offset 8" in text
     assert "id second), with 25 records, none of them read" in text
@@ -76,17 +76,17 @@ def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_
     read: Config, broker: dict[str, Topic]
 ) -> None:
     broker["sales"] = topic("sales", "second")
-    assert accept_topic(read, "sales") == Acceptance.REWOUND
+    assert accept_topic(FleetStore.of(read), read.kafka, "sales") == Acceptance.REWOUND
     for query in READ:
         assert kafka_end_offsets(FleetStore.of(read).checkpoint(query), "sales") == {"0": 3, "1": 0}
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sold") == {"0": 7}
-    ensure_same(read, broker)
+    ensure_same(FleetStore.of(read), read.kafka, broker)
     assert known_ids(FleetStore.of(read)) == {"sales": "second", "sold": "other"}
 
 
-def test_what_became_of_each_accepted_topic_is_told(read: Config, broker: dict[str, Topic]) -> None:
+def test_what_became_of_each_accepted_topic_is_reported(read: Config, broker: dict[str, Topic]) -> None:
     broker["sales"] = topic("sales", "second")
-    assert list(accept_topics(read, ["sales", "sold"])) == [
+    assert list(accept_topics(FleetStore.of(read), read.kafka, ["sales", "sold"])) == [
         "topic sales: is read from its start",
         "topic sold: is the one that was read before; nothing changed",
     ]
@@ -96,33 +96,33 @@ def test_the_newest_ranges_hold_for_all_of_an_accepted_topic(
     read: Config, broker: dict[str, Topic], configured: Any
 ) -> None:
     edited = configured(ranges="price = [0, 20]")
-    since = charter.amend_charter(edited).editions[-1].since
+    since = charter.amend_charter(FleetStore.of(edited)).editions[-1].since
     assert since == {"sales": {"0": 10, "1": 4}, "sold": {"0": 7}}
     broker["sales"] = topic("sales", "second")
-    accept_topic(edited, "sales")
-    assert [each.since for each in charter.amend_charter(edited).editions] == [{}, {"sold": {"0": 7}}]
+    accept_topic(FleetStore.of(edited), edited.kafka, "sales")
+    assert [each.since for each in charter.amend_charter(FleetStore.of(edited)).editions] == [{}, {"sold": {"0": 7}}]
 
 
 def test_a_topic_is_not_accepted_while_a_query_reads_it(read: Config, broker: dict[str, Topic]) -> None:
     broker["sales"] = topic("sales", "second")
     with held(FleetStore.of(read), ["score"]), pytest.raises(Busy, match="query score"):
-        accept_topic(read, "sales")
+        accept_topic(FleetStore.of(read), read.kafka, "sales")
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
 
 
 def test_a_topic_that_nobody_reads_is_not_accepted(read: Config) -> None:
     with pytest.raises(StoreError, match="--accept-topic slaes: expected a topic that the fleet reads: sales, sold"):
-        accept_topic(read, "slaes")
+        accept_topic(FleetStore.of(read), read.kafka, "slaes")
 
 
 def test_a_topic_made_again_before_it_was_read_and_one_without_an_id_are_no_loss(
     configured: Any, broker: dict[str, Topic]
 ) -> None:
     config = configured()
-    ensure_same(config, broker)
-    ensure_same(config, {**broker, "sales": topic("sales", "second")})
+    ensure_same(FleetStore.of(config), config.kafka, broker)
+    ensure_same(FleetStore.of(config), config.kafka, {**broker, "sales": topic("sales", "second")})
     assert known_ids(FleetStore.of(config))["sales"] == "second"
-    ensure_same(config, {**broker, "sales": topic("sales", None)})  # a broker before 2.8
+    ensure_same(FleetStore.of(config), config.kafka, {**broker, "sales": topic("sales", None)})  # a broker before 2.8
     assert known_ids(FleetStore.of(config))["sales"] == "second"
 
 
@@ -131,21 +131,21 @@ def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
 ) -> None:
     (file,) = tmp_path.rglob("topics.json")
     file.unlink()
-    assert accept_topic(read, "sales") == Acceptance.REWOUND
+    assert accept_topic(FleetStore.of(read), read.kafka, "sales") == Acceptance.REWOUND
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 3, "1": 0}
     assert known_ids(FleetStore.of(read)) == {"sales": "first"}
-    assert accept_topic(read, "sales") == Acceptance.SAME
+    assert accept_topic(FleetStore.of(read), read.kafka, "sales") == Acceptance.SAME
 
 
-def test_a_topic_without_an_id_or_that_was_never_read_is_not_said_to_be_the_same(
+def test_a_topic_without_an_id_or_that_was_never_read_is_not_reported_as_the_same(
     read: Config, tmp_path: Path, broker: dict[str, Topic]
 ) -> None:
     broker["sales"] = topic("sales", None)
-    (said,) = accept_topics(read, ["sales"])
-    assert said.startswith(
+    (reported,) = accept_topics(FleetStore.of(read), read.kafka, ["sales"])
+    assert reported.startswith(
         "topic sales: has no id (Kafka before 2.8), so whether it is the one that was read before is "
     )
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
     for query in READ:
         Path(FleetStore.of(read).checkpoint(query)).rename(tmp_path / query)
-    assert accept_topic(read, "sales") == Acceptance.NOT_READ
+    assert accept_topic(FleetStore.of(read), read.kafka, "sales") == Acceptance.NOT_READ

@@ -46,7 +46,7 @@ def test_a_key_without_effect_is_read_and_reported(tmp_path: Path) -> None:
 
 
 def test_a_root_that_can_be_written_is_sound_even_before_it_is_made(tmp_path: Path) -> None:
-    found = checks.storage(configured(tmp_path / "a" / "b"))
+    found = checks.storage(configured(tmp_path / "a" / "b").storage.root)
     assert found.state == "ok"
     assert "will be made" in found.text
     assert not (tmp_path / "a").exists()
@@ -54,14 +54,14 @@ def test_a_root_that_can_be_written_is_sound_even_before_it_is_made(tmp_path: Pa
 
 def test_a_root_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    found = checks.storage(configured(tmp_path / "file" / "b"))
+    found = checks.storage(configured(tmp_path / "file" / "b").storage.root)
     assert found.state == "finding"
     assert "storage.root" in found.remedy
 
 
 def test_a_disk_that_is_nearly_full_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "FREE_BYTES", 1 << 80)
-    assert "GB left" in checks.storage(configured(tmp_path)).text
+    assert "GB left" in checks.storage(configured(tmp_path).storage.root).text
 
 
 def test_the_estimator_fits_a_toy_group_of_every_type_of_feature(tmp_path: Path) -> None:
@@ -75,7 +75,9 @@ def test_the_estimator_of_a_classification_fits_a_toy_group(tmp_path: Path) -> N
     assert [found.state for found in checks.estimator(config)] == ["ok"]
 
 
-def test_an_estimator_that_raises_is_told_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimator_that_raises_is_reported_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sulky_shop.py").write_text(
         "from sklearn.dummy import DummyRegressor\n"
         "class Sulky(DummyRegressor):\n"
@@ -146,7 +148,7 @@ def test_an_unknown_estimator_is_a_finding_with_the_nearest_name(
 ) -> None:
     for name in ("java", "jars", "kafka", "topics"):
         ok = Result(name, "ok", "")
-        monkeypatch.setattr(checks, name, lambda _, said=[ok] if name == "topics" else ok: said)
+        monkeypatch.setattr(checks, name, lambda _, message=[ok] if name == "topics" else ok: message)
     found = checks.run(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="rigde"), {})[-1]
     assert (found.name, found.state) == ("estimator", "finding")
     assert "Did you mean `ridge`?" in found.remedy
@@ -162,10 +164,10 @@ def test_jars_that_are_missing_are_counted_and_not_fetched(tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_edit_of_a_living_fleet_is_told_with_what_it_means(tmp_path: Path) -> None:
+def test_an_edit_of_a_living_fleet_is_reported_with_what_it_means(tmp_path: Path) -> None:
     config = configured(tmp_path)
     assert checks.fleet(config) == []
-    charter.ensure_charter(config)
+    charter.ensure_charter(FleetStore.of(config))
     last_configuration.write_last_configuration(config)
     assert [found.state for found in checks.fleet(config)] == ["ok"]
     edited = configured(tmp_path, SPINNEY_RECIPE__MIN_ROWS="7", SPINNEY_KAFKA__EVENTS="tills")

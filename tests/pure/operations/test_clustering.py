@@ -45,7 +45,7 @@ class Events:
     """The table `events` of a fleet of 300 shops; a third of the rows are of one of them."""
 
     def __init__(self, config: Any) -> None:
-        delta.create_tables(config)
+        delta.create_tables(FleetStore.of(config))
         self.config, self.chance, self.number = config, random.Random(5), 0
         self.place = FleetStore.of(config).directory(tables.EVENTS)
         self.schema = arrow_schema(self.place.contract)
@@ -197,11 +197,11 @@ def test_statistics_are_never_narrower_than_the_values(tmp_path, values, kind, l
     with sorted_files.FileWriter(tmp_path, "file", rows.schema) as writer:
         writer.write(rows)
     [written] = writer.written
-    said = json.loads(json.dumps(written.stats, allow_nan=False))
-    assert (said["minValues"], said["maxValues"]) == (
+    report = json.loads(json.dumps(written.stats, allow_nan=False))
+    assert (report["minValues"], report["maxValues"]) == (
         ({}, {}) if logged is None else ({"x": logged[0]}, {"x": logged[1]})
     )
-    assert said["nullCount"] == {"x": values.count(None)}
+    assert report["nullCount"] == {"x": values.count(None)}
 
 
 def test_only_new_files_are_rewritten_and_a_table_with_nothing_to_do_is_not_touched(events, monkeypatch) -> None:
@@ -233,7 +233,7 @@ def test_of_a_day_that_is_over_every_file_is_clustered(events) -> None:
 
 def test_outcomes_are_clustered_too(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     place = FleetStore.of(config).directory(tables.OUTCOMES)
     schema = arrow_schema(place.contract)
     for part in range(3):

@@ -74,7 +74,7 @@ def place(past: Past, name: str, base=tables.MODELS):
 
 def all_tidied(past: Past, now) -> dict[str, maintenance.DirectoryReport]:
     return {
-        each.name: maintenance.tidy_directory(past.config, each, now)
+        each.name: maintenance.tidy_directory(FleetStore.of(past.config), past.config.retention, each, now)
         for each in FleetStore.of(past.config).every_directory()
     }
 
@@ -97,7 +97,9 @@ def test_every_directory_has_an_owner_and_every_lease_its_directories(past) -> N
 
 def test_a_survey_says_what_there_is_to_do_and_changes_nothing(past) -> None:
     version = delta.current_version(place(past, "stream"))
-    found = maintenance.inspect_directory(past.config, place(past, "stream"), hour(11 * DAY))
+    found = maintenance.inspect_directory(
+        FleetStore.of(past.config), past.config.retention, place(past, "stream"), hour(11 * DAY)
+    )
     assert (found.directory, found.files, found.small, found.gone, found.behind) == ("models/stream", 10, 10, 0, None)
     # Of A's ten models those of days 9 and 10 are young; of what was known by day 8 three are the way back.
     assert found.forgotten == 5
@@ -113,7 +115,10 @@ def test_what_is_put_together_is_the_same_rows_in_one_file(configured) -> None:
         key=lambda row: (row["fitted_at"], row["group_key"]),
     )
     found = maintenance.tidy_directory(
-        made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9)
+        FleetStore.of(made.config),
+        made.config.retention,
+        FleetStore.of(made.config).directory(tables.MODELS, "stream"),
+        hour(9),
     )
     assert (found.files, found.small, found.forgotten) == (4, 4, 0)
     after = sorted(
@@ -122,7 +127,10 @@ def test_what_is_put_together_is_the_same_rows_in_one_file(configured) -> None:
     )
     assert after == before
     again = maintenance.inspect_directory(
-        made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9)
+        FleetStore.of(made.config),
+        made.config.retention,
+        FleetStore.of(made.config).directory(tables.MODELS, "stream"),
+        hour(9),
     )
     assert (again.files, again.is_tidy) == (1, True)
 
@@ -146,13 +154,19 @@ def test_old_models_go_but_never_one_that_answers_or_that_a_rollback_within_the_
 
 def test_a_pinned_model_and_the_way_back_from_it_are_kept_however_old(past) -> None:
     carry_out_override(
-        past.config, past.signer, OverrideRequest(OverrideVerb.PIN, (A,), past.names[1][A]), ADA, now=hour(10.5 * DAY)
+        FleetStore.of(past.config),
+        past.signer,
+        OverrideRequest(OverrideVerb.PIN, (A,), past.names[1][A]),
+        ADA,
+        now=hour(10.5 * DAY),
     )
     all_tidied(past, hour(100 * DAY))
     assert past.answers() == {A: past.names[1][A], B: past.names[0][B]}
     assert {past.names[1][A], past.names[9][A], past.names[0][B]} <= models(past)
     assert propose_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.UNPIN, (A,))).steps
-    carry_out_override(past.config, past.signer, OverrideRequest(OverrideVerb.UNPIN, (A,)), ADA, now=hour(101 * DAY))
+    carry_out_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.UNPIN, (A,)), ADA, now=hour(101 * DAY)
+    )
     found = propose_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.ROLLBACK, (A,)))
     assert found.steps[0].after == past.names[9][A]
 
@@ -231,7 +245,13 @@ def test_models_are_forgotten_without_the_query_s_lock_and_what_it_stores_meanwh
                 past.round(10.9 * DAY, {A: 77.0})
         return False
 
-    maintenance.tidy_directory(past.config, place(past, "stream"), hour(11 * DAY), CommitGuard(lock, look))
+    maintenance.tidy_directory(
+        FleetStore.of(past.config),
+        past.config.retention,
+        place(past, "stream"),
+        hour(11 * DAY),
+        CommitGuard(lock, look),
+    )
     assert seen
     assert not any(seen)
     assert past.answers()[A] in models(past)
@@ -363,11 +383,18 @@ def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that
     monkeypatch.setattr(maintenance, "KEPT_HOURS", 0)
     monkeypatch.setattr(DeltaTable, "vacuum", _without_enforcement(DeltaTable.vacuum))
     checkpoint(past, "retrain", at=hour(0), ended=False)
-    late = maintenance.inspect_directory(past.config, place(past, "stream"), hour(11 * DAY))
+    late = maintenance.inspect_directory(
+        FleetStore.of(past.config), past.config.retention, place(past, "stream"), hour(11 * DAY)
+    )
     assert (late.behind, late.gone) == ("retrain", 0)
     checkpoint(past, "retrain", at=hour(11 * DAY), ended=True)
-    assert maintenance.inspect_directory(past.config, place(past, "stream"), hour(11 * DAY)).behind is None
-    maintenance.tidy_directory(past.config, place(past, "stream"), hour(11 * DAY))
+    assert (
+        maintenance.inspect_directory(
+            FleetStore.of(past.config), past.config.retention, place(past, "stream"), hour(11 * DAY)
+        ).behind
+        is None
+    )
+    maintenance.tidy_directory(FleetStore.of(past.config), past.config.retention, place(past, "stream"), hour(11 * DAY))
     assert len(list(files.glob("*.parquet"))) == 1
 
 
@@ -382,16 +409,17 @@ def test_what_a_round_reads_that_was_cut_off_stays_until_it_has_ended(configured
     monkeypatch.setattr(DeltaTable, "vacuum", _without_enforcement(DeltaTable.vacuum))
     made.put(tables.ROUNDS, path, {"round_id": "r0", "kind": path, "started_at": hour(0), "batch_id": 0})
     made.put(tables.VERDICTS, path, verdict(A, 0, "fit", 0), verdict(A, 0.5, "fit", 1), verdict(B, 9, "fresh", 2))
-    said = {name: each.behind for name, each in all_tidied(made, now).items() if each.behind}
+    behind = {name: each.behind for name, each in all_tidied(made, now).items() if each.behind}
     promotions = {f"promotions/{part}": query for part in tables.PROMOTIONS.directories}
-    assert said == {"events": query, "outcomes": query} | promotions
-    assert maintenance.tidy_directory(made.config, events, now).gone == 0
+    assert behind == {"events": query, "outcomes": query} | promotions
+    assert maintenance.tidy_directory(FleetStore.of(made.config), made.config.retention, events, now).gone == 0
     assert delta.open_dataset(DeltaTable(events.uri, version=pinned)).to_table().num_rows == 3
     assert (
-        maintenance.inspect_directory(made.config, events, hour(6 * DAY)).behind is None
+        maintenance.inspect_directory(FleetStore.of(made.config), made.config.retention, events, hour(6 * DAY)).behind
+        is None
     )  # what it needs has not been gone for a week
     made.put(tables.ROUNDS, path, {"round_id": "r1", "kind": path, "started_at": hour(12), "batch_id": 1})
-    done = maintenance.tidy_directory(made.config, events, now)
+    done = maintenance.tidy_directory(FleetStore.of(made.config), made.config.retention, events, now)
     assert (done.behind, done.gone) == (None, 3)
 
 
@@ -403,7 +431,7 @@ def test_what_a_crash_left_on_disk_goes_after_a_week_and_what_was_just_replaced_
     long_ago = time.time() - 9 * 86_400
     for file in {*files.glob("*.parquet")} - {young}:
         os.utime(file, (long_ago, long_ago))
-    maintenance.tidy_directory(past.config, place(past, "stream"), hour(11 * DAY))
+    maintenance.tidy_directory(FleetStore.of(past.config), past.config.retention, place(past, "stream"), hour(11 * DAY))
     assert (left.exists(), young.exists()) == (False, True)
     assert len(list(files.glob("part-*.parquet"))) == 10
 
@@ -427,10 +455,10 @@ def test_where_nobody_holds_the_lease_a_request_is_served_here_and_elsewhere_not
     request = maintenance.request_tidy(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["retrain"]):
         version = delta.current_version(place(past, "stream"))
-        assert not maintenance.tidy_if_idle(past.config, "retrain", request)
+        assert not maintenance.tidy_if_idle(FleetStore.of(past.config), past.config.retention, "retrain", request)
         assert delta.current_version(place(past, "stream")) == version
         assert maintenance.pending_request(FleetStore.of(past.config), "retrain") == request
-    assert maintenance.tidy_if_idle(past.config, "retrain", request)
+    assert maintenance.tidy_if_idle(FleetStore.of(past.config), past.config.retention, "retrain", request)
     assert maintenance.pending_request(FleetStore.of(past.config), "retrain") is None
     assert maintenance.read_answer(FleetStore.of(past.config), "retrain").request == request
 
@@ -444,13 +472,23 @@ def test_a_running_process_tidies_only_while_its_query_writes_nothing(past) -> N
         thread.join(0.5)
         assert thread.is_alive()
         assert maintenance.read_answer(FleetStore.of(past.config), "retrain") is None
-        assert maintenance.inspect_directory(past.config, place(past, "stream"), hour(0)).files == 10
+        assert (
+            maintenance.inspect_directory(
+                FleetStore.of(past.config), past.config.retention, place(past, "stream"), hour(0)
+            ).files
+            == 10
+        )
     thread.join()
     assert maintenance.read_answer(FleetStore.of(past.config), "retrain").error is None
-    assert maintenance.inspect_directory(past.config, place(past, "stream"), hour(0)).files == 1
+    assert (
+        maintenance.inspect_directory(
+            FleetStore.of(past.config), past.config.retention, place(past, "stream"), hour(0)
+        ).files
+        == 1
+    )
 
 
-def test_no_model_is_forgotten_while_a_person_decides_and_who_asked_is_told(past) -> None:
+def test_no_model_is_deleted_while_a_person_decides_and_the_caller_gets_an_error(past) -> None:
     maintenance.request_tidy(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["people"]):
         serve_requests(past.config, "retrain", threading.Lock(), lambda: False)

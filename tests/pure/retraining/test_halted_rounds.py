@@ -117,5 +117,7 @@ def test_a_batch_in_which_most_groups_fail_replaces_no_champion_but_fits_new_gro
     held = next(row for row in decided(edited()) if row["group_key"] == key)
     request = OverrideRequest(OverrideVerb.PROMOTE, (key,), model=held["model_id"])
     signer = signing_key.load_signer(FleetStore.of(edited()))
-    (change,) = carry_out_override(edited(), signer, request, Attribution("ann", "the labels are right")).steps
+    (change,) = carry_out_override(
+        FleetStore.of(edited()), signer, request, Attribution("ann", "the labels are right")
+    ).steps
     assert (change.after, change.decision) == (held["model_id"], "promoted"), "a person releases what was held"

@@ -11,15 +11,18 @@ import pytest
 from edited_fleet import editor, sell
 
 from batch.group_selection import BatchView, Scope, plan_verdicts
+from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.planning.parts import PartPacing
 from spinney.retraining import local_fitting
+from spinney.retraining.round_record import FinishedRound
 from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import LazySession
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
+from spinney.tables import delta
 
 GROUPS = 3
 ONE_BY_ONE = PartPacing(target_s=0.001, seconds_per_group=1.0, is_measured=True)
@@ -38,7 +41,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 def planned(config: Config, start: Callable[[], Any], predicted_seconds: float = 1.0) -> Rounds:
-    view = BatchView.now_of(config)
+    view = BatchView.now_of(FleetStore.of(config))
     plan = plan_verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
     rounds = Rounds(start, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
@@ -59,8 +62,12 @@ def test_a_small_round_is_fitted_here_in_all_of_its_parts(config) -> None:
     rounds = planned(config, no_spark)
     assert rounds.is_fitted_locally(0)
     done: list[int] = []
-    assert rounds.carry_out(0, ONE_BY_ONE, lambda progress: done.append(progress.done)) is not None
+    finished = rounds.carry_out(0, ONE_BY_ONE, lambda progress: done.append(progress.done))
     assert len(done) > 1
+    times = delta.read_table(FleetStore.of(config), tables.MODELS, ["fit_ms"]).column("fit_ms").drop_null().to_pylist()
+    assert finished.longest_ms == max(times) > 0
+    assert finished.fit_ms == pytest.approx(sum(times)), "of all parts"
+    assert rounds.carry_out(0) == FinishedRound(finished.request), "recorded already: nothing is read again"
 
 
 @pytest.mark.parametrize("ahead", [True, False])

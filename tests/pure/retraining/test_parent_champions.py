@@ -60,7 +60,7 @@ def rounds_of(config: Config, kind: RoundKind) -> Rounds:
 
 def planned(config: Config, kind: RoundKind = RoundKind.STREAM, groups: Sequence[str] | None = None) -> Rounds:
     """A planned round of some groups, or of all."""
-    view = BatchView.now_of(config)
+    view = BatchView.now_of(FleetStore.of(config))
     plan = plan_verdicts(no_spark, config, Scope.of(groups), view)
     rounds = rounds_of(config, kind)
     request = RoundRequest("r", plan.num_rows, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins)

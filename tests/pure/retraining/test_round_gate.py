@@ -82,7 +82,7 @@ def test_a_large_payload_is_not_carried() -> None:
     assert (row["codec"], row["payload"], row["signature"]) == (None, None, None)
 
 
-def test_a_pinned_group_is_held_and_told_what_would_have_been() -> None:
+def test_a_pinned_group_is_held_and_reported_what_would_have_been() -> None:
     (row,) = stored([model('["a"]')], asked('["a"]', pinned=True))
     assert row["decision"] == "held"
     assert row["reason"].startswith("pinned by a person; without the pin: promoted")
@@ -118,7 +118,7 @@ BAD = {
 def test_what_a_look_allows_is_by_the_patience_that_is_configured_now(configured) -> None:
     for patience, level in (("365d", 2 / 365), ("1000d", 2 / 1000), ("10d", 0.01)):
         config = configured(("[storage]", f'[staleness.error_rise]\npatience = "{patience}"\n[storage]'))
-        assert Watch.of(config, AT).level(SINCE) == pytest.approx(level)
+        assert Watch.of(config.staleness.error_rise.patience, AT).level(SINCE) == pytest.approx(level)
 
 
 def gated(challenger_loss: float, watched: dict[str, Any], **plan: Any) -> list[dict[str, Any]]:

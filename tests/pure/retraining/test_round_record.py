@@ -11,7 +11,7 @@ import pytest
 
 from schemas.vocabulary import RoundKind
 from spinney.core.errors import StoreError
-from spinney.retraining.round_record import RoundRecord, require_complete, require_kept
+from spinney.retraining.round_record import FinishedRound, RoundRecord, require_complete, require_kept
 from spinney.retraining.round_request import RoundRequest
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -20,6 +20,7 @@ MODELS = pd.DataFrame(
     {
         "group_key": ["a", "b", "c", "d", "e", "f"],
         "status": ["fitted", "fitted", "fitted", "failed", "timed_out", "too_few_rows"],
+        "fit_ms": [4.0, 2.0, 1.0, 5.0, 30.0, None],
     }
 )
 PROMOTIONS = pd.DataFrame(
@@ -46,6 +47,11 @@ def test_every_group_is_counted_once() -> None:
         '{"max_age": 8}',
         '{"events": 3}',
     )
+
+
+def test_a_recorded_round_has_the_times_of_its_fits_failed_ones_too() -> None:
+    assert RECORD.finished() == FinishedRound(REQUEST, fit_ms=42.0, longest_ms=30.0)
+    assert replace(RECORD, models=MODELS.head(0)).finished() == FinishedRound(REQUEST)
 
 
 def test_a_round_that_stored_nothing_has_no_losses() -> None:

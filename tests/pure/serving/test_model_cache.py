@@ -37,7 +37,7 @@ def config(configured):
     made = configured(
         ('features = ["price", "brand"]', 'features = ["price"]'), ("[kafka]", "[recipe]\nmin_rows = 5\n[kafka]")
     )
-    delta.create_tables(made)
+    delta.create_tables(FleetStore.of(made))
     return made
 
 

@@ -56,8 +56,8 @@ def kinds(dead: tuple[Dead, ...]) -> dict[tuple[str, str | None], int]:
 def sent(config: Config, place: Path, case: Case) -> tuple[list[ValidRow], Rejections]:
     """What `produce` hands to its client."""
     rejections = Rejections()
-    source = open_fleet_file(config, place, case.options, outcomes=False)
-    return list(valid_rows(source, build_rules(config, messages.EVENT), rejections)), rejections
+    source = open_fleet_file(config.record_schema, place, case.options, outcomes=False)
+    return list(valid_rows(source, build_rules(config.record_schema, messages.EVENT), rejections)), rejections
 
 
 @of_each_case
@@ -78,7 +78,7 @@ def test_load_stores_the_rows_that_are_expected_and_the_others_as_dead_letters(c
     config, place = made
     loaded = load(config, str(place), options=case.options)
     stored = delta.read_table(FleetStore.of(config), tables.EVENTS).to_pylist()
-    names = [name for name in config.event_columns if name not in ("id", "at")]
+    names = [name for name in config.record_schema.event_columns if name not in ("id", "at")]
     got = {
         row["event_id"]: typed({"id": row["event_id"], "at": row["event_time"], **{name: row[name] for name in names}})
         for row in stored
@@ -97,7 +97,9 @@ def test_try_takes_the_groups_rows_that_are_expected_and_says_why_not_the_others
     config, place = made
     expected = case.expected(config)
     for store in {row["store"] for row in expected.values()}:
-        found = read_file_rows(config, open_rows(config, str(place), case.options), keys.encode([store]))
+        found = read_file_rows(
+            config.record_schema, open_rows(config.record_schema, str(place), case.options), keys.encode([store])
+        )
         mine = {one: row for one, row in expected.items() if row["store"] == store}
         frame = found.frame.set_index("event_id")
         assert set(frame.index) == set(mine)
@@ -131,14 +133,14 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
     sample = read_sample(open_source(place, case.options))
     choices = Choices((chosen["group"],), chosen["target"], chosen["identity"], chosen["time"])
     proposal = parse(propose(sample.frame, "proposed", sample.texts, choices), "proposed", {})
-    rules = build_rules(proposal, messages.EVENT)
+    rules = build_rules(proposal.record_schema, messages.EVENT)
     kinds = {rule.source: rule.type if rule.unit is None else f"{rule.type}({rule.unit})" for rule in rules.fields}
     assert {name: kinds.get(name) for name in case.proposed} == dict(case.proposed)
     rows, rejections = sent(proposal, place, case)
     expected = case.expected(config)
     taken = {str(row.values[proposal.fleet.event_id]): row for row in rows}
     assert set(taken) == {*expected, *case.also}, json.dumps(rejections.as_dicts(), default=str)
-    sources = {rule.source: rule.name for rule in build_rules(config, messages.EVENT).fields}
+    sources = {rule.source: rule.name for rule in build_rules(config.record_schema, messages.EVENT).fields}
     for one, row in expected.items():
         assert keys.encode([taken[one].values[name] for name in proposal.fleet.group]) == keys.encode([row["store"]])
         for rule in rules.fields:
@@ -177,7 +179,9 @@ def test_try_of_a_file_and_retrain_after_its_load_give_one_model_whatever_the_ki
     for kind in ("parquet", "csv", "jsonl"):
         config = RANGED.config(tmp_path / f"root of {kind}")
         place = str(_history(tmp_path, kind))
-        trial = fit_trial(config, read_file_rows(config, open_rows(config, place, ReadOptions()), key))
+        trial = fit_trial(
+            config, read_file_rows(config.record_schema, open_rows(config.record_schema, place, ReadOptions()), key)
+        )
         assert load(config, place).rejections.counts == {("out_of_range", "x"): 9, ("null_key", "store"): 9}
         retrain(config, [key], spark=None)
         (fitted,) = delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist()

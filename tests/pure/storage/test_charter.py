@@ -29,21 +29,21 @@ DELTA_OFFSET = {"sourceVersion": 1, "reservoirId": "r", "reservoirVersion": 4, "
 
 
 def test_the_first_charter_has_one_edition_from_the_start(configured) -> None:
-    made = amend_charter(configured(ranges="price = [0, 10]"))
+    made = amend_charter(FleetStore.of(configured(ranges="price = [0, 10]")))
     assert made.editions == (Edition(ValidationSettings({"price": (0.0, 10.0)}), {}),)
-    assert amend_charter(configured(ranges="price = [0, 10]")) == made
-    said = json.loads((Path(configured().storage.root) / "charter.json").read_text())
-    assert said["fixed"]["kafka.outcomes"] == "sold"
-    assert said["fixed"]["fleet.columns"]["dept"] == "int"
+    assert amend_charter(FleetStore.of(configured(ranges="price = [0, 10]"))) == made
+    report = json.loads((Path(configured().storage.root) / "charter.json").read_text())
+    assert report["fixed"]["kafka.outcomes"] == "sold"
+    assert report["fixed"]["fleet.columns"]["dept"] == "int"
 
 
 def test_a_fleet_has_an_identity_that_is_made_once_and_is_nobody_elses(configured, tmp_path: Path) -> None:
-    first = ensure_charter(configured()).fleet_id
+    first = ensure_charter(FleetStore.of(configured())).fleet_id
     assert uuid.UUID(first).version == 4
-    assert ensure_charter(configured(ranges="price = [0, 10]")).fleet_id == first
-    assert amend_charter(configured(ranges="price = [0, 10]")).fleet_id == first
-    assert amend_charter(configured()).fleet_id == first
-    assert ensure_charter(configured(root=str(tmp_path / "other"))).fleet_id != first
+    assert ensure_charter(FleetStore.of(configured(ranges="price = [0, 10]"))).fleet_id == first
+    assert amend_charter(FleetStore.of(configured(ranges="price = [0, 10]"))).fleet_id == first
+    assert amend_charter(FleetStore.of(configured())).fleet_id == first
+    assert ensure_charter(FleetStore.of(configured(root=str(tmp_path / "other")))).fleet_id != first
 
 
 def test_of_two_that_make_the_charter_at_once_one_does(configured, monkeypatch) -> None:
@@ -53,18 +53,20 @@ def test_of_two_that_make_the_charter_at_once_one_does(configured, monkeypatch) 
 
     def meanwhile(file: int) -> None:
         monkeypatch.setattr(os, "fsync", fsync)
-        others.append(amend_charter(config))
+        others.append(amend_charter(FleetStore.of(config)))
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", meanwhile)
-    assert [amend_charter(config)] == others
+    assert [amend_charter(FleetStore.of(config))] == others
 
 
 def test_what_may_change_at_any_time_is_not_in_it(configured) -> None:
-    amend_charter(configured())
+    amend_charter(FleetStore.of(configured()))
     amend_charter(
-        configured(
-            ('features = ["price", "brand"]', 'features = ["price"]'), ('label_delay = "1h"', 'label_delay = "2h"')
+        FleetStore.of(
+            configured(
+                ('features = ["price", "brand"]', 'features = ["price"]'), ('label_delay = "1h"', 'label_delay = "2h"')
+            )
         )
     )
 
@@ -83,64 +85,66 @@ def test_what_may_change_at_any_time_is_not_in_it(configured) -> None:
     ],
 )
 def test_a_fixed_fact_that_was_changed_is_refused(configured, before: str, after: str, says: str) -> None:
-    amend_charter(configured())
+    amend_charter(FleetStore.of(configured()))
     with pytest.raises(StoreError, match=says + ".*[Pp]ut it back, or give the new fleet another storage.root"):
-        amend_charter(configured((before, after)))
+        amend_charter(FleetStore.of(configured((before, after))))
 
 
 def test_changed_columns_are_refused_by_name_and_lead_to_the_migration(configured) -> None:
-    amend_charter(configured())
+    amend_charter(FleetStore.of(configured()))
     says = r'fleet.columns was \{"dept": "int"\} when it was made and is \{"dept": "bigint"\} now.*`spinney migrate`'
     with pytest.raises(StoreError, match=says):
-        amend_charter(configured(('dept = "int"', 'dept = "bigint"')))
+        amend_charter(FleetStore.of(configured(('dept = "int"', 'dept = "bigint"'))))
 
 
 def test_an_edit_holds_from_the_first_offset_that_neither_query_has_begun(configured) -> None:
     config = configured(ranges="price = [0, 10]")
-    amend_charter(config)
+    amend_charter(FleetStore.of(config))
     begun(config, "ingest", 2, {"sales": {"0": 100, "1": 5}}, {"sold": {"0": 7}})
     begun(config, "ingest", 10, {"sales": {"0": 120, "1": 9}}, {"sold": {"0": 8}})
     begun(config, "score", 3, {"sales": {"0": 130, "1": 6}}, DELTA_OFFSET, "-")
-    edited = amend_charter(configured(ranges="price = [0, 20]"))
+    edited = amend_charter(FleetStore.of(configured(ranges="price = [0, 20]")))
     assert edited.editions == (
         Edition(ValidationSettings({"price": (0.0, 10.0)}), {}),
         Edition(ValidationSettings({"price": (0.0, 20.0)}), {"sales": {"0": 130, "1": 9}, "sold": {"0": 8}}),
     )
-    assert amend_charter(configured(ranges="price = [0, 20]")) == edited
+    assert amend_charter(FleetStore.of(configured(ranges="price = [0, 20]"))) == edited
 
 
 def test_going_back_to_the_old_range_is_an_edition_of_its_own(configured) -> None:
     config = configured(ranges="price = [0, 10]")
-    amend_charter(config)
-    amend_charter(configured(ranges=""))
+    amend_charter(FleetStore.of(config))
+    amend_charter(FleetStore.of(configured(ranges="")))
     begun(config, "score", 0, {"sales": {"0": 4}}, "-", "-", "-")
-    editions = amend_charter(config).editions
+    editions = amend_charter(FleetStore.of(config)).editions
     assert [dict(each.settings.ranges) for each in editions] == [{"price": (0.0, 10.0)}, {}, {"price": (0.0, 10.0)}]
     assert editions[2].since == {"sales": {"0": 4}}
 
 
 def test_an_edit_waits_while_a_query_judges_by_the_old_ranges(configured) -> None:
-    amend_charter(configured())
+    amend_charter(FleetStore.of(configured()))
     edited = configured(ranges="price = [0, 20]")
     with held(FleetStore.of(configured()), ["score"]):
         says = r"fleet shops: fleet.ranges was edited.* from one offset for ingest and score:.*query score"
         with pytest.raises(Busy, match=says):
-            amend_when_idle(edited, ("ingest",))
-        assert amend_when_idle(configured(), ("ingest",)).editions == (Edition(ValidationSettings(), {}),)
-    assert len(amend_when_idle(edited, ("ingest",)).editions) == 2
+            amend_when_idle(FleetStore.of(edited), ("ingest",))
+        assert amend_when_idle(FleetStore.of(configured()), ("ingest",)).editions == (
+            Edition(ValidationSettings(), {}),
+        )
+    assert len(amend_when_idle(FleetStore.of(edited), ("ingest",)).editions) == 2
 
 
 def test_one_process_that_holds_both_queries_may_edit(configured) -> None:
-    amend_charter(configured())
+    amend_charter(FleetStore.of(configured()))
     edited = configured(ranges="price = [0, 20]")
     with held(FleetStore.of(edited), ["ingest", "score"]):
-        assert len(amend_when_idle(edited, ("ingest", "score")).editions) == 2
+        assert len(amend_when_idle(FleetStore.of(edited), ("ingest", "score")).editions) == 2
 
 
 def test_who_does_not_judge_makes_the_charter_and_leaves_an_edit_to_those_who_do(configured) -> None:
-    ensure_charter(configured(ranges="price = [0, 10]"))
-    ensure_charter(configured(ranges="price = [0, 20]"))
+    ensure_charter(FleetStore.of(configured(ranges="price = [0, 10]")))
+    ensure_charter(FleetStore.of(configured(ranges="price = [0, 20]")))
     settings = ValidationSettings({"price": (0.0, 10.0)})
-    assert amend_charter(configured(ranges="price = [0, 10]")).editions == (Edition(settings, {}),)
+    assert amend_charter(FleetStore.of(configured(ranges="price = [0, 10]"))).editions == (Edition(settings, {}),)
     with pytest.raises(StoreError, match=r"fleet.shards was 4"):
-        ensure_charter(configured(("shards = 4", "shards = 8")))
+        ensure_charter(FleetStore.of(configured(("shards = 4", "shards = 8"))))

@@ -38,10 +38,10 @@ def test_the_declared_columns_stand_after_the_time_of_an_event(configured) -> No
 
 
 def test_a_message_has_the_fleets_own_names_and_what_must_not_be_null(configured) -> None:
-    event = message_contract(configured(), messages.EVENT)
+    event = message_contract(configured().record_schema, messages.EVENT)
     assert event.names[:2] == ("sale", "at")
     assert set(event.names[2:]) == {"shop", "dept", "price", "brand"}
-    outcome = message_contract(configured(), messages.OUTCOME)
+    outcome = message_contract(configured().record_schema, messages.OUTCOME)
     assert outcome.names == ("sale", "shop", "dept", "sold", "observed_at")
     never_null = [{column.name for column in each.columns if not column.nullable} for each in (event, outcome)]
     assert never_null == [{"sale", "at", "shop", "dept"}, set(outcome.names)]

@@ -103,7 +103,7 @@ KINDS = ["", "coerce = false", 'missing = ["", "null", "7", "2024-05-01"]', "mis
 
 
 def rules(more: str = "") -> RecordRules:
-    return build_rules(parse(FLEET.format(more=more), "fleet.toml", {}), messages.EVENT)
+    return build_rules(parse(FLEET.format(more=more), "fleet.toml", {}).record_schema, messages.EVENT)
 
 
 def altered(random: Random) -> bytes:

@@ -23,7 +23,7 @@ STORM = {shard: RaisedErrors(50, 30) for shard in range(4)}
 @pytest.fixture
 def config(configured) -> Any:
     made = configured()
-    delta.create_tables(made)
+    delta.create_tables(FleetStore.of(made))
     return made
 
 

@@ -41,9 +41,9 @@ def writer(config, query: str = "ingest", checkpoint: str = "c1") -> DirectoryWr
 
 def test_every_table_is_open_to_readers_of_version_1_and_making_them_again_is_safe(configured) -> None:
     config = configured()
-    made = delta.create_tables(config)
+    made = delta.create_tables(FleetStore.of(config))
     assert sorted(made) == sorted(each.name for each in FleetStore.of(config).every_directory())
-    assert delta.create_tables(config) == []
+    assert delta.create_tables(FleetStore.of(config)) == []
     for each in FleetStore.of(config).every_directory():
         table = DeltaTable(each.uri)
         assert table.version() == 0
@@ -60,7 +60,7 @@ def test_a_table_of_an_earlier_version_gets_the_columns_that_have_come_since(con
     row = {"value": b"?", "topic": "sales", "kafka_partition": 0, "kafka_offset": 3, "reason": "not_json"}
     write_deltalake(place.uri, pa.Table.from_pylist([{name: row.get(name) for name in before.names}], schema=before))
 
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
 
     late = {**row, "kafka_offset": 4, "reason": "wrong_type", "field": "price"}
     DirectoryWriter(place, "ingest", "c1").append(arrow(config, tables.DEAD_LETTERS, late), step="dead", batch_id=1)
@@ -71,24 +71,26 @@ def test_a_table_of_an_earlier_version_gets_the_columns_that_have_come_since(con
     )
     assert found == [{"kafka_offset": 3, "field": None}, {"kafka_offset": 4, "field": "price"}]
     version = delta.current_version(place)
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     assert delta.current_version(place) == version
 
 
 def test_a_table_of_other_columns_is_refused_with_what_differs(configured) -> None:
-    delta.create_tables(configured())
+    delta.create_tables(FleetStore.of(configured()))
     says = r"table events at .*not in the table: size; not declared: price; of another type: none\).*restore"
-    with pytest.raises(StoreError, match=says) as said:
+    with pytest.raises(StoreError, match=says) as reported:
         delta.create_tables(
-            configured(('price = "double"', 'size = "double"'), ('["price", "brand"]', '["size", "brand"]'))
+            FleetStore.of(
+                configured(('price = "double"', 'size = "double"'), ('["price", "brand"]', '["size", "brand"]'))
+            )
         )
-    assert "storage.root" in str(said.value)
+    assert "storage.root" in str(reported.value)
 
 
 def test_a_table_of_another_type_is_refused(configured) -> None:
-    delta.create_tables(configured())
+    delta.create_tables(FleetStore.of(configured()))
     with pytest.raises(StoreError, match=r"table events .*of another type: dept integer there, string declared\)"):
-        delta.create_tables(configured(('dept = "int"', 'dept = "string"')))
+        delta.create_tables(FleetStore.of(configured(('dept = "int"', 'dept = "string"'))))
 
 
 def test_nothing_is_read_or_written_before_the_tables_are_made(configured) -> None:
@@ -105,7 +107,7 @@ def test_nothing_is_read_or_written_before_the_tables_are_made(configured) -> No
 
 def test_what_is_written_is_read_back_with_its_times_maps_and_nulls(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     full = {
         "shard": 3, "group_key": '["ü\\"","1"]', "event_id": "e", "event_time": AT, "answered_by": "own",
         "prediction": 1.5,
@@ -128,7 +130,7 @@ def test_what_is_written_is_read_back_with_its_times_maps_and_nulls(configured) 
 
 def test_a_logical_table_is_the_union_of_its_directories_and_each_has_its_pin(configured, put) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     row = {"shard": 0, "group_key": "{}", "round_id": "r", "decision": "promoted", "epoch": 0, "batch_id": 0}
     row |= {"decided_at": AT, "clock": AT}
     put(config, tables.PROMOTIONS, [{**row, "model_id": "s"}], "stream")
@@ -146,7 +148,7 @@ def test_a_logical_table_is_the_union_of_its_directories_and_each_has_its_pin(co
 
 def test_a_step_that_is_stored_is_not_written_again_after_a_restart(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     first = writer(config)
     assert not first.is_stored("outcomes", 0)
     assert first.append(arrow(config, tables.OUTCOMES, outcome(event_id="e0")), step="outcomes", batch_id=0)
@@ -160,9 +162,9 @@ def test_a_step_that_is_stored_is_not_written_again_after_a_restart(configured) 
     assert ids(config) == ["e0", "e1"]
 
 
-def test_two_steps_and_two_queries_in_one_directory_are_told_apart(configured) -> None:
+def test_two_steps_and_two_queries_in_one_directory_are_distinguished(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     rows = arrow(config, tables.OUTCOMES, outcome())
     writer(config).append(rows, step="first", batch_id=3)
     assert not writer(config).is_stored("second", 3)
@@ -176,7 +178,7 @@ def test_two_steps_and_two_queries_in_one_directory_are_told_apart(configured) -
 
 def test_a_step_in_parts_is_done_as_far_as_its_parts_are_stored(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     rows = arrow(config, tables.OUTCOMES, outcome())
     first = writer(config)
     assert [first.append(rows, step="s", batch_id=3, part=part) for part in (0, 1, 1, 0)] == [True, True, False, False]
@@ -191,7 +193,7 @@ def test_a_step_in_parts_is_done_as_far_as_its_parts_are_stored(configured) -> N
 
 def test_a_commit_says_whose_it_is_in_the_field_that_spark_uses(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=5, notes={"rows": 1, "at": AT})
     log = Path(FleetStore.of(config).directory(tables.OUTCOMES).uri) / "_delta_log" / f"{1:020}.json"
     (info,) = [
@@ -207,7 +209,7 @@ def test_a_commit_says_whose_it_is_in_the_field_that_spark_uses(configured) -> N
 
 def test_commits_that_are_nobodys_step_are_passed_over(configured, put) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=2)
     put(config, tables.OUTCOMES, [outcome(event_id="by hand")])
     DeltaTable(FleetStore.of(config).directory(tables.OUTCOMES).uri).optimize.compact()
@@ -216,7 +218,7 @@ def test_commits_that_are_nobodys_step_are_passed_over(configured, put) -> None:
 
 def test_a_foreign_checkpoint_is_refused_before_anything_is_written(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=2)
     with pytest.raises(
         StoreError, match=r"query ingest: table outcomes was written from checkpoint c1 \(up to batch 2\), .* now is c2"
@@ -227,7 +229,7 @@ def test_a_foreign_checkpoint_is_refused_before_anything_is_written(configured) 
 
 def test_a_writer_announces_a_step_once_after_it_was_stored(configured) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     stored = []
     with observed_by(lambda name, batch: stored.append((name, batch, ids(config)))):
         writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=2)
@@ -236,9 +238,9 @@ def test_a_writer_announces_a_step_once_after_it_was_stored(configured) -> None:
 
 
 def test_columns_declared_in_another_order_are_the_same_columns(configured) -> None:
-    delta.create_tables(configured())
+    delta.create_tables(FleetStore.of(configured()))
     swapped = configured(('shop = "string"\ndept = "int"', 'dept = "int"\nshop = "string"'))
-    assert delta.create_tables(swapped) == []
+    assert delta.create_tables(FleetStore.of(swapped)) == []
     place = FleetStore.of(swapped).directory(tables.EVENTS)
     event = {"group_key": "k", "event_id": "e", "shop": "a", "dept": 3, "price": 1.5, "brand": "b", "event_time": AT}
     DirectoryWriter(place, "ingest", "c").append(arrow(swapped, tables.EVENTS, event), step="s", batch_id=0)
@@ -250,7 +252,7 @@ def test_columns_declared_in_another_order_are_the_same_columns(configured) -> N
 def test_a_step_is_found_however_many_commits_of_others_came_after_it(configured, put, monkeypatch) -> None:
     monkeypatch.setattr(delta, "HISTORY_COMMITS", 3)
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     rows = arrow(config, tables.OUTCOMES, outcome())
     writer(config).append(rows, step="rare", batch_id=2)
     for batch_id in range(3, 6):
@@ -269,7 +271,7 @@ def test_a_step_is_found_however_many_commits_of_others_came_after_it(configured
 def test_a_step_written_now_is_its_last_whatever_the_history_says(configured, put, monkeypatch) -> None:
     monkeypatch.setattr(delta, "HISTORY_COMMITS", 1)
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     rows = arrow(config, tables.OUTCOMES, outcome())
     writer(config).append(rows, step="a", batch_id=1)
     writer(config).append(rows, step="b", batch_id=1)
@@ -281,7 +283,7 @@ def test_a_step_written_now_is_its_last_whatever_the_history_says(configured, pu
 
 def test_a_writer_goes_on_from_the_version_that_it_opened_whatever_others_commit(configured, monkeypatch) -> None:
     config = configured()
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     made, other = writer(config), writer(config, "load", "c2")
     opened = delta.open_table
     monkeypatch.setattr(delta, "open_table", lambda *_: pytest.fail("opened again"))

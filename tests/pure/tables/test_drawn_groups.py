@@ -23,7 +23,7 @@ UNREADABLE = '{"watched_rows": this is no JSON'
 @pytest.fixture
 def config(configured) -> Config:
     made = configured()
-    delta.create_tables(made)
+    delta.create_tables(FleetStore.of(made))
     return made
 
 

@@ -27,7 +27,7 @@ ODD = ['["it\'s","1"]', '["a\\\\","1"]', '["é\\"","1"]', '["x","1"]', "{}"]
 @pytest.fixture
 def config(configured) -> Config:
     made = configured(shards=8)
-    delta.create_tables(made)
+    delta.create_tables(FleetStore.of(made))
     return made
 
 

@@ -21,7 +21,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 def filled(config: Config, put, *newest: datetime) -> Snapshot:
     """Events in one file each, with the statistics that Spark writes: whole milliseconds, rounded outwards."""
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     for at, time in enumerate(newest):
         rows = [
             {"group_key": f'["s{at}","1"]', "event_id": f"e{n}", "event_time": time - timedelta(hours=n)}
@@ -65,5 +65,5 @@ def test_a_file_whose_log_entry_says_nothing_is_opened(configured, put, unknown:
 
 
 def test_an_empty_table_has_none(configured) -> None:
-    delta.create_tables(configured())
+    delta.create_tables(FleetStore.of(configured()))
     assert take_snapshot(FleetStore.of(configured()).directory(tables.EVENTS)).greatest("event_time", EVERY) is None

@@ -24,7 +24,7 @@ A, B, C = '["a",1]', '["b",1]', '["c",1]'
 @pytest.fixture
 def config(configured) -> Config:
     made = configured()
-    delta.create_tables(made)
+    delta.create_tables(FleetStore.of(made))
     return made
 
 

@@ -126,7 +126,9 @@ def test_files_that_tidy_puts_together_hold_the_same_rows_to_spark(spark, world,
         return sorted((tuple(row) for row in delta.spark_frame(spark, place).collect()), key=repr)
 
     before = by_spark()
-    done = maintenance.tidy_directory(fleet.config, place, START + timedelta(days=1))
+    done = maintenance.tidy_directory(
+        FleetStore.of(fleet.config), fleet.config.retention, place, START + timedelta(days=1)
+    )
     assert (done.small, len(DeltaTable(place.uri).file_uris())) == (4, 1)
     assert by_spark() == before
     assert clustering.run_name(DeltaTable(place.uri).file_uris()[0]) == ""

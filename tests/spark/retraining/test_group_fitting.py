@@ -94,7 +94,12 @@ class Stored:
     def fit(self, recipe: Recipe, champions: pd.DataFrame | None = None, events: dict[str, int] | None = None) -> Any:
         """events: as the plan counted them; by default as they are."""
         config = self.fleet.config
-        source = TrainingTables.of(config, delta.pin_versions(FleetStore.of(config), *READ), CLOCK.to_pydatetime())
+        source = TrainingTables.of(
+            FleetStore.of(config),
+            config.recipe,
+            delta.pin_versions(FleetStore.of(config), *READ),
+            CLOCK.to_pydatetime(),
+        )
         counted = {**events_per_key(source, KEYS), **(events or {})}
         known = {} if champions is None else dict(zip(champions["group_key"], champions["model_id"], strict=True))
         plan = pd.DataFrame({"group_key": KEYS[::-1]})

@@ -107,11 +107,11 @@ def test_a_round_with_a_shadow_decides_the_same_and_says_what_it_lost(spark, fle
     other = replace(fleet, config=beside)
     whole_round(other, runner_of(spark, other))
     plainly, with_shadow = stored(fleet), stored(other)
-    said = {row["group_key"]: json.loads(row["metrics"]) for row in with_shadow["models"]}
-    assert {key for key, metrics in said.items() if "shadow" in metrics} == {A, B}
+    report = {row["group_key"]: json.loads(row["metrics"]) for row in with_shadow["models"]}
+    assert {key for key, metrics in report.items() if "shadow" in metrics} == {A, B}
     for row in with_shadow["models"]:
-        said[row["group_key"]].pop("shadow", None)
-        row["metrics"] = json.dumps(said[row["group_key"]])
+        report[row["group_key"]].pop("shadow", None)
+        row["metrics"] = json.dumps(report[row["group_key"]])
     assert with_shadow == plainly
     # A constant knows nothing of the price.
     (pair,) = Fleet(beside).shadow()
@@ -124,7 +124,7 @@ def test_one_round_after_the_other_adds_up_is_kept_and_held(spark, fleet) -> Non
     runner = runner_of(spark, fleet)
     plan(fleet, runner, 0, *EVERY, deferred=2)
     assert runner.unfinished()[0] == 0
-    assert runner.carry_out(0).round_id == "stream-0"
+    assert runner.carry_out(0).request.round_id == "stream-0"
     assert runner.unfinished() is None
     (first,) = fleet.rows(tables.ROUNDS)
     counts = {name: first[name] for name in ("groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred")}

@@ -43,7 +43,12 @@ BY_DEPT, ALL = '{"dept":"1"}', "{}"
 
 def chosen(config: Config, *group_keys: str, pins=None, clock: datetime = CLOCK, wanted=None) -> pd.DataFrame:
     """The rows of groups and parents, these out of the samples of two shard ranges."""
-    source = TrainingTables.of(config, pins or delta.pin_versions(FleetStore.of(config), *READ), clock.to_pydatetime())
+    source = TrainingTables.of(
+        FleetStore.of(config),
+        config.recipe,
+        pins or delta.pin_versions(FleetStore.of(config), *READ),
+        clock.to_pydatetime(),
+    )
     groups = [key for key in group_keys if not keys.is_parent(key)]
     parents = [key for key in group_keys if keys.is_parent(key)]
     names = ["group_key", "event_id", "event_time", "price", "stock", "label"]
@@ -198,7 +203,10 @@ def test_a_file_that_is_gone_since_the_plan_is_an_error_and_not_fewer_rows(fleet
 
 def test_the_events_in_the_window_are_counted_for_every_group_and_parent(fleet) -> None:
     source = TrainingTables.of(
-        fleet.config, delta.pin_versions(FleetStore.of(fleet.config), *READ), CLOCK.to_pydatetime()
+        FleetStore.of(fleet.config),
+        fleet.config.recipe,
+        delta.pin_versions(FleetStore.of(fleet.config), *READ),
+        CLOCK.to_pydatetime(),
     )
     counts = events_per_group(source, ShardRange(0, 3))
     events = pd.DataFrame(fleet.rows(tables.EVENTS))
@@ -225,7 +233,10 @@ def test_counting_opens_no_file_of_other_groups_or_of_times_outside_the_window(w
     for shop in others:
         made.sell(shop, 1, 12, since=CLOCK - timedelta(days=2))
     source = TrainingTables.of(
-        made.config, delta.pin_versions(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime()
+        FleetStore.of(made.config),
+        made.config.recipe,
+        delta.pin_versions(FleetStore.of(made.config), *READ),
+        CLOCK.to_pydatetime(),
     )
     for file in Path(FleetStore.of(made.config).directory(tables.EVENTS).uri).rglob("*.parquet"):
         if file.name not in kept:
@@ -241,8 +252,8 @@ def test_late_labels_of_every_type_of_number_are_read_the_first_one_counting(wor
     row = made.event("a", 1, "e", CLOCK - timedelta(days=1), price=1.0)
     made.put(tables.EVENTS, [row])
     value = {"decimal(10,2)": Decimal, "int": int, "float": float}[kind]
-    told = {2: 7, 3: 9}
-    outcomes = [made.outcome(row, value(label), CLOCK - timedelta(hours=ago)) for ago, label in told.items()]
+    expected = {2: 7, 3: 9}
+    outcomes = [made.outcome(row, value(label), CLOCK - timedelta(hours=ago)) for ago, label in expected.items()]
     made.put(tables.OUTCOMES, outcomes)
     assert chosen(made.config, '["a","1"]')["label"].tolist() == [9]
 
@@ -323,7 +334,10 @@ def test_of_a_giant_parent_no_more_than_a_few_samples_are_held(giant, held, labe
 def test_the_events_of_a_giant_group_are_all_counted_however_often_they_are_read(giant, held) -> None:
     made = giant(150)
     source = TrainingTables.of(
-        made.config, delta.pin_versions(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime()
+        FleetStore.of(made.config),
+        made.config.recipe,
+        delta.pin_versions(FleetStore.of(made.config), *READ),
+        CLOCK.to_pydatetime(),
     )
     read = read_group_rows(source, pa.array(['["a","1"]', '["b","1"]']), ShardRange(0, 3))
     assert read.events.tolist() == [3_000, 12]

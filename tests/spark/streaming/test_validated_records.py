@@ -281,14 +281,14 @@ def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways
 ) -> None:
     """The stream's half of tests/pure/sources/test_ways_in.py: all files of one configuration in one job."""
     config, cases = fleet.config(tmp_path / "root"), [case for case in ALL_CASES if case.fleet is fleet]
-    rules, values, positions = build_rules(config, messages.EVENT), [], []
+    rules, values, positions = build_rules(config.record_schema, messages.EVENT), [], []
     for number, case in enumerate(cases):
         (folder := tmp_path / str(number)).mkdir()
-        for batch in open_fleet_file(config, case.write(folder), case.options, outcomes=False).batches():
+        for batch in open_fleet_file(config.record_schema, case.write(folder), case.options, outcomes=False).batches():
             values += [value for _, value in messages_of(batch, rules)]
         positions += [("stores.events", number, at) for at in range(len(values) - len(positions))]
     rows = validate_records(records(spark, values, positions), config, outcomes=False).toArrow().to_pylist()
-    own, names = {"id": "event_id", "at": "event_time"}, ("id", "at", *config.event_columns)
+    own, names = {"id": "event_id", "at": "event_time"}, ("id", "at", *config.record_schema.event_columns)
     for number, case in enumerate(cases):
         mine = [row for row in rows if row["kafka_partition"] == number]
         stored = [{name: row[own.get(name, name)] for name in names} for row in mine if not row[REASON]]

@@ -91,8 +91,8 @@ def test_its_events_come_with_all_values_into_other_groups_names_and_shards(befo
 
 def test_try_reads_them_too(before: Path, tmp_path: Path) -> None:
     now = config(tmp_path / "now", ('label_delay = "1h"', 'label_delay = "0s"'))
-    source = open_rows(now, str(before / "events"), ReadOptions())
-    assert sorted(read_file_rows(now, source, '["1"]').frame["event_id"]) == ["s1", "s3", "s5"]
+    source = open_rows(now.record_schema, str(before / "events"), ReadOptions())
+    assert sorted(read_file_rows(now.record_schema, source, '["1"]').frame["event_id"]) == ["s1", "s3", "s5"]
 
 
 def test_late_labels_come_from_its_outcomes_while_the_group_has_the_same_columns(tmp_path: Path) -> None:

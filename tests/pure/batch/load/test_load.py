@@ -208,3 +208,14 @@ def test_the_command_imports_neither_spark_nor_mlflow(config: Config, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("table\trows\tduplicates\nevents\t")
     assert DeltaTable(str(tmp_path / "root" / "tables" / "events")).version() == 1
+
+
+def test_rows_without_an_id_are_told_apart_by_their_values_and_copies_are_counted_as_duplicates(tmp_path: Path) -> None:
+    text = fleet_toml(tmp_path / "root").replace("[kafka]", '[fleet.fields]\nsale = "*"\n[kafka]')
+    config = parse(text, "fleet.toml", {})
+    frame = history(400).drop(columns=["sale", "prediction"])
+    loaded = load(config, parquet(pd.concat([frame, frame.head(7)]), tmp_path / "a.parquet"))
+    distinct_rows = len(frame.drop_duplicates())
+    assert loaded.added["events"] == distinct_rows
+    assert loaded.duplicates["events"] == len(frame) + 7 - distinct_rows
+    assert load(config, parquet(frame, tmp_path / "b.parquet")).added["events"] == 0

@@ -66,7 +66,7 @@ def test_a_minimal_file_is_enough() -> None:
     assert config.tracking.mode == "round"
 
 
-def test_classification_has_the_log_loss_unless_said() -> None:
+def test_classification_has_the_log_loss_by_default() -> None:
     text = with_line('task = "classification"')
     assert read(text).fleet.loss == "log"
 
@@ -114,12 +114,17 @@ def test_a_configuration_is_frozen_and_survives_pickling() -> None:
 
 
 def test_without_a_topic_of_outcomes_the_label_is_inside_the_event() -> None:
-    assert read().has_label_in_event
-    assert read().event_columns == {"shop": "string", "price": "double", "sunny": "boolean", "sold": "int"}
+    assert read().record_schema.has_label_in_event
+    assert read().record_schema.event_columns == {
+        "shop": "string",
+        "price": "double",
+        "sunny": "boolean",
+        "sold": "int",
+    }
     late = read(with_line('outcomes = "receipts"', after="[kafka]"))
-    assert not late.has_label_in_event
-    assert late.event_columns == {"shop": "string", "price": "double", "sunny": "boolean"}
-    assert late.target_type == "int"
+    assert not late.record_schema.has_label_in_event
+    assert late.record_schema.event_columns == {"shop": "string", "price": "double", "sunny": "boolean"}
+    assert late.record_schema.target_type == "int"
 
 
 def test_the_id_is_a_string_and_the_time_a_timestamp_whether_declared_or_not() -> None:
@@ -127,7 +132,7 @@ def test_the_id_is_a_string_and_the_time_a_timestamp_whether_declared_or_not() -
     assert (fleet.type_of("id"), fleet.type_of("at"), fleet.type_of("nothing")) == ("string", "timestamp", None)
     declared = read(MINIMAL.replace('shop = "string"', 'shop = "string"\nid = "string"\nat = "timestamp"'))
     assert declared.fleet.type_of("at") == "timestamp"
-    assert "at" not in declared.event_columns
+    assert "at" not in declared.record_schema.event_columns
 
 
 @pytest.mark.parametrize(
@@ -406,7 +411,7 @@ def test_labels_must_be_awaited_as_long_as_they_take() -> None:
     late = with_line('outcomes = "receipts"', after="[kafka]")
     finding = only_finding(late.replace("[fleet]", '[fleet]\nlabel_delay = "3d"', 1))
     assert finding.key == "kafka.label_horizon"
-    assert read(with_line('label_delay = "3d"')).has_label_in_event
+    assert read(with_line('label_delay = "3d"')).record_schema.has_label_in_event
 
 
 def test_the_taken_names_are_listed() -> None:
@@ -572,7 +577,7 @@ def test_times_may_be_declared_as_numbers_with_their_unit() -> None:
     assert time_unit(pickle.loads(pickle.dumps(config)).fleet.columns["at"]) == "ms"
     shown = {setting.key: setting.value for setting in config.effective()}
     assert (shown["fleet.columns.at"], shown["fleet.columns.seen"]) == ('"timestamp(ms)"', '"timestamp"')
-    assert "timestamp" not in config.event_columns.get("at", "")
+    assert "timestamp" not in config.record_schema.event_columns.get("at", "")
 
 
 def test_an_unknown_unit_of_times_is_refused_by_name() -> None:

@@ -54,7 +54,9 @@ def config(feature: str = "d", group: str = "s"):
 def of(feature: str, values: Any) -> pd.Series:
     """The column after it was read; the rows are of one group."""
     group, key = ("n", 1) if feature == "s" else ("s", "k")
-    return to_typed_rows(pd.DataFrame({feature: values}).assign(**{group: key}), config(feature, group))[1][feature]
+    return to_typed_rows(pd.DataFrame({feature: values}).assign(**{group: key}), config(feature, group).record_schema)[
+        1
+    ][feature]
 
 
 def numbers(feature: str, values: Any) -> list[float]:
@@ -66,7 +68,7 @@ def test_decimals_of_all_digits_that_the_type_has_are_kept() -> None:
     wide = [Decimal("9" * 38), Decimal("-" + "9" * 29 + ".4")]
     held = parse(text("m").replace("decimal(5,2)", "decimal(38,0)"), "fleet.toml", {})
     frame = pd.DataFrame({"m": pd.Series(wide, dtype=object), "s": "k"})
-    assert to_typed_rows(frame, held)[1]["m"].tolist() == [Decimal("9" * 38), Decimal("-" + "9" * 29)]
+    assert to_typed_rows(frame, held.record_schema)[1]["m"].tolist() == [Decimal("9" * 38), Decimal("-" + "9" * 29)]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_a_number_without_a_declared_unit_is_refused_for_the_reason_that_a_recor
     recorded = validate(
         json.dumps({"id": "e", "at": "2024-05-01", "s": "k", "stamp": SECONDS}).encode(),
         NOON,
-        build_rules(config("stamp"), messages.EVENT),
+        build_rules(config("stamp").record_schema, messages.EVENT),
     )
     assert recorded.detail is not None
     why = recorded.detail.partition(f"the number {SECONDS}: ")[2]
@@ -256,12 +258,12 @@ def test_a_text_that_a_record_could_not_have_is_refused(feature: str, values: An
 def test_texts_stand_for_nothing_else_where_a_fleet_does_not_coerce() -> None:
     strict = parse(text().replace('features = ["d"]', 'features = ["d"]\ncoerce = false'), "fleet.toml", {})
     with pytest.raises(ContractError, match=r"column d: expected double; got str '1.5' in row 0"):
-        to_typed_rows(pd.DataFrame({"d": ["1.5"], "s": "k"}), strict)
+        to_typed_rows(pd.DataFrame({"d": ["1.5"], "s": "k"}), strict.record_schema)
 
 
 def test_a_key_with_leading_zeros_is_not_merged_with_another() -> None:
     with pytest.raises(ContractError, match="str '007' in row 1: its leading zeros would be lost"):
-        to_typed_rows(pd.DataFrame({"n": ["7", "007"], "d": 1.0}), config(group="n"))
+        to_typed_rows(pd.DataFrame({"n": ["7", "007"], "d": 1.0}), config(group="n").record_schema)
 
 
 @pytest.mark.parametrize(
@@ -292,8 +294,8 @@ def test_a_key_with_leading_zeros_is_not_merged_with_another() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_column_type_and_row(feature: str, values: Any, got: str) -> None:
-    said = rf"frame: column {feature}: expected {TYPES[feature]}; got ".replace("(", r"\(").replace(")", r"\)")
-    with pytest.raises(ContractError, match=said + got):
+    reported = rf"frame: column {feature}: expected {TYPES[feature]}; got ".replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ContractError, match=reported + got):
         of(feature, values)
 
 
@@ -319,10 +321,10 @@ def test_a_bigint_beside_a_fraction_without_places_keeps_its_digits() -> None:
 
 def test_a_column_that_is_missing_or_there_twice_is_named() -> None:
     with pytest.raises(ContractError, match=r"column s: expected it once, a key of type string; got columns \['d'\]"):
-        to_typed_rows(pd.DataFrame({"d": [1.0]}), config())
+        to_typed_rows(pd.DataFrame({"d": [1.0]}), config().record_schema)
     twice = pd.DataFrame([[1.0, 2.0, "a"]], columns=["d", "d", "s"])
     with pytest.raises(ContractError, match=r"column d: expected it once, a feature of type double; got columns"):
-        to_typed_rows(twice, config())
+        to_typed_rows(twice, config().record_schema)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +339,7 @@ def test_a_column_that_is_missing_or_there_twice_is_named() -> None:
 )
 def test_a_key_is_the_streams_whatever_pandas_made_of_its_column(group: str, values: Any, expected: list[str]) -> None:
     frame = pd.DataFrame({group: values, "d": 1.0})
-    assert to_typed_rows(frame, config(group=group))[0] == expected
+    assert to_typed_rows(frame, config(group=group).record_schema)[0] == expected
 
 
 def test_a_row_without_a_group_is_refused() -> None:
@@ -345,11 +347,11 @@ def test_a_row_without_a_group_is_refused() -> None:
     with pytest.raises(
         ContractError, match=r"frame: column s: expected string; got null in row 1, and every row has a"
     ):
-        to_typed_rows(frame, config())
+        to_typed_rows(frame, config().record_schema)
 
 
 def test_the_target_is_left_out_and_what_is_not_declared_too() -> None:
     frame = pd.DataFrame({"s": ["a"], "d": 1.0, "y": ["anything"], "remark": [object()], "n": [3]}, index=[9])
-    rows = to_typed_rows(frame, config())[1]
+    rows = to_typed_rows(frame, config().record_schema)[1]
     assert set(rows.columns) == {"s", "d", "n"}
     assert rows.index.tolist() == [9]

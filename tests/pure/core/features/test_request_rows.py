@@ -46,7 +46,7 @@ events = "sales"
 root = "/nowhere"
 """
 CONFIG: Config = parse(TEXT, "fleet.toml", {})
-RULES = request_rules(CONFIG)
+RULES = request_rules(CONFIG.record_schema)
 WHOLE = {
     "shop": "a", "dept": 1, "unit_price": 3.5, "brand": "x", "open": True, "stock": 7, "cost": 1.25,
     "since": "2024-05-01",
@@ -65,7 +65,7 @@ NAMES = [rule.source for rule in RULES.fields]
 
 def read(records: Sequence[Any]) -> RequestRows:
     text = json.dumps(records)
-    return read_request_rows(from_json(text), lambda: read_value(text), RULES, CONFIG)
+    return read_request_rows(from_json(text), lambda: read_value(text), RULES, CONFIG.fleet)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), ANYTHING) | ANYTHING, max_size=6), st.sampled_from([1, 9]))
@@ -112,7 +112,7 @@ def test_a_value_outside_the_ranges_is_answered_and_no_id_or_time_is_asked_for()
 
 def test_the_digits_of_a_decimal_are_kept() -> None:
     text = json.dumps([WHOLE]).replace("1.25", "123456.780000000000000000001")
-    found = read_request_rows(from_json(text), lambda: read_value(text), RULES, CONFIG)
+    found = read_request_rows(from_json(text), lambda: read_value(text), RULES, CONFIG.fleet)
     assert found.errors[0].detail.endswith("at most 2 digits after the point")
 
 
@@ -122,9 +122,9 @@ def test_a_feature_that_no_record_has_is_refused_by_its_name() -> None:
         read([misspelt, misspelt])
     assert read([misspelt, WHOLE]).rows.column("price").to_pylist() == [None, 3.5]
     assert read([WHOLE | {"unit_price": None}]).rows.column("price").to_pylist() == [None]
-    by_column = request_rules(CONFIG, by_column=True)
+    by_column = request_rules(CONFIG.record_schema, by_column=True)
     text = json.dumps([misspelt])
-    found = read_request_rows(from_json(text), lambda: read_value(text), by_column, CONFIG)
+    found = read_request_rows(from_json(text), lambda: read_value(text), by_column, CONFIG.fleet)
     assert found.rows.column("price").to_pylist() == [3.5]
 
 
@@ -137,6 +137,6 @@ def test_plain_records_are_not_parsed_a_second_time() -> None:
         pytest.fail("parsed again")
 
     plain = {name: value for name, value in WHOLE.items() if name != "cost"} | {"cost": 4}
-    found = read_request_rows([plain] * 9, never, RULES, CONFIG)
+    found = read_request_rows([plain] * 9, never, RULES, CONFIG.fleet)
     assert found.group_keys == ['["a","1"]'] * 9
     assert isinstance(read_value("1"), NumberText)

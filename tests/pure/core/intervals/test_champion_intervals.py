@@ -98,4 +98,4 @@ def test_without_any_champion_nothing_is_bounded() -> None:
     ],
 )
 def test_the_rule_is_that_of_the_configuration(configured, more, rule: IntervalRule | None) -> None:
-    assert IntervalRule.of(configured(*more)) == rule
+    assert IntervalRule.of(configured(*more).fleet, configured(*more).intervals.coverage) == rule

@@ -19,7 +19,7 @@ from spinney.core.records.rules import build_rules
 from spinney.core.records.validation import validate
 from tests.pure.core.records.test_validation import GOOD, RECORDED_AT, fleet
 
-RULES = build_rules(fleet(columns='seen = "timestamp(ms)"'), messages.EVENT)
+RULES = build_rules(fleet(columns='seen = "timestamp(ms)"').record_schema, messages.EVENT)
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 MIDNIGHT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -67,7 +67,7 @@ def test_a_field_inside_objects_is_written_by_its_rule_too(name: str, field: str
 
 
 def test_an_integer_with_gaps_inside_an_object_is_an_integer_for_strict_fleets_too() -> None:
-    strict = build_rules(fleet("coerce = false"), messages.EVENT)
+    strict = build_rules(fleet("coerce = false").record_schema, messages.EVENT)
     rules = replace(strict, fields=(replace(strict.rule_of("n"), source="after.n"),))
     assert encode_message({"after": {"n": 3.0}}, rules) == b'{"after":{"n":3}}'
 
@@ -97,7 +97,7 @@ def test_a_cell_of_a_csv_file_is_text_until_its_column_says_otherwise(field: str
 
 
 def test_numbers_of_a_csv_file_are_numbers_in_its_messages_so_that_strict_fleets_take_them() -> None:
-    rules = build_rules(fleet("coerce = false"), messages.EVENT)
+    rules = build_rules(fleet("coerce = false").record_schema, messages.EVENT)
     message = encode_message(
         {"x": "1.50", "n": "3", "flag": "FALSE", "note": "3"}, rules, texts={"x", "n", "flag", "note"}
     )

@@ -30,7 +30,7 @@ events = "e"
 [storage]
 root = "r"
 """
-RULES = build_rules(parse(FLEET, "fleet.toml", {}), messages.EVENT)
+RULES = build_rules(parse(FLEET, "fleet.toml", {}).record_schema, messages.EVENT)
 
 
 def read(number: str) -> Decimal | None:

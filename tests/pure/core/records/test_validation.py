@@ -55,7 +55,7 @@ def fleet(more: str = "", columns: str = "") -> Config:
 def validated(
     value: bytes | None, config: Config | None = None, settings: ValidationSettings | None = None
 ) -> ValidationResult:
-    return validate(value, RECORDED_AT, build_rules(config or fleet(), messages.EVENT, settings))
+    return validate(value, RECORDED_AT, build_rules((config or fleet()).record_schema, messages.EVENT, settings))
 
 
 def record(**changes: Any) -> bytes:
@@ -288,7 +288,7 @@ def test_an_outcome_needs_its_group_its_label_and_when_it_was_seen() -> None:
     text = FLEET.format(more="", columns='observed_at = "timestamp(ms)"').replace(
         'events = "e"', 'events = "e"\noutcomes = "o"'
     )
-    rules = build_rules(parse(text, "fleet.toml", {}), messages.OUTCOME)
+    rules = build_rules(parse(text, "fleet.toml", {}).record_schema, messages.OUTCOME)
     good = {"id": "1", "store": "a", "sold": 3, "observed_at": 1714557600000}
     assert [rule.name for rule in rules.fields] == ["id", "store", "sold", "observed_at"]
     found = validate(json.dumps(good).encode(), RECORDED_AT, rules)

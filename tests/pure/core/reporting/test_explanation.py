@@ -109,7 +109,7 @@ def test_a_persons_step_is_one_entry_with_name_reason_both_models_and_what_was_w
     )
 
 
-def test_a_rollback_to_no_model_a_pin_and_its_end_are_told_as_what_they_are() -> None:
+def test_a_rollback_to_no_model_a_pin_and_its_end_are_reported_as_what_they_are() -> None:
     rows = [
         decided(1, "promoted", OLD, "stream-1"),
         decided(2, "pinned", OLD, "people-0", by="ada", epoch=1, reason="pinned: audit"),

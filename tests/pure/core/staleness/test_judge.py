@@ -139,7 +139,7 @@ def test_a_new_group_is_due_at_min_rows_and_not_before() -> None:
     assert said(bench.tick(rows(1))) == [(A, "fit", "new_group")]
 
 
-def test_a_verdict_tells_all_that_a_plan_needs() -> None:
+def test_a_verdict_reports_all_that_a_plan_needs() -> None:
     (verdict,) = Bench().tick(rows(25), now=START + 5)
     assert tuple(verdict) == VERDICT_COLUMNS
     assert verdict == {
@@ -219,7 +219,7 @@ def test_new_rows_end_the_waiting_for_the_next_look_of_the_day() -> None:
     assert said(bench.tick(rows(1), now=now + 2)) == [(A, "fit", "new_group")]
 
 
-def test_attempts_that_found_too_few_rows_are_not_told_as_failed_fits() -> None:
+def test_attempts_that_found_too_few_rows_are_not_reported_as_failed_fits() -> None:
     bench = Bench()
     bench.tick(rows(20))
     bench.tick(unfitted("too_few_rows", rows=17))
@@ -247,7 +247,7 @@ def test_rows_that_an_attempt_found_count_towards_the_first_model() -> None:
 # --- deferral ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_deferred_group_is_put_forward_again_and_said_to_have_been_before() -> None:
+def test_a_deferred_group_is_put_forward_again_and_marked_as_repeated() -> None:
     bench = Bench()
     told = [bench.tick(rows(20), now=START), bench.tick(now=START + 10), bench.tick(now=START + 20)]
     assert [(row["decision"], row["repeats"], row["stale_since"]) for (row,) in told] == [

@@ -12,26 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from recipes import RIDGE
 
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe, Shadow
+from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training import current_group
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
-RECIPE = Recipe(
-    estimator="ridge",
-    params=(("alpha", "1.0"),),
-    features=(Feature("x", "double"),),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=5,
-    window_rows=2000,
-    window=timedelta(days=90),
-)
+RECIPE = RIDGE
 KEYS = [f'["g{g}"]' for g in range(6)]
 OWN = """
 import numpy as np
@@ -249,7 +240,7 @@ def test_a_group_whose_shadow_ended_the_process_is_fitted_without_it_and_says_wh
     assert [found["error"] for found in said(fit(nowhere))] == ["not tried: it hangs"] * len(KEYS)
 
 
-def test_a_turn_of_a_shadow_is_told_from_the_groups_own() -> None:
+def test_a_turn_of_a_shadow_is_reported_from_the_groups_own() -> None:
     heard: list[tuple[str | None, str]] = []
     with current_group.reported_to(lambda key, doing: heard.append((key, doing))):
         fit(with_shadow("random_forest", (("n_estimators", "1"),)), ASKS.head(1))

@@ -65,7 +65,7 @@ def hour(n: float) -> datetime:
 
 
 def of(config: Config, place: Path, group_key: str) -> TrialRows:
-    return read_file_rows(config, open_rows(config, str(place), ReadOptions()), group_key)
+    return read_file_rows(config.record_schema, open_rows(config.record_schema, str(place), ReadOptions()), group_key)
 
 
 CSV = """\
@@ -174,16 +174,16 @@ def test_on_the_walls_clock_rows_are_as_old_as_they_are_now(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "message"),
     [
         ('["z","9"]', r"expected rows of group \[\"z\",\"9\"\]; got those of \[\"a\",\"1\"\]"),
         ('["a"]', "expected 2 columns, shop, dept, as a JSON list; got 1"),
         ('{"dept":"1"}', "got a parent"),
     ],
 )
-def test_a_group_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, key: str, said: str) -> None:
+def test_a_group_that_is_not_there_is_reported_with_those_that_are(tmp_path: Path, key: str, message: str) -> None:
     (tmp_path / "sales.csv").write_text(CSV)
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=message):
         of(configured(tmp_path), tmp_path / "sales.csv", key)
 
 
@@ -209,7 +209,7 @@ def event(key: str, name: str, at: datetime, **values: Any) -> dict[str, Any]:
 
 def test_tables_give_the_rows_of_the_window_that_are_mature_and_labelled(tmp_path: Path) -> None:
     config = configured(tmp_path)
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     clock = 300  # ten days before it is hour 60
     put(
         config,
@@ -222,7 +222,7 @@ def test_tables_give_the_rows_of_the_window_that_are_mature_and_labelled(tmp_pat
         event(A, "too young", hour(clock - 0.9), price=6.0, sold=6.0),
         event(B, "another's", hour(clock), price=7.0, sold=7.0),
     )
-    found = read_stored_rows(config, A)
+    found = read_stored_rows(FleetStore.of(config), config.recipe.window, A)
     assert found.clock == hour(clock)
     frame = found.frame.sort_values("event_time")
     assert frame["event_id"].tolist() == ["oldest", "nothing known", "newest"]
@@ -234,7 +234,7 @@ def test_tables_give_the_rows_of_the_window_that_are_mature_and_labelled(tmp_pat
 
 def test_dates_at_the_ends_of_the_calendar_and_beyond_stop_no_trial(tmp_path: Path) -> None:
     config = configured(tmp_path)
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     place = FleetStore.of(config).directory(tables.EVENTS)
     schema = arrow_schema(place.contract)
     for at, day in enumerate([-719_528, 2_932_896]):  # 0000-01-01, which Python has not, and 9999-12-31
@@ -243,13 +243,13 @@ def test_dates_at_the_ends_of_the_calendar_and_beyond_stop_no_trial(tmp_path: Pa
         opened = pa.array([day], pa.int32()).cast(pa.date32())
         write_deltalake(place.uri, whole.set_column(schema.names.index("opened"), "opened", opened), mode="append")
     put(config, tables.EVENTS, event(A, "young", hour(9), price=1.0, sold=1.0))
-    found = read_stored_rows(config, A)
+    found = read_stored_rows(FleetStore.of(config), config.recipe.window, A)
     assert sorted(to_microseconds(found.frame["opened"])) == [-719_528 * DAY_US, 2_932_896 * DAY_US]
 
 
 def test_late_labels_count_once_they_are_observed_and_the_first_of_several(tmp_path: Path) -> None:
     config = configured(tmp_path, late=True)
-    delta.create_tables(config)
+    delta.create_tables(FleetStore.of(config))
     put(config, tables.EVENTS, *(event(A, name, hour(n), price=1.0) for n, name in enumerate("abc")))
     put(config, tables.EVENTS, event(B, "now", hour(50), price=1.0))
 
@@ -258,7 +258,7 @@ def test_late_labels_count_once_they_are_observed_and_the_first_of_several(tmp_p
 
     put(config, tables.OUTCOMES, outcome("a", 9.0, 20), outcome("a", 1.0, 10), outcome("b", 2.0, 51))
     put(config, tables.OUTCOMES, outcome("c", 3.0, 50))
-    found = read_stored_rows(config, A)
+    found = read_stored_rows(FleetStore.of(config), config.recipe.window, A)
     assert dict(zip(found.frame["event_id"], found.frame["label"], strict=True)) == {"a": 1.0, "c": 3.0}
     assert found.left_out == {"without a label": 1}
 
@@ -268,10 +268,10 @@ def test_tables_that_are_not_there_or_empty_or_without_the_group_say_what_to_do(
     with pytest.raises(
         StoreError, match=r"no table events at .*; run `spinney init` and `spinney load`, or name a file"
     ):
-        read_stored_rows(config, A)
-    delta.create_tables(config)
+        read_stored_rows(FleetStore.of(config), config.recipe.window, A)
+    delta.create_tables(FleetStore.of(config))
     with pytest.raises(StoreError, match="is empty"):
-        read_stored_rows(config, A)
+        read_stored_rows(FleetStore.of(config), config.recipe.window, A)
     put(config, tables.EVENTS, event(B, "b", hour(0), price=1.0, sold=1.0))
     with pytest.raises(StoreError, match=r'group \["a","1"\]: no event of it'):
-        read_stored_rows(config, A)
+        read_stored_rows(FleetStore.of(config), config.recipe.window, A)

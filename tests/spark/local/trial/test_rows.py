@@ -39,15 +39,15 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
     config = fleet.config
     fleet.sell("a", 1, 200)
     fleet.sell("b", 1, 260)  # the clock runs on with another group: the oldest of a's rows are beyond the window
-    if config.has_label_in_event:
+    if config.record_schema.has_label_in_event:
         again = fleet.rows(tables.EVENTS)
         fleet.put(
             tables.EVENTS, [{**row, "event_id": row["event_id"] + "x", "sold": row["price"] * 2} for row in again]
         )
     key = '["a","1"]'
-    found = read_stored_rows(config, key)
+    found = read_stored_rows(FleetStore.of(config), config.recipe.window, key)
     source = training_row_reader.TrainingTables.of(
-        config, delta.pin_versions(FleetStore.of(config), *READ), found.clock
+        FleetStore.of(config), config.recipe, delta.pin_versions(FleetStore.of(config), *READ), found.clock
     )
     read = training_row_reader.read_group_rows(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
     rows = read.table.to_pandas().assign(group_key=key)
@@ -58,6 +58,6 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
     assert trial.rows == row["rows"] >= 30
     assert trial.model_id == row["model_id"]
     assert trial.trained_from >= found.clock - timedelta(days=10)
-    told = json.loads(row["metrics"])
-    assert trial.losses.heldout == told["challenger_loss"]
-    assert dict(trial.candidates) == told.get("candidates", {})
+    report = json.loads(row["metrics"])
+    assert trial.losses.heldout == report["challenger_loss"]
+    assert dict(trial.candidates) == report.get("candidates", {})
