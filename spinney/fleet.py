@@ -349,7 +349,7 @@ class Fleet:
         return resolve_as_of(self._store, as_of)
 
     def _require_known_format(self) -> None:
-        """The charter's version stands for the tables. Raises UnknownFormat."""
+        """The tables have the version of the charter. Raises UnknownFormat."""
         charter.load_charter(self._store)
 
     def _champions(self, at: datetime | None, owners: list[str] | None = None) -> Champions:

@@ -159,7 +159,7 @@ class Application:
             reporter.report([report for report in self._counters.reports() if whole or not report.is_empty])
         except Exception as error:
             # The queries go on without a report, and an error that ends them is not hidden by this one.
-            log.warning("what the queries did cannot be told: %s", error)
+            log.warning("what the queries did cannot be reported: %s", error)
 
     def _receive_progress(self, progress: StreamingQueryProgress) -> None:
         self._offsets.receive(progress)

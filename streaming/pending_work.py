@@ -45,7 +45,7 @@ def find_pending_work(config: Config, names: Sequence[str]) -> str | None:
         try:
             return next(_unread_sources(config, names), None)
         except (OSError, ValueError, KeyError, IndexError) as error:
-            return f"what was read cannot be told without Spark ({type(error).__name__}: {error})"
+            return f"what was read cannot be found out without Spark ({type(error).__name__}: {error})"
 
 
 def _unfinished_batches(store: FleetStore, names: Sequence[str]) -> Iterator[str]:

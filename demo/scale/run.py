@@ -182,7 +182,7 @@ def _send_warmup(application: Application, traffic: TrafficPlan) -> None:
 def _event_producer(traffic: TrafficPlan, file: Path) -> Iterator[subprocess.Popen[str]]:
     arguments = [str(file), str(traffic.groups), str(traffic.seconds), str(traffic.seed)]
     module = "demo.scale.event_producer"
-    # The watchdog ends the producer when this process is killed. A session of its own keeps Ctrl-C away from it: this
+    # The watchdog ends the producer when this process is killed. Its own session keeps Ctrl-C away from it: this
     # process ends it.
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", str(watchdog.__file__), sys.executable, "-m", module, *arguments],
@@ -195,7 +195,7 @@ def _event_producer(traffic: TrafficPlan, file: Path) -> Iterator[subprocess.Pop
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # the watchdog and the producer have a group of their own
+            os.killpg(process.pid, signal.SIGKILL)  # the watchdog and the producer are in one process group
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
