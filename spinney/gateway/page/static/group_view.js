@@ -5,6 +5,7 @@ import {
   count, duration, el, empty, keyText, modelId, number, percent, plural, section, stateLabel, swatch, table, time, utc,
 } from "./elements.js";
 import { openOverride } from "./override_dialog.js";
+import { openRetraining } from "./retrain_dialog.js";
 
 const ACTIONS = [["rollback", "Roll back"], ["promote", "Promote a model"], ["pin", "Pin"], ["unpin", "Unpin"]];
 
@@ -39,10 +40,12 @@ function status({ standing, happened }) {
 }
 
 function actions(history, refresh) {
-  const possible = ACTIONS.filter(([verb]) => (history.is_pinned ? verb === "unpin" : verb !== "unpin"));
+  const { request, is_pinned: isPinned } = history;
+  const possible = ACTIONS.filter(([verb]) => (isPinned ? verb === "unpin" : verb !== "unpin"));
   const buttons = possible.map(([verb, text]) => el("button", { type: "button", click: () => openOverride(verb, text, history, refresh) }, text));
-  const command = `spinney retrain --group '${history.group_key}'`;
-  return el("div", {}, el("div", { class: "actions" }, buttons), el("p", { class: "note" }, "To retrain it now: ", el("code", {}, command)));
+  if (!isPinned && !request) buttons.unshift(el("button", { type: "button", click: () => openRetraining(history, refresh) }, "Retrain now"));
+  const waiting = request ? el("p", { class: "note" }, `${request.by} asked for retraining at ${utc(request.requested_at)} UTC: ${request.reason}. Not carried out yet.`) : null;
+  return el("div", {}, el("div", { class: "actions" }, buttons), waiting);
 }
 
 function errors({ standing }, figures) {

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from recipes import RIDGE
 
 from spinney.core.models.codec import load
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.fitting import fit_groups
 from spinney.core.training.parent_comparison import NO_ANSWER, NOTHING_NEWER
@@ -22,10 +23,7 @@ from spinney.core.training.parent_comparison import NO_ANSWER, NOTHING_NEWER
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
-RECIPE = Recipe(
-    estimator="ridge", params=(), features=(Feature("x", "double"),), target=Feature("y", "double"),
-    task="regression", loss="absolute", min_rows=5, window_rows=2000, window=timedelta(days=90),
-)  # fmt: skip
+RECIPE = replace(RIDGE, params=())
 GLOBAL = "{}"
 
 

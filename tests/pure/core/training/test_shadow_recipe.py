@@ -12,26 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from recipes import RIDGE
 
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe, Shadow
+from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training import current_group
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
-RECIPE = Recipe(
-    estimator="ridge",
-    params=(("alpha", "1.0"),),
-    features=(Feature("x", "double"),),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=5,
-    window_rows=2000,
-    window=timedelta(days=90),
-)
+RECIPE = RIDGE
 KEYS = [f'["g{g}"]' for g in range(6)]
 OWN = """
 import numpy as np
