@@ -149,9 +149,7 @@ def _nearly_complete_id(columns: Sequence[ColumnStatistics]) -> Guess | None:
     found = _find_by_name(filled, ID_NAMES) or _find_by_ending(filled)
     if found is None:
         return None
-    return Guess(
-        (found,), f"different in each row that has one; {_rejected_rows(found.rows - found.filled)}: without it"
-    )
+    return Guess((found,), f"different in each row that has one; {_rejected_rows(found.rows - found.filled)}: no id")
 
 
 def _why_no_id(columns: Sequence[ColumnStatistics]) -> str:
