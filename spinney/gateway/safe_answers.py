@@ -32,7 +32,7 @@ CLIENT_LEFT = 499
 """The status that is counted, as nginx does, for a client that closed its connection before it was answered."""
 
 FAULT = "server: a fault of the gateway; the server's log has the cause"
-"""What a caller is told of it."""
+"""The message for the caller."""
 
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _Scope = MutableMapping[str, Any]

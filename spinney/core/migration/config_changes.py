@@ -58,7 +58,7 @@ ANOTHER_ROOT = (
 )
 WHY_FIXED = {
     "fleet.group": "every stored key, model and decision is of the old groups",
-    "fleet.event_id": "stored events are told apart by the old field",
+    "fleet.event_id": "stored events are identified by the old field",
     "fleet.event_time": "stored events are dated by the old field",
     "fleet.target": "stored labels and models are of the old target",
     "fleet.task": "stored models and errors are of the old task",
@@ -68,7 +68,7 @@ WHY_FIXED = {
     "kafka.events": "the checkpoints hold offsets of the old topic",
     "kafka.outcomes": "the checkpoints hold offsets of the old topic",
 }
-"""Why a fixed key stays as it is; `fleet.columns` is told column by column."""
+"""Why a fixed key stays as it is; changes of `fleet.columns` are explained column by column."""
 
 _EFFECT_BY_PREFIX = (
     ("fleet.ranges", Effect.AT_AN_OFFSET),

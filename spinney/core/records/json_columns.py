@@ -142,7 +142,7 @@ def _parse_record(record: bytes | None) -> dict[str, Any] | None:
 def _without_inexact_decimals(
     records: Sequence[bytes | None], parsed: list[dict[str, Any] | None], rules: RecordRules
 ) -> list[dict[str, Any] | None]:
-    """Return the parsed records, None in place of those with a decimal whose text its double may not tell."""
+    """Return the parsed records, None in place of those with a decimal whose double may differ from its text."""
     sources = [rule.source for rule in rules.fields if rule.type.startswith("decimal") and not rule.undeclared]
     if not sources:
         return parsed

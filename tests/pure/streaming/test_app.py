@@ -330,4 +330,4 @@ def test_a_report_that_fails_hides_no_error_and_stops_no_stream(config, queries,
     monkeypatch.setattr(QueryCounters, "reports", lambda self: 1 / 0)
     with pytest.raises(StoreError, match="query ingest: no disk"):
         run(config, list(queries), once=True, spark=object(), reporter=Told())  # type: ignore[arg-type]
-    assert "what the queries did cannot be told" in caplog.text
+    assert "what the queries did cannot be reported" in caplog.text

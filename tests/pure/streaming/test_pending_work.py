@@ -205,7 +205,7 @@ def test_what_cannot_be_found_out_is_left_to_spark(fleet: Fleet) -> None:
         fleet.past.put(tables.PREDICTIONS, "", {"group_key": A, "event_id": str(at)})
     DeltaTable(place.uri).create_checkpoint()
     (Path(place.uri) / "_delta_log" / f"{1:020d}.json").unlink()
-    assert "cannot be told without Spark" in (fleet.unread() or "")
+    assert "cannot be found out without Spark" in (fleet.unread() or "")
 
 
 def test_a_table_that_was_made_anew_is_left_to_spark(fleet: Fleet) -> None:
