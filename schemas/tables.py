@@ -291,7 +291,11 @@ ROUNDS = Contract(
         Column("withdrawn", "bigint", "withdrawn for the model they replaced, beside the decisions", unit="champions"),
         Column("halted", "string", "why it replaced no champion (of a batch: in some part); null if it was not halted"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
-        Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),
+        Column(
+            "seconds",
+            "string",
+            "JSON object: stage -> seconds (plan, fit, gate); the gate of a part runs beside the next fit",
+        ),
         Column("budget_seconds", "double", "allowed length on the wall clock; null without a budget", unit="s"),
         Column("predicted_seconds", "double", "predicted length of a stream's round; of a batch, its fits", unit="s"),
         Column("mean_champion_loss", "double", "over the groups compared"),

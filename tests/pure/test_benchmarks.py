@@ -229,11 +229,11 @@ def test_without_river_the_benchmark_says_how_to_install_it(monkeypatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "message"),
     [(0.9, 0.99, "better"), (0.99, 1.005, "equal"), (0.99, 1.02, "not shown"), (1.001, 1.02, "worse")],
 )
-def test_a_verdict_is_that_of_the_interval(low: float, high: float, said: str) -> None:
-    assert policies.verdict(low, high) == said
+def test_a_verdict_is_that_of_the_interval(low: float, high: float, message: str) -> None:
+    assert policies.verdict(low, high) == message
 
 
 def test_the_score_of_an_interval_is_its_width_and_ten_times_twice_what_lies_outside() -> None:

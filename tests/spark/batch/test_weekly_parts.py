@@ -77,7 +77,15 @@ def test_wherever_it_was_killed_nothing_is_fitted_twice_and_the_end_is_that_of_a
 ) -> None:
     unbroken = copied(fleet, tmp_path, "unbroken")
     shown: list[str] = []
-    whole = weekly.retrain(unbroken.config, spark=spark, show=lambda name, progress: shown.append(f"{name} {progress}"))
+    stored: list[str] = []
+    with observed_by(lambda name, batch_id: stored.append(name)):
+        whole = weekly.retrain(
+            unbroken.config, spark=spark, show=lambda name, progress: shown.append(f"{name} {progress}")
+        )
+    # Spark fits a part while the gate decides about the part before, but each waits to be stored in its turn.
+    parts = ["", *(f".{number}" for number in range(1, len(shown)))]
+    in_turn = [f"weekly.{step}{part}" for part in parts for step in ("fit", "gate")]
+    assert stored == ["weekly.plan", *in_turn, "weekly.record"]
     # The parents first, then the groups; after each part how far it is.
     assert [line.split(", about")[0] for line in shown][:1] == ["batch-0 2 of 8 groups done, 0 failed"]
     assert shown[-1].startswith("batch-0 8 of 8 groups done")
