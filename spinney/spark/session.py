@@ -33,6 +33,8 @@ NO_DATA_BATCHES = "spark.sql.streaming.noDataMicroBatches.enabled"
 PARTITIONS = "spark.sql.shuffle.partitions"  # also the number of state partitions, frozen in each checkpoint
 PARALLELISM = "spark.default.parallelism"
 DRIVER_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+DRIVER_CLASS_PATH = "spark.driver.extraClassPath"
+CONF_FOLDER_VARIABLE = "SPARK_CONF_DIR"
 
 SHORT_LIVED = {DRIVER_JAVA_OPTIONS: "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=160m"}
 """Options for a session of minutes (a demo, tests), which ends before the optimising compiler has paid off."""
@@ -115,11 +117,23 @@ LOCAL_JAVA_OPTIONS = (
 
 
 @dataclass(frozen=True)
+class ClassArchive:
+    """How the JVM reads or writes an archive of its classes (`spinney.local.class_archives`).
+
+    java_options: of the JVM. conf_folder: an empty folder, Spark's ``conf`` folder unless SPARK_CONF_DIR is set.
+    """
+
+    java_options: tuple[str, ...]
+    conf_folder: Path
+
+
+@dataclass(frozen=True)
 class Runtime:
     """What Spark needs from this machine. jars: files for its class path; java_home: contains ``bin/java``."""
 
     jars: tuple[Path, ...]
     java_home: Path
+    class_archive: ClassArchive | None = None
 
 
 def session(
@@ -155,7 +169,7 @@ def session(
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        _start_jvm(settings)
+        _start_jvm(settings, runtime.class_archive if runtime else None)
         spark = builder.getOrCreate()
     except Exception as error:
         raise _start_error(error, runtime) from error
@@ -164,7 +178,7 @@ def session(
     return apply_required_settings(spark)
 
 
-def _start_jvm(settings: Mapping[str, str]) -> None:
+def _start_jvm(settings: Mapping[str, str], class_archive: ClassArchive | None) -> None:
     """Start the JVM if it does not run. A Ctrl-C is deferred until it has started.
 
     When it is interrupted, PySpark removes the folder in which the JVM is to write its port. The JVM then fails to
@@ -173,8 +187,37 @@ def _start_jvm(settings: Mapping[str, str]) -> None:
     conf = SparkConf()
     for key, value in settings.items():
         conf.set(key, value)
-    with defer_interrupt():
+    with defer_interrupt(), _spark_conf_folder(class_archive):
         SparkContext._ensure_initialized(conf=conf)
+
+
+@contextmanager
+def _spark_conf_folder(class_archive: ClassArchive | None) -> Iterator[None]:
+    """Give the JVM that starts inside the context the archive's ``conf`` folder, unless SPARK_CONF_DIR is set.
+
+    Not for longer: a ``spark-submit`` that this process starts reads its own.
+    """
+    if class_archive is None or CONF_FOLDER_VARIABLE in os.environ:
+        yield
+        return
+    os.environ[CONF_FOLDER_VARIABLE] = str(class_archive.conf_folder)
+    try:
+        yield
+    finally:
+        del os.environ[CONF_FOLDER_VARIABLE]
+
+
+def end_jvm(spark: SparkSession, timeout_s: float) -> None:
+    """Stop the session and wait until the JVM that this process started for it has ended.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended within `timeout_s`.
+    """
+    assert SparkContext._gateway is not None, "a session has started"
+    process = SparkContext._gateway.proc
+    spark.stop()
+    process.stdin.close()
+    process.wait(timeout_s)
 
 
 def apply_required_settings(spark: SparkSession) -> SparkSession:
@@ -312,23 +355,29 @@ def _submitted_settings() -> dict[str, str]:
 
 
 def _local_settings(runtime: Runtime, cores: int) -> dict[str, str]:
+    archive_options = runtime.class_archive.java_options if runtime.class_archive else ()
     return {
         **LOCAL_SETTINGS,
         # One more than the cores, since tasks wait for Kafka, files and Python workers.
         "spark.master": f"local[{cores + 1}]",
         PARALLELISM: str(cores),
-        "spark.jars": ",".join(map(str, runtime.jars)),
+        # Not `spark.jars`, which Spark copies twice at each start and loads by a class loader that no archive covers.
+        DRIVER_CLASS_PATH: os.pathsep.join(map(str, runtime.jars)),
         PARTITIONS: str(cores),
         "spark.scheduler.allocation.file": str(packaged_file("pools.xml")),
-        DRIVER_JAVA_OPTIONS: " ".join([logging_option(), *LOCAL_JAVA_OPTIONS]),
+        DRIVER_JAVA_OPTIONS: " ".join([logging_option(), *LOCAL_JAVA_OPTIONS, *archive_options]),
     }
 
 
 def _with_user_settings(settings: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
     """Return the user's settings with our Java options before theirs; of two options of one name, the last counts.
 
-    If the user names a garbage collector, ours is left out: a JVM with two of them does not start.
+    If the user names a garbage collector, ours is left out: a JVM with two of them does not start. A class path of the
+    user's comes after ours.
     """
+    if DRIVER_CLASS_PATH in requested:
+        class_paths = (settings.get(DRIVER_CLASS_PATH), requested[DRIVER_CLASS_PATH])
+        requested = {**requested, DRIVER_CLASS_PATH: os.pathsep.join(filter(None, class_paths))}
     ours, users = settings.get(DRIVER_JAVA_OPTIONS), requested.get(DRIVER_JAVA_OPTIONS, "")
     if not ours:
         return dict(requested)
