@@ -109,7 +109,7 @@ def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray, half_
     of_row = np.repeat(np.arange(len(through)), np.diff(rows.starts))
     # Without its time a champion may have seen every row.
     newer = pc.fill_null(pc.greater(rows.table.column("event_time"), through.take(pa.array(of_row))), False)
-    labelled, is_unseen = (np.asarray(each.to_numpy(), dtype=np.bool_) for each in (counts, pc.and_(counts, newer)))
+    labelled, is_unseen = (np.asarray(mask.to_numpy(), dtype=np.bool_) for mask in (counts, pc.and_(counts, newer)))
     total, unseen = (np.bincount(of_row[marked], minlength=len(through)) for marked in (labelled, is_unseen))
     times = np.asarray(rows.table.column("event_time").cast(pa.int64()))
     recent = recent_counts(of_row[labelled], times[labelled], len(through), half_life)

@@ -1,7 +1,7 @@
 """Estimate the time, memory and storage of a batch by fitting a sample. Nothing is stored.
 
-Two samples of different size are fitted as in the batch, after a first one for warming up. The difference between them
-is the cost per group; the rest is the cost per part, whatever its size.
+Samples of growing size are fitted as in the batch, after a first one for warming up. The difference between the first
+and the last is the cost per group; the rest is the cost per part, whatever its size.
 """
 
 from __future__ import annotations
@@ -45,9 +45,12 @@ SMALL_SAMPLE_GROUPS = 60
 """Groups of the smaller sample."""
 
 MAX_SAMPLE_SECONDS = 15.0
-"""What the larger sample should take at most, by what the smaller one took."""
+"""What a larger sample should take at most, by what the smaller ones took."""
 
-MAX_SAMPLE_GROUPS = 4_000
+MAX_SAMPLE_GROUPS = 16_000
+MAX_SAMPLE_GROWTH = 8
+"""Largest ratio of the sizes of two successive samples."""
+
 RUSAGE_UNIT_BYTES = 1024 if sys.platform != "darwin" else 1
 
 
@@ -87,12 +90,13 @@ def estimate(
 ) -> Estimate:
     """Return the estimate of `weekly.retrain` with the same arguments. Raises the same errors, except Busy."""
     spark = apply_required_settings(spark) if spark else session(config)
-    charter.check_unchanged(FleetStore.of(config))
+    store = FleetStore.of(config)
+    charter.check_unchanged(store)
     start = time.perf_counter()
-    view = BatchView.now_of(FleetStore.of(config))
+    view = BatchView.now_of(store)
     scope = Scope.of(groups, stale=stale)
     rows = plan_verdicts(lambda: spark, config, scope, view)
-    changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, scope, view)
+    changes = recipe_changes(config, signing_key.load_signer(store), rows, scope, view)
     plan, mean_ms = sampling_order(rows)
     planning = time.perf_counter() - start
     if not len(plan):
@@ -206,6 +210,28 @@ def _parquet_bytes(rows: pd.DataFrame, contract: Contract) -> int:
     return file.tell()
 
 
+def next_sample_size(samples: Sequence[tuple[int, float]], available: int) -> int | None:
+    """Return how many groups to sample next, or None if the samples show the cost per group.
+
+    samples: groups and seconds of each, smallest first. available: groups of the plan. Reading costs seconds whatever
+    the number of groups. Until a sample takes twice as long as the first, it shows that cost and its noise rather than
+    the groups: a million groups were once predicted to take eleven times as long as they did.
+    """
+    (first_groups, first_seconds), (groups, seconds) = samples[0], samples[-1]
+    if groups >= available or groups < first_groups:
+        return None
+    if len(samples) == 1:
+        # At least four times as many: a smaller difference would be lost in noise.
+        affordable = max(4 * groups, int(groups * MAX_SAMPLE_SECONDS / max(seconds, 0.1)))
+        return min(affordable, MAX_SAMPLE_GROWTH * groups, MAX_SAMPLE_GROUPS, available)
+    if seconds >= 2 * first_seconds:
+        return None
+    slope = max((seconds - first_seconds) / (groups - first_groups), 1e-6)
+    affordable = groups + int(max(MAX_SAMPLE_SECONDS - seconds, 0.0) / slope)
+    size = min(affordable, MAX_SAMPLE_GROWTH * groups, MAX_SAMPLE_GROUPS, available)
+    return size if size >= 2 * groups else None
+
+
 @dataclass(frozen=True)
 class _CostModel:
     """Groups of one kind, and the measured costs of a smaller and a larger sample of them."""
@@ -217,12 +243,10 @@ class _CostModel:
     @classmethod
     def of(cls, sampling: _Sampler, plan: pd.DataFrame) -> _CostModel:
         small = sampling.sample(plan.head(SMALL_SAMPLE_GROUPS))
-        # At least four times as many: a smaller difference would be lost in noise.
-        most = max(
-            4 * SMALL_SAMPLE_GROUPS,
-            min(MAX_SAMPLE_GROUPS, int(SMALL_SAMPLE_GROUPS * MAX_SAMPLE_SECONDS / max(small.seconds, 0.1))),
-        )
-        return cls(len(plan), small, sampling.sample(plan.head(most)) if len(plan) > SMALL_SAMPLE_GROUPS else small)
+        samples = [small]
+        while size := next_sample_size([(sample.groups, sample.seconds) for sample in samples], len(plan)):
+            samples.append(sampling.sample(plan.head(size)))
+        return cls(len(plan), small, samples[-1])
 
     def per_group(self, measure: str) -> float:
         """Return the cost per group, at most that of the larger sample divided by its groups."""

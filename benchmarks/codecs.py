@@ -135,8 +135,8 @@ def stored_by(case: Case, base: Recipe, frame: pd.DataFrame) -> Iterator[list[St
     ours = list(zip(asks["group_key"], fitted["model_id"], models, estimators, strict=True))
     for allowed in (False, True) if codec.ARRAYS in set(fitted["codec"]) else (False,):
         kept = [store(group, name, model, held, allow_pickle=allowed) for group, name, model, held in ours]
-        for each in kept:
-            compare(each, by_group[each.claim.group_key])
+        for stored in kept:
+            compare(stored, by_group[stored.claim.group_key])
         yield kept
 
 
@@ -161,26 +161,26 @@ def compare(stored: Stored, rows: pd.DataFrame) -> None:
         raise SystemExit(f"codec {stored.claim.codec} of group {stored.claim.group_key}: another model came back")
 
 
-def sign_and_verify(each: Stored) -> None:
+def sign_and_verify(stored: Stored) -> None:
     """Sign a stored model and verify the signature."""
-    SIGNER.verify(each.claim, each.payload, SIGNER.sign(each.claim, each.payload))
+    SIGNER.verify(stored.claim, stored.payload, SIGNER.sign(stored.claim, stored.payload))
 
 
-def opened(each: Stored) -> Model:
+def opened(stored: Stored) -> Model:
     """Verify and load a stored model."""
-    return codec.load_signed(SIGNER, each.claim, each.payload, each.signature, allow_pickle=each.allow_pickle)
+    return codec.load_signed(SIGNER, stored.claim, stored.payload, stored.signature, allow_pickle=stored.allow_pickle)
 
 
 def calls(kept: list[Stored]) -> dict[str, Callable[[], object]]:
     """Return the calls that are timed, ours and those of the peers. Each handles all groups."""
     timed: dict[str, Callable[[], object]] = {
-        "dump": lambda: [codec.dump(each.model, allow_pickle=each.allow_pickle) for each in kept],
-        "sign": lambda: [sign_and_verify(each) for each in kept],
-        "load": lambda: [opened(each) for each in kept],
+        "dump": lambda: [codec.dump(stored.model, allow_pickle=stored.allow_pickle) for stored in kept],
+        "sign": lambda: [sign_and_verify(stored) for stored in kept],
+        "load": lambda: [opened(stored) for stored in kept],
     }
     for name, other in peers_of(kept).items():
-        blobs = [other.dump(each.estimator) for each in kept]
-        timed[f"{name} dump"] = lambda other=other: [other.dump(each.estimator) for each in kept]
+        blobs = [other.dump(stored.estimator) for stored in kept]
+        timed[f"{name} dump"] = lambda other=other: [other.dump(stored.estimator) for stored in kept]
         timed[f"{name} load"] = lambda other=other, blobs=blobs: [other.load(blob) for blob in blobs]
     return timed
 
@@ -198,24 +198,24 @@ def measured(case: Case, kept: list[Stored], repeats: int) -> dict[str, Any]:
     for call in timed.values():
         call()
     rounds = [{name: seconds(call) for name, call in timed.items()} for _ in range(repeats)]
-    took = {name: median(each[name] for each in rounds) / len(kept) * 1e3 for name in timed}
+    took = {name: median(seconds[name] for seconds in rounds) / len(kept) * 1e3 for name in timed}
     result: dict[str, Any] = {
         "estimator": case.estimator,
-        "codec": "/".join(sorted({each.claim.codec for each in kept})),
-        "bytes": round(median(len(each.payload) for each in kept)),
+        "codec": "/".join(sorted({stored.claim.codec for stored in kept})),
+        "bytes": round(median(len(stored.payload) for stored in kept)),
         "dump_ms": round(took["dump"], 4),
         "sign_and_verify_ms": round(took["sign"], 4),
         "load_ms": round(took["load"], 4),
     }
     for name, other in peers_of(kept).items():
-        size = median(len(other.dump(each.estimator)) for each in kept)
+        size = median(len(other.dump(stored.estimator)) for stored in kept)
         result[name] = {
             "bytes": round(size),
             "dump_ms": round(took[f"{name} dump"], 4),
             "load_ms": round(took[f"{name} load"], 4),
             "bytes_ratio": round(result["bytes"] / size, 2),
-            "dump_ratio": round(median(each["dump"] / each[f"{name} dump"] for each in rounds), 2),
-            "load_ratio": round(median(each["load"] / each[f"{name} load"] for each in rounds), 2),
+            "dump_ratio": round(median(seconds["dump"] / seconds[f"{name} dump"] for seconds in rounds), 2),
+            "load_ratio": round(median(seconds["load"] / seconds[f"{name} load"] for seconds in rounds), 2),
         }
     return result
 
@@ -226,11 +226,11 @@ def show(results: list[dict[str, Any]]) -> None:
     ratios = f"{'bytes':>7} {'dump':>7} {'load':>7}"
     heads = f"{'bytes':>9} {'dump ms':>9} {'sign+v ms':>10} {'load ms':>9}"
     print(f"{'estimator':<23} {'codec':<15} {heads}  {ratios} {ratios} {ratios}")
-    for each in results:
-        times = f"{each['dump_ms']:9.3f} {each['sign_and_verify_ms']:10.3f} {each['load_ms']:9.3f}"
-        line = f"{each['estimator']:<23} {each['codec']:<15} {each['bytes']:9d} {times} "
-        for name in [name for name in (PEERS | SKOPS) if name in each]:
-            line += "".join(f" {each[name][f'{what}_ratio']:7.2f}" for what in ("bytes", "dump", "load"))
+    for result in results:
+        times = f"{result['dump_ms']:9.3f} {result['sign_and_verify_ms']:10.3f} {result['load_ms']:9.3f}"
+        line = f"{result['estimator']:<23} {result['codec']:<15} {result['bytes']:9d} {times} "
+        for name in [name for name in (PEERS | SKOPS) if name in result]:
+            line += "".join(f" {result[name][f'{what}_ratio']:7.2f}" for what in ("bytes", "dump", "load"))
         print(line)
 
 

@@ -30,12 +30,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness.flights_history import TARGETS, flights_config, labelled_flights
 from harness.ladder import DAY, Champion, Owners, losses_of, median_losses, parent_history, rows_so_far
 
 from spinney.core.backtest.comparison import bootstrap_ratios
 from spinney.core.backtest.history import History, LabelTiming
 from spinney.core.backtest.replay import Steps
-from spinney.core.config import Config, parse
+from spinney.core.config import Config
 from spinney.core.keys import GLOBAL
 from spinney.core.recipes.recipe import Recipe
 
@@ -43,29 +44,9 @@ LEVELS: Mapping[str, tuple[list[str], list[list[str]]]] = {
     "tailnum": (["carrier", "tailnum"], [["carrier"], []]),
     "route": (["carrier", "origin", "dest"], [["origin", "dest"], []]),
 }
-FEATURES = ("distance_mi", "temp_f", "wind_speed_mph", "pressure_mbar")
-TARGETS = ("air_time_min", "arrival_delay_min")
 MIN_ROWS_POOLED = 5
 BANDS = {"no row": (0, 1), "1 to 4": (1, 5), "5 to 19": (5, 20), "fewer than 20": (0, 20), "20 or more": (20, 1 << 30)}
 METHODS = ("ladder", "own only", "global only", "constant gate", "pooled")
-TEXT = """
-[fleet]
-group = {group}
-parents = {parents}
-event_id = "event_id"
-event_time = "event_time"
-target = "{target}"
-features = {features}
-label_delay = "6h"
-[fleet.columns]
-{columns}
-[recipe]
-pooling_rows = {rows}
-[kafka]
-events = "flights"
-[storage]
-root = "unused"
-"""
 
 
 @dataclass(frozen=True)
@@ -82,23 +63,11 @@ class Case:
 
     def config(self) -> Config:
         group, parents = LEVELS[self.by]
-        types = dict.fromkeys(group, "string") | dict.fromkeys((*FEATURES, self.target), "double")
-        columns = "\n".join(f'{name} = "{kind}"' for name, kind in types.items())
-        values = {"group": json.dumps(group), "parents": json.dumps(parents), "features": json.dumps(FEATURES)}
-        text = TEXT.format(target=self.target, columns=columns, rows=self.pooling_rows, **values)
-        return parse(text, "cold_start.toml", {})
+        sections = f"[recipe]\npooling_rows = {self.pooling_rows}"
+        return flights_config(group, self.target, fleet=f"parents = {json.dumps(parents)}", sections=sections)
 
     def rows(self, flights: pd.DataFrame) -> pd.DataFrame:
-        """The history: labels are known at the arrival."""
-        group, _ = LEVELS[self.by]
-        known = flights.dropna(subset=[*group, self.target])
-        when = known["scheduled_departure"].astype("datetime64[us, UTC]")
-        ids = when.dt.strftime("%Y-%m-%dT%H:%M ") + known["carrier"] + known["flight"].astype(str) + known["origin"]
-        keys = [json.dumps(list(row), separators=(",", ":")) for row in known[group].itertuples(index=False)]
-        return known[list(FEATURES)].astype("float64").assign(
-            group_key=keys, event_id=ids, event_time=when, label=known[self.target].astype("float64"),
-            observed_at=known["arrival"].astype("datetime64[us, UTC]"),
-        )  # fmt: skip
+        return labelled_flights(flights, LEVELS[self.by][0], self.target)
 
 
 @dataclass(frozen=True)

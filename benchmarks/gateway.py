@@ -51,7 +51,7 @@ def main() -> None:
     parser = arguments(__doc__ or "", SIZES, needs_broker=False)
     asked = parser.parse_args()
     os.environ["SPINNEY_SIGNING_KEY"] = KEY
-    measures = {each.what: each for each in MEASURES}
+    measures = {measure.what: measure for measure in MEASURES}
     with work_folder() as folder:
         cache_mib = max(1, asked.groups * BYTES_PER_MODEL // 10 >> 20)
         write_fleet(folder / "fleet", asked.groups, more="[gateway]\nport = 0")

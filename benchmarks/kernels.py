@@ -132,9 +132,9 @@ def one_by_one_over_bare_calls(frame: pd.DataFrame, recipe: Recipe, groups: int,
     y, older = ordered["label"].to_numpy().reshape(groups, rows), rows - rows // 5
 
     def bare() -> None:
-        for each, label in zip(x, y, strict=True):
-            scaled_ridge().fit(each[:older], label[:older]).predict(each[older:])
-            scaled_ridge().fit(each, label)
+        for features, label in zip(x, y, strict=True):
+            scaled_ridge().fit(features[:older], label[:older]).predict(features[older:])
+            scaled_ridge().fit(features, label)
 
     with single_threaded():
         took = [(_processor(lambda: seconds_of(whole, asks, recipe)), _processor(bare)) for _ in range(repeats)]
@@ -151,8 +151,8 @@ def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats:
     here = [_processor(lambda: fit_groups(*split_block(block), recipe, fits.clock, SIGNER)) for _ in range(repeats)]
     # What a child takes is known when it has ended: a block of it, by the difference.
     one, more = (min(_processor(lambda n=n: _in_child(block, n, fits)) for _ in range(2)) for n in (1, 1 + repeats))
-    each = (more - one) / repeats
-    return each / (sum(here) / repeats), (one - each) * 1e3
+    per_block = (more - one) / repeats
+    return per_block / (sum(here) / repeats), (one - per_block) * 1e3
 
 
 def _in_child(block: pa.Table, times: int, fits: FitSettings) -> None:
@@ -164,7 +164,7 @@ def _in_child(block: pa.Table, times: int, fits: FitSettings) -> None:
 def _processor(work: Callable[[], object]) -> float:
     def spent() -> float:
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(each.ru_utime + each.ru_stime for each in used)
+        return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
     before = spent()
     work()

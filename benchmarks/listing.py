@@ -103,7 +103,7 @@ def measured(folder: Path, groups: int, runs: int) -> list[dict[str, Any]]:
     for _ in range(runs):
         for name, arguments in asked.items():
             found[name].append(run_once(arguments, folder))
-    return [{"command": name, **summary(each)} for name, each in found.items()]
+    return [{"command": name, **summary(seconds)} for name, seconds in found.items()]
 
 
 def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
@@ -122,10 +122,10 @@ def show(results: Sequence[Mapping[str, Any]]) -> None:
     """Print the results as a table."""
     print(f"{'command':<16} {'seconds':>8} {'range':>14} {'CPU s':>7} {'x bare':>7} {'peak MB':>8}")
     bare = results[0]["cpu_seconds"]
-    for each in results:
-        least, most = each["seconds_range"]
-        times = f"{each['seconds']:8.2f} {least:6.2f} – {most:5.2f} {each['cpu_seconds']:7.2f}"
-        print(f"{each['command']:<16} {times} {each['cpu_seconds'] / bare:7.2f} {each['peak_mb']:8,}")
+    for result in results:
+        least, most = result["seconds_range"]
+        times = f"{result['seconds']:8.2f} {least:6.2f} – {most:5.2f} {result['cpu_seconds']:7.2f}"
+        print(f"{result['command']:<16} {times} {result['cpu_seconds'] / bare:7.2f} {result['peak_mb']:8,}")
 
 
 def main() -> None:

@@ -175,8 +175,8 @@ def run_once(place: Path, history: Path, few: Path, rows: int) -> Run:
     if json.loads(said)["added"] != {"events": FEW, "dead_letters": 0}:
         raise RuntimeError(f"expected {FEW} events; got {said}")
     theirs, _ = used([sys.executable, "-c", peer()[1], str(history), str(place / "peer")], place / "peer.log")
-    for each in (root, place / "peer"):
-        shutil.rmtree(each)
+    for folder in (root, place / "peer"):
+        shutil.rmtree(folder)
     return Run(ours, again, theirs)
 
 
@@ -219,7 +219,7 @@ def show(found: dict[str, Any]) -> None:
         f"{found['rows_per_second']:>10,.0f} {peak:>8}"
     )
     print(f"{'load, rows ' + format(FEW, ','):<24} {found['seconds_few']:>8.2f}")
-    cpu = median(each["cpu_s"] for each in of_peer)
+    cpu = median(run["cpu_s"] for run in of_peer)
     print(f"{'peer: copy to Delta':<24} {found['seconds_peer']:>8.2f} {cpu:>8.2f}")
     print(
         f"ratio to the peer ({found['peer']}): {found['ratio']:.2f} in seconds, {found['cpu_ratio']:.2f} in CPU seconds"

@@ -54,11 +54,11 @@ def main() -> None:
     file = folder / "fleet.toml"
     folder.mkdir(parents=True, exist_ok=True)
     config = read_config(file, {}) if file.exists() else make_fleet(folder, asked.groups)
-    some, each = quote(key_of(min(123, asked.groups - 1))), quote('["s') + "{n}" + quote('"]')
+    one_key, every_key = quote(key_of(min(123, asked.groups - 1))), quote('["s') + "{n}" + quote('"]')
     paths = {
         "page": "", "fleet": "fleet.json", "pipeline": "pipeline.json", "groups, all": "groups.json",
         "groups, search": "groups.json?q=s0 9&limit=50", "groups, stale": "groups.json?state=stale",
-        "group, first time": f"group.json?key={each}", "group, again": f"group.json?key={some}",
+        "group, first time": f"group.json?key={every_key}", "group, again": f"group.json?key={one_key}",
     }  # fmt: skip
     with served(config, asked.serve or 0) as (url, live):
         if asked.serve:

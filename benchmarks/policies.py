@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from harness.flights_history import TARGETS, flights_config, labelled_flights
 from harness.online_regression import replay_online
 
 from spinney.core.backtest.baselines import replay_baselines
@@ -32,31 +33,13 @@ from spinney.core.backtest.history import MICROSECOND, History, LabelTiming
 from spinney.core.backtest.replay import ReplaySettings, Steps
 from spinney.core.backtest.run import Progress, replay_all
 from spinney.core.backtest.strategy import Strategy
-from spinney.core.config import Config, parse
+from spinney.core.config import Config
 from spinney.core.recipes.recipe import Recipe
 from spinney.local.backtest.run import OWN, read_candidate
 
 GROUPINGS: Mapping[str, tuple[str, ...]] = {"route": ("carrier", "origin", "dest"), "tailnum": ("tailnum",)}
-TARGETS = ("air_time_min", "arrival_delay_min")
 LOSSES = ("absolute", "squared")
-FEATURES = ("distance_mi", "temp_f", "wind_speed_mph", "pressure_mbar")
 STEP = 86_400_000_000
-TEXT = """
-[fleet]
-group = {group}
-event_id = "event_id"
-event_time = "event_time"
-target = "{target}"
-loss = "{loss}"
-features = {features}
-label_delay = "6h"
-[fleet.columns]
-{columns}
-[kafka]
-events = "flights"
-[storage]
-root = "unused"
-"""
 
 
 @dataclass(frozen=True)
@@ -72,30 +55,10 @@ class Case:
         return f"{self.target} by {self.by}, {self.loss} loss"
 
     def config(self) -> Config:
-        group = GROUPINGS[self.by]
-        types = dict.fromkeys(group, "string") | dict.fromkeys((*FEATURES, self.target), "double")
-        columns = "\n".join(f'{name} = "{kind}"' for name, kind in types.items())
-        values = {"group": json.dumps(group), "target": self.target, "loss": self.loss}
-        return parse(TEXT.format(**values, features=json.dumps(FEATURES), columns=columns), "policies.toml", {})
+        return flights_config(GROUPINGS[self.by], self.target, fleet=f'loss = "{self.loss}"')
 
     def rows(self, flights: pd.DataFrame) -> pd.DataFrame:
-        """The history: labels are known at the arrival."""
-        known = flights.dropna(subset=[*GROUPINGS[self.by], self.target])
-        keys = known[list(GROUPINGS[self.by])].agg(json_key, axis=1) if len(known) else []
-        when = known["scheduled_departure"].astype("datetime64[us, UTC]")
-        ids = when.dt.strftime("%Y-%m-%dT%H:%M ") + known["carrier"] + known["flight"].astype(str) + known["origin"]
-        rows = known[list(FEATURES)].astype("float64")
-        return rows.assign(
-            group_key=keys,
-            event_id=ids,
-            event_time=when,
-            label=known[self.target].astype("float64"),
-            observed_at=known["arrival"].astype("datetime64[us, UTC]"),
-        )
-
-
-def json_key(values: pd.Series) -> str:
-    return json.dumps(values.tolist(), separators=(",", ":"))
+        return labelled_flights(flights, GROUPINGS[self.by], self.target)
 
 
 def run(case: Case, flights: pd.DataFrame, candidates: Sequence[str] = (), *, has_river: bool = False) -> Comparison:

@@ -130,13 +130,13 @@ def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spin
     asked.groups = asked.groups or [50_000]
     notes = [] if "polars" in PEERS else ["Polars is not installed: `pip install polars` adds that peer"]
     found = [OfSize(groups, asked.scattered) for groups in asked.groups]
-    for each in found:
+    for fleet in found:
         with work_folder() as folder:
-            measure(folder, each, asked, commands)
+            measure(folder, fleet, asked, commands)
     if len(found) > 1:
-        costs = [each.per_group.as_json()["value"] for each in found]
+        costs = [fleet.per_group.as_json()["value"] for fleet in found]
         notes.append(f"cost per group, most over least: {max(costs) / min(costs):.2f} (target: 1.5)")
-    show(asked, [measure for each in found for measure in each.measures], notes)
+    show(asked, [measure for fleet in found for measure in fleet.measures], notes)
 
 
 if __name__ == "__main__":

@@ -163,9 +163,9 @@ def measured(mode: str, groups: int, folder: Path, uri: str, layer: Layer) -> di
 def show(results: list[dict[str, Any]]) -> None:
     """Print the results as a table."""
     print(f"{'mode':<7} {'groups':>8} {'calls':>8} {'seconds':>9} {'paced s':>9} {'files kB':>9}")
-    for each in results:
-        sizes = f"{each['groups']:8,} {each['calls']:8,} {each['seconds']:9.2f}"
-        print(f"{each['mode']:<7} {sizes} {each['paced_seconds']:9.1f} {each['artifact_kb']:9,}")
+    for result in results:
+        sizes = f"{result['groups']:8,} {result['calls']:8,} {result['seconds']:9.2f}"
+        print(f"{result['mode']:<7} {sizes} {result['paced_seconds']:9.1f} {result['artifact_kb']:9,}")
 
 
 def main() -> None:

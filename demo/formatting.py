@@ -18,6 +18,7 @@ POLICY_LABELS = {
     "new_group": "new group",
     "max_age": "age",
     "new_rows": "new rows",
+    "row_days": "new rows and age",
     "error_rise": "error rose",
     "asked": "asked for",
     "all": "all",

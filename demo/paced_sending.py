@@ -22,7 +22,7 @@ IsFinished = Callable[[dict[str, int]], bool]
 
 
 class PacedSender(threading.Thread):
-    """Sends a schedule in a thread of its own.
+    """Sends a schedule in its own thread.
 
     has_finished: given topic -> records sent so far, returns whether the queries have processed all of them.
     sent_until: event time of the last record sent. finished_until: event time up to which all is processed.

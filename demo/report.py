@@ -220,6 +220,6 @@ def _notes(summary: Summary) -> str:
         f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>" for term, text in report_text.definitions(summary)
     )
     return section("notes", "How this was measured", "", f"<dl>{entries}</dl>") + (
-        "<footer>Made by spinney demo from the tables it left behind. Every number stands in the summary that "
+        "<footer>Made by spinney demo from the tables it left behind. Every number is in the summary that "
         "spinney demo --json prints.</footer>"
     )

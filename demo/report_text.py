@@ -74,13 +74,23 @@ def key_figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return figures
 
 
+NOT_FOUND = {
+    "not_risen": "had an error that rose to less than 1.5 times",
+    "refitted": "had been refitted for another reason by then",
+    "unnoticed": "went unnoticed",
+}
+"""What became of changed groups that `error_rise` did not find, for `found_by_error.others`."""
+
+
 def describe_found_by_error(summary: Mapping[str, Any]) -> str:
-    """Return how many of the changed groups were found by their risen error, as a sentence."""
+    """Return how many of the changed groups were found by their risen error, and what became of the others."""
     by_error = summary["found_by_error"]
     text = f"error_rise found {by_error['found']} of {by_error['changed']} changed groups"
-    if not by_error["found"]:
-        return f"{text}."
-    return f"{text}, the median {format_hours(by_error['hours']['p50'])} after the change."
+    if by_error["found"]:
+        text += f", the median {format_hours(by_error['hours']['p50'])} after the change"
+    others = by_error["others"] or {}
+    parts = [f"{others[name]} {says}" for name, says in NOT_FOUND.items() if others.get(name)]
+    return f"{text}. Of the others, {', '.join(parts)}." if parts else f"{text}."
 
 
 def describe_decisions(summary: Mapping[str, Any]) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.features.encoding import Floats
 from spinney.core.reporting import retraining_gain
 from spinney.core.reporting.status import State
-from spinney.core.staleness.verdicts import ERROR_RISE
 from spinney.fleet import GroupStatus
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.fit_metrics import parse_watched
@@ -58,23 +56,6 @@ def summarize_retraining(tables: FleetTables) -> dict[str, Any]:
         "not_fitted": plain_counts(others),
         "before_the_stream": int((tables.models["status"] == ModelStatus.FITTED.value).sum()) - len(fitted),
     }
-
-
-def summarize_found_by_error(
-    tables: FleetTables, changed: Collection[str], change_at: datetime | None
-) -> dict[str, Any] | None:
-    """Return how many of the changed groups `error_rise` found after the change, and after how long.
-
-    hours: of event time, from the change to the first verdict. None if nothing was changed.
-    """
-    if change_at is None:
-        return None
-    verdicts = tables.verdicts
-    is_found = (verdicts["policy"] == ERROR_RISE) & verdicts["group_key"].isin(changed)
-    times = pd.to_datetime(verdicts["clock"], utc=True)
-    first = times[is_found & (times >= change_at)].groupby(verdicts["group_key"]).min()
-    hours = np.asarray((first - change_at).dt.total_seconds(), dtype=np.float64) / 3600.0
-    return {"changed": len(changed), "found": len(first), "hours": quantiles(hours)}
 
 
 def summarize_freshness(tables: FleetTables) -> dict[str, Any]:

@@ -11,7 +11,8 @@ predictions     rows, by_answer: own, parent, global, none -> rows
 reconciliation  adds_up; checks: name, says, expected, found, missing, unexpected, twice, examples, adds_up
 groups          total; by_state: see `spinney.core.reporting.status.State`
 retrained       fits, groups, by_reason, by_day, by_decision, not_fitted, before_the_stream
-found_by_error  changed, found (by error_rise), hours: n, p50, p95, max (event time); None without a change
+found_by_error  changed, found (by error_rise), hours: n, p50, p95, max (event time); others: not_risen, refitted,
+                unnoticed, see `found_by_error`, None if `worth` is; None without a change
 freshness       promoted, answered, no_event_yet; stale_to_answer, stale_to_promoted: n, p50, p95, max (s); histogram
 gain            see `spinney.core.reporting.retraining_gain.RetrainingGain`; says: in a sentence; None without any
 budget          rounds, allowed_seconds, predicted_seconds, used_seconds, deferred, stages
@@ -32,6 +33,7 @@ import pandas as pd
 
 from demo import retraining_summary
 from demo.fleet_tables import FleetTables
+from demo.found_by_error import InjectedChange, summarize_found_by_error
 from demo.ledger import Ledger
 from demo.reconcile import event_ids, reconcile
 from demo.refit_comparison import FLEET, RefitComparison, StreamWindow, summarize_comparison
@@ -96,7 +98,7 @@ def summarize_run(run: DemoRun, scenario: Scenario, config: Config, injected: fr
         "reconciliation": reconcile(tables, run.ledger),
         "groups": retraining_summary.count_groups_by_state(run.statuses),
         "retrained": retraining_summary.summarize_retraining(tables),
-        "found_by_error": retraining_summary.summarize_found_by_error(tables, injected, scenario.change_at),
+        "found_by_error": _found_by_error(run, scenario, injected),
         "freshness": retraining_summary.summarize_freshness(tables),
         "gain": retraining_summary.summarize_gain(tables),
         "budget": retraining_summary.summarize_budget(tables),
@@ -105,6 +107,13 @@ def summarize_run(run: DemoRun, scenario: Scenario, config: Config, injected: fr
         "worth": None if run.comparison is None else summarize_comparison(run.comparison, window, scenario.unit),
         "life": None if run.comparison is None else group_timeline(run.comparison, tables, injected),
     }
+
+
+def _found_by_error(run: DemoRun, scenario: Scenario, injected: frozenset[str]) -> dict[str, Any] | None:
+    if scenario.change_at is None:
+        return None
+    losses = None if run.comparison is None else run.comparison.frame
+    return summarize_found_by_error(run.tables, InjectedChange(injected, scenario.change_at), losses)
 
 
 def _events(tables: FleetTables, ledger: Ledger) -> dict[str, int]:

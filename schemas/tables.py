@@ -150,8 +150,8 @@ VERDICTS = Contract(
         Column(
             "policy",
             "string",
-            "gives the reason: new_group, no_labels, error_rise, new_rows, max_age, drift, schedule, a user's; all, "
-            "asked",
+            "gives the reason: new_group, no_labels, error_rise, new_rows, row_days, max_age, drift, schedule, a "
+            "user's; all and asked in a batch; manual: a person's request to the stream",
         ),
         Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
@@ -162,7 +162,8 @@ VERDICTS = Contract(
             "day) and event_rate (labelled rows a day), and under also the further policies that apply; of one that a "
             "round of the stream takes also queue; with a champion also evidence, drift, recent_loss and "
             "reference_loss; of a fit also predecessor: the model that would answer if the champion were withdrawn "
-            "(model_id), and the fleet's clock at the last attempt (since, microseconds)",
+            "(model_id), and the fleet's clock at the last attempt (since, microseconds); of a person's "
+            "request its id (request)",
         ),
         Column("model_id", "string", "the champion then; null without one"),
         Column("epoch", "bigint", "the group's epoch then"),
@@ -290,7 +291,11 @@ ROUNDS = Contract(
         Column("withdrawn", "bigint", "withdrawn for the model they replaced, beside the decisions", unit="champions"),
         Column("halted", "string", "why it replaced no champion (of a batch: in some part); null if it was not halted"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
-        Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),
+        Column(
+            "seconds",
+            "string",
+            "JSON object: stage -> seconds (plan, fit, gate); the gate of a part runs beside the next fit",
+        ),
         Column("budget_seconds", "double", "allowed length on the wall clock; null without a budget", unit="s"),
         Column("predicted_seconds", "double", "predicted length of a stream's round; of a batch, its fits", unit="s"),
         Column("mean_champion_loss", "double", "over the groups compared"),

@@ -66,9 +66,13 @@ class Staleness(StrEnum):
 
 
 RESERVED_POLICIES = (
-    "new_group", "error_rise", "new_rows", "max_age", "schedule", "no_labels", "drift", "all", "asked", "manual",
+    "new_group", "error_rise", "new_rows", "row_days", "max_age", "schedule", "no_labels", "drift", "all", "asked",
+    "manual",
 )  # fmt: skip
 """Values of `verdicts.policy` that no policy of a user's may have."""
+
+MANUAL = "manual"
+"""The value of `verdicts.policy` for a group that a person asked the stream to retrain."""
 
 
 class RoundQueue(StrEnum):
@@ -78,6 +82,7 @@ class RoundQueue(StrEnum):
     OLDEST = "oldest"  # stale longest
     RANDOM = "random"  # drawn from all due groups
     BRAKE = "brake"  # the brake's sample
+    REQUEST = "request"  # asked for by a person, before all others
 
 
 class RoundKind(StrEnum):
@@ -111,7 +116,7 @@ class Scope(StrEnum):
 
     READ = "read"  # what is known of groups, rounds and dead letters
     SCORE = "score"  # predictions
-    OPERATE = "operate"  # promote, roll back, pin and unpin under the key's name
+    OPERATE = "operate"  # retrain, promote, roll back, pin and unpin under the key's name
 
 
 PREDECESSOR = "predecessor"

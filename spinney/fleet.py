@@ -25,9 +25,10 @@ from spinney.core.errors import StoreError
 from spinney.core.number_format import format_number
 from spinney.core.reporting import explanation
 from spinney.core.reporting.status import GroupStatus, State, derive_status
-from spinney.storage import charter
+from spinney.storage import charter, retrain_requests
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest
 from spinney.tables import lookup, recipe_names
 from spinney.tables.lookup import InShards, NotAfter, OfParent, RowFilter
 
@@ -58,12 +59,14 @@ class GroupHistory:
     standing: the group's present status. is_pinned: by a person, so that `unpin` is possible and nothing else; a group
     whose challenger the gate held is `held` too, and is not pinned. happened: entries, oldest first, with `at` (wall
     clock), `what`, `said` (a sentence), `clock` (the fleet's) and the numbers of a verdict, an attempt or a decision.
+    request: of a person to retrain it, until the stream has recorded the round that does.
     """
 
     group_key: str
     standing: GroupStatus
     is_pinned: bool
     happened: tuple[dict[str, Any], ...]
+    request: RetrainRequest | None = None
 
     def __str__(self) -> str:
         status = self.standing
@@ -77,7 +80,13 @@ class GroupHistory:
         lines = (
             f"  {explanation.format_minute(entry['at'])}  {entry['what']}: {entry['said']}" for entry in self.happened
         )
-        return "\n".join([head, *lines])
+        return "\n".join([head, *lines, *self._waiting()])
+
+    def _waiting(self) -> Iterator[str]:
+        """The line about a request that is not carried out yet."""
+        if (request := self.request) is not None:
+            at = explanation.format_minute(request.requested_at)
+            yield f"  {at}  retraining requested: by {request.by}: {request.reason}; not carried out yet"
 
 
 class Fleet:
@@ -270,9 +279,7 @@ class Fleet:
         from spinney.figures.fleet_figures import read_fleet_figures
 
         statuses = self.table() if statuses is None else statuses
-        return read_fleet_figures(
-            FleetStore.of(self.config), self.config.kafka.label_horizon, statuses, datetime.now(UTC), before
-        )
+        return read_fleet_figures(self._store, self.config.kafka.label_horizon, statuses, datetime.now(UTC), before)
 
     def group_figures(self, key: str) -> GroupFigures:
         """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.
@@ -289,7 +296,7 @@ class Fleet:
         from spinney.figures.pipeline_figures import read_pipeline_figures
 
         self._require_known_format()
-        return read_pipeline_figures(FleetStore.of(self.config), self.config.tracking.uri, datetime.now(UTC))
+        return read_pipeline_figures(self._store, self.config.tracking.uri, datetime.now(UTC))
 
     def shadow(self) -> list[ShadowComparison]:
         """Return the losses of the recipe and its shadow on the same held-out rows, one per pair of recipes.
@@ -328,7 +335,8 @@ class Fleet:
         parents = Champions.from_rows(row for row in decided if row["group_key"] != key)
         ancestor_answers = any(select_champion(parents.promotions.get(ancestor, ())) for ancestor in ancestors)
         status = derive_status(key, own, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators)
-        return GroupHistory(key, status, is_pinned(map(Promotion.from_row, own)), entries)
+        request = retrain_requests.find_request(self._store, key)
+        return GroupHistory(key, status, is_pinned(map(Promotion.from_row, own)), entries, request)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
         self._require_known_format()
@@ -339,7 +347,7 @@ class Fleet:
         return resolve_as_of(self._store, as_of)
 
     def _require_known_format(self) -> None:
-        """The charter's version stands for the tables. Raises UnknownFormat."""
+        """The tables have the version of the charter. Raises UnknownFormat."""
         charter.load_charter(self._store)
 
     def _champions(self, at: datetime | None, owners: list[str] | None = None) -> Champions:

@@ -32,7 +32,7 @@ Column = pd.Series | npt.NDArray[Any]
 def answer_schema(store: FleetStore) -> pa.Schema:
     """Return the columns of an answer: those of `predictions` without the batch's id."""
     whole = arrow_schema(store.contract(tables.PREDICTIONS))
-    return pa.schema([each for each in whole if each.name != "batch_id"])
+    return pa.schema([field for field in whole if field.name != "batch_id"])
 
 
 def encode_answers(answers: Mapping[str, Column], same: Mapping[str, Any], schema: pa.Schema) -> Iterator[bytes]:
@@ -43,10 +43,10 @@ def encode_answers(answers: Mapping[str, Column], same: Mapping[str, Any], schem
     """
     rows = len(answers["event_id"])
     columns = [
-        _to_arrow(np.asarray(answers[each.name]), each.type)
-        if each.name in answers
-        else pa.repeat(pa.scalar(same.get(each.name), each.type), rows)
-        for each in schema
+        _to_arrow(np.asarray(answers[field.name]), field.type)
+        if field.name in answers
+        else pa.repeat(pa.scalar(same.get(field.name), field.type), rows)
+        for field in schema
     ]
     whole = pa.RecordBatch.from_arrays(columns, schema=schema)
     for first in range(0, rows, ROWS_PER_VALUE):
@@ -57,7 +57,7 @@ def _to_arrow(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
         return pa.array(values.astype(np.int64)).cast(kind)
     if pa.types.is_map(kind):
-        return pa.array([None if each is None else list(each.items()) for each in values], kind)
+        return pa.array([None if value is None else list(value.items()) for value in values], kind)
     return pa.array(values, kind, from_pandas=True)
 
 

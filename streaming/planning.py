@@ -76,6 +76,8 @@ class RoundRules:
 
     def choose(self, candidates: Sequence[Candidate], due: int) -> dict[str, RoundQueue]:
         """Return the chosen groups with the queue that took each. due: number of due groups of the fleet."""
+        if self.allowance.is_spent:
+            return {}
         return choose_with_brake(candidates, self.allowance, self.seed, self.brake, sample_size(due))
 
     def reason(self, policy: str | None) -> str:
@@ -86,10 +88,14 @@ class RoundRules:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """The groups that a round takes, in rank order, and all verdicts: columns of `verdicts` except ROUND_COLUMNS."""
+    """The groups that a round takes, in rank order, and all verdicts: columns of `verdicts` except ROUND_COLUMNS.
+
+    groups_in: number of due and requested groups, taken or not.
+    """
 
     chosen: Sequence[Candidate]
     verdicts: DataFrame | pa.Table
+    groups_in: int
 
 
 def plan_round(reported: DataFrame, due: DueSummary, rules: RoundRules, few: int = FEW_ROWS) -> RoundPlan:
@@ -113,7 +119,7 @@ def _plan_in_driver(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> 
     stored = [make_verdict(row, queues.get(row["group_key"]), rules) for row in rows]
     schema = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
     table = pa.Table.from_pylist([row for row in stored if row is not None], schema=schema)
-    return RoundPlan(_in_order(candidates, queues), table)
+    return RoundPlan(_in_order(candidates, queues), table, due.groups)
 
 
 def _plan_in_spark(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> RoundPlan:
@@ -131,7 +137,7 @@ def _plan_in_spark(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> R
         due_counts = counts[Staleness.FIT.value]
         _require_count("due groups", due.groups - due.withheld, due_counts["rows"])
         _require_count("groups of the plan", len(queues), due_counts["chosen"])
-    return RoundPlan(_in_order(candidates, queues), _verdict_rows(marked, rules))
+    return RoundPlan(_in_order(candidates, queues), _verdict_rows(marked, rules), due.groups)
 
 
 def shortlist_candidates(verdicts: DataFrame, summary: DueSummary, rules: RoundRules) -> DataFrame:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import (
+    QueryIdleEvent,
     QueryProgressEvent,
     QueryStartedEvent,
     QueryTerminatedEvent,
@@ -36,11 +37,12 @@ class ProgressListener(StreamingQueryListener):
     the batch was committed. The events of a query arrive in order, so its progress is complete once `onQueryTerminated`
     was called. Spark logs an exception of these methods and goes on.
 
-    receive: called in Spark's thread with the progress of each batch.
+    receive: called in Spark's thread with the progress of each batch. idle: called there with the name of a query that
+    has found nothing new for ten seconds, and again every ten seconds.
     """
 
-    def __init__(self, receive: Receive = ignore_progress) -> None:
-        self._receive = receive
+    def __init__(self, receive: Receive = ignore_progress, idle: Callable[[str], None] = lambda _: None) -> None:
+        self._receive, self._idle = receive, idle
         self._sessions: list[SparkSession] = []
         self._changed = threading.Condition()
         self._running: dict[UUID, str] = {}  # run id -> query
@@ -92,8 +94,15 @@ class ProgressListener(StreamingQueryListener):
             if query is None:
                 return
             self._latest[query] = progress
-            self._dropped_rows[query] += sum(each.numRowsDroppedByWatermark for each in progress.stateOperators)
+            self._dropped_rows[query] += sum(operator.numRowsDroppedByWatermark for operator in progress.stateOperators)
         self._receive(progress)
+
+    def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802
+        """Pass on that the query has looked for new rows and found none."""
+        with self._changed:
+            query = self._running.get(event.runId)
+        if query is not None:
+            self._idle(query)
 
     def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802
         """Note that no more progress of this run will come."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -17,20 +19,25 @@ from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.config import Config
 from spinney.core.models.signing import Signer
 from spinney.core.planning.round_cost import PastRound, RoundCostEstimator
-from spinney.core.timestamps import from_microseconds
+from spinney.core.timestamps import from_microseconds, to_microseconds
 from spinney.retraining import judge_input
+from spinney.retraining.requested_verdicts import PlanMoment
 from spinney.retraining.round_history import past_rounds
 from spinney.retraining.round_record import FinishedRound
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, sibling_session
+from spinney.storage import step_observer
 from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest, read_requests, remove_requests
 from spinney.tables import delta
+from spinney.tables.fleet_clock import read_fleet_clock
 from streaming.delta_source import read_appended
 from streaming.judging import STATE_SCHEMA, ShardJudge
-from streaming.planning import DueSummary, RoundRules, plan_round
+from streaming.planning import DueSummary, RoundRules
 from streaming.query import Query
-from streaming.round_brake import RoundBrake
+from streaming.requested_groups import plan_with_requests, take_requests
+from streaming.round_brake import BrakeDecision, RoundBrake
 
 NAME = QueryName.RETRAIN.value
 TRIGGER = "5 seconds"
@@ -80,38 +87,76 @@ class RetrainBatchWriter:
         try:
             summaries = reported.filter(F.col("decision") == judge_input.SUMMARY).collect()
             began = time.perf_counter()
-            groups = 0
-            if summaries and not self._rounds.is_planned(batch_id):
-                groups = self._plan(reported, summaries, batch_id)
+            groups = self.plan(reported, summaries, batch_id)
         finally:
             reported.unpersist()
-        done = self._rounds.carry_out(batch_id)
+        done = self.carry_out(batch_id)
         if groups and done is not None:
             self._learn(done, groups, time.perf_counter() - began)
 
-    def _plan(self, reported: DataFrame, summaries: list[Row], batch_id: int) -> int:
-        """Store the plan of the next round. Returns its number of groups."""
+    def plan(self, reported: DataFrame | None, summaries: Sequence[Row], batch_id: int) -> int:
+        """Store the plan of the next round unless it is stored. Returns its number of groups; 0 if it was stored.
+
+        reported: all rows of the judge; not read, so may be None, without summaries. summaries: those of the shards.
+        """
+        if self._rounds.is_planned(batch_id):
+            return 0
+        waiting = read_requests(self._store)
+        if not summaries and not waiting:
+            return 0
+        if summaries:
+            judged_at, due = summaries[0]["judged_at"], DueSummary.of(summaries)
+            return self._plan(reported, due, from_microseconds(judged_at), waiting, batch_id)
+        clock = read_fleet_clock(self._store)
+        due = DueSummary(0, 0, 0, 0 if clock is None else to_microseconds(clock))
+        return self._plan(None, due, datetime.now(UTC), waiting, batch_id)
+
+    def carry_out(self, batch_id: int) -> FinishedRound | None:
+        """Carry out the planned round, and delete the requests that it took. Returns None if nothing was planned."""
+        done = self._rounds.carry_out(batch_id)
+        if done is not None and done.request.requests:
+            remove_requests(self._store, done.request.requests)
+            step_observer.announce(f"{NAME}.requests", batch_id)
+        return done
+
+    def _plan(
+        self,
+        reported: DataFrame | None,
+        due: DueSummary,
+        now: datetime,
+        waiting: Sequence[RetrainRequest],
+        batch_id: int,
+    ) -> int:
         budget, cost = self._config.budget, self._cost_estimator.estimate()
-        due, judged_at = DueSummary.of(summaries), summaries[0]["judged_at"]
-        round_id, now = f"stream-{batch_id}", from_microseconds(judged_at)
-        braked = self._brake.decide(due, self._rounds.last_request(), round_id, now)
-        plan = plan_round(reported, due, RoundRules(cost.allowance(budget), str(judged_at), braked.brake))
+        round_id, pins = f"stream-{batch_id}", delta.pin_versions(self._store, *READ)
+        clock = from_microseconds(due.clock)
+        braked = self._braked(due, round_id, now, is_judged=reported is not None)
+        rules = RoundRules(cost.allowance(budget), str(to_microseconds(now)), braked.brake)
+        requested, rules = take_requests(self._store, waiting, PlanMoment(pins, clock, now), rules)
+        if requested is None and reported is None:
+            return 0
+        plan = plan_with_requests(reported, due, rules, requested)
         is_empty = braked.brake.is_on and not plan.chosen  # not a round: every due group waits
         request = RoundRequest(
             round_id=round_id,
-            groups_in=0 if is_empty else due.groups,
-            deferred=0 if is_empty else due.groups - len(plan.chosen),
+            groups_in=0 if is_empty else plan.groups_in,
+            deferred=0 if is_empty else plan.groups_in - len(plan.chosen),
             reasons=dict(Counter(candidate.policy for candidate in plan.chosen)),
-            clock=from_microseconds(due.clock),
+            clock=clock,
             now=now,
             budget_seconds=budget.seconds,
             predicted_seconds=cost.predict([candidate.predicted_ms for candidate in plan.chosen]),
-            pins=delta.pin_versions(self._store, *READ),
+            pins=pins,
             brake_round=braked.round_id,
             brake_at=braked.at,
+            requests=() if requested is None else requested.ids,
         )
         self._rounds.plan(plan.verdicts, request, batch_id)
         return len(plan.chosen)
+
+    def _braked(self, due: DueSummary, round_id: str, now: datetime, *, is_judged: bool) -> BrakeDecision:
+        before = self._rounds.last_request()
+        return self._brake.decide(due, before, round_id, now) if is_judged else self._brake.unasked(before, now)
 
     def _learn(self, done: FinishedRound, groups: int, seconds: float) -> None:
         if not self._is_warm:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from spinney.core.planning.brake import (
+    NO_BRAKE,
     Brake,
     BrakeAction,
     BrakeSample,
@@ -73,6 +74,13 @@ class RoundBrake:
             sample = BrakeSample(round_id, now)
         self._log(brake)
         return BrakeDecision(brake, sample)
+
+    def unasked(self, before: RoundRequest | None, now: datetime) -> BrakeDecision:
+        """Return the decision for a round of requested groups alone: no brake, and the sample stays in effect.
+
+        before, now: as for `decide`.
+        """
+        return BrakeDecision(NO_BRAKE, _sample_of(before, now))
 
     def _outcome_of(self, round_id: str) -> SampleOutcome:
         """The outcome of a finished round, which does not change: read once, since `promotions` grows."""

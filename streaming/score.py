@@ -128,7 +128,7 @@ class ScoreBatchWriter:
         """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state must advance.
         values = batch.toArrow()[answer_batches.COLUMN]
-        answers = answer_batches.decode_answers((each.as_buffer() for each in values), self._schema)
+        answers = answer_batches.decode_answers((value.as_buffer() for value in values), self._schema)
         if self._predictions.is_stored("predictions", batch_id):
             stored = delta.spark_frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
@@ -156,5 +156,5 @@ def _messages(answers: pa.Table) -> Iterator[tuple[bytes, bytes]]:
     # the next are written.
     for batch in answers.combine_chunks().to_batches(max_chunksize=MESSAGES_AT_ONCE):
         values = encode_json_objects(batch.select(list(messages.PREDICTION.names)))
-        columns = (each.cast(pa.binary()).to_pylist() for each in (batch["group_key"], values))
+        columns = (column.cast(pa.binary()).to_pylist() for column in (batch["group_key"], values))
         yield from zip(*columns, strict=True)

@@ -108,7 +108,7 @@ def _read_promotion(text: str) -> dict[str, Any]:
     binary = {name: base64.b64decode(found[name]) for name in _BINARY if name in found}
     losses = found.get(heldout_losses.COLUMN)
     # Spark writes what is not finite as text.
-    return {**found, **binary, heldout_losses.COLUMN: None if losses is None else [float(each) for each in losses]}
+    return {**found, **binary, heldout_losses.COLUMN: None if losses is None else [float(loss) for loss in losses]}
 
 
 def update_champions(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from batch.load.row_validation import OBSERVED_AT
 from batch.load.typed_batch import TypedBatch
 from spinney.core.config import Fleet
-from spinney.core.records.columns import Mask, TypedColumn
+from spinney.core.records.column_conversion import Mask, TypedColumn
 from spinney.core.records.rules import RecordRules
 
 

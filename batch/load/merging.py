@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from batch.load.groups import GroupNumbers, Numbers
 from batch.load.vectorized_validation import GROUP, PLACE
-from spinney.core.records.columns import Mask
+from spinney.core.records.column_conversion import Mask
 
 STORED_ROWS_PER_STEP = 1_000_000
 """Stored rows compared per step. Each step builds a hash table of the new ids, so small steps are slow."""

@@ -19,7 +19,7 @@ from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import ColumnValidator
 from spinney.core.config import RecordSchema
-from spinney.core.records.columns import Mask
+from spinney.core.records.column_conversion import Mask
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate
 from spinney.sources import MalformedRow, RowBatch
 from spinney.sources.fleet_files import messages_of

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spinney.core.arrow_types import arrow_type
-from spinney.core.records.columns import TypedColumn, convert_column, decode_column
+from spinney.core.records.column_conversion import TypedColumn, convert_column, decode_column
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.text_columns import convert_text_column, null_missing_texts
 from spinney.sources import RowBatch

@@ -19,7 +19,8 @@ from schemas.messages import MAX_FUTURE_SECONDS, MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Fleet, RecordSchema
 from spinney.core.records.column_checks import doubtful_mask
-from spinney.core.records.columns import Mask, TypedColumn, union_masks
+from spinney.core.records.column_conversion import Mask, TypedColumn, union_masks
+from spinney.core.records.content_ids import add_content_ids
 from spinney.core.records.json_columns import read_json_columns
 from spinney.core.records.rules import FieldRule, RecordRules, build_rules
 
@@ -102,7 +103,8 @@ class ColumnValidator:
         """Validate a batch. extra: more columns to keep with the valid rows. among: mask of rows that have such a
         message; None: all.
         """
-        found = {rule.name: batch.get(rule) for rule in self.columns.rules.fields}
+        found = {rule.name: batch.get(rule) for rule in self.columns.rules.read}
+        add_content_ids(found, self.columns.rules, batch.rows)
         return self._checked(found, place, extra or {}, _too_large_mask(batch), among)
 
     def validate_lines(

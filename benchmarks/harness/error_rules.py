@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.error_fleets import Bools, Floats
+from spinney.core.staleness.champion_losses import REFERENCE_LOSSES
 from spinney.core.staleness.error_evidence import LIMIT, CountedLosses, ErrorEvidence
 from spinney.core.staleness.loss_samples import LossSamples
 
@@ -35,7 +36,8 @@ class SequentialTest:
             is_fresh = (evidence == 0) | (evidence >= LIMIT)
             fresh = places[is_fresh]
             shard.carry_on(places[~is_fresh])
-            shard.restart(fresh, references[mine][is_fresh], np.full(len(fresh), round(day * DAY)))
+            clocks = np.full(len(fresh), round(day * DAY))
+            shard.restart(fresh, references[mine][is_fresh], clocks, least=REFERENCE_LOSSES)
             spent = np.zeros(len(shard), dtype=np.bool_)
             spent[places[evidence >= LIMIT]] = True
             shard.forget(spent)

@@ -193,19 +193,23 @@ class Settings:
         return file
 
 
-def write_champions(config: Config, label_model: LabelModel) -> None:
-    """Promote a linear champion with the true weights for each group, as after a weekly batch.
+def write_champions(config: Config, label_model: LabelModel, error: float = 0.0) -> None:
+    """Promote a linear champion for each group, as after a weekly batch.
 
-    The tables are made where they are missing. Faster than fitting: for benchmarks of what comes after.
+    error: standard deviation of the difference between a champion's weights and the true ones. With 0 no challenger can
+    be better, so the gate refuses some. The tables are made where they are missing. Faster than fitting: for benchmarks
+    of what comes after.
     """
     delta.create_tables(FleetStore.of(config))
     signer, at = Signer(KEY.encode()), START + timedelta(days=60)
     encoder = Encoder(tuple(Feature(name, "double") for name in FEATURES))
     zeros, recipe = np.zeros(len(FEATURES)), Recipe.of(config).recipe_id
+    weights = label_model.weights
+    weights = weights + np.random.default_rng([label_model.seed, 1]).normal(scale=error, size=weights.shape)
     for first in range(0, label_model.groups, CHAMPIONS_AT_ONCE):
         rows = []
         for group in range(first, min(label_model.groups, first + CHAMPIONS_AT_ONCE)):
-            linear = Linear(Link.IDENTITY, np.array([group % 7.0]), label_model.weights[group][None, :], zeros)
+            linear = Linear(Link.IDENTITY, np.array([group % 7.0]), weights[group][None, :], zeros)
             name, payload = codec.dump(Model(encoder, linear))
             key, model_id = group_key(group), f"{group:064x}"
             signature = signer.sign(Claim(key, model_id, name), payload)

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         query = start(config, asked.topic, {"availableNow": True})
         query.awaitTermination()
-        batches = [(_seconds(each["timestamp"]), each["numInputRows"]) for each in query.recentProgress]
+        batches = [(_seconds(progress["timestamp"]), progress["numInputRows"]) for progress in query.recentProgress]
         print(json.dumps([batch for batch in batches if batch[1]]))
 
 

@@ -1,4 +1,4 @@
-"""The producer of the stream. A process of its own, so that its CPU time and memory are not those of the queries.
+"""The producer of the stream. A separate process, so that its CPU time and memory are not those of the queries.
 
 ``python -m demo.scale.event_producer FLEET_TOML GROUPS SECONDS SEED`` sends EVENTS_PER_SECOND for so long, each with
 its label inside and the current time as its event time. It prints the number and the seconds as JSON.

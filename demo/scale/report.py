@@ -167,6 +167,6 @@ def _notes(summary: Summary) -> str:
         f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>" for term, text in definitions(summary)
     )
     return section("notes", "How this was measured", "", f"<dl>{entries}</dl>") + (
-        "<footer>Made by spinney demo --scale from the tables and topics it left behind. Every number stands in the "
+        "<footer>Made by spinney demo --scale from the tables and topics it left behind. Every number is in the "
         "summary that spinney demo --scale --json prints.</footer>"
     )

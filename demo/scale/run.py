@@ -126,8 +126,9 @@ def run_demo(options: ScaleDemoOptions) -> dict[str, Any]:
 def _history(config: Config, traffic: TrafficPlan, timer: StageTimer) -> int:
     """Write and load the history. Returns how many rows were stored."""
     client.ensure_topics(config.kafka, PARTITIONS, retention_ms=-1)
-    delta.create_tables(FleetStore.of(config))
-    signing_key.ensure_key(FleetStore.of(config))
+    store = FleetStore.of(config)
+    delta.create_tables(store)
+    signing_key.ensure_key(store)
     with timer.stage(HISTORY):
         write_history(LabelModel(traffic.groups, traffic.seed), WORK / "history", datetime.now(UTC))
     with timer.stage(LOAD):
@@ -182,7 +183,7 @@ def _send_warmup(application: Application, traffic: TrafficPlan) -> None:
 def _event_producer(traffic: TrafficPlan, file: Path) -> Iterator[subprocess.Popen[str]]:
     arguments = [str(file), str(traffic.groups), str(traffic.seconds), str(traffic.seed)]
     module = "demo.scale.event_producer"
-    # The watchdog ends the producer when this process is killed. A session of its own keeps Ctrl-C away from it: this
+    # The watchdog ends the producer when this process is killed. Its own session keeps Ctrl-C away from it: this
     # process ends it.
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", str(watchdog.__file__), sys.executable, "-m", module, *arguments],
@@ -195,7 +196,7 @@ def _event_producer(traffic: TrafficPlan, file: Path) -> Iterator[subprocess.Pop
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # the watchdog and the producer have a group of their own
+            os.killpg(process.pid, signal.SIGKILL)  # the watchdog and the producer are in one process group
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:

@@ -23,6 +23,11 @@ _FORMAT = (
     click.option("--thousands", help="What separates the thousands of a CSV's numbers: `,` `.` `'` `_` or `space`."),
     click.option("--skip-lines", type=click.IntRange(min=0), default=0, help="Lines above the header of a CSV."),
     click.option(
+        "--escape",
+        type=click.Choice(["backslash", "quote"]),
+        help="What stands before a quote within quotes in a CSV [default: detected].",
+    ),
+    click.option(
         "--multiline", is_flag=True, help="Take lines within quotes in a CSV for text, whatever they look like."
     ),
 )
@@ -41,6 +46,7 @@ READING = (
     "thousands",
     "skip_lines",
     "multiline",
+    "escape",
     "missing_as_null",
     "max_rejected",
 )

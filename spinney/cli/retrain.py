@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,17 +13,22 @@ from spinney.cli.options import (
     config_option,
     example,
     json_option,
+    key_of,
     load_config,
+    person_of,
     plain,
+    reason_of,
     spark_session,
     table,
     write_json,
 )
 from spinney.cli.progress_line import ProgressLine
+from spinney.core.errors import GroupError, StoreError
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.core.planning.parts import Progress
+    from spinney.operations.retrain_orders import RetrainOrder
 
 
 @click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]'"""))
@@ -32,16 +39,23 @@ if TYPE_CHECKING:
 @click.option("--group", "groups", multiple=True, metavar="KEY", help="Retrain this group; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Fit a sample and print an estimate for all groups; store nothing.")
 @click.option("--unproven", is_flag=True, help="Promote an edited recipe even where nothing could be compared.")
+@click.option("--request", is_flag=True, help="With --group: ask the running stream to do it, and return at once.")
+@click.option("--reason", help="With --request: why, recorded with the verdict.")
+@click.option("--by", help="With --request: who asks [default: your login name].")
 def retrain(
-    *, config_path: str, as_json: bool, everything: bool, stale: bool, groups: tuple[str, ...], **how: bool
+    *, config_path: str, as_json: bool, everything: bool, stale: bool, groups: tuple[str, ...], **how: Any
 ) -> None:
     """Retrain groups in a batch: plan, fit, gate and record. Safe to run beside the stream.
 
     Finished parts are stored, so the next run continues a run that was killed. If the recipe was edited, the command
-    first prints what the new models will be compared with.
+    first prints what the new models will be compared with. With --request the stream retrains the groups in its next
+    round.
     """
     if everything + stale + bool(groups) != 1:
         raise click.UsageError("expected one of --all, --stale, or --group KEY (at least one)")
+    if how["request"] or how["reason"] is not None or how["by"] is not None:
+        _request(config_path, groups, _RequestOptions(**how), as_json=as_json)
+        return
     config = load_config(config_path)
     group_keys = None if everything or stale else list(groups)
     if how["dry_run"]:
@@ -63,6 +77,52 @@ def retrain(
         click.echo("nothing to do", err=True)
     else:
         table("round", [{"what": name, "value": value} for name, value in plain(result).items()])
+
+
+@dataclass(frozen=True)
+class _RequestOptions:
+    """The options of --request, and those that do not go with it."""
+
+    request: bool
+    reason: str | None
+    by: str | None
+    dry_run: bool
+    unproven: bool
+
+
+def _request(config_path: str, groups: tuple[str, ...], options: _RequestOptions, *, as_json: bool) -> None:
+    """Ask the stream to retrain the groups. The exit code is 1 if a request was not written."""
+    if not options.request or not groups or options.dry_run or options.unproven:
+        raise click.UsageError("expected --request, --reason and --by with --group KEY alone")
+    if options.reason is None:
+        raise click.UsageError("expected --reason with --request: it is recorded with the verdict")
+    from spinney.operations.interventions import Attribution
+    from spinney.operations.retrain_orders import order_retrain
+    from spinney.storage.layout import FleetStore
+
+    attribution = Attribution(person_of(options.by), reason_of(options.reason))
+    group_keys = dict.fromkeys(key_of((group,)) for group in groups)
+    store = FleetStore.of(load_config(config_path))
+    orders, refusals = [], []
+    for key in group_keys:
+        try:
+            orders.append(order_retrain(store, key, attribution))
+        except (GroupError, StoreError) as error:
+            refusals.append({"group_key": key, "why": str(error)})
+    if as_json:
+        write_json({"requested": orders, "refused": refusals})
+    for order in [] if as_json else orders:
+        click.echo(_describe_order(order), err=True)
+    for refusal in [] if as_json else refusals:
+        click.echo(f"not requested: {refusal['why']}", err=True)
+    sys.exit(1 if refusals else 0)
+
+
+def _describe_order(order: RetrainOrder) -> str:
+    """Return what becomes of a written order, as a sentence."""
+    if order.is_stream_running:
+        return f"{order.group_key}: requested; the stream retrains it in its next round"
+    return f"{order.group_key}: requested; no stream runs, so the request waits until `spinney stream` is started"
 
 
 def _estimate(config: Config, groups: list[str] | None, *, stale: bool, as_json: bool) -> None:

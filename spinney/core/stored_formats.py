@@ -74,8 +74,9 @@ CHAMPIONS_STATE = StoredFormat("state of champions", 2)
 MODEL = StoredFormat("models")
 MANIFEST = StoredFormat("manifest", 2)
 API_KEYS = StoredFormat("api_keys.json")
+OFFSETS = StoredFormat("offsets")
 
 ALL: Iterable[StoredFormat] = (
     CHARTER, TOPICS, LAST_CONFIGURATION, RECIPE, REPLAY, REQUEST, COMMIT, JUDGE_STATE, CHAMPIONS_STATE, MODEL, MANIFEST,
-    API_KEYS,
+    API_KEYS, OFFSETS,
 )  # fmt: skip

@@ -16,6 +16,8 @@ from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterF
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import BatchTime
 from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest, read_requests
+from spinney.storage.stream_offsets import TopicLag, read_lag
 from spinney.tables import lookup
 from spinney.tables.lookup import NotBefore
 
@@ -36,10 +38,14 @@ _ROUND = tuple(name for name in tables.ROUNDS.names if name not in ("pins", "bat
 
 @dataclass(frozen=True)
 class QueryBatches:
-    """The newest batches of a streaming query, oldest first; none where it has never run."""
+    """The newest batches of a streaming query, oldest first; none where it has never run.
+
+    lag: records that it has not processed, by topic; none of a query that reads no topic.
+    """
 
     query: str
     batches: tuple[BatchTime, ...]
+    lag: tuple[TopicLag, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ class PipelineFigures:
     """What is shown of the pipeline. The field names are those of the page's JSON.
 
     rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects. under_way: rounds that are
-    planned and not recorded yet. tracking_url: of the MLflow server, without credentials; None where there is none.
+    planned and not recorded yet. requests: of people to retrain groups, that the stream has not carried out yet, oldest
+    first. tracking_url: of the MLflow server, without credentials; None where there is none.
     """
 
     at: datetime
@@ -70,13 +77,17 @@ class PipelineFigures:
     dead_letters: tuple[LetterGroup, ...]
     rounds: tuple[dict[str, Any], ...]
     under_way: tuple[RoundProgress, ...]
+    requests: tuple[RetrainRequest, ...]
     tracking_url: str | None
 
 
 def read_pipeline_figures(store: FleetStore, tracking_uri: str, now: datetime) -> PipelineFigures:
     """Return the figures of the pipeline. Raises StoreError when a table was never made."""
     letters = DeadLetters.opened(store, LetterFilter(since=now - LETTERS_WITHIN))
-    queries = (QueryBatches(name, checkpoints.batch_times(store.checkpoint(name), BATCHES)) for name in STREAMING)
+    queries = (
+        QueryBatches(name, checkpoints.batch_times(store.checkpoint(name), BATCHES), read_lag(store, name))
+        for name in STREAMING
+    )
     return PipelineFigures(
         at=now,
         queries=tuple(queries),
@@ -84,6 +95,7 @@ def read_pipeline_figures(store: FleetStore, tracking_uri: str, now: datetime) -
         dead_letters=tuple(group_letters(letters, ledger.read_replayed(store))),
         rounds=tuple(_round(row) for row in _read_rounds(store)),
         under_way=_read_rounds_under_way(store, now),
+        requests=read_requests(store),
         tracking_url=_tracking_url(tracking_uri),
     )
 
@@ -117,7 +129,7 @@ def _read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgr
         for name, row in planned.items()
         if name is not None and name not in recorded
     ]
-    return tuple(sorted(under_way, key=lambda each: each.began_at, reverse=True))
+    return tuple(sorted(under_way, key=lambda running: running.began_at, reverse=True))
 
 
 def _tracking_url(uri: str) -> str | None:

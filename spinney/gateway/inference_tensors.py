@@ -28,9 +28,9 @@ DATATYPES = {
 def describe_model(name: str, group_key: str | None, fleet: Fleet) -> dict[str, Any]:
     """Return the metadata of a model. group_key: None for the whole fleet."""
     names = dict.fromkeys([*(() if group_key else fleet.group), *fleet.features])
-    inputs = [_tensor(each, fleet.columns.get(each, "timestamp")) for each in names]
+    inputs = [_tensor(column, fleet.columns.get(column, "timestamp")) for column in names]
     answer = "double" if fleet.task == "regression" else "string"
-    interval = [_tensor(each, answer) for each in ("lower", "upper") if fleet.task == "regression"]
+    interval = [_tensor(bound, answer) for bound in ("lower", "upper") if fleet.task == "regression"]
     named = [_tensor("model_id", "string"), _tensor("answered_by", "string")]
     outputs = [_tensor("prediction", answer), *interval, *named]
     return {"name": name, "versions": [], "platform": "spinney", "inputs": inputs, "outputs": outputs}
@@ -115,11 +115,11 @@ def _dimension(value: Any) -> str | None:
 
 
 def _flat(data: Sequence[Any]) -> Iterator[Any]:
-    for each in data:
-        if isinstance(each, list):
-            yield from _flat(each)
+    for value in data:
+        if isinstance(value, list):
+            yield from _flat(value)
         else:
-            yield each
+            yield value
 
 
 def _wrong(where: str, expected: str) -> RequestError:

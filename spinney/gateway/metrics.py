@@ -14,8 +14,8 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 PREFIX = "spinney_gateway_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-Gauge = tuple[str, str, str, float]
-"""Name without PREFIX, kind, meaning, value: of what is counted elsewhere."""
+Gauge = tuple[str, str, str, float | Mapping[str, float]]
+"""Name without PREFIX, kind, meaning, value: of what is counted elsewhere. A mapping: a value per streaming query."""
 
 
 class Metrics:
@@ -47,7 +47,11 @@ class Metrics:
         with self._lock:
             lines = [*self._request_lines(), *self._duration_lines(), *self._row_lines()]
         for name, kind, meaning, value in gauges:
-            lines += [*_head(name, kind, meaning), f"{PREFIX}{name} {value:g}"]
+            lines += _head(name, kind, meaning)
+            if isinstance(value, Mapping):
+                lines += [_line(name, {"query": query}, of_query) for query, of_query in value.items()]
+            else:
+                lines.append(f"{PREFIX}{name} {value:g}")
         return "\n".join(lines) + "\n"
 
     def _request_lines(self) -> Iterator[str]:

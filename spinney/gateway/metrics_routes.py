@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
 
+from schemas.vocabulary import STREAMING
 from spinney.gateway.metrics import CONTENT_TYPE, Gauge
 from spinney.gateway.openapi import PROBLEMS
 from spinney.gateway.service import Service
+from spinney.storage.layout import FleetStore
+from spinney.storage.stream_offsets import read_lag
 
 
 def metrics_router(service: Service) -> APIRouter:
     """Return the route /metrics."""
     router = APIRouter(tags=["operation"])
 
-    @router.get("/metrics", responses={401: PROBLEMS[401], 403: PROBLEMS[403]})
+    @router.get("/metrics", responses={code: PROBLEMS[code] for code in (401, 403, 503)})
     async def metrics(request: Request) -> Response:
         """Return counts of requests, rows and models, in the text format of Prometheus."""
         service.guard.read(request)
-        return Response(service.metrics.text(_gauges(service)), media_type=CONTENT_TYPE)
+        lag = await asyncio.to_thread(_lag_by_query, FleetStore.of(service.config))  # has no place in the queue
+        return Response(service.metrics.text([*_gauges(service), *lag]), media_type=CONTENT_TYPE)
 
     return router
+
+
+def _lag_by_query(store: FleetStore) -> list[Gauge]:
+    """What the streaming queries have not processed, of those that read topics."""
+    lags = {query.value: read_lag(store, query.value) for query in STREAMING}
+    records = {query: sum(topic.records for topic in lag) for query, lag in lags.items() if lag}
+    now = datetime.now(UTC)
+    seen = {query: [topic.seen_at for topic in lag if topic.seen_at is not None] for query, lag in lags.items()}
+    ages = {query: (now - min(times)).total_seconds() for query, times in seen.items() if times}
+    return [
+        ("stream_lag_records", "gauge", "Records of Kafka that a query has not processed.", records),
+        ("stream_lag_age_seconds", "gauge", "Since a query has last looked for the ends of its topics.", ages),
+    ]
 
 
 def _gauges(service: Service) -> Iterator[Gauge]:

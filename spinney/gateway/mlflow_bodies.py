@@ -68,7 +68,7 @@ def _split(form: str, max_rows: int, value: Any) -> Sequence[Any]:
 
 
 def _list(form: str, max_rows: int, value: Any) -> Sequence[Any]:
-    if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
+    if not isinstance(value, list) or not all(isinstance(row, Mapping) for row in value):
         raise _wrong(form, "a list of objects, one a row, with the names of columns")
     return take_records(value, max_rows)
 

@@ -71,7 +71,7 @@ def predict_body(fleet: Fleet) -> dict[str, Any]:
     regression = fleet.task == "regression"
     prediction = {
         "prediction": {"type": ["number" if regression else "string", "null"]},
-        **({each: {"type": ["number", "null"]} for each in ("lower", "upper")} if regression else _PROBABILITIES),
+        **({bound: {"type": ["number", "null"]} for bound in ("lower", "upper")} if regression else _PROBABILITIES),
         "model_id": _NULLABLE_TEXT,
         "answered_by": {"enum": ["own", "parent", "global", "none"]},
         "status": {"enum": ["answered", "no_model", "invalid"]},

@@ -32,7 +32,7 @@ CLIENT_LEFT = 499
 """The status that is counted, as nginx does, for a client that closed its connection before it was answered."""
 
 FAULT = "server: a fault of the gateway; the server's log has the cause"
-"""What a caller is told of it."""
+"""The message for the caller."""
 
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _Scope = MutableMapping[str, Any]
@@ -67,7 +67,7 @@ class SafeAnswers:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(each for each in _ENCODED if each[0] not in present)]
+                message["headers"] = [*message["headers"], *(header for header in _ENCODED if header[0] not in present)]
                 if self._is_draining():
                     message["headers"].append((b"connection", b"close"))
             await send(message)

@@ -1,4 +1,4 @@
-"""Runs the gateway until it is told to stop."""
+"""Runs the gateway until it is stopped."""
 
 from __future__ import annotations
 

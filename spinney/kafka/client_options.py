@@ -90,7 +90,7 @@ def _login_options(options: Mapping[str, str]) -> dict[str, str]:
     if mechanism != "PLAIN" and not mechanism.startswith("SCRAM-"):
         expected = 'sasl.mechanism "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512" beside it'
         raise _refused_option(
-            "sasl.jaas.config", expected, f'"{mechanism}"', "Other logins cannot be told to librdkafka."
+            "sasl.jaas.config", expected, f'"{mechanism}"', "librdkafka has no option for other logins."
         )
     if login.keys() != {"username", "password"}:
         expected = '…LoginModule required username="…" password="…";'

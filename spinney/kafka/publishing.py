@@ -57,7 +57,7 @@ class Publisher:
 
     def _connect(self) -> Producer:
         if self._producer is None:
-            # A list of its own for each client: a late answer to a failed batch says nothing of a later one.
+            # Each client has its own list: a late answer to a failed batch is not about a later one.
             errors: list[str] = []
 
             def on_delivery(error: Any, message: Any) -> None:

@@ -73,9 +73,9 @@ num.io.threads=2
 class Broker:
     """Kafka on ``127.0.0.1``, as a context manager or by `start` and `stop`.
 
-    data: a directory of its own; what is in it is served again at the next start. port: 0 takes a free one and keeps it
-    for this object's later starts. The broker ends with this process, even when that is killed, and not by the
-    terminal's Ctrl-C: whoever made it stops it, after its clients.
+    data: a directory for this broker only; its content is served again at the next start. port: 0 takes a free one and
+    keeps it for this object's later starts. The broker ends with this process, even when that is killed, and not by
+    the terminal's Ctrl-C: whoever made it stops it, after its clients.
 
     java_options: of its JVM; by default those that use its class archive. stop_timeout_s: `stop` kills it after that.
     """
@@ -166,7 +166,7 @@ class Broker:
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # the watchdog and the broker: they have a group of their own
+            os.killpg(process.pid, signal.SIGKILL)  # the process group of the watchdog and the broker
         process.wait()
         deadline = time.monotonic() + KILL_TIMEOUT_S
         while _group_lives(process.pid) and time.monotonic() < deadline:

@@ -23,7 +23,8 @@ from pyspark.sql.streaming.state import GroupState
 from spinney.local.broker import Broker
 from spinney.local.class_archives import QUIET, ArchiveUse, archive_file, empty_conf_folder
 from spinney.local.setup import runtime, spark_home
-from spinney.spark.session import SHORT_LIVED, ClassArchive, end_jvm, session
+from spinney.spark.class_archive import ClassArchive
+from spinney.spark.session import SHORT_LIVED, end_jvm, session
 
 TOPIC = "training"
 RECORDS = 8

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from spinney.spark.session import ClassArchive
+from spinney.spark.class_archive import ClassArchive
 
 QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")
 """Java warns about an archive that does not fit on standard output, which belongs to the commands."""

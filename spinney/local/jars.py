@@ -168,7 +168,7 @@ def not_loaded(jars: Collection[Jar], cause: str) -> SetupError:
     first = next(iter(jars)).name
     more = f" and {len(jars) - 1} more" if len(jars) > 1 else ""
     return SetupError(
-        f"{first}{more}: could not be loaded: {cause}. Check the network (HTTPS_PROXY is heeded), or set {MIRROR} to a "
+        f"{first}{more}: could not be loaded: {cause}. Check the network (HTTPS_PROXY is used), or set {MIRROR} to a "
         "Maven repository that this machine reaches; then run this again: what has come is kept"
     )
 

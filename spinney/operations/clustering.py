@@ -82,7 +82,7 @@ def due_merges(table: DeltaTable, *, is_requested: bool) -> list[Merge]:
 
 def _merge_of_files(files: list[TableFile], rule: MergeRule) -> Merge | None:
     by_run: dict[str, list[TableFile]] = defaultdict(list)
-    for file in sorted(files, key=lambda each: each.path):
+    for file in sorted(files, key=lambda file: file.path):
         by_run[run_name(file.path)].append(file)
     runs = {
         name: Run(name, tuple(f.path for f in found), sum(f.bytes for f in found)) for name, found in by_run.items()

@@ -205,7 +205,7 @@ def _propose_changes(
                 raise GroupError(step.group_key, f"{step.after[:SHORT_ID_LENGTH]}: {wrong[step.after]}")
             left.append(SkippedGroup(step.group_key, step.before, wrong[step.after], wanting=True))
     usable = tuple(step for step in found if step.after not in wrong)
-    return ProposedOverride(usable, tuple(sorted(left, key=lambda each: each.group_key)), 0), models
+    return ProposedOverride(usable, tuple(sorted(left, key=lambda skipped: skipped.group_key)), 0), models
 
 
 def _change_of_group(
@@ -263,7 +263,7 @@ def _find_model(store: FleetStore, key: str, model: str) -> Promotion:
             f"model {model[:SHORT_ID_LENGTH]} was fitted for {others[0]['group_key']}; a model answers only for its "
             "own group. `spinney why` shows a group's models",
         )
-    newest = sorted({row["model_id"]: row["fitted_at"] for row in fitted}.items(), key=lambda each: each[1])[-5:]
+    newest = sorted({row["model_id"]: row["fitted_at"] for row in fitted}.items(), key=lambda item: item[1])[-5:]
     listed = ", ".join(f"{name[:SHORT_ID_LENGTH]} ({at:%Y-%m-%d %H:%M})" for name, at in reversed(newest)) or "none"
     raise GroupError(key, f"expected one of its models; got {model!r}. Its newest, by when they were fitted: {listed}")
 

@@ -119,7 +119,7 @@ def _report(store: FleetStore, directory: Directory, now: datetime, forgotten: i
 
 
 def _due_merges(table: DeltaTable, directory: Directory) -> list[Merge]:
-    """Return the merges to do: clustered tables have a rule of their own, others merge their small files."""
+    """Return the merges to do: clustered tables have their own rule, others merge their small files."""
     if directory.contract.name in clustering.SORT_BY:
         return clustering.due_merges(table, is_requested=True)
     by_partition: dict[Any, list[TableFile]] = defaultdict(list)

@@ -249,20 +249,20 @@ def _write(
             writer.append(table, step=STEP, batch_id=batch_id)
 
 
-def _model_row(fleet: Fleet, signer: Signer, each: PreparedModel, now: datetime) -> dict[str, Any]:
-    key = each.wanted.group_key
+def _model_row(fleet: Fleet, signer: Signer, model: PreparedModel, now: datetime) -> dict[str, Any]:
+    key = model.wanted.group_key
     return {
         "shard": keys.shard_of(key, fleet.shards),
         "group_key": key,
-        "model_id": each.model_id,
-        "recipe_id": each.recipe_id,
+        "model_id": model.model_id,
+        "recipe_id": model.recipe_id,
         "status": ModelStatus.FITTED.value,
-        "rows": each.wanted.rows,
-        "trained_through": each.wanted.trained_through,
-        "metrics": json.dumps({"origin": each.wanted.named}),
-        "codec": each.codec,
-        "payload": each.payload,
-        "signature": signer.sign(Claim(key, each.model_id, each.codec), each.payload),
+        "rows": model.wanted.rows,
+        "trained_through": model.wanted.trained_through,
+        "metrics": json.dumps({"origin": model.wanted.named}),
+        "codec": model.codec,
+        "payload": model.payload,
+        "signature": signer.sign(Claim(key, model.model_id, model.codec), model.payload),
         "fitted_at": now,
     }
 

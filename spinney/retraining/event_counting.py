@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from schemas.vocabulary import Staleness
 from spinney.retraining import training_row_reader
 from spinney.retraining.training_row_reader import TrainingTables
+from spinney.spark.arrow_frames import frame_of_table
 
 EVENTS = "events"
 """Key in a verdict's numbers: events of its group in the window when the round was planned."""
@@ -47,8 +48,9 @@ class EventCounter:
         keys = verdicts.filter(is_due).select("group_key").toArrow().column("group_key").to_pylist()
         if not keys:
             return verdicts
-        counts = list(training_row_reader.events_per_key(self.tables, keys).items())
-        counted = verdicts.sparkSession.createDataFrame(counts, f"group_key string, `#{EVENTS}` bigint")
+        counts = training_row_reader.events_per_key(self.tables, keys)
+        columns = {"group_key": pa.array(counts, pa.string()), f"#{EVENTS}": pa.array(counts.values(), pa.int64())}
+        counted = frame_of_table(verdicts.sparkSession, pa.table(columns))
         # An object with at least one member, as the judge writes it.
         numbers = F.expr(f"concat(left(numbers, length(numbers) - 1), ',\"{EVENTS}\":', `#{EVENTS}`, '}}')")
         both = verdicts.join(F.broadcast(counted), "group_key", "left")

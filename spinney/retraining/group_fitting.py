@@ -31,6 +31,7 @@ from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.fit_request_table import PARENT_COLUMNS, STORED_MODEL_TYPES
 from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
+from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.arrow_schemas import to_pandas
 from spinney.tables.snapshot import Snapshot
 from spinney.workers.fit_block import IS_REQUEST
@@ -55,7 +56,7 @@ KEPT = "kept"
 
 _SCHEMA = pa.schema([(name, arrow_type(type_)) for name, type_ in RESULT_TYPES.items()])
 RESULT_DDL = ", ".join(f"{name} {type_}" for name, type_ in RESULT_TYPES.items())
-TASK_DDL = "task int, requests binary"
+TASK_SCHEMA = pa.schema([("task", pa.int32()), ("requests", pa.binary())])
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -75,7 +76,7 @@ class Fitter:
     limits: Limits = field(default_factory=Limits)
 
     def fit_tasks(self, batches: Batches) -> Iterator[pa.RecordBatch]:
-        """Fit the tasks of a partition, rows of TASK_DDL. Yields one result per request, in their order."""
+        """Fit the tasks of a partition, rows of TASK_SCHEMA. Yields one result per request, in their order."""
         with closing(self.make_worker()) as worker:
             for batch in batches:
                 for value in batch.column("requests").to_pylist():
@@ -147,8 +148,8 @@ def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
 def _one_partition_per_task(spark: SparkSession, parts: Sequence[pa.Table]) -> DataFrame:
     """A frame with one partition per task. By number: a hash would put several tasks into one partition."""
     values = [fit_request_table.serialize(part) for part in parts]
-    frame = spark.createDataFrame(list(enumerate(values)), TASK_DDL)
-    return frame.repartitionById(len(values), "task")
+    tasks = pa.table({"task": range(len(values)), "requests": values}, schema=TASK_SCHEMA)
+    return frame_of_table(spark, tasks).repartitionById(len(values), "task")
 
 
 def task_batches(requests: pa.Table) -> list[pa.RecordBatch]:

@@ -32,11 +32,13 @@ from spinney.retraining.group_fitting import (
     require_planned_events,
 )
 from spinney.retraining.training_row_reader import TrainingTables
+from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import ShardRange
 from spinney.workers.supervised_fitting import SupervisedFitter
 
 _TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("events")
 
+_RANGE_SCHEMA = pa.schema([(name, pa.int32()) for name in ("task", "first", "last")])
 BATCH_ROWS = 10_000
 """Rows per batch if one process reads all; the size that Spark uses. Blocks are cut between batches."""
 
@@ -143,8 +145,8 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
     stored = fitter.rows.events.rows
     ranges = list(training_row_reader.shard_ranges(fitter.rows.shards, max(cores, -(-stored // TASK_EVENTS))))
     sampling = _ParentSampling(fitter.rows, parents, of_task)
-    read = [(at, shards.first, shards.last) for at, shards in enumerate(ranges)]
-    frame = spark.createDataFrame(read, "task int, first int, last int").repartitionById(len(read), "task")
+    read = [{"task": at, "first": shards.first, "last": shards.last} for at, shards in enumerate(ranges)]
+    frame = frame_of_table(spark, pa.Table.from_pylist(read, _RANGE_SCHEMA)).repartitionById(len(read), "task")
     samples = frame.mapInArrow(sampling.read, sampling.ddl)
     fitting = _ParentFitting(
         fitter, fit_request_table.serialize(requests), dict(zip(parents, of_task, strict=True)), len(ranges)

@@ -34,6 +34,11 @@ microseconds. Both are null where no machine may withdraw it."""
 OTHER_PATH_EPOCH = "epoch_elsewhere"
 """The greatest epoch in which the other path (stream or batch) has promoted the same model; null if it has not."""
 
+_DECIDING_COLUMNS = ("group_key", "model_id", "metrics", OTHER_PATH_EPOCH)
+"""The columns of `models` that a decision depends on."""
+_DECIDED_COLUMNS = ("epoch", "decision", "reason", "challenger_loss", "champion_loss", "rows_compared")
+"""The columns of `promotions` that a decision determines; the others are the model's."""
+
 
 def with_other_path_epoch(models: pd.DataFrame, store: FleetStore, kind: RoundKind) -> pd.DataFrame:
     """The rows of `models` with the column OTHER_PATH_EPOCH.
@@ -117,13 +122,20 @@ class RoundGate:
         """
         plan_rows = {row["group_key"]: row for row in plan[list(PLAN_COLUMNS)].to_dict("records")}
         fitted = models[models["status"] == ModelStatus.FITTED.value]
-        rows = []
-        for model in fitted.to_dict("records"):
+        # Dictionaries of the columns that decide only: those of times cost more than all decisions together.
+        candidates = fitted[[name for name in _DECIDING_COLUMNS if name in fitted]].to_dict("records")
+        decided, champions = [], []
+        for model in candidates:
             planned = plan_rows[model["group_key"]]
-            decided = self._row(model, planned)
-            rows += [decided, *self._withdrawals(model, planned, decided["decision"])]
-        rows += [_kept_row(row) for row in plan[~plan["group_key"].isin(models["group_key"])].to_dict("records")]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+            metrics = json.loads(model["metrics"] or "{}")
+            decided.append(self._decide(model, metrics, planned))
+            champions += self._withdrawals(metrics, planned, decided[-1]["decision"])
+        champions += [_kept_row(row) for row in plan[~plan["group_key"].isin(models["group_key"])].to_dict("records")]
+        challengers = _challenger_rows(fitted, pd.DataFrame(decided, columns=list(_DECIDED_COLUMNS)))
+        if not champions:
+            return challengers
+        rows = pd.DataFrame(champions, columns=list(COLUMNS))
+        return pd.concat([challengers, rows], ignore_index=True) if len(challengers) else rows
 
     def _uncompared(self, group_key: str) -> UncomparedPolicy:
         """What may be promoted uncompared. The estimate does not count parents, so FORESEEN does not cover them."""
@@ -131,18 +143,18 @@ class RoundGate:
             return UncomparedPolicy.NONE
         return self.uncompared
 
-    def _withdrawals(self, model: dict[Any, Any], plan: dict[Any, Any], decision: str) -> list[dict[str, Any]]:
+    def _withdrawals(self, metrics: dict[str, Any], plan: dict[Any, Any], decision: str) -> list[dict[str, Any]]:
         """The row that withdraws a champion that is surely worse than its predecessor, unless it is replaced anyway."""
         if plan["pinned"] or decision not in _STAYING:
             return []
-        why = reason_to_withdraw(json.loads(model["metrics"] or "{}"), self._watch_level(plan))
+        why = reason_to_withdraw(metrics, self._watch_level(plan))
         return [] if why is None else [_champion_row(plan, Decision.WITHDRAWN, why)]
 
     def _watch_level(self, plan: dict[Any, Any]) -> float:
         return 0.0 if self.watch is None else self.watch.level(plan["watched_since"])
 
-    def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
-        metrics = json.loads(model["metrics"] or "{}")
+    def _decide(self, model: dict[Any, Any], metrics: dict[str, Any], plan: dict[Any, Any]) -> dict[str, Any]:
+        """The decision about one challenger: _DECIDED_COLUMNS. model: _DECIDING_COLUMNS."""
         is_last = is_last_rung(model["group_key"], self.parents)
         uncompared, level = self._uncompared(model["group_key"]), self._watch_level(plan)
         decision, reason = decide(metrics, self.gate, uncompared, is_last_rung=is_last, watch_level=level)
@@ -153,21 +165,25 @@ class RoundGate:
             decision, reason = Decision.KEPT, "the very same model was promoted meanwhile by the other path"
         if plan["pinned"]:
             decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
-        small = model["payload"] is not None and len(model["payload"]) <= CARRIED_BYTES
-        carried = {name: model[name] if small else None for name in ("codec", "payload", "signature")}
-        same = ("shard", "group_key", "model_id", "trained_through", "fitted_at", "rows", "fit_ms")
         return {
-            **{name: model[name] for name in same},
-            **carried,
             "epoch": _epoch(plan["epoch"]),
             "decision": decision.value,
             "reason": reason,
             "challenger_loss": metrics.get("challenger_loss"),
             "champion_loss": metrics.get("champion_loss"),
             "rows_compared": metrics.get("heldout_rows"),
-            "heldout_losses": model.get("heldout_losses"),
-            "training_predictions": model.get("training_predictions"),
         }
+
+
+def _challenger_rows(fitted: pd.DataFrame, decided: pd.DataFrame) -> pd.DataFrame:
+    """Rows of COLUMNS. decided: _DECIDED_COLUMNS, in the order of `fitted`. Large payloads stay in `models`."""
+    of_model = [name for name in COLUMNS if name not in _DECIDED_COLUMNS]
+    rows = fitted.assign(**{name: None for name in of_model if name not in fitted})[of_model].reset_index(drop=True)
+    is_large = ~rows["payload"].map(lambda payload: payload is not None and len(payload) <= CARRIED_BYTES).astype(bool)
+    if is_large.any():
+        carried = ["codec", "payload", "signature"]
+        rows[carried] = rows[carried].astype(object).mask(is_large, None)
+    return rows.join(decided)[list(COLUMNS)]
 
 
 def _kept_row(plan: dict[Any, Any]) -> dict[str, Any]:
@@ -183,7 +199,7 @@ def _champion_row(plan: dict[Any, Any], decision: Decision, reason: str) -> dict
         "model_id": plan["champion_id"],
         "decision": decision.value,
         "reason": reason,
-        # Nulls of their own types: a round that keeps every champion has no other row to take them from.
+        # Typed nulls: a round that keeps every champion has no other row to take them from.
         **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
         **dict.fromkeys(("codec", "payload", "signature", "heldout_losses", "training_predictions")),
     }

@@ -25,8 +25,8 @@ def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
     plan = verdicts[verdicts["decision"] == Staleness.FIT.value].rename(columns={"model_id": "champion_id"})
     numbers = parse_numbers(plan["numbers"])
     plan = plan.assign(**predecessor_columns(numbers, plan.index))
-    plan["pinned"] = [bool(each.get("pinned")) for each in numbers]
-    plan[EVENTS] = pd.array([each.get(EVENTS) for each in numbers], dtype="Int64")
+    plan["pinned"] = [bool(of_group.get("pinned")) for of_group in numbers]
+    plan[EVENTS] = pd.array([of_group.get(EVENTS) for of_group in numbers], dtype="Int64")
     plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
     in_order = plan.sort_values(["is_group", "shard", "group_key"])
     groups: pd.DataFrame = in_order[[*PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
@@ -40,8 +40,8 @@ def parse_numbers(texts: Iterable[str | None]) -> list[dict[str, Any]]:
 
 def predecessor_columns(numbers: Sequence[Mapping[str, Any]], index: pd.Index[Any]) -> dict[str, Any]:
     """The plan's columns predecessor_id and watched_since. numbers: of verdicts, parsed. index: of the plan."""
-    found = [each.get(PREDECESSOR) or {} for each in numbers]
+    found = [of_group.get(PREDECESSOR) or {} for of_group in numbers]
     return {
-        "predecessor_id": pd.Series([each.get("model_id") for each in found], index, dtype=object),
-        "watched_since": pd.array([each.get("since") for each in found], dtype="Int64"),
+        "predecessor_id": pd.Series([predecessor.get("model_id") for predecessor in found], index, dtype=object),
+        "watched_since": pd.array([predecessor.get("since") for predecessor in found], dtype="Int64"),
     }

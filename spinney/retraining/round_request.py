@@ -22,8 +22,8 @@ class RoundRequest:
     groups_in: groups that are stale or requested; deferred: how many of them are left for later. clock: the fleet's;
     now: wall clock. asked_for: the groups that a batch was asked to retrain; recipe_id: of the recipe to fit. reads:
     `read_settings` when the plan counted events. unproven: whether another recipe may be promoted without evidence.
-    brake_round, brake_at: the round that took the sample of a brake that is not over, and its time (ISO 8601); empty
-    without one.
+    requests: ids of the requests of people that the round takes. brake_round, brake_at: the round that took the sample
+    of a brake that is not over, and its time (ISO 8601); empty without one.
     """
 
     round_id: str
@@ -41,6 +41,7 @@ class RoundRequest:
     unproven: bool = False
     brake_round: str = ""
     brake_at: str = ""
+    requests: tuple[str, ...] = ()
 
     def notes(self) -> dict[str, Any]:
         """Return the request as metadata of the plan's Delta commit."""
@@ -50,7 +51,7 @@ class RoundRequest:
     def of_notes(cls, notes: Mapping[str, Any]) -> RoundRequest:
         """Return the request that `notes` made these notes from."""
         times = {name: datetime.fromisoformat(notes[name]) for name in ("clock", "now")}
-        return cls(**{**notes, **times})
+        return cls(**{**notes, **times, "requests": tuple(notes.get("requests", ()))})
 
 
 def read_settings(fleet: Fleet, window: timedelta) -> str:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -41,6 +42,7 @@ from spinney.core.models.signing import Signer
 from spinney.core.planning.parts import Part, PartPacing, Progress, next_part
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import gate_input, group_fitting, local_fitting, round_gate, round_halting
+from spinney.retraining.background_step import BackgroundStep
 from spinney.retraining.event_counting import EVENTS, EventCounter
 from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
@@ -171,18 +173,22 @@ class Rounds:
         self._fits_locally = self._is_small(request, plan)
         parents, is_pooled = sum(map(is_parent, plan["group_key"])), self._config.recipe.pooling_rows is not None
         part = self._stored_part(batch_id, len(plan))
-        if part is not None:
-            self._gate(request, plan, batch_id, part)
-        while part := next_part(part, len(plan), parents, pace, are_parents_apart=is_pooled):
-            began = time.perf_counter()
-            self._fit(request, plan, batch_id, part)
-            self._gate(request, plan, batch_id, part)
-            if pace is None:
-                continue
-            if part.begin >= parents:  # parents take longer than groups: their pace does not count
-                pace = pace.after(part.end - part.begin, time.perf_counter() - began)
-            failed = failed_count(self._stored_rows(tables.MODELS, ["status"], batch_id).column("status").to_pandas())
-            show(Progress(part.end, failed, len(plan), pace.seconds_for(len(plan) - part.end)))
+        with BackgroundStep() as gating:
+            if part is not None:
+                gating.start(partial(self._gate, request, plan, batch_id, part))
+            while part := next_part(part, len(plan), parents, pace, are_parents_apart=is_pooled):
+                began = time.perf_counter()
+                if is_pooled:
+                    gating.wait()  # groups are pooled with the models that their parents have just got
+                self._fit(request, plan, batch_id, part, gating.wait)
+                gating.start(partial(self._gate, request, plan, batch_id, part))
+                if pace is None:
+                    continue
+                if part.begin >= parents:  # parents take longer than groups: their pace does not count
+                    pace = pace.after(part.end - part.begin, time.perf_counter() - began)
+                statuses = self._stored_rows(tables.MODELS, ["status"], batch_id).column("status")
+                left = pace.seconds_for(len(plan) - part.end)
+                show(Progress(part.end, failed_count(statuses.to_pandas()), len(plan), left))
 
     def _request(self, batch_id: int) -> RoundRequest | None:
         """The request of this batch, if it is the newest that is planned; else None."""
@@ -196,7 +202,15 @@ class Rounds:
             return None
         return Part(fit.part, fit.notes.get("begin", 0), fit.notes.get("end", total))
 
-    def _fit(self, request: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
+    def _fit(
+        self,
+        request: RoundRequest,
+        whole: pd.DataFrame,
+        batch_id: int,
+        part: Part,
+        wait_for_gate: Callable[[], None],
+    ) -> None:
+        """Fit a part, and store its models once the gate of the part before is stored."""
         plan = whole.iloc[part.begin : part.end]
         if request.reads != read_settings(
             self._config.fleet, self._config.recipe.window
@@ -223,6 +237,8 @@ class Rounds:
             kept = require_complete(request.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}
             files = add_actions(report)
+        wait_for_gate()
+        with self._timed(FIT):
             self._writers[FIT].append_files(files, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
 
     def _fit_and_write(self, plan: pd.DataFrame, fitting: group_fitting.Fitter, writing: ModelWriter) -> pa.Table:

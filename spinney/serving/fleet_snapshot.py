@@ -21,7 +21,7 @@ from spinney.core.champions.fleet_champions import condense_rows, integer_values
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, CHAMPION_DECISIONS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.intervals.champion_intervals import Pool, pools_of
 from spinney.serving.model_cache import SignedPayload
-from spinney.serving.promotion_histories import PromotionHistories
+from spinney.serving.promotion_histories import LayeredHistories, PromotionHistories
 from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_log
@@ -33,28 +33,25 @@ COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
 
 _Ints = npt.NDArray[np.int64]
 
+MIN_RECENT_ROWS, MAX_RECENT_SHARE = 2_000, 0.05
+"""Rows of groups decided about recently, and their share of all, beyond which they are merged with the others."""
+
 ROWS_AT_ONCE = 500_000
 """Rows of `promotions` read at a time, about 500 bytes each."""
 
 
-class FleetSnapshot:
-    """The promotions that can still decide which models answer, by group. Immutable.
+class ChampionRows:
+    """The promotions of some groups that can still decide which models answer. Immutable.
 
-    A ChampionSource for `answer_rows`. Unknown groups take no memory, however often they are requested.
-
-    rows: of `promotions`, as `condense_rows` returns them, with COLUMNS. versions: directory -> the version read.
-    promotions: as of `Champions`, without payloads. changed_shards: those with other rows than in the snapshot that it
-    was advanced from; None if it was read anew.
+    rows: of `promotions`, as `condense_rows` returns them, with COLUMNS; the rows of a group are adjacent. promotions:
+    as of `Champions`, without payloads.
     """
 
-    def __init__(
-        self, rows: pa.Table, versions: Mapping[str, int], changed_shards: Collection[int] | None = None
-    ) -> None:
+    def __init__(self, rows: pa.Table) -> None:
         champions = locate_champions(rows)
         has_champion = champions.champion_row >= 0
         named = champions.group_keys.filter(pa.array(has_champion)).to_pylist()
         places = champions.champion_row[has_champion]
-        self.versions, self.changed_shards = dict(versions), changed_shards
         self.rows = _without_other_payloads(rows, places)
         self.promotions = PromotionHistories(self.rows)
         self._places: dict[str, int] = dict(zip(named, places.tolist(), strict=True))
@@ -65,7 +62,7 @@ class FleetSnapshot:
         return len(self._places)
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent if all its models are usable, else None."""
+        """The champion of a group or parent; None without one."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -73,13 +70,19 @@ class FleetSnapshot:
             self._champions[key] = self.promotions.row(place)
         return self._champions[key]
 
-    def pools(self, shards: Collection[int], n_shards: int) -> dict[int, Pool]:
-        """Return the held-out losses of the champions in these shards. n_shards: the fleet's number of shards."""
+    def rows_of(self, group_keys: Iterable[str]) -> pa.Table:
+        """The rows of these groups; those of a group are adjacent."""
+        ends = (self.promotions.ends(key) for key in group_keys if key in self.promotions)
+        places = [place for first, end in ends for place in range(first, end)]
+        return self.rows.take(pa.array(places, pa.int64()))
+
+    def losses(self, shards: Collection[int]) -> pa.Table:
+        """The keys and held-out losses of the champions in these shards, by shard and key."""
         ordered, order = self._shards_of_champions
         wanted = np.array(sorted(shards), dtype=np.int64)
         first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
         places = np.concatenate([order[:0], *(order[slice(*ends)] for ends in zip(first, last, strict=True))])
-        return pools_of(self.rows.select(["group_key", heldout_losses.COLUMN]).take(pa.array(places)), n_shards)
+        return self.rows.select(["group_key", heldout_losses.COLUMN]).take(pa.array(places))
 
     @cached_property
     def _shards_of_champions(self) -> tuple[_Ints, _Ints]:
@@ -89,23 +92,79 @@ class FleetSnapshot:
         order = np.argsort(shards, kind="stable")
         return shards[order], places[order]
 
+    def payload(self, owner: str) -> SignedPayload | None:
+        """The payload stored with the promotion of a group's champion; None without one."""
+        place = self._places.get(owner)
+        codec, payload, signature = (
+            None if place is None else self.rows.column(name)[place].as_py() for name in PAYLOAD_COLUMNS
+        )
+        return None if payload is None else SignedPayload(codec or "", payload, signature or b"")
+
+
+class FleetSnapshot:
+    """The promotions that can still decide which models answer, by group. Immutable.
+
+    A ChampionSource for `answer_rows`. Unknown groups take no memory, however often they are requested.
+
+    Most groups are in `settled`, which a snapshot shares with those that it was advanced from; `recent` has all rows of
+    the groups that were decided about since, and counts instead of their rows in `settled`. So a commit costs as much
+    as the groups in it, not as the fleet.
+
+    versions: directory -> the version read. changed_shards: those with other rows than in the snapshot that it was
+    advanced from; None if it was read anew.
+    """
+
+    def __init__(
+        self,
+        settled: ChampionRows,
+        recent: ChampionRows,
+        versions: Mapping[str, int],
+        changed_shards: Collection[int] | None = None,
+    ) -> None:
+        self.settled, self.recent = settled, recent
+        self.versions, self.changed_shards = dict(versions), changed_shards
+        self.promotions = LayeredHistories(recent.promotions, settled.promotions)
+        replaced = sum(settled.champion_of(key) is not None for key in recent.promotions)
+        self._champions = len(settled) - replaced + len(recent)
+
+    def __len__(self) -> int:
+        """Number of groups and parents with a champion."""
+        return self._champions
+
+    @property
+    def rows(self) -> pa.Table:
+        """All rows, as `condense_rows` returns them, by key."""
+        recent = self.recent.rows
+        if not recent.num_rows:
+            return self.settled.rows
+        return _by_key(pa.concat_tables([_without(self.settled.rows, recent), recent])).combine_chunks()
+
+    def champion_of(self, key: str) -> Promotion | None:
+        """The champion of a group or parent if all its models are usable, else None."""
+        return self._layer_of(key).champion_of(key)
+
+    def pools(self, shards: Collection[int], n_shards: int) -> dict[int, Pool]:
+        """Return the held-out losses of the champions in these shards. n_shards: the fleet's number of shards."""
+        settled, recent = self.settled.losses(shards), self.recent.losses(shards)
+        if recent.num_rows or self.recent.rows.num_rows:
+            settled = _by_key(pa.concat_tables([_without(settled, self.recent.rows), recent]))
+        return pools_of(settled, n_shards)
+
     def payloads(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         """Return the payloads stored with promotions, by model_id, without those that are not.
 
         owners: model_id -> its group.
         """
         found = {}
-        codecs, payloads, signatures = (self.rows.column(name) for name in PAYLOAD_COLUMNS)
         for model_id, owner in owners.items():
-            champion, place = self.champion_of(owner), self._places.get(owner)
-            if champion is None or champion.model_id != model_id or place is None:
-                continue
-            payload = payloads[place].as_py()
-            if payload is not None:
-                found[model_id] = [
-                    SignedPayload(codecs[place].as_py() or "", payload, signatures[place].as_py() or b"")
-                ]
+            layer = self._layer_of(owner)
+            champion = layer.champion_of(owner)
+            if champion is not None and champion.model_id == model_id and (payload := layer.payload(owner)) is not None:
+                found[model_id] = [payload]
         return found
+
+    def _layer_of(self, key: str) -> ChampionRows:
+        return self.recent if key in self.recent.promotions else self.settled
 
 
 def read_snapshot(store: FleetStore) -> FleetSnapshot:
@@ -118,7 +177,7 @@ def read_snapshot(store: FleetStore) -> FleetSnapshot:
             waiting.append(batch)
             if sum(table.num_rows for table in waiting) >= ROWS_AT_ONCE:
                 kept, waiting = _condensed(kept, *waiting), []
-    return FleetSnapshot(_condensed(kept, *waiting), versions)
+    return FleetSnapshot(ChampionRows(_condensed(kept, *waiting)), ChampionRows(_no_rows()), versions)
 
 
 def advance(snapshot: FleetSnapshot, store: FleetStore) -> FleetSnapshot:
@@ -133,11 +192,16 @@ def advance(snapshot: FleetSnapshot, store: FleetStore) -> FleetSnapshot:
     if versions == snapshot.versions:
         return snapshot
     rows = pa.concat_tables(new)
-    is_touched = pc.is_in(snapshot.rows.column("group_key"), rows.column("group_key").combine_chunks())
-    touched = _condensed(snapshot.rows.filter(is_touched), rows)
-    merged = pa.concat_tables([snapshot.rows.filter(pc.invert(is_touched)), touched])
+    touched, recent = rows.column("group_key").unique(), snapshot.recent
+    known = [recent.rows_of(touched.to_pylist())]
+    known.append(snapshot.settled.rows_of(key for key in touched.to_pylist() if key not in recent.promotions))
+    changed = _condensed(*known, rows)
+    recent_rows = pa.concat_tables([_without(recent.rows, rows), changed])
     changed_shards = frozenset(rows.column("shard").unique().to_pylist())
-    return FleetSnapshot(merged.take(pc.sort_indices(merged.column("group_key"))), versions, changed_shards)
+    advanced = FleetSnapshot(snapshot.settled, ChampionRows(_by_key(recent_rows)), versions, changed_shards)
+    if recent_rows.num_rows <= max(MIN_RECENT_ROWS, MAX_RECENT_SHARE * snapshot.settled.rows.num_rows):
+        return advanced
+    return FleetSnapshot(ChampionRows(advanced.rows), ChampionRows(_no_rows()), versions, changed_shards)
 
 
 def _deciding(dataset: ds.Dataset) -> Iterator[pa.Table]:
@@ -154,6 +218,15 @@ def _dataset(directory: Directory, paths: Iterable[str]) -> ds.Dataset:
     schema, folder = arrow_schema(directory.contract), local_folder(directory.uri)
     files = [fragment_of_file(folder, TableFile(path, 0, 0, Bounds()), schema) for path in paths]
     return ds.FileSystemDataset(files, schema, PARQUET)
+
+
+def _by_key(rows: pa.Table) -> pa.Table:
+    return rows.take(pc.sort_indices(rows.column("group_key")))
+
+
+def _without(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """The rows of groups that have no row in `others`."""
+    return rows.filter(pc.invert(pc.is_in(rows.column("group_key"), others.column("group_key").combine_chunks())))
 
 
 def _no_rows() -> pa.Table:

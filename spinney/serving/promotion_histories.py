@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spinney.core.champions import heldout_losses
 from spinney.core.champions.heldout_loss_arrays import pack_column
@@ -19,16 +20,12 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
     """
 
     def __init__(self, rows: pa.Table) -> None:
-        group_keys = rows.column("group_key").to_pylist()
         columns = [rows.column(name) for name in CHAMPION_COLUMNS[1:]]
         self._columns = [
             column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in columns
         ]
         self._losses = rows.column(heldout_losses.COLUMN) if heldout_losses.COLUMN in rows.schema.names else None
-        self._slices: dict[str, tuple[int, int]] = {}
-        for at, key in enumerate(group_keys):
-            first, _ = self._slices.setdefault(key, (at, at))
-            self._slices[key] = (first, at + 1)
+        self._slices = _slices_of(rows.column("group_key"))
         self._made: dict[str, tuple[Promotion, ...]] = {}
 
     def __getitem__(self, key: str) -> tuple[Promotion, ...]:
@@ -42,6 +39,13 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
 
     def __len__(self) -> int:
         return len(self._slices)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._slices
+
+    def ends(self, key: str) -> tuple[int, int]:
+        """Return the position of a group's first row, and the one after its last. Raises KeyError without rows."""
+        return self._slices[key]
 
     def first(self, key: str) -> int:
         """Return the position of the group's first row. Raises KeyError for a group without rows."""
@@ -62,3 +66,27 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         without_payload: list[list[Any]] = [[None] * (end - first) for _ in PAYLOAD_COLUMNS]
         rows = zip(*values, *without_payload, self.losses(first, end), strict=True)
         return (Promotion(*row) for row in rows)
+
+
+class LayeredHistories(Mapping[str, tuple[Promotion, ...]]):
+    """The promotions of each group from the first mapping that has any."""
+
+    def __init__(self, upper: PromotionHistories, lower: PromotionHistories) -> None:
+        self._upper, self._lower = upper, lower
+
+    def __getitem__(self, key: str) -> tuple[Promotion, ...]:
+        return self._upper[key] if key in self._upper else self._lower[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._upper
+        yield from (key for key in self._lower if key not in self._upper)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _slices_of(group_keys: pa.ChunkedArray) -> dict[str, tuple[int, int]]:
+    """Return group_key -> its first row and the row after its last. group_keys: those of a group are adjacent."""
+    runs = pc.run_end_encode(pa.concat_arrays([pa.array([], pa.string()), *group_keys.chunks]))
+    ends = runs.run_ends.to_pylist()
+    return dict(zip(runs.values.to_pylist(), zip([0, *ends], ends, strict=False), strict=True))

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from spinney.sources.dialect import Dialect
+from spinney.sources.escaped_quotes import Unescaper
 
 _READ_BYTES = 1 << 16
 # A carriage return at the end may be the first of two characters.
@@ -37,7 +38,8 @@ class MarkedStream(io.RawIOBase):
         is_utf8 = csv_dialect.encoding in ("utf-8", "utf-8-sig")
         self._file = opened if is_utf8 else pa.transcoding_input_stream(opened, csv_dialect.encoding, "utf-8")
         self._tail = f"\n{mark}\n".encode()
-        self._head = self._read_head(csv_dialect.lines_above)
+        self._unescaper = Unescaper(csv_dialect.delimiter) if csv_dialect.is_escaped else None
+        self._head = self._unescaped(self._read_head(csv_dialect.lines_above))
 
     def readable(self) -> bool:
         """Return True."""
@@ -70,10 +72,19 @@ class MarkedStream(io.RawIOBase):
         return head
 
     def _next(self, size: int) -> bytes:
-        if self._head:
-            part, self._head = self._head[:size], self._head[size:]
-            return part
-        part = self._file.read(size)
-        if not part:
-            part, self._tail = self._tail[:size], self._tail[size:]
+        if not self._head:
+            self._head = self._following(size)
+        part, self._head = self._head[:size], self._head[size:]
         return part
+
+    def _following(self, size: int) -> bytes:
+        """Return the next bytes of the file, or else the mark, or nothing at the end."""
+        while part := self._file.read(size):
+            if text := self._unescaped(part):
+                return text
+        rest = self._unescaper.end() if self._unescaper is not None else b""
+        tail, self._tail = self._tail, b""
+        return rest + tail
+
+    def _unescaped(self, part: bytes) -> bytes:
+        return part if self._unescaper is None else self._unescaper.feed(part)

@@ -31,8 +31,8 @@ _ROW_TOO_LONG = "straddling object"
 """Part of Arrow's message about a row that is longer than a block: it has no error class of its own."""
 
 _ESCAPED = (
-    "expected each quote within a cell to be doubled; got one behind a backslash. Write the file again: with Spark by "
-    'option("escape", \'"\')'
+    "expected each quote within a cell to be doubled; got one behind a backslash. If backslashes escape quotes in the "
+    "whole file, pass --escape backslash; else write it again with doubled quotes"
 )
 _AMBIGUOUS = (
     "expected numbers with a decimal comma, as in other rows; got one with a point. If points separate thousands, pass "
@@ -89,7 +89,7 @@ def _read(
     # Whether several rows were merged into one is only known from all of its cells.
     quotes = _Quotes(
         _contains(file, '"', csv_dialect.encoding),
-        _contains(file, '\\"', csv_dialect.encoding),
+        not csv_dialect.is_escaped and _contains(file, '\\"', csv_dialect.encoding),
         csv_dialect,
         cache(lambda: _cells_with_text_behind(file, csv_dialect)),
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from spinney.core.errors import ContractError
 from spinney.sources.cells import are_numbers_or_times, is_number_or_time
+from spinney.sources.escaped_quotes import is_escaped, unescape
 from spinney.sources.options import TextFormat
 
 SAMPLE_BYTES = 256 * 1024
@@ -46,6 +47,7 @@ _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 class Dialect:
     """How a CSV file is written. header: its column names as they stand. row_bytes: mean length of a row. lines_above:
     number of lines above the header.
+    is_escaped: whether a backslash escapes a quote within quotes.
 
     thousands: what stands between the thousands of a number; None: nothing. multiline: as in TextFormat. notes:
     assumptions about what the file does not say.
@@ -59,6 +61,7 @@ class Dialect:
     lines_above: int = 0
     thousands: str | None = None
     multiline: bool = False
+    is_escaped: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -66,9 +69,20 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
     """Detect what is not given. Raises ContractError: an empty file, or one that is not in the given encoding."""
     encoding, notes = detect_encoding(file, given.encoding)
     sample, lines_above, named = _without_lines_above(_read_sample(file, encoding), given.skip_lines)
+    if lines_above > given.skip_lines and named is None:
+        notes = (
+            *notes,
+            f"{file.name}: {lines_above - given.skip_lines} lines above the header, which begin with #, are skipped",
+        )
     if not sample.strip():
         raise ContractError(f"{file}: expected a first row with the columns' names; the file is empty")
     delimiter = given.delimiter or named or _detect_delimiter(sample)
+    is_cut = file.stat().st_size > SAMPLE_BYTES
+    escaped = given.escape == "backslash"
+    if given.escape is None and is_escaped(_lines(sample), delimiter, is_cut=is_cut):
+        escaped = True
+        notes = (*notes, f"{file.name}: backslashes escape quotes within quotes; --escape quote says otherwise")
+    sample = unescape(sample, delimiter) if escaped else sample
     rows = _split_rows(sample, delimiter)
     if _has_trailing_delimiters(rows):
         rows[0].append("")
@@ -85,6 +99,7 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
         *(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, lines_above),
         thousands=given.thousands,
         multiline=given.multiline,
+        is_escaped=escaped,
         notes=notes,
     )
 
@@ -162,8 +177,20 @@ def _without_lines_above(sample: str, skip_lines: int) -> tuple[str, int, str | 
     above = next((at for at, line in enumerate(lines[skip_lines:], skip_lines) if line.strip("\r\n")), skip_lines)
     named = _EXCEL_DELIMITER.fullmatch(lines[above].rstrip("\r\n")) if above < len(lines) else None
     if named is None:
-        return "".join(lines[skip_lines:]), skip_lines, None
+        skipped = above + comments if (comments := _count_comments(lines[above:])) else skip_lines
+        return "".join(lines[skipped:]), skipped, None
     return "".join(lines[above + 1 :]), above + 1, named[1]
+
+
+def _count_comments(lines: Sequence[str]) -> int:
+    """Return how many lines at the beginning start with #, but not the header, with as many cells as the row below."""
+    marked = next((at for at, line in enumerate(lines) if not line.startswith("#")), 0)
+    if not marked:
+        return 0
+    below = "".join(lines[marked:])
+    delimiter = _detect_delimiter(below)
+    last, first = (_split_rows(text, delimiter)[0] for text in (lines[marked - 1], below))
+    return marked - 1 if len(last) == len(first) > 1 else marked
 
 
 def _has_trailing_delimiters(rows: Sequence[Sequence[str]]) -> bool:

@@ -24,15 +24,15 @@ def columns_for(schema: RecordSchema, *, outcomes: bool, is_exclusive: bool = Fa
     Required are the id, the time and the group, for outcomes also the label. is_exclusive: leave out all other columns.
     """
     rules = build_rules(schema, messages.OUTCOME if outcomes else messages.EVENT)
-    required = frozenset(rule.source for rule in rules.fields if rule.required)
-    names = tuple(dict.fromkeys(rule.source for rule in rules.fields))
+    required = frozenset(rule.source for rule in rules.read if rule.required)
+    names = tuple(dict.fromkeys(rule.source for rule in rules.read))
     return ColumnSelection(names, required, is_exclusive, number_fields(rules), stored=stored_fields(schema))
 
 
 def stored_fields(schema: RecordSchema) -> dict[str, str]:
     """Return column of the tables `events` and `outcomes` → its name in messages and files."""
     fleet = schema.fleet
-    rules = [rule for of in (messages.OUTCOME, messages.EVENT) for rule in build_rules(schema, of).fields]
+    rules = [rule for of in (messages.OUTCOME, messages.EVENT) for rule in build_rules(schema, of).read]
     own = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
     fields = {own.get(rule.name, rule.name): rule.source for rule in rules}
     return fields | {"label": fields[fleet.target]}

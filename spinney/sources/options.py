@@ -22,7 +22,8 @@ class TextFormat:
 
     delimiter: one character. encoding: a name that Python knows. decimal: "." or ",". thousands: what stands between
     thousands in numbers, one of THOUSANDS; None: nothing. skip_lines: number of lines above the header. multiline:
-    whether no row is taken for several merged ones because of its lines.
+    whether no row is taken for several merged ones because of its lines. escape: what stands before a quote
+    within quotes, "backslash" or "quote".
     """
 
     delimiter: str | None = None
@@ -31,6 +32,7 @@ class TextFormat:
     thousands: str | None = None
     skip_lines: int = 0
     multiline: bool = False
+    escape: str | None = None
 
     @classmethod
     def parse(

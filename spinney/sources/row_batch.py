@@ -10,7 +10,7 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class MalformedRow:
-    """A row that could not be split into columns. number: in its file, from 1. text: as it stands in the file."""
+    """A row that could not be split into columns. number: in its file, from 1. text: as in the file."""
 
     file: str
     number: int

@@ -123,6 +123,20 @@ def kafka_end_offsets(location: str, topic: str) -> dict[str, int] | None:
     return None
 
 
+def newest_kafka_offsets(location: str, log: str) -> dict[str, dict[str, int]]:
+    """Return topic -> partition -> end offset of the newest batch in a log, for each topic that the query reads.
+
+    log: ``offsets``: the newest started batch; ``commits``: the newest ended one. Empty before the first.
+    """
+    batch_id = newest_batch_id(location, log)
+    found: dict[str, dict[str, int]] = {}
+    for text in end_offsets(location, batch_id) if batch_id is not None else ():
+        offsets = json.loads(text or "{}")
+        if all(isinstance(partitions, dict) for partitions in offsets.values()):  # not those of a Delta table
+            found |= offsets
+    return found
+
+
 def rewind(location: str, topic: str, to: Mapping[str, int]) -> None:
     """Let the next batch read `topic` from these offsets on, and other sources from where they are. Safe to repeat.
 

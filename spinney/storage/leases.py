@@ -26,6 +26,10 @@ ALL_LEASES = (*(query.value for query in (*STREAMING, QueryName.WEEKLY)), PEOPLE
 """All leases. While a process holds all of them, no other process of the fleet runs."""
 
 
+TIMEOUT_S = 0.1
+"""How long to wait for a lease: `is_held` takes it for a moment. Longer than filelock's interval of 0.05 s."""
+
+
 @contextmanager
 def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
     """Hold these leases inside the context.
@@ -41,7 +45,7 @@ def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
         for name in names:
             file = place / f"{name}.lock"
             try:
-                stack.enter_context(FileLock(file).acquire(timeout=0))
+                stack.enter_context(FileLock(file).acquire(timeout=TIMEOUT_S))
             except Timeout as error:
                 raise Busy(
                     f"query {name} of fleet {store.fleet.name}: another process runs it ({_read_holder(place, name)}, "
@@ -49,6 +53,18 @@ def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
                 ) from error
             (place / f"{name}.holder").write_text(f"pid {os.getpid()}")
         yield
+
+
+def is_held(store: FleetStore, name: str) -> bool:
+    """Whether a process holds this lease now."""
+    file = store.folder / "leases" / f"{name}.lock"
+    if not file.exists():
+        return False
+    try:
+        with FileLock(file).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _read_holder(place: Path, name: str) -> str:

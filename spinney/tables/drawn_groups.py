@@ -95,7 +95,7 @@ def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         waiting.append(batch)
-        if sum(each.num_rows for each in waiting) >= ROWS_AT_ONCE:
+        if sum(rows.num_rows for rows in waiting) >= ROWS_AT_ONCE:
             yield pa.Table.from_batches(waiting)
             waiting = []
     if waiting:

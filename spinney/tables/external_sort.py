@@ -62,10 +62,10 @@ def _sorted(parts: Sequence[pa.Table], by: Sequence[str]) -> pa.Table:
 
 
 def _spill(rows: pa.Table, file: Path) -> Iterator[pa.Table]:
-    each = max(1, int(SPILL_BATCH_BYTES * len(rows) / max(rows.nbytes, 1)))
+    batch_rows = max(1, int(SPILL_BATCH_BYTES * len(rows) / max(rows.nbytes, 1)))
     options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:
-        writer.write_table(rows, max_chunksize=each)
+        writer.write_table(rows, max_chunksize=batch_rows)
     return _read_back(file)
 
 

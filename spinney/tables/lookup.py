@@ -200,8 +200,8 @@ def read_batches_where(
     schema = _schema(store.contract(base), columns)
     groups = [None] if wanted is None else [*wanted.conditions(store.fleet.shards)]
     for _, table in _open_tables(store, base):
-        for each in groups:
-            found = _run_query(table, _column_list(table, columns), _conjunction([each, *where]))
+        for condition in groups:
+            found = _run_query(table, _column_list(table, columns), _conjunction([condition, *where]))
             yield from (batch.cast(schema) for batch in found)
 
 

@@ -113,7 +113,7 @@ class Snapshot:
         Opens only the files that may have it by the log's statistics.
         """
         found: Any = None
-        for file in sorted(self.files, key=lambda each: _greatest_known(each, column), reverse=True):
+        for file in sorted(self.files, key=lambda file: _greatest_known(file, column), reverse=True):
             bound = file.ranges.get(column)
             if found is not None and bound is not None and bound[1] <= found:
                 break  # no other file has a greater bound

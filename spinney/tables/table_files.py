@@ -207,7 +207,7 @@ def _candidate_files(table: DeltaTable, wanted: GroupIndex, where: ds.Expression
     schema, base = arrow_schema_of(table), table_folder(table)
     fragments = [fragment_of_file(base, file, schema) for file in found.values()]
     kept = ds.FileSystemDataset(fragments, schema, FORMAT).get_fragments(filter=where)
-    return [found[str(Path(each.path).relative_to(base))] for each in kept]
+    return [found[str(Path(file.path).relative_to(base))] for file in kept]
 
 
 def matching_row_groups(metadata: Any, wanted: GroupIndex) -> list[int]:
@@ -289,7 +289,7 @@ def _file(row: Mapping[str, Any]) -> TableFile:
 
 def _ranges(row: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     found = {}
-    for name in (each[len("min.") :] for each in row if each.startswith("min.")):
+    for name in (column[len("min.") :] for column in row if column.startswith("min.")):
         least, greatest = row[f"min.{name}"], row.get(f"max.{name}")
         is_known = isinstance(least, int | date) and isinstance(greatest, int | date)
         if is_known and not isinstance(least, bool) and row.get(f"null_count.{name}") == 0:

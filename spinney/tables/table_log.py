@@ -49,7 +49,7 @@ def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     while (file := _commit_file(directory, after + 1)).exists():
         after += 1
         added = (action["add"] for action in _actions(file) if action.get("add", {}).get("dataChange"))
-        paths += [unquote(each["path"]) for each in added]
+        paths += [unquote(action["path"]) for action in added]
     return after, paths
 
 
@@ -67,7 +67,7 @@ def _actions(commit: Path) -> list[dict[str, Any]]:
 
 
 def _rows(added: list[dict[str, Any]]) -> int | None:
-    counts = [json.loads(each.get("stats") or "{}").get("numRecords") for each in added]
+    counts = [json.loads(action.get("stats") or "{}").get("numRecords") for action in added]
     return None if None in counts else sum(counts)
 
 

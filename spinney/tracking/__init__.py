@@ -3,15 +3,17 @@
 The deliverer reads the tables, so no model waits for MLflow. While MLflow is down, rounds stay in their table and are
 delivered once it is back. A lease lets one process deliver at a time.
 
-=========  ==========================================================================================
+========== ==========================================================================================
 server     MLflow's client, one call at a time, at a pace
 runs       which run is which, by tags; none is made twice
 backlog    which rounds are not delivered yet
-rounds     what is told of a round: as many calls for a thousand groups as for a million
-attempts   what a round said of each group, from `models` and `promotions`
-figures    the round drawn
-nested     mode `group`: a run in the round's for each group, with its model
-=========  ==========================================================================================
+rounds     a round as metrics and files: as many calls for a thousand groups as for a million
+attempts   each group's attempt in a round, from `models` and `promotions`
+losses     what the labels have shown since, by round
+plots      the charts of a round
+group_runs mode `group`: a nested run for each group of a round, with its model
+registry   a fleet at a moment as a registered model
+========== ==========================================================================================
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ LEAVING_SECONDS = 5.0
 
 
 class Deliverer:
-    """Delivers rounds to MLflow in a thread of its own."""
+    """Delivers rounds to MLflow in its own thread."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -37,7 +37,10 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
         loss = row["challenger_loss"] if row["challenger_loss"] is not None else known.get(row["model_id"])
         if loss is not None:
             losses[row["round_id"]].append(loss)
-    return {name: {"mean_loss": sum(each) / len(each), "measured": float(len(each))} for name, each in losses.items()}
+    return {
+        name: {"mean_loss": sum(values) / len(values), "measured": float(len(values))}
+        for name, values in losses.items()
+    }
 
 
 def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -198,7 +198,7 @@ def _refuse_other_owner(server: Server, wanted: RegisteredVersion, identity: str
 
 def _versions(server: Server, model: str, digest: str) -> set[int]:
     found = server.ask("search_model_versions", f"name = '{model}' AND tags.`{DIGEST}` = '{digest}'")
-    return {int(each.version) for each in found}
+    return {int(version.version) for version in found}
 
 
 def _single_version(server: Server, model: str, versions: set[int]) -> int:

@@ -80,7 +80,7 @@ def _newest_of_stream(known: Mapping[str, Run]) -> tuple[str, str | None]:
     of_stream = {name: run for name, run in known.items() if kind_of(name) == RoundKind.STREAM and not run.deleted}
     if not of_stream or any(run.through < 0 for run in of_stream.values()):
         return "", None
-    name = max(of_stream, key=lambda each: of_stream[each].through)
+    name = max(of_stream, key=lambda name: of_stream[name].through)
     return name, of_stream[name].recipe_id
 
 

@@ -64,7 +64,7 @@ class DeliveryProgress:
         waiting_s = self.still_for
         waits = f"no answer for {waiting_s:,.0f} s" if waiting_s >= NOTABLE_SECONDS else ""
         left = f"{self.rounds:,} {'round' if self.rounds == 1 else 'rounds'} left" if self.rounds else ""
-        return ", ".join(each for each in (self.detail, left, waits) if each)
+        return ", ".join(part for part in (self.detail, left, waits) if part)
 
 
 class Server:

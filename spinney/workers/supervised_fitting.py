@@ -370,7 +370,9 @@ def _preload(recipe: Recipe) -> None:
         resolve(name, {})
     if not user_functions:
         kernel_for(recipe.estimator, recipe.task, recipe.arguments)
-    compared = [each for _, each in recipe.earlier] + ([recipe.shadow.recipe] if recipe.shadow is not None else [])
-    for each in compared:
+    compared = [earlier for _, earlier in recipe.earlier] + (
+        [recipe.shadow.recipe] if recipe.shadow is not None else []
+    )
+    for recipe_to_compare in compared:
         with suppress(ConfigError, ContractError):  # an error in one of these is recorded by group
-            _preload(each)
+            _preload(recipe_to_compare)

@@ -164,7 +164,7 @@ def test_machines_and_people_leave_the_books_in_balance(story: Story) -> None:
     assert story.found == []
 
 
-def test_why_tells_each_step_with_name_and_reason(story: Story) -> None:
+def test_why_reports_each_step_with_name_and_reason(story: Story) -> None:
     for verb in ("promote", "pin", "unpin", "rollback"):
         assert f"to see {verb}" in story.why
     assert "ada" in story.why

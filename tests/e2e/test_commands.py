@@ -107,8 +107,8 @@ def test_the_stream_and_the_weekly_batch_run_by_spark_submit(tmp_path: Path, bro
 
     done = run(tmp_path, "spark-submit", str(ROOT / "batch" / "weekly.py"), "--config", str(file))
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert (told["kind"], told["groups_in"], told["fitted"] + told["kept"]) == ("batch", 2, 2)
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert (report["kind"], report["groups_in"], report["fitted"] + report["kept"]) == ("batch", 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_a_wrong_configuration_is_exit_code_2_and_says_where_what_and_the_neares
     program = [str(ROOT / word) if word.endswith(".py") else word for word in words]
     done = typed(tmp_path, *program, "--config", str(file))
     assert done.returncode == 2
-    said = said_of(done)
-    assert f"{file}:{line}" in said
-    assert "recipe.min_row: expected a key of [recipe]; got `min_row`" in said
-    assert "Did you mean `min_rows`?" in said
-    assert "Traceback" not in said
+    reported = said_of(done)
+    assert f"{file}:{line}" in reported
+    assert "recipe.min_row: expected a key of [recipe]; got `min_row`" in reported
+    assert "Did you mean `min_rows`?" in reported
+    assert "Traceback" not in reported
 
 
 @pytest.mark.parametrize("words", [("spinney", "stream"), ("spark-submit", "streaming/app.py")])
@@ -138,8 +138,8 @@ def test_a_missing_topic_is_exit_code_1_and_names_the_command_that_makes_it(
     program = [str(ROOT / word) if word.endswith(".py") else word for word in words]
     done = typed(tmp_path, *program, "--config", str(file), "--once")
     assert done.returncode == 1
-    (said,) = [line for line in said_of(done).splitlines() if line.startswith("spinney: ")]
-    assert re.fullmatch(rf"spinney: topic sales-\w+: not on {re.escape(broker)}; run `spinney init`", said)
+    (reported,) = [line for line in said_of(done).splitlines() if line.startswith("spinney: ")]
+    assert re.fullmatch(rf"spinney: topic sales-\w+: not on {re.escape(broker)}; run `spinney init`", reported)
     assert "Traceback" not in said_of(done)
 
 
@@ -147,9 +147,9 @@ def test_a_broker_that_is_not_there_is_exit_code_1_and_names_the_remedy(tmp_path
     file = write_fleet(tmp_path, "127.0.0.1:9")
     done = run(tmp_path, "spinney", "init", "--config", str(file))
     assert done.returncode == 1
-    said = done.stderr.splitlines()[-1]
-    assert said.startswith("spinney: Kafka at 127.0.0.1:9: expected a broker, got ")
-    assert "Start one (`spinney kafka`), or correct kafka.bootstrap_servers" in said
+    output = done.stderr.splitlines()[-1]
+    assert output.startswith("spinney: Kafka at 127.0.0.1:9: expected a broker, got ")
+    assert "Start one (`spinney kafka`), or correct kafka.bootstrap_servers" in output
     assert (tmp_path / "root" / "signing.key").exists(), "who only loads and retrains needs the key and no broker"
 
 

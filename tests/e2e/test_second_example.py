@@ -174,32 +174,32 @@ def test_health_counts_every_label_once_and_ticks_the_clock_of_every_shard(machi
     assert set(ticks["shard"]) == {0, 1, 2, 3}
     assert ticks["last_event_time"].max() == machines.table(tables.EVENTS)["event_time"].max()
     answers = machines.table(tables.PREDICTIONS)
-    told = rows.groupby("group_key")["loss"].sum()
+    found = rows.groupby("group_key")["loss"].sum()
     pairs = zip(answers["probabilities"], answers["label"], strict=True)
-    said = pd.Series([probabilities.get(label, 0.0) for probabilities, label in pairs], index=answers["group_key"])
-    by_hand = -said.clip(lower=MIN_PROBABILITY).map(math.log).groupby(level=0).sum()
-    pd.testing.assert_series_equal(told.sort_index(), by_hand.sort_index(), check_names=False, rtol=1e-6)
+    reported = pd.Series([probabilities.get(label, 0.0) for probabilities, label in pairs], index=answers["group_key"])
+    by_hand = -reported.clip(lower=MIN_PROBABILITY).map(math.log).groupby(level=0).sum()
+    pd.testing.assert_series_equal(found.sort_index(), by_hand.sort_index(), check_names=False, rtol=1e-6)
 
 
 def test_the_stream_refits_what_its_policies_call_stale_and_says_why(machines: Run) -> None:
     rounds = machines.table(tables.ROUNDS)
     streamed = rounds[rounds["kind"] == "stream"]
     assert streamed["fitted"].sum() > 0
-    told = streamed["fitted"] + streamed["failed"] + streamed["too_few_rows"] + streamed["kept"] + streamed["deferred"]
-    assert (told == streamed["groups_in"]).all()
+    ended = streamed["fitted"] + streamed["failed"] + streamed["too_few_rows"] + streamed["kept"] + streamed["deferred"]
+    assert (ended == streamed["groups_in"]).all()
     plans = machines.table(tables.VERDICTS)
     fit = plans[(plans["decision"] == "fit") & plans["round_id"].str.startswith("stream")]
     assert set(fit[fit["group_key"] == NEWCOMER]["policy"]) == {"new_group"}
     assert set(fit[fit["group_key"] == '["3"]']["policy"]) <= {"new_rows", "error_rise"}
 
 
-def test_the_listing_names_every_machine_and_one_machines_life_is_told_in_words(machines: Run) -> None:
+def test_the_listing_names_every_machine_and_one_machines_life_is_reported_in_words(machines: Run) -> None:
     listed = json.loads(machines.said["fleet"].stdout)
     assert {row["group_key"] for row in listed} == {f'["{number}"]' for number in (*range(1, 13), 99)}
     assert all(row["model_id"] for row in listed)
-    told = machines.said["why"].stdout
-    assert told.startswith('["3"]: ')
-    assert "the batch refits every group" in told
+    output = machines.said["why"].stdout
+    assert output.startswith('["3"]: ')
+    assert "the batch refits every group" in output
 
 
 def test_answers_reach_the_predictions_topic_as_they_stand_in_the_table(machines: Run, broker: str) -> None:
@@ -213,14 +213,14 @@ def test_answers_reach_the_predictions_topic_as_they_stand_in_the_table(machines
             messages = consumer.consume(STREAM - len(sent), timeout=30)
             assert messages, f"{len(sent)} of {STREAM} came"
             for message in messages:
-                told = json.loads(message.value())
-                assert message.key().decode() == told["group_key"]
-                sent[told["event_id"]] = told
+                report = json.loads(message.value())
+                assert message.key().decode() == report["group_key"]
+                sent[report["event_id"]] = report
     finally:
         consumer.close()
     answers = machines.table(tables.PREDICTIONS).set_index("event_id")
-    assert {name: told["prediction"] for name, told in sent.items()} == answers["prediction"].to_dict()
-    assert {name: told["model_id"] for name, told in sent.items()} == answers["model_id"].to_dict()
+    assert {name: report["prediction"] for name, report in sent.items()} == answers["prediction"].to_dict()
+    assert {name: report["model_id"] for name, report in sent.items()} == answers["model_id"].to_dict()
 
 
 def test_a_forest_too_large_to_travel_with_its_promotion_is_fetched_and_answers(forest: Run) -> None:
@@ -235,7 +235,7 @@ def test_a_forest_too_large_to_travel_with_its_promotion_is_fetched_and_answers(
     assert answers["model_id"].isin(large).sum() > STREAM / 2
 
 
-def test_a_boolean_is_answered_by_its_name_and_labels_are_told_the_same_way(forest: Run) -> None:
+def test_a_boolean_is_answered_by_its_name_and_labels_are_reported_the_same_way(forest: Run) -> None:
     answers, health = forest.table(tables.PREDICTIONS), forest.table(tables.HEALTH)
     assert set(answers["prediction"]) == {"true", "false"}
     assert set(answers["label"]) == {"true", "false"}

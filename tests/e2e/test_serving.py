@@ -147,11 +147,11 @@ def test_a_bad_row_is_refused_with_its_column_row_and_value(client: Client) -> N
         "visitors": (2.5, "column visitors: expected bigint; got float64 '2.5' in row 1"),
         "store": (None, "column store: expected string; got null in row 1"),
     }
-    for name, (value, said) in bad.items():
+    for name, (value, reported) in bad.items():
         rows = [{**WRITTEN, "at": None}, {**WRITTEN, name: value}]
         for body in bodies(rows):
             message = client.refusal(json.dumps(body))
-            assert said in message
+            assert reported in message
             assert "Traceback" not in message
     without = [{name: value for name, value in WRITTEN.items() if name != "day"}]
     assert "missing inputs ['day']" in client.refusal(json.dumps({"dataframe_records": without}))

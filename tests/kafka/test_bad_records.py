@@ -212,7 +212,7 @@ class Story:
     def __init__(self, spark: Any, shops: Shops) -> None:
         self.shops = shops
         self.bad: dict[tuple[str, str], Sent] = {}
-        self.told: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
         self.good = [shop.sale(f"g{i}", ("north", "south")[i % 2], i % 5, i % 90, i / 60) for i in range(GOOD_EVENTS)]
         self.outcomes = self.good[::5]
         shops.init()
@@ -229,7 +229,7 @@ class Story:
         shops.outcomes(self.outcomes[:40])
         first = Application(spark, shops.config, ("ingest",))
         first.drain()
-        first.report(JsonReporter(lambda line: self.told.append(json.loads(line))))
+        first.report(JsonReporter(lambda line: self.reported.append(json.loads(line))))
         self.first_batch = set(shops.table(tables.EVENTS)["batch_id"])
         self.replays = [self._replay_after_a_fix() for _ in range(2)]
         shops.events(self.good[100:140])  # in a later one
@@ -309,8 +309,8 @@ def test_a_dead_letter_that_is_sent_again_after_a_fix_is_stored_once_and_not_sen
     assert list(zip(mended["group_key"], mended["x"], strict=True)) == [('["north","7"]', 100.001)]
 
 
-def test_a_drain_tells_how_many_were_stored_dropped_and_rejected_and_why(story: Story) -> None:
-    [ingest] = story.told
+def test_a_drain_reports_how_many_were_stored_dropped_and_rejected_and_why(story: Story) -> None:
+    [ingest] = story.reported
     counts = {name: ingest[name] for name in ("events", "outcomes", "dead", "duplicates")}
     assert counts == {
         "events": GOOD_EVENTS + len(UNUSUAL),
@@ -318,8 +318,8 @@ def test_a_drain_tells_how_many_were_stored_dropped_and_rejected_and_why(story: 
         "dead": len(story.bad),
         "duplicates": 40 + 40,
     }
-    said = {(kind["source"], kind["reason"]) for kind in ingest["dead_letters"]}
-    assert said == {(sent.topic, sent.bad) for sent in story.bad.values()}
+    reasons = {(kind["source"], kind["reason"]) for kind in ingest["dead_letters"]}
+    assert reasons == {(sent.topic, sent.bad) for sent in story.bad.values()}
 
 
 def test_every_good_outcome_is_stored_once_with_its_label(story: Story) -> None:

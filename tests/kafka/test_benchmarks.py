@@ -114,11 +114,13 @@ def test_the_latency_benchmark_answers_every_event(benchmark, broker: str) -> No
 
 
 def test_the_freshness_benchmark_sees_new_champions_answer(benchmark, broker: str) -> None:
-    sizes = ["--groups", "20", "--turn", "1", "--rate", "30", "--seconds", "2", "--probe-seconds", "3"]
+    sizes = ["--groups", "20", "--turn", "1", "--rate", "30"]
+    sizes += ["--warm-up", "1", "--seconds", "1", "--probe-seconds", "3"]
     found = benchmark("freshness", *sizes, "--bootstrap-servers", broker)
     longest = found["stale → new champion answers, longest, s"]
     assert longest["value"] >= found["stale → new champion answers, p50, s"]["value"] > 0
     assert found["groups still waiting at the end, groups"]["value"] == 0
+    assert found["groups with a refused challenger, groups"]["value"] == 0
 
 
 def test_the_refit_benchmark_fits_every_group_and_its_peers_do(benchmark) -> None:

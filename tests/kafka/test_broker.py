@@ -141,7 +141,7 @@ def test_stopping_twice_is_harmless_and_what_is_stopped_is_served_again_by_anoth
         assert consume(second.bootstrap_servers, "kept", 1) == [b"record"]
 
 
-def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_before_anything_is_started(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SetupError, match=rf"port {port} on 127.0.0.1 is taken .* choose another port"):

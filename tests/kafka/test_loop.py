@@ -198,11 +198,11 @@ def test_who_has_no_model_is_answered_by_the_nearest_parent_that_has_one(
 
 
 def test_answers_stand_on_the_predictions_topic_as_in_the_table(story: Story) -> None:
-    said = {each["event_id"]: each for each in map(json.loads, story.shops.predictions())}
+    report = {each["event_id"]: each for each in map(json.loads, story.shops.predictions())}
     rows = story.table(tables.PREDICTIONS)
-    assert set(said) == set(rows["event_id"])
+    assert set(report) == set(rows["event_id"])
     for row in rows.itertuples(index=False):
-        each = said[row.event_id]
+        each = report[row.event_id]
         assert (each["group_key"], each["model_id"], each["answered_by"]) == (
             row.group_key,
             row.model_id,

@@ -112,7 +112,7 @@ def test_of_a_replay_that_was_killed_only_what_the_topic_does_not_have_is_sent(
     assert sorted(received(past), key=str) == sorted(sent, key=str)
 
 
-def test_a_record_that_the_broker_refuses_is_told_and_the_others_are_not_sent_again(past: Past) -> None:
+def test_a_record_that_the_broker_refuses_is_reported_and_the_others_are_not_sent_again(past: Past) -> None:
     topic = ConfigResource(ResourceType.TOPIC, past.config.kafka.events)
     topic.add_incremental_config(ConfigEntry("max.message.bytes", "1000", incremental_operation=AlterConfigOpType.SET))
     client = kafka.admin(past.config.kafka)  # kept by name: its futures die with it

@@ -11,9 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from schemas import tables
 from spinney.core.backtest.history import History, LabelTiming
 from spinney.core.config import parse
+from spinney.core.models import codec
 from spinney.core.recipes.recipe import Recipe
+from spinney.storage.layout import FleetStore
+from spinney.tables import delta
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -24,7 +28,7 @@ import latency
 import policies
 from harness import online_regression
 from harness.commands import Spinney
-from harness.fleet import LabelModel, Rows, Settings
+from harness.fleet import LabelModel, Rows, Settings, group_key, write_champions
 from harness.process_tree import Usage, python, run
 from harness.results import Measure
 from harness.send import Turning, uniform
@@ -96,6 +100,20 @@ def test_a_group_waits_from_its_turning_event_to_the_first_answer_of_another_mod
     assert found.answered.tolist() == [5.0]
     assert sorted(found.first.tolist()) == [0.6, 0.8]
     assert found.waiting == (4,)
+    topics(monkeypatch, freshness, config, events, predictions)
+    after_warm_up = freshness.waits(config, first_group=4)
+    assert after_warm_up.answered.tolist() == []
+    assert after_warm_up.first.tolist() == [0.6]
+
+
+def test_champions_miss_the_true_weights_by_the_error_asked_for(tmp_path, monkeypatch) -> None:
+    config = parse(Settings("f", 300).write(tmp_path).read_text(encoding="utf-8"), "fleet.toml", {})
+    label_model = LabelModel(300)
+    write_champions(config, label_model, error=0.5)
+    rows = delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist()
+    made = {row["group_key"]: codec.load(row["codec"], row["payload"]).estimator.coefficients[0] for row in rows}
+    weights = np.array([made[group_key(group)] for group in range(300)])
+    assert (weights - label_model.weights).std() == pytest.approx(0.5, rel=0.1)
 
 
 def test_synthetic_rows_are_as_many_as_asked_for_and_one_group_has_its_share() -> None:
@@ -211,11 +229,11 @@ def test_without_river_the_benchmark_says_how_to_install_it(monkeypatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "message"),
     [(0.9, 0.99, "better"), (0.99, 1.005, "equal"), (0.99, 1.02, "not shown"), (1.001, 1.02, "worse")],
 )
-def test_a_verdict_is_that_of_the_interval(low: float, high: float, said: str) -> None:
-    assert policies.verdict(low, high) == said
+def test_a_verdict_is_that_of_the_interval(low: float, high: float, message: str) -> None:
+    assert policies.verdict(low, high) == message
 
 
 def test_the_score_of_an_interval_is_its_width_and_ten_times_twice_what_lies_outside() -> None:

@@ -95,7 +95,7 @@ def test_an_unknown_verb_is_wrong_usage() -> None:
     assert run("chek").exit_code == 2
 
 
-def test_a_missing_configuration_is_told_on_standard_error_without_a_traceback(flights: Path) -> None:
+def test_a_missing_configuration_is_reported_on_standard_error_without_a_traceback(flights: Path) -> None:
     result = run("check", "--config", "nowhere.toml")
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -229,7 +229,7 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
     }
 
 
-def test_a_broker_tells_a_program_when_it_is_ready_and_when_it_stops(
+def test_a_broker_reports_a_program_when_it_is_ready_and_when_it_stops(
     flights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broker:
@@ -313,9 +313,9 @@ def test_load_shows_the_counts(flights: Path, monkeypatch: pytest.MonkeyPatch) -
 
     stand_in(monkeypatch, "batch.load", load=load, open_for_load=open_for_load)
     assert run("load", "a.parquet").stdout == "table\trows\tduplicates\nevents\t5\t2\ndead_letters\t0\t–\n"
-    said = json.loads(run("load", "a.parquet", "--outcomes", "--json").stdout)
-    assert (said["added"], said["duplicates"]) == ({"events": 5, "dead_letters": 0}, {"events": 2})
-    assert (said["rejected"], said["rejections"]) == (0, [])
+    report = json.loads(run("load", "a.parquet", "--outcomes", "--json").stdout)
+    assert (report["added"], report["duplicates"]) == ({"events": 5, "dead_letters": 0}, {"events": 2})
+    assert (report["rejected"], report["rejections"]) == (0, [])
     assert asked == [("a.parquet", False), ("a.parquet", True)]
 
 
@@ -347,7 +347,7 @@ def test_json_has_null_where_a_number_is_not_known(flights: Path, monkeypatch: p
     assert json.loads(run("fleet", "--json").stdout)[0] == {"group": "a", "state": "fresh", "age": None}
 
 
-def test_why_tells_the_groups_story(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_reports_the_groups_history(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, "spinney.fleet", Fleet=FleetOfTwo)
     assert run("why", "AA", "JFK", "LAX").stdout == 'the story of ["AA","JFK","LAX"]\n'
     assert run("why", '["AA", "JFK", "LAX"]').stdout == 'the story of ["AA","JFK","LAX"]\n'
@@ -355,7 +355,7 @@ def test_why_tells_the_groups_story(flights: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--groups", "500"], "--groups needs --scale"),
         (["--seconds", "10"], "--seconds needs --scale"),
@@ -366,10 +366,10 @@ def test_why_tells_the_groups_story(flights: Path, monkeypatch: pytest.MonkeyPat
         (["--scale", "--groups", "100000", "--seconds", "60"], "Choose --seconds from 69 to 3,600"),
     ],
 )
-def test_options_of_one_kind_of_demo_are_refused_by_the_other(words: list[str], said: str) -> None:
+def test_options_of_one_kind_of_demo_are_refused_by_the_other(words: list[str], message: str) -> None:
     result = run("demo", *words)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def sets(*odd: dict[str, Any]) -> dict[str, Any]:

@@ -126,8 +126,8 @@ def answered(root: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
     asked = group_fitting.task_batches(requests_of(plan))
     (made,) = pa.Table.from_batches(fitting.fit_tasks(asked)).to_pylist()
     assert made["status"] == "fitted", made["error"]
-    told = {"fitted_at": clock, "clock": clock, "decided_at": clock, "epoch": 0, "decision": "promoted", "by": "stream"}
-    past.put(tables.PROMOTIONS, "stream", {**made, **told, "round_id": "r"})
+    row = {"fitted_at": clock, "clock": clock, "decided_at": clock, "epoch": 0, "decision": "promoted", "by": "stream"}
+    past.put(tables.PROMOTIONS, "stream", {**made, **row, "round_id": "r"})
     frame = pd.DataFrame(events(names)).drop(columns=["sold", "when"])
     return Fleet(config).predict(frame)
 

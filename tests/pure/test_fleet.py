@@ -110,7 +110,7 @@ def test_every_group_that_has_an_event_has_one_state_and_parents_are_none(config
     assert (mine.reason, found[D].error, found[B].model_id) == ("new group", "ValueError: no", None)
 
 
-def test_a_champion_that_was_kept_still_tells_what_it_was_fitted_on(config: Config) -> None:
+def test_a_champion_that_was_kept_still_has_what_it_was_fitted_on(config: Config) -> None:
     seen(config, A)
     put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "m1", "r1", **fitted(0)))
     put(config, tables.PROMOTIONS, "batch", decided(A, 5, "kept", "m1", "r2"))
@@ -195,7 +195,7 @@ def test_a_group_whose_challenger_the_gate_held_is_not_pinned_and_one_that_a_per
     assert not fleet.why(A).is_pinned
 
 
-def test_why_tells_verdicts_attempts_and_promotions_in_order(config: Config) -> None:
+def test_why_reports_verdicts_attempts_and_promotions_in_order(config: Config) -> None:
     seen(config, A, B)
     put(config, tables.VERDICTS, "batch", verdict(A, 9, "fit", "the batch refits every group", "b0"))
     put(
@@ -239,8 +239,8 @@ def test_without_tables_the_error_says_what_to_run(tmp_path: Path) -> None:
 
 def test_the_package_offers_the_fleet_and_is_cheap_to_import() -> None:
     heavy = "print('pandas' in sys.modules)"
-    said = f"import sys, spinney; {heavy}; print(spinney.Fleet.__module__); {heavy}"
-    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    reported = f"import sys, spinney; {heavy}; print(spinney.Fleet.__module__); {heavy}"
+    done = subprocess.run([sys.executable, "-c", reported], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "spinney.fleet", "False"]
 
 
@@ -257,12 +257,12 @@ def test_the_gain_is_read_from_new_champions_of_groups_that_the_stream_drew_and_
     for key, name, lost in ((A, "a", 4.0), (B, "b", 9.0)):
         put(config, tables.PROMOTIONS, "stream", decided(key, 1, "promoted", name, "stream-1"))
         measures = {"watched_rows": 12, "predecessor_loss": lost, "watched_champion_loss": 3.0}
-        told = json.dumps({"champion_id": name, **measures})
+        reported = json.dumps({"champion_id": name, **measures})
         put(
             config,
             tables.MODELS,
             "batch",
-            attempt(key, 2, "fitted", round_id="batch-2", model_id=f"{name}-2", metrics=told),
+            attempt(key, 2, "fitted", round_id="batch-2", model_id=f"{name}-2", metrics=reported),
         )
     found = Fleet(config).gain()
     assert (found.groups, found.rows, found.gain, found.percent, found.lower) == (1, 12, 1.0, 25.0, None)

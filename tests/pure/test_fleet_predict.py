@@ -48,11 +48,11 @@ def test_each_row_is_answered_as_scikit_learn_does_in_the_frames_own_order(shops
     assert list(zip(answered["model_id"], answered["answered_by"], strict=True)) == [
         who[shop] for shop in frame["shop"]
     ]
-    for (_, row), (_, said) in zip(frame.iterrows(), answered.iterrows(), strict=True):
+    for (_, row), (_, reported) in zip(frame.iterrows(), answered.iterrows(), strict=True):
         if row["shop"] == "d":
-            assert np.isnan(said["prediction"])
+            assert np.isnan(reported["prediction"])
         else:
-            assert said["prediction"] == pytest.approx(shops.expected(row, said["model_id"]), rel=1e-6)
+            assert reported["prediction"] == pytest.approx(shops.expected(row, reported["model_id"]), rel=1e-6)
 
 
 def test_the_stream_would_say_the_same_to_the_bit(shops: Shops) -> None:
@@ -119,7 +119,8 @@ def test_as_of_an_earlier_round_the_models_of_then_answer(shops: Shops) -> None:
     assert now["model_id"].tolist() == [new[shop] for shop in frame["shop"]]
     for answered in (then, now):
         wanted = [
-            shops.expected(row, said) for (_, row), said in zip(frame.iterrows(), answered["model_id"], strict=True)
+            shops.expected(row, reported)
+            for (_, row), reported in zip(frame.iterrows(), answered["model_id"], strict=True)
         ]
         np.testing.assert_allclose(answered["prediction"], wanted, rtol=1e-6)
     early = shops.fleet.predict(frame.query("shop == 'b'"), as_of=hour(31))
@@ -132,14 +133,14 @@ def test_classes_come_with_their_probabilities(tmp_path: Path) -> None:
     frame = mixed()
     answered = shops.fleet.predict(frame)
     assert list(answered.columns) == ["prediction", "probabilities", "model_id", "answered_by"]
-    for (_, row), (_, said) in zip(frame.iterrows(), answered.iterrows(), strict=True):
+    for (_, row), (_, reported) in zip(frame.iterrows(), answered.iterrows(), strict=True):
         if row["shop"] == "d":
-            assert (said["prediction"], said["probabilities"]) == (None, None)
+            assert (reported["prediction"], reported["probabilities"]) == (None, None)
             continue
-        oracle = shops.oracles[said["model_id"]]
-        assert said["prediction"] == shops.expected(row, said["model_id"])
+        oracle = shops.oracles[reported["model_id"]]
+        assert reported["prediction"] == shops.expected(row, reported["model_id"])
         wanted = dict(zip(oracle.classes_, oracle.predict_proba([[row["price"], row["stock"]]])[0], strict=True))
-        assert said["probabilities"] == pytest.approx(wanted, rel=1e-6)
+        assert reported["probabilities"] == pytest.approx(wanted, rel=1e-6)
 
 
 def test_a_missing_value_is_imputed_and_no_row_is_no_answer(shops: Shops) -> None:

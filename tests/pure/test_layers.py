@@ -56,6 +56,20 @@ def test_only_the_session_module_reaches_into_the_jvm() -> None:
     assert found == {"spinney/spark/session.py"}
 
 
+@pytest.mark.parametrize(
+    "room",
+    [
+        *("core/champions", "core/features", "core/intervals", "core/models", "core/planning", "core/proposal"),
+        *("core/records", "core/reporting", "core/training", "figures", "kafka", "operations", "sources", "tables"),
+        "workers",
+    ],
+)
+def test_a_room_below_the_edges_takes_parts_of_the_configuration_never_the_whole(room: str) -> None:
+    files = list((ROOT / "spinney" / room).rglob("*.py"))
+    assert files
+    assert [file.name for file in files if re.search(r"\bimport\b.*\bConfig\b", file.read_text(encoding="utf-8"))] == []
+
+
 def test_no_registry_is_named() -> None:
     """Packages and jars come by the ordinary clients' own defaults, so that a mirror can stand in for them."""
     registry = re.compile(r"repo1\.|maven\.org/|pypi\.org/simple|files\.pythonhosted|--(extra-)?index-url")

@@ -61,9 +61,9 @@ def fitted(past: Past, part: str, at: int, rows: pd.DataFrame, until: datetime) 
     asks = older[["group_key"]].drop_duplicates().reset_index(drop=True)
     found = fit_groups(older, asks, Recipe.of(past.config), until, past.signer)
     assert set(found["status"]) == {"fitted"}
-    told = {"shard": 0, "round_id": f"{part}-{at - 1}", "fitted_at": hour(at), "clock": until, "epoch": 0}
+    expected = {"shard": 0, "round_id": f"{part}-{at - 1}", "fitted_at": hour(at), "clock": until, "epoch": 0}
     wanted = ("group_key", "model_id", "codec", "payload", "signature", "trained_through", "rows", "status")
-    models = [{**{name: row[name] for name in wanted}, **told} for row in found.to_dict("records")]
+    models = [{**{name: row[name] for name in wanted}, **expected} for row in found.to_dict("records")]
     decided = {"decision": "promoted", "decided_at": hour(at), "by": part, "reason": "passed", "challenger_loss": 5.0}
     past.put(tables.MODELS, part, *models)
     past.put(tables.PROMOTIONS, part, *({**model, **decided} for model in models))

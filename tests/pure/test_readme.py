@@ -39,8 +39,8 @@ def test_every_spinney_verb_on_a_page_exists_with_its_options(page: str) -> None
         if isinstance(command, click.Group):
             command = command.commands[rest.split()[0]]
         known = {option for parameter in command.params for option in parameter.opts}
-        said = rest.partition("#")[0]
-        assert set(re.findall(r"(?<!\S)--[a-z-]+", said)) <= known, f"{page}: spinney {verb}{rest}"
+        reported = rest.partition("#")[0]
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", reported)) <= known, f"{page}: spinney {verb}{rest}"
 
 
 @pytest.mark.parametrize("page", PAGES)

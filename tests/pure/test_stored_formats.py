@@ -40,7 +40,7 @@ from spinney.operations.dead_letters import ledger, purge
 from spinney.operations.dead_letters.letters import IDENTITY
 from spinney.serving import manifest
 from spinney.serving.manifest import Manifest
-from spinney.storage import api_keys, charter, last_configuration, signing_key
+from spinney.storage import api_keys, charter, last_configuration, retrain_requests, signing_key, stream_offsets
 from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_names, recipe_store
@@ -91,12 +91,12 @@ def of_charter(root: Root) -> list[Reader]:
     fleet = Fleet(root.config)
     writing = (charter.amend_charter, charter.check_unchanged, delta.create_tables)
     reading = (fleet.groups, fleet.champions, fleet.shadow, partial(fleet.why, '["a","1"]'))
-    return [*(partial(each, root.edited) for each in writing), *reading]
+    return [*(partial(each, FleetStore.of(root.edited)) for each in writing), *reading]
 
 
 def of_topics(root: Root) -> list[Reader]:
     root.write_json("topics.json", {"ids": {"sales": "first"}})
-    return [partial(topic_ids.known_ids, root.store), partial(topic_ids.ensure_same, root.config, {})]
+    return [partial(topic_ids.known_ids, root.store), partial(topic_ids.ensure_same, root.store, root.config.kafka, {})]
 
 
 def of_last_configuration(root: Root) -> list[Reader]:
@@ -132,18 +132,20 @@ def of_requests(root: Root) -> list[Reader]:
     root.write_json("purge/request", {"id": "a"})
     root.write_json("tidy/request", {"id": "a"})
     root.write_json("tidy/score.served", {"id": "a"})
+    root.write_json("retrain_requests/a.json", {"id": "a"})
     return [
         partial(purge.serve_purge, root.store, threading.Lock()),
         partial(maintenance.pending_request, root.store, "ingest"),
         partial(maintenance.read_answer, root.store, "score"),
+        partial(retrain_requests.read_requests, root.store),
     ]
 
 
 def of_commits(root: Root) -> list[Reader]:
     place = root.store.directory(tables.OUTCOMES)
-    said = {"format": FUTURE, "query": "ingest", "steps": ["outcomes", "events"]}
+    row = {"format": FUTURE, "query": "ingest", "steps": ["outcomes", "events"]}
     rows = arrow_schema(place.contract).empty_table()
-    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(said)})
+    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(row)})
     write_deltalake(place.uri, rows, mode="append", commit_properties=properties)
     return [partial(delta.DirectoryWriter, place, "ingest", "c1")]
 
@@ -182,6 +184,11 @@ def of_api_keys(root: Root) -> list[Reader]:
     ]
 
 
+def of_offsets(root: Root) -> list[Reader]:
+    root.write_json("offsets/score.json", {"ends": {}})
+    return [partial(stream_offsets.read_lag, root.store, "score")]
+
+
 STORED_LATER = {
     "charter.json": of_charter,
     "topics.json": of_topics,
@@ -195,6 +202,7 @@ STORED_LATER = {
     "models": of_models,
     "manifest": of_manifests,
     "api_keys.json": of_api_keys,
+    "offsets": of_offsets,
 }
 
 

@@ -69,28 +69,28 @@ class Story:
 def story(spark, tmp_path_factory) -> Story:
     root = tmp_path_factory.mktemp("fifty thousand") / "root"
     devices = Devices(parse(TEXT.format(root=root), "fleet.toml", {}))
-    told = Story(devices)
+    reported = Story(devices)
     fleet = Fleet(devices.config)
     frame = pd.DataFrame({"region": devices.regions, "device": devices.devices, **dict.fromkeys(FEATURES, 1.0)})
     frame["at"] = pd.Timestamp("2026-01-01", tz="UTC")
     devices.read(READINGS, since=0, more_of_giant=GIANT_READINGS)
     for since in (READINGS, READINGS + NEW):
-        told.weekly.append(retrain(devices.config, spark=spark) or {})
+        reported.weekly.append(retrain(devices.config, spark=spark) or {})
         # The newest reading is of hour since - 1 and sets the clock: what is younger than an hour is not mature.
-        told.expected.append(ridge_by_polars(until(devices.readings, since - 2), WINDOW_ROWS))
-        told.answers.append(fleet.predict(frame))
+        reported.expected.append(ridge_by_polars(until(devices.readings, since - 2), WINDOW_ROWS))
+        reported.answers.append(fleet.predict(frame))
         devices.read(NEW, since=since)
-    models = dict(zip(devices.keys, told.answers[-1]["model_id"], strict=True))
+    models = dict(zip(devices.keys, reported.answers[-1]["model_id"], strict=True))
     devices.answered(models, labelled=NEW, hour=READINGS + 2 * NEW + 1)
-    told.expected.append(ridge_by_polars(devices.readings, WINDOW_ROWS))
+    reported.expected.append(ridge_by_polars(devices.readings, WINDOW_ROWS))
     progress = ProgressListener()
     retrain_query = query(spark, devices.config, devices.signer, once=True)
     running = retrain_query.start(devices.config, threading.Event(), progress, once=True)
     running.wait()
     progress.detach()
     assert running.error() is None
-    told.answers.append(fleet.predict(frame))
-    return told
+    reported.answers.append(fleet.predict(frame))
+    return reported
 
 
 @pytest.mark.parametrize("nth", [0, 1])

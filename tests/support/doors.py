@@ -74,12 +74,12 @@ class Doors:
         for row in fit_groups(rows, asks, Recipe.of(self.past.config), hour(61), self.past.signer).to_dict("records"):
             assert row["status"] == "fitted", row["error"]
             made = {name: row[name] for name in ("group_key", "model_id", "recipe_id", "codec", "signature", "payload")}
-            told = {
+            expected = {
                 "round_id": "batch-0", "trained_through": hour(60), "fitted_at": hour(61), "clock": hour(61),
                 "epoch": 0, "decision": "promoted", "decided_at": hour(61), "by": "batch",
             }  # fmt: skip
-            self.past.put(tables.MODELS, "batch", {**told, **made, "status": "fitted"})
-            self.past.put(tables.PROMOTIONS, "batch", {**told, **made})
+            self.past.put(tables.MODELS, "batch", {**expected, **made, "status": "fitted"})
+            self.past.put(tables.PROMOTIONS, "batch", {**expected, **made})
 
     def answers(self, *rows: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What `Fleet.predict` answers to rows of Python's own types, as JSON has it: null for NaN."""

@@ -81,12 +81,12 @@ def sell(
     random = np.random.default_rng(3 + first)
     place = FleetStore.of(config).directory(tables.EVENTS)
     schema = arrow_schema(place.contract)
-    told = []
+    reported = []
     for store in range(stores) if isinstance(stores, int) else stores:
         key = keys.encode([f"s{store:03}"])
         for at in range(first, first + rows):
             x = float(random.normal())
-            told.append(
+            reported.append(
                 {
                     "shard": keys.shard_of(key, config.fleet.shards), "group_key": key, "event_id": f"e{at}",
                     "event_time": NOW + timedelta(hours=at), "store": f"s{store:03}", "x": x, "z": 0.0,
@@ -95,7 +95,7 @@ def sell(
                     "batch_id": 0,
                 }
             )  # fmt: skip
-    whole = [{name: row.get(name) for name in schema.names} for row in told]
+    whole = [{name: row.get(name) for name in schema.names} for row in reported]
     write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
 
 

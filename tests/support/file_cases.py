@@ -104,13 +104,13 @@ class Case:
         nothing = dict.fromkeys(config.record_schema.event_columns)
         return {one: {**nothing, "id": one, "at": NOON, **values} for one, values in self.rows.items()}
 
-    def chosen(self, config: Config) -> dict[str, str]:
-        """Role → the column that has it, as the file calls it."""
+    def chosen(self, config: Config) -> dict[str, str | None]:
+        """Role → the column that has it, as the file calls it; None where the id is a hash of the row."""
         fields = config.fleet.fields
         return {
             "group": fields.get("store", "store"),
             "target": fields.get("sold", "sold"),
-            "identity": fields.get("id", "id"),
+            "identity": None if fields.get("id") == "*" else fields.get("id", "id"),
             "time": fields.get("at", "at"),
         }
 

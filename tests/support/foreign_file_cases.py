@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import xxhash
 from file_cases import AT, CLASSIC, EPOCH, NOON, Case, Dead, Fleet, lines, parquet, text
 
 from schemas.messages import MAX_RECORD_BYTES
@@ -39,7 +41,13 @@ _JSON_SPELLINGS = {
 _AFTER = NOON + timedelta(microseconds=123_456)
 _TIME_AS_ID = Fleet(fields={"id": "at"})
 _SECONDS_AS_ID = Fleet(types={"at": "timestamp(s)"}, fields={"id": "at"})
+_HASH_AS_ID = Fleet(fields={"id": "*"})
 _SECONDS = Fleet(types={"at": "timestamp(s)", "seen": "timestamp(ns)"})
+
+
+def _hash_of(text: str) -> str:
+    """The id of a record without one. text: name, length and text of each value, in the order of the names."""
+    return xxhash.xxh3_128_hexdigest(text.encode())
 
 
 def _options(**how: Any) -> ReadOptions:
@@ -75,6 +83,30 @@ FOREIGN_CASES = (
         text("a.csv", f'\ufeff"sep=;"\r\nstore;id;at;x;sold\r\na;1;{AT};1,5;2\r\n'),
         {"1": {"store": "a", "x": 1.5, "sold": 2.0}},
         {**_TYPES, "x": "double"},
+    ),
+    Case(
+        "comments above the header, and a header that begins like one",
+        Fleet(fields={"store": "#store"}),
+        text("a.csv", f"# made on 2024-05-01, by hand\n#\n#store,id,at,x,sold\na,1,{AT},1.5,2\n#b,2,{AT},1.5,2\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "#b", "x": 1.5, "sold": 2.0}},
+        {"#store": "string", "x": "double"},
+    ),
+    Case(
+        "comments above a header, both between quotes and not",
+        CLASSIC,
+        text("a.csv", f'# rows: 2\n\nstore,id,at,x,sold\na,1,{AT},"1.5",2\n"#b",2,{AT},1.5,2\n'),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "#b", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+    ),
+    Case(
+        "blanks around cells, and dates without dashes",
+        CLASSIC,
+        text("a.csv", "store,id,at,x,sold\na,1,20240501, 1.5 , 2\na,2,20240502, -7,3 \n"),
+        {
+            "1": {"store": "a", "at": datetime(2024, 5, 1, tzinfo=UTC), "x": 1.5, "sold": 2.0},
+            "2": {"store": "a", "at": datetime(2024, 5, 2, tzinfo=UTC), "x": -7.0, "sold": 3.0},
+        },
+        {"at": "timestamp", "x": "double", "sold": "bigint"},
     ),
     Case(
         "a title above the header",
@@ -291,6 +323,60 @@ FOREIGN_CASES = (
         {"store": "string", "x": "double"},
     ),
     Case(
+        "several rows for a group and time, and no id, in a CSV",
+        _HASH_AS_ID,
+        text("a.csv", f"store,at,x,sold\na,{AT},1.5,2\na,{AT},,2\n,{AT},1.5,2\n"),
+        {
+            _hash_of("at=16:1714564800000000sold=1:2store=1:ax=3:1.5"): {"store": "a", "x": 1.5, "sold": 2.0},
+            _hash_of("at=16:1714564800000000sold=1:2store=1:a"): {"store": "a", "sold": 2.0},
+        },
+        {"store": "string", "x": "double"},
+        dead=(Dead("null_key", "store", 3),),
+    ),
+    Case(
+        "several records for a group and time, and no id, in JSON",
+        _HASH_AS_ID,
+        lines(*({"sold": 2.0, "x": x, "store": "a", "at": "2024-05-01 14:00+02"} for x in (1.5, "-0", 3e20))),
+        {
+            _hash_of("at=16:1714564800000000sold=1:2store=1:ax=3:1.5"): {"store": "a", "x": 1.5, "sold": 2.0},
+            _hash_of("at=16:1714564800000000sold=1:2store=1:ax=1:0"): {"store": "a", "x": 0.0, "sold": 2.0},
+            _hash_of("at=16:1714564800000000sold=1:2store=1:ax=5:3e+20"): {"store": "a", "x": 3e20, "sold": 2.0},
+        },
+        {"store": "string", "x": "double"},
+    ),
+    Case(
+        "several rows for a group and time, and no id, in Parquet",
+        _HASH_AS_ID,
+        parquet(
+            {
+                "store": ["a", "a"],
+                "at": [NOON, NOON],
+                "x": [1.5, None],
+                "price": pa.array([Decimal("1.50"), Decimal(20)], pa.decimal128(10, 2)),
+                "day": pa.array([date(1970, 1, 11), None], pa.date32()),
+                "flag": [True, False],
+                "sold": pa.array([2, 2], pa.int32()),
+            }
+        ),
+        {
+            _hash_of("at=16:1714564800000000day=2:10flag=4:Trueprice=3:1.5sold=1:2store=1:ax=3:1.5"): {
+                "store": "a",
+                "x": 1.5,
+                "price": Decimal("1.50"),
+                "day": date(1970, 1, 11),
+                "flag": True,
+                "sold": 2.0,
+            },
+            _hash_of("at=16:1714564800000000flag=5:Falseprice=2:20sold=1:2store=1:a"): {
+                "store": "a",
+                "price": Decimal("20.00"),
+                "flag": False,
+                "sold": 2.0,
+            },
+        },
+        {"store": "string", "x": "double"},
+    ),
+    Case(
         "texts of several lines that look like rows, and are none",
         Fleet(types={"store": "bigint"}),
         text(
@@ -317,6 +403,23 @@ FOREIGN_CASES = (
         },
         {**_TYPES, "x": "double", "sold": "bigint"},
         dead=(Dead("not_an_object", None, 1, rows=2, is_unsplit=True),),
+        features=("x", "note"),
+    ),
+    Case(
+        "quotes and backslashes behind backslashes, as Spark and MySQL write them",
+        CLASSIC,
+        text(
+            "a.csv",
+            f'store,"id",at,x,note,sold\na,1,{AT},1.5,"5\\" pipe",2\na,2,{AT},1.5,"C:\\\\",2\n'
+            f'a,3,{AT},1.5,"the \\"red\\", C:\\new\nand",2\na,4,{AT},1.5,C:\\\\x,2\n',
+        ),
+        {
+            "1": {"store": "a", "x": 1.5, "note": '5" pipe', "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "note": "C:\\", "sold": 2.0},
+            "3": {"store": "a", "x": 1.5, "note": 'the "red", C:\\new\nand', "sold": 2.0},
+            "4": {"store": "a", "x": 1.5, "note": "C:\\\\x", "sold": 2.0},
+        },
+        {**_TYPES, "x": "double", "sold": "bigint"},
         features=("x", "note"),
     ),
     Case(

@@ -150,15 +150,15 @@ class _Books:
         """Groups that were not fitted; and fitted ones whose very model the other path had promoted meanwhile."""
         kept = self.promotions[self.promotions["decision"] == "kept"]
         attempts = groups(self.models)
-        told = zip(kept["round_id"], kept["group_key"], strict=True)
-        was_fitted = pd.Series([each in attempts for each in told], index=kept.index, dtype=bool)
+        reported = zip(kept["round_id"], kept["group_key"], strict=True)
+        was_fitted = pd.Series([each in attempts for each in reported], index=kept.index, dtype=bool)
         return kept[~was_fitted], kept[was_fitted]
 
     def topic(self) -> Iterable[str]:
         """The predictions topic is at least once; a copy is equal byte for byte."""
-        said = answers_by_id(self.shops)
-        yield from apart("predictions topic", identities(self.predictions), set(said))
-        for identity, copies in said.items():
+        reported = answers_by_id(self.shops)
+        yield from apart("predictions topic", identities(self.predictions), set(reported))
+        for identity, copies in reported.items():
             if len(set(copies)) > 1:
                 yield f"predictions topic: copies of {identity} differ: {sorted(set(copies))}"
 
@@ -167,8 +167,8 @@ def answers_by_id(shops: Shops) -> dict[Hashable, list[bytes]]:
     """Identity -> every copy of its answer on the predictions topic."""
     found: dict[Hashable, list[bytes]] = defaultdict(list)
     for value in shops.predictions():
-        said = json.loads(value)
-        found[said["group_key"], said["event_id"]].append(value)
+        report = json.loads(value)
+        found[report["group_key"], report["event_id"]].append(value)
     return found
 
 

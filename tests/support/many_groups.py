@@ -141,9 +141,9 @@ def _put_round(config: Config, groups: int, number: int) -> None:
 
 
 def _verdicts(group: np.ndarray, group_keys: pa.Array, number: int) -> dict[str, Any]:
-    said = {"policy": "all", "decision": "fit", "reason": "the batch refits every group", "judged_at": _at(number)}
-    said |= {"predicted_ms": 0.1}
-    return _of_groups(group, group_keys) | _of_round(number, len(group)) | _repeated(said, len(group))
+    row = {"policy": "all", "decision": "fit", "reason": "the batch refits every group", "judged_at": _at(number)}
+    row |= {"predicted_ms": 0.1}
+    return _of_groups(group, group_keys) | _of_round(number, len(group)) | _repeated(row, len(group))
 
 
 def _attempts(
@@ -154,8 +154,8 @@ def _attempts(
         f'{{"heldout_rows": 12, "challenger_loss": {loss:.9g}, "champion_loss": {loss * 1.01:.9g}, "train_loss": 1.0}}'
         for loss in losses
     ]
-    said = {"recipe_id": "5" * 64, "rows": 60, "fit_ms": 0.1, "fitted_at": _at(number)}
-    said |= {"trained_from": _at(number) - 2 * WEEK, "trained_through": _at(number) - WEEK}
+    row = {"recipe_id": "5" * 64, "rows": 60, "fit_ms": 0.1, "fitted_at": _at(number)}
+    row |= {"trained_from": _at(number) - 2 * WEEK, "trained_through": _at(number) - WEEK}
     texts = {
         "status": ["fitted", "too_few_rows", "failed"],
         "error_class": [None, "TooFewRows", "ValueError"],
@@ -163,18 +163,18 @@ def _attempts(
     }
     by_status = {name: pa.array(words).take(pa.array(status)) for name, words in texts.items()}
     of_groups = _of_groups(group, group_keys) | _of_round(number, len(group))
-    return {**of_groups, **_repeated(said, len(group)), **by_status, "metrics": metrics}
+    return {**of_groups, **_repeated(row, len(group)), **by_status, "metrics": metrics}
 
 
 def _decisions(
     fitted: np.ndarray, group_keys: pa.Array, number: int, decision: np.ndarray, losses: np.ndarray
 ) -> dict[str, Any]:
-    said = {"epoch": 0, "rows_compared": 12, "by": "batch", "rows": 60, "fit_ms": 0.1, "decided_at": _at(number)}
-    said |= {"trained_through": _at(number) - WEEK, "fitted_at": _at(number)}
+    row = {"epoch": 0, "rows_compared": 12, "by": "batch", "rows": 60, "fit_ms": 0.1, "decided_at": _at(number)}
+    row |= {"trained_through": _at(number) - WEEK, "fitted_at": _at(number)}
     of_groups = _of_groups(fitted, group_keys) | _of_round(number, len(fitted))
     return {
         **of_groups,
-        **_repeated(said, len(fitted)),
+        **_repeated(row, len(fitted)),
         "decision": decision.tolist(),
         "reason": [f"loss {loss:.6g} against {loss * 1.01:.6g} on 12 rows" for loss in losses],
         "challenger_loss": losses,
@@ -183,7 +183,7 @@ def _decisions(
 
 
 def _put_people(config: Config) -> None:
-    said = {"epoch": 1, "by": "ada", "reason": "by hand", "decided_at": _at(2), "clock": _at(2), "rows": 60}
+    expected = {"epoch": 1, "by": "ada", "reason": "by hand", "decided_at": _at(2), "clock": _at(2), "rows": 60}
     seen = {"trained_through": _at(0) - WEEK, "fitted_at": _at(0)}
     steps = [
         (0, "pinned", model_id(0, 0), "people-0", seen),
@@ -202,7 +202,7 @@ def _put_people(config: Config) -> None:
         for group, decision, name, step, more in steps
     ]
     schema = arrow_schema(tables.PROMOTIONS)
-    whole = [{name: (said | {"batch_id": 0} | row).get(name) for name in schema.names} for row in rows]
+    whole = [{name: (expected | {"batch_id": 0} | row).get(name) for name in schema.names} for row in rows]
     uri = FleetStore.of(config).directory(tables.PROMOTIONS, "people").uri
     write_deltalake(uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
 
@@ -220,8 +220,8 @@ def _of_round(number: int, rows: int) -> dict[str, Any]:
     return _repeated({"round_id": f"batch-{number}", "batch_id": number, "clock": _at(number)}, rows)
 
 
-def _repeated(said: dict[str, Any], rows: int) -> dict[str, Any]:
-    return {name: [value] * rows for name, value in said.items()}
+def _repeated(message: dict[str, Any], rows: int) -> dict[str, Any]:
+    return {name: [value] * rows for name, value in message.items()}
 
 
 def payloads(fitted: np.ndarray, group_keys: pa.Array, number: int) -> dict[str, pa.Array]:

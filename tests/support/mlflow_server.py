@@ -39,7 +39,7 @@ class Layer:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         else:
             words: list[Any] = []
-            body = list(self._app(environ, lambda *said: words.extend(said)))
+            body = list(self._app(environ, lambda *message: words.extend(message)))
             status = self.lose(path, before)
             if status is None:
                 start_response(*words)

@@ -37,13 +37,13 @@ def ran(source: str, names: dict[str, Any]) -> list[dict[str, Any]]:
     """Run a cell in these names; its outputs, as a notebook stores them. Raises what the cell raises."""
     body = ast.parse(source).body
     last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    reported = io.StringIO()
+    with contextlib.redirect_stdout(reported):
         exec(compile(ast.Module(body, []), "cell", "exec"), names)
         value = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
     outputs: list[dict[str, Any]] = []
-    if said.getvalue():
-        outputs.append({"name": "stdout", "output_type": "stream", "text": _lines(said.getvalue())})
+    if reported.getvalue():
+        outputs.append({"name": "stdout", "output_type": "stream", "text": _lines(reported.getvalue())})
     if value is not None:
         data = {"text/plain": _lines(repr(value))}
         if hasattr(value, "_repr_html_"):

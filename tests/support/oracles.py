@@ -81,12 +81,12 @@ class Shops:
                 "payload": payload,
                 "heldout_losses": row["heldout_losses"],
             }
-            told = {
+            expected = {
                 "shard": 0, "round_id": f"stream-{at}", "trained_through": hour(at), "fitted_at": hour(at),
                 "clock": hour(at), "epoch": 0, "decision": "promoted", "decided_at": hour(at), "by": "stream",
             }  # fmt: skip
-            self.past.put(tables.MODELS, "stream", {**told, **made, "status": "fitted"})
-            self.past.put(tables.PROMOTIONS, "stream", {**told, **made, "reason": "passed"})
+            self.past.put(tables.MODELS, "stream", {**expected, **made, "status": "fitted"})
+            self.past.put(tables.PROMOTIONS, "stream", {**expected, **made, "reason": "passed"})
             names[key] = row["model_id"]
             last = LogisticRegression(max_iter=1000) if self.classes else Ridge()
             oracle = make_pipeline(SimpleImputer(), StandardScaler(), last)

@@ -191,13 +191,13 @@ class Shops:
         self._flush()
 
     def _send(self, topic: str, value: bytes | None, **known: Any) -> None:
-        said = {"event_id": None, "key": None, "edits": self.edits, **known}
+        row = {"event_id": None, "key": None, "edits": self.edits, **known}
 
         def acknowledged(error: Any, message: Any) -> None:
             assert error is None, error
-            self.ledger.append(Sent(topic, message.partition(), message.offset(), value, **said))
+            self.ledger.append(Sent(topic, message.partition(), message.offset(), value, **row))
 
-        key = (said["key"] or "").encode()
+        key = (row["key"] or "").encode()
         self._producer.produce(topic, value, key, on_delivery=acknowledged)
         self._producer.poll(0)
 

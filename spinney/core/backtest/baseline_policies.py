@@ -68,7 +68,7 @@ class SinceAttempt:
 
     def describe(self, value: float, limit: float) -> str:
         """As `Policy.describe`."""
-        age, longest = (format_duration(round(each) * MICROSECOND) for each in (value, limit))
+        age, longest = (format_duration(round(span) * MICROSECOND) for span in (value, limit))
         return f"{age} since the last attempt (limit {longest})"
 
 

@@ -3,7 +3,7 @@
 At the end t of each step, in this order:
 
 1. The events of the step, those in (t - step, t], are answered by the champions that the groups had at its beginning.
-2. The judge is told the losses whose label became known in the step. They count once their rows are mature.
+2. The judge gets the losses whose label became known in the step. They count once their rows are mature.
 3. The judge says which groups are stale, a round takes some of them, fits on mature rows whose label is known, and the
    gate decides. Models that it promotes, and those that a withdrawal brings back, answer from the next step on. If the
    brake acts, a first round fits a random sample, and a second one the other groups if most of its challengers are
@@ -166,7 +166,7 @@ class _Run:
             self._model_of_row[places] = models
 
     def learn(self, end: int) -> None:
-        """Tell the judge the losses whose label became known in a step, the time, and for drift the predictions."""
+        """Give the judge the losses whose label became known in a step, the time, and for drift the predictions."""
         history, begin = self._history, end - self._settings.steps.length
         health = self._health_of(history.known_within(begin, end), end)
         if self._strategy.judge.drift_patience is not None:

@@ -18,7 +18,7 @@ from spinney.core.config.secrets import display_value
 from spinney.core.config.sections import Fleet, Gate, Kafka, Recipe, Shadow
 from spinney.core.config.staleness_sections import Budget
 from spinney.core.config.toml_text import to_toml
-from spinney.core.config.value_types import GATE_RULES, INTEGERS, is_module_name, is_number
+from spinney.core.config.value_types import EVERY_COLUMN, GATE_RULES, INTEGERS, is_module_name, is_number
 from spinney.core.similar_names import did_you_mean
 
 RESERVED_NAMES = frozenset({*EVENTS.names, *OUTCOMES.names, "label"})
@@ -172,6 +172,17 @@ def check_fields(fleet: Fleet) -> Iterator[Problem]:
             yield Problem(
                 f"fleet.fields.{twin}", "a field that no other column reads", f"{to_toml(source)}, read by `{name}`"
             )
+
+
+def check_content_id(fleet: Fleet, kafka: Kafka) -> Iterator[Problem]:
+    """Check that only the event's id is a hash of the other columns, and that no label has to find its event by it."""
+    for name, source in fleet.fields.items():
+        key = f"fleet.fields.{name}"
+        if source == EVERY_COLUMN and name != fleet.event_id:
+            yield Problem(key, "the name of a field", f'"{source}", which only `{fleet.event_id}`, the id, may have')
+        elif source == EVERY_COLUMN and kafka.outcomes is not None:
+            remedy = "Late labels find their events by it."
+            yield Problem(key, "a field with the event's id", f'"{source}"', remedy, also=("kafka.outcomes",))
 
 
 def check_ranges(fleet: Fleet) -> Iterator[Problem]:
@@ -333,6 +344,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("fleet",), check_column_names),
     (("fleet",), check_reserved_names),
     (("fleet",), check_fields),
+    (("fleet", "kafka"), check_content_id),
     (("fleet",), check_ranges),
     (("fleet", "recipe"), check_windows),
     (("recipe",), check_params),

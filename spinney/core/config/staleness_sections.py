@@ -35,7 +35,7 @@ class Drift(Section):
 class Staleness(Section):
     """When a group is stale: if any of these policies applies."""
 
-    max_age: PositiveDuration = config_key(timedelta(days=7), meaning="Maximum time since the last attempt to fit.")
+    max_age: PositiveDuration = config_key(timedelta(days=14), meaning="Maximum time since the last attempt to fit.")
     age_spread: Number = config_key(
         0.15,
         ge=0,
@@ -47,7 +47,7 @@ class Staleness(Section):
         None,
         ge=1,
         meaning="Number of new labelled rows after which a group is stale. Without it: half as many as the last "
-        "model was fitted on, at most 200.",
+        "model was fitted on, or fewer the older it is ([row_days](policies.md#row_days)).",
     )
     error_rise: ErrorRise = config_key(ErrorRise(), meaning="Staleness by a rise of the error.")
     drift: Drift = config_key(Drift(), meaning="Drift of the predictions ([policies.md](policies.md#drift)).")

@@ -20,6 +20,9 @@ TYPES = (
     *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)"),
 )
 """What `[fleet.columns]` takes. A timestamp with a unit is a number since 1970 in messages, else ISO 8601 text."""
+EVERY_COLUMN = "*"
+"""As the field of the id in `[fleet.fields]`: the id is a hash of the record's other columns."""
+
 GATE_RULES = ("not_worse", "better", "always")
 
 _ALIASES = {

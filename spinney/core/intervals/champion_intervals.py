@@ -109,7 +109,7 @@ class FleetIntervals:
         pools: of the later champions. changed: shards in which a champion may have changed; None: in any.
         """
         known = dict(self._by_shard)  # another thread may add a shard meanwhile
-        kept = {} if changed is None else {shard: each for shard, each in known.items() if shard not in changed}
+        kept = {} if changed is None else {shard: own for shard, own in known.items() if shard not in changed}
         later = FleetIntervals(self.rule, self.shards, pools, kept)
         later.calibrate(known)
         return later

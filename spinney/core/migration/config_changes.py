@@ -58,7 +58,7 @@ ANOTHER_ROOT = (
 )
 WHY_FIXED = {
     "fleet.group": "every stored key, model and decision is of the old groups",
-    "fleet.event_id": "stored events are told apart by the old field",
+    "fleet.event_id": "stored events are identified by the old field",
     "fleet.event_time": "stored events are dated by the old field",
     "fleet.target": "stored labels and models are of the old target",
     "fleet.task": "stored models and errors are of the old task",
@@ -68,7 +68,7 @@ WHY_FIXED = {
     "kafka.events": "the checkpoints hold offsets of the old topic",
     "kafka.outcomes": "the checkpoints hold offsets of the old topic",
 }
-"""Why a fixed key stays as it is; `fleet.columns` is told column by column."""
+"""Why a fixed key stays as it is; changes of `fleet.columns` are explained column by column."""
 
 _EFFECT_BY_PREFIX = (
     ("fleet.ranges", Effect.AT_AN_OFFSET),
@@ -152,7 +152,7 @@ def _compare_columns(before: Mapping[str, str], now: Mapping[str, str]) -> Itera
     gone = [name for name in before if name not in now]
     new = [name for name in now if name not in before]
     for name in gone:
-        twin = next((each for each in new if now[each] == before[name]), None)
+        twin = next((added for added in new if now[added] == before[name]), None)
         yield _dropped_column(name, before[name], twin)
     for name in new:
         why = "the tables have no such column yet"
@@ -191,10 +191,10 @@ def _compare_editable(
         name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
     ]
     columns = {f"fleet.columns.{name}" for name in (*same_type, *_columns_of_fixed_type(config.fleet))}
-    before, now = (_compared_values(each, fixed, columns) for each in (last, config))
+    before, now = (_compared_values(edition, fixed, columns) for edition in (last, config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
-            effect = next(each for start, each in _EFFECT_BY_PREFIX if _is_within(key, start))
+            effect = next(effect for start, effect in _EFFECT_BY_PREFIX if _is_within(key, start))
             was_features = {renamed.get(name, name) for name in last.fleet.features}
             if key == "fleet.features" and was_features - set(config.fleet.features):
                 effect = Effect.NEXT_FIT_UNCOMPARED

@@ -4,14 +4,14 @@ New groups come first, since they have no model. Then most of the budget goes to
 gain per second of fit. A share goes to the groups that have been stale longest, so that no group waits forever, and a
 small share to randomly selected groups. The random groups are drawn first, from all due groups, so that the gain from
 refits can be measured on them without the bias of the ranking. The seed is the batch's timestamp, so a replayed batch
-selects the same groups.
+selects the same groups. Groups that a person asked for come before all of these and count against the budget.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import xxhash
 
@@ -67,6 +67,11 @@ class RoundAllowance:
     def both_shares(self) -> float:
         """The share that is drawn and that for the oldest, without the rounding error of their sum."""
         return round(self.random_share + self.oldest_first_share, 12)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left: a round that has taken requested groups takes no others."""
+        return self.seconds == 0.0 or self.groups == 0
 
     def max_groups_affordable(self) -> int | None:
         """The number of groups a round could take if fits took no time; None: no limit."""
@@ -144,6 +149,24 @@ def choose_by_queue(candidates: Sequence[Candidate], allowance: RoundAllowance, 
     return {key: selection.queues[key] for key in in_order}
 
 
+def take_requested(requested: Sequence[Candidate], allowance: RoundAllowance) -> tuple[list[Candidate], RoundAllowance]:
+    """Return the requested groups that a round takes before all others, in their order, and what is left for those.
+
+    At least one is taken. The others wait for the next round. Nothing may be left: see `RoundAllowance.is_spent`.
+    """
+    selection = _Selection(allowance)
+    selection.take(requested, 1.0, RoundQueue.REQUEST)
+    if requested and not selection.queues:
+        selection.add(requested[0], RoundQueue.REQUEST)
+    taken = [group for group in requested if group.group_key in selection.queues]
+    spent_s = selection.predicted_ms / 1000.0
+    return taken, replace(
+        allowance,
+        seconds=None if allowance.seconds is None else max(0.0, allowance.seconds - spent_s),
+        groups=None if allowance.groups is None else max(0, allowance.groups - len(taken)),
+    )
+
+
 @dataclass
 class _Selection:
     """The groups taken so far with the queue that took each, and their predicted cost."""
@@ -162,9 +185,13 @@ class _Selection:
             if self.predicted_ms >= limit_ms or len(self.queues) >= limit_groups:
                 return
             if candidate.group_key not in self.queues:
-                self.queues[candidate.group_key] = queue
-                self.fit_ms += candidate.predicted_ms
-                self.longest_ms = max(self.longest_ms, candidate.predicted_ms)
+                self.add(candidate, queue)
+
+    def add(self, candidate: Candidate, queue: RoundQueue) -> None:
+        """Take one group."""
+        self.queues[candidate.group_key] = queue
+        self.fit_ms += candidate.predicted_ms
+        self.longest_ms = max(self.longest_ms, candidate.predicted_ms)
 
     @property
     def predicted_ms(self) -> float:

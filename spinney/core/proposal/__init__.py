@@ -69,11 +69,14 @@ def _make_plan(columns_seen: list[ColumnStatistics], name: str, choices: Choices
     if not identity.columns and guesses.is_time_an_id(time, group.columns):
         identity = Guess(time.columns, "the time, since each group has one row for each")
     own = {*time.sources, *identity.sources}
+    hashed = bool(time.columns) and not identity.columns and all(column.source != EVENT_ID for column in columns_seen)
     # Messages have the id and the time under these names where no column of the file is taken for them.
     expected = {name for guess, name in ((time, EVENT_TIME), (identity, EVENT_ID)) if not guess.columns}
     features = _choose_features([column for column in rest if column.source not in own | expected], time)
     chosen = {column.source: column for column in (*features, *group.columns, *target.columns)}
     used = [chosen[column.source] for column in good if column.source in {*chosen} - own]
+    if hashed:
+        identity = guesses.content_id([*used, *time.columns], identity.reason)
     columns = {column.source for column in used} | own
     allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(time.sources, "event_time")
     allowed |= dict.fromkeys(identity.sources, "event_id")
@@ -88,7 +91,7 @@ def _make_plan(columns_seen: list[ColumnStatistics], name: str, choices: Choices
     task = "classification" if guesses.is_classes(target.columns[0]) else "regression"
     return Proposal(
         name, group, identity, time, target, task, tuple(features), names, types, left_out,
-        _missing_words(used, (*group.columns, *target.columns)), choose_window(time, group, rows),
+        _missing_words(used, (*group.columns, *target.columns)), choose_window(time, group, rows), hashed,
     )  # fmt: skip
 
 
@@ -111,7 +114,7 @@ def _choose_target(columns: list[ColumnStatistics], choices: Choices, taken: Col
 
 def _refuse_two_roles(choices: Choices) -> None:
     """Raise ContractError if two options name the same column."""
-    named = [("--group", each) for each in choices.group]
+    named = [("--group", name) for name in choices.group]
     named += [("--target", choices.target or ""), ("--id", choices.identity or ""), ("--time", choices.time or "")]
     option_of: dict[str, str] = {}
     for option, name in named:
@@ -156,6 +159,7 @@ def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
     column = guesses.find_column(columns, name, "--time")
     unit = guesses.guess_epoch_unit(column, 0.5)
     is_time = column.type in ("timestamp", "date") or guesses.is_mostly_times(column, 0.5)
+    is_time = is_time or guesses.are_basic_dates(column)
     if not is_time and unit is None:
         example = str(column.values[parse_times(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(

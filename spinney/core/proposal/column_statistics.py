@@ -250,7 +250,8 @@ def _type_of_text(text: str) -> str:
     """Return the type of a text. A number has no leading zeros: such a text is a name."""
     if text in BOOLEAN_TEXTS:
         return "boolean"
-    digits = text.strip(" ").lstrip("+-")
+    text = text.strip(" ")  # as in the validation
+    digits = text.lstrip("+-")
     if digits[:1] == "0" and digits[1:2].isdigit():
         return "string"
     if INTEGER.fullmatch(text) and len(digits) <= _LONGEST_INTEGER:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.toml_text import to_toml, to_toml_key
+from spinney.core.config.value_types import EVERY_COLUMN
 from spinney.core.proposal.column_statistics import ColumnStatistics
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.window import Window
@@ -17,7 +18,10 @@ EVENT_ID, EVENT_TIME = "event_id", "event_time"
 
 @dataclass(frozen=True)
 class Proposal:
-    """A proposed fleet. names: source → column. types: column → type. left_out: columns with the reason."""
+    """A proposed fleet. names: source → column. types: column → type. left_out: columns with the reason.
+
+    has_content_id: whether the id is a hash of the row.
+    """
 
     name: str
     group: Guess
@@ -31,6 +35,7 @@ class Proposal:
     left_out: tuple[tuple[ColumnStatistics, str], ...]
     missing: tuple[str, ...]
     window: Window
+    has_content_id: bool
 
     @property
     def is_time_the_id(self) -> bool:
@@ -107,7 +112,7 @@ def _fields(plan: Proposal) -> Iterator[str]:
     used = [*plan.group.sources, *plan.identity.sources, *plan.time.sources, *plan.target.sources]
     used += [column.source for column in plan.features]
     renamed = [source for source in dict.fromkeys(used) if plan.names[source] != source]
-    if not renamed and not plan.is_time_the_id:
+    if not renamed and not plan.is_time_the_id and not plan.has_content_id:
         return
     yield ""
     yield "[fleet.fields]  # column = its name in files and messages; dots reach into objects"
@@ -115,6 +120,8 @@ def _fields(plan: Proposal) -> Iterator[str]:
         yield f"{to_toml_key(plan.names[source])} = {to_toml(source)}"
     if plan.is_time_the_id:
         yield f"{to_toml_key(_identity_name(plan))} = {to_toml(plan.time.sources[0])}"
+    if plan.has_content_id:
+        yield f"{to_toml_key(_identity_name(plan))} = {to_toml(EVERY_COLUMN)}  # better: the field of an id"
 
 
 def _recipe(window: Window) -> Iterator[str]:

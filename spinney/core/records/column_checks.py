@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from schemas.messages import MAX_ID_CHARACTERS
 from spinney.core.records import control_characters
-from spinney.core.records.columns import Mask, TypedColumn, has_control_bytes, outside_range_mask, union_masks
+from spinney.core.records.column_conversion import Mask, TypedColumn, has_control_bytes, outside_range_mask, union_masks
 from spinney.core.records.rules import FieldRule, RecordRules
 
 

@@ -45,7 +45,7 @@ def encode_message(row: Mapping[str, Any], rules: RecordRules, *, texts: Contain
 
 def _rule_by_source(rules: RecordRules) -> dict[str, FieldRule]:
     """Return the rule by which each field is written. An id that is the event's time is written as the time."""
-    return {rule.source: rule for rule in sorted(rules.fields, key=lambda rule: rule.name == rules.time)}
+    return {rule.source: rule for rule in sorted(rules.read, key=lambda rule: rule.name == rules.time)}
 
 
 def _encode_text(text: str | None, rule: FieldRule | None, rules: RecordRules) -> str:

@@ -28,7 +28,7 @@ from pydantic_core import from_json
 
 from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
-from spinney.core.records.columns import (
+from spinney.core.records.column_conversion import (
     Mask,
     TypedColumn,
     convert_column,
@@ -37,6 +37,7 @@ from spinney.core.records.columns import (
     timestamps_from_epoch,
     union_masks,
 )
+from spinney.core.records.content_ids import add_content_ids
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.text_columns import convert_text_column, null_missing_texts
 from spinney.core.records.validation import raw_value
@@ -101,7 +102,7 @@ def read_object_columns(
 
     has_exact_decimals: whether floats in columns of decimals are, as Python writes them, the numbers of the text.
     """
-    fields = {rule.source: _field_values(objects, rule) for rule in rules.fields if not rule.undeclared}
+    fields = {rule.source: _field_values(objects, rule) for rule in rules.read if not rule.undeclared}
     strings, unknown = _count_strings_and_unknown(objects, fields, rules)
     no_values = [None] * len(objects)
     missing = pa.array(sorted(rules.missing), pa.string())
@@ -112,8 +113,9 @@ def read_object_columns(
             rule,
             missing,
         )
-        for rule in rules.fields
+        for rule in rules.read
     }
+    add_content_ids(columns, rules, len(objects))
     return ObjectColumns(columns, unknown, strings)
 
 
@@ -140,7 +142,7 @@ def _parse_record(record: bytes | None) -> dict[str, Any] | None:
 def _without_inexact_decimals(
     records: Sequence[bytes | None], parsed: list[dict[str, Any] | None], rules: RecordRules
 ) -> list[dict[str, Any] | None]:
-    """Return the parsed records, None in place of those with a decimal whose text its double may not tell."""
+    """Return the parsed records, None in place of those with a decimal whose double may differ from its text."""
     sources = [rule.source for rule in rules.fields if rule.type.startswith("decimal") and not rule.undeclared]
     if not sources:
         return parsed

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spinney.core.records.columns import has_control_bytes
+from spinney.core.records.column_conversion import has_control_bytes
 
 _DIGITS_ONLY = r"^-?[0-9]+$"
 

@@ -9,7 +9,7 @@ from schemas import messages
 from schemas.contract import Column, Contract
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Fleet, RecordSchema
-from spinney.core.config.value_types import time_unit
+from spinney.core.config.value_types import EVERY_COLUMN, time_unit
 from spinney.core.records.message_contracts import message_contract
 
 
@@ -67,6 +67,11 @@ class FieldRule:
     undeclared: bool = False
 
     @property
+    def is_content_id(self) -> bool:
+        """Whether this is an id that no field has: a hash of the other columns."""
+        return self.source == EVERY_COLUMN and self.identity
+
+    @property
     def display_name(self) -> str:
         """The column as error messages name it."""
         return self.name if self.source == self.name else f"{self.name} (field {self.source})"
@@ -84,6 +89,16 @@ class RecordRules:
     time: str
     missing: frozenset[str]
     known: frozenset[str]
+
+    @property
+    def read(self) -> tuple[FieldRule, ...]:
+        """The columns that are read from a field."""
+        return tuple(rule for rule in self.fields if not rule.is_content_id)
+
+    @property
+    def content_id(self) -> FieldRule | None:
+        """The id, if it is a hash of the other columns."""
+        return next((rule for rule in self.fields if rule.is_content_id), None)
 
     def rule_of(self, name: str) -> FieldRule:
         """Return the rule of a column. Raises KeyError if the message has no such column."""
@@ -105,7 +120,9 @@ def build_rules(schema: RecordSchema, message: Contract, settings: ValidationSet
         columns += [Column(name, kind, "declared no more") for name, kind in settings.dropped.items()]
     fields = tuple(_build_field_rule(schema.fleet, column, settings) for column in columns)
     time = "observed_at" if message.name == messages.OUTCOME.name else schema.fleet.event_time
-    known = frozenset(name for rule in fields for name in (rule.source, rule.source.partition(".")[0]))
+    known = frozenset(
+        name for rule in fields if not rule.is_content_id for name in (rule.source, rule.source.partition(".")[0])
+    )
     return RecordRules(fields, time, frozenset(settings.missing), known)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core.arrow_types import arrow_type
-from spinney.core.records.columns import (
+from spinney.core.records.column_conversion import (
     INTEGERS,
     Mask,
     TypedColumn,

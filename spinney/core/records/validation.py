@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
+from spinney.core.records.content_ids import add_content_id
 from spinney.core.records.control_characters import has_control_character
 from spinney.core.records.json_text import NumberText, UnreadableError, describe_value, has_surrogate, read_object
 from spinney.core.records.rules import FieldRule, RecordRules
@@ -55,7 +56,8 @@ def validate(value: bytes | None, recorded_at: datetime, rules: RecordRules) -> 
     try:
         message = read_message(value)
         unknown = sum(name not in rules.known for name in message)
-        values = {rule.name: value_of(message, rule, rules) for rule in rules.fields}
+        values = {rule.name: value_of(message, rule, rules) for rule in rules.read}
+        add_content_id(values, rules)
         _check_time(values[rules.time], recorded_at, rules)
     except RejectedError as error:
         return ValidationResult(None, error.reason, error.field, error.detail[:MAX_DETAIL_CHARACTERS], unknown)

@@ -16,6 +16,14 @@ from spinney.core.staleness.loss_samples import Floats, Positions
 RECENT_ROWS = 30
 """Rows that the recent mean loss is averaged over, with exponential weights. It is shown and ranks groups."""
 
+REFERENCE_LOSSES = 20
+"""Losses that a champion is compared with at least, if earlier champions of its group had as many.
+
+Against two or three held-out losses no loss is unusual: a group that had an alarm, and a refit after few new rows,
+would be without a test for weeks. Losses of earlier champions make up for the rest. They are a fair reference if the
+alarm was false, and if the refit has cured the error. If it has not, they soon raise another alarm.
+"""
+
 MAX_LOSS = float(np.finfo(np.float32).max)
 
 
@@ -25,8 +33,8 @@ def start_samples(
     """Continue or replace the loss samples of groups with a new champion, in place.
 
     A group's first champion, and one that was fitted because the error had risen, is compared with its own held-out
-    losses. Any other champion is compared with the losses of the champions before it, since its held-out rows may come
-    from after a change.
+    losses, and with earlier ones if these are few. Any other champion is compared with the losses of the champions
+    before it, since its held-out rows may come from after a change.
 
     new_champions: position of a group -> the decision that measured its champion; None if that is not known.
     """
@@ -39,7 +47,8 @@ def start_samples(
     padded = np.full((len(fresh), max(map(len, references), default=0)), np.inf)
     for i, losses in enumerate(references):
         padded[i, : len(losses)] = losses
-    evidence.restart(fresh, padded, np.array([row.clock if row else NEVER for row in measured], dtype=np.int64))
+    clocks = np.array([row.clock if row else NEVER for row in measured], dtype=np.int64)
+    evidence.restart(fresh, padded, clocks, least=REFERENCE_LOSSES)
 
 
 def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFrame, patience: int) -> ErrorEvidence:
@@ -99,7 +108,7 @@ def _counted_losses(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> C
     computed from tables, and the attempt had already spent their evidence.
     """
     known = rows["losses"].to_numpy(object)
-    many = np.array([i for i, each in enumerate(known) if each is not None], dtype=np.int64)
+    many = np.array([i for i, losses in enumerate(known) if losses is not None], dtype=np.int64)
     labelled, total = rows["labelled"].to_numpy(np.int64), rows["loss"].to_numpy(np.float64)
     lengths = (labelled == 1).astype(np.int64)
     listed = [_as_losses(losses) for losses in known[many]]

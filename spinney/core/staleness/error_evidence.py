@@ -143,13 +143,21 @@ class ErrorEvidence:
         """Compare new champions of these groups with the losses of earlier ones, in place."""
         self.samples.limit(at, EARLIER_LOSSES)
 
-    def restart(self, at: Positions, references: Floats, clocks: npt.NDArray[np.int64]) -> None:
-        """Compare new champions of these groups with their held-out losses only, in place. The sums go on.
+    def restart(self, at: Positions, references: Floats, clocks: npt.NDArray[np.int64], *, least: int = 0) -> None:
+        """Compare new champions of these groups with their held-out losses, in place. The sums go on.
 
         references: the champions' losses on their held-out rows, at least 0, shape (len(at), any number); inf where a
-        champion has fewer than others. clocks: the fleet's at the decisions, microseconds.
+        champion has fewer than others. clocks: the fleet's at the decisions, microseconds. least: losses of earlier
+        champions make up for what a champion has less than this.
         """
-        self.samples.start(at, references)
+        counts = np.isfinite(references).sum(axis=1)
+        has_enough = counts >= least
+        self.samples.start(at[has_enough], references[has_enough])
+        at_few, few = at[~has_enough], np.sort(references[~has_enough], axis=1)[:, :least]
+        self.samples.limit(at_few, least - counts[~has_enough])
+        for losses in few.T:
+            is_known = np.isfinite(losses)
+            self.samples.add(at_few[is_known], losses[is_known])
         self.scores[at] = np.nan
         self.counted_at[at] = np.where(self.counted_at[at] == NEVER, clocks, self.counted_at[at])
 

@@ -105,10 +105,14 @@ class LossSamples:
         self.values[at, : values.shape[1]] = values
         self.weights[at, : values.shape[1]] = weights
 
-    def limit(self, at: Positions, most: float) -> None:
-        """Let the losses of the groups at these positions count for `most` losses at most, in place."""
-        counts = self.weights[at].sum(axis=1, keepdims=True)
-        self.weights[at] = _as_stored(self.weights[at] * np.minimum(most / np.maximum(counts, 1), 1))
+    def limit(self, at: Positions, most: npt.NDArray[np.int64] | float) -> None:
+        """Let the losses of the groups at these positions count for `most` losses at most, in place.
+
+        most: one for all groups, or of each, shape (len(at),).
+        """
+        counts = self.weights[at].sum(axis=1)
+        shares = np.minimum(most / np.maximum(counts, 1), 1)
+        self.weights[at] = _as_stored(self.weights[at] * shares[:, None].astype(np.float32))
 
     def add(self, at: Positions, losses: Floats) -> None:
         """Add one loss for each of the distinct groups at these positions, in place.

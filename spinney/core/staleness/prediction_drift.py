@@ -54,8 +54,10 @@ class PredictionDrift:
         new_champions: position of a group -> the decision that measured its champion; None if that is not known.
         """
         at = np.fromiter(new_champions, dtype=np.int64, count=len(new_champions))
-        references = [_finite(each.training_predictions if each else ()) for each in new_champions.values()]
-        clocks = np.array([each.clock if each else NEVER for each in new_champions.values()], dtype=np.int64)
+        references = [_finite(champion.training_predictions if champion else ()) for champion in new_champions.values()]
+        clocks = np.array(
+            [champion.clock if champion else NEVER for champion in new_champions.values()], dtype=np.int64
+        )
         padded = np.full((len(at), max(map(len, references), default=0)), np.inf)
         for i, values in enumerate(references):
             self.centres[at[i]] = np.median(values) if len(values) else np.nan
@@ -74,8 +76,8 @@ class PredictionDrift:
         if not len(rows):
             return self
         at = groups.positions_of(rows["group_key"])
-        lists = [np.asarray(each, dtype=np.float64) for each in rows[DRIFT]]
-        lengths = np.array([len(each) for each in lists], dtype=np.int64)
+        lists = [np.asarray(predictions, dtype=np.float64) for predictions in rows[DRIFT]]
+        lengths = np.array([len(predictions) for predictions in lists], dtype=np.int64)
         distances = _clipped(np.abs(np.concatenate(lists) - np.repeat(self.centres[at], lengths)))
         times = rows["last_event_time"].to_numpy(np.int64)
         is_evidence = np.ones(len(rows), dtype=np.bool_)
@@ -86,7 +88,7 @@ class PredictionDrift:
 
     def _of_champions(self, groups: GroupStates, health: pd.DataFrame) -> pd.DataFrame:
         """The rows with predictions of a champion whose reference is known, oldest first."""
-        has_predictions = np.array([each is not None for each in health[DRIFT]], dtype=np.bool_)
+        has_predictions = np.array([predictions is not None for predictions in health[DRIFT]], dtype=np.bool_)
         rows = health[has_predictions]
         if not len(rows):
             return rows

@@ -70,8 +70,8 @@ class StalenessResult:
     """The result of the policies, one value per group.
 
     policy, policy_index: the first policy that applies; empty and -1 where the group is not stale. value, limit: its
-    measure and limit; NaN where not stale. urgency: value / limit; 0 where not stale. each: the policies that apply to
-    any group.
+    measure and limit; NaN where not stale. urgency: value / limit; 0 where not stale. by_policy: of the policies that
+    apply to any group.
     """
 
     is_stale: np.ndarray
@@ -80,11 +80,11 @@ class StalenessResult:
     value: np.ndarray
     limit: np.ndarray
     urgency: np.ndarray
-    each: tuple[PolicyResult, ...] = ()
+    by_policy: tuple[PolicyResult, ...] = ()
 
     def applies(self, name: str) -> np.ndarray:
         """Return for each group whether the policy of this name applies, whichever gives the reason."""
-        found = [rule.applies for rule in self.each if rule.name == name]
+        found = [rule.applies for rule in self.by_policy if rule.name == name]
         return found[0] if found else np.zeros(len(self.is_stale), dtype=np.bool_)
 
     @classmethod
@@ -96,14 +96,14 @@ class StalenessResult:
         value = np.full(len(groups), np.nan)
         limit = np.full(len(groups), np.nan)
         urgency = np.zeros(len(groups))
-        each = []
+        results = []
         for i, rule in enumerate(policies):
             measure, limits = rule.measure(groups, clock), rule.limits(groups)
             with np.errstate(invalid="ignore"):
                 reached = measure >= limits
             if not reached.any():
                 continue
-            each.append(PolicyResult(rule.name, reached, measure, limits))
+            results.append(PolicyResult(rule.name, reached, measure, limits))
             applies = reached & ~is_stale
             is_stale |= applies
             policy[applies] = rule.name
@@ -111,7 +111,7 @@ class StalenessResult:
             value[applies] = measure[applies]
             limit[applies] = limits[applies]
             urgency[applies] = measure[applies] / np.maximum(limits[applies], 1e-12)
-        return cls(is_stale, policy, policy_index, value, limit, urgency, tuple(each))
+        return cls(is_stale, policy, policy_index, value, limit, urgency, tuple(results))
 
 
 def decide_staleness(groups: GroupStates, result: StalenessResult, now: int) -> np.ndarray:
@@ -221,7 +221,7 @@ def _numbers(
     }
     for n in np.flatnonzero(stale.is_stale[reported]).tolist():
         rows[n] |= {name: values[n] for name, values in of_stale.items()}
-    for rule in stale.each:
+    for rule in stale.by_policy:
         is_further = rule.applies[reported] & (stale.policy[reported] != rule.name)
         for n in np.flatnonzero(is_further).tolist():
             value, limit = _six_digits(np.array([rule.value[reported[n]], rule.limit[reported[n]]]))

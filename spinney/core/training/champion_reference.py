@@ -11,14 +11,13 @@ import numpy.typing as npt
 from spinney.core.champions.held_out_evidence import HeldOutEvidence
 from spinney.core.errors import MAX_ERROR_CHARACTERS, SpinneyError
 from spinney.core.features.encoding import Floats, Integers
-from spinney.core.models.batch_scoring import NO_MODEL
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
 from spinney.core.training.fit_attempt import FitAttempt, heldout_begins, reporter
 from spinney.core.training.fit_kernels import Timer
-from spinney.core.training.held_out_loss import MeasuredRows, RowsToPredict, measure_rows, row_losses
+from spinney.core.training.held_out_loss import MeasuredRows, RowsToPredict, measure_models, row_losses
 from spinney.core.training.held_out_rows import seen_through
 from spinney.core.training.loss import Loss
 from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
@@ -113,22 +112,16 @@ class ChampionReference:
             for index in wanted:
                 attempts[index].metrics["champion_error"] = self.recipe.champion_error[:MAX_ERROR_CHARACTERS]
             return out, dict.fromkeys(wanted)
-        unanswered: dict[int, Model | None] = {}
-        for features, models in self._load_champions(attempts, wanted).items():
-            place = np.full(len(attempts), NO_MODEL, dtype=np.int64)
-            place[list(models)] = np.arange(len(models))
-            asked_rows = fresh[place[attempt_index[fresh]] != NO_MODEL]
-            owners, own = [attempts[index] for index in models], self.training_set.with_features(features)
-            of_rows = RowsToPredict(rows[asked_rows], place[attempt_index[asked_rows]])
-            on_begin = reporter(owners, current_group.PREDICT_CHAMPION)
-            found = measure_rows(own, list(models.values()), of_rows, self.loss, on_begin)
-            out.losses[asked_rows], out.predictions[asked_rows] = found.losses, found.predictions
-            for index, raised in found.errors.items():
-                owners[index].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
-            n_predicted = np.bincount(of_rows.model_index[np.isfinite(found.losses)], minlength=len(owners))
-            places = list(models)
-            unanswered |= {places[index]: models[places[index]] for index in np.flatnonzero(n_predicted == 0).tolist()}
-        return out, unanswered
+        champions = self._load_champions(attempts, wanted)
+        asked = fresh[np.isin(attempt_index[fresh], list(champions))]
+        of_rows = RowsToPredict(rows[asked], attempt_index[asked])
+        on_begin = reporter(attempts, current_group.PREDICT_CHAMPION)
+        found = measure_models(self.training_set, champions, of_rows, self.loss, on_begin)
+        out.losses[asked], out.predictions[asked] = found.losses, found.predictions
+        for index, raised in found.errors.items():
+            attempts[index].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
+        n_predicted = np.bincount(of_rows.model_index[np.isfinite(found.losses)], minlength=len(attempts))
+        return out, {index: model for index, model in champions.items() if n_predicted[index] == 0}
 
     def _note_unanswered(self, attempt: FitAttempt, model: Model | None) -> None:
         """A champion that predicted none of the rows to compare on is kept only if it predicts older rows."""
@@ -153,25 +146,21 @@ class ChampionReference:
         )
         return bool(np.isfinite(predicted_losses).any())
 
-    def _load_champions(
-        self, attempts: Sequence[FitAttempt], wanted: Sequence[int]
-    ) -> dict[tuple[Feature, ...], dict[int, Model]]:
-        """Load the champions of the wanted attempts: by their features, then by the attempt's index."""
-        champions: dict[tuple[Feature, ...], dict[int, Model]] = {}
+    def _load_champions(self, attempts: Sequence[FitAttempt], wanted: Sequence[int]) -> dict[int, Model]:
+        """Load the champions of the wanted attempts, by the attempt's index."""
+        champions: dict[int, Model] = {}
         for index in wanted:
             current_group.report(attempts[index].request.group_key, current_group.READ_CHAMPION)
             try:
-                model = champion_model.load_champion(attempts[index].request, self.recipe, self.signer)
+                champions[index] = champion_model.load_champion(attempts[index].request, self.recipe, self.signer)
             except SpinneyError as error:
                 attempts[index].refuse_comparison(str(error), refit_failed=False)
-                continue
-            champions.setdefault(model.encoder.features, {})[index] = model
         return champions
 
     def _rows_before(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
         """Positions of the rows before the held-out ones on which champions are measured, and each one's attempt."""
         stops = heldout_begins(attempts, self.training_set)
-        counts = np.array([each.measured_rows - each.heldout_rows for each in attempts], dtype=np.int64)
+        counts = np.array([attempt.measured_rows - attempt.heldout_rows for attempt in attempts], dtype=np.int64)
         return concatenated_ranges(stops - counts, stops), np.repeat(np.arange(len(attempts)), counts)
 
 

@@ -78,7 +78,7 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
     recipes = _objects(full["champion_recipe_id"])
     # A frame has NaN for no list.
-    losses = [None if isinstance(each, float) else pack(each) for each in full["champion_heldout_losses"]]
+    losses = [None if isinstance(values, float) else pack(values) for values in full["champion_heldout_losses"]]
     stored = zip(*(_objects(full[f"predecessor_{name}"]) for name in PREDECESSOR_COLUMNS), strict=True)
     predecessors = [None if model_id is None else StoredModel(model_id, *rest) for model_id, *rest in stored]
     columns = zip(*texts, *blobs, through.tolist(), recipes, losses, predecessors, _parents(frame), strict=True)

@@ -207,15 +207,15 @@ class _Fitting:
             return
         watched = [
             (
-                each,
+                attempt,
                 shadow_recipe.ShadowedGroup(
-                    each.group_index, int(heldout_begins([each], self.training_set)[0]), each.compared_places
+                    attempt.group_index, int(heldout_begins([attempt], self.training_set)[0]), attempt.compared_places
                 ),
             )
-            for each in attempts
-            if each.compared_places is not None
-            and len(each.compared_places)
-            and shadow.includes(each.request.group_key)
+            for attempt in attempts
+            if attempt.compared_places is not None
+            and len(attempt.compared_places)
+            and shadow.includes(attempt.request.group_key)
         ]
         measured = shadow_recipe.measure_shadow(self.training_set, [group for _, group in watched], shadow, self.timer)
         for (attempt, _), (entry, elapsed_ms) in zip(watched, measured, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from spinney.core.errors import FitFailed
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.batch_scoring import predict_parts
 from spinney.core.models.model import Model
+from spinney.core.recipes.recipe import Feature
 from spinney.core.training.loss import Loss
 from spinney.core.training.training_set import TrainingSet
 
@@ -67,6 +69,41 @@ def measure_rows(
         if part.error is not None:
             measured.errors[part.model] = part.error
     return measured
+
+
+def measure_models(
+    training_set: TrainingSet,
+    models: Mapping[int, Model],
+    rows: RowsToPredict,
+    loss: Loss,
+    on_begin: Callable[[int], None],
+) -> MeasuredRows:
+    """As `measure_rows`, for models that may have different features.
+
+    models: by their index in `rows`; rows of other models have no loss. Columns are encoded once for all models of the
+    same features.
+    """
+    measured = MeasuredRows.nothing(len(rows.places))
+    by_features: dict[tuple[Feature, ...], list[int]] = {}
+    for index in sorted(models):
+        by_features.setdefault(models[index].encoder.features, []).append(index)
+    for features, indices in by_features.items():
+        asked = np.flatnonzero(np.isin(rows.model_index, indices))
+        found = measure_rows(
+            training_set.with_features(features),
+            [models[index] for index in indices],
+            RowsToPredict(rows.places[asked], np.searchsorted(indices, rows.model_index[asked])),
+            loss,
+            partial(_report_index, on_begin, indices),
+        )
+        measured.losses[asked], measured.predictions[asked] = found.losses, found.predictions
+        measured.values[asked] = found.values
+        measured.errors.update({indices[position]: error for position, error in found.errors.items()})
+    return measured
+
+
+def _report_index(on_begin: Callable[[int], None], indices: Sequence[int], position: int) -> None:
+    on_begin(indices[position])
 
 
 def row_losses(

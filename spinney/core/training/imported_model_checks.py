@@ -53,10 +53,12 @@ def try_model(model: Model, rows: pd.DataFrame) -> Rows:
     rows: the features. Raises ContractError if the model raises or a prediction is not finite.
     """
     features = model.encoder.features
-    names = model.estimator.names or tuple(each.name for each in features)
+    names = model.estimator.names or tuple(feature.name for feature in features)
     complete_rows = rows[rows[list(names)].notna().all(axis=1)]
     tried_rows = (
-        complete_rows if len(complete_rows) else pd.DataFrame({each.name: _toy_values(each) for each in features})
+        complete_rows
+        if len(complete_rows)
+        else pd.DataFrame({feature.name: _toy_values(feature) for feature in features})
     )
     where = (
         f"on {len(complete_rows)} stored rows of its group"
@@ -82,10 +84,10 @@ def _toy_values(feature: Feature) -> list[Any]:
 
 def _input_columns(estimator: Any, features: Sequence[Feature]) -> tuple[str, ...] | None:
     """The columns of the frame that the estimator takes; None if it takes a matrix."""
-    plain = {each.name: static_column_names((each,)) == (each.name,) for each in features}
+    plain = {feature.name: static_column_names((feature,)) == (feature.name,) for feature in features}
     if hasattr(estimator, "feature_names_in_"):
         names = tuple(map(str, estimator.feature_names_in_))
-        string_names = {each.name for each in string_features(tuple(features))}
+        string_names = {feature.name for feature in string_features(tuple(features))}
         if unknown := [name for name in names if name not in plain]:
             raise ContractError(f"it was fitted on {', '.join(names)}: expected features of the fleet; got {unknown}")
         if times := [name for name in names if not plain[name] and name not in string_names]:

@@ -6,7 +6,7 @@ which would favour it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,14 @@ import numpy as np
 from spinney.core.champions.paired_test import winsorized_differences
 from spinney.core.errors import MAX_ERROR_CHARACTERS
 from spinney.core.features.encoding import Floats, Integers
-from spinney.core.models.batch_scoring import NO_MODEL
-from spinney.core.recipes.recipe import Feature
 from spinney.core.training import current_group
-from spinney.core.training.fit_attempt import FitAttempt
+from spinney.core.training.fit_attempt import FitAttempt, reporter
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.held_out_loss import (
     RowsToPredict,
     finite_or_none,
     mean_per_group,
-    measure_rows,
+    measure_models,
     rows_of_columns,
 )
 from spinney.core.training.held_out_rows import seen_through
@@ -52,15 +50,17 @@ class _FirstModels:
     def of(cls, attempts: Sequence[FitAttempt]) -> _FirstModels:
         """Those among these attempts."""
         first = [
-            (each, each.request.parent, each.compared_places, each.compared_losses)
-            for each in attempts
-            if each.request.champion_id is None and each.request.parent is not None
+            (attempt, attempt.request.parent, attempt.compared_places, attempt.compared_losses)
+            for attempt in attempts
+            if attempt.request.champion_id is None and attempt.request.parent is not None
         ]
-        found = [(each, parent, rows, own) for each, parent, rows, own in first if rows is not None and own is not None]
+        found = [
+            (attempt, parent, rows, own) for attempt, parent, rows, own in first if rows is not None and own is not None
+        ]
         owners = np.repeat(np.arange(len(found)), [len(rows) for _, _, rows, _ in found])
         places = np.concatenate([np.empty(0, dtype=np.int64), *(rows for _, _, rows, _ in found)])
         losses = np.concatenate([np.empty(0), *(own for _, _, _, own in found)])
-        attempts_and_parents = [each for each, *_ in found], [parent for _, parent, *_ in found]
+        attempts_and_parents = [attempt for attempt, *_ in found], [parent for _, parent, *_ in found]
         return cls(*attempts_and_parents, RowsToPredict(places, owners), losses)
 
 
@@ -93,34 +93,20 @@ def _parent_losses(
     training_set: TrainingSet, first: _FirstModels, rows: Integers, parents: ParentModels, loss: Loss
 ) -> Floats:
     """Shape (n_rows,): the parents' losses on these held-out rows, by position; NaN elsewhere and without a number."""
-    owners, out = first.rows.model_index[rows], np.full(len(first.losses), np.nan)
     ids = [str(parent.champion_id) for parent in first.parents]
-    reported = {name: each.request.group_key for name, each in zip(ids, first.attempts, strict=True)}
-    for features, names in _by_features(parents, ids).items():
-        index = {name: at for at, name in enumerate(names)}
-        model_index = np.array([index.get(name, NO_MODEL) for name in ids], dtype=np.int64)[owners]
-        asked = np.flatnonzero(model_index != NO_MODEL)
-        out[rows[asked]] = measure_rows(
-            training_set.with_features(features),
-            [parents.models[name] for name in names],
-            RowsToPredict(first.rows.places[rows[asked]], model_index[asked]),
-            loss,
-            _reporter([reported[name] for name in names]),
-        ).losses
+    attempt_of = dict(zip(ids, first.attempts, strict=True))  # of each parent one of its groups, to be reported
+    index_of = {name: index for index, name in enumerate(attempt_of)}
+    models = {
+        index: parents.models[name]
+        for name, index in index_of.items()
+        if name in parents.models and name not in parents.unasked
+    }
+    model_index = np.array([index_of[name] for name in ids], dtype=np.int64)[first.rows.model_index[rows]]
+    on_begin = reporter(list(attempt_of.values()), current_group.PREDICT_PARENT)
+    wanted = RowsToPredict(first.rows.places[rows], model_index)
+    out = np.full(len(first.losses), np.nan)
+    out[rows] = measure_models(training_set, models, wanted, loss, on_begin).losses
     return out
-
-
-def _by_features(parents: ParentModels, ids: Iterable[str]) -> dict[tuple[Feature, ...], list[str]]:
-    """Those of these models that can be called, by their features."""
-    out: dict[tuple[Feature, ...], list[str]] = {}
-    for name in dict.fromkeys(ids):
-        if (model := parents.models.get(name)) is not None and name not in parents.unasked:
-            out.setdefault(model.encoder.features, []).append(name)
-    return out
-
-
-def _reporter(group_keys: Sequence[str]) -> Callable[[int], None]:
-    return lambda at: current_group.report(group_keys[at], current_group.PREDICT_PARENT)
 
 
 def _comparisons(own: Floats, theirs: Floats, counts: Integers) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ from spinney.core.errors import MAX_ERROR_CHARACTERS, SpinneyError
 from spinney.core.features.encoding import NULL_TIME, Floats, Integers
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.champion_model import load_champion
 from spinney.core.training.fit_attempt import FitAttempt, reporter
@@ -42,7 +42,7 @@ from spinney.core.training.held_out_loss import (
     RowsToPredict,
     finite_or_none,
     mean_per_group,
-    measure_rows,
+    measure_models,
     rows_of_columns,
 )
 from spinney.core.training.loss import loss_named
@@ -122,19 +122,8 @@ def _losses(
     training_set: TrainingSet, pairs: Sequence[_Pair], models: Sequence[Model], rows: RowsToPredict, loss: str
 ) -> Floats:
     """The loss of each row by its pair's model; NaN where it has no finite prediction."""
-    losses = np.full(len(rows.places), np.nan)
-    by_features: dict[tuple[Feature, ...], list[int]] = {}
-    for index, model in enumerate(models):
-        by_features.setdefault(model.encoder.features, []).append(index)
-    for features, indices in by_features.items():
-        asked = np.flatnonzero(np.isin(rows.model_index, indices))
-        own = RowsToPredict(rows.places[asked], np.searchsorted(indices, rows.model_index[asked]))
-        on_begin = reporter([pairs[index].attempt for index in indices], current_group.PREDECESSOR)
-        found = measure_rows(
-            training_set.with_features(features), [models[index] for index in indices], own, loss_named(loss), on_begin
-        )
-        losses[asked] = found.losses
-    return losses
+    on_begin = reporter([pair.attempt for pair in pairs], current_group.PREDECESSOR)
+    return measure_models(training_set, dict(enumerate(models)), rows, loss_named(loss), on_begin).losses
 
 
 def _watch_metrics(champion: Floats, predecessor: Floats, counts: Integers) -> list[dict[str, Any]]:

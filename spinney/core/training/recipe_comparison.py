@@ -83,8 +83,8 @@ def _measure_recipe(
     training_set: TrainingSet, refits: Sequence[RefitRequest], recipe: Recipe, timer: Timer
 ) -> list[RefitResult]:
     with_own_features = training_set.with_features(recipe.features)
-    begins = np.array([_first_row(training_set, each, recipe) for each in refits], dtype=np.int64)
-    stops = np.array([each.stop for each in refits], dtype=np.int64)
+    begins = np.array([_first_row(training_set, refit, recipe) for refit in refits], dtype=np.int64)
+    stops = np.array([refit.stop for refit in refits], dtype=np.int64)
     fits: list[KernelResult | None] = [None] * len(refits)
     fittable = np.flatnonzero(begins < stops).tolist()
     if fittable:

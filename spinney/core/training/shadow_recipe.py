@@ -64,12 +64,12 @@ def _fit_and_measure(
     training_set: TrainingSet, watched: Sequence[ShadowedGroup], recipe: Recipe, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
-    stops = np.array([each.stop for each in watched], dtype=np.int64)
+    stops = np.array([group.stop for group in watched], dtype=np.int64)
     current_group.report(None, current_group.FIT)
-    fits = kernel.fit(training_set.kernel_input([each.group_index for each in watched], stops, recipe), timer)
+    fits = kernel.fit(training_set.kernel_input([group.group_index for group in watched], stops, recipe), timer)
     entries: list[dict[str, Any]] = [
-        {} if fit.model else {"error": fit_error_text(training_set.keys[each.group_index], fit.error)}
-        for each, fit in zip(watched, fits, strict=True)
+        {} if fit.model else {"error": fit_error_text(training_set.keys[group.group_index], fit.error)}
+        for group, fit in zip(watched, fits, strict=True)
     ]
     fitted = [at for at, fit in enumerate(fits) if fit.model is not None]
     row_model = np.repeat(np.arange(len(fitted)), [len(watched[at].places) for at in fitted])

@@ -1,4 +1,4 @@
-"""The overrides of champions that people order on the page, carried out as the command line does."""
+"""The overrides of champions and the refits that people order on the page, carried out as the command line does."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from spinney.operations import interventions
+from spinney.operations import interventions, retrain_orders
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, ProposedOverride
+from spinney.operations.retrain_orders import RetrainOrder
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
 
@@ -48,3 +49,19 @@ def carry_out_order(store: FleetStore, order: OverrideOrder, person: str) -> Pro
         return interventions.propose_override(store, signer, request)
     shown = ProposedOverride((), (), order.seen)
     return interventions.carry_out_override(store, signer, request, Attribution(person, order.reason or ""), shown)
+
+
+class RetrainWish(BaseModel):
+    """A group or parent that a person wants retrained. reason: recorded with it; None to see what would happen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group_key: Annotated[str, Field(min_length=1, max_length=2_000)]
+    reason: _Reason | None = None
+
+
+def carry_out_wish(store: FleetStore, wish: RetrainWish, person: str) -> RetrainOrder:
+    """Return what becomes of a wish. A request is written if it has a reason. Raises as `order_retrain`."""
+    if wish.reason is None:
+        return retrain_orders.check_order(store, wish.group_key)
+    return retrain_orders.order_retrain(store, wish.group_key, Attribution(person, wish.reason))

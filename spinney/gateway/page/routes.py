@@ -1,4 +1,4 @@
-"""The page's routes below /page: its files, its figures, search, one group, dead letters, overrides.
+"""The page's routes below /page: its files, its figures, search, one group, dead letters, overrides, requests.
 
 Annotations here are evaluated, as FastAPI needs for dependencies that are arguments of the function around a route.
 """
@@ -17,7 +17,7 @@ from spinney.core.json_values import json_value
 from spinney.core.reporting.status import State
 from spinney.gateway.page.files import INDEX, PageFile, read_page_files
 from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
-from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
+from spinney.gateway.page.overrides import OverrideOrder, RetrainWish, carry_out_order, carry_out_wish
 from spinney.gateway.safe_answers import problem
 from spinney.gateway.work_queue import WorkQueue
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
@@ -57,6 +57,7 @@ def page_router(live: LiveFigures, access: Access, queue: WorkQueue) -> APIRoute
     _add_figures(router, live, access)
     _add_details(router, live, access, queue)
     _add_overrides(router, live, access)
+    _add_retraining(router, live, access)
     return router
 
 
@@ -144,6 +145,24 @@ def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None
             live.refresh_soon()
         written = order.seen is not None and bool(proposed.steps)
         return JSONResponse(json_value({"written": written, **vars(proposed)}))
+
+
+def _add_retraining(router: APIRouter, live: LiveFigures, access: Access) -> None:
+    @router.post("/page/retrain-requests")
+    def retrain(wish: RetrainWish, person: Annotated[str, Depends(access.operate)]) -> Response:
+        try:
+            order = carry_out_wish(FleetStore.of(live.fleet.config), wish, person)
+        except Busy:
+            return problem(503, "too_many", "too many requests wait for the stream; try again later")
+        except GroupError as error:
+            return problem(409, "not_possible", str(error))
+        except StoreError as error:
+            LOG.info("retrain request by %s: %s", person, error)
+            return problem(404, "unknown_group", "no such group; search finds groups by parts of their keys")
+        if order.request is not None:
+            LOG.info("retrain request %s for %s by %s", order.request.id, order.group_key, person)
+            live.refresh_soon()
+        return JSONResponse(json_value(order))
 
 
 def _newest_letters(store: FleetStore, choice: LetterFilter) -> Document:

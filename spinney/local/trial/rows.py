@@ -93,8 +93,8 @@ def open_rows(schema: RecordSchema, place: str, options: ReadOptions) -> Source:
     or the label, the id, the time or a column of the group is missing.
     """
     rules = _rules(schema)
-    names = tuple(dict.fromkeys(rule.source for rule in rules.fields))
-    required = frozenset(rule.source for rule in rules.fields if rule.required or rule.name == schema.fleet.target)
+    names = tuple(dict.fromkeys(rule.source for rule in rules.read))
+    required = frozenset(rule.source for rule in rules.read if rule.required or rule.name == schema.fleet.target)
     selection = ColumnSelection(
         names, required, is_exclusive=True, numbers=number_fields(rules), stored=stored_fields(schema)
     )

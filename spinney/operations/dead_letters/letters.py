@@ -183,4 +183,4 @@ def newest_letters(letters: DeadLetters, limit: int) -> list[dict[str, Any]]:
             for text, row in zip(identities(rows).to_pylist(), rows.to_pylist(), strict=True)
             if text in rank
         ]
-    return [row for _, row in sorted(found, key=lambda each: each[0])]
+    return [row for _, row in sorted(found, key=lambda ranked: ranked[0])]

@@ -126,7 +126,7 @@ def _migration_id(entry: Mapping[str, Any]) -> str | None:
 def _rewrite_parts(change: Alteration) -> list[tuple[list[RewriteSource], RewriteTarget]]:
     """Return the files to rewrite together: each sorted run of a partition, which stays sorted, and its other files."""
     found: dict[tuple[Any, ...], list[table_files.TableFile]] = defaultdict(list)
-    for file in sorted(table_files.list_files(change.table), key=lambda each: each.path):
+    for file in sorted(table_files.list_files(change.table), key=lambda file: file.path):
         found[(*file.partition.values(), clustering.run_name(file.path))].append(file)
     parts: list[tuple[list[RewriteSource], RewriteTarget]] = []
     for (*_, run), files in found.items():

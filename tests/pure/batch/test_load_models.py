@@ -94,8 +94,8 @@ def index(tmp_path: Path) -> Path:
     return file
 
 
-def whats(told) -> dict[str, str]:
-    return {each.group_key: each.what.value for each in told}
+def whats(message) -> dict[str, str]:
+    return {each.group_key: each.what.value for each in message}
 
 
 def stored(past: Past, base) -> list[dict]:
@@ -173,9 +173,9 @@ def test_an_import_cut_off_after_its_models_is_completed_by_the_next(past: Past,
 
 def test_a_group_whose_model_answers_already_keeps_it(past: Past, index: Path) -> None:
     mine = past.round(1, {A: 7.0})
-    told = load_models(past.config, str(index), SAID)
-    assert whats(told) == {A: "refused", B: "imported", C: "imported"}
-    assert told[0].why == f"model {mine[A]} answers for it already; imported models are first champions only"
+    text = load_models(past.config, str(index), SAID)
+    assert whats(text) == {A: "refused", B: "imported", C: "imported"}
+    assert text[0].why == f"model {mine[A]} answers for it already; imported models are first champions only"
     assert past.answers()[A] == mine[A]
 
 
@@ -186,9 +186,9 @@ def test_an_imported_model_can_be_pinned_and_is_no_way_around_a_step_that_withdr
         FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.ROLLBACK, (A,), at=hour(0)), SAID
     )
     assert past.answers()[A] is None
-    told = load_models(past.config, str(index), SAID)
-    assert whats(told) == {A: "refused", B: "there already", C: "there already"}
-    assert told[0].why == f"a person withdrew it; `spinney promote --model {name[:12]}` brings it back"
+    text = load_models(past.config, str(index), SAID)
+    assert whats(text) == {A: "refused", B: "there already", C: "there already"}
+    assert text[0].why == f"a person withdrew it; `spinney promote --model {name[:12]}` brings it back"
     assert past.answers()[A] is None
     carry_out_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PIN, (B,)), SAID)
     carry_out_override(
@@ -206,9 +206,9 @@ def test_one_that_a_person_left_for_an_older_model_is_refused_as_withdrawn(past:
     carry_out_override(
         FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), model=older), SAID
     )
-    told = load_models(past.config, str(index), SAID)
-    assert whats(told)[A] == "refused"
-    assert told[0].why == f"a person withdrew it; `spinney promote --model {imported[:12]}` brings it back"
+    text = load_models(past.config, str(index), SAID)
+    assert whats(text)[A] == "refused"
+    assert text[0].why == f"a person withdrew it; `spinney promote --model {imported[:12]}` brings it back"
     assert past.answers()[A] == older
 
 
@@ -222,16 +222,16 @@ def test_a_pickle_is_refused_unread_without_the_word_for_it(past: Past, index: P
     index.with_name("a.pkl").write_bytes(pickle.dumps(Runs()))
     joblib.dump(MODELS["b"], index.with_name("b.joblib"))
     index.write_text(index.read_text().replace("a.skops", "a.pkl").replace("b.skops", "b.joblib"))
-    told = load_models(past.config, str(index), SAID)
-    assert whats(told) == {A: "refused", B: "refused", C: "imported"}
-    assert told[0].why == (
+    text = load_models(past.config, str(index), SAID)
+    assert whats(text) == {A: "refused", B: "refused", C: "imported"}
+    assert text[0].why == (
         "reading a pickle runs whatever code it holds: allow it by --allow-pickle, for files that you trust"
     )
     assert not ran.exists()
-    told = load_models(past.config, str(index), SAID, allow_pickle=True)
-    assert whats(told) == {A: "refused", B: "imported", C: "there already"}
+    text = load_models(past.config, str(index), SAID, allow_pickle=True)
+    assert whats(text) == {A: "refused", B: "imported", C: "there already"}
     assert ran.exists()
-    assert told[0].why == "expected a fitted scikit-learn estimator or pipeline; got NoneType"
+    assert text[0].why == "expected a fitted scikit-learn estimator or pipeline; got NoneType"
     # What is stored is no pickle: reading it runs nothing.
     assert {row["codec"] for row in stored(past, tables.MODELS)} == {"sklearn-arrays"}
     assert answers(past)["prediction"][3:6].tolist() == MODELS["b"].predict(ROWS).tolist()
@@ -245,18 +245,18 @@ def test_one_of_a_type_that_may_not_be_stored_is_refused_and_the_others_go_on(pa
     joblib.dump(Mine().fit(ROWS, [1.0, 2.0, 3.5]), index.with_name("a.joblib"))
     index.with_name("b.skops").write_bytes(b"no zip file")
     index.write_text(index.read_text().replace("a.skops", "a.joblib"))
-    told = load_models(past.config, str(index), SAID, allow_pickle=True)
-    assert whats(told) == {A: "refused", B: "refused", C: "imported"}
-    assert "codec skops: Imported: expected allowed types; got ['" in told[0].why
-    assert "Mine']" in told[0].why
-    assert told[1].why.startswith("codec skops: expected bytes that can be read; got BadZipFile")
+    text = load_models(past.config, str(index), SAID, allow_pickle=True)
+    assert whats(text) == {A: "refused", B: "refused", C: "imported"}
+    assert "codec skops: Imported: expected allowed types; got ['" in text[0].why
+    assert "Mine']" in text[0].why
+    assert text[1].why.startswith("codec skops: expected bytes that can be read; got BadZipFile")
 
 
 def test_one_that_answers_otherwise_from_its_stored_bytes_is_refused(past: Past, index: Path, monkeypatch) -> None:
     monkeypatch.setattr(codec, "load", lambda *_, **__: import_estimator(MODELS["c"], Recipe.of(past.config)))
-    told = load_models(past.config, str(index), SAID)
-    assert whats(told) == {A: "refused", B: "refused", C: "imported"}
-    assert told[0].why == "expected the same predictions after storing and loading it; got different ones"
+    text = load_models(past.config, str(index), SAID)
+    assert whats(text) == {A: "refused", B: "refused", C: "imported"}
+    assert text[0].why == "expected the same predictions after storing and loading it; got different ones"
 
 
 def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(past: Past, index: Path) -> None:
@@ -285,18 +285,20 @@ def test_a_flipped_byte_is_refused_and_the_group_has_no_answer_of_its_own(past: 
 
 def test_a_dry_run_tries_and_says_it_all_and_writes_nothing(past: Past, index: Path) -> None:
     index.with_name("b.skops").unlink()
-    told = load_models(past.config, str(index), SAID, dry_run=True)
-    assert whats(told) == {A: "imported", B: "refused", C: "imported"}
-    assert told[1].why == f"expected a file; got nothing at {index.with_name('b.skops')}"
+    text = load_models(past.config, str(index), SAID, dry_run=True)
+    assert whats(text) == {A: "imported", B: "refused", C: "imported"}
+    assert text[1].why == f"expected a file; got nothing at {index.with_name('b.skops')}"
     assert stored(past, tables.MODELS) == stored(past, tables.PROMOTIONS) == []
     assert not (Path(past.config.storage.root) / "charter.json").exists()
 
 
-def test_many_models_are_written_in_parts_and_told_in_the_order_of_the_index(past, index: Path, monkeypatch) -> None:
+def test_many_models_are_written_in_parts_and_reported_in_the_order_of_the_index(
+    past, index: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(loading, "MODELS_PER_WRITE", 2)
     index.with_name("b.skops").unlink()
-    told = load_models(past.config, str(index), SAID)
-    assert [(each.group_key, each.what.value) for each in told] == [(A, "imported"), (B, "refused"), (C, "imported")]
+    text = load_models(past.config, str(index), SAID)
+    assert [(each.group_key, each.what.value) for each in text] == [(A, "imported"), (B, "refused"), (C, "imported")]
     assert {row["round_id"] for row in stored(past, tables.PROMOTIONS)} == {"people-0", "people-1"}
 
 
@@ -311,24 +313,24 @@ def test_a_training_that_lies_ahead_of_the_fleets_clock_is_refused_and_does_not_
         .replace("b.skops,,", f"b.skops,{hour(2).isoformat()},")
     )
     began = datetime.now(UTC)
-    told = load_models(past.config, str(index), SAID, dry_run=True)
+    text = load_models(past.config, str(index), SAID, dry_run=True)
     again = load_models(past.config, str(index), SAID)
     # The wall's clock stands in the reason to the second.
-    assert (told == again) if clock == "event" else (whats(told) == whats(again))
-    assert whats(told) == {A: "refused", B: "imported", C: "imported"}
-    assert told[0].why.startswith("trained_through: expected a time not after the fleet's clock, 20")
-    assert told[0].why.endswith(f"; got {datetime.fromisoformat(ahead).replace(tzinfo=UTC)}")
+    assert (text == again) if clock == "event" else (whats(text) == whats(again))
+    assert whats(text) == {A: "refused", B: "imported", C: "imported"}
+    assert text[0].why.startswith("trained_through: expected a time not after the fleet's clock, 20")
+    assert text[0].why.endswith(f"; got {datetime.fromisoformat(ahead).replace(tzinfo=UTC)}")
     (moved,) = {row["clock"] for row in stored(past, tables.PROMOTIONS)}
     assert moved == hour(2) if clock == "event" else began <= moved <= datetime.now(UTC)
 
 
-def test_a_clock_that_was_told_before_is_not_taken_over_by_an_import(past: Past, index: Path) -> None:
+def test_a_clock_that_was_reported_before_is_not_taken_over_by_an_import(past: Past, index: Path) -> None:
     past.round(500, {'["z","1"]': 7.0})
     load_models(past.config, str(index), SAID)
     assert {row["clock"] for row in stored(past, tables.PROMOTIONS)} == {hour(2)}
 
 
-def test_another_persons_step_and_an_unknown_clock_are_said(past: Past, index: Path) -> None:
+def test_another_persons_step_and_an_unknown_clock_are_reported(past: Past, index: Path) -> None:
     with leases.held(FleetStore.of(past.config), ["people"]), pytest.raises(Busy):
         load_models(past.config, str(index), SAID)
     DeltaTable(FleetStore.of(past.config).directory(tables.EVENTS).uri).delete()

@@ -194,10 +194,10 @@ def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_i
 
 def test_a_renamed_column_keeps_its_values_and_its_models(living: Config, edited: Edit, tmp_path: Path) -> None:
     before = answers(living, x=[1, 2])
-    said = plan_migration(
+    message = plan_migration(
         FleetStore.of(edited('size = "int"', features=("size",), fields='size = "x"')), {"x": "size"}
     ).notes
-    assert any("Messages and files keep the name x for the field" in each for each in said)
+    assert any("Messages and files keep the name x for the field" in each for each in message)
     config = edited('size = "int"', features=("size",))
     done = carry_out_migration(FleetStore.of(config), {"x": "size"})
     assert any("Messages and files must name the field size from now on" in each for each in done.notes)
@@ -205,9 +205,9 @@ def test_a_renamed_column_keeps_its_values_and_its_models(living: Config, edited
     sell(config, tmp_path, 40, size=seventh)
     assert [row["size"] for row in events(config)] == [n % 7 for n in range(80)]
     assert "x" not in events(config)[0]
-    told: list[Any] = []
-    retrain(config, spark=no_spark, show=lambda _, said: told.append(said))
-    assert any("compared on its newest rows with a refit of the old recipe" in str(each) for each in told)
+    reported: list[Any] = []
+    retrain(config, spark=no_spark, show=lambda _, message: reported.append(message))
+    assert any("compared on its newest rows with a refit of the old recipe" in str(each) for each in reported)
     assert answers(config, size=[1, 2])[1] == ["own", "own"]
 
 
@@ -375,7 +375,7 @@ def test_a_dropped_column_declared_with_other_case_is_refused_before_anything_is
     assert charter.ensure_charter(FleetStore.of(edited())).unfinished_migration is None
 
 
-def test_what_delta_refuses_is_said_and_the_columns_may_be_put_back(
+def test_what_delta_refuses_is_reported_and_the_columns_may_be_put_back(
     edited: Edit, made: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -412,8 +412,8 @@ def begun(config: Config, query: str, batch: int, topic: dict[str, int], *, ende
     place = Path(FleetStore.of(config).checkpoint(query))
     for log in ("offsets", "commits"):
         (place / log).mkdir(parents=True, exist_ok=True)
-    said = ["v1", '{"batchWatermarkMs":0,"batchTimestampMs":1}', json.dumps({"t.events": topic})]
-    (place / "offsets" / str(batch)).write_text("\n".join(said))
+    reported = ["v1", '{"batchWatermarkMs":0,"batchTimestampMs":1}', json.dumps({"t.events": topic})]
+    (place / "offsets" / str(batch)).write_text("\n".join(reported))
     if ended:
         (place / "commits" / str(batch)).write_text("v1\n{}")
 

@@ -33,14 +33,14 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
 
 def run(config: Config, **how: Any) -> list[str]:
     """Retrain all; what was told beforehand."""
-    told: list[str] = []
+    reported: list[str] = []
 
-    def show(_: str, said: Progress | str) -> None:
-        if isinstance(said, str):
-            told.append(said)
+    def show(_: str, message: Progress | str) -> None:
+        if isinstance(message, str):
+            reported.append(message)
 
     retrain(config, spark=no_spark, show=show, **how)
-    return told
+    return reported
 
 
 def features_of_last(config: Config) -> tuple[str, ...]:
@@ -52,8 +52,8 @@ def features_of_last(config: Config) -> tuple[str, ...]:
 def test_a_worse_recipe_on_the_same_rows_is_compared_and_refused(edited: Edit) -> None:
     sell(edited(), 2)
     assert run(edited()) == []
-    told = run(edited("constant"))
-    assert told == [
+    reported = run(edited("constant"))
+    assert reported == [
         "2 groups: recipe changed (ridge → constant): each compared on its newest rows with a refit of the old recipe"
     ]
     for row in decided(edited()):
@@ -72,15 +72,15 @@ def test_a_better_recipe_on_the_same_rows_is_promoted_with_evidence(edited: Edit
     assert estimators(edited()) == {"ridge": 2}
 
 
-def test_the_recipe_that_was_left_is_told_value_by_value(edited: Edit) -> None:
+def test_the_recipe_that_was_left_is_reported_value_by_value(edited: Edit) -> None:
     sell(edited(), 1)
     run(edited(recipe='params = {alpha = 1.0}\nwindow = "30d"'))
-    told = run(edited(features='["x", "z"]', recipe='params = {alpha = 10.0}\nwindow = "60d"'))
+    reported = run(edited(features='["x", "z"]', recipe='params = {alpha = 10.0}\nwindow = "60d"'))
     change = "recipe changed (alpha 1.0 → 10.0, with z, window 30d → 60d)"
-    assert told == [f"1 group: {change}: each compared on its newest rows with a refit of the old recipe"]
+    assert reported == [f"1 group: {change}: each compared on its newest rows with a refit of the old recipe"]
 
 
-def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_said(edited: Edit) -> None:
+def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_reported(edited: Edit) -> None:
     sell(edited(), 21)
     run(edited(features='["x", "z"]'))
     without = edited("constant")
@@ -95,8 +95,8 @@ def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_sai
     )
     assert estimators(without) == {"ridge": 21}
     assert features_of_last(without) == ("x", "z"), "a refused batch is no run of the fleet"
-    (told,) = run(without, unproven=True)
-    assert told.endswith("0 compared on rows newer than their model, 21 with nothing")
+    (reported,) = run(without, unproven=True)
+    assert reported.endswith("0 compared on rows newer than their model, 21 with nothing")
     assert estimators(without) == {"constant": 21}
     assert features_of_last(without) == ("x",)
     assert {row["decision"] for row in decided(without)} == {"unproven"}
@@ -108,8 +108,8 @@ def test_newer_rows_are_evidence_where_the_earlier_recipe_is_lost(edited: Edit) 
     for file in recipe_store.recipe_folder(FleetStore.of(edited())).glob("*.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"signature": "00" * 32}))
     sell(edited(), 21, rows=40, first=30)
-    (told,) = run(edited("constant"))
-    assert told.endswith(
+    (reported,) = run(edited("constant"))
+    assert reported.endswith(
         "is not stored with a signature that holds: 21 compared on rows newer than their model (21 of them on fewer "
         "than 30, gate.evidence), 0 with nothing"
     )
@@ -125,13 +125,13 @@ def test_newer_rows_are_no_evidence_where_a_feature_was_dropped(edited: Edit) ->
     assert str(raised.value).endswith("0 compared on rows newer than their model, 21 with nothing")
 
 
-def test_one_newer_row_is_compared_and_said_to_be_thin_and_a_worse_recipe_refused_by_it(edited: Edit) -> None:
+def test_one_newer_row_is_compared_and_reported_as_thin_and_a_worse_recipe_refused_by_it(edited: Edit) -> None:
     sell(edited(), 2)
     run(edited(recipe='window = "60d"'))
     shorter = edited("constant", recipe='window = "30d"')
     sell(shorter, 2, rows=1, first=30)
-    (told,) = run(shorter)
-    assert told.endswith(
+    (reported,) = run(shorter)
+    assert reported.endswith(
         "2 compared on rows newer than their model (2 of them on fewer than 30, gate.evidence), 0 with nothing"
     )
     for row in decided(shorter):
@@ -155,23 +155,23 @@ def test_of_many_newer_rows_the_newest_fifth_of_all_rows_is_compared(edited: Edi
     sell(shorter, 2, rows=20)
     run(edited(recipe='window = "60d"'))
     sell(shorter, 2, rows=129, first=20)  # of 149 rows 29 are held out
-    (told,) = run(edited("constant", recipe='window = "30d"'))
-    assert told.endswith("(2 of them on fewer than 30, gate.evidence), 0 with nothing")
+    (reported,) = run(edited("constant", recipe='window = "30d"'))
+    assert reported.endswith("(2 of them on fewer than 30, gate.evidence), 0 with nothing")
     assert {row["rows_compared"] for row in decided(shorter)} == {29}
     sell(shorter, 2, rows=1, first=149)
     assert run(shorter)[0].endswith("2 compared on rows newer than their model, 0 with nothing")
     assert {row["rows_compared"] for row in decided(shorter)} == {30}
 
 
-def test_models_that_cannot_be_opened_are_not_said_to_be_compared(
+def test_models_that_cannot_be_opened_are_not_reported_as_compared(
     edited: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sell(edited(), 1)
     run(edited())
     monkeypatch.setenv(signing_key.KEY, "q" * 32)
     sell(edited(), 1, rows=10, first=30)
-    (told,) = run(edited("constant"))
-    assert "0 compared on rows newer than their model, 1 with nothing, for their models cannot be asked: " in told
+    (reported,) = run(edited("constant"))
+    assert "0 compared on rows newer than their model, 1 with nothing, for their models cannot be asked: " in reported
 
 
 def test_first_fits_need_no_evidence(edited: Edit) -> None:
@@ -215,9 +215,9 @@ def test_one_screen_says_how_many_stand_where_and_what_a_constant_would_have_los
     run(edited())
     (tmp_path / "fleet.toml").write_text(edited().text, encoding="utf-8")
     words = ["fleet", "--summary", "--config", str(tmp_path / "fleet.toml")]
-    told = json.loads(CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False).stdout)
-    assert (told["groups"], told["states"]["fresh"], told["unmeasured"], told["worst"]) == (3, 3, 0, [])
-    (against,) = told["against"]
+    report = json.loads(CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False).stdout)
+    assert (report["groups"], report["states"]["fresh"], report["unmeasured"], report["worst"]) == (3, 3, 0, [])
+    (against,) = report["against"]
     assert (against["other"], against["groups"], against["rows"], against["groups_worse"]) == ("constant", 3, 18, 0)
     rows = [json.loads(row["metrics"]) for row in delta.read_table(FleetStore.of(edited()), tables.MODELS).to_pylist()]
     assert against["fleet_loss"] == pytest.approx(np.mean([row["challenger_loss"] for row in rows]))

@@ -81,17 +81,17 @@ def test_baselines_follow_the_candidates(rows: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--step", "0s"], 2, "--step"),
         (["--step", "often"], 2, "expected"),
         (["--candidate", "absent.toml"], 2, "absent.toml: expected a file of TOML"),
     ],
 )
-def test_wrong_usage_is_told(rows: Path, words: list[str], code: int, said: str) -> None:
+def test_wrong_usage_is_reported(rows: Path, words: list[str], code: int, message: str) -> None:
     result = run("--rows", str(rows), *words)
     assert (result.exit_code, result.stdout) == (code, "")
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_rows_without_labels_are_refused(rows: Path, tmp_path: Path) -> None:

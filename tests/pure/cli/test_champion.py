@@ -120,24 +120,24 @@ def test_as_json_it_says_what_was_written_and_what_was_left_and_asks_nothing(pas
     assert "with --json nothing is asked" in run("unpin", "a", "1", "--reason", "so", "--json").stderr
     run("pin", "a", "1", "--reason", "so", "--yes")
     done = run("rollback", "--all", "--as-of", "stream-1", "--reason", "so", "--yes", "--json")
-    said = json.loads(done.stdout)
-    assert said["written"] is True
-    assert [(each["group_key"], each["before"], each["after"], each["withdrawn"]) for each in said["changes"]] == [
+    report = json.loads(done.stdout)
+    assert report["written"] is True
+    assert [(each["group_key"], each["before"], each["after"], each["withdrawn"]) for each in report["changes"]] == [
         (B, past.second[B], past.first[B], past.second[B])
     ]
-    assert said["left"] == [{"group_key": A, "model_id": past.second[A], "why": "pinned", "wanting": False}]
+    assert report["left"] == [{"group_key": A, "model_id": past.second[A], "why": "pinned", "wanting": False}]
 
 
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(past: Past) -> None:
     run("pin", "a", "1", "--reason", "so", "--yes")
-    for words, said in (
+    for words, reported in (
         (("promote", "a", "1", "--model", past.first[A]), f"spinney: group {A}: pinned to {past.second[A]}"),
         (("pin", "a", "2"), 'spinney: group ["a","2"]: no model of it is known; the nearest are'),
         (("unpin", "b", "1"), f"spinney: group {B}: not pinned"),
     ):
         done = run(*words, "--reason", "so", "--yes")
         assert (done.exit_code, done.stdout) == (1, "")
-        assert done.stderr.startswith(said)
+        assert done.stderr.startswith(reported)
         assert len(done.stderr.splitlines()) == 1
 
 

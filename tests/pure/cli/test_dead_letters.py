@@ -177,9 +177,9 @@ def test_a_replay_says_what_it_would_send_and_why_the_rest_stays(past: Past) -> 
 
 def test_what_would_be_rejected_again_stays_with_the_reason_that_holds_now(past: Past) -> None:
     put(past, letter(0), letter(1, value=sale(1, '"dear"')), letter(2, value=b"{"), letter(3, value=None))
-    said = json.loads(run("replay", "--json").stdout)
-    assert said["would_be_sent"] == 1
-    assert said["left"] == {
+    report = json.loads(run("replay", "--json").stdout)
+    assert report["would_be_sent"] == 1
+    assert report["left"] == {
         "would be rejected again: wrong_type (price)": 1,
         "would be rejected again: not_json": 1,
         "would be rejected again: null_value": 1,
@@ -190,9 +190,9 @@ def test_an_id_that_is_stored_or_comes_twice_is_not_sent_a_second_time(past: Pas
     put(past, letter(0), letter(1), letter(2, value=sale(1)), letter(3, value=sale(1, '"dear"')))
     past.put(tables.EVENTS, "", {"group_key": '["a","1"]', "event_id": "0", "event_time": hour(0)})
     past.put(tables.EVENTS, "", {"group_key": '["b","1"]', "event_id": "1", "event_time": hour(0)})
-    said = json.loads(run("replay", "--json").stdout)
-    assert said["would_be_sent"] == 1
-    assert said["left"] == {
+    report = json.loads(run("replay", "--json").stdout)
+    assert report["would_be_sent"] == 1
+    assert report["left"] == {
         assessment.STORED: 1,
         assessment.REPEATED: 1,
         "would be rejected again: wrong_type (price)": 1,
@@ -268,7 +268,7 @@ def cut_off(past: Past) -> ledger.Replay:
     return made
 
 
-def test_a_replay_that_was_killed_after_it_was_told_what_arrived_is_not_settled_again(
+def test_a_replay_that_was_killed_after_it_learned_what_arrived_is_not_settled_again(
     past: Past, cut_off: ledger.Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(file: Path, **_: Any) -> None:
@@ -284,7 +284,7 @@ def test_a_replay_that_was_killed_after_it_was_told_what_arrived_is_not_settled_
 
 
 @pytest.mark.parametrize(("lost", "replayed"), [(set(), 1), ({"other"}, 1), ({"sales"}, 3)])
-def test_what_the_topic_does_not_tell_any_more_counts_as_sent(
+def test_records_that_the_topic_no_longer_has_count_as_sent(
     past: Past, cut_off: ledger.Replay, monkeypatch: pytest.MonkeyPatch, lost: set[str], replayed: int
 ) -> None:
     monkeypatch.setattr(replay, "read_headers", lambda *_: iter([f"{cut_off.replay_id}/1", "another/2"]))
@@ -295,7 +295,7 @@ def test_what_the_topic_does_not_tell_any_more_counts_as_sent(
 
 
 @pytest.mark.usefixtures("cut_off")
-def test_without_yes_what_a_replay_that_was_cut_off_had_begun_to_send_is_told_apart(past: Past) -> None:
+def test_without_yes_what_a_replay_that_was_cut_off_had_begun_to_send_is_distinguished(past: Past) -> None:
     put(past, letter(3))
     assert json.loads(run("replay", "--json").stdout) == {"sent": 0, "would_be_sent": 1, "left": {replay.UNSETTLED: 3}}
 
@@ -319,7 +319,7 @@ def test_what_is_older_is_forgotten(past: Past, words: tuple[str, ...], left: li
     assert sorted(row["kafka_offset"] for row in json.loads(run("show", "--json").stdout)) == left
 
 
-def test_to_forget_all_of_them_has_to_be_said(past: Past) -> None:
+def test_to_purge_all_of_them_needs_an_option(past: Past) -> None:
     done = run("purge", "--yes")
     assert done.exit_code == 2
     assert "expected at least one of: --older-than" in done.stderr
@@ -355,7 +355,7 @@ def test_a_running_stream_forgets_what_it_is_asked_to_holding_off_its_batches(
     assert not writing.locked()
 
 
-def test_what_a_running_stream_cannot_forget_is_told(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_running_stream_cannot_forget_is_reported(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     put(past, letter(0))
     monkeypatch.setattr(purge, "_forget", lambda config, choice: 1 / 0)
     with running(past, monkeypatch, lambda: purge.serve_purge(FleetStore.of(past.config), threading.Lock())):

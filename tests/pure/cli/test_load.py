@@ -52,9 +52,9 @@ def test_allowed_pickles_are_warned_of_and_a_dry_run_writes_nothing(past: Past) 
     done = run(*words, "--dry-run", "--json")
     assert done.exit_code == 0, done.output
     assert "pickles are allowed: reading one runs whatever code it holds" in done.stderr
-    said = json.loads(done.stdout)
-    assert (said["written"], said["counts"]) == (False, {"imported": 2, "there already": 0, "refused": 0})
-    assert [each["group_key"] for each in said["models"]] == ['["a","1"]', '["b","1"]']
+    report = json.loads(done.stdout)
+    assert (report["written"], report["counts"]) == (False, {"imported": 2, "there already": 0, "refused": 0})
+    assert [each["group_key"] for each in report["models"]] == ['["a","1"]', '["b","1"]']
     assert past.decided() == []
     assert run(*words).exit_code == 0
     assert "there already\t2" in run(*words).stdout
@@ -71,7 +71,7 @@ def test_allowed_pickles_are_warned_of_and_a_dry_run_writes_nothing(past: Past) 
         (("--dry-run",), "--dry-run is for --models"),
     ],
 )
-def test_wrong_usage_is_said_before_anything_is_read(words: tuple[str, ...], why: str) -> None:
+def test_wrong_usage_is_reported_before_anything_is_read(words: tuple[str, ...], why: str) -> None:
     done = run(*words)
     assert done.exit_code == 2
     assert why in done.stderr

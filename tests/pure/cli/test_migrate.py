@@ -51,8 +51,8 @@ def test_without_yes_it_shows_what_would_change_and_that_nothing_was(past: Past)
 def test_with_yes_it_is_done_and_the_next_call_finds_nothing_to_do(past: Past) -> None:
     done = run("--yes", "--json")
     assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)
-    assert (said["done"], [each["name"] for each in said["changes"]]) == (True, ["rate"])
+    report = json.loads(done.stdout)
+    assert (report["done"], [each["name"] for each in report["changes"]]) == (True, ["rate"])
     again = run("--yes")
     assert again.exit_code == 0, again.output
     assert "the columns are as the configuration says" in again.stderr

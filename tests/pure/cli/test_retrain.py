@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,8 +12,12 @@ from click.testing import CliRunner
 import batch.estimate
 import batch.weekly
 from batch.estimate import Estimate
+from schemas import tables
 from spinney.cli import main
 from spinney.core.planning.parts import Progress
+from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import read_requests
+from spinney.tables import delta
 
 KEY = '["AA","JFK","LAX"]'
 
@@ -83,3 +88,40 @@ def test_an_estimate_is_a_sentence_or_an_object(asked) -> None:
     assert str(changed).splitlines()[1:] == ["1 group: recipe changed (a → b)", "it would be refused: 1 of 1 groups"]
     done = CliRunner().invoke(main, ["retrain", "--all", "--dry-run", "--json"])
     assert json.loads(done.stdout)["table_bytes"] == 21_500_000
+
+
+def test_a_request_is_left_to_the_stream_and_a_group_that_is_refused_is_an_exit_code_of_1(
+    configured, put, monkeypatch
+) -> None:
+    config = configured()
+    delta.create_tables(FleetStore.of(config))
+    known, other, unknown = '["a","1"]', '["b","1"]', '["x","1"]'
+    event = {"event_id": "e", "event_time": datetime(2024, 5, 1, tzinfo=UTC), "topic": "sales"}
+    event |= {"kafka_partition": 0, "kafka_offset": 0, "batch_id": 0}
+    put(config, tables.EVENTS, [{**event, "group_key": key} for key in (known, other)])
+    monkeypatch.setattr("spinney.cli.retrain.load_config", lambda _: config)
+    words = ["retrain", "--request", "--reason", "overshoots", "--by", "ada", "--group", known]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    waits = f"{known}: requested; no stream runs, so the request waits until `spinney stream` is started\n"
+    assert (done.stderr, done.stdout) == (waits, "")
+    done = CliRunner().invoke(main, [*words, "--group", other, "--group", unknown, "--json"])
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert [order["request"]["by"] for order in found["requested"]] == ["ada"]
+    assert [refusal["group_key"] for refusal in found["refused"]] == [known, unknown]
+    assert {request.group_key for request in read_requests(FleetStore.of(config))} == {known, other}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--all", "--request", "--reason", "why"],
+        ["--group", KEY, "--reason", "why"],
+        ["--group", KEY, "--request"],
+        ["--group", KEY, "--request", "--reason", "why", "--dry-run"],
+    ],
+)
+def test_a_request_names_groups_and_a_reason_or_nothing_is_done(asked, words: list[str]) -> None:
+    done = CliRunner().invoke(main, ["retrain", *words])
+    assert (done.exit_code, asked) == (2, [])

@@ -39,9 +39,9 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(past: Past) -> None:
     before = versions(past)
     done = run("--dry-run", "--json")
     assert done.exit_code == 0, done.output
-    said = {each["directory"]: each for each in json.loads(done.stdout)}
-    assert set(said) == set(before)
-    assert [said["models/stream"][name] for name in ("files", "small", "forgotten", "gone", "behind")] == [
+    report = {each["directory"]: each for each in json.loads(done.stdout)}
+    assert set(report) == set(before)
+    assert [report["models/stream"][name] for name in ("files", "small", "forgotten", "gone", "behind")] == [
         8,
         8,
         5,
@@ -51,11 +51,11 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(past: Past) -> None:
     assert versions(past) == before
 
 
-def test_with_yes_it_is_done_and_told(past: Past) -> None:
+def test_with_yes_it_is_done_and_reported(past: Past) -> None:
     done = run("--yes", "--json")
     assert done.exit_code == 0, done.output
-    said = {each["directory"]: each for each in json.loads(done.stdout)}
-    assert (said["models/stream"]["forgotten"], said["promotions/stream"]["forgotten"]) == (5, 5)
+    report = {each["directory"]: each for each in json.loads(done.stdout)}
+    assert (report["models/stream"]["forgotten"], report["promotions/stream"]["forgotten"]) == (5, 5)
     again = {each["directory"]: each for each in json.loads(run("--dry-run", "--json").stdout)}
     assert [again["models/stream"][name] for name in ("files", "small", "forgotten")] == [1, 0, 0]
 
@@ -69,7 +69,7 @@ def test_it_asks_on_a_terminal_and_refuses_without_one(past: Past, monkeypatch: 
     assert versions(past) == before
 
 
-def test_what_a_process_writes_that_does_not_serve_is_left_told_and_exit_code_1(past: Past) -> None:
+def test_what_a_process_writes_that_does_not_serve_is_left_reported_and_exit_code_1(past: Past) -> None:
     with leases.held(FleetStore.of(past.config), ["retrain"]):
         before = versions(past)
         done = run("--yes", "--wait", "0")

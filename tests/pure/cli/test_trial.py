@@ -22,11 +22,11 @@ def run(folder: Path, *words: str) -> Result:
 def test_a_group_of_the_flights_is_tried_from_its_file_and_drawn(tmp_path: Path) -> None:
     result = run(tmp_path, "--group", '["AA", "LGA", "DFW"]')
     assert result.exit_code == 0
-    said = {line[:9].strip(): line[10:] for line in result.stdout.splitlines()}
-    assert said["group"] == "AA · LGA · DFW"
-    assert said["target"] == "air_time_min"
-    assert said["loss"].startswith("Mean absolute error: ")
-    assert said["html"] == str(tmp_path / "AA-LGA-DFW.html")
+    output = {line[:9].strip(): line[10:] for line in result.stdout.splitlines()}
+    assert output["group"] == "AA · LGA · DFW"
+    assert output["target"] == "air_time_min"
+    assert output["loss"].startswith("Mean absolute error: ")
+    assert output["html"] == str(tmp_path / "AA-LGA-DFW.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["AA-LGA-DFW.html", "AA-LGA-DFW.png"]
 
 
@@ -43,17 +43,17 @@ def test_json_is_one_document(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "code", "said"),
+    ("key", "code", "message"),
     [
         ('["AA","LGA","XXX"]', 1, "expected rows of group"),
         ("AA", 1, "expected 3 columns, carrier, origin, dest"),
         ('["AA",', 2, "KEY"),
     ],
 )
-def test_what_cannot_be_tried_is_told_and_draws_nothing(tmp_path: Path, key: str, code: int, said: str) -> None:
+def test_what_cannot_be_tried_is_reported_and_draws_nothing(tmp_path: Path, key: str, code: int, message: str) -> None:
     result = run(tmp_path / "out", "--group", key)
     assert result.exit_code == code
-    assert said in result.stderr
+    assert message in result.stderr
     assert not (tmp_path / "out").exists()
 
 

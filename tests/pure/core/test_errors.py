@@ -88,7 +88,7 @@ def test_a_failed_fit_keeps_the_class_and_a_bounded_text_of_the_cause() -> None:
     assert (error.error_class, len(error.error)) == ("ValueError", 500)
 
 
-def test_what_the_memory_limit_refused_is_told_under_one_name_with_what_to_do() -> None:
+def test_what_the_memory_limit_refused_is_reported_under_one_name_with_what_to_do() -> None:
     class ArrayMemoryError(MemoryError):
         """As NumPy's own."""
 

@@ -62,7 +62,7 @@ def test_a_module_that_misses_another_says_which(shop: str) -> None:
     assert "PYTHONPATH" not in finding.remedy
 
 
-def test_a_module_that_raises_is_told_with_its_own_words(shop: str) -> None:
+def test_a_module_that_raises_is_reported_with_its_own_words(shop: str) -> None:
     assert refused(f"{shop}_broken:model").got == "OSError: no licence"
 
 

@@ -162,14 +162,15 @@ def tables():
             ],
         ),
         promotions=frame(
-            "group_key round_id model_id decision reason champion_loss challenger_loss rows_compared decided_at clock",
+            "group_key round_id model_id decision reason champion_loss challenger_loss rows_compared decided_at clock "
+            "trained_through",
             [
-                (A1, "h", "a1-0", "unproven", "first", None, 2.0, 5, wall(-9), START),
-                (A2, "h", "a2-0", "unproven", "first", None, 2.0, 5, wall(-9), START),
-                ('{"hall":"B"}', "h", "hall", "promoted", "first", None, 2.0, 5, wall(-9), START),
-                (A1, "r1", "a1-1", "promoted", "not worse", 6.0, 3.0, 10, wall(4), one),
-                (A2, "r1", "a2-1", "refused", "worse", 2.0, 3.0, 30, wall(4), one),
-                (A1, "r2", "a1-2", "unproven", "thin", 99.0, 3.0, 2, wall(14), two),
+                (A1, "h", "a1-0", "unproven", "first", None, 2.0, 5, wall(-9), START, START),
+                (A2, "h", "a2-0", "unproven", "first", None, 2.0, 5, wall(-9), START, START),
+                ('{"hall":"B"}', "h", "hall", "promoted", "first", None, 2.0, 5, wall(-9), START, START),
+                (A1, "r1", "a1-1", "promoted", "not worse", 6.0, 3.0, 10, wall(4), one, one),
+                (A2, "r1", "a2-1", "refused", "worse", 2.0, 3.0, 30, wall(4), one, one),
+                (A1, "r2", "a1-2", "unproven", "thin", 99.0, 3.0, 2, wall(14), two, two),
             ],
         ),
         rounds=frame(

@@ -50,12 +50,12 @@ def test_missing_columns_are_named(data, scenario, config):
         build_example_data(data.drop(columns="load"), scenario, config)
 
 
-def test_too_few_busy_groups_are_said(data, scenario, config):
+def test_too_few_busy_groups_are_reported(data, scenario, config):
     asked = scenario.injected.model_copy(update={"groups": 3})
     with pytest.raises(ConfigError, match=r"expected 3 groups .*got 2"):
         build_example_data(data, scenario.model_copy(update={"injected": asked}), config)
 
 
-def test_a_missing_file_is_said(scenario, config, tmp_path):
+def test_a_missing_file_is_reported(scenario, config, tmp_path):
     with pytest.raises(ConfigError, match=r"machines\.parquet"):
         read_example_data(tmp_path, scenario, config)

@@ -6,7 +6,7 @@ from demo.formatting import describe_difference, format_count, format_group, for
 
 
 @pytest.mark.parametrize(
-    ("own", "other", "said"),
+    ("own", "other", "message"),
     [
         (9.0, 10.0, "10 % less than"),
         (9.76, 10.0, "2.4 % less than"),
@@ -16,15 +16,15 @@ from demo.formatting import describe_difference, format_count, format_group, for
         (None, 10.0, "not compared with"),
     ],
 )
-def test_a_comparison_says_which_way_it_went(own, other, said):
-    assert describe_difference(own, other) == said
+def test_a_comparison_says_which_way_it_went(own, other, message):
+    assert describe_difference(own, other) == message
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(0.314, "0.31 s"), (4.24, "4.2 s"), (128.4, "2 min 08 s"), (None, "-"), (59.99, "60.0 s")]
+    ("value", "message"), [(0.314, "0.31 s"), (4.24, "4.2 s"), (128.4, "2 min 08 s"), (None, "-"), (59.99, "60.0 s")]
 )
-def test_lengths_of_time_are_for_people(value, said):
-    assert format_seconds(value) == said
+def test_lengths_of_time_are_for_people(value, message):
+    assert format_seconds(value) == message
 
 
 def test_numbers_have_three_figures_and_counts_commas():

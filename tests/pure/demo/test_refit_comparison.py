@@ -155,7 +155,7 @@ def test_a_row_is_mature_exactly_when_it_is_old_enough_and_its_label_is_there():
     assert len(mature(rows, window(), noon + timedelta(minutes=59))) == 0
 
 
-def test_changed_groups_are_told_apart_from_what_was():
+def test_changed_groups_are_distinguished_from_what_was():
     changed = window(change_at=START + 3 * DAY, injected=frozenset({A}))
     rows = pd.concat([events(step), events(lambda _: 30, B)], ignore_index=True)
     recoveries = summarize_comparison(
@@ -179,7 +179,7 @@ def test_the_worst_groups_are_those_of_the_fleet_itself_with_ten_events_at_least
     ]
 
 
-def test_nothing_judged_is_said_as_nothing():
+def test_without_verdicts_the_comparison_is_empty():
     rows = events(step)
     recoveries = summarize_comparison(
         compare_refits(rows, says(rows, None), window(), FAMILY, (LastLabel(), absolute)), window()

@@ -85,7 +85,7 @@ def test_the_result_stands_at_the_top_and_what_was_injected_is_marked(summary):
     assert "This did not happen" in text
 
 
-def test_sets_that_do_not_add_up_are_said_loudly_with_the_ids(summary):
+def test_sets_that_do_not_add_up_are_reported_with_the_ids(summary):
     check = summary["reconciliation"]["checks"][0]
     check.update(adds_up=False, missing=1, examples=["missing <lost> 1"])
     summary["reconciliation"]["adds_up"] = False
@@ -108,7 +108,7 @@ def test_a_run_without_worth_still_has_a_report(tables, statuses, ledger, scenar
     assert read(render_report(found)).sections == ["retraining", "batches", "sets", "notes"]
 
 
-def test_a_change_that_nobody_recovered_from_is_said(summary):
+def test_a_change_that_nobody_recovered_from_is_reported(summary):
     found = summary["worth"]["injected"]["hours_to_recover"]
     assert found["fleet"] == 24
     found["never"] = None

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -22,17 +21,6 @@ def test_fits_are_counted_by_the_reason_of_their_round_and_the_day_of_the_fleets
     ]
     assert found["by_decision"] == {"promoted": 1, "refused": 1, "unproven": 1}
     assert found["not_fitted"] == {"too_few_rows": 1}
-
-
-def test_changed_groups_found_by_their_error_are_counted_with_the_time_of_their_first_verdict(tables):
-    change = datetime(2020, 1, 6, tzinfo=UTC)
-    assert retraining_summary.summarize_found_by_error(tables, {"a", "b", "c"}, None) is None
-    rows = [("a", "error_rise", -1), ("a", "error_rise", 30), ("a", "error_rise", 20), ("b", "new_rows", 5)]
-    rows.append(("unchanged", "error_rise", 2))
-    verdicts = pd.DataFrame(rows, columns=["group_key", "policy", "hours"])
-    verdicts["clock"] = [change + timedelta(hours=hours) for hours in verdicts["hours"]]
-    found = retraining_summary.summarize_found_by_error(replace(tables, verdicts=verdicts), {"a", "b", "c"}, change)
-    assert (found["changed"], found["found"], found["hours"]["p50"]) == (3, 1, 20.0)
 
 
 def test_freshness_runs_from_stale_to_the_first_answer_of_that_model(tables):
@@ -71,7 +59,7 @@ def test_the_gain_is_over_the_new_champions_of_groups_that_were_drawn(tables):
     assert retraining_summary.summarize_gain(replace(tables, verdicts=tables.verdicts.iloc[:0])) is None
 
 
-def test_a_stream_without_rounds_has_nothing_to_tell(tables):
+def test_a_stream_without_rounds_has_nothing_to_report(tables):
     quiet = replace(
         tables,
         rounds=tables.rounds.iloc[:1],

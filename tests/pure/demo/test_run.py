@@ -12,17 +12,17 @@ from spinney.core.errors import StoreError
 
 
 def test_a_demo_too_short_for_its_change_makes_none_and_says_so():
-    said = StringIO()
-    prepared = prepare(DemoOptions(days=1), "localhost:9", StageTimer(Console(file=said, width=200)))
+    reported = StringIO()
+    prepared = prepare(DemoOptions(days=1), "localhost:9", StageTimer(Console(file=reported, width=200)))
     assert prepared.data.injected == frozenset()
-    assert said.getvalue() == "No change is injected: it would come after 3 days, and 1 stream.\n"
+    assert reported.getvalue() == "No change is injected: it would come after 3 days, and 1 stream.\n"
 
 
 def test_a_demo_of_its_own_length_says_nothing_of_its_change():
-    said = StringIO()
-    prepared = prepare(DemoOptions(), "localhost:9", StageTimer(Console(file=said, width=200)))
+    reported = StringIO()
+    prepared = prepare(DemoOptions(), "localhost:9", StageTimer(Console(file=reported, width=200)))
     assert len(prepared.data.injected) == 20
-    assert said.getvalue() == ""
+    assert reported.getvalue() == ""
 
 
 def test_a_loop_that_does_not_start_stops_what_was_started_of_it(monkeypatch):

@@ -85,7 +85,7 @@ def test_without_worth_the_rest_is_whole(tables, statuses, ledger, scenario, con
     assert report_text.headline(found) == "4 events answered, 3 groups retrained on the way."
 
 
-def test_batches_are_told_by_query_in_their_order():
+def test_batches_are_reported_by_query_in_their_order():
     found = summarize_batches(BATCHES)
     assert list(found) == ["score", "ingest"]
     score = found["score"]

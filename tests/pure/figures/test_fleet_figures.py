@@ -136,7 +136,7 @@ def test_a_groups_errors_are_its_own_and_its_answers_have_the_labels_that_came_l
     assert figures.coverage is None
 
 
-def test_the_pipeline_tells_batches_rows_and_rounds(past: Past, tmp_path: Path) -> None:
+def test_the_pipeline_reports_batches_rows_and_rounds(past: Past, tmp_path: Path) -> None:
     seen(past, A, B)
     past.put(tables.EVENTS, "", {"group_key": A, "event_id": "l", "event_time": hour(1), "topic": "load:old.csv"})
     past.put(tables.DEAD_LETTERS, "", {"topic": "sales", "kafka_partition": 0, "kafka_offset": 1,

@@ -68,7 +68,7 @@ def test_a_request_without_a_query_is_answered_as_with_one(url: str, body: Any, 
     assert seen(direct) == seen(routed)
 
 
-def test_a_caller_without_a_key_is_told_so_either_way(url: str) -> None:
+def test_a_caller_without_a_key_gets_the_same_answer_either_way(url: str) -> None:
     direct, routed = (requests.post(f"{url}/predict{query}", json={}, timeout=30) for query in ("", "?strict=false"))
     assert direct.status_code == 401
     assert direct.headers["WWW-Authenticate"] == "Bearer"

@@ -296,7 +296,7 @@ def test_groups_nobody_heard_of_leave_nothing_behind(fleet: LinearFleet, feed: C
     records = [record(n) for n in range(GROUPS, 2 * GROUPS)]
     found = answers.answer(asked(records))
     assert found.columns["model_id"] == [fleet.model_ids[parent_of(n)] for n in range(GROUPS, 2 * GROUPS)]
-    assert len(feed.current._champions) == 10
+    assert len(feed.current.settled._champions) == 10
     assert answers.cache.counts.models == 10
 
 

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from spinney.gateway.json_logs import FIELDS, JsonFormatter, log_as_json
 from spinney.gateway.metrics import Metrics
 from spinney.gateway.safe_answers import SafeAnswers
 from spinney.gateway.service import Guard, Service
+from spinney.storage.layout import FleetStore
+from spinney.storage.stream_offsets import SeenOffsets, write_seen_offsets
 
 
 def samples(text: str) -> dict[str, float]:
@@ -68,6 +71,13 @@ def test_each_family_has_its_kind_before_its_samples() -> None:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     fleet = write_fleet(tmp_path_factory.mktemp("lines"), 20)
+    store = FleetStore.of(fleet.config)
+    for log in ("offsets", "commits"):
+        file = Path(store.checkpoint("score")) / log / "0"
+        file.parent.mkdir(parents=True)
+        file.write_text('v1\n{"batchTimestampMs":0}\n{"sales":{"0":12,"1":3}}')
+    seen_at = datetime.now(UTC) - timedelta(minutes=1)
+    write_seen_offsets(store, "score", SeenOffsets(seen_at, {"sales": {"0": 20, "1": 5}}))
     with running(create_app(Service(fleet.config, Guard(*[lambda _: "ada"] * 3)))) as url:
         yield url
 
@@ -86,8 +96,10 @@ def test_requests_rows_and_models_are_counted_and_no_group_is_a_label(url: str) 
         'requests_total{route="none",code="404"}': 1, 'rows_total{answered_by="own"}': 6,
         'rows_total{answered_by="parent"}': 2, 'rows_total{answered_by="invalid"}': 2,
         "model_loads_total": 3, "cache_hits_total": 3, "cache_models": 3, "champions": 30,
+        'stream_lag_records{query="score"}': 10,
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected
+    assert 60 <= found['stream_lag_age_seconds{query="score"}'] < 600
     assert "s1" not in answer.text
 
 
@@ -112,12 +124,12 @@ def test_a_client_that_leaves_while_it_sends_is_counted_as_such_and_is_no_fault(
 
 
 def test_a_log_record_is_one_line_of_json() -> None:
-    said = {"name": "gateway", "levelno": logging.INFO, "levelname": "INFO", "msg": "two\nlines %s", "args": ("é",)}
-    lines = [JsonFormatter().format(logging.makeLogRecord({**said, FIELDS: {"ms": 1.5, "place": Path("/x")}}))]
+    row = {"name": "gateway", "levelno": logging.INFO, "levelname": "INFO", "msg": "two\nlines %s", "args": ("é",)}
+    lines = [JsonFormatter().format(logging.makeLogRecord({**row, FIELDS: {"ms": 1.5, "place": Path("/x")}}))]
     try:
         raise ValueError("broken")
     except ValueError:
-        lines.append(JsonFormatter().format(logging.makeLogRecord({**said, "exc_info": sys.exc_info()})))
+        lines.append(JsonFormatter().format(logging.makeLogRecord({**row, "exc_info": sys.exc_info()})))
     assert not any("\n" in line for line in lines)
     first, second = map(json.loads, lines)
     assert (first["level"], first["message"], first["ms"], first["place"]) == ("info", "two\nlines é", 1.5, "/x")

@@ -124,7 +124,7 @@ def test_no_records_have_no_predictions(url: str, http) -> None:
     assert http.post(f"{url}/predict", json={"records": []}).json() == {"predictions": []}
 
 
-def test_a_group_is_told_as_spinney_why_tells_it(fleet: LinearFleet, url: str, http) -> None:
+def test_a_group_is_reported_as_by_spinney_why(fleet: LinearFleet, url: str, http) -> None:
     found = http.get(f"{url}/groups/{quote(key_of(1))}").json()
     assert found == json_value(Fleet(fleet.config).why(key_of(1)))
     assert [each["what"] for each in found["happened"]].count("promoted") == 2

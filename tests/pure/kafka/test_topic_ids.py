@@ -84,7 +84,7 @@ def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_
     assert known_ids(FleetStore.of(read)) == {"sales": "second", "sold": "other"}
 
 
-def test_what_became_of_each_accepted_topic_is_told(read: Config, broker: dict[str, Topic]) -> None:
+def test_what_became_of_each_accepted_topic_is_reported(read: Config, broker: dict[str, Topic]) -> None:
     broker["sales"] = topic("sales", "second")
     assert list(accept_topics(FleetStore.of(read), read.kafka, ["sales", "sold"])) == [
         "topic sales: is read from its start",
@@ -137,12 +137,12 @@ def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
     assert accept_topic(FleetStore.of(read), read.kafka, "sales") == Acceptance.SAME
 
 
-def test_a_topic_without_an_id_or_that_was_never_read_is_not_said_to_be_the_same(
+def test_a_topic_without_an_id_or_that_was_never_read_is_not_reported_as_the_same(
     read: Config, tmp_path: Path, broker: dict[str, Topic]
 ) -> None:
     broker["sales"] = topic("sales", None)
-    (said,) = accept_topics(FleetStore.of(read), read.kafka, ["sales"])
-    assert said.startswith(
+    (reported,) = accept_topics(FleetStore.of(read), read.kafka, ["sales"])
+    assert reported.startswith(
         "topic sales: has no id (Kafka before 2.8), so whether it is the one that was read before is "
     )
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}

@@ -104,7 +104,7 @@ def test_records_behind_an_open_transaction_are_read(config: Config, clients: li
         ({"sales": {0: 3}, "gone": {0: 0}}, {"gone"}),
     ],
 )
-def test_a_topic_tells_whether_records_may_be_gone(
+def test_a_topic_shows_whether_records_may_be_gone(
     config: Config, beginnings: dict[str, dict[int, int]], lost: set[str]
 ) -> None:
     assert topics_with_lost_records(config.kafka, beginnings) == lost

@@ -75,7 +75,9 @@ def test_the_estimator_of_a_classification_fits_a_toy_group(tmp_path: Path) -> N
     assert [found.state for found in checks.estimator(config)] == ["ok"]
 
 
-def test_an_estimator_that_raises_is_told_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimator_that_raises_is_reported_with_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sulky_shop.py").write_text(
         "from sklearn.dummy import DummyRegressor\n"
         "class Sulky(DummyRegressor):\n"
@@ -146,7 +148,7 @@ def test_an_unknown_estimator_is_a_finding_with_the_nearest_name(
 ) -> None:
     for name in ("java", "jars", "kafka", "topics"):
         ok = Result(name, "ok", "")
-        monkeypatch.setattr(checks, name, lambda _, said=[ok] if name == "topics" else ok: said)
+        monkeypatch.setattr(checks, name, lambda _, message=[ok] if name == "topics" else ok: message)
     found = checks.run(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="rigde"), {})[-1]
     assert (found.name, found.state) == ("estimator", "finding")
     assert "Did you mean `ridge`?" in found.remedy
@@ -162,7 +164,7 @@ def test_jars_that_are_missing_are_counted_and_not_fetched(tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_edit_of_a_living_fleet_is_told_with_what_it_means(tmp_path: Path) -> None:
+def test_an_edit_of_a_living_fleet_is_reported_with_what_it_means(tmp_path: Path) -> None:
     config = configured(tmp_path)
     assert checks.fleet(config) == []
     charter.ensure_charter(FleetStore.of(config))

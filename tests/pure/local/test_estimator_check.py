@@ -173,7 +173,7 @@ def test_estimators_of_scikit_learn_by_a_users_function_do_too(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "point", "said"),
+    ("name", "task", "point", "message"),
     [
         ("Uncloned", "regression", "clone", "Let __init__ keep each argument under its own name"),
         ("Sulky", "regression", "fit", "RuntimeError: not today"),
@@ -193,11 +193,11 @@ def test_estimators_of_scikit_learn_by_a_users_function_do_too(name: str) -> Non
         ("Numbered", "classification", "answers", "classes_ has ['0', '1'], which no label is"),
     ],
 )
-def test_what_an_estimator_gets_wrong_is_named_with_what_to_do(name: str, task: str, point: str, said: str) -> None:
-    told = points(configured(f"own_estimators:{name}", task))
-    assert said in told[point]
+def test_what_an_estimator_gets_wrong_is_named_with_what_to_do(name: str, task: str, point: str, message: str) -> None:
+    reported = points(configured(f"own_estimators:{name}", task))
+    assert message in reported[point]
     # None of them can be stored, and what cannot be cloned, fitted or asked is tried no further.
-    assert ("payload" in told) is (point not in REQUIRED_POINTS)
+    assert ("payload" in reported) is (point not in REQUIRED_POINTS)
 
 
 @pytest.mark.parametrize(
@@ -207,35 +207,35 @@ def test_what_it_gets_right_is_not_named(name: str, found: list[str]) -> None:
     assert list(points(configured(f"own_estimators:{name}"))) == found
 
 
-def test_an_answer_that_is_not_finite_is_told_with_how_many_there_are() -> None:
-    told = points(configured("own_estimators:Infinite"))["answers"]
-    assert "of 60 answers for the rows it was fitted on are NaN or infinite" in told
+def test_an_answer_that_is_not_finite_is_reported_with_how_many_there_are() -> None:
+    reported = points(configured("own_estimators:Infinite"))["answers"]
+    assert "of 60 answers for the rows it was fitted on are NaN or infinite" in reported
 
 
 def test_what_cannot_be_read_back_without_running_a_users_code_is_no_payload() -> None:
-    told = points(configured("own_estimators:Own"))["payload"]
-    assert "cannot be stored" in told
-    assert "Build it from scikit-learn's own estimators" in told
+    reported = points(configured("own_estimators:Own"))["payload"]
+    assert "cannot be stored" in reported
+    assert "Build it from scikit-learn's own estimators" in reported
 
 
-def test_an_answer_of_another_shape_is_told() -> None:
+def test_an_answer_of_another_shape_is_reported() -> None:
     assert (
         "predict for the rows it was fitted on raised ValueError"
         in points(configured("own_estimators:Talkative"))["answers"]
     )
 
 
-def test_weights_by_age_that_nobody_heeds_are_told_only_where_they_are_asked_for() -> None:
+def test_weights_by_age_that_are_ignored_are_reported_only_where_they_are_configured() -> None:
     asked = configured("own_estimators:neighbours", more='weight_half_life = "10d"')
     assert list(points(asked)) == ["weights"]
     assert points(configured("ridge", more='weight_half_life = "10d"')) == {}
 
 
-def test_a_fit_that_takes_longer_than_a_round_may_is_told() -> None:
+def test_a_fit_that_takes_longer_than_a_round_may_is_reported() -> None:
     # Each look at the clock is 6 s after the one before; budget.seconds is 5.
-    told = points(configured("own_estimators:neighbours"), ticking(6.0))
-    assert list(told) == ["time"]
-    assert "one fit of 60 rows takes 6.0 s" in told["time"]
+    reported = points(configured("own_estimators:neighbours"), ticking(6.0))
+    assert list(reported) == ["time"]
+    assert "one fit of 60 rows takes 6.0 s" in reported["time"]
 
 
 def test_a_point_can_be_asked_alone() -> None:

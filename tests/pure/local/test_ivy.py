@@ -79,7 +79,7 @@ def test_a_proxy_and_its_exceptions_are_passed_on(tmp_path: Path) -> None:
         ("Your proxy requires authentication.", "Your proxy requires authentication"),
     ],
 )
-def test_no_network_is_told_with_its_cause(tmp_path: Path, says: str, cause: str) -> None:
+def test_no_network_is_reported_with_its_cause(tmp_path: Path, says: str, cause: str) -> None:
     java = fake_java(tmp_path, f"echo ' {says}'; echo ' :: org.acme#one;1.0: not found'; exit 1")
     with pytest.raises(SetupError, match=rf"one-1.0.jar: could not be loaded: {cause}\. Check the network"):
         ensure([ONE], tmp_path / "jars", ivy(java, IVY, {}))
@@ -91,7 +91,7 @@ def test_a_coordinate_that_is_not_there_is_named(tmp_path: Path) -> None:
         ensure([ONE, TWO], tmp_path / "jars", ivy(java, IVY, {}))
 
 
-def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_as_such(tmp_path: Path) -> None:
     java = fake_java(tmp_path, "echo 'java.io.IOException: No space left on device'; exit 1")
     with pytest.raises(SetupError, match="the disk is full"):
         ensure([ONE], tmp_path / "jars", ivy(java, IVY, {}))

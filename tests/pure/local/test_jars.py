@@ -135,7 +135,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(repository: Repository, t
     assert repository.asked == ["three-1.0.jar"]
 
 
-def test_a_wrong_digest_is_told_and_the_file_not_kept(repository: Repository, tmp_path: Path) -> None:
+def test_a_wrong_digest_is_reported_and_the_file_not_kept(repository: Repository, tmp_path: Path) -> None:
     repository.put(JARS[1], b"something else")
     got = hashlib.sha256(b"something else").hexdigest()
     expected = f"two-1.0.jar: .* expected sha256 {JARS[1].sha256}; got {got}"

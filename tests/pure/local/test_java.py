@@ -51,7 +51,7 @@ def test_a_java_home_that_does_not_run_is_refused(tmp_path: Path) -> None:
         find({"JAVA_HOME": str(home)})
 
 
-def test_java_on_the_path_tells_its_own_home(tmp_path: Path) -> None:
+def test_java_on_the_path_reports_its_own_home(tmp_path: Path) -> None:
     home = fake_home(tmp_path / "jdk", "17.0.1")
     shims = tmp_path / "shims"
     shims.mkdir()

@@ -136,7 +136,7 @@ def test_what_json_cannot_say_is_left_out_where_nobody_declared_it(broker: Broke
     assert not {"took", "raw"} & value.keys()
 
 
-def test_rows_that_are_not_valid_are_not_sent_but_told_with_their_number(broker: Broker, tmp_path: Path) -> None:
+def test_rows_that_are_not_valid_are_not_sent_but_reported_with_their_number(broker: Broker, tmp_path: Path) -> None:
     rows = [f"e{at},2024-05-01T10:00:00Z,s,1.5" for at in range(60)]
     rows[50] = "e50,2024-05-01T10:00:00Z,s,n/a"
     rows[20] = "e20,2024-05-01T10:00:00Z,s"
@@ -165,8 +165,8 @@ def test_a_file_without_a_required_column_is_refused_before_anything_is_sent(
     row = {"id": "a", "when": "2024-05-01T10:00:00Z", "store": "s", "sold": 1}
     text = json.dumps(row) if kind == "jsonl" else ",".join(row) + "\n" + ",".join(map(str, row.values()))
     (tmp_path / f"a.{kind}").write_text(text + "\n")
-    said = r"expected the columns id, store, sold, observed_at; it lacks observed_at and has id, when, store, sold\."
-    with pytest.raises(ContractError, match=said):
+    problem = r"expected the columns id, store, sold, observed_at; it lacks observed_at and has id, when, store, sold\."
+    with pytest.raises(ContractError, match=problem):
         sent(configured(), tmp_path / f"a.{kind}", "outcomes")
     assert broker.records == []
 
@@ -210,8 +210,8 @@ def test_the_command_ends_with_1_and_says_reason_file_and_row(
     assert "a.csv: numbers are read with a decimal comma" in done.stderr
     assert f"1 rejected: wrong_type in at; the first: {place} row 2: at: expected timestamp" in done.stderr
     assert "1 rows are not valid and were not sent" in done.stderr
-    said = json.loads(done.stdout)
-    assert (said["sent"], said["failed"], said["rejected"]) == (1, 0, 1)
+    report = json.loads(done.stdout)
+    assert (report["sent"], report["failed"], report["rejected"]) == (1, 0, 1)
     assert broker.records[0][1]["x"] == 1.5
     done = CliRunner().invoke(main, ["produce", str(place), "--delimiter", "ab"])
     assert (done.exit_code, "--delimiter: expected one character" in done.stderr) == (2, True)

@@ -12,7 +12,7 @@ from spinney.spark.session import Runtime
 RUNTIME = Runtime(jars=(Path("/cache/a.jar"), Path("/cache/b.jar")), java_home=Path("/cache/my java"))
 
 
-def test_spark_submit_is_told_of_jars_delta_and_java(tmp_path: Path) -> None:
+def test_spark_submit_gets_jars_delta_and_java(tmp_path: Path) -> None:
     defaults = write_defaults(RUNTIME, tmp_path / "conf")
     lines = defaults.read_text().splitlines()
     assert "spark.jars /cache/a.jar,/cache/b.jar" in lines

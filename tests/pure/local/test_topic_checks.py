@@ -43,8 +43,8 @@ def configured(text: str = CONFIG) -> Config:
 def found(settings: dict[str, str] | None = None, **topics: Any) -> list[tuple[str, str]]:
     """The problems where the events topic has `settings` in place of sound ones. topics: descriptions of others."""
     described = {name: topics.get(name, Topic(name, "an id", 2, ALL)) for name in ("sales", "till", "answers")}
-    said = {"sales": SOUND | (settings or {}), "till": SOUND}
-    return [tuple(each) for each in problems(configured().kafka, described, said.__getitem__)]
+    settings_by_topic = {"sales": SOUND | (settings or {}), "till": SOUND}
+    return [tuple(each) for each in problems(configured().kafka, described, settings_by_topic.__getitem__)]
 
 
 def test_topics_that_keep_their_records_and_may_be_used_have_no_problem() -> None:
@@ -66,10 +66,12 @@ def test_a_broker_that_says_nothing_of_operations_allows_them() -> None:
         ({"message.timestamp.after.max.ms": "3600001"}, "one wrong clock", "message.timestamp.after.max.ms=3600000"),
     ],
 )
-def test_a_setting_that_loses_records_is_told_with_its_remedy(settings: dict[str, str], text: str, remedy: str) -> None:
-    ((said, do),) = found(settings)
-    assert "sales" in said
-    assert text in said
+def test_a_setting_that_loses_records_is_reported_with_its_remedy(
+    settings: dict[str, str], text: str, remedy: str
+) -> None:
+    ((reported, do),) = found(settings)
+    assert "sales" in reported
+    assert text in reported
     assert remedy in do
 
 
@@ -86,7 +88,7 @@ def test_a_setting_at_its_limit_is_sound(settings: dict[str, str]) -> None:
     assert found(settings) == []
 
 
-def test_a_compacted_topic_is_told_once_whatever_its_unused_retention() -> None:
+def test_a_compacted_topic_is_reported_once_whatever_its_unused_retention() -> None:
     assert len(found({"cleanup.policy": "compact", "retention.ms": "1"})) == 1
 
 
@@ -105,14 +107,14 @@ def test_a_topic_is_kept_as_long_as_the_longest_of_a_day_duplicates_and_labels()
     )
 
 
-def test_topics_that_are_missing_or_hidden_are_told_apart() -> None:
+def test_topics_that_are_missing_or_hidden_are_distinguished() -> None:
     missing, hidden = found(sales=Absence.MISSING, till=Absence.UNAUTHORISED)
     assert missing == ("do not exist: sales", "Make them: spinney init")
     assert hidden[0] == "this user may not see them: till"
     assert "Describe" in hidden[1]
 
 
-def test_a_user_that_may_not_read_or_write_or_look_at_settings_is_told_what_it_lacks() -> None:
+def test_a_user_that_may_not_read_or_write_or_look_at_settings_is_reported_what_it_lacks() -> None:
     seen = frozenset({"DESCRIBE", "DESCRIBE_CONFIGS"})
     lacking = found(
         sales=Topic("sales", "an id", 2, seen),

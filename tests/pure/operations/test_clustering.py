@@ -197,11 +197,11 @@ def test_statistics_are_never_narrower_than_the_values(tmp_path, values, kind, l
     with sorted_files.FileWriter(tmp_path, "file", rows.schema) as writer:
         writer.write(rows)
     [written] = writer.written
-    said = json.loads(json.dumps(written.stats, allow_nan=False))
-    assert (said["minValues"], said["maxValues"]) == (
+    report = json.loads(json.dumps(written.stats, allow_nan=False))
+    assert (report["minValues"], report["maxValues"]) == (
         ({}, {}) if logged is None else ({"x": logged[0]}, {"x": logged[1]})
     )
-    assert said["nullCount"] == {"x": values.count(None)}
+    assert report["nullCount"] == {"x": values.count(None)}
 
 
 def test_only_new_files_are_rewritten_and_a_table_with_nothing_to_do_is_not_touched(events, monkeypatch) -> None:

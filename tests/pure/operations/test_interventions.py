@@ -58,13 +58,13 @@ def test_what_is_proposed_names_group_both_models_and_why_and_writes_nothing(pas
 def test_a_promotion_by_hand_is_a_row_with_name_reason_a_new_epoch_and_what_the_model_had_seen(past) -> None:
     decide(past, OverrideVerb.PROMOTE, (A,), past.first[A])
     promoted, withdrawn = past.decided()
-    said = ("round_id", "epoch", "model_id", "decision", "by", "reason", "decided_at", "clock")
-    assert [promoted[name] for name in said] == [
+    reported = ("round_id", "epoch", "model_id", "decision", "by", "reason", "decided_at", "clock")
+    assert [promoted[name] for name in reported] == [
         "people-0", 1, past.first[A], "promoted", "ada", "promoted by hand: the feed was bad", hour(4), hour(3),
     ]  # fmt: skip
     seen = ("trained_through", "fitted_at", "rows", "challenger_loss", "rows_compared")
     assert [promoted[name] for name in seen] == [hour(0), hour(1), 40, 1.5, 8]
-    assert [withdrawn[name] for name in said[1:4]] == [1, past.third[A], "withdrawn"]
+    assert [withdrawn[name] for name in reported[1:4]] == [1, past.third[A], "withdrawn"]
     assert [withdrawn[name] for name in ("trained_through", "fitted_at", "payload")] == [hour(2), hour(3), None]
     assert promoted["shard"] == withdrawn["shard"] == keys.shard_of(A, 4)
     assert past.answers() == {A: past.first[A], B: past.second[B], DEPT: past.third[DEPT]}
@@ -151,7 +151,7 @@ def test_the_whole_fleet_goes_back_to_a_time_parents_too_and_newcomers_to_none_o
     assert {row["reason"] for row in past.decided()} == {"rolled back to 2024-05-01 01:30:00 UTC: the feed was bad"}
 
 
-def test_of_a_whole_fleet_what_is_pinned_or_has_no_bytes_is_left_and_told(past) -> None:
+def test_of_a_whole_fleet_what_is_pinned_or_has_no_bytes_is_left_and_reported(past) -> None:
     decide(past, OverrideVerb.PIN, (DEPT,))
     DeltaTable(FleetStore.of(past.config).directory(tables.MODELS, "stream").uri).delete(
         f"model_id = '{past.first[A]}'"

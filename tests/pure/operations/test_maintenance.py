@@ -409,9 +409,9 @@ def test_what_a_round_reads_that_was_cut_off_stays_until_it_has_ended(configured
     monkeypatch.setattr(DeltaTable, "vacuum", _without_enforcement(DeltaTable.vacuum))
     made.put(tables.ROUNDS, path, {"round_id": "r0", "kind": path, "started_at": hour(0), "batch_id": 0})
     made.put(tables.VERDICTS, path, verdict(A, 0, "fit", 0), verdict(A, 0.5, "fit", 1), verdict(B, 9, "fresh", 2))
-    said = {name: each.behind for name, each in all_tidied(made, now).items() if each.behind}
+    behind = {name: each.behind for name, each in all_tidied(made, now).items() if each.behind}
     promotions = {f"promotions/{part}": query for part in tables.PROMOTIONS.directories}
-    assert said == {"events": query, "outcomes": query} | promotions
+    assert behind == {"events": query, "outcomes": query} | promotions
     assert maintenance.tidy_directory(FleetStore.of(made.config), made.config.retention, events, now).gone == 0
     assert delta.open_dataset(DeltaTable(events.uri, version=pinned)).to_table().num_rows == 3
     assert (
@@ -488,7 +488,7 @@ def test_a_running_process_tidies_only_while_its_query_writes_nothing(past) -> N
     )
 
 
-def test_no_model_is_forgotten_while_a_person_decides_and_who_asked_is_told(past) -> None:
+def test_no_model_is_deleted_while_a_person_decides_and_the_caller_gets_an_error(past) -> None:
     maintenance.request_tidy(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["people"]):
         serve_requests(past.config, "retrain", threading.Lock(), lambda: False)

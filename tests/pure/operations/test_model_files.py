@@ -69,7 +69,7 @@ def test_the_types_that_a_file_in_mlflow_brings_as_trusted_are_not_believed(logg
         load_model(uris["own"], source)
 
 
-def test_what_mlflow_has_not_or_has_of_another_kind_is_said(logged) -> None:
+def test_what_mlflow_has_not_or_has_of_another_kind_is_reported(logged) -> None:
     source, uris = logged
     with pytest.raises(ContractError, match=r"expected a model that can be read; got MlflowException: .*version=7"):
         load_model("models:/shop/7", source)
@@ -77,7 +77,7 @@ def test_what_mlflow_has_not_or_has_of_another_kind_is_said(logged) -> None:
         load_model(uris["plain"], source)
 
 
-def test_a_password_in_the_address_of_mlflow_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_address_of_mlflow_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ContractError, match=r"http://me:\*+@127\.0\.0\.1:9") as refused:
         load_model("models:/shop/1", ModelSource(tmp_path, "http://me:hush@127.0.0.1:9"))
@@ -102,7 +102,7 @@ def test_a_file_is_found_from_the_folder_and_read_by_its_ending(tmp_path: Path) 
         load_model("models/e.skops", allowed)
 
 
-def test_a_file_of_another_version_is_read_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_version_is_read_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(sklearn.base, "__version__", "1.2.3")
         (tmp_path / "old.pkl").write_bytes(pickle.dumps(MODEL))

@@ -131,14 +131,14 @@ def test_a_comparison_that_was_promised_and_fails_changes_nothing_in_a_stream_or
     held = streamed(edited("ridge"))
     assert {row["decision"] for row in held.values()} == {"refused"}
     assert all("its recipe: " in row["reason"] and "the licence has run out" in row["reason"] for row in held.values())
-    told: list[Any] = []
-    assert batched(edited("ridge"), show=lambda _, said: told.append(said)) == ["refused", "refused"]
-    assert str(told[0]).endswith("each compared on its newest rows with a refit of the old recipe")
+    reported: list[Any] = []
+    assert batched(edited("ridge"), show=lambda _, message: reported.append(message)) == ["refused", "refused"]
+    assert str(reported[0]).endswith("each compared on its newest rows with a refit of the old recipe")
     assert estimators(edited("ridge")) == {"licensed:ridge": 2}
     assert batched(edited("ridge"), unproven=True) == ["unproven", "unproven"]
 
 
-def test_a_batch_that_has_said_of_few_groups_that_nothing_is_compared_promotes_them(edited) -> None:
+def test_a_batch_that_has_announced_few_groups_without_a_comparison_promotes_them(edited) -> None:
     sell(edited(), 2)
     streamed(edited("constant"))
     forget_recipes(edited())

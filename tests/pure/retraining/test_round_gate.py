@@ -82,7 +82,7 @@ def test_a_large_payload_is_not_carried() -> None:
     assert (row["codec"], row["payload"], row["signature"]) == (None, None, None)
 
 
-def test_a_pinned_group_is_held_and_told_what_would_have_been() -> None:
+def test_a_pinned_group_is_held_and_reported_what_would_have_been() -> None:
     (row,) = stored([model('["a"]')], asked('["a"]', pinned=True))
     assert row["decision"] == "held"
     assert row["reason"].startswith("pinned by a person; without the pin: promoted")

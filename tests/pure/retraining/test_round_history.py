@@ -61,7 +61,7 @@ def test_past_rounds_are_those_of_one_path_that_one_run_carried_out_with_what_th
     assert fit_times(FleetStore.of(config), RoundKind.STREAM, [6]) == {}
 
 
-def test_the_largest_round_of_a_path_is_told_in_groups(tmp_path: Path) -> None:
+def test_the_largest_round_of_a_path_is_reported_in_groups(tmp_path: Path) -> None:
     config = parse(fleet_toml(tmp_path, parents="[[]]"), "fleet.toml", {})
     assert largest_round_groups(FleetStore.of(config), RoundKind.BATCH) == 0, "without tables"
     delta.create_tables(FleetStore.of(config))

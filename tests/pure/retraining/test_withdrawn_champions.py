@@ -108,5 +108,5 @@ def test_no_machine_brings_a_withdrawn_model_back_and_the_group_says_why_it_wait
     sell(poisoned, STORES, rows=20, first=85)
     retrain(poisoned, spark=no_spark)
     assert not withdrawn & set(champions(promotions(poisoned)).values())
-    told = Fleet(poisoned).why(KEYS[0]).happened
-    assert "withdrawn" in [entry["what"] for entry in told]
+    reported = Fleet(poisoned).why(KEYS[0]).happened
+    assert "withdrawn" in [entry["what"] for entry in reported]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from schemas import messages
 
 
-def test_a_prediction_is_told_by_its_event_and_never_silent_about_who_answered() -> None:
+def test_a_prediction_names_its_event_and_who_answered() -> None:
     required = {column.name for column in messages.PREDICTION.columns if not column.nullable}
     assert required == {"event_id", "group_key", "event_time", "answered_by", "scored_at"}
 

@@ -14,6 +14,7 @@ from past import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.core import keys
+from spinney.core.champions.promotion import PAYLOAD_COLUMNS
 from spinney.core.config import parse
 from spinney.serving import fleet_snapshot
 from spinney.serving.answers import answer_rows
@@ -39,6 +40,12 @@ def champions(snapshot: FleetSnapshot, *keys: str) -> dict[str, str | None]:
     return {key: found.model_id if (found := snapshot.champion_of(key)) else None for key in keys}
 
 
+def in_order(snapshot: FleetSnapshot) -> list[dict]:
+    """All rows without payloads, in an order of their own: that within a group is no promise."""
+    rows = snapshot.rows.drop_columns([*PAYLOAD_COLUMNS]).to_pylist()
+    return sorted(rows, key=lambda row: (row["group_key"], row["decided_at"], row["decision"]))
+
+
 def answered(snapshot: FleetSnapshot, past: Past, store: FleetStore, keys: list[str]) -> list[tuple[float, str]]:
     stored = StoredModels(store, past.signer)
     models = ModelSource(
@@ -59,6 +66,31 @@ def test_whatever_is_committed_after_it_was_read_is_added_from_new_files_alone(p
         assert champions(later, A, B, DEPT) == past.answers()
         snapshot = later
     assert advance(snapshot, store) is snapshot
+
+
+@pytest.mark.parametrize("limit", [0, 4, 1_000])
+def test_a_snapshot_that_was_advanced_is_that_which_is_read_anew(past, store, monkeypatch, limit: int) -> None:
+    monkeypatch.setattr(fleet_snapshot, "MIN_RECENT_ROWS", limit)
+    random = np.random.default_rng(7)
+    keys = [f'["{n}","1"]' for n in range(12)]
+    past.round(1, {key: float(n) for n, key in enumerate(keys[:9])})
+    snapshot = read_snapshot(store)
+    for at in range(2, 7):
+        chosen = random.choice(keys, 3, replace=False).tolist()
+        past.round(at, dict.fromkeys(chosen, float(at)), decision=["promoted", "withdrawn", "refused"][at % 3])
+        snapshot = advance(snapshot, store)
+        anew = read_snapshot(store)
+        assert in_order(snapshot) == in_order(anew)
+        assert (len(snapshot), champions(snapshot, *keys)) == (len(anew), champions(anew, *keys))
+        assert {key: set(rows) for key, rows in snapshot.promotions.items()} == {
+            key: set(rows) for key, rows in anew.promotions.items()
+        }
+        shards = past.config.fleet.shards
+        assert snapshot.pools(range(shards), shards) == anew.pools(range(shards), shards)
+        owners = {promotion.model_id: key for key in keys if (promotion := anew.champion_of(key))}
+        known = snapshot.payloads(owners)
+        assert known
+        assert known.items() <= anew.payloads(owners).items(), "that of a former champion comes from models"
 
 
 def test_a_rollback_and_a_pin_by_people_are_seen(past, store) -> None:
@@ -162,3 +194,6 @@ def test_the_pools_of_shards_hold_the_losses_of_their_groups_champions_by_key_an
     assert None not in pools[min(pools)]
     for wanted in ([], [max(pools)], [2, 0], range(shards), [shards]):
         assert snapshot.pools(wanted, shards) == {shard: pools[shard] for shard in wanted if shard in pools}
+    promote(fleet.config, {key_of(n): np.full(5, 7.0 * n) for n in (3, 50, 51)}, hour=3)
+    anew = read_snapshot(FleetStore.of(fleet.config)).pools(range(shards), shards)
+    assert advance(snapshot, FleetStore.of(fleet.config)).pools(range(shards), shards) == anew != pools

@@ -268,7 +268,9 @@ def test_the_digest_is_of_what_answers_depend_on(shops: Shops, tmp_path: Path, o
     assert len(digests) == (1 if same else 2)
 
 
-def test_a_champion_that_is_stored_nowhere_is_said_and_nothing_is_written_for_it(shops: Shops, folder: Path) -> None:
+def test_a_champion_that_is_stored_nowhere_is_reported_and_nothing_is_written_for_it(
+    shops: Shops, folder: Path
+) -> None:
     name = shops.past.round(1, {A: 1.0}, big=True)[A]
     shutil.rmtree(Path(shops.past.config.storage.root) / "tables" / "models" / "stream")
     with pytest.raises(
@@ -308,10 +310,10 @@ def test_the_configuration_goes_along_as_it_is_in_effect_and_without_secrets(sho
         '[kafka]\nevents = "sales"', SECRET.replace("[kafka.options]", '[kafka]\nevents = "sales"\n[kafka.options]')
     )
     config = parse(text, "fleet.toml", {"SPINNEY_RECIPE__MIN_ROWS": "7"})
-    said = without_secrets(config)
-    assert "hush" not in said
-    assert "[budget]" not in said, "what was not set is not there"
-    again = parse(said, "fleet.toml", {})
+    reported = without_secrets(config)
+    assert "hush" not in reported
+    assert "[budget]" not in reported, "what was not set is not there"
+    again = parse(reported, "fleet.toml", {})
     kept = ("fleet", "recipe", "staleness", "gate", "budget", "retention")
     assert {name: getattr(again, name) for name in kept} == {name: getattr(config, name) for name in kept}
     assert (again.recipe.min_rows, str(again.staleness.max_age)) == (7, "3 days, 0:00:00")

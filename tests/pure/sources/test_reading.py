@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import json
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -93,7 +95,7 @@ def test_every_cell_of_a_csv_is_its_text(tmp_path: Path, content: bytes, rows: l
         (TextFormat.parse(None, "utf-8", None), codecs.BOM_UTF8 + b"a,b\nx,1\n", [{"a": "x", "b": "1"}]),
     ],
 )
-def test_what_is_said_goes_before_what_is_detected(
+def test_given_options_take_precedence_over_detected_ones(
     tmp_path: Path, given: TextFormat, content: bytes, rows: list[dict[str, str]]
 ) -> None:
     (tmp_path / "a.csv").write_bytes(content)
@@ -107,7 +109,7 @@ def test_a_comma_in_a_column_that_is_no_number_is_no_decimal_mark(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"a,b\nK\xf6ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as cp1252; --encoding names another"),
         (b"a,b\nK\x81ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as latin-1; --encoding names another"),
@@ -125,9 +127,9 @@ def test_a_comma_in_a_column_that_is_no_number_is_no_decimal_mark(tmp_path: Path
         ),
     ],
 )
-def test_what_is_assumed_is_said(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_assumed_is_reported(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    assert open_source(tmp_path / "a.csv").notes == (said,)
+    assert open_source(tmp_path / "a.csv").notes == (message,)
 
 
 @pytest.mark.parametrize("content", [b"a,2019,2020\nx,1,2\nat,3,4\n", b"a,2019,b\nx,1,2\n", b"a,1\n", b"1\nx\n"])
@@ -148,7 +150,7 @@ def test_a_column_that_is_empty_for_megabytes_is_no_surprise_when_it_is_not(tmp_
     assert sum(counted) == 3_000_001
 
 
-def test_rows_with_too_many_or_few_cells_are_told_and_the_others_keep_their_numbers(tmp_path: Path) -> None:
+def test_rows_with_too_many_or_few_cells_are_reported_and_the_others_keep_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('a,b\n1,x\n2,x,y\n"3\n",z\n\n4\n5,u\n6,7,8\n')
     found = batches(tmp_path / "a.csv")
     assert [number for batch in found for number in batch.numbers] == [1, 3, 5]
@@ -322,15 +324,15 @@ def test_a_part_of_a_delta_table_is_refused_since_only_the_table_knows_what_was_
             tmp_path / "t", pa.table({"day": ["1", "2"], "x": [x, x]}), partition_by=["day"], mode="overwrite"
         )
     assert len(read(tmp_path / "t")) == 2
-    said = rf"expected a whole Delta table; got a part of {tmp_path}/t, .* Name the table"
+    reported = rf"expected a whole Delta table; got a part of {tmp_path}/t, .* Name the table"
     (tmp_path / "link").symlink_to(tmp_path / "t" / "day=1")
     files = sorted((tmp_path / "t" / "day=1").glob("*.parquet"))
     assert len(files) == 2
     for part in (tmp_path / "t" / "day=1", tmp_path / "link", *files):
-        with pytest.raises(ContractError, match=said):
+        with pytest.raises(ContractError, match=reported):
             open_source(part)
     monkeypatch.chdir(tmp_path / "t" / "day=2")
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=reported):
         open_source(".")
     assert len(read(Path(".."))) == 2
 
@@ -391,17 +393,17 @@ def test_whole_numbers_in_one_file_and_fractions_in_another_are_numbers(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         (pa.table({"k": ["a"]}), r"b\.parquet: column x: expected, since .*a\.parquet has it; it is not there"),
         (pa.table({"k": ["a"], "x": ["1"]}), r"b\.parquet: column x: expected a number, as in .*a\.parquet; got text"),
         (pa.table({"x": [1]}), r"b\.parquet: expected the columns k; it lacks k and has x\."),
     ],
 )
-def test_files_that_disagree_are_refused_by_name_and_column(tmp_path: Path, other: pa.Table, said: str) -> None:
+def test_files_that_disagree_are_refused_by_name_and_column(tmp_path: Path, other: pa.Table, message: str) -> None:
     pq.write_table(INTS, tmp_path / "a.parquet")
     pq.write_table(other, tmp_path / "b.parquet")
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=message):
         open_source(tmp_path, wanted("k", "x", required=("k",)))
 
 
@@ -442,19 +444,19 @@ def test_a_value_of_the_path_is_a_column_of_json_lines(tmp_path: Path) -> None:
 def test_a_path_into_a_column_that_has_no_such_field_is_a_column_that_is_nowhere(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1], "s": [{"y": 1}]}), tmp_path / "a.parquet")
     assert open_source(tmp_path / "a.parquet", wanted("s.y")).notes == ()
-    said = open_source(tmp_path / "a.parquet", wanted("x.y", "s.z")).notes
-    assert [note.partition(":")[0] for note in said] == ["column x.y", "column s.z"]
+    reported = open_source(tmp_path / "a.parquet", wanted("x.y", "s.z")).notes
+    assert [note.partition(":")[0] for note in reported] == ["column x.y", "column s.z"]
     with pytest.raises(ContractError, match=r"it lacks x\.y and has x, s"):
         open_source(tmp_path / "a.parquet", wanted("x.y", required=("x.y",)))
 
 
-def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
+def test_a_column_that_is_nowhere_is_reported(tmp_path: Path) -> None:
     pq.write_table(INTS, tmp_path / "a.parquet")
     assert open_source(tmp_path, wanted("k", "y")).notes == ("column y: in no file, so it is null in every row",)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.xls", b"x", r"a\.xls: expected a file that ends in .*; got \.xls$"),
         ("a.csv.zip", b"x", r"a\.csv\.zip: expected a file that ends in .*; got \.zip\. Unpack it first"),
@@ -476,9 +478,9 @@ def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
         ("a.jsonl", b'[{"a": 1}, {"b" 2}]', "a.jsonl: record 2: expected JSON; got .* Expecting ':' delimiter"),
     ],
 )
-def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=message):
         open_source(tmp_path / name, wanted("a"))
 
 
@@ -504,14 +506,32 @@ def test_nothing_there_and_an_empty_folder_and_a_mixed_one_are_refused(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [(("ab", None, None), "--delimiter"), ((None, "utf-99", None), "--encoding"), ((None, None, ";"), "--decimal")],
 )
-def test_a_format_that_is_none_is_refused(typed: tuple[str | None, ...], said: str) -> None:
-    with pytest.raises(ContractError, match=said):
+def test_a_format_that_is_none_is_refused(typed: tuple[str | None, ...], message: str) -> None:
+    with pytest.raises(ContractError, match=message):
         TextFormat.parse(*typed)
 
 
 def test_parquet_of_pandas_without_an_ending_is_known_by_its_first_bytes(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "part-0", index=False)
     assert read(tmp_path / "part-0") == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"count": 2, "data": [{"a": 1}, {"a": 2}]}, "a list of objects in data. .* jq -c '...data....'"),
+        ({"a": {"0": 1, "1": 2}, "b": {"0": 3, "1": 4}}, "has all rows by column"),
+        ({"columns": ["a"], "index": [0], "data": [[1]]}, "has all rows by column"),
+        ({"a": 1, "tags": ["x"], "in": {"b": 2}}, None),
+        ({}, None),
+    ],
+)
+def test_a_file_of_json_with_one_object_says_if_that_looks_like_a_wrapper(
+    tmp_path: Path, content: dict[str, object], said: str | None
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    notes = open_source(tmp_path / "a.json").notes
+    assert notes == () if said is None else re.search(said, *notes)

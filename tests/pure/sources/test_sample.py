@@ -100,7 +100,7 @@ def test_they_are_for_from_only() -> None:
     assert (done.exit_code, "--id is for --from" in done.stderr) == (2, True)
 
 
-def test_what_cannot_be_read_or_proposed_is_said_in_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_read_or_proposed_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a\n1\n")
     done = CliRunner().invoke(main, ["init", "--from", str(tmp_path / "a.csv")])
     assert done.exit_code == 1

@@ -275,7 +275,7 @@ TWELVE = len(QUOTED)
 
 @settings(max_examples=200, deadline=None)
 @given(st.sets(st.integers(0, 2 * TWELVE - 1), max_size=6))
-def test_whichever_quotes_are_missing_each_row_is_read_or_told(missing: set[int]) -> None:
+def test_whichever_quotes_are_missing_each_row_is_read_or_reported(missing: set[int]) -> None:
     """Also where the texts have commas, so that the lines have more cells than the header."""
     pieces = "\n".join([HEADER, *QUOTED, ""]).split('"')
     content = pieces[0] + "".join(("" if n in missing else '"') + piece for n, piece in enumerate(pieces[1:]))
@@ -286,8 +286,8 @@ def test_whichever_quotes_are_missing_each_row_is_read_or_told(missing: set[int]
             if "expected a closing quote" not in str(error):
                 raise
             return
-    told = sum(len(text.splitlines()) for _, text, _ in bad(found))
-    assert len(ids(found)) + told == TWELVE
+    reported = sum(len(text.splitlines()) for _, text, _ in bad(found))
+    assert len(ids(found)) + reported == TWELVE
 
 
 PLACES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 4)), max_size=6, unique=True)
@@ -295,7 +295,7 @@ PLACES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 4)), max_size=6, 
 
 @settings(max_examples=150, deadline=None)
 @given(PLACES, st.sampled_from([FACTS, WORDS]))
-def test_wherever_quotes_stand_each_row_is_read_or_told(places: list[tuple[int, int]], rows: list[str]) -> None:
+def test_wherever_quotes_are_each_row_is_read_or_reported(places: list[tuple[int, int]], rows: list[str]) -> None:
     """Of the lines of a row that is told, each is one of the file's; a row that is read is one of them as it was."""
     content = quoted(rows[:40], *places)
     was = {row.split(",")[0]: row.split(",") for row in rows[:40]}
@@ -307,5 +307,5 @@ def test_wherever_quotes_stand_each_row_is_read_or_told(places: list[tuple[int, 
         found = batches(Path(folder) / "a.csv", content)
     read: list[dict[str, Any]] = [row for batch in found if batch.columns for row in batch.columns.to_pylist()]
     assert [list(row.values()) for row in read] == [was[row["id"]] for row in read]
-    told = sum(len(text.splitlines()) for _, text, _ in bad(found))
-    assert len(read) + told == 40
+    reported = sum(len(text.splitlines()) for _, text, _ in bad(found))
+    assert len(read) + reported == 40

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from spinney.spark.session import DRIVER_JAVA_OPTIONS, _with_user_settings
+from spinney.spark.session import DRIVER_JAVA_OPTIONS, LOCAL_ENVIRONMENT, _add_defaults, _with_user_settings
 
 OURS = {DRIVER_JAVA_OPTIONS: "-Dours=1 -XX:+UseParallelGC"}
 
@@ -33,3 +33,9 @@ def test_so_does_one_that_the_environment_gives_to_every_jvm(monkeypatch: pytest
 def test_so_does_one_of_sparks_default_options() -> None:
     given = {"spark.driver.defaultJavaOptions": "-XX:+UseSerialGC"}
     assert _with_user_settings(OURS, given) == {**given, DRIVER_JAVA_OPTIONS: "-Dours=1"}
+
+
+def test_the_environment_of_the_jvm_is_the_callers_with_ours_where_it_has_none() -> None:
+    given = {"MALLOC_ARENA_MAX": "8"}
+    _add_defaults(given, {**LOCAL_ENVIRONMENT, "OTHER": "1"})
+    assert given == {"MALLOC_ARENA_MAX": "8", "OTHER": "1"}

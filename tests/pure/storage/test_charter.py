@@ -32,9 +32,9 @@ def test_the_first_charter_has_one_edition_from_the_start(configured) -> None:
     made = amend_charter(FleetStore.of(configured(ranges="price = [0, 10]")))
     assert made.editions == (Edition(ValidationSettings({"price": (0.0, 10.0)}), {}),)
     assert amend_charter(FleetStore.of(configured(ranges="price = [0, 10]"))) == made
-    said = json.loads((Path(configured().storage.root) / "charter.json").read_text())
-    assert said["fixed"]["kafka.outcomes"] == "sold"
-    assert said["fixed"]["fleet.columns"]["dept"] == "int"
+    report = json.loads((Path(configured().storage.root) / "charter.json").read_text())
+    assert report["fixed"]["kafka.outcomes"] == "sold"
+    assert report["fixed"]["fleet.columns"]["dept"] == "int"
 
 
 def test_a_fleet_has_an_identity_that_is_made_once_and_is_nobody_elses(configured, tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def test_what_is_read_from_a_pipe_starts_at_the_current_folder(here: Path) -> No
 
 def test_the_home_of_nobody_is_refused_with_its_line(here: Path) -> None:
     file = written(here, TEXT.replace("work/sales", "~nobody-of-this-name/sales"))
-    said = rf"{re.escape(str(file))}:18: storage.root: expected a home folder; got none for ~nobody.*whole path"
-    with pytest.raises(ConfigError, match=said):
+    text = rf"{re.escape(str(file))}:18: storage.root: expected a home folder; got none for ~nobody.*whole path"
+    with pytest.raises(ConfigError, match=text):
         root_of(file)
 
 

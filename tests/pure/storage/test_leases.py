@@ -37,7 +37,7 @@ def holder(configured, tmp_path: Path):
     process.communicate()
 
 
-def test_a_second_process_is_refused_and_told_who_holds_it(configured, holder) -> None:
+def test_a_second_process_is_refused_with_the_holder_in_the_message(configured, holder) -> None:
     says = f"query score of fleet shops: another process runs it .pid {holder.pid}, lease "
     with pytest.raises(Busy, match=says), held(FleetStore.of(configured()), ["labels", "score"]):
         pytest.fail("two processes hold one lease")

@@ -15,7 +15,7 @@ import pytest
 from past import fleet_toml
 
 from spinney import tracking
-from spinney.core.config import Config, parse
+from spinney.core.config import Config, Retention, parse
 from spinney.core.errors import Busy, SetupError, StoreError
 from spinney.kafka import topic_ids, topics
 from spinney.kafka.topics import Topic, TopicExtent
@@ -64,7 +64,9 @@ class Running:
         self.ends()
         for batch, rows in enumerate(self.dropped):
             operator = SimpleNamespace(numRowsDroppedByWatermark=rows)
-            batch_progress = SimpleNamespace(name="", batchId=batch, runId=self.run_id, stateOperators=[operator])
+            batch_progress = SimpleNamespace(
+                name="", batchId=batch, runId=self.run_id, stateOperators=[operator], sources=[]
+            )
             self.progress.onQueryProgress(SimpleNamespace(progress=batch_progress))  # type: ignore[arg-type]
         self.stop()
 
@@ -114,19 +116,19 @@ def queries(monkeypatch) -> Queries:
 class Told:
     """Who is told, and what."""
 
-    said: list[Any] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
 
     def ready(self, names: Any) -> None:
-        self.said.append(("ready", tuple(names)))
+        self.events.append(("ready", tuple(names)))
 
     def nothing_to_do(self) -> None:
-        self.said.append("nothing to do")
+        self.events.append("nothing to do")
 
     def progress(self, batches: Any) -> None:
-        self.said.append("progress")
+        self.events.append("progress")
 
     def report(self, reports: Any) -> None:
-        self.said.append([report.query for report in reports])
+        self.events.append([report.query for report in reports])
 
 
 def are_free(config: Config, *names: str) -> bool:
@@ -152,7 +154,7 @@ def test_a_stop_gives_the_leases_back_only_after_the_directory_that_is_being_tid
     queries |= {"ingest": Running()}
     began, may_end, tidied = threading.Event(), threading.Event(), []
 
-    def carry_out(config: Config, directory: Directory, now: datetime, guard: object) -> None:
+    def carry_out(store: FleetStore, retention: Retention, directory: Directory, now: datetime, guard: object) -> None:
         began.set()
         assert may_end.wait(60)
         tidied.append(directory.name)
@@ -181,7 +183,7 @@ def test_a_drain_that_fails_gives_the_leases_back(config, queries, second) -> No
     assert are_free(config, "ingest", "score")
 
 
-def test_a_drain_has_given_the_leases_back_when_it_tells_mlflow_and_a_stop_ends_that_too(
+def test_a_drain_has_given_the_leases_back_when_it_reports_mlflow_and_a_stop_ends_that_too(
     config, queries, monkeypatch
 ) -> None:
     queries |= {"ingest": Running(), "retrain": Running()}
@@ -232,7 +234,7 @@ def test_a_query_that_ends_unasked_is_a_failure_whatever_it_says(config, queries
 @pytest.mark.parametrize(
     ("error", "is_told"), [(STOPPED, False), (RuntimeError("StopRequested: the disk is full"), True)]
 )
-def test_a_query_that_fails_while_it_stops_is_told(
+def test_a_query_that_fails_while_it_stops_is_reported(
     config, queries, monkeypatch, error: Exception, is_told: bool
 ) -> None:
     ingest, score = Running(), Running()
@@ -308,19 +310,19 @@ def test_labels_alone_are_refused_where_they_are_inside_the_events(tmp_path) -> 
     assert Application(object(), inside, ("score", "labels")).names == ("score",)  # type: ignore[arg-type]
 
 
-def test_a_drain_tells_what_every_query_did_at_its_end(config, queries) -> None:
+def test_a_drain_reports_what_every_query_did_at_its_end(config, queries) -> None:
     queries |= {"ingest": Running(), "score": Running()}
-    told = Told()
-    run(config, list(queries), once=True, spark=object(), reporter=told)  # type: ignore[arg-type]
-    assert told.said == [["ingest", "score"]]
+    reported = Told()
+    run(config, list(queries), once=True, spark=object(), reporter=reported)  # type: ignore[arg-type]
+    assert reported.events == [["ingest", "score"]]
 
 
-def test_a_stream_tells_that_it_is_ready_and_at_its_end_what_its_queries_did(config, queries, monkeypatch) -> None:
+def test_a_stream_reports_that_it_is_ready_and_at_its_end_what_its_queries_did(config, queries, monkeypatch) -> None:
     queries |= {"ingest": Running(), "score": Running()}
-    told = Told()
+    reported = Told()
     monkeypatch.setattr(Application, "watch", lambda self, reporter: None)
-    run(config, list(queries), spark=object(), reporter=told)  # type: ignore[arg-type]
-    assert told.said == [("ready", ("ingest", "score")), []]
+    run(config, list(queries), spark=object(), reporter=reported)  # type: ignore[arg-type]
+    assert reported.events == [("ready", ("ingest", "score")), []]
 
 
 def test_a_report_that_fails_hides_no_error_and_stops_no_stream(config, queries, monkeypatch, caplog) -> None:
@@ -328,4 +330,4 @@ def test_a_report_that_fails_hides_no_error_and_stops_no_stream(config, queries,
     monkeypatch.setattr(QueryCounters, "reports", lambda self: 1 / 0)
     with pytest.raises(StoreError, match="query ingest: no disk"):
         run(config, list(queries), once=True, spark=object(), reporter=Told())  # type: ignore[arg-type]
-    assert "what the queries did cannot be told" in caplog.text
+    assert "what the queries did cannot be reported" in caplog.text

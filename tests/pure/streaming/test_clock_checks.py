@@ -49,8 +49,8 @@ def checkpoint(folder: Path, *, at: datetime, ended: bool, late: timedelta = tim
     for log in ("offsets", "commits"):
         (folder / log).mkdir(parents=True)
     stamps = {"batchWatermarkMs": at + late, "batchTimestampMs": at}
-    said = json.dumps({name: int(when.timestamp() * 1000) for name, when in stamps.items()})
-    (folder / "offsets" / "7").write_text(f'v1\n{said}\n{{"t":{{"0":3}}}}\n')
+    reported = json.dumps({name: int(when.timestamp() * 1000) for name, when in stamps.items()})
+    (folder / "offsets" / "7").write_text(f'v1\n{reported}\n{{"t":{{"0":3}}}}\n')
     if ended:
         (folder / "commits" / "7").write_text("v1\n{}")
     return str(folder)

@@ -63,18 +63,18 @@ def frame(*rows: dict[str, Any]) -> pd.DataFrame:
 
 
 def test_no_frames_are_no_input() -> None:
-    told = parse_frames([])
-    assert (len(told.decided), len(told.unfitted), len(told.health)) == (0, 0, 0)
-    assert told.health["labelled"].dtype == np.int64
+    reported = parse_frames([])
+    assert (len(reported.decided), len(reported.unfitted), len(reported.health)) == (0, 0, 0)
+    assert reported.health["labelled"].dtype == np.int64
 
 
 def test_health_keeps_its_sums_and_whole_microseconds() -> None:
-    told = parse_frames([frame(HEALTH, TICK)])
+    reported = parse_frames([frame(HEALTH, TICK)])
     lists = [HEALTH["losses"], HEALTH["drift"]]
-    assert told.health.values.tolist() == [
+    assert reported.health.values.tolist() == [
         [A, "m1", 3, 1.5, *lists, START], [None, None, 0, 0.0, None, None, START + 5]
     ]  # fmt: skip
-    assert told.health["last_event_time"].dtype == np.int64
+    assert reported.health["last_event_time"].dtype == np.int64
 
 
 def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
@@ -99,8 +99,8 @@ def test_a_failed_fit_is_read_with_its_rows_and_both_clocks() -> None:
 
 
 def test_frames_of_one_batch_are_read_as_one() -> None:
-    told = parse_frames([frame(HEALTH), frame(PROMOTION, HEALTH), frame(UNFITTED)])
-    assert (len(told.health), len(told.decided), len(told.unfitted)) == (2, 1, 1)
+    reported = parse_frames([frame(HEALTH), frame(PROMOTION, HEALTH), frame(UNFITTED)])
+    assert (len(reported.health), len(reported.decided), len(reported.unfitted)) == (2, 1, 1)
 
 
 class State:
@@ -216,12 +216,12 @@ def test_a_batch_that_is_repeated_in_the_same_worker_says_the_same_again() -> No
     state = State()
     judged(state, frame(PROMOTION, {**HEALTH, "labelled": 2}))
     before = state.value
-    said = judged(state, frame({**TICK, "last_event_time": START + 8 * 86_400_000_000}))
+    reported = judged(state, frame({**TICK, "last_event_time": START + 8 * 86_400_000_000}))
     after = state.value
     state.value = before
     again = judged(state, frame({**TICK, "last_event_time": START + 8 * 86_400_000_000}))
-    pd.testing.assert_frame_equal(said[0], again[0])
-    assert (said[0]["decision"].tolist(), state.value) == (["summary", "fit"], after)
+    pd.testing.assert_frame_equal(reported[0], again[0])
+    assert (reported[0]["decision"].tolist(), state.value) == (["summary", "fit"], after)
 
 
 def test_a_batch_that_failed_half_way_leaves_nothing_behind_in_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,8 +235,8 @@ def test_a_batch_that_failed_half_way_leaves_nothing_behind_in_its_worker(monkey
         patch.setattr(State, "update", fail)
         with pytest.raises(OSError, match="killed"):
             judged(state, frame(late))
-    (said,) = judged(state, frame(late))
-    assert said[["decision", "repeats"]].values.tolist() == [["summary", 0], ["fit", 0]]
+    (reported,) = judged(state, frame(late))
+    assert reported[["decision", "repeats"]].values.tolist() == [["summary", 0], ["fit", 0]]
 
 
 def test_a_worker_keeps_no_more_state_decoded_than_it_may() -> None:

@@ -60,8 +60,8 @@ class Fleet:
 
     def write(self, name: str, sources: Sequence[Any], batch: int = 4, *, ended: bool = True) -> None:
         place = Path(FleetStore.of(self.past.config).checkpoint(name))
-        said = '{"batchWatermarkMs":1714550000000,"batchTimestampMs":1714557600000}'
-        lines = ["v1", said, *("-" if each is None else json.dumps(each) for each in sources)]
+        reported = '{"batchWatermarkMs":1714550000000,"batchTimestampMs":1714557600000}'
+        lines = ["v1", reported, *("-" if each is None else json.dumps(each) for each in sources)]
         for log, text in (("offsets", "\n".join(lines)), *([("commits", "v1\n{}")] if ended else [])):
             (place / log).mkdir(parents=True, exist_ok=True)
             (place / log / str(batch)).write_text(text)
@@ -138,7 +138,7 @@ def test_a_topic_that_was_made_again_is_refused_as_at_any_start(fleet: Fleet, mo
     monkeypatch.setattr(
         topics, "require_topics", lambda config, names: {name: Topic(name, "another", 1, frozenset()) for name in names}
     )
-    monkeypatch.setattr(topic_ids, "explain_recreated", lambda config, topic: f"{topic.name} was made again")
+    monkeypatch.setattr(topic_ids, "explain_recreated", lambda store, kafka, topic: f"{topic.name} was made again")
     with pytest.raises(StoreError, match="sales was made again"):
         fleet.unread()
 
@@ -199,13 +199,13 @@ def test_a_version_that_is_read_in_part_is_not_read(fleet: Fleet, index: int, fi
     assert fleet.unread() == "table predictions: labels has read a part of version 9"
 
 
-def test_what_cannot_be_told_is_left_to_spark(fleet: Fleet) -> None:
+def test_what_cannot_be_found_out_is_left_to_spark(fleet: Fleet) -> None:
     place = FleetStore.of(fleet.past.config).directory(tables.PREDICTIONS)
     for at in range(2):
         fleet.past.put(tables.PREDICTIONS, "", {"group_key": A, "event_id": str(at)})
     DeltaTable(place.uri).create_checkpoint()
     (Path(place.uri) / "_delta_log" / f"{1:020d}.json").unlink()
-    assert "cannot be told without Spark" in (fleet.unread() or "")
+    assert "cannot be found out without Spark" in (fleet.unread() or "")
 
 
 def test_a_table_that_was_made_anew_is_left_to_spark(fleet: Fleet) -> None:

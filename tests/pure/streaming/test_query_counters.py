@@ -142,12 +142,12 @@ def test_people_read_a_line_of_counts_and_one_for_each_kind_of_dead_letter() -> 
 
 
 def test_programs_read_one_object_a_line() -> None:
-    said: list[str] = []
-    reporter = JsonReporter(said.append)
+    reported: list[str] = []
+    reporter = JsonReporter(reported.append)
     reporter.ready(("ingest", "score"))
     reporter.report([QueryReport("ingest", {"events": 1, "dead": 2}, (KIND,)), QueryReport("score", {"answers": 0})])
     reporter.nothing_to_do()
-    ready, ingest, score, nothing = (json.loads(line) for line in said)
+    ready, ingest, score, nothing = (json.loads(line) for line in reported)
     assert (ready["event"], ready["queries"]) == ("ready", ["ingest", "score"])
     assert (ingest["event"], ingest["query"], ingest["events"], ingest["dead"]) == ("report", "ingest", 1, 2)
     assert ingest["dead_letters"][0]["field"] == "price"
@@ -158,8 +158,8 @@ def test_programs_read_one_object_a_line() -> None:
 
 
 def test_a_log_has_no_line_that_renews_itself() -> None:
-    said: list[str] = []
-    reporter = TextReporter(said.append)
+    reported: list[str] = []
+    reporter = TextReporter(reported.append)
     reporter.progress([{"name": "ingest"}])
     reporter.ready(("ingest",))
-    assert said == ["stream: ready: ingest; Ctrl-C stops between batches"]
+    assert reported == ["stream: ready: ingest; Ctrl-C stops between batches"]

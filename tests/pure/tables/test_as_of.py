@@ -62,14 +62,14 @@ WALL = "by the wall clock on which models were promoted, in UTC"
 
 @pytest.mark.parametrize("named", ["2024-05-01T00:59:59Z", "1999-01-01", datetime(2023, 1, 1, tzinfo=UTC)])
 def test_before_the_first_decision_nothing_is_known(past, named) -> None:
-    said = rf"a moment from 2024-05-01T01:00:00\+00:00 on, {WALL}; got .* no model answered"
-    with pytest.raises(StoreError, match=said):
+    reported = rf"a moment from 2024-05-01T01:00:00\+00:00 on, {WALL}; got .* no model answered"
+    with pytest.raises(StoreError, match=reported):
         resolve_as_of(FleetStore.of(past.config), named)
 
 
 def test_what_will_answer_is_not_known(past) -> None:
-    said = rf"expected a moment until now, .*, {WALL}; got 2199-01-01T00:00:00\+00:00: what"
-    with pytest.raises(StoreError, match=said):
+    reported = rf"expected a moment until now, .*, {WALL}; got 2199-01-01T00:00:00\+00:00: what"
+    with pytest.raises(StoreError, match=reported):
         resolve_as_of(FleetStore.of(past.config), "2199-01-01")
 
 

@@ -78,13 +78,13 @@ def test_a_table_of_an_earlier_version_gets_the_columns_that_have_come_since(con
 def test_a_table_of_other_columns_is_refused_with_what_differs(configured) -> None:
     delta.create_tables(FleetStore.of(configured()))
     says = r"table events at .*not in the table: size; not declared: price; of another type: none\).*restore"
-    with pytest.raises(StoreError, match=says) as said:
+    with pytest.raises(StoreError, match=says) as reported:
         delta.create_tables(
             FleetStore.of(
                 configured(('price = "double"', 'size = "double"'), ('["price", "brand"]', '["size", "brand"]'))
             )
         )
-    assert "storage.root" in str(said.value)
+    assert "storage.root" in str(reported.value)
 
 
 def test_a_table_of_another_type_is_refused(configured) -> None:
@@ -162,7 +162,7 @@ def test_a_step_that_is_stored_is_not_written_again_after_a_restart(configured) 
     assert ids(config) == ["e0", "e1"]
 
 
-def test_two_steps_and_two_queries_in_one_directory_are_told_apart(configured) -> None:
+def test_two_steps_and_two_queries_in_one_directory_are_distinguished(configured) -> None:
     config = configured()
     delta.create_tables(FleetStore.of(config))
     rows = arrow(config, tables.OUTCOMES, outcome())

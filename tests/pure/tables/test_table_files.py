@@ -170,8 +170,8 @@ def test_a_greatest_key_that_the_log_cut_off_still_covers_the_key(table, key, ti
     """Spark's Delta keeps 32 characters of a text and may append a greater one; other writers only cut."""
     cut = key[:32] if by == "code points" else key.encode("utf-16-le")[:64].decode("utf-16-le", errors="ignore")
     shard = shard_of(key, SHARDS)
-    said = {"shard": shard, "group_key": cut}
-    stats = {"numRecords": 2, "minValues": said, "maxValues": {**said, "group_key": cut + tie}}
+    row = {"shard": shard, "group_key": cut}
+    stats = {"numRecords": 2, "minValues": row, "maxValues": {**row, "group_key": cut + tie}}
     path = table.add(rows_of([key], 2), "part-0", stats=stats)
     assert files_of_groups(table.now, [key], SHARDS) == [path]
     below = next(each for at in range(100) if shard_of(each := encode([f"a{at}"]), SHARDS) == shard)

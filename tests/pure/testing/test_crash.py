@@ -24,7 +24,7 @@ def test_the_process_ends_only_at_the_step_that_is_named(monkeypatch, point: str
     assert sent == ([(os.getpid(), signal.SIGKILL)] if kills else [])
 
 
-def test_nobody_is_told_once_the_observer_is_gone(monkeypatch) -> None:
+def test_no_step_is_reported_once_the_observer_is_gone(monkeypatch) -> None:
     monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("killed"))
     with step_observer.observed_by(killing_at("ingest.events")):
         pass

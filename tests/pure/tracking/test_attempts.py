@@ -29,9 +29,9 @@ def attempt(key: str, status: str, metrics: dict | None = None, round_id: str = 
     return row | more
 
 
-def decision(key: str, said: str, model_id: str, round_id: str = "batch-1") -> dict:
-    row = {"group_key": key, "shard": 0, "decision": said, "model_id": model_id, "round_id": round_id, "epoch": 0}
-    return row | {"decided_at": AT, "clock": AT, "batch_id": 1, "reason": f"{said}, for a reason"}
+def decision(key: str, message: str, model_id: str, round_id: str = "batch-1") -> dict:
+    row = {"group_key": key, "shard": 0, "decision": message, "model_id": model_id, "round_id": round_id, "epoch": 0}
+    return row | {"decided_at": AT, "clock": AT, "batch_id": 1, "reason": f"{message}, for a reason"}
 
 
 def test_one_row_a_group_of_this_round_whatever_part_of_it_was_written_when(config, put) -> None:

@@ -66,7 +66,7 @@ def test_only_rounds_after_those_delivered_are_read(config, put) -> None:
         ([run(0, deleted=True)], -1),
     ],
 )
-def test_a_run_that_was_told_of_nothing_or_deleted_does_not_hide_what_is_left(runs: list[Run], through: int) -> None:
+def test_a_run_without_rounds_or_deleted_does_not_hide_what_is_left(runs: list[Run], through: int) -> None:
     assert backlog.delivered_through(runs) == through
 
 
@@ -88,7 +88,7 @@ def test_an_edited_recipe_begins_another_run_of_the_day_and_rounds_without_a_fit
         assert later == {name: [n for n in of if n > cut] for name, of in expected.items() if of[-1] > cut}
 
 
-def test_a_run_that_was_made_and_told_of_nothing_has_all_looked_at_anew_and_named_as_before() -> None:
+def test_a_run_that_was_made_without_rounds_is_looked_at_again_under_its_name() -> None:
     rows = [recorded("stream", n) | {"recipe_id": recipe} for n, recipe in ((0, "a"), (1, "b"))]
     known = {"stream 2024-05-01": Run("id", 0, open=True, recipe_id="a"), "stream 2024-05-01 from 1": run(-1)}
     assert rounds_by_run(rows, known).keys() == known.keys()

@@ -180,7 +180,7 @@ def test_what_pandas_writes_as_parquet_is_answered(served: Served) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("at", "soon", r"column at: expected timestamp; got str 'soon' in row 1: a time is ISO 8601, like 2024-05-31T"),
         ("opened", "soon", r"column opened: expected timestamp\(ms\); got str 'soon' in row 1: a time is a number"),
@@ -192,25 +192,27 @@ def test_what_pandas_writes_as_parquet_is_answered(served: Served) -> None:
         ("store", None, r"column store: expected string; got null in row 1, and every row has a group"),
     ],
 )
-def test_a_bad_row_is_told_with_its_column_row_and_value(
-    served: Served, form: str, name: str, value: Any, said: str
+def test_a_bad_row_is_reported_with_its_column_row_and_value(
+    served: Served, form: str, name: str, value: Any, message: str
 ) -> None:
     body = bodies(WRITTEN, {**WRITTEN, name: value})[form]
     if form == "instances" and isinstance(value, list):
-        said = "Invalid input"  # MLflow makes an array of the column before the model has it
-    with pytest.raises(MlflowException, match=said) as refused:
+        message = "Invalid input"  # MLflow makes an array of the column before the model has it
+    with pytest.raises(MlflowException, match=message) as refused:
         served.invoke(body)
     assert refused.value.get_http_status_code() == 400
     assert "stack_trace" not in json.loads(refused.value.serialize_as_json())
 
 
 def test_a_number_for_a_time_without_a_unit_is_refused_and_says_how_to_declare_one(served: Served) -> None:
-    said = r"column at: expected timestamp; got int64 '1714732200' in row 0: for numbers since 1970 declare the column"
-    with pytest.raises(MlflowException, match=said):
+    reported = (
+        r"column at: expected timestamp; got int64 '1714732200' in row 0: for numbers since 1970 declare the column"
+    )
+    with pytest.raises(MlflowException, match=reported):
         served.invoke({"dataframe_records": [{**WRITTEN, "at": int(AT.timestamp())}]})
 
 
-def test_a_missing_column_is_told_to_who_asked(served: Served) -> None:
+def test_a_missing_column_is_reported_to_the_caller(served: Served) -> None:
     with pytest.raises(MlflowException, match=r"missing inputs \['day'\]") as refused:
         served.invoke({"dataframe_records": [{name: value for name, value in WRITTEN.items() if name != "day"}]})
     assert refused.value.get_http_status_code() == 400

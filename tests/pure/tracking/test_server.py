@@ -107,15 +107,15 @@ def test_a_stop_that_leaves_a_delivery_says_what_is_left(deliverer, now, monkeyp
     assert warnings(caplog) == ["MLflow: 2 rounds left; the rest follows with the next batch or stream"]
 
 
-def test_what_fails_again_in_the_same_words_is_told_of_once_and_anew_after_a_delivery(
+def test_what_fails_again_in_the_same_words_is_reported_of_once_and_anew_after_a_delivery(
     deliverer, monkeypatch, caplog
 ) -> None:
     outcomes = iter(["down", "down", None, "down", "full"])
 
     def deliver(*_, **__) -> None:
-        said = next(outcomes)
-        if said:
-            raise ConnectionError(said)
+        reported = next(outcomes)
+        if reported:
+            raise ConnectionError(reported)
 
     monkeypatch.setattr(tracking, "deliver", deliver)
     turns = iter([False, False, False, False, True])
@@ -124,5 +124,5 @@ def test_what_fails_again_in_the_same_words_is_told_of_once_and_anew_after_a_del
         deliverer._deliver_until_stopped()
     tail = "; rounds are kept and delivered later"
     assert warnings(caplog) == [
-        f"MLflow at http://ann:********@127.0.0.1:1: {said}{tail}" for said in ("down", "down", "full")
+        f"MLflow at http://ann:********@127.0.0.1:1: {reported}{tail}" for reported in ("down", "down", "full")
     ]

@@ -393,10 +393,10 @@ def test_a_champion_that_kills_the_worker_costs_its_group_the_comparison_and_not
     same(result.drop(index=1), expected.drop(index=1))
     for name in ("status", "model_id", "payload", "signature"):
         assert result.loc[1, name] == expected.loc[1, name]
-    told = json.loads(result.loc[1, "metrics"])
-    assert f"while its champion was {'asked' if is_asked else 'read'}" in told["champion_error"]
-    assert (told["champion_loss"], told["heldout_rows"], "uncompared" in told) == (None, 0, False)
-    decision, _ = decide(told, Gate(), UncomparedPolicy.NONE)
+    report = json.loads(result.loc[1, "metrics"])
+    assert f"while its champion was {'asked' if is_asked else 'read'}" in report["champion_error"]
+    assert (report["champion_loss"], report["heldout_rows"], "uncompared" in report) == (None, 0, False)
+    decision, _ = decide(report, Gate(), UncomparedPolicy.NONE)
     assert decision is Decision.UNPROVEN
 
 
@@ -421,10 +421,10 @@ def test_a_predecessor_that_kills_the_worker_costs_its_group_that_comparison_and
     monkeypatch.setattr(codec, "load_signed", deadly)
     result = fitted(rows, asked)
     same(result.drop(index=1), expected.drop(index=1))
-    told, before = (json.loads(results.loc[1, "metrics"]) for results in (result, expected))
+    report, before = (json.loads(results.loc[1, "metrics"]) for results in (result, expected))
     assert before["watched_rows"] == 4
-    assert "while its champion's predecessor was compared" in told.pop("predecessor_error")
-    assert told == {
+    assert "while its champion's predecessor was compared" in report.pop("predecessor_error")
+    assert report == {
         name: value for name, value in before.items() if "predecessor" not in name and "watched" not in name
     }
 
@@ -471,13 +471,13 @@ def test_one_parents_model_that_kills_the_worker_is_not_tried_in_every_group_and
     doing = current_group.PREDICT_PARENT if is_asked else current_group.READ_PARENT
     if pooling_rows is not None:
         assert set(of_bad["error_class"]) == {UNREAD_PRIOR}
-        told = of_bad["error"].tolist()
+        reported = of_bad["error"].tolist()
     else:
         assert of_bad["model_id"].tolist() == expected["model_id"].tolist()[: n - 4]
-        told = [json.loads(metrics)["parent"]["error"] for metrics in of_bad["metrics"]]
-    assert all(doing in text for text in told)
-    assert sum(text.startswith("Killed") for text in told) == MAX_COMPARISON_DEATHS
-    assert sum(text.startswith(f"{NOT_TRIED_PREFIX}Killed") for text in told) == n - 4 - MAX_COMPARISON_DEATHS
+        reported = [json.loads(metrics)["parent"]["error"] for metrics in of_bad["metrics"]]
+    assert all(doing in text for text in reported)
+    assert sum(text.startswith("Killed") for text in reported) == MAX_COMPARISON_DEATHS
+    assert sum(text.startswith(f"{NOT_TRIED_PREFIX}Killed") for text in reported) == n - 4 - MAX_COMPARISON_DEATHS
     assert len(children) <= 4 * MAX_COMPARISON_DEATHS
 
 
@@ -488,9 +488,9 @@ def test_a_shadow_that_ends_the_process_is_reported_and_the_group_keeps_its_mode
     expected = plain(rows, recipe=plainly)
     for name in ("status", "model_id", "payload", "signature"):
         assert result[name].tolist() == expected[name].tolist()
-    said = [json.loads(metrics)["shadow"] for metrics in result["metrics"]]
-    assert ["error" in each for each in said] == [False, True, False]
-    assert said[1]["error"].startswith("Killed: its process was killed by SIGKILL while its shadow was compared")
+    report = [json.loads(metrics)["shadow"] for metrics in result["metrics"]]
+    assert ["error" in each for each in report] == [False, True, False]
+    assert report[1]["error"].startswith("Killed: its process was killed by SIGKILL while its shadow was compared")
 
 
 def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_and_not_its_model() -> None:
@@ -501,9 +501,9 @@ def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_
     expected = plain(rows, recipe=plainly)
     for name in ("status", "model_id", "payload", "signature"):
         assert result[name].tolist() == expected[name].tolist()
-    said = [json.loads(metrics) for metrics in result["metrics"]]
-    assert ["refitted" in each for each in said] == [True, False, True]
-    assert said[1]["champion_error"].startswith("its recipe: Killed: its process was killed by SIGKILL")
+    report = [json.loads(metrics) for metrics in result["metrics"]]
+    assert ["refitted" in each for each in report] == [True, False, True]
+    assert report[1]["champion_error"].startswith("its recipe: Killed: its process was killed by SIGKILL")
 
 
 def test_an_earlier_recipe_that_ends_its_process_in_every_group_is_given_up(children: Given) -> None:
@@ -512,8 +512,8 @@ def test_an_earlier_recipe_that_ends_its_process_in_every_group_is_given_up(chil
     asked = asks(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
     result = fitted(rows, asked, plainly)
     assert result["payload"].tolist() == plain(rows, recipe=RIDGE_OF_ALL)["payload"].tolist()
-    said = [json.loads(metrics)["champion_error"].split(":")[1] for metrics in result["metrics"]]
-    assert said == [" Killed"] * MAX_COMPARISON_DEATHS + [" not tried"] * 5
+    report = [json.loads(metrics)["champion_error"].split(":")[1] for metrics in result["metrics"]]
+    assert report == [" Killed"] * MAX_COMPARISON_DEATHS + [" not tried"] * 5
     assert len(children) <= 3 * MAX_COMPARISON_DEATHS + 1
 
 
@@ -522,8 +522,8 @@ def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: Giv
     rows = fleet([Trouble.KILLED] * (MAX_COMPARISON_DEATHS + 5))
     result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
     assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
-    said = [json.loads(metrics)["shadow"]["error"].partition(":")[0] for metrics in result["metrics"]]
-    assert said == ["Killed"] * MAX_COMPARISON_DEATHS + ["not tried"] * 5
+    report = [json.loads(metrics)["shadow"]["error"].partition(":")[0] for metrics in result["metrics"]]
+    assert report == ["Killed"] * MAX_COMPARISON_DEATHS + ["not tried"] * 5
     # Each of the three: with the others, alone, and alone without it; then all the rest.
     assert len(children) <= 3 * MAX_COMPARISON_DEATHS + 1
 
@@ -535,9 +535,9 @@ def test_a_shadow_that_ends_the_process_before_it_reports_a_group_is_given_up_at
         rows, recipe=replace(plainly, shadow=Shadow(replace(RECIPE, estimator="misbehaving:nothing_at_all"), 1.0))
     )
     assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
-    said = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
+    report = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
     assert all(
-        each.startswith("not tried: elsewhere its process was killed by SIGSEGV while its shadow") for each in said
+        each.startswith("not tried: elsewhere its process was killed by SIGSEGV while its shadow") for each in report
     )
     assert len(children) == 2
 
@@ -630,9 +630,9 @@ def test_a_shadow_that_lacks_memory_in_every_group_is_given_up(children: Given) 
     rows = fleet([1] * (MAX_COMPARISON_DEATHS + 20))
     result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
     assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
-    said = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
-    assert [each.partition(":")[0] for each in said] == ["MemoryError"] * MAX_COMPARISON_DEATHS + ["not tried"] * 20
-    assert said[-1].startswith("not tried: elsewhere it lacked memory. Fit fewer rows")
+    report = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
+    assert [each.partition(":")[0] for each in report] == ["MemoryError"] * MAX_COMPARISON_DEATHS + ["not tried"] * 20
+    assert report[-1].startswith("not tried: elsewhere it lacked memory. Fit fewer rows")
     assert len(children) == 2 * MAX_COMPARISON_DEATHS + 1
 
 

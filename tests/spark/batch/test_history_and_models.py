@@ -74,8 +74,8 @@ def test_history_and_models_come_in_answer_exactly_and_are_replaced_by_better_on
     assert added == {"events": 100, "incumbent": 96, "outcomes": 100, "dead_letters": 0}
     assert not Fleet(fleet.config).incumbent().whole  # no model yet, nothing to compare
     models = old_models(tmp_path, frame)
-    told = load_models(fleet.config, str(tmp_path / "models.csv"), SAID)
-    assert [(each.group_key, each.what.value, each.why) for each in told] == [
+    text = load_models(fleet.config, str(tmp_path / "models.csv"), SAID)
+    assert [(each.group_key, each.what.value, each.why) for each in text] == [
         (A, "imported", None),
         (B, "imported", None),
         (UNDATED, "imported", None),

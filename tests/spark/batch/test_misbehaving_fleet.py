@@ -179,8 +179,8 @@ def test_every_group_is_accounted_for_and_only_those_that_misbehave_have_failed(
         key for key, why in zip(machines, expected, strict=False) if why
     }
     again = [mine["group_key"][mine["error_class"] == name].iloc[0] for name in ("TimedOut", "SystemExit")]
-    told = str(Fleet(fleet).why(again[0]))
-    assert "TimedOut: no end within 0.8 s (recipe.time_limit)" in told
+    text = str(Fleet(fleet).why(again[0]))
+    assert "TimedOut: no end within 0.8 s (recipe.time_limit)" in text
     second = weekly.retrain(fleet, [*again, machines[-1]], spark=spark)
     assert [second[name] for name in names] == [3, 0, 2, 1, 0, 0]
     assert (second["clock"] - done["clock"]) == timedelta(0)

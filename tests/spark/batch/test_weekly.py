@@ -90,7 +90,7 @@ def test_a_batch_that_was_cut_off_is_ended_by_the_next_one(spark, fleet, monkeyp
     assert last["round_id"] == "batch-1"
 
 
-def test_a_fleet_without_events_and_a_batch_that_runs_are_said(spark, world, fleet, monkeypatch) -> None:
+def test_a_fleet_without_events_and_a_batch_that_runs_are_reported(spark, world, fleet, monkeypatch) -> None:
     with leases.held(FleetStore.of(fleet.config), ["weekly"]), pytest.raises(Busy, match="query weekly"):
         weekly.retrain(fleet.config, spark=spark)
     monkeypatch.setattr(group_selection, "read_fleet_clock", lambda *_: None)
@@ -129,8 +129,8 @@ def test_a_round_is_delivered_at_its_end_and_stands_without_that(spark, fleet, m
     config = fleet.config.model_copy(update={"tracking": mode})
     assert weekly.retrain(config, [A], spark=spark)["round_id"] == "batch-0"
     assert delivered == ["batch-0"]
-    said = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
-    assert len(said) == (0 if is_up else 1)
+    output = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
+    assert len(output) == (0 if is_up else 1)
 
 
 def test_the_command_line_says_what_went_wrong_and_ends_with_its_number(fleet, tmp_path, capsys, monkeypatch) -> None:
@@ -138,14 +138,14 @@ def test_the_command_line_says_what_went_wrong_and_ends_with_its_number(fleet, t
     assert weekly.main(["--config", str(file)]) == 2
     assert "no such file" in capsys.readouterr().err
     file.write_text(fleet.config.text)
-    monkeypatch.setattr(weekly, "retrain", lambda config, groups, **told: {"groups": groups, "at": START, **told})
+    monkeypatch.setattr(weekly, "retrain", lambda config, groups, **message: {"groups": groups, "at": START, **message})
     monkeypatch.setattr(weekly, "estimate", lambda config, groups, *, stale: Estimate(7, 1.5, 1, 8, 9, 5, stale))
     assert weekly.main(["--config", str(file), "--group", A, "--group", B]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["groups"], said["at"], said["stale"]) == ([A, B], str(START), False)
+    report = json.loads(capsys.readouterr().out)
+    assert (report["groups"], report["at"], report["stale"]) == ([A, B], str(START), False)
     assert weekly.main(["--config", str(file), "--stale", "--dry-run"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["groups"], said["seconds"], said["failed"]) == (7, 1.5, True)
+    report = json.loads(capsys.readouterr().out)
+    assert (report["groups"], report["seconds"], report["failed"]) == (7, 1.5, True)
 
     def busy(*_, **__):
         raise Busy("another process runs it")

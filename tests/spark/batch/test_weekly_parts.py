@@ -77,7 +77,15 @@ def test_wherever_it_was_killed_nothing_is_fitted_twice_and_the_end_is_that_of_a
 ) -> None:
     unbroken = copied(fleet, tmp_path, "unbroken")
     shown: list[str] = []
-    whole = weekly.retrain(unbroken.config, spark=spark, show=lambda name, progress: shown.append(f"{name} {progress}"))
+    stored: list[str] = []
+    with observed_by(lambda name, batch_id: stored.append(name)):
+        whole = weekly.retrain(
+            unbroken.config, spark=spark, show=lambda name, progress: shown.append(f"{name} {progress}")
+        )
+    # Spark fits a part while the gate decides about the part before, but each waits to be stored in its turn.
+    parts = ["", *(f".{number}" for number in range(1, len(shown)))]
+    in_turn = [f"weekly.{step}{part}" for part in parts for step in ("fit", "gate")]
+    assert stored == ["weekly.plan", *in_turn, "weekly.record"]
     # The parents first, then the groups; after each part how far it is.
     assert [line.split(", about")[0] for line in shown][:1] == ["batch-0 2 of 8 groups done, 0 failed"]
     assert shown[-1].startswith("batch-0 8 of 8 groups done")
@@ -153,8 +161,8 @@ def test_only_what_is_stale_or_was_never_tried_is_retrained(spark, fleet) -> Non
     third = weekly.retrain(fleet.config, stale=True, spark=spark)
     assert third["reasons"] == {"new_group": 1, "new_rows": 1}
     verdicts = [row for row in fleet.rows(tables.VERDICTS) if row["round_id"] == third["round_id"]]
-    said = {row["group_key"]: (row["decision"], row["reason"]) for row in verdicts}
-    assert said == {
+    expected = {row["group_key"]: (row["decision"], row["reason"]) for row in verdicts}
+    assert expected == {
         key("new"): ("fit", "nobody has tried to fit it yet"),
         key("b"): ("fit", "200 new rows since the last attempt (limit 200)"),
     }
@@ -243,20 +251,20 @@ def test_a_dry_run_stores_nothing_and_knows_the_bytes_of_the_real_one(spark, fle
     monkeypatch.setattr(estimate, "SMALL_SAMPLE_GROUPS", 8)
     before = {each.name: len(fleet.rows(each)) for each in tables.ALL}
     assert not Path(fleet.config.storage.root, "charter.json").exists()
-    said = estimate.estimate(fleet.config, spark=spark)
+    reported = estimate.estimate(fleet.config, spark=spark)
     assert {each.name: len(fleet.rows(each)) for each in tables.ALL} == before
     assert not Path(fleet.config.storage.root, "charter.json").exists()
-    assert (said.groups, said.parts, said.failed) == (39, 1, 0)  # 36 shops, two departments, all together
-    assert 3 + 8 < said.sample <= 39
-    assert said.memory_bytes > 50e6
-    assert said.seconds > 0
+    assert (reported.groups, reported.parts, reported.failed) == (39, 1, 0)  # 36 shops, two departments, all together
+    assert 3 + 8 < reported.sample <= 39
+    assert reported.memory_bytes > 50e6
+    assert reported.seconds > 0
     weekly.retrain(fleet.config, spark=spark)
     real = sum(
         path.stat().st_size
         for name in ("models", "promotions")
         for path in Path(fleet.config.storage.root, "tables", name, "batch").glob("*.parquet")
     )
-    assert said.table_bytes / 1.5 < real < said.table_bytes * 1.5
+    assert reported.table_bytes / 1.5 < real < reported.table_bytes * 1.5
     named = estimate.estimate(fleet.config, [key("a")], spark=spark)
     assert (named.groups, named.sample, named.parts) == (1, 1, 1)
     assert estimate.estimate(fleet.config, stale=True, spark=spark).groups == 0

@@ -107,11 +107,11 @@ def test_a_round_with_a_shadow_decides_the_same_and_says_what_it_lost(spark, fle
     other = replace(fleet, config=beside)
     whole_round(other, runner_of(spark, other))
     plainly, with_shadow = stored(fleet), stored(other)
-    said = {row["group_key"]: json.loads(row["metrics"]) for row in with_shadow["models"]}
-    assert {key for key, metrics in said.items() if "shadow" in metrics} == {A, B}
+    report = {row["group_key"]: json.loads(row["metrics"]) for row in with_shadow["models"]}
+    assert {key for key, metrics in report.items() if "shadow" in metrics} == {A, B}
     for row in with_shadow["models"]:
-        said[row["group_key"]].pop("shadow", None)
-        row["metrics"] = json.dumps(said[row["group_key"]])
+        report[row["group_key"]].pop("shadow", None)
+        row["metrics"] = json.dumps(report[row["group_key"]])
     assert with_shadow == plainly
     # A constant knows nothing of the price.
     (pair,) = Fleet(beside).shadow()

@@ -252,8 +252,8 @@ def test_late_labels_of_every_type_of_number_are_read_the_first_one_counting(wor
     row = made.event("a", 1, "e", CLOCK - timedelta(days=1), price=1.0)
     made.put(tables.EVENTS, [row])
     value = {"decimal(10,2)": Decimal, "int": int, "float": float}[kind]
-    told = {2: 7, 3: 9}
-    outcomes = [made.outcome(row, value(label), CLOCK - timedelta(hours=ago)) for ago, label in told.items()]
+    expected = {2: 7, 3: 9}
+    outcomes = [made.outcome(row, value(label), CLOCK - timedelta(hours=ago)) for ago, label in expected.items()]
     made.put(tables.OUTCOMES, outcomes)
     assert chosen(made.config, '["a","1"]')["label"].tolist() == [9]
 

@@ -45,11 +45,13 @@ def test_tables_made_here_checkpoint_rarely(spark, tmp_path: Path) -> None:
 def test_workers_run_this_python_and_import_the_installed_package(spark) -> None:
     def who(frames):
         import numpy as np
+        import pyarrow as pa
 
         import spinney
 
         for frame in frames:
-            where = [f"{sys.executable}|{spinney.__file__}|{os.environ['OMP_NUM_THREADS']}|{np.__version__}"]
+            settings = f"{os.environ['OMP_NUM_THREADS']}|{pa.default_memory_pool().backend_name}"
+            where = [f"{sys.executable}|{spinney.__file__}|{settings}|{np.__version__}"]
             yield pd.DataFrame({"where": where * len(frame)})
 
     import numpy as np
@@ -57,7 +59,14 @@ def test_workers_run_this_python_and_import_the_installed_package(spark) -> None
     import spinney
 
     rows = spark.range(1).mapInPandas(who, "where string").collect()
-    assert rows[0].where == f"{sys.executable}|{spinney.__file__}|1|{np.__version__}"
+    assert rows[0].where == f"{sys.executable}|{spinney.__file__}|1|system|{np.__version__}"
+
+
+def test_the_jvm_gives_memory_outside_its_heap_back(spark) -> None:
+    jvm = spark.sparkContext._jvm
+    assert jvm.System.getenv("MALLOC_ARENA_MAX") == os.environ["MALLOC_ARENA_MAX"]
+    arguments = jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getInputArguments()
+    assert "-XX:TrimNativeHeapInterval=60000" in list(arguments)
 
 
 def test_a_task_finds_no_archive_of_spark_on_its_path_and_pandas_out_of_the_collectors_sight(spark) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 
 import pandas as pd
 import pyarrow as pa
@@ -15,9 +16,13 @@ from spinney.core.planning.brake import Brake, BrakeAction, RaisedErrors
 from spinney.core.planning.budget import QueueLengths, RoundAllowance
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import ShardReport
+from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
+from spinney.retraining.requested_verdicts import candidates_of
 from spinney.tables.arrow_schemas import arrow_schema
+from streaming import requested_groups
 from streaming.planning import ROUND_COLUMNS, DueSummary, RoundRules, plan_round, shortlist_candidates
+from streaming.requested_groups import RequestedGroups, plan_with_requests
 
 NOW = 1_700_000_000_000_000
 POLICIES = ("new_group", "error_rise", "new_rows", "max_age")
@@ -69,10 +74,10 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
     stored = verdicts_of(few)
     assert stored == verdicts_of(many)
 
-    said = Counter(row["decision"] for row in stored)
+    found = Counter(row["decision"] for row in stored)
     chosen = {each.group_key for each in few.chosen}
     waiting = sum(row(n)["decision"] == "fit" and row(n)["group_key"] not in chosen for n in range(0, 1_000, 2))
-    assert said == {"fit": len(chosen), "deferred": waiting, "held": 50, "fresh": 50}
+    assert found == {"fit": len(chosen), "deferred": waiting, "held": 50, "fresh": 50}
     assert {row["group_key"] for row in stored if row["decision"] == "fit"} == chosen
     numbers = {row["group_key"]: json.loads(row["numbers"]) for row in stored if row["decision"] == "fit"}
     assert all(each["rows_since"] == 3 for each in numbers.values())
@@ -100,4 +105,29 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
     for limit in (1_004, 4):
         with pytest.raises(StoreError, match=r"expected 1004 verdicts, by the shards' own counts; got 1000"):
             plan_round(reported, more, rules, limit)
+    reported.unpersist()
+
+
+def test_a_requested_group_comes_first_and_counts_once_though_it_is_due_too(spark, monkeypatch) -> None:
+    reported = frame(spark).persist()
+    due = DueSummary.of(reported.filter(f"decision = '{judge_input.SUMMARY}'").collect())
+    keys = [row(1)["group_key"], '["asked"]', row(10)["group_key"]]  # due, not reported, fresh
+    schema = pa.schema([f for f in arrow_schema(tables.VERDICTS) if f.name not in ROUND_COLUMNS])
+    asked = {"shard": 0, "policy": "manual", "decision": "fit", "reason": "asked for by ada: why", "numbers": "{}"}
+    asked |= {"epoch": 0, "judged_at": from_microseconds(NOW), "predicted_ms": 1.0}
+    verdicts = pa.Table.from_pylist([{"group_key": key, **asked} for key in keys], schema=schema)
+    requested = RequestedGroups(("r1", "r2", "r3"), tuple(candidates_of(verdicts)), verdicts)
+    rules = RoundRules(RoundAllowance(None, groups=5), "lot")
+    found = []
+    for few in (1_000, 999):
+        monkeypatch.setattr(requested_groups, "plan_round", partial(plan_round, few=few))
+        plan = plan_with_requests(reported, due, rules, requested)
+        assert [group.group_key for group in plan.chosen[:3]] == keys
+        assert (len(plan.chosen), plan.groups_in) == (8, 942), "940 due groups, two of the three besides them"
+        found.append(verdicts_of(plan))
+    assert found[0] == found[1]
+    of_due = [row for row in found[0] if row["group_key"] == keys[0]]
+    assert [(row["policy"], row["reason"]) for row in of_due] == [("manual", "asked for by ada: why")]
+    of_fresh = [(row["decision"], row["policy"]) for row in found[0] if row["group_key"] == keys[2]]
+    assert sorted(of_fresh) in ([("fit", "manual"), ("fresh", None)], [("fit", "manual"), ("held", POLICIES[2])])
     reported.unpersist()

@@ -164,8 +164,8 @@ def test_a_model_that_raises_is_named_once_and_its_parent_answers(scorer: Scorer
     loaded = cache()
     load = loaded.load
 
-    def broken(*asked, **told):
-        models, refused = load(*asked, **told)
+    def broken(*asked, **message):
+        models, refused = load(*asked, **message)
         return {name: replace(each, estimator=Raises()) if name == own.model_id else each
                 for name, each in models.items()}, refused  # fmt: skip
 
@@ -249,8 +249,8 @@ def as_json(row: Promotion) -> str:
     values = {name: row.column(name) for name in PROMOTION_COLUMNS}
     binary = {name: b64encode(values[name]).decode() for name in ("payload", "signature")}
     losses = [each if np.isfinite(each) else "Infinity" for each in unpack(row.heldout_losses) or []]
-    told = {**values, **binary, "heldout_losses": losses or None}
-    return json.dumps({name: value for name, value in told.items() if value is not None})
+    expected = {**values, **binary, "heldout_losses": losses or None}
+    return json.dumps({name: value for name, value in expected.items() if value is not None})
 
 
 def answered_by_worker(scorer: Scorer, frame: pd.DataFrame) -> pa.Table:

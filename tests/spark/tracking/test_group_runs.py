@@ -103,8 +103,10 @@ def test_eighty_groups_arrive_once_though_one_call_in_five_is_refused(fleet, ser
     assert sorted(run.data.tags[GROUP] for run in found) == sorted(fitted.index)
     for run in found:
         stored, tags = fitted.loc[run.data.tags[GROUP]], run.data.tags
-        said = {name: value for name, value in json.loads(stored["metrics"]).items() if isinstance(value, float | int)}
-        assert run.data.metrics == {**said, "rows": 12.0, "fit_ms": stored["fit_ms"]}
+        report = {
+            name: value for name, value in json.loads(stored["metrics"]).items() if isinstance(value, float | int)
+        }
+        assert run.data.metrics == {**report, "rows": 12.0, "fit_ms": stored["fit_ms"]}
         if run.data.tags[GROUP] in broken:
             assert (tags["spinney.status"], tags["spinney.error"], run.info.status) == ("failed", "singular", "FAILED")
         else:
@@ -201,7 +203,7 @@ def test_a_pickle_is_handed_on_closed_and_refused_when_it_is_asked(fleet, opened
         opened(fleet, run).predict(asked(row["group_key"]))
 
 
-def test_a_delivery_that_is_told_to_leave_ends_before_its_next_call(fleet, monkeypatch) -> None:
+def test_a_delivery_that_is_reported_to_leave_ends_before_its_next_call(fleet, monkeypatch) -> None:
     retrained(fleet, "batch", 0, sales(3))
     watch, real, delivered = DeliveryProgress(), RoundGroupRuns._deliver, []
 

@@ -116,16 +116,16 @@ def test_a_version_says_of_which_fleet_and_moment_it_is_and_holds_no_pickle(flee
     shops.past.round(1, {A: 1.0, B: 2.0})
     shops.round(30, A, DEPT)
     registered(shops)
-    said = MlflowClient().get_model_version("shops", "1")
+    reported = MlflowClient().get_model_version("shops", "1")
     charter = json.loads((tmp_path / "root" / "charter.json").read_text(encoding="utf-8"))
-    assert said.tags["spinney.fleet_id"] == charter["fleet_id"]
-    assert said.tags["spinney.as_of"] == hour(100).isoformat()
-    assert said.tags["spinney.recipes"] == f"{Recipe.of(shops.past.config).recipe_id}, by hand"
-    assert said.description.splitlines()[2:] == [
+    assert reported.tags["spinney.fleet_id"] == charter["fleet_id"]
+    assert reported.tags["spinney.as_of"] == hour(100).isoformat()
+    assert reported.tags["spinney.recipes"] == f"{Recipe.of(shops.past.config).recipe_id}, by hand"
+    assert reported.description.splitlines()[2:] == [
         "| shop | string | group |", "| dept | int | group |", "| price | double | feature |",
         "| stock | int | feature |", "| at | timestamp | for models of other features |",
     ]  # fmt: skip
-    assert (said.tags["spinney.groups"], said.tags["spinney.parents"]) == ("2", "1")
+    assert (reported.tags["spinney.groups"], reported.tags["spinney.parents"]) == ("2", "1")
     place = Path(mlflow.artifacts.download_artifacts(URI, dst_path=str(tmp_path / "copy")))
     files = {str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()}
     assert {file for file in files if file.endswith((".pkl", ".pickle", ".joblib"))} == set()
@@ -155,7 +155,7 @@ def test_the_calls_do_not_grow_with_the_groups(fleet, monkeypatch: pytest.Monkey
     assert calls.total() == 5
 
 
-def test_a_server_that_is_down_is_said_and_no_alias_moves(fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_down_is_reported_and_no_alias_moves(fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     shops = fleet()
     shops.round(30, A)
     registered(shops)
@@ -170,7 +170,7 @@ def test_a_server_that_is_down_is_said_and_no_alias_moves(fleet, monkeypatch: py
     assert named() == 1
 
 
-def test_a_password_in_the_address_of_mlflow_is_not_said(fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_address_of_mlflow_is_not_shown(fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     shops = fleet()
     shops.round(30, A)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -243,15 +243,17 @@ def test_one_that_was_killed_leaves_no_run_without_an_end_and_no_second_version(
     assert statuses == (ended if other_champions else {"FINISHED": 1})
 
 
-def test_an_alias_of_another_fleet_of_the_same_name_is_taken_only_when_that_is_said(fleet, tmp_path: Path) -> None:
+def test_an_alias_of_another_fleet_of_the_same_name_is_taken_only_when_that_is_reported(fleet, tmp_path: Path) -> None:
     first = fleet()
     first.past.round(1, {A: 1.0})
     registered(first)
     other = made(tmp_path / "other", more=first.text.partition('root"\n')[2])
     other.past.round(1, {A: 2.0})
     owners = [charter.ensure_charter(FleetStore.of(each.past.config)).fleet_id for each in (first, other)]
-    said = rf"@champion: expected a version of this fleet, {owners[1]}; got version 1 of {owners[0]}\. .*--take-over"
-    with pytest.raises(StoreError, match=said):
+    reported = (
+        rf"@champion: expected a version of this fleet, {owners[1]}; got version 1 of {owners[0]}\. .*--take-over"
+    )
+    with pytest.raises(StoreError, match=reported):
         registered(other)
     assert len(MlflowClient().search_model_versions("name = 'shops'")) == 1
     assert registered(other, alias="mine").version == 2
@@ -296,11 +298,16 @@ def test_the_command_registers_says_so_and_a_dry_run_only_looks(fleet, tmp_path:
     assert "shops version 1 is new: 3 models of 2 groups and 1 parents as of " in done.output
     assert "champion is version 1: models:/shops@champion" in done.output
     shops.round(50, B, flipped=True)
-    told = run("--json")
-    assert told.exit_code == 1
-    assert "1 champions whose signature does not hold: others answer in their place" in told.stderr
-    said = json.loads(told.stdout)
-    assert (said["version"], said["made"], said["alias"], said["manifest"]["refused"]) == (2, True, "champion", 1)
+    reported = run("--json")
+    assert reported.exit_code == 1
+    assert "1 champions whose signature does not hold: others answer in their place" in reported.stderr
+    report = json.loads(reported.stdout)
+    assert (report["version"], report["made"], report["alias"], report["manifest"]["refused"]) == (
+        2,
+        True,
+        "champion",
+        1,
+    )
 
 
 def test_a_spark_udf_of_it_answers_a_frame_of_all_groups_as_the_fleet_does(fleet, spark) -> None:

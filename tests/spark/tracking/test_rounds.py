@@ -207,17 +207,17 @@ def test_a_batch_has_every_group_in_one_file_its_recipe_its_data_versions_and_fi
         stored = fitted.loc[row["group_key"]]
         assert (row["status"], row["decision"], row["model_id"]) == ("fitted", "promoted", stored["model_id"])
         assert (row["rows"], row["fit_ms"], row["codec"]) == (12, stored["fit_ms"], "linear")
-        said = json.loads(stored["metrics"])
-        assert {name: row[name] for name in said} == said
+        report = json.loads(stored["metrics"])
+        assert {name: row[name] for name in report} == report
     assert (same["status"], same["decision"], same["model_id"], same["rows"]) == ("kept", "kept", "old", None)
     assert "payload" not in failed
-    said = json.loads(artifact(fleet, run, "round.json", tmp_path))
-    assert (said["recipe"]["estimator"], said["recipe"]["min_rows"], said["pins"]) == ("ridge", 8, {"events": 7})
+    report = json.loads(artifact(fleet, run, "round.json", tmp_path))
+    assert (report["recipe"]["estimator"], report["recipe"]["min_rows"], report["pins"]) == ("ridge", 8, {"events": 7})
     assert run.data.params["version.events"] == "7"
     assert artifact(fleet, run, "losses.png", tmp_path).startswith(b"\x89PNG")
 
 
-def test_a_recipe_that_was_edited_since_is_not_told_as_the_rounds_own(fleet, tmp_path) -> None:
+def test_a_recipe_that_was_edited_since_is_not_reported_as_the_rounds_own(fleet, tmp_path) -> None:
     took_place(fleet, "batch", 0, DAY, recipe_id="another")
     deliver(fleet.config)
     (run,) = runs(fleet).values()
@@ -245,7 +245,7 @@ def test_a_recipe_edited_during_a_day_begins_another_run_with_its_own_parameters
     assert {run.info.status for run in found.values()} == {"FINISHED"}
 
 
-def test_a_recipe_that_was_kept_is_told_whole_after_it_was_edited(fleet) -> None:
+def test_a_recipe_that_was_kept_is_reported_whole_after_it_was_edited(fleet) -> None:
     before = replace(Recipe.of(fleet.config), estimator="constant", params=(("statistic", '"median"'),))
     recipe_store.store_recipe(FleetStore.of(fleet.config), fleet.signer, before)
     took_place(fleet, "batch", 0, DAY, recipe_id=before.recipe_id)
@@ -278,8 +278,10 @@ def test_every_round_with_a_model_has_its_loss_also_one_that_kept_them_all(fleet
         "batch-1": 1.5,  # 4.5 - 3: it compared the champion that the stream's round has promoted
         "stream 2024-05-01": None,
     }
-    told = {name: (run.data.metrics["mean_loss"], run.data.metrics["measured"]) for name, run in runs(fleet).items()}
-    assert told == {"batch-0": (1.5, 2.0), "batch-1": (1.0, 1.0), "stream 2024-05-01": (3.0, 1.0)}
+    expected = {
+        name: (run.data.metrics["mean_loss"], run.data.metrics["measured"]) for name, run in runs(fleet).items()
+    }
+    assert expected == {"batch-0": (1.5, 2.0), "batch-1": (1.0, 1.0), "stream 2024-05-01": (3.0, 1.0)}
 
 
 def test_a_streams_run_ends_with_the_stream_and_goes_on_when_that_begins_again_the_same_day(fleet) -> None:
@@ -308,19 +310,19 @@ def test_a_streams_run_ends_with_the_stream_and_goes_on_when_that_begins_again_t
 
 
 def test_more_than_one_call_may_carry_goes_in_several_and_odd_names_are_made_such_as_mlflow_takes() -> None:
-    said = []
+    reported = []
 
     class Asked:
         def ask(self, call, run_id, metrics, params, *, synchronous) -> None:
             _validate_batch_log_limits(metrics, params, [])
             for each in (*metrics, *params):
                 assert validate_param_and_metric_name(each.key)
-            said.append((call, run_id, len(metrics), len(params)))
+            reported.append((call, run_id, len(metrics), len(params)))
 
     row = {"started_at": DAY, "batch_id": 3}
     metrics = tracking.rounds.round_metrics(row, {f"loss({at})/../x": float(at) for at in range(1000)})
     tracking.rounds.log_batch(Asked(), "r", {f"a,{at}": "b" for at in range(250)}, metrics)
-    assert said == [("log_batch", "r", 900, 100), ("log_batch", "r", 100, 100), ("log_batch", "r", 0, 50)]
+    assert reported == [("log_batch", "r", 900, 100), ("log_batch", "r", 100, 100), ("log_batch", "r", 0, 50)]
     assert metrics[7].key == "loss_7__.._x"
     assert len(tracking.rounds.mlflow_name("x" * 999)) == 250
 
@@ -340,7 +342,7 @@ def test_as_many_calls_for_a_thousand_groups_as_for_three_and_one_for_runs_that_
     assert layer.calls == {"experiments/get-by-name": 1, "runs/search": 1}
 
 
-def test_a_run_that_the_server_made_although_it_said_otherwise_stands_once(fleet, server) -> None:
+def test_a_run_that_the_server_made_although_it_reported_an_error_exists_once(fleet, server) -> None:
     """MLflow's client repeats the call, and the server makes a second run."""
     uri, layer = server
     took_place(fleet, "batch", 0, DAY)
@@ -394,9 +396,9 @@ def test_what_a_server_missed_while_it_was_down_arrives_once(tracked, down, capl
         deliver(unreachable)
     with caplog.at_level(logging.WARNING, tracking.log.name):
         tracking.deliver_now(unreachable)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
-    assert said.startswith(f"MLflow at {down}: ")
-    assert said.endswith("rounds are kept and delivered later")
+    (output,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
+    assert output.startswith(f"MLflow at {down}: ")
+    assert output.endswith("rounds are kept and delivered later")
     retrained(fleet, "stream", 1, sales(2, seed=8), at=DAY + timedelta(hours=2))
     retrained(fleet, "batch", 0, sales(2, seed=9), at=DAY + timedelta(hours=3))
     tracking.deliver_now(fleet.config)
@@ -407,12 +409,12 @@ def test_what_a_server_missed_while_it_was_down_arrives_once(tracked, down, capl
     assert len(nested(fleet)) == (6 if mode == "group" else 0)
 
 
-def test_a_password_in_the_address_is_not_said(fleet, down, caplog) -> None:
+def test_a_password_in_the_address_is_not_shown(fleet, down, caplog) -> None:
     took_place(fleet, "batch", 0, DAY)
     tracking.deliver_now(at(fleet.config, down.replace("//", "//ann:hush@")))
-    (said,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
-    assert "//ann:********@127.0.0.1" in said
-    assert "hush" not in said
+    (output,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
+    assert "//ann:********@127.0.0.1" in output
+    assert "hush" not in output
 
 
 def test_what_a_person_deleted_in_mlflow_stays_deleted(fleet) -> None:
@@ -428,15 +430,15 @@ def test_what_a_person_deleted_in_mlflow_stays_deleted(fleet) -> None:
     assert runs(fleet).keys() == {"batch-1"}
 
 
-def test_an_experiment_that_was_deleted_is_told_with_what_brings_it_back(fleet, caplog) -> None:
+def test_an_experiment_that_was_deleted_is_reported_with_what_brings_it_back(fleet, caplog) -> None:
     took_place(fleet, "stream", 0, DAY)
     client = client_of(fleet)
     made = client.create_experiment("shops")
     client.delete_experiment(made)
     tracking.deliver_now(fleet.config)
-    (said,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
-    assert "experiment shops: expected one to write to; got one that was deleted." in said
-    assert f"mlflow experiments restore -x {made};" in said
+    (output,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
+    assert "experiment shops: expected one to write to; got one that was deleted." in output
+    assert f"mlflow experiments restore -x {made};" in output
     client.restore_experiment(made)
     assert deliver(fleet.config) == 1
 
@@ -475,5 +477,5 @@ def test_a_person_who_does_not_want_to_wait_leaves_the_rest_for_the_next_time(fl
     monkeypatch.setattr(threading.Thread, "join", interrupted)
     tracking.deliver_now(fleet.config)
     assert left.is_set()
-    (said,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
-    assert said == "MLflow: 3 of 9 groups delivered; the rest follows with the next batch or stream"
+    (output,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
+    assert output == "MLflow: 3 of 9 groups delivered; the rest follows with the next batch or stream"

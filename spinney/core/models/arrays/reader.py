@@ -77,7 +77,7 @@ class Reader:
         }
 
     def value(self, node: Node) -> Any:
-        """What a node of the description stands for."""
+        """Return the object that a node of the description describes."""
         if node is None or type(node) in PLAIN:
             return node
         tag, *rest = node

@@ -77,7 +77,7 @@ def _check_binned(estimator: Any) -> None:
     _require(held.get("_preprocessor") is None and _number(held.get("n_features_in_")) == width)
     categorical = vars(held["_bin_mapper"]).get("is_categorical_")
     _require(type(categorical) is np.ndarray and categorical.shape == (width,) and not categorical.any())
-    for predictor in (each for trees in rounds for each in trees):
+    for predictor in (tree for trees in rounds for tree in trees):
         _require(type(predictor).__name__ == "TreePredictor" and int(predictor.nodes["feature_idx"].max()) < width)
 
 

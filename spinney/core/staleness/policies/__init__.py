@@ -19,14 +19,20 @@ from spinney.core.staleness.policies.new_group import NewGroup
 from spinney.core.staleness.policies.new_rows import NewRows
 from spinney.core.staleness.policies.no_labels import NoLabels
 from spinney.core.staleness.policies.own_policy import load_policies
+from spinney.core.staleness.policies.row_days import RowDays
 from spinney.core.staleness.policies.schedule import Schedule
 
 if TYPE_CHECKING:
     from spinney.core.config import Staleness
     from spinney.core.staleness.group_state import GroupStates
 
-MOST_NEW_ROWS, GROWTH = 200, 0.5
-"""Of `new_rows` unless it is configured: a model is fitted anew once its rows have grown by half, or by 200."""
+GROWTH = 0.5
+"""Of `new_rows` unless it is configured: a model is fitted anew once its rows have grown by half."""
+
+USUAL_AGE = 0.7
+"""Share of `max_age` after which groups are refitted by `row_days`, on average.
+
+With a `max_age` of two weeks that takes three quarters of the fits of a weekly refit of all groups."""
 
 
 class Policy(Protocol):
@@ -58,7 +64,7 @@ def configured_policies(
         NewGroup(min_rows),
         NoLabels(staleness.no_labels, label_delay),
         ErrorRise(staleness.error_rise.patience),
-        NewRows(MOST_NEW_ROWS, GROWTH) if staleness.new_rows is None else NewRows(staleness.new_rows),
+        *_by_rows(staleness),
         MaxAge(staleness.max_age, staleness.age_spread),
     )
     drift = (Drift(staleness.drift.patience),) if staleness.drift.triggers else ()
@@ -66,6 +72,13 @@ def configured_policies(
     return (*built_in, *drift, *scheduled, *load_policies(staleness.policies))
 
 
+def _by_rows(staleness: Staleness) -> tuple[Policy, ...]:
+    if staleness.new_rows is not None:
+        return (NewRows(staleness.new_rows),)
+    return NewRows(growth=GROWTH), RowDays(USUAL_AGE * staleness.max_age, staleness.age_spread)
+
+
 __all__ = [
-    "Drift", "ErrorRise", "MaxAge", "NewGroup", "NewRows", "NoLabels", "Policy", "Schedule", "configured_policies",
+    "Drift", "ErrorRise", "MaxAge", "NewGroup", "NewRows", "NoLabels", "Policy", "RowDays", "Schedule",
+    "configured_policies",
 ]  # fmt: skip

@@ -14,30 +14,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NewRows:
-    """Stale once enough mature labelled rows have arrived since the last attempt: `rows` of them, or a share.
+    """Stale once enough mature labelled rows have arrived since the last attempt.
 
-    The excess loss of a model fitted on n rows is about inversely proportional to n, so a young group gains most from
-    new rows, and equal ratios of rows gain equally in proportion. growth: share of the rows that the last model was
-    fitted on; None: no such limit. By it a group has at most log(rows / growth) / log(1 + growth)
-    refits until it has rows / growth rows, and from then on one per `rows` new rows.
+    rows: their number. growth: a share of the rows that the last model was fitted on, if rows is None. The excess loss
+    of a model fitted on n rows is about inversely proportional to n, so a young group gains most from new rows, and
+    equal ratios of rows gain equally in proportion. By growth a group has at most log(rows / growth) / log(1 + growth)
+    refits until it has that many rows. Where the rows of the last fit are not known there is no limit.
     """
 
-    rows: int
-    growth: float | None = None
+    rows: int | None = None
+    growth: float = 1.0
     name: str = "new_rows"
-
-    @property
-    def limit(self) -> float:
-        """The largest limit of any group."""
-        return float(self.rows)
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
         """As `Policy.limits`."""
-        if self.growth is None:
-            return np.full(len(groups), self.limit)
+        if self.rows is not None:
+            return np.full(len(groups), float(self.rows))
         fitted = groups["fitted_rows"].astype(np.float64)
-        limits: npt.NDArray[np.float64] = np.clip(np.ceil(self.growth * fitted), 1.0, self.limit)
-        return np.where(fitted > 0, limits, self.limit)
+        return np.where(fitted > 0, np.maximum(np.ceil(self.growth * fitted), 1.0), np.inf)
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
         """As `Policy.measure`."""

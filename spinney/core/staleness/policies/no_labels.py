@@ -51,5 +51,5 @@ class NoLabels:
 
     def describe(self, value: float, limit: float) -> str:
         """As `Policy.describe`."""
-        silence, longest = (format_duration(timedelta(seconds=round(each / 1e6))) for each in (value, limit))
+        silence, longest = (format_duration(timedelta(seconds=round(span / 1e6))) for span in (value, limit))
         return f"no label came for the events of the last {silence} (limit {longest})"

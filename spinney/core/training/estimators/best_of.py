@@ -55,26 +55,26 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
             '"ridge", params = { alpha = 1.0 } } of other estimators than best_of, and compared_rows, a whole number '
             f"from 1; got {dict(params)}"
         )
-    kernels = [estimators.kernel_for(each["estimator"], task, each.get("params", {})) for each in listed]
+    kernels = [estimators.kernel_for(candidate["estimator"], task, candidate.get("params", {})) for candidate in listed]
     return BestOf(tuple(zip(_names(listed), kernels, strict=True)), rows)
 
 
-def _is_candidate(each: Any) -> bool:
+def _is_candidate(value: Any) -> bool:
     return (
-        isinstance(each, Mapping)
-        and isinstance(each.get("estimator"), str)
-        and each["estimator"] != NAME
-        and isinstance(each.get("params", {}), Mapping)
-        and not set(each) - {"estimator", "params"}
+        isinstance(value, Mapping)
+        and isinstance(value.get("estimator"), str)
+        and value["estimator"] != NAME
+        and isinstance(value.get("params", {}), Mapping)
+        and not set(value) - {"estimator", "params"}
     )
 
 
 def _names(listed: Sequence[Mapping[str, Any]]) -> list[str]:
     """The estimators' names, with their parameters if a name occurs twice."""
-    names = [each["estimator"] for each in listed]
+    names = [candidate["estimator"] for candidate in listed]
     return [
-        name if names.count(name) == 1 else f"{name} {canonical_json(each.get('params', {}))}"
-        for name, each in zip(names, listed, strict=True)
+        name if names.count(name) == 1 else f"{name} {canonical_json(candidate.get('params', {}))}"
+        for name, candidate in zip(names, listed, strict=True)
     ]
 
 

@@ -63,6 +63,6 @@ class StackedRidge:
             intercept = sums.label_mean.copy()
             for i in range(coefficients.shape[1]):
                 intercept -= coefficients[:, i] * sums.center[:, i]
-        each = zip(intercept[:, None], coefficients[:, None], sums.fill, strict=True)
-        for g, (own_intercept, own_coefficients, fill) in enumerate(each):
+        models = zip(intercept[:, None], coefficients[:, None], sums.fill, strict=True)
+        for g, (own_intercept, own_coefficients, fill) in enumerate(models):
             yield errors[g] if g in errors else Linear(Link.IDENTITY, own_intercept, own_coefficients, fill)

@@ -127,7 +127,7 @@ class SeasonalKernel:
             values = self._table(minutes, [stack.labels[rows]], weights)
             return Model(encoder, Seasonal(self.cells[0], column, columns, values))
         classes = sorted(set(stack.labels[rows].tolist()))
-        values = self._table(minutes, [(stack.labels[rows] == each).astype(np.float64) for each in classes], weights)
+        values = self._table(minutes, [(stack.labels[rows] == label).astype(np.float64) for label in classes], weights)
         return Model(encoder, Seasonal(self.cells[0], column, columns, values), tuple(classes))
 
     def _table(self, minutes: Integers, labels: Sequence[Floats], weights: Floats) -> Floats:

@@ -5,6 +5,7 @@ import {
   count, duration, el, empty, keyText, modelId, number, percent, plural, section, stateLabel, swatch, table, time, utc,
 } from "./elements.js";
 import { openOverride } from "./override_dialog.js";
+import { openRetraining } from "./retrain_dialog.js";
 
 const ACTIONS = [["rollback", "Roll back"], ["promote", "Promote a model"], ["pin", "Pin"], ["unpin", "Unpin"]];
 
@@ -39,10 +40,12 @@ function status({ standing, happened }) {
 }
 
 function actions(history, refresh) {
-  const possible = ACTIONS.filter(([verb]) => (history.is_pinned ? verb === "unpin" : verb !== "unpin"));
+  const { request, is_pinned: isPinned } = history;
+  const possible = ACTIONS.filter(([verb]) => (isPinned ? verb === "unpin" : verb !== "unpin"));
   const buttons = possible.map(([verb, text]) => el("button", { type: "button", click: () => openOverride(verb, text, history, refresh) }, text));
-  const command = `spinney retrain --group '${history.group_key}'`;
-  return el("div", {}, el("div", { class: "actions" }, buttons), el("p", { class: "note" }, "To retrain it now: ", el("code", {}, command)));
+  if (!isPinned && !request) buttons.unshift(el("button", { type: "button", click: () => openRetraining(history, refresh) }, "Retrain now"));
+  const waiting = request ? el("p", { class: "note" }, `${request.by} asked for retraining at ${utc(request.requested_at)} UTC: ${request.reason}. Not carried out yet.`) : null;
+  return el("div", {}, el("div", { class: "actions" }, buttons), waiting);
 }
 
 function errors({ standing }, figures) {
@@ -70,7 +73,7 @@ function answers(figures) {
   const [predicted, actual, lower, upper] = ["prediction", "label", "lower", "upper"].map(pick);
   const times = rows.map((row) => Date.parse(row.event_time));
   const all = [...predicted, ...actual, ...lower, ...upper].filter((value) => value !== null);
-  const [least, most] = [Math.min(...all, 0), Math.max(...all, 0)];
+  const [least, most] = valueRange(all);
   const cover = figures.coverage ? ` ${percent(figures.coverage.covered, figures.coverage.rows)} of ${plural(figures.coverage.rows, "label")} within the interval.` : "";
   const text = (index) => `${utc(rows[index].event_time)}: predicted ${number(predicted[index])}, actual ${number(actual[index])}`;
   return section(title, `The newest ${plural(rows.length, "answer")}.${cover}`, chart({
@@ -83,6 +86,15 @@ function answers(figures) {
       drawMarks(svg, x, y, times, predicted, "mark", 2.5);
     },
   }));
+}
+
+/** The range of an axis: from 0 unless all values are far from it, where their differences would be lost. */
+function valueRange(values) {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const margin = (most - least) * 0.1 || 1;
+  if (least > 2 * (most - least)) return [least - margin, most];
+  if (most < 2 * (least - most)) return [least, most + margin];
+  return [Math.min(least, 0), Math.max(most, 0)];
 }
 
 function signedTicks(least, top) {

@@ -63,7 +63,7 @@ async function poll(isNew = false) {
 function draw(where, answer, isNew) {
   const place = isNew ? null : remember();
   const context = { ...where, refresh: () => poll() };
-  main.replaceChildren(...where.view.render(answer.data, context));
+  main.replaceChildren(...where.view.render(answer.data, context).filter(Boolean));
   if (place) restore(place);
   Object.assign(shown, { etag: answer.etag, at: answer.data.at ?? new Date().toISOString() });
   announce(where.view.announcement?.(answer.data) ?? "");

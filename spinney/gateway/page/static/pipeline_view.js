@@ -2,18 +2,18 @@
 
 import { chart, drawBars, ticks } from "./charts.js";
 import { request } from "./client.js";
-import { ago, count, duration, el, empty, number, plural, section, table, time, utc } from "./elements.js";
+import { ago, count, duration, el, empty, groupLink, number, plural, section, table, time, utc } from "./elements.js";
 
 export const pipelineView = {
   nav: "pipeline",
   title: () => "Pipeline",
   url: () => "pipeline.json",
   render: (data) => [
-    el("h1", {}, "Pipeline"), el("div", { class: "columns" }, data.queries.map(query)), rows(data.counts), rounds(data), deadLetters(data.dead_letters),
+    el("h1", {}, "Pipeline"), el("div", { class: "columns" }, data.queries.map(query)), rows(data.counts), requested(data.requests), rounds(data), deadLetters(data.dead_letters),
   ],
 };
 
-function query({ query: name, batches }) {
+function query({ query: name, batches, lag }) {
   if (!batches.length) return section(name, null, empty("It has never run. Start it with spinney stream."));
   const seconds = batches.map((batch) => (batch.ended_at ? Math.max((Date.parse(batch.ended_at) - Date.parse(batch.started_at)) / 1000, 0) : null));
   const ended = batches.findLast((batch) => batch.ended_at);
@@ -22,11 +22,19 @@ function query({ query: name, batches }) {
   const known = seconds.filter((value) => value !== null).sort((a, b) => a - b);
   const summary = known.length ? `Seconds a batch, the last ${count(known.length)}: median ${duration(known[Math.floor(known.length / 2)])}, longest ${duration(known.at(-1))}` : "No batch has ended yet";
   const times = batches.map((batch) => Date.parse(batch.started_at));
-  return section(name, state, chart({
+  return section(name, `${state}${lagText(lag)}`, chart({
     title: `Batches of ${name}`, times, summary, largest: known.at(-1) ?? 1, height: 130, format: duration, valueTicks: (top) => ticks(top, 3),
     readout: (index) => `Batch ${count(batches[index].batch_id)}, ${utc(batches[index].started_at, true)} UTC: ${seconds[index] === null ? "has not ended" : duration(seconds[index])}`,
     draw: (svg, x, y) => drawBars(svg, x, y, times, seconds),
   }));
+}
+
+/** What a query has not processed of each topic, and when its stream saw that. */
+function lagText(lag) {
+  if (!lag.length) return "";
+  const parts = lag.map((each) => `${plural(each.records, "record")} of ${each.topic}`);
+  const seen = lag[0].seen_at ? `, as seen ${ago(lag[0].seen_at)}` : "";
+  return ` Behind Kafka: ${parts.join(", ")}${seen}.`;
 }
 
 function rows(counts) {
@@ -36,6 +44,18 @@ function rows(counts) {
   const parts = [["events of the stream", counts.events - counts.loaded], ["answers", counts.predictions], ["events loaded", counts.loaded], ["late labels", counts.outcomes], ["dead letters", counts.dead_letters]];
   const pairs = parts.map(([name, n]) => el("div", {}, el("dt", {}, name), el("dd", {}, count(n))));
   return section("Rows of the tables", `${verdict} A difference that stays while nothing arrives is a fault.`, el("dl", { class: "figures" }, pairs));
+}
+
+/** Groups that people asked for and that no round has taken yet; nothing where there are none. */
+function requested(requests) {
+  if (!requests.length) return null;
+  const title = "Asked for by people";
+  return section(title, "The stream takes these groups in its next round, the oldest request first. They wait if no stream runs.", table(title, [
+    ["group", (row) => groupLink(row.group_key)],
+    ["by", (row) => row.by],
+    ["why", (row) => row.reason, "wide"],
+    ["asked (UTC)", (row) => time(row.requested_at), "nowrap"],
+  ], requests));
 }
 
 /** Rounds under way, with their progress. */
@@ -51,17 +71,17 @@ function rounds({ rounds: listed, under_way: underWay, tracking_url: url }) {
   const link = url ? el("p", { class: "note" }, el("a", { href: url }, "Rounds in MLflow")) : null;
   const gain = (row) => (row.mean_champion_loss ? `${number(row.mean_champion_loss)} → ${number(row.mean_challenger_loss)}` : "–");
   const total = (row) => Object.values(row.seconds).reduce((sum, each) => sum + each, 0);
-  return section("Rounds", "The newest first. Error: mean of the champions, then of the challengers, on the same held-out rows.", link, underWay.map(progress), table("Rounds", [
+  const counted = [
+    ["groups", (row) => row.groups_in], ["fitted", (row) => row.fitted], ["failed", (row) => row.failed],
+    ["too few rows", (row) => row.too_few_rows], ["deferred", (row) => row.deferred],
+    ["promoted", (row) => (row.promoted === null ? null : row.promoted + row.unproven)],
+    ["refused", (row) => row.refused], ["held", (row) => row.held], ["withdrawn", (row) => row.withdrawn],
+  ].filter(([, of]) => listed.some(of));
+  const note = "The newest first; counts that are zero in all of them are left out. Error: mean of the champions, then of the challengers, on the same held-out rows.";
+  return section("Rounds", note, link, underWay.map(progress), table("Rounds", [
     ["round", (row) => row.round_id, "nowrap"],
     ["began (UTC)", (row) => time(row.started_at), "nowrap"],
-    ["groups", (row) => count(row.groups_in), "number"],
-    ["fitted", (row) => count(row.fitted), "number"],
-    ["failed", (row) => count(row.failed), "number"],
-    ["too few", (row) => count(row.too_few_rows), "number"],
-    ["deferred", (row) => count(row.deferred), "number"],
-    ["promoted", (row) => (row.promoted === null ? "–" : count(row.promoted + row.unproven)), "number"],
-    ["refused", (row) => count(row.refused), "number"],
-    ["withdrawn", (row) => count(row.withdrawn), "number"],
+    ...counted.map(([name, of]) => [name, (row) => count(of(row)), "number"]),
     ["took / budget", (row) => `${total(row) ? duration(total(row)) : "–"} / ${duration(row.budget_seconds)}`, "number"],
     ["error", gain, "number"],
     ["why", (row) => Object.entries(row.reasons).map(([policy, n]) => `${policy} ${count(n)}`).join(", ") || "–", "wide"],

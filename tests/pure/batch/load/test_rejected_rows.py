@@ -182,15 +182,15 @@ s5;2024-05-01T05:00:00Z;1e5;1;2,5;5
 """
 
 
-def test_a_csv_is_loaded_like_any_other_file_and_each_bad_row_told_by_its_number(tmp_path: Path) -> None:
+def test_a_csv_is_loaded_like_any_other_file_and_each_bad_row_is_reported_by_its_number(tmp_path: Path) -> None:
     config = configured(tmp_path / "root")
     (tmp_path / "rows.csv").write_text(CSV)
     found = load(config, str(tmp_path / "rows.csv"))
     assert found.added == {"events": 3, "dead_letters": 3}
     stored = {name: (row["shop"], row["price"], row["sold"]) for name, row in events(config).items()}
     assert stored == {"s0": ("007", 1.5, 1.0), "s1": ("NA", None, 2.0), "s5": ("1e5", 2.5, 5.0)}
-    told = {str(each["reason"]): (each["field"], each["row"]) for each in found.rejections.as_dicts()}
-    assert told == {"wrong_type": ("price", 3), "not_an_object": (None, 4), "control_character": ("shop", 5)}
+    text = {str(each["reason"]): (each["field"], each["row"]) for each in found.rejections.as_dicts()}
+    assert text == {"wrong_type": ("price", 3), "not_an_object": (None, 4), "control_character": ("shop", 5)}
     dead = {row["reason"]: (row["kafka_offset"], row["value"]) for row in rows_of(config, tables.DEAD_LETTERS)}
     assert dead["not_an_object"] == (3, b'"s3;2024-05-01T03:00:00Z;007"')
     assert dead["wrong_type"][0] == 2
@@ -372,7 +372,7 @@ def test_outcomes_are_loaded_by_themselves(config: Config, tmp_path: Path) -> No
     assert events(config) == {}
 
 
-def test_nothing_there_or_a_running_ingest_is_said(config: Config, source: str) -> None:
+def test_nothing_there_or_a_running_ingest_is_reported(config: Config, source: str) -> None:
     with pytest.raises(ContractError, match=r"nowhere: expected a file that ends in \.parquet, .*; nothing is there"):
         load(config, "nowhere")
     with leases.held(FleetStore.of(config), ["ingest"]), pytest.raises(Busy, match="query ingest"):
@@ -446,7 +446,7 @@ def test_values_of_paths_are_read_by_their_columns_types_and_missing_texts_are_n
     assert found == (2, 1.5, None, True, Decimal("1.50"))
 
 
-def test_text_that_is_not_utf8_is_told_as_such(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_reported_as_such(tmp_path: Path) -> None:
     config = configured(tmp_path / "root")
     table = pa.Table.from_pylist([ROW, {**ROW, "sale": "t"}])
     texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xff", b"a"]).buffers())
@@ -470,9 +470,9 @@ def test_answers_of_classes_are_stored_as_the_fleet_names_them_and_others_refuse
     load(config, answered(1.0, float("nan"), 0.0))  # whole numbers with a gap, as pandas has them
     stored = {row["event_id"]: row["prediction"] for row in rows_of(config, tables.INCUMBENT)}
     assert stored == {"s0": "1", "s2": "0"}
-    for odd, said in ((0.83, "the number 0.83"), (3e9, "the number 3000000000"), (float("inf"), "the number 1e999")):
+    for odd, shown in ((0.83, "the number 0.83"), (3e9, "the number 3000000000"), (float("inf"), "the number 1e999")):
         with pytest.raises(
-            StoreError, match=rf"column prediction: expected int, the class .*; got {said}\. Convert it"
+            StoreError, match=rf"column prediction: expected int, the class .*; got {shown}\. Convert it"
         ):
             load(config, answered(1.0, None, odd))
     with pytest.raises(StoreError, match=r'column prediction: expected int, the class .* got the text "yes"'):
@@ -518,9 +518,9 @@ def test_the_command_says_what_was_stored_what_was_there_and_what_is_wrong(
     )
     assert first in done.stderr.splitlines()
     done = CliRunner().invoke(main, ["load", "rows.csv", "--json"])
-    said = json.loads(done.stdout)
-    assert (said["added"], said["duplicates"]) == ({"events": 0, "dead_letters": 0}, {"events": 3})
-    assert (done.exit_code, said["rejected"], len(said["rejections"])) == (1, 3, 3)
+    report = json.loads(done.stdout)
+    assert (report["added"], report["duplicates"]) == ({"events": 0, "dead_letters": 0}, {"events": 3})
+    assert (done.exit_code, report["rejected"], len(report["rejections"])) == (1, 3, 3)
     done = CliRunner().invoke(main, ["load", "rows.csv", "--max-rejected", "2"])
     assert done.exit_code == 1
     assert "more than --max-rejected" in done.stderr

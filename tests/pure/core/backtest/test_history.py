@@ -76,11 +76,11 @@ def test_a_slice_is_what_a_round_selects_from_the_rows_known_at_its_clock(
     assert found.ids.tolist() == expected.ids.tolist()
 
 
-def test_labels_that_come_after_the_horizon_are_not_told_to_the_judge_but_are_fitted() -> None:
+def test_labels_that_come_after_the_horizon_do_not_reach_the_judge_but_are_fitted() -> None:
     rows = [("a", n, 0, wait, 1.0) for n, wait in enumerate((1, 3, 5, None))]
     history = History.of(frame(rows), RECIPE, LabelTiming(2 * HOUR, health_horizon=3 * HOUR))
-    told = history.known_within(START, START + 10 * HOUR)
-    assert history.rows.ids[told].tolist() == ["e0", "e3", "e1"]
+    reported = history.known_within(START, START + 10 * HOUR)
+    assert history.rows.ids[reported].tolist() == ["e0", "e3", "e1"]
     assert len(history.training_set(np.array([0]), START + 5 * HOUR, RECIPE).times) == 4
 
 

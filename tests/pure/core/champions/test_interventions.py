@@ -128,7 +128,7 @@ def test_what_is_not_pinned_cannot_be_unpinned() -> None:
         unpin(KEY, [row("a", 1)])
 
 
-def test_the_model_before_is_told_by_who_answered_not_by_what_was_fitted() -> None:
+def test_the_model_before_is_reported_by_who_answered_not_by_what_was_fitted() -> None:
     refused = Promotion(0, "bad", "refused", 2, 2, 2, "stream-2")
     history = [row("a", 1), refused, row("b", 3)]
     found = previous_champion(history)
@@ -216,11 +216,11 @@ def test_whatever_stream_batch_and_people_do_the_laws_hold_and_every_order_of_ar
     for world.at, (what, *words) in enumerate(acts, 1):
         getattr(world, what)(*words)
         world.laws()
-    told = data.draw(st.permutations(world.rows))
-    assert select_champion(told) == select_champion(world.rows)
+    reported = data.draw(st.permutations(world.rows))
+    assert select_champion(reported) == select_champion(world.rows)
     state: tuple[Promotion, ...] = ()
-    while told:
-        size = data.draw(st.integers(1, len(told)))
-        state, told = condense([*state, *told[:size]]), told[size:]
+    while reported:
+        size = data.draw(st.integers(1, len(reported)))
+        state, reported = condense([*state, *reported[:size]]), reported[size:]
     assert answers(list(state)) == answers(world.rows)
     assert is_pinned(state) == is_pinned(world.rows)

@@ -145,7 +145,7 @@ def test_condensing_does_not_forget_that_an_epoch_has_ended() -> None:
     assert answers(*known, row("b", epoch=0)) is None
 
 
-def test_a_promotion_told_twice_takes_no_place_from_another() -> None:
+def test_a_promotion_read_twice_takes_no_place_from_another() -> None:
     again = [row("c", through=3, at=at) for at in range(5)]
     assert [each.model_id for each in condense([row("a", through=1), row("b", through=2), *again])] == ["a", "b", "c"]
 
@@ -176,8 +176,8 @@ def histories(draw: st.DrawFn) -> list[Promotion]:
     for model_id in struck:
         through = max((each.trained_through for each in rows if each.model_id == model_id), default=1)
         for epoch in draw(st.lists(st.integers(0, 2), min_size=1, max_size=2)):
-            told = draw(st.sampled_from([0, through]))
-            rows.append(row(model_id, "withdrawn", epoch=epoch, through=told, by="people-2"))
+            reported = draw(st.sampled_from([0, through]))
+            rows.append(row(model_id, "withdrawn", epoch=epoch, through=reported, by="people-2"))
     return rows
 
 
@@ -185,11 +185,11 @@ def histories(draw: st.DrawFn) -> list[Promotion]:
 def test_any_order_any_repetition_and_any_chunks_give_the_same_champion(
     rows: list[Promotion], data: st.DataObject
 ) -> None:
-    told = data.draw(st.permutations(rows + data.draw(st.lists(st.sampled_from(rows))) if rows else []))
+    reported = data.draw(st.permutations(rows + data.draw(st.lists(st.sampled_from(rows))) if rows else []))
     state: tuple[Promotion, ...] = ()
-    while told:
-        size = data.draw(st.integers(1, len(told)))
-        state, told = condense([*state, *told[:size]]), told[size:]
+    while reported:
+        size = data.draw(st.integers(1, len(reported)))
+        state, reported = condense([*state, *reported[:size]]), reported[size:]
     assert select_champion(state) == select_champion(rows)
     assert is_pinned(state) == is_pinned(rows)
 

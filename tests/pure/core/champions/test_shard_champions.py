@@ -70,8 +70,8 @@ PROMOTIONS = st.builds(
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), PROMOTIONS)))
-def test_any_champions_survive_as_bytes(told: list[tuple[str, Promotion]]) -> None:
-    champions = Champions.empty().with_promotions(told)
+def test_any_champions_survive_as_bytes(message: list[tuple[str, Promotion]]) -> None:
+    champions = Champions.empty().with_promotions(message)
     assert Champions.from_bytes(champions.to_bytes()) == champions
 
 

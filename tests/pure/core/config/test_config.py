@@ -66,7 +66,7 @@ def test_a_minimal_file_is_enough() -> None:
     assert config.tracking.mode == "round"
 
 
-def test_classification_has_the_log_loss_unless_said() -> None:
+def test_classification_has_the_log_loss_by_default() -> None:
     text = with_line('task = "classification"')
     assert read(text).fleet.loss == "log"
 

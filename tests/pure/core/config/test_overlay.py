@@ -47,7 +47,7 @@ def test_a_whole_configuration_of_the_same_fleet_is_a_candidate_too(own) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('[staleness]\n\nmax_agee = "7d"', "other.toml:3: staleness.max_agee"),
         ("[stalenes]\nnew_rows = 3", r"other.toml:1: stalenes: expected a section .* got `stalenes`"),
@@ -57,6 +57,6 @@ def test_a_whole_configuration_of_the_same_fleet_is_a_candidate_too(own) -> None
         ("[gate]\nmargin = -1.0", "other.toml:2: gate.margin"),
     ],
 )
-def test_a_file_that_is_no_candidate_is_refused_with_its_line(own, text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_file_that_is_no_candidate_is_refused_with_its_line(own, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse_overlay(own, text, "other.toml", {})

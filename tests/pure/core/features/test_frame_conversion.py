@@ -294,8 +294,8 @@ def test_a_key_with_leading_zeros_is_not_merged_with_another() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_column_type_and_row(feature: str, values: Any, got: str) -> None:
-    said = rf"frame: column {feature}: expected {TYPES[feature]}; got ".replace("(", r"\(").replace(")", r"\)")
-    with pytest.raises(ContractError, match=said + got):
+    reported = rf"frame: column {feature}: expected {TYPES[feature]}; got ".replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ContractError, match=reported + got):
         of(feature, values)
 
 

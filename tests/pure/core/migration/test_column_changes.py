@@ -132,7 +132,7 @@ def test_a_migration_is_read_back_from_what_it_wrote() -> None:
     assert Migration.from_data(made.as_data()) == made
 
 
-def test_what_became_of_a_column_is_told_across_migrations() -> None:
+def test_what_became_of_a_column_is_reported_across_migrations() -> None:
     one = migration({"x": "int", "y": "int"}, {"size": "int", "y": "int"}, x="size")
     two = migration({"size": "int", "y": "int"}, {"area": "bigint"}, size="area")
     assert former_columns([one]) == {"x": FormerColumn("size", "int")}
@@ -172,7 +172,7 @@ def test_a_model_of_before_gets_its_columns_by_their_old_names() -> None:
     assert add_former_columns(rows, {}) is rows
 
 
-def test_rules_of_before_are_said_of_the_columns_of_after() -> None:
+def test_rules_of_before_are_reported_of_the_columns_of_after() -> None:
     basis = ValidationSettings(ranges={"x": (0, 9), "y": (0, 1)}, sources={"y": "a.y"}, units={"t": "ms"})
     before = {"x": "int", "y": "double", "t": "timestamp"}
     after = {"size": "bigint", "when": "timestamp", "new": "int"}

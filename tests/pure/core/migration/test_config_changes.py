@@ -95,7 +95,7 @@ def test_a_configuration_that_was_not_edited_changes_nothing() -> None:
         ("[fleet]", '[fleet]\nname = "shops"', "fleet.name", '"fleet"', '"shops"', Effect.NEW_NAME),
     ],
 )
-def test_a_key_that_may_change_is_told_with_when_it_takes_effect(
+def test_a_key_that_may_change_is_reported_with_when_it_takes_effect(
     before: str, after: str, key: str, was: str, now: str, effect: Effect
 ) -> None:
     extra = (
@@ -122,7 +122,7 @@ def _with(model: Any, path: list[str], value: Any) -> Any:
 
 
 @pytest.mark.parametrize("key", [key for key, _ in leaves(edited())])
-def test_each_key_is_fixed_or_told_with_when_it_takes_effect_or_left_out_for_its_credentials(key: str) -> None:
+def test_each_key_is_fixed_or_reported_with_when_it_takes_effect_or_left_out_for_its_credentials(key: str) -> None:
     now, value = edited(), dict(leaves(edited()))[key]
     changes = config_changes(_with(now, key.split("."), _another(value)), FIXED, now)
     if key.startswith(("storage.", "kafka.options", "spark", "tracking.")):
@@ -136,7 +136,7 @@ SETTINGS = [key for key, _ in leaves(edited()) if key.startswith("recipe.") and 
 
 
 @pytest.mark.parametrize("key", [key for key in SETTINGS if key != "recipe.estimator"])
-def test_only_a_part_of_the_recipe_is_told_to_refit_groups(key: str) -> None:
+def test_only_a_part_of_the_recipe_is_reported_to_refit_groups(key: str) -> None:
     now = _with(edited(), key.split("."), _another(dict(leaves(edited()))[key]))
     (change,) = config_changes(now, FIXED, edited())
     is_other_recipe = Recipe.of(now).recipe_id != Recipe.of(edited()).recipe_id
@@ -147,7 +147,7 @@ def test_only_a_part_of_the_recipe_is_told_to_refit_groups(key: str) -> None:
     ("before", "after", "key", "why", "remedy"),
     [
         ('group = ["shop"]', 'group = ["floor"]', "fleet.group", "of the old groups", 'Put ["shop"] back'),
-        ('event_id = "id"', 'event_id = "nr"', "fleet.event_id", "told apart", 'Put "id" back'),
+        ('event_id = "id"', 'event_id = "nr"', "fleet.event_id", "identified by the old field", 'Put "id" back'),
         ('target = "sold"', 'target = "floor"', "fleet.target", "old target", "another storage.root"),
         ('target = "sold"', 'target = "sold"\nloss = "squared"', "fleet.loss", "old loss", 'Put "absolute" back'),
         ('target = "sold"', 'target = "sold"\nshards = 8', "fleet.shards", "old number", "Put 64 back"),
@@ -174,7 +174,7 @@ def test_a_new_column_is_refused_beside_the_feature_that_would_take_effect() -> 
 
 
 @pytest.mark.parametrize("after", ['["floor"]', '["floor", "lamp"]'])
-def test_a_removed_feature_is_told_with_the_command_that_needs_no_comparison(after: str) -> None:
+def test_a_removed_feature_is_reported_with_the_command_that_needs_no_comparison(after: str) -> None:
     lamp = ("floor =", 'lamp = "int"\nfloor =')
     fixed = {name: value for name, value in FIXED.items() if name != "fleet.columns"}
     (change,) = config_changes(edited(lamp, ('["price"]', after)), fixed, edited(lamp))
@@ -202,7 +202,7 @@ def test_a_dropped_column_may_stay_declared_without_being_a_feature() -> None:
     assert str(change).startswith('fleet.columns.floor was "int" and is gone: the tables have the column')
 
 
-def test_a_renamed_column_keeps_its_name_and_is_told_its_field() -> None:
+def test_a_renamed_column_keeps_its_name_and_is_reported_its_field() -> None:
     gone, new = found(('floor = "int"', 'level = "int"'))
     assert 'add to [fleet.fields]: floor = "level"' in gone.remedy
     assert "`spinney migrate --rename floor=level`" in gone.remedy
@@ -235,7 +235,7 @@ def test_a_fleet_whose_last_configuration_is_not_known_is_compared_by_what_is_fi
     assert [each.key for each in config_changes(config, FIXED, edited())] == ["kafka.events", "recipe.min_rows"]
 
 
-def test_a_long_value_is_told_in_short_and_compared_whole() -> None:
+def test_a_long_value_is_reported_in_short_and_compared_whole() -> None:
     names = [f"column_{each}" for each in range(30)]
     columns = ("floor =", "".join(f'{name} = "double"\n' for name in names) + "floor =")
     fixed = FIXED | {"fleet.columns": FIXED["fleet.columns"] | dict.fromkeys(names, "double")}

@@ -36,7 +36,7 @@ LABEL = FRAME["x0"].to_numpy() * 2 + FRAME["x1"].to_numpy()
 LINEAR = Model(Encoder(NUMBERS), Linear(Link.IDENTITY, np.array([1.5]), np.arange(8.0)[None], np.full(8, 0.25)))
 
 
-def test_a_linear_model_of_eight_features_is_a_few_hundred_bytes_laid_out_as_said() -> None:
+def test_a_linear_model_of_eight_features_is_a_few_hundred_bytes_in_the_documented_layout() -> None:
     name, payload = codec.dump(LINEAR)
     header = json.dumps({"features": [[f"x{i}", "double"] for i in range(8)]}, separators=(",", ":")).encode()
     assert name == "linear"
@@ -206,13 +206,13 @@ def opened_by_a_process(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def test_hostile_skops_is_refused_before_its_module_is_imported(
     opened_by_a_process: tuple[Path, dict[str, str]], loader: str
 ) -> None:
-    folder, said = opened_by_a_process
-    assert said[loader] == "refused"
+    folder, reported = opened_by_a_process
+    assert reported[loader] == "refused"
     was_run = loader == "None"  # the last line of the script imports it: the modules are there and leave their mark
     assert (folder / loader).exists() == was_run
 
 
-def test_a_type_that_skops_was_told_to_trust_by_nobody_is_refused() -> None:
+def test_a_type_that_skops_was_reported_to_trust_by_nobody_is_refused() -> None:
     fitted = make_pipeline(FunctionTransformer(test_classes_come_back), Ridge())
     with pytest.raises(ContractError, match=r"expected allowed types; got .*\. Use an estimator whose"):
         codec.dump(Model(Encoder(NUMBERS), fitted))

@@ -61,7 +61,7 @@ def test_a_share_goes_to_those_stale_longest() -> None:
     assert choose_groups(candidates, RoundAllowance(0.2, oldest_first_share=0.5), "r") == ["urgent1", "old"]
 
 
-def test_the_queue_that_took_a_group_is_told() -> None:
+def test_the_queue_that_took_a_group_is_reported() -> None:
     candidates = [stale(f"g{i}", gain=float(-i), since=i) for i in range(100)]
     allowance = RoundAllowance(1.0, oldest_first_share=0.2, random_share=0.1)  # ten groups: one drawn, the two oldest
     taken = choose_by_queue(candidates, allowance, "r")

@@ -79,7 +79,7 @@ def test_parts_cover_the_plan_once_in_order_wherever_a_run_went_on(
     assert after == (None if end == total else Part(number + 1, end, rest))
 
 
-def test_progress_is_said_in_words() -> None:
+def test_progress_is_reported_in_words() -> None:
     assert str(Progress(12_000, 31, 50_000, 130.0)) == "12,000 of 50,000 groups done, 31 failed, about 2 min 10 s left"
     assert str(Progress(50_000, 0, 50_000, 0.0)) == "50,000 of 50,000 groups done, 0 failed"
     assert str(Progress(9, 0, 50_000, None)) == "9 of 50,000 groups done, 0 failed"

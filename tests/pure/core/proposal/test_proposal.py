@@ -96,9 +96,41 @@ def test_a_column_that_a_person_gave_another_role_is_not_taken_for_the_time() ->
 def test_without_id_and_time_it_says_what_to_add_and_is_still_accepted() -> None:
     frame = SALES.drop(columns=["sale_id", "at", "price"]).assign(weight=1.5)
     text = propose(frame, "sales")
-    assert 'event_id = "event_id"  # no column is unique: add one to each event' in text
+    assert 'event_id = "event_id"  # no column is unique' in text
     assert "no column reads as ISO 8601 times: add one" in text
     parse(text, "proposed", {})
+
+
+def test_without_an_id_and_with_times_that_repeat_the_id_is_a_hash_of_the_row_and_copies_are_counted() -> None:
+    frame = SALES.drop(columns=["sale_id"])
+    frame = pd.concat([frame, frame.head(2)], ignore_index=True)
+    text = propose(frame, "sales")
+    config = parse(text, "proposed", {})
+    assert (config.fleet.event_id, config.fleet.fields) == ("event_id", {"event_id": "*"})
+    assert f"2 of {ROWS + 2} rows equal an earlier one and count as its copies" in text
+
+
+def test_a_column_called_event_id_that_repeats_is_read_as_the_id_and_no_hash_takes_its_place() -> None:
+    frame = SALES.drop(columns=["sale_id"]).assign(event_id="same")
+    fleet = parse(propose(frame, "sales"), "proposed", {}).fleet
+    assert (fleet.event_id, dict(fleet.fields)) == ("event_id", {})
+
+
+def test_an_id_that_a_row_of_totals_lacks_is_still_the_id() -> None:
+    frame = pd.concat([SALES, pd.DataFrame([{"shop": "Total", "sold": 9.0}])], ignore_index=True)
+    text = propose(frame, "sales")
+    assert 'event_id = "sale_id"  # different in each row that has one; 1 row is rejected: no id' in text
+    assert parse(text, "proposed", {}).fleet.features == ("price", "sunny")
+
+
+def test_texts_of_dates_without_dashes_are_the_time_by_their_name_and_numbers_are_not() -> None:
+    days = [f"202401{1 + row % 28:02}" for row in range(ROWS)]
+    frame = SALES.drop(columns=["at"]).assign(date=days)
+    assert parse(propose(frame, "sales", frozenset({"date"})), "proposed", {}).fleet.event_time == "date"
+    other = frame.rename(columns={"date": "lot"})
+    said = Choices(time="lot")
+    assert parse(propose(other, "sales", frozenset({"lot"}), said), "proposed", {}).fleet.event_time == "lot"
+    assert proposed(frame.assign(date=[int(day) for day in days])).fleet.event_time == "event_time"
 
 
 def test_an_integer_is_a_group_where_no_text_is() -> None:
@@ -324,8 +356,8 @@ def test_random_whole_numbers_under_the_name_of_an_id_are_the_id_and_no_feature(
 def test_random_whole_numbers_under_another_name_are_said_to_be_unique_but_like_amounts() -> None:
     frame = SALES.drop(columns=["sale_id", "sold"]).assign(ticket=RANDOM_IDS, sold=SALES["sold"])
     text = propose(frame, "sales")
-    said = "unique, but like amounts: ticket; add an id to each event, or name one of these with --id"
-    assert f'event_id = "event_id"  # {said}\n' in text
+    said = "only columns like amounts are unique: ticket; or name one of these with --id"
+    assert f'event_id = "event_id"  # a hash of each row\'s values, since {said}\n' in text
     assert 'ticket = "bigint"  # different in each row, but looks like amounts: or is it an id?\n' in text
 
 

@@ -5,21 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from recipes import RIDGE
 
 from spinney.core.recipes.recipe import Feature, Recipe, user_code_digest
 from spinney.core.recipes.recipe_change import describe_change, refit_obstacle
 
 DAYS = timedelta(days=3)
-TODAY = Recipe(
-    estimator="ridge",
-    params=(("alpha", "1.0"),),
+TODAY = replace(
+    RIDGE,
     features=(Feature("x", "double"), Feature("z", "double")),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=5,
-    window_rows=2000,
-    window=timedelta(days=90),
     versions=(("numpy", "2.1"), ("scikit-learn", "1.9")),
 )
 
@@ -37,7 +31,7 @@ TODAY = Recipe(
         (TODAY, "Spinney's own fitting"),
     ],
 )  # fmt: skip
-def test_a_change_is_told_by_both_values(earlier: Recipe, words: str) -> None:
+def test_a_change_is_reported_by_both_values(earlier: Recipe, words: str) -> None:
     assert set(describe_change(earlier, TODAY).split(", ")) == set(words.split(", "))
 
 

@@ -49,9 +49,9 @@ def expected(row: dict) -> dict:
 
 @given(ROWS)
 def test_every_row_is_read_as_it_was(rows: list[dict]) -> None:
-    said = [json.loads(text) for text in encode_json_objects(batch(rows)).to_pylist()]
-    assert said == [expected(row) for row in rows]
-    assert [list(each) for each in said] == [list(TYPES)] * len(rows)
+    report = [json.loads(text) for text in encode_json_objects(batch(rows)).to_pylist()]
+    assert report == [expected(row) for row in rows]
+    assert [list(each) for each in report] == [list(TYPES)] * len(rows)
 
 
 @given(ROWS, st.integers(0, 3))

@@ -89,7 +89,7 @@ def without_answer() -> pd.DataFrame:
         (fitted(), replace(FIT, compared=0)),
     ],
 )
-def test_where_the_rows_cannot_be_told_or_were_not_all_answered_nothing_is_compared(rows, fit: HeldOutFit) -> None:
+def test_where_the_rows_cannot_be_reported_or_were_not_all_answered_nothing_is_compared(rows, fit: HeldOutFit) -> None:
     assert compare_held_out(rows, fit, ABSOLUTE) is None
 
 

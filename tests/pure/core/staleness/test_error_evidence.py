@@ -90,6 +90,19 @@ def test_the_losses_of_earlier_champions_count_for_two_hundred_at_most() -> None
     assert state.samples.counts == pytest.approx([250, 200], rel=1e-3)
 
 
+def test_earlier_losses_make_up_for_what_a_new_champion_has_too_few_of() -> None:
+    state = started(3, np.ones((3, 20)))
+    references = np.array([[3.0] * 9, [3.0, 3.0] + [np.inf] * 7, [np.inf] * 9])
+    state.restart(np.arange(3), references, np.zeros(3, dtype=np.int64), least=9)
+    assert state.samples.counts == pytest.approx([9, 9, 9], rel=1e-3)
+    # A loss of 2 is above the earlier ones and below the new ones: p = (new + random) / 10.
+    (above_all, between, above_earlier) = state.samples.shares_above(np.full(3, 2.0), np.full(3, 0.5))
+    assert (above_all, between, above_earlier) == pytest.approx((0.95, 0.25, 0.05), rel=1e-3)
+    empty = ErrorEvidence.empty(1)
+    empty.restart(np.array([0]), np.full((1, 2), 3.0), np.zeros(1, dtype=np.int64), least=9)
+    assert empty.samples.counts.tolist() == [2]
+
+
 def test_forgetting_the_evidence_keeps_the_sample() -> None:
     state = started(1, np.ones((1, 5))).counted(rows([0], [[9.0]], [DAY]), shares(1), PATIENCE)
     state.forget(np.array([True]))

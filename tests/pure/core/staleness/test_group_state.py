@@ -9,7 +9,7 @@ from spinney.core.staleness.group_state import NEVER, STATE_COLUMNS, GroupStates
 from spinney.core.state_codec import encode_batch
 
 
-def test_a_new_group_starts_with_what_is_said_of_each_thing_known() -> None:
+def test_a_new_group_starts_with_what_is_reported_of_each_thing_known() -> None:
     groups = GroupStates.empty()
     assert groups.positions_of(["a"]).tolist() == [0]
     for known in STATE_COLUMNS:
@@ -43,7 +43,7 @@ def test_a_copy_changes_alone() -> None:
     assert groups.positions_of(["c"]).tolist() == [1]
 
 
-def test_parents_are_told_from_groups_by_their_keys() -> None:
+def test_parents_are_reported_from_groups_by_their_keys() -> None:
     groups = GroupStates.empty()
     groups.positions_of(['["AA"]', '{"dest":"LAX"}', "{}", '["{}"]'])
     assert groups.are_parents.tolist() == [False, True, True, False]

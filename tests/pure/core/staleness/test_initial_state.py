@@ -88,7 +88,7 @@ happenings = st.lists(happened_to, max_size=30)
 def test_all_at_once_is_known_what_was_known_hour_by_hour_but_for_labels_that_came_late(
     happened: list[tuple[str, str, int, int]],
 ) -> None:
-    watched, told, deltas, champions = ShardState.empty(), [], [], dict.fromkeys(GROUPS, "")
+    watched, reported, deltas, champions = ShardState.empty(), [], [], dict.fromkeys(GROUPS, "")
     late = {key: Late() for key in GROUPS}
     for hour, (key, what, rows, back) in enumerate(happened):
         at = START + hour * HOUR
@@ -110,10 +110,10 @@ def test_all_at_once_is_known_what_was_known_hour_by_hour_but_for_labels_that_ca
             health([*seen, clock]),
         )
         watched = advance(watched, news, SETTINGS, at)
-        told += mine
+        reported += mine
         deltas += [*seen, clock]
-    decided = [each for each in told if isinstance(each, DecisionRecord)]
-    unfitted = [each for each in told if isinstance(each, UnfittedAttempt)]
+    decided = [each for each in reported if isinstance(each, DecisionRecord)]
+    unfitted = [each for each in reported if isinstance(each, UnfittedAttempt)]
     now = START + len(happened) * HOUR
     found = reconstruct_state(JudgeInput(decided, unfitted, health(deltas[::-1])), SETTINGS, START, now)
     assert found.clock == (watched.clock if happened else START)

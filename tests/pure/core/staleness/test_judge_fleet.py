@@ -92,8 +92,8 @@ def test_a_fleet_of_one_batch_falls_due_evenly_in_the_last_part_of_its_age_and_n
 def test_a_deadline_is_the_groups_own_whoever_asks_and_stands_in_its_verdict(after_the_batch: list[bytes]) -> None:
     at = START + 6 * DAY + 12 * HOUR
     watched = judge(advance(ShardState.from_bytes(after_the_batch[3]), clock(at), SETTINGS, at), SETTINGS, at)
-    told = reconstruct_state(JudgeInput(promoted(KEYS[3::SHARDS][::-1]), [], HEALTH), SETTINGS, at, at)
-    found = judge(told, SETTINGS, at)
+    reported = reconstruct_state(JudgeInput(promoted(KEYS[3::SHARDS][::-1]), [], HEALTH), SETTINGS, at, at)
+    found = judge(reported, SETTINGS, at)
     limits = {row["group_key"]: row["numbers"]["limit"] for row in watched}
     assert limits == {row["group_key"]: row["numbers"]["limit"] for row in found}
     assert 0.45 * GROUPS / SHARDS < len(limits) < 0.55 * GROUPS / SHARDS, "of 25.2 hours 13.2 are over"
@@ -113,9 +113,9 @@ def test_a_shard_puts_forward_what_a_round_could_take_and_counts_the_others(afte
     at, total = START + 8 * DAY, GROUPS // SHARDS
     shard = advance(ShardState.from_bytes(after_the_batch[0]), clock(at), SETTINGS, at)
     first = report(shard, SETTINGS, at, MOST)
-    said = Counter(row["decision"] for row in first.rows)
-    assert (first.due, said["fit"] + first.withheld, said["deferred"]) == (total, total, first.withheld)
-    assert 100 <= said["fit"] <= 130
+    reported = Counter(row["decision"] for row in first.rows)
+    assert (first.due, reported["fit"] + first.withheld, reported["deferred"]) == (total, total, first.withheld)
+    assert 100 <= reported["fit"] <= 130
     deferred = next(row for row in first.rows if row["decision"] == "deferred")
     assert deferred["reason"].endswith("7 days); deferred: a round takes fewer groups than are due in its shard")
 

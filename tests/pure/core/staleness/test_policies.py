@@ -17,6 +17,7 @@ from spinney.core.staleness.policies import (
     NewRows,
     NoLabels,
     Policy,
+    RowDays,
     Schedule,
     configured_policies,
 )
@@ -55,29 +56,92 @@ def test_a_parent_is_not_a_new_group() -> None:
 
 def test_new_rows_are_those_since_the_last_attempt() -> None:
     assert measured(NewRows(200), group(rows_since=7, labelled=99, champion_id="m")) == 7
-    assert NewRows(200).limit == 200
 
 
-@pytest.mark.parametrize(("fitted", "limit"), [(20, 10), (21, 11), (1, 1), (999, 200), (0, 200)])
-def test_new_rows_by_growth_are_half_of_the_rows_fitted_up_to_a_most_and_that_if_they_are_not_known(
-    fitted: int, limit: int
+@pytest.mark.parametrize(("fitted", "limit"), [(20, 10), (21, 11), (1, 1), (999, 500), (0, np.inf)])
+def test_new_rows_by_growth_are_half_of_the_rows_fitted_and_never_enough_if_these_are_not_known(
+    fitted: int, limit: float
 ) -> None:
     groups = group(champion_id="m", labelled=7, fitted_rows=fitted)
-    assert NewRows(200, 0.5).limits(groups).tolist() == [limit]
+    assert NewRows(growth=0.5).limits(groups).tolist() == [limit]
     assert NewRows(7).limits(groups).tolist() == [7]
 
 
-def test_a_group_that_grows_row_by_row_is_refitted_when_its_rows_have_grown_by_half_and_then_every_200() -> None:
-    policy, attempts, attempted = NewRows(200, 0.5), [], 20
+def test_a_group_that_grows_row_by_row_is_refitted_when_its_rows_have_grown_by_half() -> None:
+    policy, attempts, attempted = NewRows(growth=0.5), [], 20
     for rows in range(21, 1_100):
         groups = group(champion_id="m", fitted_rows=attempted, rows_since=rows - attempted)
         if policy.measure(groups, 0) >= policy.limits(groups):
             attempts, attempted = [*attempts, rows], rows
-    assert attempts == [30, 45, 68, 102, 153, 230, 345, 518, 718, 918]
+    assert attempts == [30, 45, 68, 102, 153, 230, 345, 518, 777]
 
 
 def test_new_rows_say_nothing_of_a_group_without_a_model() -> None:
     assert np.isnan(measured(NewRows(200), group(rows_since=7)))
+
+
+def fleet_of(rates: dict[str, float], days: int = 100) -> GroupStates:
+    """Groups whose labels came at these rates a day, for so many days, since an attempt at the time 0."""
+    groups = GroupStates.empty()
+    groups.positions_of(rates)
+    groups.update(
+        champion_id=np.full(len(rates), "m", dtype=object),
+        labelled=np.array([round(rate * days - 0.25) for rate in rates.values()]),
+        labelled_from=np.zeros(len(rates), dtype=np.int64),
+        labelled_at=np.full(len(rates), days * DAY),
+        attempted_at=np.zeros(len(rates), dtype=np.int64),
+    )
+    return groups
+
+
+def test_row_days_are_new_rows_times_days_since_the_last_attempt() -> None:
+    policy = RowDays(timedelta(days=10))
+    assert measured(policy, group(rows_since=6, attempted_at=2 * DAY, champion_id="m"), clock=9 * DAY) == 42
+    assert np.isnan(measured(policy, group(rows_since=6, attempted_at=2 * DAY), clock=9 * DAY))
+    assert np.isnan(measured(policy, group(rows_since=6, champion_id="m"), clock=9 * DAY))
+    assert np.isnan(measured(policy, group("{}", rows_since=6, attempted_at=0, champion_id="m"), clock=9 * DAY))
+    assert policy.describe(42.25, 40.0) == (
+        "new rows × days since the last attempt are 42.2 (limit 40, as for all groups)"
+    )
+
+
+def test_the_limit_of_row_days_follows_from_the_mean_root_of_the_rates() -> None:
+    # Rates of 1, 4 and 9 labels a day: their roots are 2 on average, and (10 × 2)² = 400.
+    rates = {'["a"]': 1.0025, '["b"]': 4.0025, '["c"]': 9.0025}
+    assert RowDays(timedelta(days=10)).limits(fleet_of(rates)) == pytest.approx([400] * 3, rel=1e-2)
+    a_day = fleet_of({'["a"]': 8.75}, days=1)  # the first labels came a quarter of a day ago
+    a_day.update(labelled_from=np.array([18 * 3_600_000_000]))
+    assert RowDays(timedelta(days=2)).limits(a_day) == pytest.approx([4 * 8.25])
+
+
+@pytest.mark.parametrize("rates", [[1.0], [0.25, 1.0, 4.0, 16.0], [2.0] * 7, [0.1, 50.0]])
+def test_by_row_days_busy_groups_are_refitted_more_often_and_as_many_groups_a_day_as_the_interval_says(
+    rates: list[float],
+) -> None:
+    groups, policy = fleet_of({f'["{n}"]': rate for n, rate in enumerate(rates)}, days=1_000), RowDays(timedelta(10))
+    limit = policy.limits(groups)
+    intervals = []
+    for n, rate in enumerate(rates):
+        clock = np.arange(1, 4_000) * (DAY // 10)
+        is_stale = np.floor(rate * clock / DAY) * clock / DAY >= limit[n]
+        intervals.append(clock[is_stale][0] / DAY)
+    assert np.array(intervals) == pytest.approx(10 * np.sqrt(rates).mean() / np.sqrt(rates), rel=0.15, abs=1)
+    assert sum(1 / np.array(intervals)) == pytest.approx(len(rates) / 10, rel=0.1)
+
+
+def test_groups_of_equal_rates_become_stale_by_row_days_at_different_times() -> None:
+    groups = fleet_of({f'["{n}"]': 2.0 for n in range(200)}, days=1_000)
+    intervals = np.sqrt(RowDays(timedelta(days=10), 0.2).limits(groups) / 2)
+    assert intervals.min() == pytest.approx(9, abs=0.1)
+    assert intervals.max() == pytest.approx(11, abs=0.1)
+    assert intervals.mean() == pytest.approx(10, abs=0.1)
+
+
+def test_row_days_have_no_limit_before_any_label_of_a_champion() -> None:
+    policy = RowDays(timedelta(days=10))
+    assert policy.limits(group(champion_id="m", attempted_at=0)).tolist() == [np.inf]
+    assert policy.limits(group(labelled=5, labelled_from=0, labelled_at=DAY)).tolist() == [np.inf]
+    assert policy.limits(GroupStates.empty()).shape == (0,)
 
 
 def test_age_is_the_fleets_clock_since_the_last_attempt() -> None:
@@ -111,7 +175,7 @@ def test_drift_is_measured_by_its_evidence_and_unknown_without_a_champion_or_its
 
 
 def test_no_groups_measure_as_nothing() -> None:
-    for policy in (NewGroup(1), NewRows(1), MaxAge(timedelta(days=1)), YEARLY):
+    for policy in (NewGroup(1), NewRows(1), RowDays(timedelta(days=1)), MaxAge(timedelta(days=1)), YEARLY):
         assert policy.measure(GroupStates.empty(), 0).shape == (0,)
 
 
@@ -151,10 +215,13 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
         NewGroup(20),
         NoLabels(timedelta(days=7), delay),
         YEARLY,
-        NewRows(200, 0.5),
+        NewRows(growth=0.5),
+        RowDays(timedelta(days=4.9), 0.15),
         MaxAge(timedelta(days=7), 0.15),
     )
     staleness.new_rows = 8
+    names = [policy.name for policy in configured_policies(cast("Staleness", staleness), 20, delay)]
+    assert names == ["new_group", "no_labels", "error_rise", "new_rows", "max_age"]
     assert NewRows(8) in configured_policies(cast("Staleness", staleness), 20, delay)
     staleness.schedule, staleness.drift.triggers = timedelta(days=1), True
     *_, drift, schedule = configured_policies(cast("Staleness", staleness), min_rows=20)

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import recipes
+from recipes import RIDGE
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -33,17 +35,7 @@ from spinney.core.training.fitting import fit_groups
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
-RECIPE = Recipe(
-    estimator="ridge",
-    params=(("alpha", "1.0"),),
-    features=(Feature("x", "double"), Feature("z", "double")),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=5,
-    window_rows=2000,
-    window=timedelta(days=90),
-)
+RECIPE = replace(RIDGE, features=(Feature("x", "double"), Feature("z", "double")))
 CLASSES = replace(
     RECIPE, estimator="logistic_regression", params=(), target=Feature("y", "string"), task="classification", loss="log"
 )
@@ -261,7 +253,7 @@ import numpy as np, pandas as pd
 from collections.abc import Callable
 from dataclasses import replace
 from spinney.core.recipes.recipe import Feature
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 from test_fitting import RECIPE, one, rows_of
 rows = rows_of('["a"]', 1500)
 words = np.random.default_rng(1).integers(0, 32, (1500, 6)).astype(str)
@@ -276,7 +268,7 @@ def test_one_core_or_many_give_the_same_bytes() -> None:
     digests = set()
     for threads in ("1", "2"):
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": str(root)}
-        command = [sys.executable, "-c", THREADS, str(here)]
+        command = [sys.executable, "-c", THREADS, str(here), str(Path(recipes.__file__).parent)]
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         digests.add(done.stdout)
@@ -640,7 +632,7 @@ def test_a_group_asked_twice_stops_the_call() -> None:
         fit(rows_of('["a"]'), ask('["a"]', '["a"]'))
 
 
-def test_each_turn_is_said_before_code_of_others_runs() -> None:
+def test_each_turn_is_reported_before_code_of_others_runs() -> None:
     heard: list[tuple[str | None, str]] = []
     recipe = replace(RECIPE, estimator="random_forest", params=(("n_estimators", "2"),))
     rows = fleet(2)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from recipes import RIDGE
 
 from spinney.core.models.codec import load
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.fitting import fit_groups
 from spinney.core.training.parent_comparison import NO_ANSWER, NOTHING_NEWER
@@ -22,10 +23,7 @@ from spinney.core.training.parent_comparison import NO_ANSWER, NOTHING_NEWER
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
-RECIPE = Recipe(
-    estimator="ridge", params=(), features=(Feature("x", "double"),), target=Feature("y", "double"),
-    task="regression", loss="absolute", min_rows=5, window_rows=2000, window=timedelta(days=90),
-)  # fmt: skip
+RECIPE = replace(RIDGE, params=())
 GLOBAL = "{}"
 
 
@@ -89,7 +87,7 @@ def test_only_rows_newer_than_the_parents_model_are_compared() -> None:
     assert found["heldout_rows"] == 8
 
 
-def test_without_newer_rows_it_is_said_that_nothing_was_compared() -> None:
+def test_without_newer_rows_it_is_reported_that_nothing_was_compared() -> None:
     parent = parent_fitted_on(40)
     (found,) = fit(rows_of('["a"]'), request(parent, '["a"]'))
     named = {"model_id": parent["model_id"], "group_key": GLOBAL, "rows": 0}

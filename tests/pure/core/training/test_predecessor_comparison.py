@@ -10,26 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from recipes import RIDGE
 from sklearn.linear_model import LinearRegression
 
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
-RECIPE = Recipe(
-    estimator="ridge",
-    params=(("alpha", "1e-9"),),
-    features=(Feature("x", "double"),),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=5,
-    window_rows=2000,
-    window=timedelta(days=90),
-)
+RECIPE = replace(RIDGE, params=(("alpha", "1e-9"),))
 KEY = '["a"]'
 OLD, CHAMPION = 30, 60
 """Rows that the predecessor and the champion were fitted on, of a hundred."""

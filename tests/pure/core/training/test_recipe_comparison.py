@@ -272,8 +272,8 @@ def test_a_refit_that_fails_and_a_champion_that_cannot_be_asked_say_why_nothing_
     assert dropped["uncompared"] == {"why": dropped["champion_error"], "refit_failed": False}
     assert "it was fitted on z too" in dropped["champion_error"]
     ended = replace(after(CONSTANT, RIDGE), refit_error="Killed: by SIGKILL")
-    told = metrics(fit(rows, ended, fit(rows, RIDGE)).iloc[0])
-    assert told["uncompared"] == {"why": "its recipe: Killed: by SIGKILL", "refit_failed": True}
+    reported = metrics(fit(rows, ended, fit(rows, RIDGE)).iloc[0])
+    assert reported["uncompared"] == {"why": "its recipe: Killed: by SIGKILL", "refit_failed": True}
     newer = metrics(fit(rows, ended, fit(rows[:45], RIDGE)).iloc[0])
     assert (newer["heldout_rows"], "uncompared" in newer) == (5, False), "the champion itself is asked then"
 

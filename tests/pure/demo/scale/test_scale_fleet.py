@@ -48,8 +48,8 @@ def test_every_group_has_its_rows_within_the_month_and_the_labels_follow_the_tru
     assert frame["at"].min() > UNTIL - timedelta(days=ROWS_PER_GROUP + 1)
     group = frame["device"].str[1:].astype(int).to_numpy()
     zeros = np.zeros(len(frame))
-    told = label_model.labels(group, frame[list(FEATURES)].to_numpy(), zeros, changed=False)
-    assert abs((frame["y"] - told).std() - NOISE_STD) < 0.05
+    reported = label_model.labels(group, frame[list(FEATURES)].to_numpy(), zeros, changed=False)
+    assert abs((frame["y"] - reported).std() - NOISE_STD) < 0.05
 
 
 def test_a_message_is_what_the_fleet_declares_and_the_change_is_in_the_label():
@@ -66,16 +66,16 @@ def test_a_message_is_what_the_fleet_declares_and_the_change_is_in_the_label():
 
 
 def test_the_stream_numbers_its_events_and_changes_the_changing_groups_after_the_lead_in(monkeypatch):
-    traffic, told = TrafficPlan(200, 10, 0), []
+    traffic, reported = TrafficPlan(200, 10, 0), []
 
     def record(label_model, group, ids, random, *, changed):
-        told.append((group, ids, changed))
+        reported.append((group, ids, changed))
         return iter([])
 
     monkeypatch.setattr("demo.scale.event_producer.event_messages", record)
     list(message_slices(traffic))
-    assert [name for _, ids, _ in told for name in ids] == [f"e{at}" for at in range(traffic.events)]
-    group, changed = np.concatenate([each[0] for each in told]), np.concatenate([each[2] for each in told])
+    assert [name for _, ids, _ in reported for name in ids] == [f"e{at}" for at in range(traffic.events)]
+    group, changed = np.concatenate([each[0] for each in reported]), np.concatenate([each[2] for each in reported])
     assert np.array_equal(group, traffic.group)
     after = np.arange(traffic.events) >= traffic.events_before
     assert np.array_equal(changed, after & np.isin(group, traffic.changed))

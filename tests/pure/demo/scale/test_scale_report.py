@@ -36,26 +36,26 @@ def test_every_section_is_there_in_order_and_nothing_is_loaded_from_anywhere(sum
 
 
 def test_the_result_stands_at_the_top_of_both(summary):
-    said = "2 of 200 groups changed, and 2 of them were refitted after it; their new champions answered"
-    assert said in printed(summary)
-    assert f"<h1>{said}" in render_report(summary)
+    reported = "2 of 200 groups changed, and 2 of them were refitted after it; their new champions answered"
+    assert reported in printed(summary)
+    assert f"<h1>{reported}" in render_report(summary)
     assert "Of the 198 that did not change, 0 were refitted." in printed(summary)
     assert "The sets add up: nothing lost, nothing stored twice." in printed(summary)
 
 
 def test_the_terminal_says_rates_latency_memory_and_reasons(summary):
     text = printed(summary)
-    for said in (
+    for reported in (
         "20,000 sent (2,000/s)",
         "99 % within 1.5 s",
         "peak 1,004 MB",
         "fits: 2 error rose",
         "by new champions 0.25",
     ):
-        assert said in text
+        assert reported in text
 
 
-def test_answers_published_again_and_refits_before_the_change_are_said(summary):
+def test_answers_published_again_and_refits_before_the_change_are_reported(summary):
     summary["stream"]["repeated_answers"] = 12
     summary["refits"]["earlier"] |= {"refitted": 1, "by_policy": {"error_rise": 1}}
     assert "The topic of predictions is at least once: 12 answers were published again." in render_report(summary)

@@ -49,12 +49,12 @@ def test_a_sender_counts_what_was_acknowledged():
 
 
 @pytest.mark.parametrize(
-    ("producer", "said"), [(Producer(refused="too large"), "0 records.*too large"), (Producer(lost=3), "3 records")]
+    ("producer", "message"), [(Producer(refused="too large"), "0 records.*too large"), (Producer(lost=3), "3 records")]
 )
-def test_records_that_were_not_acknowledged_are_an_error(producer, said):
+def test_records_that_were_not_acknowledged_are_an_error(producer, message):
     sender = TopicSender(producer, "events")
     sender.send(iter([("a", "1")]))
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=message):
         sender.finish()
 
 

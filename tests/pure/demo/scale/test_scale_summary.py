@@ -54,7 +54,7 @@ def test_rates_and_latency_are_those_of_kafka(summary, traffic):
     assert summary["memory"]["peak_mb"] == 1004.0
 
 
-def test_who_was_refitted_is_told_by_kind_with_the_reason_and_the_time_since_the_change(summary, run):
+def test_who_was_refitted_is_reported_by_kind_with_the_reason_and_the_time_since_the_change(summary, run):
     refits = summary["refits"]
     assert refits["changed"] == {"groups": 2, "refitted": 2, "promoted": 2, "by_policy": {"error_rise": 2}}
     assert refits["as_busy"] == {"groups": 2, "refitted": 0, "promoted": 0, "by_policy": {}}
@@ -125,7 +125,7 @@ def test_without_any_refit_of_the_stream_there_is_still_a_summary(run):
     assert example_groups(replace(run, tables=tables)) == []
 
 
-def test_the_error_is_told_before_and_after_the_change_and_by_which_model(summary):
+def test_the_error_is_reported_before_and_after_the_change_and_by_which_model(summary):
     errors = summary["errors"]
     changed = errors["changed"]
     assert [changed[name] for name in ("before", "old_model", "new_model")] == [0.5, 5.0, 0.25]
@@ -161,8 +161,8 @@ def test_an_event_twice_in_its_topic_does_not_add_up_and_an_answer_twice_is_a_nu
 
 
 def test_the_records_of_each_event_in_a_topic_are_counted_and_the_first_gives_the_time(monkeypatch):
-    told = [(2_000, "e0"), (1_500, "f0"), (5_000, "e2"), (4_000, "e2"), (6_000, "e2")]
-    records = [(at, json.dumps({"id": name}).encode()) for at, name in told]
+    reported = [(2_000, "e0"), (1_500, "f0"), (5_000, "e2"), (4_000, "e2"), (6_000, "e2")]
+    records = [(at, json.dumps({"id": name}).encode()) for at, name in reported]
     monkeypatch.setattr(topic_times.topic_records, "read_records", lambda settings, topic: iter(records))
     found = topic_times.read_times(Kafka(bootstrap_servers="localhost:9", events="events"), "events", "id", 3)
     assert found.records.tolist() == [1, 0, 3]

@@ -54,15 +54,15 @@ def test_sizes_with_which_a_change_can_be_shown_have_no_problem(groups, seconds)
 
 
 def test_few_groups_in_a_long_stream_are_a_problem_as_the_others_are_as_busy():
-    said = TrafficPlan(400, 120, 0).problem
-    assert "--scale with 400 groups for 120 s: expected more events a second for a group that changes" in said
-    assert "found 0.952 and 5.08. Choose --seconds from 10 to " in said
+    reported = TrafficPlan(400, 120, 0).problem
+    assert "--scale with 400 groups for 120 s: expected more events a second for a group that changes" in reported
+    assert "found 0.952 and 5.08. Choose --seconds from 10 to " in reported
 
 
 def test_many_groups_in_a_short_stream_are_a_problem_as_no_change_is_found_within_it():
-    said = TrafficPlan(100_000, 60, 0).problem
-    assert "expected 30 events of each group that changes within the 53 s after the change" in said
-    assert "found that they take 60 s. Choose --seconds from 69 to 3,600, or another --groups" in said
+    reported = TrafficPlan(100_000, 60, 0).problem
+    assert "expected 30 events of each group that changes within the 53 s after the change" in reported
+    assert "found that they take 60 s. Choose --seconds from 69 to 3,600, or another --groups" in reported
 
 
 @pytest.mark.parametrize("groups", [200, 250, 300, 1_000, 9_999, 50_000, 100_000])

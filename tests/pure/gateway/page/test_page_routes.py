@@ -186,6 +186,24 @@ def test_who_may_only_read_orders_nothing(url: str, past: Past) -> None:
     assert B not in {row["group_key"] for row in past.decided()}
 
 
+def test_retraining_is_asked_for_once_under_the_callers_name(ada: Client, url: str, past: Past) -> None:
+    path, order = f"{url}/page/retrain-requests", {"group_key": C}
+    reader_only = requests.post(path, json={**order, "reason": "why"}, headers={"X-Key": "bob"}, timeout=30)
+    assert reader_only.status_code == 403
+    shown = requests.post(path, json=order, headers=ada.headers, timeout=30).json()
+    assert shown == {"group_key": C, "request": None, "is_stream_running": False, "waiting": 0}
+    assert Fleet(past.config).why(C).request is None
+    written = requests.post(path, json={**order, "reason": " overshoots "}, headers=ada.headers, timeout=30).json()
+    assert (written["request"]["by"], written["request"]["reason"], written["waiting"]) == ("ada", "overshoots", 1)
+    assert ada.get("group.json", params={"key": C}).json()["history"]["request"] == written["request"]
+    again = requests.post(path, json=order, headers=ada.headers, timeout=30)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "not_possible")
+    assert "ada asked for it" in again.json()["error"]["message"]
+    unknown = requests.post(path, json={"group_key": '["x","9"]'}, headers=ada.headers, timeout=30)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_group")
+    assert requests.post(path, json={**order, "reason": " "}, headers=ada.headers, timeout=30).status_code == 422
+
+
 def test_an_order_that_cannot_be_done_says_why_and_writes_nothing(ada: Client, past: Past) -> None:
     version = ada.order(verb="pin", group_key=B).json()["version"]
     assert ada.order(verb="pin", group_key=B, seen=version).json()["error"]["code"] == "no_reason"

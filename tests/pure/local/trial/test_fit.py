@@ -127,7 +127,7 @@ def test_a_class_first_seen_in_the_held_out_rows_was_given_no_probability() -> N
     assert fit_trial(config, rows(labels=labels)).points["probability"].iloc[-1] == 0
 
 
-def test_what_is_beyond_the_window_is_told_with_what_was_left_out_before() -> None:
+def test_what_is_beyond_the_window_is_reported_with_what_was_left_out_before() -> None:
     trial = fit_trial(configured(recipe="window_rows = 50"), rows())
     assert trial.left_out == {"without a label": 2, "beyond recipe.window or window_rows": 53}
     assert trial.trained_from == START + timedelta(hours=53)
@@ -146,7 +146,7 @@ def test_one_row_is_fitted_with_nothing_held_out() -> None:
     assert (trial.rows, trial.heldout_rows, trial.losses.heldout, trial.losses.constant) == (1, 0, None, None)
 
 
-def test_too_few_rows_and_a_fit_that_fails_are_told_as_a_round_would(
+def test_too_few_rows_and_a_fit_that_fails_are_reported_as_a_round_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TooFewRows, match="20 rows needed"):
@@ -162,14 +162,14 @@ def test_too_few_rows_and_a_fit_that_fails_are_told_as_a_round_would(
         fit_trial(configured(recipe='estimator = "sullen:Sullen"'), rows())
 
 
-def test_of_a_short_list_of_recipes_the_one_chosen_is_told_with_what_each_lost() -> None:
+def test_of_a_short_list_of_recipes_the_one_chosen_is_reported_with_what_each_lost() -> None:
     recipe = 'estimator = "best_of"\nparams = { candidates = [{ estimator = "constant" }, { estimator = "ridge" }] }'
     trial = fit_trial(configured(recipe=recipe), rows())
     assert trial.chosen == "ridge"
     assert list(trial.candidates) == ["constant", "ridge"]
     # Both are chosen for all rows and for the older ones alone: what is drawn is the ridge.
     assert trial.losses == fit_trial(configured(), rows()).losses
-    said = dict(summary_lines(trial))
-    assert said["recipe"] == "best_of"
-    assert said["chosen"].startswith("ridge for the model on all rows, by the newest fifth: constant ")
+    reported = dict(summary_lines(trial))
+    assert reported["recipe"] == "best_of"
+    assert reported["chosen"].startswith("ridge for the model on all rows, by the newest fifth: constant ")
     assert to_json(trial, {})["chosen"] == "ridge"

@@ -112,8 +112,8 @@ def test_predicted_stands_against_actual_on_equal_axes_and_residuals_against_tim
 
 def test_the_head_says_the_losses_the_rows_and_the_loss_of_a_constant_prediction() -> None:
     of = trial(losses=Losses(10.38, 12.89, 10.65))
-    said = [text.get_text() for text in drawn(of).texts]
-    assert said == [
+    reported = [text.get_text() for text in drawn(of).texts]
+    assert reported == [
         "AA · JFK · <b>LAX</b>",
         "air_time_min, by ridge",
         "Mean absolute error: 12.9 on the newest 8, held out; 10.4 on the 32 rows it was fitted on.",
@@ -189,7 +189,7 @@ def test_files_are_named_by_the_group_and_never_leave_the_folder(tmp_path: Path)
     assert all(Path(path).stat().st_size > 1000 for path in files.values())
 
 
-def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="Name another with --out"):
         output.write_files(trial(), tmp_path / "file")

@@ -174,16 +174,16 @@ def test_on_the_walls_clock_rows_are_as_old_as_they_are_now(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "message"),
     [
         ('["z","9"]', r"expected rows of group \[\"z\",\"9\"\]; got those of \[\"a\",\"1\"\]"),
         ('["a"]', "expected 2 columns, shop, dept, as a JSON list; got 1"),
         ('{"dept":"1"}', "got a parent"),
     ],
 )
-def test_a_group_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, key: str, said: str) -> None:
+def test_a_group_that_is_not_there_is_reported_with_those_that_are(tmp_path: Path, key: str, message: str) -> None:
     (tmp_path / "sales.csv").write_text(CSV)
-    with pytest.raises(ContractError, match=said):
+    with pytest.raises(ContractError, match=message):
         of(configured(tmp_path), tmp_path / "sales.csv", key)
 
 

@@ -58,6 +58,6 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
     assert trial.rows == row["rows"] >= 30
     assert trial.model_id == row["model_id"]
     assert trial.trained_from >= found.clock - timedelta(days=10)
-    told = json.loads(row["metrics"])
-    assert trial.losses.heldout == told["challenger_loss"]
-    assert dict(trial.candidates) == told.get("candidates", {})
+    report = json.loads(row["metrics"])
+    assert trial.losses.heldout == report["challenger_loss"]
+    assert dict(trial.candidates) == report.get("candidates", {})

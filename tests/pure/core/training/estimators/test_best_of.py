@@ -95,7 +95,7 @@ def test_too_few_rows_to_judge_by_take_the_first_candidate_without_scores() -> N
     assert found.scores["chosen"] == "ridge"
 
 
-def test_the_first_of_equals_wins_and_twins_are_told_apart_by_their_params() -> None:
+def test_the_first_of_equals_wins_and_twins_are_distinguished_by_their_params() -> None:
     (found,) = fit(stack(SLOPED), MEDIAN, {**MEDIAN, "params": {"statistic": "mean"}}, MEDIAN)
     assert list(found.scores["candidates"]) == ['constant {"statistic":"median"}', 'constant {"statistic":"mean"}']
     (found,) = fit(stack(SLOPED), RIDGE, {"estimator": "ridge", "params": {"alpha": 1}})

@@ -167,7 +167,7 @@ def test_without_a_time_among_the_features_it_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
         ({"cells": "hour"}, "hour_of_week"),
         ({"cells": []}, "hour_of_week"),
@@ -181,8 +181,8 @@ def test_without_a_time_among_the_features_it_says_what_to_do() -> None:
         ({"season": 7}, "cell_rows"),
     ],
 )
-def test_wrong_params_are_refused_in_a_sentence(params: dict[str, Any], said: str) -> None:
-    with pytest.raises(ContractError, match=said):
+def test_wrong_params_are_refused_in_a_sentence(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ContractError, match=message):
         kernel_for("seasonal", "regression", params)
 
 

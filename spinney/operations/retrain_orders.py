@@ -1,0 +1,95 @@
+"""Orders of people to retrain one group now, which the running stream carries out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas import tables
+from schemas.vocabulary import QueryName, RoundKind, Staleness
+from spinney.core import keys
+from spinney.core.champions.champion_selection import is_pinned
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
+from spinney.core.errors import GroupError, StoreError
+from spinney.operations.interventions import Attribution
+from spinney.storage import leases, retrain_requests
+from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest
+from spinney.tables import lookup
+from spinney.tables.lookup import RowFilter
+
+
+@dataclass(frozen=True)
+class RetrainOrder:
+    """What became of an order. request: None if it was only checked, and nothing was written.
+
+    is_stream_running: whether the query `retrain` runs and will take the request with its next round. waiting: number
+    of requests that wait, this one included.
+    """
+
+    group_key: str
+    request: RetrainRequest | None
+    is_stream_running: bool
+    waiting: int
+
+
+def check_order(store: FleetStore, group_key: str) -> RetrainOrder:
+    """Return what would become of an order; nothing is written.
+
+    Raises StoreError: the group is unknown. GroupError: it is pinned, requested already, or in the plan of a round that
+    is not recorded yet.
+    """
+    _require_known(store, group_key)
+    if (known := retrain_requests.find_request(store, group_key)) is not None:
+        raise GroupError(group_key, _already_requested(known))
+    if (round_id := _unrecorded_round(store, group_key)) is not None:
+        raise GroupError(group_key, f"round {round_id} is retraining it; ask again once that round is recorded")
+    return _order(store, group_key, None)
+
+
+def order_retrain(store: FleetStore, group_key: str, attribution: Attribution) -> RetrainOrder:
+    """Write a request to retrain a group. Raises as `check_order`; Busy if too many requests wait."""
+    check_order(store, group_key)
+    request = RetrainRequest.new(group_key, attribution.by, attribution.reason, datetime.now(UTC))
+    written = retrain_requests.add_request(store, request)
+    if written.id != request.id:  # somebody else asked between the check and now
+        raise GroupError(group_key, _already_requested(written))
+    return _order(store, group_key, written)
+
+
+def _order(store: FleetStore, group_key: str, request: RetrainRequest | None) -> RetrainOrder:
+    waiting = len(retrain_requests.read_requests(store))
+    return RetrainOrder(group_key, request, leases.is_held(store, QueryName.RETRAIN.value), waiting)
+
+
+def _already_requested(request: RetrainRequest) -> str:
+    at = f"{request.requested_at.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return f"{request.by} asked for it at {at} UTC ({request.reason}), and the request is not carried out yet"
+
+
+def _require_known(store: FleetStore, group_key: str) -> None:
+    """Raise StoreError for a group without events, GroupError for a pinned one."""
+    rows = RowFilter.of_groups([group_key])
+    promotions = lookup.to_dicts(lookup.read_rows(store, tables.PROMOTIONS, CHAMPION_COLUMNS, rows))
+    if is_pinned([Promotion.from_row(row) for row in promotions]):
+        raise GroupError(group_key, "it is pinned, so that no new model may replace its own; unpin it first")
+    if promotions:
+        return
+    is_parent = keys.is_parent(group_key) and retrain_requests.is_key_of(store.fleet, group_key)
+    if not is_parent and not lookup.read_rows(store, tables.EVENTS, ["group_key"], rows).num_rows:
+        known = lookup.read_group_keys(store, tables.EVENTS)
+        raise StoreError(keys.unknown_group_message(group_key, known, "nothing was ever stored of it"))
+
+
+def _unrecorded_round(store: FleetStore, group_key: str) -> str | None:
+    """The round that has planned to fit the group and is not recorded; None if there is none."""
+    columns = ["group_key", "decision", "round_id", "judged_at"]
+    verdicts = lookup.to_dicts(lookup.read_rows(store, tables.VERDICTS, columns, RowFilter.of_groups([group_key])))
+    planned = [row for row in verdicts if row["decision"] == Staleness.FIT.value]
+    if not planned:
+        return None
+    newest = max(planned, key=lambda row: row["judged_at"])["round_id"]
+    if not newest.startswith(RoundKind.STREAM.value):
+        return None  # the stream and a batch may retrain a group at the same time
+    recorded = lookup.select(store, tables.ROUNDS, ["round_id"], "round_id", f"WHERE round_id = '{newest}'")
+    return None if recorded.num_rows else str(newest)

@@ -1,0 +1,85 @@
+"""Verdicts of groups that people asked to retrain: rows of the next round's plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from schemas import tables
+from schemas.vocabulary import MANUAL, PREDECESSOR, RoundQueue, Staleness
+from spinney.core import keys
+from spinney.core.planning.budget import QUEUE, Candidate
+from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS
+from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest
+from spinney.tables import current_champions
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.snapshot import filter_of_groups
+
+REQUEST = "request"
+"""Key in the numbers of a verdict: the id of the request that it carries out."""
+
+_FILLED_BY_THE_ROUND = ("round_id", "pins", "batch_id")
+
+
+@dataclass(frozen=True)
+class PlanMoment:
+    """What a plan is made from. pins: directory -> version of a table. clock: the fleet's. now: wall clock."""
+
+    pins: Mapping[str, int]
+    clock: datetime
+    now: datetime
+
+
+def requested_verdicts(store: FleetStore, requests: Sequence[RetrainRequest], moment: PlanMoment) -> pa.Table:
+    """Return a verdict `fit` per request, in their order: columns of `verdicts` without round_id, pins and batch_id.
+
+    requests: of distinct groups. The champions are those of the pinned `promotions`.
+    """
+    names = [name for name in tables.VERDICTS.names if name not in _FILLED_BY_THE_ROUND]
+    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
+    wanted = filter_of_groups([request.group_key for request in requests], store.fleet.shards)
+    known = current_champions.read_champions(store, moment.pins, wanted).to_pylist()
+    champion_of = {row["group_key"]: row for row in known}
+    rows = [_verdict(store, request, champion_of.get(request.group_key, {}), moment) for request in requests]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def candidates_of(verdicts: pa.Table) -> list[Candidate]:
+    """Return the rows of `requested_verdicts` as candidates of a round, in their order."""
+    costs = zip(verdicts.column("group_key").to_pylist(), verdicts.column("predicted_ms").to_pylist(), strict=True)
+    return [Candidate(key, MANUAL, 0.0, 0, predicted_ms) for key, predicted_ms in costs]
+
+
+def _verdict(
+    store: FleetStore, request: RetrainRequest, champion: Mapping[str, Any], moment: PlanMoment
+) -> dict[str, Any]:
+    """The row of a request. champion: of fleet_champions.SCHEMA; empty for a group without a promotion."""
+    fit_ms = champion.get("fit_ms")
+    return {
+        "shard": keys.shard_of(request.group_key, store.fleet.shards),
+        "group_key": request.group_key,
+        "policy": MANUAL,
+        "decision": Staleness.FIT.value,
+        "reason": f"asked for by {request.by}: {request.reason}",
+        "numbers": _numbers(request, champion),
+        "model_id": champion.get("model_id"),
+        "epoch": champion.get("epoch") or 0,
+        "clock": moment.clock,
+        "judged_at": moment.now,
+        "predicted_ms": UNKNOWN_COST_MS if fit_ms is None else fit_ms,
+    }
+
+
+def _numbers(request: RetrainRequest, champion: Mapping[str, Any]) -> str:
+    numbers: dict[str, Any] = {REQUEST: request.id, QUEUE: RoundQueue.REQUEST.value}
+    numbers["pinned"] = bool(champion.get("pinned"))
+    predecessor, since = champion.get("predecessor_id"), champion.get("attempted_at")
+    if predecessor is not None and since is not None:
+        numbers[PREDECESSOR] = {"model_id": predecessor, "since": since}
+    return json.dumps(numbers, separators=(",", ":"))

@@ -1,0 +1,144 @@
+"""Requests of people to retrain single groups, which the running stream carries out: one small file per group.
+
+A file is named after its group, so that a group has one request at a time however many processes write. Whoever wants
+a group retrained creates the file. The query `retrain` names the requests that a round takes in the stored plan of the
+round, and deletes their files once the round is recorded. It is the only process that deletes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from spinney.core import keys
+from spinney.core.config import Fleet
+from spinney.core.errors import Busy, ContractError, Corrupt, UnknownFormat
+from spinney.core.stored_formats import KEY, REQUEST
+from spinney.storage import atomic_files
+from spinney.storage.layout import FleetStore
+
+LOG = logging.getLogger(__name__)
+
+FOLDER = "retrain_requests"
+MAX_WAITING = 1_000
+"""Requests that may wait at a time. Each round reads all of them, and names those that it takes in its plan."""
+
+
+@dataclass(frozen=True)
+class RetrainRequest:
+    """A request to retrain a group or parent. The field names are those of its file and of the page's JSON.
+
+    by, reason: who asked for it, and why. requested_at: wall clock.
+    """
+
+    id: str
+    group_key: str
+    by: str
+    reason: str
+    requested_at: datetime
+
+    @classmethod
+    def new(cls, group_key: str, by: str, reason: str, now: datetime) -> RetrainRequest:
+        """Return a request with an id of its own."""
+        return cls(uuid.uuid4().hex[:16], group_key, by, reason, now)
+
+
+def add_request(store: FleetStore, request: RetrainRequest) -> RetrainRequest:
+    """Write a request unless its group has one, and return the group's request.
+
+    Raises Busy if MAX_WAITING requests wait.
+    """
+    file = _file_of(store, request.group_key)
+    if not file.exists() and (waiting := len(_file_names(store))) >= MAX_WAITING:
+        raise Busy(
+            f"retrain requests in {file.parent}: expected fewer than {MAX_WAITING}; got {waiting}. Wait for the "
+            "stream to take some, or run `spinney retrain` yourself"
+        )
+    content = {KEY: REQUEST.version, **asdict(request), "requested_at": request.requested_at.isoformat()}
+    while not atomic_files.create_file(file, json.dumps(content, ensure_ascii=False).encode()):
+        if (known := find_request(store, request.group_key)) is not None:
+            return known
+    return request
+
+
+def find_request(store: FleetStore, group_key: str) -> RetrainRequest | None:
+    """Return the request of a group that waits or is being carried out. Raises Corrupt, UnknownFormat."""
+    return _read(_file_of(store, group_key), store.fleet)
+
+
+def read_requests(store: FleetStore) -> tuple[RetrainRequest, ...]:
+    """Return the requests that wait or are being carried out, oldest first.
+
+    A file that cannot be read is logged and left out: it must not keep the others waiting. Raises UnknownFormat.
+    """
+    found = []
+    for name in _file_names(store):
+        try:
+            request = _read(store.folder / FOLDER / name, store.fleet)
+        except UnknownFormat:
+            raise
+        except Corrupt as error:
+            LOG.warning("%s", error)
+            continue
+        if request is not None:
+            found.append(request)
+    return tuple(sorted(found, key=lambda request: (request.requested_at, request.id)))
+
+
+def remove_requests(store: FleetStore, ids: Collection[str]) -> None:
+    """Delete the requests with these ids; safe to repeat. Another request of the same group stays."""
+    if not ids:
+        return
+    for request in read_requests(store):
+        if request.id in ids:
+            _file_of(store, request.group_key).unlink(missing_ok=True)
+
+
+def _file_of(store: FleetStore, group_key: str) -> Path:
+    digest = hashlib.sha256(group_key.encode()).hexdigest()
+    return store.folder / FOLDER / f"{digest[:32]}.json"
+
+
+def _file_names(store: FleetStore) -> list[str]:
+    folder = store.folder / FOLDER
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [name for name in names if name.endswith(".json") and not name.startswith(".")]
+
+
+def is_key_of(fleet: Fleet, group_key: str) -> bool:
+    """Whether a text is the key of a group or parent of this fleet, written as the tables have it."""
+    try:
+        if keys.parse_key_arguments(group_key) != group_key:
+            return False
+        if keys.is_parent(group_key):
+            return list(keys.parent_values(group_key)) in [list(columns) for columns in fleet.parents]
+        return len(keys.decode(group_key)) == len(fleet.group)
+    except ContractError:
+        return False
+
+
+def _read(file: Path, fleet: Fleet) -> RetrainRequest | None:
+    """Return the request in a file; None without the file. Raises Corrupt, UnknownFormat."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        REQUEST.check_object(content, file)
+        content.pop(KEY, None)
+        request = RetrainRequest(**{**content, "requested_at": datetime.fromisoformat(content["requested_at"])})
+        if not is_key_of(fleet, request.group_key):
+            raise ValueError(f"group_key {request.group_key!r}")
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Corrupt(
+            f"{file}: expected a request to retrain a group of this fleet; got {type(error).__name__}: {error}. Delete "
+            "the file, and ask again"
+        ) from error
+    return request

@@ -1,0 +1,82 @@
+"""Groups that people asked to retrain, in the plan of a streaming round.
+
+A plan names the requests that it takes, in the notes of its commit. They are deleted once the round is recorded, and
+Spark ends the batch only after that, so a killed batch is repeated from its stored plan: no request is lost, and none
+is carried out twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from schemas.vocabulary import Staleness
+from spinney.core.planning.brake import BrakeAction
+from spinney.core.planning.budget import Candidate, take_requested
+from spinney.retraining import judge_input
+from spinney.retraining.requested_verdicts import PlanMoment, candidates_of, requested_verdicts
+from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest
+from streaming.planning import DueSummary, RoundPlan, RoundRules, plan_round
+
+
+@dataclass(frozen=True)
+class RequestedGroups:
+    """The requested groups that a round takes, oldest request first. verdicts: as `requested_verdicts` returns them."""
+
+    ids: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    verdicts: pa.Table
+
+    @property
+    def group_keys(self) -> list[str]:
+        """The keys of the groups."""
+        return [candidate.group_key for candidate in self.candidates]
+
+
+def take_requests(
+    store: FleetStore, waiting: Sequence[RetrainRequest], moment: PlanMoment, rules: RoundRules
+) -> tuple[RequestedGroups | None, RoundRules]:
+    """Return the requests that a round takes, and the rules with what is left of its allowance for other groups.
+
+    waiting: oldest first. None is taken by a round that refits the brake's sample: its outcome must be that of groups
+    chosen at random. They are taken by the next one.
+    """
+    if not waiting or rules.brake.action is BrakeAction.SAMPLE:
+        return None, rules
+    verdicts = requested_verdicts(store, waiting, moment)
+    taken, left = take_requested(candidates_of(verdicts), rules.allowance)
+    count = len(taken)
+    ids = tuple(request.id for request in waiting[:count])
+    return RequestedGroups(ids, tuple(taken), verdicts.slice(0, count)), replace(rules, allowance=left)
+
+
+def plan_with_requests(
+    reported: DataFrame | None, due: DueSummary, rules: RoundRules, requested: RequestedGroups | None
+) -> RoundPlan:
+    """Return the plan of the due groups, by these rules, and the requested groups before them.
+
+    reported: as for `plan_round`; None if no shard has reported anything. A requested group that is due too counts
+    once. Raises as `plan_round`.
+    """
+    if requested is None:
+        assert reported is not None, "a round without requests has reports"
+        return plan_round(reported, due, rules)
+    if reported is None:
+        return RoundPlan(requested.candidates, requested.verdicts, len(requested.candidates))
+    is_requested = F.col("group_key").isin(requested.group_keys) & (F.col("decision") == Staleness.FIT.value)
+    is_taken = (F.col("decision") != judge_input.SUMMARY) & is_requested
+    both = reported.filter(is_taken).count()
+    others = replace(due, groups=due.groups - both, rows=due.rows - both)
+    plan = plan_round(reported.filter(~is_taken | F.col("group_key").isNull()), others, rules)
+    if isinstance(plan.verdicts, pa.Table):
+        verdicts: DataFrame | pa.Table = pa.concat_tables([requested.verdicts, plan.verdicts])
+    else:
+        frame = reported.sparkSession.createDataFrame(requested.verdicts)
+        verdicts = plan.verdicts.unionByName(frame)
+    chosen = (*requested.candidates, *plan.chosen)
+    return RoundPlan(chosen, verdicts, plan.groups_in + len(requested.candidates))

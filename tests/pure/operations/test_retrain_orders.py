@@ -1,0 +1,108 @@
+"""An order to retrain a group is written once, or refused with a reason that a person understands."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import pytest
+from past import Past, hour
+
+from schemas import tables
+from spinney.core.errors import Busy, GroupError, StoreError
+from spinney.fleet import Fleet
+from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
+from spinney.operations.retrain_orders import check_order, order_retrain
+from spinney.storage import leases, retrain_requests
+from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest, add_request, read_requests, remove_requests
+
+A, B, NEW, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
+ADA = Attribution("ada", "overshoots since noon")
+
+
+@pytest.fixture
+def past(configured) -> Past:
+    """A has two models, B one; NEW has an event and no model."""
+    made = Past(configured())
+    made.round(1, {A: 1.0, B: 2.0})
+    made.round(2, {A: 3.0})
+    made.put(tables.EVENTS, "", {"group_key": NEW, "event_id": "e", "event_time": hour(1), "topic": "sales"})
+    return made
+
+
+@pytest.fixture
+def store(past: Past) -> FleetStore:
+    return FleetStore.of(past.config)
+
+
+def test_an_order_is_written_under_the_persons_name_and_shown_until_it_is_carried_out(past, store) -> None:
+    assert check_order(store, A).request is None
+    assert read_requests(store) == ()
+    order = order_retrain(store, A, ADA)
+    assert (order.request.by, order.request.reason, order.waiting) == ("ada", "overshoots since noon", 1)
+    assert Fleet(past.config).why(A).request == order.request
+    assert "retraining requested: by ada: overshoots since noon; not carried out yet" in str(Fleet(past.config).why(A))
+    remove_requests(store, ["another", order.request.id])
+    assert Fleet(past.config).why(A).request is None
+
+
+@pytest.mark.parametrize("key", [NEW, DEPT, "{}"])
+def test_a_group_without_a_model_and_a_parent_may_be_asked_for(store, key: str) -> None:
+    assert order_retrain(store, key, ADA).request.group_key == key
+
+
+def test_the_caller_learns_whether_a_stream_runs(store) -> None:
+    assert not check_order(store, A).is_stream_running
+    with leases.held(store, ["retrain"]):
+        assert check_order(store, A).is_stream_running
+    assert not check_order(store, A).is_stream_running
+
+
+def test_a_second_order_names_the_first(store) -> None:
+    order_retrain(store, A, ADA)
+    with pytest.raises(GroupError, match=r'group \["a","1"\]: ada asked for it at .* UTC \(overshoots since noon\)'):
+        order_retrain(store, A, Attribution("bob", "me too"))
+    assert len(read_requests(store)) == 1
+
+
+def test_an_unknown_group_is_refused_with_the_nearest_keys(store) -> None:
+    with pytest.raises(StoreError, match=r'nothing was ever stored of it; the nearest are \["c","1"\]'):
+        order_retrain(store, '["x","1"]', ADA)
+    with pytest.raises(StoreError, match="nothing was ever stored of it"):
+        order_retrain(store, '{"shop":"a"}', ADA)
+
+
+def test_a_pinned_group_is_refused(past, store) -> None:
+    carry_out_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PIN, (A,)), ADA, now=hour(4)
+    )
+    with pytest.raises(GroupError, match="it is pinned, so that no new model may replace its own; unpin it first"):
+        order_retrain(store, A, ADA)
+
+
+def test_a_group_in_a_plan_is_refused_until_its_round_is_recorded(past, store) -> None:
+    plan = {"group_key": A, "decision": "fit", "round_id": "stream-9", "judged_at": hour(5), "epoch": 0, "batch_id": 9}
+    past.put(tables.VERDICTS, "stream", plan)
+    with pytest.raises(GroupError, match="round stream-9 is retraining it; ask again once that round is recorded"):
+        check_order(store, A)
+    past.put(tables.ROUNDS, "stream", {"round_id": "stream-9", "kind": "stream", "started_at": hour(5)})
+    assert check_order(store, A).request is None
+
+
+def test_no_more_requests_wait_than_allowed(store, monkeypatch) -> None:
+    monkeypatch.setattr(retrain_requests, "MAX_WAITING", 1)
+    order_retrain(store, A, ADA)
+    with pytest.raises(Busy, match="expected fewer than 1; got 1"):
+        order_retrain(store, B, ADA)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id": "a"}', '{"group_key": "nobody"}'])
+def test_a_file_that_is_no_request_is_logged_and_keeps_no_other_waiting(store, content: str, caplog) -> None:
+    requests = [RetrainRequest.new(key, "ada", "why", hour(4) + timedelta(minutes=n)) for n, key in enumerate((A, B))]
+    for request in requests:
+        add_request(store, request)
+    (store.folder / retrain_requests.FOLDER / "0.json").write_text(content)
+    with caplog.at_level(logging.WARNING):
+        assert read_requests(store) == tuple(requests)
+    assert "0.json: expected a request to retrain a group of this fleet; got" in caplog.text
