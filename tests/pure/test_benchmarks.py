@@ -29,7 +29,7 @@ import policies
 from harness import online_regression
 from harness.commands import Spinney
 from harness.fleet import LabelModel, Rows, Settings, group_key, write_champions
-from harness.process_tree import Usage, python, run
+from harness.process_tree import Usage, peak_mb, python, run
 from harness.results import Measure
 from harness.send import Turning, uniform
 from stream import rate_of
@@ -169,6 +169,9 @@ def test_the_cost_of_a_command_has_its_children_in_it(tmp_path: Path) -> None:
     assert used.cpu_s >= 0.5
     if Path("/proc/self/smaps_rollup").exists():
         assert used.peak_mb >= 57
+        assert peak_mb(used.memory_by_kind["Python workers"]) >= 57
+        assert 0 < peak_mb(used.memory_by_kind["driver"]) < 57
+        assert peak_mb(used.memory_by_kind["JVM"]) == 0
 
 
 def test_the_benchmark_of_policies_compares_the_defaults_with_every_baseline() -> None:

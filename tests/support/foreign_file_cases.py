@@ -99,6 +99,16 @@ FOREIGN_CASES = (
         {**_TYPES, "x": "double"},
     ),
     Case(
+        "months, and times with the name of their zone, as Java writes them",
+        CLASSIC,
+        text("a.csv", "store,id,at,x,sold\na,1,2024-05,1.5,2\na,2,2024-05-01T14:00+02:00[Europe/Paris],1.5,2\n"),
+        {
+            "1": {"store": "a", "at": datetime(2024, 5, 1, tzinfo=UTC), "x": 1.5, "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "sold": 2.0},
+        },
+        {"at": "timestamp", "x": "double"},
+    ),
+    Case(
         "blanks around cells, and dates without dashes",
         CLASSIC,
         text("a.csv", "store,id,at,x,sold\na,1,20240501, 1.5 , 2\na,2,20240502, -7,3 \n"),

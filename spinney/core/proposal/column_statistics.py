@@ -227,9 +227,9 @@ def _type_of(value: object) -> str:
 
 
 def _time_type(text: str) -> str | None:
-    """Return the type of a time. Digits alone are not one: they could be a date, but are more often a number."""
+    """Return the type of a time. Digits alone, and a month, are not one: they are more often a number, or a season."""
     text = text.strip(" ")
-    if "-" not in text and "/" not in text:
+    if ("-" not in text and "/" not in text) or len(text) == len("2013-01"):
         return None
     if len(text) == len("2013-01-31") and date_of_text(text) is not None:
         return "date"

@@ -17,6 +17,7 @@ from spinney.core.similar_names import did_you_mean
 
 TARGET_NAMES = ("label", "target", "outcome", "class")
 TIME_NAMES = ("event_time", "timestamp", "time", "datetime", "date", "created_at", "at", "ts")
+PERIOD_NAMES = ("month", "period")
 ID_NAMES = ("event_id", "id", "uuid", "key")
 NAME_ENDINGS = (
     "id", "uuid", "key", "code", "zip", "postcode", "plz", "no", "nr", "number", "phone", "sku", "ean", "isbn"
@@ -79,7 +80,8 @@ def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
     if dates:
         best = _find_by_name(dates, TIME_NAMES) or dates[0]
         return Guess((best,), "dates: each is taken as its midnight" + rejected_times_note(best))
-    almost = [column for column in columns if _is_named(column.source, TIME_NAMES) and is_mostly_times(column, 0.9)]
+    named = [column for column in columns if _is_named(column.source, (*TIME_NAMES, *PERIOD_NAMES))]
+    almost = [column for column in named if is_mostly_times(column, 0.9)]
     if almost:
         return Guess((almost[0],), f"a time by its name{rejected_times_note(almost[0])}")
     return Guess((), f"no column reads as ISO 8601 times: add one{_time_name_hint(columns)}{years_hint(columns)}")
