@@ -27,9 +27,9 @@ ON_ALL_CORES := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.machine ## packages, jars, Java: all that the others need
+setup: $(VENV)/.class-archives ## packages, jars, Java: all that the others need
 
-demo: setup ## the whole loop on real flights, with its own Kafka; ARGS="--json" is passed on
+demo: $(VENV)/.machine ## the whole loop on real flights, with its own Kafka; ARGS="--json" is passed on
 	@$(BIN)/spinney demo $(ARGS)
 
 test: check setup ## lint, types, import rules and every tier of tests; KAFKA=host:port takes that broker
@@ -101,4 +101,9 @@ $(VENV)/.project: pyproject.toml $(VENV)/.packages
 
 $(VENV)/.machine: spinney/local/jars.lock spinney/local/submit.py $(VENV)/.project
 	@$(BIN)/python -m spinney.local.setup
+	@touch $@
+
+# Once half a minute, so that each start of Spark takes half the time. The demo, which starts it once, does without.
+$(VENV)/.class-archives: spinney/local/class_archive_training.py $(VENV)/.machine
+	@$(BIN)/python -m spinney.local.class_archive_training
 	@touch $@

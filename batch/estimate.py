@@ -90,12 +90,13 @@ def estimate(
 ) -> Estimate:
     """Return the estimate of `weekly.retrain` with the same arguments. Raises the same errors, except Busy."""
     spark = apply_required_settings(spark) if spark else session(config)
-    charter.check_unchanged(FleetStore.of(config))
+    store = FleetStore.of(config)
+    charter.check_unchanged(store)
     start = time.perf_counter()
-    view = BatchView.now_of(FleetStore.of(config))
+    view = BatchView.now_of(store)
     scope = Scope.of(groups, stale=stale)
     rows = plan_verdicts(lambda: spark, config, scope, view)
-    changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, scope, view)
+    changes = recipe_changes(config, signing_key.load_signer(store), rows, scope, view)
     plan, mean_ms = sampling_order(rows)
     planning = time.perf_counter() - start
     if not len(plan):

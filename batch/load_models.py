@@ -49,7 +49,7 @@ def load_models(
     store = FleetStore.of(config)
     recipe, signer = Recipe.of(config), signing_key.load_signer(store)
     if not dry_run:
-        delta.create_tables(FleetStore.of(config))
+        delta.create_tables(store)
     results: list[ImportResult] = []
     for many in _in_parts(wanted, GROUPS_AT_ONCE):
         clock, rows = (
@@ -70,7 +70,7 @@ def load_models(
                     refused[request.group_key] = ImportResult(
                         request.group_key, request.named, ImportOutcome.REFUSED, why=why
                     )
-            done = model_import.store_models(FleetStore.of(config), signer, models, attribution, clock, dry_run=dry_run)
+            done = model_import.store_models(store, signer, models, attribution, clock, dry_run=dry_run)
             stored = {result.group_key: result for result in done}
             results += [{**stored, **refused}[request.group_key] for request in some]
     return results

@@ -66,8 +66,8 @@ def retrain(
     scope = Scope.of(groups, stale=stale)
     store = FleetStore.of(config)
     with leases.held(store, [NAME]):
-        charter.ensure_charter(FleetStore.of(config))
-        delta.create_tables(FleetStore.of(config))
+        charter.ensure_charter(store)
+        delta.create_tables(store)
         if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
             start.start_in_background()  # it takes as long as the plan
         rounds = Rounds(start, config, signing_key.load_signer(store), RoundKind.BATCH, NAME)
@@ -117,9 +117,10 @@ class _BatchPlan:
 
 def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPlan) -> PartPacing:
     """Store the plan. Returns the initial pacing."""
-    view = BatchView.now_of(FleetStore.of(config))
+    store = FleetStore.of(config)
+    view = BatchView.now_of(store)
     rows = plan_verdicts(start, config, batch.scope, view)
-    changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, batch.scope, view)
+    changes = recipe_changes(config, signing_key.load_signer(store), rows, batch.scope, view)
     if batch.show is not None:
         for line in changes.lines:
             batch.show(batch.round_id, line)

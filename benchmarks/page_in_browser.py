@@ -24,11 +24,12 @@ from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
 from spinney.operations.interventions import OverrideVerb
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import read_requests, remove_requests
 
 DESKTOP, PHONE = (1280, 900), (360, 740)
 FIRST_PAINT_MS = 1_000
 UPDATE_S = 90.0
-GROUP = 123
+GROUP, ASKED = 123, 120
 
 Check = Callable[[Page, str, Fleet], None]
 
@@ -125,6 +126,29 @@ def a_group_is_pinned_and_unpinned_with_a_reason(page: Page, url: str, fleet: Fl
     page.wait_for(f"{text_of('.figures')}.includes('fresh')")
 
 
+def a_group_is_asked_for_once_with_a_reason(page: Page, url: str, fleet: Fleet) -> None:
+    store = FleetStore.of(fleet.config)
+    remove_requests(store, [request.id for request in read_requests(store)])
+    page.open(f"{url}#/group/{key_of(ASKED)}")
+    page.click(".actions button", "Retrain now")
+    page.wait_for(f"{text_of('dialog [role=status]')}.includes('No stream is running')")
+    expect(page, "document.activeElement.id", "reason")
+    page.wait_for("!document.querySelector('dialog .primary').disabled")
+    page.type("overshoots since <i>noon</i>")
+    page.click("dialog .primary", "Retrain now")
+    page.wait_for("!document.querySelector('dialog').open")
+    page.wait_for(f"{text_of('main')}.includes('overshoots since <i>noon</i>. Not carried out yet.')")
+    offered = "[...document.querySelectorAll('main .actions button')].map((e) => e.innerText)"
+    expect(page, f"{offered}.includes('Retrain now')", expected=False)
+    expect(page, text_of("#fleet-name"), fleet.config.fleet.name)
+    (request,) = read_requests(store)
+    if (request.group_key, request.by) != (key_of(ASKED), "somebody"):
+        raise BrowserError(f"request: expected one of somebody for {key_of(ASKED)}; got {request}")
+    page.open(f"{url}#/pipeline")
+    page.wait_for(f"{text_of('main')}.includes('overshoots since <i>noon</i>')")
+    page.wait_for(f"{text_of('main')}.includes('Behind Kafka: 1,250 records of sales')")
+
+
 def dead_letters_open_and_their_bytes_stay_text(page: Page, url: str, fleet: Fleet) -> None:
     del fleet
     page.open(f"{url}#/pipeline")
@@ -179,6 +203,7 @@ CHECKS: tuple[Check, ...] = (
     search_works_from_the_keyboard,
     the_first_key_skips_to_the_content,
     a_group_is_pinned_and_unpinned_with_a_reason,
+    a_group_is_asked_for_once_with_a_reason,
     dead_letters_open_and_their_bytes_stay_text,
     a_change_appears_without_reload_and_keeps_the_place,
     every_control_has_a_name_and_every_chart_a_text,
@@ -188,6 +213,7 @@ CHECKS: tuple[Check, ...] = (
 SHOTS = (
     ("page-fleet", "", (1200, 1180), False),
     ("page-group", f"#/group/{key_of(GROUP)}", (1200, 1100), True),
+    ("page-pipeline", "#/pipeline", (1200, 1180), False),
     ("page-phone", "", (360, 740), False),
 )
 """Name of the file, route, width and height, whether dark."""
@@ -218,6 +244,7 @@ def main() -> None:
     with served(config) as (url, live), opened_browser() as page:
         page.show(*DESKTOP)
         if asked.shots:
+            asked.shots.mkdir(parents=True, exist_ok=True)
             take_screenshots(page, url, asked.shots)
             page.show(*DESKTOP)
         for check in CHECKS:

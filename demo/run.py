@@ -125,9 +125,10 @@ def prepare(options: DemoOptions, servers: str, timer: StageTimer) -> PreparedDe
 
 def _run_loop(prepared: PreparedDemo, spark: SparkSession, timer: StageTimer) -> run_summary.DemoRun:
     config, scenario = prepared.config, prepared.scenario
+    store = FleetStore.of(config)
     client.ensure_topics(config.kafka, PARTITIONS, retention_ms=-1)
-    delta.create_tables(FleetStore.of(config))
-    signing_key.ensure_key(FleetStore.of(config))
+    delta.create_tables(store)
+    signing_key.ensure_key(store)
     with timer.stage(f"History: {scenario.history.since} to {scenario.history.until} is loaded"):
         _load_history(prepared)
     with timer.stage("First fit of every group and its parents"):
@@ -145,7 +146,7 @@ def _run_loop(prepared: PreparedDemo, spark: SparkSession, timer: StageTimer) ->
             sender.stop()
             application.stop()
     return run_summary.DemoRun(
-        read_tables(FleetStore.of(config)),
+        read_tables(store),
         Fleet(config).groups(),
         prepared.schedule.ledger,
         list(monitor.batches.values()),

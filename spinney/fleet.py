@@ -279,9 +279,7 @@ class Fleet:
         from spinney.figures.fleet_figures import read_fleet_figures
 
         statuses = self.table() if statuses is None else statuses
-        return read_fleet_figures(
-            FleetStore.of(self.config), self.config.kafka.label_horizon, statuses, datetime.now(UTC), before
-        )
+        return read_fleet_figures(self._store, self.config.kafka.label_horizon, statuses, datetime.now(UTC), before)
 
     def group_figures(self, key: str) -> GroupFigures:
         """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.
@@ -298,7 +296,7 @@ class Fleet:
         from spinney.figures.pipeline_figures import read_pipeline_figures
 
         self._require_known_format()
-        return read_pipeline_figures(FleetStore.of(self.config), self.config.tracking.uri, datetime.now(UTC))
+        return read_pipeline_figures(self._store, self.config.tracking.uri, datetime.now(UTC))
 
     def shadow(self) -> list[ShadowComparison]:
         """Return the losses of the recipe and its shadow on the same held-out rows, one per pair of recipes.

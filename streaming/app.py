@@ -71,6 +71,7 @@ class Application:
     running: dict[str, RunningQuery] = field(default_factory=dict)
     editions: Editions = ()
     _leases: ExitStack = field(default_factory=ExitStack)
+    _store: FleetStore = field(init=False)
     _tracking: tracking.Deliverer = field(init=False)
     _maintenance: MaintenanceThread = field(init=False)
     names: tuple[str, ...] = field(init=False)
@@ -79,10 +80,11 @@ class Application:
     _counters: QueryCounters | None = None
 
     def __post_init__(self) -> None:
+        self._store = FleetStore.of(self.config)
         self._tracking = tracking.Deliverer(self.config)
         self._maintenance = MaintenanceThread(self.config)
         self.names = select_queries(self.config, self.only)
-        self._offsets = OffsetReporter(FleetStore.of(self.config))
+        self._offsets = OffsetReporter(self._store)
         self.progress = ProgressListener(self._receive_progress, self._offsets.still_current)
 
     def prepare(self) -> None:
@@ -92,13 +94,13 @@ class Application:
             StoreError: a topic is missing or was made again.
             Busy: another process holds a lease.
         """
-        delta.create_tables(FleetStore.of(self.config))
+        delta.create_tables(self._store)
         found = topics.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
-        topic_ids.ensure_same(FleetStore.of(self.config), self.config.kafka, found)
-        self._leases.enter_context(leases.held(FleetStore.of(self.config), self.names))
-        self.editions = charter.amend_when_idle(FleetStore.of(self.config), self.names).editions
+        topic_ids.ensure_same(self._store, self.config.kafka, found)
+        self._leases.enter_context(leases.held(self._store, self.names))
+        self.editions = charter.amend_when_idle(self._store, self.names).editions
         last_configuration.write_last_configuration(self.config)
-        self._counters = QueryCounters(FleetStore.of(self.config), self.names)
+        self._counters = QueryCounters(self._store, self.names)
 
     def start(self) -> None:
         """Start every query. If it raises, `stop` ends those that were started."""
@@ -146,7 +148,7 @@ class Application:
             return ingest.query(self.spark, self.config, self.editions)
         if name == labels.NAME:
             return labels.query(self.spark, self.config)
-        signer = signing_key.load_signer(FleetStore.of(self.config))
+        signer = signing_key.load_signer(self._store)
         if name == score.NAME:
             return score.query(self.spark, self.config, signer, self.editions)
         return retrain.query(self.spark, self.config, signer, once=once)
@@ -197,8 +199,8 @@ class Application:
         """Raises StoreError when a topic was made again. If no broker answers, the queries themselves will fail."""
         with suppress(Busy):
             found = topics.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
-            for topic in topic_ids.recreated_topics(FleetStore.of(self.config), self.config.kafka, found):
-                raise StoreError(topic_ids.explain_recreated(FleetStore.of(self.config), self.config.kafka, topic))
+            for topic in topic_ids.recreated_topics(self._store, self.config.kafka, found):
+                raise StoreError(topic_ids.explain_recreated(self._store, self.config.kafka, topic))
 
     def _refuse_failure(self, name: str, query: RunningQuery) -> None:
         error = query.error()
@@ -313,9 +315,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         config = read_config(options.config)
-        if (sentence := charter.describe_new_fleet(FleetStore.of(config))) is not None:
+        store = FleetStore.of(config)
+        if (sentence := charter.describe_new_fleet(store)) is not None:
             _write_stderr(sentence)
-        for sentence in topic_ids.accept_topics(FleetStore.of(config), config.kafka, options.accept_topic):
+        for sentence in topic_ids.accept_topics(store, config.kafka, options.accept_topic):
             _write_stderr(sentence)
         run(config, options.only, once=options.once, reporter=TextReporter(_write_stderr))
     except SpinneyError as error:

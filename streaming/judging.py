@@ -66,10 +66,10 @@ class ShardCache:
         return ShardState.from_bytes(blob)
 
     def put(self, number: int, blob: bytes, shard: ShardState) -> None:
-        """Keep a state; the least recently put ones are dropped beyond the limit."""
+        """Keep a sealed state; the least recently put ones are dropped beyond the limit."""
         _, replaced, _ = self._shards.pop(number, (0, 0, shard))
         self._bytes -= replaced
-        self._shards[number] = (xxhash.xxh3_64_intdigest(blob), len(blob), shard.sealed())
+        self._shards[number] = (xxhash.xxh3_64_intdigest(blob), len(blob), shard)
         self._bytes += len(blob)
         while self._bytes > self._max_bytes:
             _, (_, size, _) = self._shards.popitem(last=False)
@@ -111,6 +111,7 @@ class ShardJudge:
             before = shard.sections
             shard = advance(shard, judge_input.parse_frames(rows), self.settings, now)
             shard_report = report(shard, self.settings, now, self._due_limits(now))
+            shard = shard.sealed()  # its groups are encoded once, for all that follows
             if shard.sections != before or shard.clock >= ShardState.clock_of(blob) + CLOCK_STEP:
                 blob = shard.to_bytes()
                 state.update((blob,))

@@ -41,9 +41,9 @@ def find_pending_work(config: Config, names: Sequence[str]) -> str | None:
     if unfinished := next(_unfinished_batches(store, names), None):
         return unfinished
     with leases.held(store, names):
-        charter.check_unchanged(FleetStore.of(config))
+        charter.check_unchanged(store)
         try:
-            return next(_unread_sources(config, names), None)
+            return next(_unread_sources(store, config.kafka, names), None)
         except (OSError, ValueError, KeyError, IndexError) as error:
             return f"what was read cannot be found out without Spark ({type(error).__name__}: {error})"
 
@@ -58,15 +58,14 @@ def _unfinished_batches(store: FleetStore, names: Sequence[str]) -> Iterator[str
             yield f"query {name}: batch {newest} has not ended"
 
 
-def _unread_sources(config: Config, names: Sequence[str]) -> Iterator[str]:
-    store = FleetStore.of(config)
+def _unread_sources(store: FleetStore, kafka: Kafka, names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        refuse_clock_behind_checkpoint(name, store.checkpoint(name), datetime.now(UTC), clock_tolerance(config.kafka))
-    topic_by_name = topics.require_topics(config.kafka, client.topics_of(config.kafka))
-    topic_ids.ensure_same(FleetStore.of(config), config.kafka, topic_by_name)
+        refuse_clock_behind_checkpoint(name, store.checkpoint(name), datetime.now(UTC), clock_tolerance(kafka))
+    topic_by_name = topics.require_topics(kafka, client.topics_of(kafka))
+    topic_ids.ensure_same(store, kafka, topic_by_name)
     for name in names:
-        for topic in _topics(config.kafka, name):
-            yield from _unread_records(config, name, topic_by_name[topic])
+        for topic in _topics(kafka, name):
+            yield from _unread_records(store, kafka, name, topic_by_name[topic])
     opened = _open_source_tables(store, names)
     for name in names:
         yield from _unread_commits(store, name, opened)
@@ -79,9 +78,9 @@ def _topics(kafka: Kafka, name: str) -> tuple[str, ...]:
     return client.topics_read(kafka) if name == QueryName.INGEST else ()
 
 
-def _unread_records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
-    read = checkpoints.kafka_end_offsets(FleetStore.of(config).checkpoint(name), topic.name)
-    end = topics.topic_extent(config.kafka, topic).end
+def _unread_records(store: FleetStore, kafka: Kafka, name: str, topic: topics.Topic) -> Iterator[str]:
+    read = checkpoints.kafka_end_offsets(store.checkpoint(name), topic.name)
+    end = topics.topic_extent(kafka, topic).end
     if read != end:
         # Markers of transactions have offsets too, so the number of records is unknown.
         yield f"topic {topic.name}: read by {name} up to {read}, ends at {end}"

@@ -167,7 +167,7 @@ def serve_requests(config: Config, query: str, write_lock: threading.Lock, shoul
         try:
             done.append(
                 maintenance.tidy_directory(
-                    FleetStore.of(config),
+                    store,
                     config.retention,
                     directory,
                     datetime.now(UTC),

@@ -24,6 +24,7 @@ from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
+from spinney.storage.stream_offsets import SeenOffsets, write_seen_offsets
 from spinney.tables.arrow_schemas import arrow_schema
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
@@ -187,11 +188,15 @@ class Stream:
             for n in range(60):
                 at = self.now.timestamp() - (60 - n) * 10
                 metadata = {"batchTimestampMs": int(at * 1000), "batchWatermarkMs": 0}
-                (root / name / "offsets" / str(n)).write_text(f"v1\n{json.dumps(metadata)}\n-")
+                topic = json.dumps({"sales": {"0": 1_000 * n}}) if name in ("ingest", "score") else "-"
+                (root / name / "offsets" / str(n)).write_text(f"v1\n{json.dumps(metadata)}\n{topic}")
                 file = root / name / "commits" / str(n)
                 file.write_text("v1\n{}")
                 ends = at + seconds * float(self.random.lognormal(0, 0.25))
                 os.utime(file, (ends, ends))
+        store = FleetStore.of(self.config)
+        for name in ("ingest", "score"):
+            write_seen_offsets(store, name, SeenOffsets(self.now, {"sales": {"0": 59_000 + 1_250}}))
 
 
 LETTERS = (

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,22 +26,36 @@ QUOTED_LINES = 15
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PROJECT = Path(__file__).parents[2]
 
+DRIVER, JVM, WORKERS = "driver", "JVM", "Python workers"
+KINDS = (DRIVER, JVM, WORKERS)
+"""What the processes of a tree are: the command itself, Java, and everything else, which Spark starts."""
+
+Samples = tuple[tuple[float, float], ...]
+"""(seconds since the start, MB) at each sample."""
+
 
 @dataclass(frozen=True)
 class Usage:
     """Cost of a process tree.
 
-    cpu_s: user and system seconds. memory: (seconds since the start, MB) at each sample.
+    cpu_s: user and system seconds. memory: of the whole tree. memory_by_kind: the same by KINDS; empty where it was not
+    sampled.
     """
 
     wall_s: float
     cpu_s: float
-    memory: tuple[tuple[float, float], ...]
+    memory: Samples
+    memory_by_kind: Mapping[str, Samples] = field(default_factory=dict)
 
     @property
     def peak_mb(self) -> float:
         """Greatest sampled memory."""
-        return max((mb for _, mb in self.memory), default=0.0)
+        return peak_mb(self.memory)
+
+
+def peak_mb(samples: Samples) -> float:
+    """Return the greatest of some samples; 0 without any."""
+    return max((mb for _, mb in samples), default=0.0)
 
 
 class Process:
@@ -63,7 +77,7 @@ class Process:
             self._process = subprocess.Popen(
                 list(command), cwd=folder, env=known, stdout=out, stderr=err, start_new_session=True
             )
-        self._memory: list[tuple[float, float]] = []
+        self._memory: list[tuple[float, dict[str, float]]] = []
         self._cpu: dict[int, float] = {}
         self._ended_s = 0.0
         self._sampler = threading.Thread(target=self._sample, daemon=True)
@@ -111,14 +125,23 @@ class Process:
 
     def usage(self) -> Usage:
         """Return the cost until now, or until its end."""
-        return Usage(self._ended_s or time.monotonic() - self.began, sum(self._cpu.values()), tuple(self._memory))
+        samples = tuple(self._memory)
+        return Usage(
+            self._ended_s or time.monotonic() - self.began,
+            sum(self._cpu.values()),
+            tuple((at, sum(mb.values())) for at, mb in samples),
+            {kind: tuple((at, mb[kind]) for at, mb in samples) for kind in KINDS},
+        )
 
     def _sample(self) -> None:
         while self.runs:
             pids = descendants(self._process.pid)
             for pid in pids:
                 self._cpu[pid] = max(self._cpu.get(pid, 0.0), cpu_seconds(pid))
-            if mb := sum(map(pss_mb, pids)):
+            mb = dict.fromkeys(KINDS, 0.0)
+            for pid in pids:
+                mb[kind_of(pid, self._process.pid)] += pss_mb(pid)
+            if any(mb.values()):
                 self._memory.append((time.monotonic() - self.began, mb))
             time.sleep(SAMPLE_INTERVAL_S)
 
@@ -129,7 +152,7 @@ def run(command: Sequence[str], folder: Path, *, name: str, environment: Mapping
     with Process(command, folder, name=name, environment=environment) as process:
         usage = process.wait()
     # Samples miss the time after the last one; the kernel's sum misses children that were not waited for.
-    return Usage(usage.wall_s, max(usage.cpu_s, _waited_for() - before), usage.memory)
+    return replace(usage, cpu_s=max(usage.cpu_s, _waited_for() - before))
 
 
 def python(*words: str) -> list[str]:
@@ -154,6 +177,17 @@ def descendants(root: int) -> list[int]:
         found.append(todo.pop())
         todo += children.get(found[-1], [])
     return found
+
+
+def kind_of(pid: int, root: int) -> str:
+    """Return what a process of the tree of `root` is, of KINDS."""
+    if pid == root:
+        return DRIVER
+    try:
+        is_java = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip() == "java"
+    except OSError:
+        is_java = False
+    return JVM if is_java else WORKERS
 
 
 def cpu_seconds(pid: int) -> float:

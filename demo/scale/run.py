@@ -126,8 +126,9 @@ def run_demo(options: ScaleDemoOptions) -> dict[str, Any]:
 def _history(config: Config, traffic: TrafficPlan, timer: StageTimer) -> int:
     """Write and load the history. Returns how many rows were stored."""
     client.ensure_topics(config.kafka, PARTITIONS, retention_ms=-1)
-    delta.create_tables(FleetStore.of(config))
-    signing_key.ensure_key(FleetStore.of(config))
+    store = FleetStore.of(config)
+    delta.create_tables(store)
+    signing_key.ensure_key(store)
     with timer.stage(HISTORY):
         write_history(LabelModel(traffic.groups, traffic.seed), WORK / "history", datetime.now(UTC))
     with timer.stage(LOAD):

@@ -10,7 +10,6 @@ import click
 from spinney.cli.file_options import options_of, say_notes, say_rejections, validation_options
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
 from spinney.cli.progress_line import ProgressLine
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +72,7 @@ def _draw(found: Backtest, file: str) -> str:
 
 def _stored(config: Config) -> pd.DataFrame:
     from spinney.local.backtest.stored_rows import read_stored_history
+    from spinney.storage.layout import FleetStore
 
     return read_stored_history(FleetStore.of(config))
 

@@ -151,7 +151,7 @@ def _decide(request: OverrideRequest, deciding: _DecisionOptions) -> None:
         if not is_confirmed:
             click.confirm(f"{_count(proposed)} change, by {decision_by.by}. Write it?", abort=True, err=True)
         proposed = interventions.carry_out_override(
-            FleetStore.of(config), load_signer(store), request, decision_by, None if is_confirmed else proposed
+            store, load_signer(store), request, decision_by, None if is_confirmed else proposed
         )
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:

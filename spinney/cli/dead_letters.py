@@ -109,12 +109,9 @@ def replay(config_path: str, as_json: bool, yes: bool, **selection: Any) -> None
     from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
-    letters = DeadLetters.opened(FleetStore.of(config), _choice(**selection))
-    done = (
-        carry_out_replay(FleetStore.of(config), config.kafka, letters)
-        if yes
-        else plan_replay(FleetStore.of(config), letters)
-    )
+    store = FleetStore.of(config)
+    letters = DeadLetters.opened(store, _choice(**selection))
+    done = carry_out_replay(store, config.kafka, letters) if yes else plan_replay(store, letters)
     if as_json:
         write_json({"sent": done.count if yes else 0, "would_be_sent": 0 if yes else done.count, "left": done.left})
         return

@@ -56,10 +56,11 @@ def init(
     from spinney.tables.delta import create_tables
 
     created: dict[str, Any] = {"root": config.storage.root}
-    ensure_charter(FleetStore.of(config))
-    created["tables"] = create_tables(FleetStore.of(config))
+    store = FleetStore.of(config)
+    ensure_charter(store)
+    created["tables"] = create_tables(store)
     click.echo(f"tables below {config.storage.root}: {len(created['tables'])} made, the others were there", err=True)
-    created["signing_key"] = ensure_key(FleetStore.of(config))
+    created["signing_key"] = ensure_key(store)
     if created["signing_key"]:
         click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
     # Last: without a broker the tables and the key are still created, which is enough to load and retrain.

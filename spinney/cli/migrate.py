@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.operations.migration import MigrationPlan
@@ -28,12 +27,10 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
     """
     config, names = load_config(config_path), _names(renames)
     from spinney.operations import migration
+    from spinney.storage.layout import FleetStore
 
-    plan = (
-        migration.carry_out_migration(FleetStore.of(config), names)
-        if yes
-        else migration.plan_migration(FleetStore.of(config), names)
-    )
+    plan_or_migrate = migration.carry_out_migration if yes else migration.plan_migration
+    plan = plan_or_migrate(FleetStore.of(config), names)
     if as_json:
         write_json(_as_data(plan, done=yes))
     else:

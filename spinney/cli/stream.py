@@ -16,7 +16,6 @@ from spinney.cli.options import (
     say_where_a_fleet_begins,
     spark_session,
 )
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -78,6 +77,7 @@ def _accept(config: Config, names: Sequence[str]) -> None:
     if not names:
         return
     from spinney.kafka.topic_ids import accept_topics
+    from spinney.storage.layout import FleetStore
 
     for sentence in accept_topics(FleetStore.of(config), config.kafka, names):
         click.echo(sentence, err=True)

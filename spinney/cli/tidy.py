@@ -45,9 +45,10 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
 
     is_confirmed = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
+    store = FleetStore.of(config)
     surveys = [
-        inspect_directory(FleetStore.of(config), config.retention, directory, datetime.now(UTC))
-        for directory in FleetStore.of(config).every_directory()
+        inspect_directory(store, config.retention, directory, datetime.now(UTC))
+        for directory in store.every_directory()
     ]
     if dry_run:
         _show(surveys, as_json=as_json)
@@ -76,7 +77,7 @@ def _carry_out(config: Config, seconds: float) -> tuple[list[DirectoryReport], d
         for name in sorted(waiting):
             answered = maintenance.read_answer(store, name)
             if (answered and answered.request == request) or maintenance.tidy_if_idle(
-                FleetStore.of(config), config.retention, name, request
+                store, config.retention, name, request
             ):
                 waiting.discard(name)
         if not waiting or time.monotonic() >= until:

@@ -8,7 +8,6 @@ import click
 
 from spinney.cli.file_options import options_of, reading_options, say_notes
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, write_json
-from spinney.storage.layout import FleetStore
 
 
 @click.command(name="try", epilog=example("""spinney try --group '["AA","LGA","DFW"]' --rows departures.parquet"""))
@@ -44,6 +43,7 @@ def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str, 
     from spinney.local.trial.fit import fit_trial
     from spinney.local.trial.output import write_files
     from spinney.local.trial.rows import open_rows, read_file_rows, read_stored_rows
+    from spinney.storage.layout import FleetStore
 
     config, group_key, options = load_config(config_path), key_of((key,)), options_of(how)
     if rows is None:

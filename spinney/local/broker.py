@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +20,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from spinney.core.errors import SetupError
-from spinney.local import java, watchdog
+from spinney.local import class_archives, java, watchdog
 from spinney.local.ports import LOOPBACK, answers, free_ports, require_free
-from spinney.local.setup import ensure_jars
+from spinney.local.setup import ensure_jars, spark_home
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 START_TIMEOUT_S = 60
@@ -75,10 +76,20 @@ class Broker:
     data: a directory for this broker only; its content is served again at the next start. port: 0 takes a free one and
     keeps it for this object's later starts. The broker ends with this process, even when that is killed, and not by
     the terminal's Ctrl-C: whoever made it stops it, after its clients.
+
+    java_options: of its JVM; by default those that use its class archive. stop_timeout_s: `stop` kills it after that.
     """
 
-    def __init__(self, data: Path, port: int = 0) -> None:
+    def __init__(
+        self,
+        data: Path,
+        port: int = 0,
+        java_options: Sequence[str] | None = None,
+        stop_timeout_s: float = STOP_TIMEOUT_S,
+    ) -> None:
         self.data = data.absolute()
+        self._java_options = java_options
+        self._stop_timeout_s = stop_timeout_s
         self.log = self.data / "broker.log"
         self._asked_port = port
         self._ports: tuple[int, ...] = ()
@@ -119,11 +130,13 @@ class Broker:
             return self
         jvm = java.find(os.environ)
         classpath = os.pathsep.join(map(str, ensure_jars("broker", jvm)))
-        kafka = [str(jvm.executable), *JAVA_OPTIONS, _logging_option(), "-cp", classpath]
+        archived = class_archives.broker_options(spark_home())
+        options = archived if self._java_options is None else self._java_options
+        java_command = [str(jvm.executable), *JAVA_OPTIONS, _logging_option(), "-cp", classpath]
         try:
             properties = self._prepare()
-            self._format(kafka, properties)
-            self._launch([*kafka, "kafka.Kafka", str(properties)])
+            self._format([*java_command, *archived], properties)
+            self._launch([*java_command, *options, "kafka.Kafka", str(properties)])
         except OSError as error:
             text = f"Kafka broker: {self.data}: cannot be written ({error.strerror}). Choose another --data"
             raise SetupError(text) from error
@@ -135,13 +148,13 @@ class Broker:
         return self
 
     def stop(self) -> None:
-        """Stop the broker with everything flushed; kill it after 20 s. Safe to call twice."""
+        """Stop the broker with everything flushed; kill it if that takes too long. Safe to call twice."""
         process = self._process
         if process is None:
             return
         process.terminate()
         try:
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(self._stop_timeout_s)
         except subprocess.TimeoutExpired:
             pass
         finally:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spinney.core.errors import SetupError
-from spinney.local import jars, java
+from spinney.local import class_archives, jars, java, submit
 from spinney.local.ivy import ivy
 from spinney.local.mirror import mirror
 from spinney.spark import session
@@ -26,7 +26,11 @@ def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str
     """
     jvm = java.find(environment)
     files = ensure_jars("spark", jvm, progress, environment)
-    return session.Runtime(jars=files, java_home=java.wrapped(jvm, jars.cache_folder(environment) / "java"))
+    java_home = java.wrapped(jvm, jars.cache_folder(environment) / "java")
+    # A person's settings in Spark's folder are heeded, which takes that folder on the class path.
+    is_ours = submit.has_only_generated_files(spark_home() / "conf")
+    archive = class_archives.spark_archive(spark_home()) if is_ours else None
+    return session.Runtime(files, java_home, archive)
 
 
 def ensure_jars(
@@ -71,12 +75,10 @@ def ivy_jar() -> Path:
 
 def main() -> int:
     """Set up with progress on standard error. Returns the exit code: 1 after a failure, with one message."""
-    from spinney.local.submit import write_defaults
-
     try:
         jvm = java.find(os.environ)
         ensure_jars(None, jvm, _show)
-        written = write_defaults(runtime(), spark_home() / "conf")
+        written = submit.write_defaults(runtime(), spark_home() / "conf")
     except SetupError as error:
         sys.stderr.write(f"spinney: {error}\n")
         return 1

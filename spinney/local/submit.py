@@ -38,6 +38,16 @@ def write_defaults(runtime: Runtime, folder: Path) -> Path:
     return folder / "spark-defaults.conf"
 
 
+def has_only_generated_files(folder: Path) -> bool:
+    """Return whether a ``conf`` folder has no files but those of `write_defaults`; true if it does not exist."""
+    try:
+        return all(MARK in file.read_text(encoding="utf-8") for file in folder.iterdir())
+    except FileNotFoundError:
+        return True
+    except (OSError, UnicodeDecodeError):  # a folder, or no text
+        return False
+
+
 def _write(file: Path, text: str) -> None:
     try:
         if file.is_file():

@@ -69,6 +69,11 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
     """Detect what is not given. Raises ContractError: an empty file, or one that is not in the given encoding."""
     encoding, notes = detect_encoding(file, given.encoding)
     sample, lines_above, named = _without_lines_above(_read_sample(file, encoding), given.skip_lines)
+    if lines_above > given.skip_lines and named is None:
+        notes = (
+            *notes,
+            f"{file.name}: {lines_above - given.skip_lines} lines above the header, which begin with #, are skipped",
+        )
     if not sample.strip():
         raise ContractError(f"{file}: expected a first row with the columns' names; the file is empty")
     delimiter = given.delimiter or named or _detect_delimiter(sample)
@@ -172,8 +177,20 @@ def _without_lines_above(sample: str, skip_lines: int) -> tuple[str, int, str | 
     above = next((at for at, line in enumerate(lines[skip_lines:], skip_lines) if line.strip("\r\n")), skip_lines)
     named = _EXCEL_DELIMITER.fullmatch(lines[above].rstrip("\r\n")) if above < len(lines) else None
     if named is None:
-        return "".join(lines[skip_lines:]), skip_lines, None
+        skipped = above + comments if (comments := _count_comments(lines[above:])) else skip_lines
+        return "".join(lines[skipped:]), skipped, None
     return "".join(lines[above + 1 :]), above + 1, named[1]
+
+
+def _count_comments(lines: Sequence[str]) -> int:
+    """Return how many lines at the beginning start with #, but not the header, with as many cells as the row below."""
+    marked = next((at for at, line in enumerate(lines) if not line.startswith("#")), 0)
+    if not marked:
+        return 0
+    below = "".join(lines[marked:])
+    delimiter = _detect_delimiter(below)
+    last, first = (_split_rows(text, delimiter)[0] for text in (lines[marked - 1], below))
+    return marked - 1 if len(last) == len(first) > 1 else marked
 
 
 def _has_trailing_delimiters(rows: Sequence[Sequence[str]]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -38,7 +38,10 @@ def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
     first = [record for _, record in islice(records(), SAMPLE_LINES)]
     mean = sum(map(len, first)) / len(first) + 1 if first else 1.0
     rows = len(first) if len(first) < SAMPLE_LINES else round(file.stat().st_size / mean)
-    return DataFile(name, None, rows, is_exact=False, read=lambda _: _read(name, records()), fields=_fields(first))
+    return DataFile(
+        name, None, rows, is_exact=False, read=lambda _: _read(name, records()), fields=_fields(first),
+        notes=tuple(f"{name}: {note}" for note in _notes_about_one(first)),
+    )  # fmt: skip
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
@@ -48,6 +51,26 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict) and bool(value)
+
+
+def _notes_about_one(records: Sequence[bytes]) -> Iterator[str]:
+    """Yield a note if the only object of a file looks like a wrapper of the records."""
+    only = parse_line(records[0]) if len(records) == 1 else None
+    if not only:
+        return
+    values = list(only.values())
+    lists = [name for name, value in only.items() if isinstance(value, list) and any(map(_is_object, value))]
+    if len(lists) == 1:
+        jq = f"jq -c '.[{json.dumps(lists[0])}][]'"
+        yield f"its only record has a list of objects in {lists[0]}. If these are the records, write lines: {jq}"
+    elif {"columns", "data"} <= only.keys() or (
+        len(values) > 1 and all(_is_object(value) and value.keys() == values[0].keys() for value in values)
+    ):
+        yield "its only record has all rows by column, as pandas writes it. Use to_json(orient='records', lines=True)"
 
 
 def _fields(lines: Iterable[bytes]) -> dict[str, pa.DataType] | None:

@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import StreamingQueryListener
 
 from spinney.core.errors import SetupError
+from spinney.spark.class_archive import ClassArchive, spark_conf_folder
 from spinney.spark.deferred_interrupt import defer_interrupt
 from spinney.spark.query_events import JsonQueryListener
 
@@ -33,6 +34,7 @@ NO_DATA_BATCHES = "spark.sql.streaming.noDataMicroBatches.enabled"
 PARTITIONS = "spark.sql.shuffle.partitions"  # also the number of state partitions, frozen in each checkpoint
 PARALLELISM = "spark.default.parallelism"
 DRIVER_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+DRIVER_CLASS_PATH = "spark.driver.extraClassPath"
 
 SHORT_LIVED = {DRIVER_JAVA_OPTIONS: "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=160m"}
 """Options for a session of minutes (a demo, tests), which ends before the optimising compiler has paid off."""
@@ -140,6 +142,7 @@ class Runtime:
 
     jars: tuple[Path, ...]
     java_home: Path
+    class_archive: ClassArchive | None = None
 
 
 def session(
@@ -176,7 +179,7 @@ def session(
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        _start_jvm(settings)
+        _start_jvm(settings, runtime.class_archive if runtime else None)
         spark = builder.getOrCreate()
     except Exception as error:
         raise _start_error(error, runtime) from error
@@ -191,7 +194,7 @@ def _add_defaults(environment: MutableMapping[str, str], defaults: Mapping[str, 
         environment.setdefault(name, value)
 
 
-def _start_jvm(settings: Mapping[str, str]) -> None:
+def _start_jvm(settings: Mapping[str, str], class_archive: ClassArchive | None) -> None:
     """Start the JVM if it does not run. A Ctrl-C is deferred until it has started.
 
     When it is interrupted, PySpark removes the folder in which the JVM is to write its port. The JVM then fails to
@@ -200,8 +203,21 @@ def _start_jvm(settings: Mapping[str, str]) -> None:
     conf = SparkConf()
     for key, value in settings.items():
         conf.set(key, value)
-    with defer_interrupt():
+    with defer_interrupt(), spark_conf_folder(class_archive):
         SparkContext._ensure_initialized(conf=conf)
+
+
+def end_jvm(spark: SparkSession, timeout_s: float) -> None:
+    """Stop the session and wait until the JVM that this process started for it has ended.
+
+    Raises:
+        subprocess.TimeoutExpired: it has not ended within `timeout_s`.
+    """
+    assert SparkContext._gateway is not None, "a session has started"
+    process = SparkContext._gateway.proc
+    spark.stop()
+    process.stdin.close()
+    process.wait(timeout_s)
 
 
 def apply_required_settings(spark: SparkSession) -> SparkSession:
@@ -339,23 +355,29 @@ def _submitted_settings() -> dict[str, str]:
 
 
 def _local_settings(runtime: Runtime, cores: int) -> dict[str, str]:
+    archive_options = runtime.class_archive.java_options if runtime.class_archive else ()
     return {
         **LOCAL_SETTINGS,
         # One more than the cores, since tasks wait for Kafka, files and Python workers.
         "spark.master": f"local[{cores + 1}]",
         PARALLELISM: str(cores),
-        "spark.jars": ",".join(map(str, runtime.jars)),
+        # Not `spark.jars`, which Spark copies twice at each start and loads by a class loader that no archive covers.
+        DRIVER_CLASS_PATH: os.pathsep.join(map(str, runtime.jars)),
         PARTITIONS: str(cores),
         "spark.scheduler.allocation.file": str(packaged_file("pools.xml")),
-        DRIVER_JAVA_OPTIONS: " ".join([logging_option(), *LOCAL_JAVA_OPTIONS]),
+        DRIVER_JAVA_OPTIONS: " ".join([logging_option(), *LOCAL_JAVA_OPTIONS, *archive_options]),
     }
 
 
 def _with_user_settings(settings: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
     """Return the user's settings with our Java options before theirs; of two options of one name, the last counts.
 
-    If the user names a garbage collector, ours is left out: a JVM with two of them does not start.
+    If the user names a garbage collector, ours is left out: a JVM with two of them does not start. A class path of the
+    user's comes after ours.
     """
+    if DRIVER_CLASS_PATH in requested:
+        class_paths = (settings.get(DRIVER_CLASS_PATH), requested[DRIVER_CLASS_PATH])
+        requested = {**requested, DRIVER_CLASS_PATH: os.pathsep.join(filter(None, class_paths))}
     ours, users = settings.get(DRIVER_JAVA_OPTIONS), requested.get(DRIVER_JAVA_OPTIONS, "")
     if not ours:
         return dict(requested)

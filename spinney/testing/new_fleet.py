@@ -21,7 +21,8 @@ def new_fleet(config: Config | str | os.PathLike[str], folder: str | os.PathLike
     storage = read.storage.model_copy(update={"root": os.path.join(os.path.abspath(folder), "fleet")})  # noqa: PTH100, PTH118
     tracking = read.tracking.model_copy(update={"mode": "off"})
     made = read.model_copy(update={"storage": storage, "tracking": tracking})
-    charter.ensure_charter(FleetStore.of(made))
-    delta.create_tables(FleetStore.of(made))
-    signing_key.ensure_key(FleetStore.of(made))
+    store = FleetStore.of(made)
+    charter.ensure_charter(store)
+    delta.create_tables(store)
+    signing_key.ensure_key(store)
     return made

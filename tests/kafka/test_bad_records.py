@@ -212,7 +212,7 @@ class Story:
     def __init__(self, spark: Any, shops: Shops) -> None:
         self.shops = shops
         self.bad: dict[tuple[str, str], Sent] = {}
-        self.told: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
         self.good = [shop.sale(f"g{i}", ("north", "south")[i % 2], i % 5, i % 90, i / 60) for i in range(GOOD_EVENTS)]
         self.outcomes = self.good[::5]
         shops.init()
@@ -229,7 +229,7 @@ class Story:
         shops.outcomes(self.outcomes[:40])
         first = Application(spark, shops.config, ("ingest",))
         first.drain()
-        first.report(JsonReporter(lambda line: self.told.append(json.loads(line))))
+        first.report(JsonReporter(lambda line: self.reported.append(json.loads(line))))
         self.first_batch = set(shops.table(tables.EVENTS)["batch_id"])
         self.replays = [self._replay_after_a_fix() for _ in range(2)]
         shops.events(self.good[100:140])  # in a later one
@@ -310,7 +310,7 @@ def test_a_dead_letter_that_is_sent_again_after_a_fix_is_stored_once_and_not_sen
 
 
 def test_a_drain_reports_how_many_were_stored_dropped_and_rejected_and_why(story: Story) -> None:
-    [ingest] = story.told
+    [ingest] = story.reported
     counts = {name: ingest[name] for name in ("events", "outcomes", "dead", "duplicates")}
     assert counts == {
         "events": GOOD_EVENTS + len(UNUSUAL),

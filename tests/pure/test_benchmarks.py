@@ -29,7 +29,7 @@ import policies
 from harness import online_regression
 from harness.commands import Spinney
 from harness.fleet import LabelModel, Rows, Settings, group_key, write_champions
-from harness.process_tree import Usage, python, run
+from harness.process_tree import Usage, peak_mb, python, run
 from harness.results import Measure
 from harness.send import Turning, uniform
 from stream import rate_of
@@ -169,6 +169,9 @@ def test_the_cost_of_a_command_has_its_children_in_it(tmp_path: Path) -> None:
     assert used.cpu_s >= 0.5
     if Path("/proc/self/smaps_rollup").exists():
         assert used.peak_mb >= 57
+        assert peak_mb(used.memory_by_kind["Python workers"]) >= 57
+        assert 0 < peak_mb(used.memory_by_kind["driver"]) < 57
+        assert peak_mb(used.memory_by_kind["JVM"]) == 0
 
 
 def test_the_benchmark_of_policies_compares_the_defaults_with_every_baseline() -> None:
@@ -229,11 +232,11 @@ def test_without_river_the_benchmark_says_how_to_install_it(monkeypatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("low", "high", "message"),
     [(0.9, 0.99, "better"), (0.99, 1.005, "equal"), (0.99, 1.02, "not shown"), (1.001, 1.02, "worse")],
 )
-def test_a_verdict_is_that_of_the_interval(low: float, high: float, said: str) -> None:
-    assert policies.verdict(low, high) == said
+def test_a_verdict_is_that_of_the_interval(low: float, high: float, message: str) -> None:
+    assert policies.verdict(low, high) == message
 
 
 def test_the_score_of_an_interval_is_its_width_and_ten_times_twice_what_lies_outside() -> None:

@@ -36,7 +36,7 @@ def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EarlierRoot:
     return EarlierRoot.unpack(tmp_path)
 
 
-def said(earlier: EarlierRoot, *arguments: str) -> Any:
+def answer_of(earlier: EarlierRoot, *arguments: str) -> Any:
     done = CliRunner().invoke(main, [*arguments, "--config", str(earlier.file), "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
@@ -52,13 +52,17 @@ def test_its_models_are_of_every_codec_but_pickle(earlier: EarlierRoot) -> None:
 
 
 def test_the_fleet_stands_as_it_stood(earlier: EarlierRoot) -> None:
-    assert said(earlier, "fleet") == earlier.expected["fleet"]
-    assert said(earlier, "fleet", "--as-of", "batch-0") == earlier.expected["as_of"]
+    assert answer_of(earlier, "fleet") == earlier.expected["fleet"]
+    assert answer_of(earlier, "fleet", "--as-of", "batch-0") == earlier.expected["as_of"]
 
 
 def test_each_groups_life_is_reported_as_it_was(earlier: EarlierRoot) -> None:
     for key, story in earlier.expected["why"].items():
-        assert said(earlier, "why", key) == {**story, "is_pinned": False}  # a field that came later
+        assert answer_of(earlier, "why", key) == {
+            **story,
+            "is_pinned": False,
+            "request": None,
+        }  # fields that came later
 
 
 def without_intervals(earlier: EarlierRoot) -> list[dict[str, Any]]:
@@ -112,12 +116,12 @@ def test_its_recipes_are_fitted_again_where_they_are_asked_for(earlier: EarlierR
 def test_the_plan_of_its_last_round_is_read_from_its_commit(earlier: EarlierRoot, kind: str, query: str) -> None:
     store = FleetStore.of(earlier.config)
     place = store.directory(tables.VERDICTS, kind)
-    (said,) = {
+    (text,) = {
         each["checkpoint"]
         for each in (json.loads(entry.get("userMetadata") or "{}") for entry in DeltaTable(place.uri).history())
         if "checkpoint" in each
     }
-    plan = delta.DirectoryWriter(place, query, said).last_commit("plan")
+    plan = delta.DirectoryWriter(place, query, text).last_commit("plan")
     assert plan is not None
     request = RoundRequest.of_notes(plan.notes)
     assert request.round_id == f"{kind}-{plan.batch_id}"

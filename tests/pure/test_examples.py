@@ -16,30 +16,34 @@ WEEKS = {6: "Six"}
 
 
 @pytest.fixture(scope="module")
-def said() -> str:
+def readme() -> str:
     return " ".join((FLIGHTS / "README.md").read_text(encoding="utf-8").split())
 
 
-def test_the_readme_of_the_flights_reports_the_days_of_its_demo(said: str) -> None:
+def test_the_readme_of_the_flights_reports_the_days_of_its_demo(readme: str) -> None:
     scenario = read_scenario(FLIGHTS)
     weeks = (scenario.stream_start - scenario.history_start).days // 7
-    assert f"{WEEKS[weeks]} weeks are loaded as history, then {scenario.stream.days} days are streamed" in said
-    assert f"such periods of {scenario.stream.days} days in the year" in said
+    assert f"{WEEKS[weeks]} weeks are loaded as history, then {scenario.stream.days} days are streamed" in readme
+    assert f"such periods of {scenario.stream.days} days in the year" in readme
     changelog = (FLIGHTS.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"{scenario.stream.days} days of real departures" in changelog
 
 
-def test_the_readme_of_the_flights_reports_what_is_made_up(said: str) -> None:
+def test_the_readme_of_the_flights_reports_what_is_made_up(readme: str) -> None:
     scenario = read_scenario(FLIGHTS)
     injected, faults = scenario.injected, scenario.faults
     assert injected is not None
     day = ORDINALS[injected.after_days + 1]
-    assert f"**{injected.add:g} minutes are added** to the air time of {injected.groups} groups from the {day}" in said
+    assert (
+        f"**{injected.add:g} minutes are added** to the air time of {injected.groups} groups from the {day}" in readme
+    )
     kinds = len(faults.dead_letters)
     bad = f"{kinds * faults.dead_letters_each} bad records of {kinds} kinds"
-    assert f"Duplicates ({faults.duplicates:.0%}".replace("%", " %") + f"), {bad}, {faults.unmatched_outcomes}" in said
+    assert (
+        f"Duplicates ({faults.duplicates:.0%}".replace("%", " %") + f"), {bad}, {faults.unmatched_outcomes}" in readme
+    )
 
 
-def test_the_readme_of_the_flights_reports_how_many_groups_there_are(said: str) -> None:
+def test_the_readme_of_the_flights_reports_how_many_groups_there_are(readme: str) -> None:
     rows = read_example_data(FLIGHTS, read_scenario(FLIGHTS), read_config(FLIGHTS / "fleet.toml", {}))
-    assert f"{rows.frame['group_key'].nunique()} groups in the demo's weeks" in said
+    assert f"{rows.frame['group_key'].nunique()} groups in the demo's weeks" in readme

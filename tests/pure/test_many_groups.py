@@ -27,7 +27,7 @@ def config(tmp_path_factory) -> Config:
     return write_fleet(tmp_path_factory.mktemp("many"), GROUPS)
 
 
-def told(config: Config, *words: str) -> str:
+def output_of(config: Config, *words: str) -> str:
     done = CliRunner().invoke(main, [*words, "--config", str(Path(config.storage.root).parent / "fleet.toml")])
     assert done.exit_code == 0, done.output
     return done.stdout
@@ -58,18 +58,18 @@ def test_a_large_fleet_is_read_shard_after_shard_with_the_same_result(config: Co
 
 
 def test_a_limited_list_a_state_and_the_whole_as_json_say_the_same(config: Config) -> None:
-    whole = json.loads(told(config, "fleet", "--json"))
+    whole = json.loads(output_of(config, "fleet", "--json"))
     assert [row["group_key"] for row in whole] == [key_of(n) for n in range(GROUPS)]
-    failed = json.loads(told(config, "fleet", "--state", "failed", "--json"))
+    failed = json.loads(output_of(config, "fleet", "--state", "failed", "--json"))
     assert failed == [row for row in whole if row["state"] == "failed"]
     assert [row["error"] for row in failed] == ["Input X contains infinity"] * 5
-    head, *lines = told(config, "fleet", "--limit", "2").splitlines()
+    head, *lines = output_of(config, "fleet", "--limit", "2").splitlines()
     assert head.split("\t") == list(whole[0])
     assert [line.split("\t")[:3] for line in lines] == [list(row.values())[:3] for row in whole[:2]]
 
 
 def test_the_story_of_one_group_is_its_own(config: Config) -> None:
-    story: dict[str, Any] = json.loads(told(config, "why", key_of(5), "--json"))
+    story: dict[str, Any] = json.loads(output_of(config, "why", key_of(5), "--json"))
     assert [(each["what"], each.get("model_id")) for each in story["happened"]] == [
         ("judged fit", None),
         ("fitted", model_id(5, 0)),
@@ -98,8 +98,12 @@ def test_the_benchmark_of_listing_runs(config: Config) -> None:
     arguments = ["--groups", "120", "--events", "2", "--runs", "1", "--json"]
     done = subprocess.run([sys.executable, str(LISTING), *arguments], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     names = ["bare", "--help", "fleet --limit 3", "fleet --json", "why KEY"]
-    assert [each["command"] for each in said["results"]] == names
-    assert all(each["peak_mb"] > 10 and each["output_kb"] >= 0 for each in said["results"])
-    assert (said["groups"], said["events"], set(said["versions"])) == (120, 240, {"deltalake", "pandas", "pyarrow"})
+    assert [each["command"] for each in report["results"]] == names
+    assert all(each["peak_mb"] > 10 and each["output_kb"] >= 0 for each in report["results"])
+    assert (report["groups"], report["events"], set(report["versions"])) == (
+        120,
+        240,
+        {"deltalake", "pandas", "pyarrow"},
+    )

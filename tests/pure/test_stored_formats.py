@@ -143,9 +143,9 @@ def of_requests(root: Root) -> list[Reader]:
 
 def of_commits(root: Root) -> list[Reader]:
     place = root.store.directory(tables.OUTCOMES)
-    said = {"format": FUTURE, "query": "ingest", "steps": ["outcomes", "events"]}
+    row = {"format": FUTURE, "query": "ingest", "steps": ["outcomes", "events"]}
     rows = arrow_schema(place.contract).empty_table()
-    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(said)})
+    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(row)})
     write_deltalake(place.uri, rows, mode="append", commit_properties=properties)
     return [partial(delta.DirectoryWriter, place, "ingest", "c1")]
 

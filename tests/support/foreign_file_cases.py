@@ -85,6 +85,40 @@ FOREIGN_CASES = (
         {**_TYPES, "x": "double"},
     ),
     Case(
+        "comments above the header, and a header that begins like one",
+        Fleet(fields={"store": "#store"}),
+        text("a.csv", f"# made on 2024-05-01, by hand\n#\n#store,id,at,x,sold\na,1,{AT},1.5,2\n#b,2,{AT},1.5,2\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "#b", "x": 1.5, "sold": 2.0}},
+        {"#store": "string", "x": "double"},
+    ),
+    Case(
+        "comments above a header, both between quotes and not",
+        CLASSIC,
+        text("a.csv", f'# rows: 2\n\nstore,id,at,x,sold\na,1,{AT},"1.5",2\n"#b",2,{AT},1.5,2\n'),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "#b", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+    ),
+    Case(
+        "months, and times with the name of their zone, as Java writes them",
+        CLASSIC,
+        text("a.csv", "store,id,at,x,sold\na,1,2024-05,1.5,2\na,2,2024-05-01T14:00+02:00[Europe/Paris],1.5,2\n"),
+        {
+            "1": {"store": "a", "at": datetime(2024, 5, 1, tzinfo=UTC), "x": 1.5, "sold": 2.0},
+            "2": {"store": "a", "x": 1.5, "sold": 2.0},
+        },
+        {"at": "timestamp", "x": "double"},
+    ),
+    Case(
+        "blanks around cells, and dates without dashes",
+        CLASSIC,
+        text("a.csv", "store,id,at,x,sold\na,1,20240501, 1.5 , 2\na,2,20240502, -7,3 \n"),
+        {
+            "1": {"store": "a", "at": datetime(2024, 5, 1, tzinfo=UTC), "x": 1.5, "sold": 2.0},
+            "2": {"store": "a", "at": datetime(2024, 5, 2, tzinfo=UTC), "x": -7.0, "sold": 3.0},
+        },
+        {"at": "timestamp", "x": "double", "sold": "bigint"},
+    ),
+    Case(
         "a title above the header",
         CLASSIC,
         text("a.csv", f'Sales, "all\r\n\r\nstore,id,at,x,sold\r\na,1,{AT},1.5,2\r\n'),

@@ -159,6 +159,7 @@ def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
     column = guesses.find_column(columns, name, "--time")
     unit = guesses.guess_epoch_unit(column, 0.5)
     is_time = column.type in ("timestamp", "date") or guesses.is_mostly_times(column, 0.5)
+    is_time = is_time or guesses.are_basic_dates(column)
     if not is_time and unit is None:
         example = str(column.values[parse_times(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(

@@ -227,9 +227,9 @@ def _type_of(value: object) -> str:
 
 
 def _time_type(text: str) -> str | None:
-    """Return the type of a time. Digits alone are not one: they could be a date, but are more often a number."""
+    """Return the type of a time. Digits alone, and a month, are not one: they are more often a number, or a season."""
     text = text.strip(" ")
-    if "-" not in text and "/" not in text:
+    if ("-" not in text and "/" not in text) or len(text) == len("2013-01"):
         return None
     if len(text) == len("2013-01-31") and date_of_text(text) is not None:
         return "date"
@@ -250,7 +250,8 @@ def _type_of_text(text: str) -> str:
     """Return the type of a text. A number has no leading zeros: such a text is a name."""
     if text in BOOLEAN_TEXTS:
         return "boolean"
-    digits = text.strip(" ").lstrip("+-")
+    text = text.strip(" ")  # as in the validation
+    digits = text.lstrip("+-")
     if digits[:1] == "0" and digits[1:2].isdigit():
         return "string"
     if INTEGER.fullmatch(text) and len(digits) <= _LONGEST_INTEGER:

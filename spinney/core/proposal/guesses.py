@@ -12,11 +12,12 @@ from spinney.core.config.cross_checks import KEY_TYPES
 from spinney.core.config.value_types import INTEGERS, is_number
 from spinney.core.errors import ContractError
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
-from spinney.core.records.times import EPOCH
+from spinney.core.records.times import EPOCH, date_of_text
 from spinney.core.similar_names import did_you_mean
 
 TARGET_NAMES = ("label", "target", "outcome", "class")
 TIME_NAMES = ("event_time", "timestamp", "time", "datetime", "date", "created_at", "at", "ts")
+PERIOD_NAMES = ("month", "period")
 ID_NAMES = ("event_id", "id", "uuid", "key")
 NAME_ENDINGS = (
     "id", "uuid", "key", "code", "zip", "postcode", "plz", "no", "nr", "number", "phone", "sku", "ean", "isbn"
@@ -24,6 +25,7 @@ NAME_ENDINGS = (
 """Last words of columns whose numbers name things."""
 
 MOST_CLASSES = 20
+_MOSTLY = 0.9
 ROWS_PER_GROUP = 20
 """A group needs about as many rows as ``recipe.min_rows`` to get a model of its own."""
 
@@ -71,14 +73,26 @@ def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
     for column in numbers:
         if (unit := guess_epoch_unit(column)) is not None:
             return Guess((column,), f"numbers of {unit} since 1970, by their size", unit)
+    basic = [column for column in columns if _is_named(column.source, TIME_NAMES) and are_basic_dates(column)]
+    if basic:
+        return Guess((basic[0],), "dates without dashes, by its name: each is taken as its midnight")
     dates = [column for column in columns if column.type == "date" and column.filled == column.rows]
     if dates:
         best = _find_by_name(dates, TIME_NAMES) or dates[0]
         return Guess((best,), "dates: each is taken as its midnight" + rejected_times_note(best))
-    almost = [column for column in columns if _is_named(column.source, TIME_NAMES) and is_mostly_times(column, 0.9)]
+    named = [column for column in columns if _is_named(column.source, (*TIME_NAMES, *PERIOD_NAMES))]
+    almost = [column for column in named if is_mostly_times(column, 0.9)]
     if almost:
         return Guess((almost[0],), f"a time by its name{rejected_times_note(almost[0])}")
     return Guess((), f"no column reads as ISO 8601 times: add one{_time_name_hint(columns)}{years_hint(columns)}")
+
+
+def are_basic_dates(column: ColumnStatistics) -> bool:
+    """Return whether all values are texts like 20240531. A number of a file with types is no ISO 8601 text."""
+    texts = column.values.dropna().unique()
+    return len(texts) > 0 and all(
+        isinstance(text, str) and len(text) == len("20240531") and date_of_text(text) is not None for text in texts
+    )
 
 
 def is_mostly_times(column: ColumnStatistics, share: float) -> bool:
@@ -125,9 +139,19 @@ def guess_event_id(columns: Sequence[ColumnStatistics], group: Sequence[ColumnSt
             return Guess((found,), "different in each row of a group")
         best = next(iter(unique), None)
     if best is None:
-        return Guess((), _why_no_id(columns))
+        return _nearly_complete_id(columns) or Guess((), _why_no_id(columns))
     index = "; it numbers the rows of this file, so give later events ids of their own" if best.is_index else ""
     return Guess((best,), f"different in each of {best.rows} rows{index}")
+
+
+def _nearly_complete_id(columns: Sequence[ColumnStatistics]) -> Guess | None:
+    """Return an id that a few rows lack, such as a row of totals; None if there is none."""
+    filled = [column for column in columns if column.type in ("string", "bigint") and column.distinct == column.filled]
+    filled = [column for column in filled if _MOSTLY * column.rows <= column.filled < column.rows]
+    found = _find_by_name(filled, ID_NAMES) or _find_by_ending(filled)
+    if found is None:
+        return None
+    return Guess((found,), f"different in each row that has one; {_rejected_rows(found.rows - found.filled)}: no id")
 
 
 def _why_no_id(columns: Sequence[ColumnStatistics]) -> str:

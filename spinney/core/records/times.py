@@ -31,19 +31,24 @@ _MICROS: Final = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1
 
 _DATE: Final = r"(\d{4})([-/]?)(\d{2})\2(\d{2})"
 _CLOCK: Final = r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d+))?)?)?"
-_ZONE: Final = r" ?(?:(Z|z|UTC)|([+-])(\d{2})(?::?(\d{2}))?)"
+_ZONE_NAME: Final = r"(?:\[[A-Za-z0-9_/+-]+\])?"
+"""The name of the zone behind an offset, as Java and RFC 9557 write it. The offset decides."""
+
+_ZONE: Final = rf" ?(?:(Z|z|UTC|GMT)|([+-])(\d{{2}})(?::?(\d{{2}}))?){_ZONE_NAME}"
 _INSTANT: Final = re.compile(f"{_DATE}(?:[Tt ]{_CLOCK}(?:{_ZONE})?)?", re.ASCII)
-_DAY: Final = re.compile(rf"{_DATE}(?:[Tt ]00:?00(?::?00(?:[.,]0+)?)?(?: ?(?:Z|z|UTC|[+-]00(?::?00)?))?)?", re.ASCII)
+_NO_OFFSET: Final = f" ?(?:Z|z|UTC|GMT|[+-]00(?::?00)?){_ZONE_NAME}"
+_DAY: Final = re.compile(rf"{_DATE}(?:[Tt ]00:?00(?::?00(?:[.,]0+)?)?(?:{_NO_OFFSET})?)?", re.ASCII)
+_MONTH: Final = re.compile(r"\d{4}-\d{2}", re.ASCII)
 
 
 def instant_of_text(text: str) -> datetime | None:
     """Return the instant of an ISO 8601 text in UTC; None if it is not one.
 
-    A date alone is midnight; without an offset the time is in UTC; `24:00` is the next midnight. RFC 3339's space in
-    place of `T`, ` UTC`, and slashes in place of the date's hyphens are accepted. Digits beyond microseconds are cut
-    off, since the tables hold no more.
+    A date alone is midnight, a month its first day; without an offset the time is in UTC; `24:00` is the next midnight.
+    RFC 3339's space in place of `T`, ` UTC`, ` GMT`, RFC 9557's name of a zone behind the offset, and slashes in place
+    of the date's hyphens are accepted. Digits beyond microseconds are cut off, since the tables hold no more.
     """
-    found = _INSTANT.fullmatch(text)
+    found = _INSTANT.fullmatch(_with_day(text))
     if found is None:
         return None
     year, _, month, day, hour, minute, second, fraction, _, sign, hours, minutes = found.groups()
@@ -62,6 +67,10 @@ def instant_of_text(text: str) -> datetime | None:
         return None
 
 
+def _with_day(text: str) -> str:
+    return f"{text}-01" if _MONTH.fullmatch(text) else text
+
+
 def _shifted(at: datetime, sign: str | None, hours: str | None, minutes: str | None) -> datetime:
     if sign is None or hours is None:
         return at
@@ -76,7 +85,7 @@ def date_of_text(text: str) -> date | None:
     """Return the date of an ISO 8601 text; None if it is not one. A date with a time is accepted only at midnight
     UTC.
     """
-    found = _DAY.fullmatch(text)
+    found = _DAY.fullmatch(_with_day(text))
     if found is None:
         return None
     try:

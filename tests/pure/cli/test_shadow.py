@@ -35,7 +35,7 @@ def attempted(past: Past, part: str, key: str, at: float, mine: float, theirs: f
     past.put(tables.MODELS, part, {**row, "shard": 0, "status": "fitted", "round_id": f"{part}-1", "batch_id": 1})
 
 
-def said(file: Path, *more: str) -> Result:
+def show_shadow(file: Path, *more: str) -> Result:
     return CliRunner().invoke(main, ["fleet", "--shadow", "--config", str(file), *more])
 
 
@@ -43,7 +43,7 @@ def test_the_recipe_stands_beside_its_shadow_with_what_stream_and_batch_compared
     past.round(1, {A: 1.0})
     attempted(past, "stream", A, 2, 2.0, 1.0)
     attempted(past, "batch", B, 3, 4.0, 2.0)
-    result = said(file, "--json")
+    result = show_shadow(file, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == [
         {
@@ -62,20 +62,20 @@ def test_the_recipe_stands_beside_its_shadow_with_what_stream_and_batch_compared
             "last_at": "2024-05-01T03:00:00Z",
         }
     ]
-    names, values = (line.split("\t") for line in said(file).stdout.splitlines())
+    names, values = (line.split("\t") for line in show_shadow(file).stdout.splitlines())
     row = dict(zip(names, values, strict=True))
     assert (row["recipe_id"], row["shadow_recipe_id"], row["difference"]) == ("e" * 12, "5" * 12, "-1.5")
 
 
 def test_a_fleet_without_a_shadow_has_nothing_to_compare(past: Past, file: Path) -> None:
     past.round(1, {A: 1.0})
-    result = said(file)
+    result = show_shadow(file)
     assert (result.exit_code, result.stdout) == (0, "")
     assert "nothing to compare: no group was retrained with a [shadow] beside it" in result.stderr
-    assert json.loads(said(file, "--json").stdout) == []
+    assert json.loads(show_shadow(file, "--json").stdout) == []
 
 
 def test_what_compares_all_groups_is_not_asked_for_some(past: Past, file: Path) -> None:
-    result = said(file, "--state", "failed")
+    result = show_shadow(file, "--state", "failed")
     assert result.exit_code == 2
     assert "expected --shadow alone" in result.stderr

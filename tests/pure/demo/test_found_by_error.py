@@ -55,7 +55,7 @@ def test_changed_groups_are_found_by_their_error_refitted_before_or_their_error_
     )
 
 
-def test_without_losses_only_the_found_ones_are_told(known) -> None:
+def test_without_losses_only_the_found_ones_are_reported(known) -> None:
     tables, _ = known
     found = summarize_found_by_error(tables, InjectedChange(frozenset("bcd"), AT), None)
     assert (found["found"], found["others"]) == (0, None)

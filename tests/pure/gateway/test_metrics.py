@@ -124,12 +124,12 @@ def test_a_client_that_leaves_while_it_sends_is_counted_as_such_and_is_no_fault(
 
 
 def test_a_log_record_is_one_line_of_json() -> None:
-    said = {"name": "gateway", "levelno": logging.INFO, "levelname": "INFO", "msg": "two\nlines %s", "args": ("é",)}
-    lines = [JsonFormatter().format(logging.makeLogRecord({**said, FIELDS: {"ms": 1.5, "place": Path("/x")}}))]
+    row = {"name": "gateway", "levelno": logging.INFO, "levelname": "INFO", "msg": "two\nlines %s", "args": ("é",)}
+    lines = [JsonFormatter().format(logging.makeLogRecord({**row, FIELDS: {"ms": 1.5, "place": Path("/x")}}))]
     try:
         raise ValueError("broken")
     except ValueError:
-        lines.append(JsonFormatter().format(logging.makeLogRecord({**said, "exc_info": sys.exc_info()})))
+        lines.append(JsonFormatter().format(logging.makeLogRecord({**row, "exc_info": sys.exc_info()})))
     assert not any("\n" in line for line in lines)
     first, second = map(json.loads, lines)
     assert (first["level"], first["message"], first["ms"], first["place"]) == ("info", "two\nlines é", 1.5, "/x")

@@ -56,7 +56,7 @@ class Own:
     """A policy that is right but for what a test replaces."""
 
     measured: Callable[[Any, int], Any] = count_rows
-    said: Any = "words"
+    reason: Any = "words"
     name: str = "own"
 
     def limits(self, groups: Any) -> Any:
@@ -66,7 +66,7 @@ class Own:
         return self.measured(groups, clock)
 
     def describe(self, value: float, limit: float) -> Any:
-        return self.said
+        return self.reason
 
 
 @pytest.mark.parametrize("policy", BUILT_IN, ids=lambda policy: policy.name)
@@ -97,7 +97,7 @@ def test_a_policy_that_breaks_a_point_fails_it(measured: Any, point: str) -> Non
 
 def test_a_reason_that_is_no_text_fails_and_so_does_a_policy_that_cannot_travel() -> None:
     assert failed(Own()) == []
-    assert failed(Own(said=None)) == ["a reason in words"]
+    assert failed(Own(reason=None)) == ["a reason in words"]
     assert failed(Own(lambda groups, clock: 2.0 * groups["rows_since"])) == ["travels to workers"]
 
 

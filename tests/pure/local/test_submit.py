@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spinney.core.errors import SetupError
-from spinney.local.submit import write_defaults
+from spinney.local.submit import has_only_generated_files, write_defaults
 from spinney.spark.session import Runtime
 
 RUNTIME = Runtime(jars=(Path("/cache/a.jar"), Path("/cache/b.jar")), java_home=Path("/cache/my java"))
@@ -45,3 +45,15 @@ def test_a_persons_own_file_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=rf"{own}: somebody's own file is in the way"):
         write_defaults(RUNTIME, tmp_path)
     assert own.read_text() == "spark.master yarn\n"
+
+
+def test_a_folder_has_only_generated_files_until_a_person_adds_or_edits_one(tmp_path: Path) -> None:
+    folder = tmp_path / "conf"
+    assert has_only_generated_files(folder)
+    write_defaults(RUNTIME, folder)
+    assert has_only_generated_files(folder)
+    (folder / "core-site.xml").write_text("<configuration/>")
+    assert not has_only_generated_files(folder)
+    (folder / "core-site.xml").unlink()
+    (folder / "spark-env.sh").write_text("export HADOOP_CONF_DIR=/etc/hadoop\n")
+    assert not has_only_generated_files(folder)

@@ -52,7 +52,7 @@ def test_a_group_without_a_model_and_a_parent_may_be_asked_for(store, key: str) 
     assert order_retrain(store, key, ADA).request.group_key == key
 
 
-def test_who_asks_is_told_whether_a_stream_runs(store) -> None:
+def test_the_caller_learns_whether_a_stream_runs(store) -> None:
     assert not check_order(store, A).is_stream_running
     with leases.held(store, ["retrain"]):
         assert check_order(store, A).is_stream_running

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import json
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -515,3 +517,21 @@ def test_a_format_that_is_none_is_refused(typed: tuple[str | None, ...], message
 def test_parquet_of_pandas_without_an_ending_is_known_by_its_first_bytes(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "part-0", index=False)
     assert read(tmp_path / "part-0") == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"count": 2, "data": [{"a": 1}, {"a": 2}]}, "a list of objects in data. .* jq -c '...data....'"),
+        ({"a": {"0": 1, "1": 2}, "b": {"0": 3, "1": 4}}, "has all rows by column"),
+        ({"columns": ["a"], "index": [0], "data": [[1]]}, "has all rows by column"),
+        ({"a": 1, "tags": ["x"], "in": {"b": 2}}, None),
+        ({}, None),
+    ],
+)
+def test_a_file_of_json_with_one_object_says_if_that_looks_like_a_wrapper(
+    tmp_path: Path, content: dict[str, object], said: str | None
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    notes = open_source(tmp_path / "a.json").notes
+    assert notes == () if said is None else re.search(said, *notes)

@@ -116,19 +116,19 @@ def queries(monkeypatch) -> Queries:
 class Told:
     """Who is told, and what."""
 
-    said: list[Any] = field(default_factory=list)
+    events: list[Any] = field(default_factory=list)
 
     def ready(self, names: Any) -> None:
-        self.said.append(("ready", tuple(names)))
+        self.events.append(("ready", tuple(names)))
 
     def nothing_to_do(self) -> None:
-        self.said.append("nothing to do")
+        self.events.append("nothing to do")
 
     def progress(self, batches: Any) -> None:
-        self.said.append("progress")
+        self.events.append("progress")
 
     def report(self, reports: Any) -> None:
-        self.said.append([report.query for report in reports])
+        self.events.append([report.query for report in reports])
 
 
 def are_free(config: Config, *names: str) -> bool:
@@ -314,7 +314,7 @@ def test_a_drain_reports_what_every_query_did_at_its_end(config, queries) -> Non
     queries |= {"ingest": Running(), "score": Running()}
     reported = Told()
     run(config, list(queries), once=True, spark=object(), reporter=reported)  # type: ignore[arg-type]
-    assert reported.said == [["ingest", "score"]]
+    assert reported.events == [["ingest", "score"]]
 
 
 def test_a_stream_reports_that_it_is_ready_and_at_its_end_what_its_queries_did(config, queries, monkeypatch) -> None:
@@ -322,7 +322,7 @@ def test_a_stream_reports_that_it_is_ready_and_at_its_end_what_its_queries_did(c
     reported = Told()
     monkeypatch.setattr(Application, "watch", lambda self, reporter: None)
     run(config, list(queries), spark=object(), reporter=reported)  # type: ignore[arg-type]
-    assert reported.said == [("ready", ("ingest", "score")), []]
+    assert reported.events == [("ready", ("ingest", "score")), []]
 
 
 def test_a_report_that_fails_hides_no_error_and_stops_no_stream(config, queries, monkeypatch, caplog) -> None:

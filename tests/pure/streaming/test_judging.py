@@ -14,6 +14,7 @@ import pytest
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
 from spinney.core.planning.budget import QueueLengths
+from spinney.core.staleness import group_state
 from spinney.core.staleness.judge import VERDICT_COLUMNS, JudgeSettings, ShardState, UnfittedAttempt
 from spinney.core.staleness.policies import MaxAge, NewGroup
 from spinney.retraining.judge_input import VERDICTS, parse_frames
@@ -237,6 +238,15 @@ def test_a_batch_that_failed_half_way_leaves_nothing_behind_in_its_worker(monkey
             judged(state, frame(late))
     (reported,) = judged(state, frame(late))
     assert reported[["decision", "repeats"]].values.tolist() == [["summary", 0], ["fit", 0]]
+
+
+def test_a_tick_with_news_encodes_the_groups_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, encoded = State(), []
+    judged(state, frame(PROMOTION))
+    encode = group_state.encode_batch
+    monkeypatch.setattr(group_state, "encode_batch", lambda *args, **named: encoded.append(1) or encode(*args, **named))
+    judged(state, frame(HEALTH))
+    assert len(encoded) == 1
 
 
 def test_a_worker_keeps_no_more_state_decoded_than_it_may() -> None:

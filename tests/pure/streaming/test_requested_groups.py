@@ -130,7 +130,9 @@ def _ask_from_another_process(config: Config, number: int) -> str:
     return add_request(FleetStore.of(config), RetrainRequest.new(A, f"person {number}", "why", NOW)).id
 
 
-def test_of_several_processes_that_ask_at_once_one_request_is_written_and_all_are_told_of_it(config: Config) -> None:
+def test_of_several_processes_that_ask_at_once_one_request_is_written_and_all_return_it(
+    config: Config,
+) -> None:
     with multiprocessing.get_context("fork").Pool(4) as pool:
         ids = pool.starmap(_ask_from_another_process, [(config, n) for n in range(40)])
     (written,) = read_requests(FleetStore.of(config))

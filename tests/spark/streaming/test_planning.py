@@ -74,10 +74,10 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
     stored = verdicts_of(few)
     assert stored == verdicts_of(many)
 
-    said = Counter(row["decision"] for row in stored)
+    found = Counter(row["decision"] for row in stored)
     chosen = {each.group_key for each in few.chosen}
     waiting = sum(row(n)["decision"] == "fit" and row(n)["group_key"] not in chosen for n in range(0, 1_000, 2))
-    assert said == {"fit": len(chosen), "deferred": waiting, "held": 50, "fresh": 50}
+    assert found == {"fit": len(chosen), "deferred": waiting, "held": 50, "fresh": 50}
     assert {row["group_key"] for row in stored if row["decision"] == "fit"} == chosen
     numbers = {row["group_key"]: json.loads(row["numbers"]) for row in stored if row["decision"] == "fit"}
     assert all(each["rows_since"] == 3 for each in numbers.values())

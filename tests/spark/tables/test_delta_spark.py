@@ -55,7 +55,7 @@ def write(spark, world, way: str) -> None:
     assert writer.append(**given, step="predictions", batch_id=4, notes={"at": AT})
 
 
-def said(world) -> dict:
+def commit_metadata(world) -> dict:
     log = Path(FleetStore.of(world.config).directory(tables.PREDICTIONS).uri) / "_delta_log" / f"{1:020}.json"
     infos = [action["commitInfo"] for action in map(json.loads, log.read_text().splitlines()) if "commitInfo" in action]
     return json.loads(infos[0]["userMetadata"])
@@ -69,7 +69,7 @@ def test_every_way_of_writing_leaves_the_same_rows_and_the_same_words(spark, wor
     assert by_delta_rs == table(fleet).to_pylist()
     by_spark = union(spark, fleet.config, tables.PREDICTIONS).orderBy(F.desc("event_id")).toArrow()
     assert by_spark.select(table(fleet).column_names).cast(table(fleet).schema).to_pylist() == by_delta_rs
-    assert said(fleet) == {
+    assert commit_metadata(fleet) == {
         "format": 1,
         "query": "score", "step": "predictions", "batch_id": 4, "checkpoint": "c", "notes": {"at": str(AT)},
         "part": 0,

@@ -67,7 +67,10 @@ function drawn(spec, width, readout) {
     svg.append(shape("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, spec.format(value)));
   }
   const [moments, step] = timeTicks(first, last, Math.max(2, Math.floor(inner.width / 90)));
-  for (const at of moments) svg.append(shape("text", { x: x(at), y: total - 5, "text-anchor": "middle" }, timeText(at, step)));
+  for (const at of moments) {
+    const isLast = x(at) > width - 24; // in the middle, the end of the text would be cut off
+    svg.append(shape("text", { x: isLast ? width : x(at), y: total - 5, "text-anchor": isLast ? "end" : "middle" }, timeText(at, step)));
+  }
   spec.draw(svg, x, y);
   if (spec.readout) follow(svg, spec, x, readout, width, total);
   return svg;

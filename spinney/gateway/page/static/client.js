@@ -29,7 +29,8 @@ export async function request(path, { etag = null, body = null } = {}) {
   if (answer.status === 304) return { status: 304, etag, data: null };
   const data = await answer.json().catch(() => null);
   if (!answer.ok) throw new Problem(answer.status, problemText(answer.status, data));
-  document.getElementById("fleet-name").textContent = answer.headers.get("X-Fleet") ?? "";
+  const name = answer.headers.get("X-Fleet"); // not in the answer to an order
+  if (name) document.getElementById("fleet-name").textContent = name;
   return { status: answer.status, etag: answer.headers.get("ETag"), data };
 }
 

@@ -73,7 +73,7 @@ function answers(figures) {
   const [predicted, actual, lower, upper] = ["prediction", "label", "lower", "upper"].map(pick);
   const times = rows.map((row) => Date.parse(row.event_time));
   const all = [...predicted, ...actual, ...lower, ...upper].filter((value) => value !== null);
-  const [least, most] = [Math.min(...all, 0), Math.max(...all, 0)];
+  const [least, most] = valueRange(all);
   const cover = figures.coverage ? ` ${percent(figures.coverage.covered, figures.coverage.rows)} of ${plural(figures.coverage.rows, "label")} within the interval.` : "";
   const text = (index) => `${utc(rows[index].event_time)}: predicted ${number(predicted[index])}, actual ${number(actual[index])}`;
   return section(title, `The newest ${plural(rows.length, "answer")}.${cover}`, chart({
@@ -86,6 +86,15 @@ function answers(figures) {
       drawMarks(svg, x, y, times, predicted, "mark", 2.5);
     },
   }));
+}
+
+/** The range of an axis: from 0 unless all values are far from it, where their differences would be lost. */
+function valueRange(values) {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const margin = (most - least) * 0.1 || 1;
+  if (least > 2 * (most - least)) return [least - margin, most];
+  if (most < 2 * (least - most)) return [least, most + margin];
+  return [Math.min(least, 0), Math.max(most, 0)];
 }
 
 function signedTicks(least, top) {

@@ -71,17 +71,17 @@ function rounds({ rounds: listed, under_way: underWay, tracking_url: url }) {
   const link = url ? el("p", { class: "note" }, el("a", { href: url }, "Rounds in MLflow")) : null;
   const gain = (row) => (row.mean_champion_loss ? `${number(row.mean_champion_loss)} → ${number(row.mean_challenger_loss)}` : "–");
   const total = (row) => Object.values(row.seconds).reduce((sum, each) => sum + each, 0);
-  return section("Rounds", "The newest first. Error: mean of the champions, then of the challengers, on the same held-out rows.", link, underWay.map(progress), table("Rounds", [
+  const counted = [
+    ["groups", (row) => row.groups_in], ["fitted", (row) => row.fitted], ["failed", (row) => row.failed],
+    ["too few rows", (row) => row.too_few_rows], ["deferred", (row) => row.deferred],
+    ["promoted", (row) => (row.promoted === null ? null : row.promoted + row.unproven)],
+    ["refused", (row) => row.refused], ["held", (row) => row.held], ["withdrawn", (row) => row.withdrawn],
+  ].filter(([, of]) => listed.some(of));
+  const note = "The newest first; counts that are zero in all of them are left out. Error: mean of the champions, then of the challengers, on the same held-out rows.";
+  return section("Rounds", note, link, underWay.map(progress), table("Rounds", [
     ["round", (row) => row.round_id, "nowrap"],
     ["began (UTC)", (row) => time(row.started_at), "nowrap"],
-    ["groups", (row) => count(row.groups_in), "number"],
-    ["fitted", (row) => count(row.fitted), "number"],
-    ["failed", (row) => count(row.failed), "number"],
-    ["too few", (row) => count(row.too_few_rows), "number"],
-    ["deferred", (row) => count(row.deferred), "number"],
-    ["promoted", (row) => (row.promoted === null ? "–" : count(row.promoted + row.unproven)), "number"],
-    ["refused", (row) => count(row.refused), "number"],
-    ["withdrawn", (row) => count(row.withdrawn), "number"],
+    ...counted.map(([name, of]) => [name, (row) => count(of(row)), "number"]),
     ["took / budget", (row) => `${total(row) ? duration(total(row)) : "–"} / ${duration(row.budget_seconds)}`, "number"],
     ["error", gain, "number"],
     ["why", (row) => Object.entries(row.reasons).map(([policy, n]) => `${policy} ${count(n)}`).join(", ") || "–", "wide"],

@@ -127,12 +127,12 @@ def test_files_are_cut_so_that_readers_of_one_group_skip_the_rest(config: Config
     (file,) = table.file_uris()
     metadata = pq.read_metadata(file.removeprefix("file://"))
     assert [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)] == [20_000, 20_000, 5_000]
-    said = pa.table(table.get_add_actions(flatten=True)).to_pylist()[0]
-    assert said["num_records"] == rows
-    assert said["min.shard"] == min(keys.shard_of(keys.encode([s, d]), 64) for s in SHOPS for d in range(-3, 3))
-    assert said["max.event_time"] == frame["at"].max()
-    assert said["null_count.price"] == frame["price"].isna().sum()
-    assert said["min.price"] == frame["price"].min()
+    report = pa.table(table.get_add_actions(flatten=True)).to_pylist()[0]
+    assert report["num_records"] == rows
+    assert report["min.shard"] == min(keys.shard_of(keys.encode([s, d]), 64) for s in SHOPS for d in range(-3, 3))
+    assert report["max.event_time"] == frame["at"].max()
+    assert report["null_count.price"] == frame["price"].isna().sum()
+    assert report["min.price"] == frame["price"].min()
     one = keys.encode(["a", 1])
     found = delta.read_table(FleetStore.of(config), tables.EVENTS, ["event_id"], pa.dataset.field("group_key") == one)
     mine = (frame["shop"] == "a") & (frame["dept"] == 1)
@@ -210,7 +210,9 @@ def test_the_command_imports_neither_spark_nor_mlflow(config: Config, tmp_path: 
     assert DeltaTable(str(tmp_path / "root" / "tables" / "events")).version() == 1
 
 
-def test_rows_without_an_id_are_told_apart_by_their_values_and_copies_are_counted_as_duplicates(tmp_path: Path) -> None:
+def test_rows_without_an_id_are_distinguished_by_their_values_and_copies_are_counted_as_duplicates(
+    tmp_path: Path,
+) -> None:
     text = fleet_toml(tmp_path / "root").replace("[kafka]", '[fleet.fields]\nsale = "*"\n[kafka]')
     config = parse(text, "fleet.toml", {})
     frame = history(400).drop(columns=["sale", "prediction"])

@@ -116,6 +116,23 @@ def test_a_column_called_event_id_that_repeats_is_read_as_the_id_and_no_hash_tak
     assert (fleet.event_id, dict(fleet.fields)) == ("event_id", {})
 
 
+def test_an_id_that_a_row_of_totals_lacks_is_still_the_id() -> None:
+    frame = pd.concat([SALES, pd.DataFrame([{"shop": "Total", "sold": 9.0}])], ignore_index=True)
+    text = propose(frame, "sales")
+    assert 'event_id = "sale_id"  # different in each row that has one; 1 row is rejected: no id' in text
+    assert parse(text, "proposed", {}).fleet.features == ("price", "sunny")
+
+
+def test_texts_of_dates_without_dashes_are_the_time_by_their_name_and_numbers_are_not() -> None:
+    days = [f"202401{1 + row % 28:02}" for row in range(ROWS)]
+    frame = SALES.drop(columns=["at"]).assign(date=days)
+    assert parse(propose(frame, "sales", frozenset({"date"})), "proposed", {}).fleet.event_time == "date"
+    other = frame.rename(columns={"date": "lot"})
+    said = Choices(time="lot")
+    assert parse(propose(other, "sales", frozenset({"lot"}), said), "proposed", {}).fleet.event_time == "lot"
+    assert proposed(frame.assign(date=[int(day) for day in days])).fleet.event_time == "event_time"
+
+
 def test_an_integer_is_a_group_where_no_text_is() -> None:
     assert proposed(SALES.assign(shop=[1, 2, 3] * (ROWS // 3))).fleet.group == ("shop",)
 

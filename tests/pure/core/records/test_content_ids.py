@@ -116,12 +116,12 @@ def test_values_are_compared_as_they_are_stored_and_not_as_they_are_written() ->
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "message"),
     [
         ('id = "*"', 'x = "*"', "which only `id`, the id, may have"),
         ('events = "e"', 'events = "e"\noutcomes = "o"', "Late labels find their events by it"),
     ],
 )
-def test_only_the_id_is_a_hash_and_only_where_no_late_label_needs_it(before: str, after: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_only_the_id_is_a_hash_and_only_where_no_late_label_needs_it(before: str, after: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse(TEXT.format(x="double").replace(before, after), "", {})

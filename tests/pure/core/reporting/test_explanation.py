@@ -20,7 +20,7 @@ def decided(at: int, decision: str, model_id: str, round_id: str, **more: Any) -
     return {**row, **times, "by": "stream", "reason": "first model: loss 1.5 on 8 held-out rows", **more}
 
 
-def said(*decisions: dict[str, Any]) -> list[tuple[str, str]]:
+def sentences_of(*decisions: dict[str, Any]) -> list[tuple[str, str]]:
     return [(each["what"], each["said"]) for each in explain((), (), decisions, {})]
 
 
@@ -43,7 +43,7 @@ def test_a_verdict_names_the_predecessor_of_the_champion_by_its_short_id() -> No
 def test_a_withdrawal_by_a_round_is_an_entry_of_its_own() -> None:
     why = "worse than the model it replaced: loss 9 against its predecessor's 7 on 40 rows newer than both"
     rows = [decided(3, "refused", NEW, "stream-4"), decided(3, "withdrawn", OLD, "stream-4", reason=why)]
-    assert said(*rows)[1] == ("withdrawn", f"model 0123456789ab: {why} (stream)")
+    assert sentences_of(*rows)[1] == ("withdrawn", f"model 0123456789ab: {why} (stream)")
 
 
 def test_a_verdict_names_its_queue_and_the_further_policies_without_their_numbers() -> None:
@@ -92,7 +92,7 @@ def test_an_attempt_says_what_the_shadow_lost_beside_it_or_why_it_did_not() -> N
 
 
 def test_a_machines_decision_says_about_which_model_with_its_numbers_and_which_machine() -> None:
-    assert said(decided(1, "promoted", OLD, "stream-1")) == [
+    assert sentences_of(decided(1, "promoted", OLD, "stream-1")) == [
         ("promoted", "model 0123456789ab: first model: loss 1.5 on 8 held-out rows (stream)")
     ]
 
@@ -101,7 +101,7 @@ def test_a_persons_step_is_one_entry_with_name_reason_both_models_and_what_was_w
     machines = [decided(1, "promoted", OLD, "stream-1"), decided(2, "promoted", NEW, "stream-2")]
     by_hand = {"by": "ada", "epoch": 1, "reason": "promoted by hand: it overshoots"}
     people = [decided(3, "withdrawn", NEW, "people-0", **by_hand), decided(3, "promoted", OLD, "people-0", **by_hand)]
-    ((what, words),) = said(*machines, *people)[2:]
+    ((what, words),) = sentences_of(*machines, *people)[2:]
     assert what == "promoted"
     assert words == (
         "by ada: promoted by hand: it overshoots; model 0123456789ab answers in place of model fedcba987654, "
@@ -116,7 +116,7 @@ def test_a_rollback_to_no_model_a_pin_and_its_end_are_reported_as_what_they_are(
         decided(3, "promoted", OLD, "people-1", by="ada", epoch=2, reason="unpinned: settled"),
         decided(4, "withdrawn", OLD, "people-2", by="bob", epoch=3, reason="rolled back: bad feed"),
     ]
-    assert said(*rows)[1:] == [
+    assert sentences_of(*rows)[1:] == [
         ("pinned", "by ada: pinned: audit; model 0123456789ab goes on (epoch 1)"),
         ("promoted", "by ada: unpinned: settled; model 0123456789ab goes on (epoch 2)"),
         (
@@ -129,6 +129,6 @@ def test_a_rollback_to_no_model_a_pin_and_its_end_are_reported_as_what_they_are(
 def test_what_a_machine_wrote_of_an_ended_epoch_later_on_is_not_what_a_step_replaced() -> None:
     late = decided(9, "promoted", NEW, "batch-1", by="batch", trained_through=hour(8))
     step = decided(3, "pinned", OLD, "people-0", by="ada", epoch=1, reason="pinned: so")
-    assert said(decided(1, "promoted", OLD, "stream-1"), step, late)[1][1].endswith(
+    assert sentences_of(decided(1, "promoted", OLD, "stream-1"), step, late)[1][1].endswith(
         "model 0123456789ab goes on (epoch 1)"
     )

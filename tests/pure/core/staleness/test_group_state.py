@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from spinney.core.errors import Corrupt
-from spinney.core.staleness.group_state import NEVER, STATE_COLUMNS, GroupStates
-from spinney.core.state_codec import encode_batch
+from spinney.core.staleness.group_state import NEVER, SCHEMA, STATE_COLUMNS, GroupStates
+from spinney.core.state_codec import decode_batch, encode_batch
 
 
 def test_a_new_group_starts_with_what_is_reported_of_each_thing_known() -> None:
@@ -63,6 +65,19 @@ def test_groups_survive_as_bytes_and_can_be_written_to() -> None:
         assert again[known.name].dtype == groups[known.name].dtype
     again["refusals"][0] += 1
     assert again.positions_of(["{}", "new"]).tolist() == [1, 2]
+
+
+def test_groups_are_stored_compressed_and_those_that_were_stored_plain_are_read() -> None:
+    groups = GroupStates.empty()
+    groups.positions_of(f'["AA","{n}"]' for n in range(800))
+    groups["champion_id"][:] = [sha256(key.encode()).hexdigest() for key in groups.keys]
+    groups["baseline"][:] = np.random.default_rng(1).normal(size=800)
+    plain = encode_batch(decode_batch(groups.to_bytes(), SCHEMA))
+    assert len(groups.to_bytes()) < len(plain) / 3
+    again = GroupStates.from_bytes(plain)
+    assert again.keys == groups.keys
+    for known in STATE_COLUMNS:
+        np.testing.assert_array_equal(again[known.name], groups[known.name])
 
 
 def test_no_groups_survive_as_bytes() -> None:

@@ -60,21 +60,21 @@ def health(*rows: Delta) -> pd.DataFrame:
     return frame.astype({**types, "last_event_time": "int64"}).assign(losses=None, drift=None)
 
 
-def decided(model_id: str, decision: str = "promoted", **told: Any) -> DecisionRecord:
+def decided(model_id: str, decision: str = "promoted", **fields: Any) -> DecisionRecord:
     """A decision about a model of group A.
 
-    told: group_key, epoch, through, at, clock, loss, fit_ms, by_machine, heldout.
+    fields: group_key, epoch, through, at, clock, loss, fit_ms, by_machine, heldout.
     """
-    at = told.get("at", START)
-    promotion = Promotion(told.get("epoch", 0), model_id, decision, told.get("through", at), at, at)
+    at = fields.get("at", START)
+    promotion = Promotion(fields.get("epoch", 0), model_id, decision, fields.get("through", at), at, at)
     return DecisionRecord(
-        told.get("group_key", A),
+        fields.get("group_key", A),
         promotion,
-        told.get("by_machine", True),
-        told.get("clock", at),
-        told.get("loss", 1.0),
-        told.get("fit_ms", 4.0),
-        told.get("heldout", ()),
+        fields.get("by_machine", True),
+        fields.get("clock", at),
+        fields.get("loss", 1.0),
+        fields.get("fit_ms", 4.0),
+        fields.get("heldout", ()),
     )
 
 
@@ -93,12 +93,12 @@ class Bench:
 
     def tick(self, *news: DecisionRecord | UnfittedAttempt | Delta, now: int = START) -> list[Verdict]:
         """One batch; the state goes through its bytes, as between any two batches."""
-        told = JudgeInput(
+        reported = JudgeInput(
             [row for row in news if isinstance(row, DecisionRecord)],
             [row for row in news if isinstance(row, UnfittedAttempt)],
             health(*(row for row in news if isinstance(row, tuple))),
         )
-        shard = advance(ShardState.from_bytes(self.shard.to_bytes()), told, self.terms, now)
+        shard = advance(ShardState.from_bytes(self.shard.to_bytes()), reported, self.terms, now)
         verdicts = judge(shard, self.terms, now)
         self.shard = shard
         return verdicts
@@ -122,7 +122,7 @@ def raised(count: int) -> list[Delta]:
     return single_rows(np.arange(9.0, 9.0 + count), HOUR)
 
 
-def said(verdicts: list[Verdict]) -> list[tuple[str, str, str | None]]:
+def outcomes_of(verdicts: list[Verdict]) -> list[tuple[str, str, str | None]]:
     return [(row["group_key"], row["decision"], row["policy"]) for row in verdicts]
 
 
@@ -136,7 +136,7 @@ def test_a_shard_without_groups_has_no_verdicts() -> None:
 def test_a_new_group_is_due_at_min_rows_and_not_before() -> None:
     bench = Bench()
     assert bench.tick(rows(19)) == []
-    assert said(bench.tick(rows(1))) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick(rows(1))) == [(A, "fit", "new_group")]
 
 
 def test_a_verdict_reports_all_that_a_plan_needs() -> None:
@@ -170,25 +170,25 @@ def test_a_verdict_reports_all_that_a_plan_needs() -> None:
 
 
 def test_rows_answered_by_nobody_or_by_a_parent_count_for_the_group() -> None:
-    assert said(Bench().tick(rows(10), rows(10, model="parents-model"))) == [(A, "fit", "new_group")]
+    assert outcomes_of(Bench().tick(rows(10), rows(10, model="parents-model"))) == [(A, "fit", "new_group")]
 
 
 def test_too_few_rows_waits_for_exactly_those_missing() -> None:
     bench = Bench()
     bench.tick(rows(20))
-    ((_, decision, _),) = said(bench.tick(unfitted("too_few_rows", rows=13)))
+    ((_, decision, _),) = outcomes_of(bench.tick(unfitted("too_few_rows", rows=13)))
     assert decision == "refused"
     assert bench.known("wait_rows") == 7
     assert bench.tick(rows(6)) == []
-    assert said(bench.tick(rows(1))) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick(rows(1))) == [(A, "fit", "new_group")]
 
 
 def test_rows_that_were_counted_before_they_were_stored_are_looked_for_again_without_a_new_one() -> None:
     bench = Bench()
     bench.tick(rows(20))
-    assert said(bench.tick(unfitted("too_few_rows", rows=17))) == [(A, "refused", "new_group")]
+    assert outcomes_of(bench.tick(unfitted("too_few_rows", rows=17))) == [(A, "refused", "new_group")]
     assert bench.tick(now=START + 10 * SECOND - 1) == []
-    assert said(bench.tick(now=START + 10 * SECOND)) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick(now=START + 10 * SECOND)) == [(A, "fit", "new_group")]
     # Some more are stored by now: the next look is as soon as the first.
     later = START + 20 * SECOND
     bench.tick(unfitted("too_few_rows", rows=19, at=later), now=later)
@@ -204,7 +204,7 @@ def test_a_group_that_finds_too_few_rows_is_looked_at_ever_more_rarely_and_at_la
         bench.tick(unfitted("too_few_rows", rows=17, at=now), now=now)
         looks.append((int(bench.known("retry_at")) - now) // SECOND)
         now = int(bench.known("retry_at"))
-        assert said(bench.tick(now=now)) == [(A, "fit", "new_group")]
+        assert outcomes_of(bench.tick(now=now)) == [(A, "fit", "new_group")]
     assert looks == [10, 40, 160, 640, 2_560, 10_240, 40_960, *[86_400] * 8]
 
 
@@ -216,32 +216,32 @@ def test_new_rows_end_the_waiting_for_the_next_look_of_the_day() -> None:
         now = int(bench.known("retry_at"))
     bench.tick(unfitted("too_few_rows", rows=17, at=now), now=now)
     assert bench.tick(rows(2), now=now + 1) == []
-    assert said(bench.tick(rows(1), now=now + 2)) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick(rows(1), now=now + 2)) == [(A, "fit", "new_group")]
 
 
 def test_attempts_that_found_too_few_rows_are_not_reported_as_failed_fits() -> None:
     bench = Bench()
     bench.tick(rows(20))
     bench.tick(unfitted("too_few_rows", rows=17))
-    (told,) = bench.tick(now=START + 10 * SECOND)
-    assert (told["numbers"]["wait_rows"], told["numbers"]["failures"]) == (3, 0)
+    (reported,) = bench.tick(now=START + 10 * SECOND)
+    assert (reported["numbers"]["wait_rows"], reported["numbers"]["failures"]) == (3, 0)
     bench.tick(unfitted("failed", at=START + 11 * SECOND), now=START + 11 * SECOND)
-    (told,) = bench.tick(now=START + 2 * DAY)
-    assert (told["numbers"]["wait_rows"], told["numbers"]["failures"]) == (0, 1)
+    (reported,) = bench.tick(now=START + 2 * DAY)
+    assert (reported["numbers"]["wait_rows"], reported["numbers"]["failures"]) == (0, 1)
 
 
 def test_new_rows_end_the_waiting_of_too_few_before_its_time() -> None:
     bench = Bench()
     bench.tick(rows(20))
     bench.tick(unfitted("too_few_rows", rows=17))
-    assert said(bench.tick(rows(3), now=START + 1)) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick(rows(3), now=START + 1)) == [(A, "fit", "new_group")]
 
 
 def test_rows_that_an_attempt_found_count_towards_the_first_model() -> None:
     bench = Bench()
     bench.tick(unfitted("too_few_rows", rows=18))
     assert bench.tick(rows(1)) == []
-    assert said(bench.tick(rows(1))) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick(rows(1))) == [(A, "fit", "new_group")]
 
 
 # --- deferral ---------------------------------------------------------------------------------------------------------
@@ -249,8 +249,8 @@ def test_rows_that_an_attempt_found_count_towards_the_first_model() -> None:
 
 def test_a_deferred_group_is_put_forward_again_and_marked_as_repeated() -> None:
     bench = Bench()
-    told = [bench.tick(rows(20), now=START), bench.tick(now=START + 10), bench.tick(now=START + 20)]
-    assert [(row["decision"], row["repeats"], row["stale_since"]) for (row,) in told] == [
+    reported = [bench.tick(rows(20), now=START), bench.tick(now=START + 10), bench.tick(now=START + 20)]
+    assert [(row["decision"], row["repeats"], row["stale_since"]) for (row,) in reported] == [
         ("fit", 0, START),
         ("fit", 1, START),
         ("fit", 1, START),
@@ -291,7 +291,7 @@ def test_age_counts_by_the_wall_clock_where_that_is_the_fleets() -> None:
     bench = Bench(WALL_CLOCK)
     bench.tick(decided("m1"))
     assert bench.tick((A, None, 0, 0.0, START + 99 * DAY), now=START + 7 * DAY - 1) == []
-    assert said(bench.tick(now=START + 7 * DAY)) == [(A, "fit", "max_age")]
+    assert outcomes_of(bench.tick(now=START + 7 * DAY)) == [(A, "fit", "max_age")]
 
 
 @pytest.mark.parametrize("decision", ["promoted", "unproven", "kept", "held", "refused"])
@@ -301,13 +301,13 @@ def test_age_counts_from_an_attempt_whatever_was_decided(decision: str) -> None:
     later = START + 5 * DAY
     bench.tick(decided("m2", decision, at=later))
     assert bench.tick((None, None, 0, 0.0, START + 7 * DAY)) == []
-    assert said(bench.tick(rows(50, at=later + 7 * DAY)))[0][2] == "max_age"
+    assert outcomes_of(bench.tick(rows(50, at=later + 7 * DAY)))[0][2] == "max_age"
 
 
 def test_a_quiet_group_ages_by_the_ticks_of_the_others() -> None:
     bench = Bench()
     bench.tick(decided("m1"))
-    assert said(bench.tick((None, None, 0, 0.0, START + 8 * DAY))) == [(A, "fit", "max_age")]
+    assert outcomes_of(bench.tick((None, None, 0, 0.0, START + 8 * DAY))) == [(A, "fit", "max_age")]
     assert bench.shard.groups.keys == [A]
 
 
@@ -347,7 +347,7 @@ def test_a_parent_ages_and_is_not_kept_waiting_for_rows_that_never_come() -> Non
     bench.tick(decided("m2", "refused", group_key=PARENT, at=START + DAY))
     bench.tick(decided("m1", "kept", group_key=PARENT, at=START + 2 * DAY))
     assert bench.tick((None, None, 0, 0.0, START + 8 * DAY)) == []
-    assert said(bench.tick((None, None, 0, 0.0, START + 9 * DAY))) == [(PARENT, "fit", "max_age")]
+    assert outcomes_of(bench.tick((None, None, 0, 0.0, START + 9 * DAY))) == [(PARENT, "fit", "max_age")]
 
 
 def test_a_parent_without_a_model_is_not_asked_for_by_the_stream() -> None:
@@ -364,7 +364,7 @@ def test_new_rows_count_from_the_last_attempt() -> None:
     assert bench.known("rows_since") == 10, "rows that come with the news of an attempt are new"
     bench.tick(decided("m2", at=START + 1))
     assert bench.tick(rows(199)) == []
-    assert said(bench.tick(rows(1))) == [(A, "fit", "new_rows")]
+    assert outcomes_of(bench.tick(rows(1))) == [(A, "fit", "new_rows")]
 
 
 def test_losses_above_all_of_the_reference_are_a_risen_error_after_a_few_rows() -> None:
@@ -372,7 +372,7 @@ def test_losses_above_all_of_the_reference_are_a_risen_error_after_a_few_rows() 
     bench.tick(decided("m1", loss=0.5, heldout=REFERENCE))
     assert bench.tick(*raised(2)) == []
     (verdict,) = bench.tick(*raised(8)[2:])
-    assert said([verdict]) == [(A, "fit", "error_rise")]
+    assert outcomes_of([verdict]) == [(A, "fit", "error_rise")]
     assert verdict["numbers"]["evidence"] == pytest.approx(bench.known("evidence"), rel=1e-5)
     assert verdict["numbers"]["measure"] >= verdict["numbers"]["limit"] == 1
     # The eight losses are 9 to 16. With weights of 1, 29/30, (29/30)² … from the newest their mean is 12.6778.
@@ -394,7 +394,7 @@ def test_the_losses_of_a_row_of_health_count_one_by_one() -> None:
     together = health(rows(20, model="m1", loss=18.5, at=START + 8 * HOUR))
     together["losses"] = [np.arange(9.0, 29.0)]
     shard = advance(bench.shard, JudgeInput([], [], together), EVENT_CLOCK, START)
-    assert said(judge(shard, EVENT_CLOCK, START)) == [(A, "fit", "error_rise")]
+    assert outcomes_of(judge(shard, EVENT_CLOCK, START)) == [(A, "fit", "error_rise")]
     bench.tick(rows(20, model="m1", loss=18.5, at=START + 8 * HOUR))
     assert (bench.known("evidence"), bench.known("champion_rows")) == (0, 20), "their losses are not known"
 
@@ -405,7 +405,7 @@ def test_a_champion_without_a_reference_is_compared_with_its_own_first_losses() 
     first = np.random.default_rng(2).permutation(REFERENCE)
     assert bench.tick(*single_rows(first, MINUTE, model="imported")) == []
     (verdict,) = bench.tick(*single_rows(np.arange(9.0, 17.0), HOUR, model="imported", since=START + HOUR))
-    assert said([verdict]) == [(A, "fit", "error_rise")]
+    assert outcomes_of([verdict]) == [(A, "fit", "error_rise")]
     assert "reference_loss" not in verdict["numbers"]
 
 
@@ -430,7 +430,7 @@ def test_evidence_below_the_limit_goes_on_with_the_next_champion_and_is_spent_at
 def test_only_the_champions_own_answers_accuse_it() -> None:
     bench = Bench()
     bench.tick(decided("m1", loss=0.5, heldout=REFERENCE))
-    others = [(key, "m0", *told) for key, _, *told in raised(8)]
+    others = [(key, "m0", *counts) for key, _, *counts in raised(8)]
     assert bench.tick(*others, rows(40, model=None, loss=9.0)) == []
     assert (bench.known("champion_rows"), bench.known("evidence")) == (0, 0)
 
@@ -492,13 +492,13 @@ def test_labels_are_not_counted_before_they_are_mature_by_the_event_clock() -> N
     bench = Bench(replace(EVENT_CLOCK, label_delay=HOUR))
     assert bench.tick(rows(20)) == []
     assert bench.tick((None, None, 0, 0.0, START + HOUR - 1), now=START + DAY) == []
-    assert said(bench.tick((None, None, 0, 0.0, START + HOUR))) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick((None, None, 0, 0.0, START + HOUR))) == [(A, "fit", "new_group")]
 
 
 def test_labels_are_not_counted_before_they_are_mature_by_the_wall_clock() -> None:
     bench = Bench(replace(WALL_CLOCK, label_delay=HOUR))
     assert bench.tick(rows(20), now=START + HOUR - 1) == []
-    assert said(bench.tick(now=START + HOUR)) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick(now=START + HOUR)) == [(A, "fit", "new_group")]
 
 
 # --- refusals and failures --------------------------------------------------------------------------------------------
@@ -575,10 +575,10 @@ def test_a_refused_group_waits_for_its_rows_until_its_age_is_due_and_then_for_on
     (verdict,) = bench.tick(rows(1, at=START + DAY))
     assert verdict["reason"] == "1 new rows since the last attempt (limit 1); waits for new rows: 1 of 10 came"
     at = START + HOUR + 7 * DAY
-    assert said(bench.tick((None, None, 0, 0.0, at - 1))) == []
-    assert said(bench.tick((None, None, 0, 0.0, at))) == [(A, "fit", "new_rows")]
+    assert outcomes_of(bench.tick((None, None, 0, 0.0, at - 1))) == []
+    assert outcomes_of(bench.tick((None, None, 0, 0.0, at))) == [(A, "fit", "new_rows")]
     bench.tick(decided("m3", "refused", at=at))
-    assert said(bench.tick((None, None, 0, 0.0, at + 7 * DAY))) == [(A, "refused", "max_age")], "no row is new"
+    assert outcomes_of(bench.tick((None, None, 0, 0.0, at + 7 * DAY))) == [(A, "refused", "max_age")], "no row is new"
 
 
 def test_a_promotion_ends_the_back_off_of_refusals() -> None:
@@ -595,8 +595,8 @@ def test_a_kept_model_waits_for_a_row_that_it_has_not_seen() -> None:
     bench.tick(rows(200))
     bench.tick(decided("m1", "kept", through=0, at=START + 1))
     (verdict,) = bench.tick((None, None, 0, 0.0, START + 8 * DAY))
-    assert said([verdict]) == [(A, "refused", "max_age")]
-    assert said(bench.tick(rows(1, model="m1", at=START + 8 * DAY))) == [(A, "fit", "max_age")]
+    assert outcomes_of([verdict]) == [(A, "refused", "max_age")]
+    assert outcomes_of(bench.tick(rows(1, model="m1", at=START + 8 * DAY))) == [(A, "fit", "max_age")]
 
 
 @pytest.mark.parametrize("status", ["failed", "timed_out"])
@@ -605,12 +605,12 @@ def test_a_failure_waits_for_time_twice_as_long_each_time_and_a_day_at_most(stat
     bench.tick(rows(20))
     now, waits = START, []
     for _ in range(11):
-        ((_, decision, _),) = said(bench.tick(unfitted(status, at=now), now=now))
+        ((_, decision, _),) = outcomes_of(bench.tick(unfitted(status, at=now), now=now))
         assert decision == "refused"
         wait = int(bench.known("retry_at")) - now
         assert bench.tick(rows(500), now=now + wait - 1) == []
         now += wait
-        assert said(bench.tick(now=now)) == [(A, "fit", "new_group")]
+        assert outcomes_of(bench.tick(now=now)) == [(A, "fit", "new_group")]
         waits.append(wait // SECOND)
     assert waits == [300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 76800, 86400, 86400]
 
@@ -697,7 +697,7 @@ def test_no_group_is_refitted_in_a_loop_when_its_only_model_is_withdrawn() -> No
         answer = [decided("m1", at=START + tick) for row in verdicts if row["decision"] == "fit"]
         attempts += len(answer)
     assert attempts == 0
-    assert said(bench.tick(rows(10))) == [(A, "fit", "new_group")]
+    assert outcomes_of(bench.tick(rows(10))) == [(A, "fit", "new_group")]
     bench.tick(decided("m1", at=START + 1000))
     assert bench.known("wait_rows") == 20, "a model that cannot answer settles nothing"
 
@@ -705,8 +705,8 @@ def test_no_group_is_refitted_in_a_loop_when_its_only_model_is_withdrawn() -> No
 # --- people -----------------------------------------------------------------------------------------------------------
 
 
-def pin(model_id: str, **told: Any) -> DecisionRecord:
-    return decided(model_id, "pinned", by_machine=False, loss=nan, fit_ms=nan, **told)
+def pin(model_id: str, **fields: Any) -> DecisionRecord:
+    return decided(model_id, "pinned", by_machine=False, loss=nan, fit_ms=nan, **fields)
 
 
 def test_a_pinned_stale_group_is_held_and_says_so_once() -> None:
@@ -727,7 +727,7 @@ def test_a_group_whose_labels_stop_is_reported_once_and_not_refitted_until_they_
     assert verdict["reason"].endswith("(limit 3 days); not refitted without them")
     assert "max_age" in verdict["numbers"]["also"]
     assert bench.tick(rows(0, at=START + 10 * DAY)) == []
-    assert said(bench.tick(rows(1, at=START + 10 * DAY))) == [(A, "fit", "max_age")]
+    assert outcomes_of(bench.tick(rows(1, at=START + 10 * DAY))) == [(A, "fit", "max_age")]
 
 
 def test_an_unpinned_stale_group_is_due() -> None:
@@ -759,7 +759,7 @@ def test_a_model_brought_in_by_a_person_ages_from_its_arrival() -> None:
     bench = Bench()
     bench.tick(decided("imported", by_machine=False, through=0))
     assert bench.tick((None, None, 0, 0.0, START + 7 * DAY - 1)) == []
-    assert said(bench.tick((None, None, 0, 0.0, START + 7 * DAY))) == [(A, "fit", "max_age")]
+    assert outcomes_of(bench.tick((None, None, 0, 0.0, START + 7 * DAY))) == [(A, "fit", "max_age")]
 
 
 # --- costs, news, bytes -----------------------------------------------------------------------------------------------
@@ -768,8 +768,8 @@ def test_a_model_brought_in_by_a_person_ages_from_its_arrival() -> None:
 def test_the_cost_of_a_fit_is_predicted_from_the_groups_last_one_or_the_shards_mean() -> None:
     bench = Bench()
     bench.tick(decided("m1", fit_ms=2.0), decided("m2", group_key=B, fit_ms=4.0))
-    told = bench.tick(rows(200), rows(200, group=B), rows(20, group='["new"]'))
-    assert {row["group_key"]: row["predicted_ms"] for row in told} == {A: 2.0, B: 4.0, '["new"]': 3.0}
+    reported = bench.tick(rows(200), rows(200, group=B), rows(20, group='["new"]'))
+    assert {row["group_key"]: row["predicted_ms"] for row in reported} == {A: 2.0, B: 4.0, '["new"]': 3.0}
 
 
 def test_an_attempt_that_fitted_nothing_leaves_the_predicted_cost() -> None:
@@ -843,9 +843,9 @@ def test_no_payload_of_a_model_is_kept_in_the_judges_state() -> None:
 
 
 def test_a_machine_and_a_person_who_say_the_same_at_once_are_heard_in_one_order() -> None:
-    told = [decided("m1", "kept", by_machine=machine, epoch=1, at=START + 2) for machine in (True, False)]
+    reported = [decided("m1", "kept", by_machine=machine, epoch=1, at=START + 2) for machine in (True, False)]
     benches = [Bench(), Bench()]
-    assert benches[0].tick(*told) == benches[1].tick(*reversed(told))
+    assert benches[0].tick(*reported) == benches[1].tick(*reversed(reported))
     assert benches[0].shard.to_bytes() == benches[1].shard.to_bytes()
 
 

@@ -104,7 +104,7 @@ def fit(recipe: Recipe, asks: pd.DataFrame = ASKS, rows: pd.DataFrame = ROWS) ->
     return fit_groups(rows, asks, recipe, CLOCK, SIGNER, lambda: 0.0)
 
 
-def said(result: pd.DataFrame) -> list[dict[str, Any]]:
+def shadow_metrics(result: pd.DataFrame) -> list[dict[str, Any]]:
     return [json.loads(text).get("shadow", {}) for text in result["metrics"]]
 
 
@@ -144,7 +144,7 @@ def test_a_group_gets_the_same_model_with_any_shadow_and_none(estimator: str) ->
     params = (("n_estimators", "2"),) if estimator == "random_forest" else ()
     result = fit(with_shadow(estimator, params))
     pd.testing.assert_frame_equal(without_shadow(result), ALONE)
-    assert all(said(result))
+    assert all(shadow_metrics(result))
     again = champions(ALONE, timedelta(hours=3))
     late = rows_of(KEYS[0], 30).assign(event_id=lambda of: "late-" + of["event_id"])
     late["event_time"] += timedelta(days=3)
@@ -156,7 +156,7 @@ def test_a_group_gets_the_same_model_with_any_shadow_and_none(estimator: str) ->
 
 def test_the_shadow_is_fitted_on_the_older_rows_and_measured_where_the_challenger_was() -> None:
     result = fit(with_shadow())
-    for key, found, text in zip(KEYS, said(result), result["metrics"], strict=True):
+    for key, found, text in zip(KEYS, shadow_metrics(result), result["metrics"], strict=True):
         labels = ROWS.loc[ROWS["group_key"] == key, "label"].to_numpy()
         heldout = len(labels) // 5
         loss = np.abs(labels[-heldout:] - labels[:-heldout].mean()).mean()
@@ -171,7 +171,7 @@ def test_beside_a_champion_it_is_measured_on_the_rows_that_the_champion_has_not_
     asks["champion_signature"] = [SIGNER.sign(_claim("another", ALONE), ALONE["payload"].iloc[0])]
     result = fit(with_shadow(), asks)
     labels = ROWS.loc[ROWS["group_key"] == KEYS[0], "label"].to_numpy()
-    (found,) = said(result)
+    (found,) = shadow_metrics(result)
     assert json.loads(result["metrics"].iloc[0])["heldout_rows"] == found["rows"] == 2
     assert found["loss"] == pytest.approx(np.abs(labels[-2:] - labels[:-2].mean()).mean())
 
@@ -195,7 +195,7 @@ def _claim(model_id: str, result: pd.DataFrame) -> Any:
     ],
 )
 def test_what_a_shadow_raises_is_its_groups_text_alone(estimator: str, error: str) -> None:
-    for found in said(fit(with_shadow(estimator))):
+    for found in shadow_metrics(fit(with_shadow(estimator))):
         assert found["error"].startswith(error)
         assert "loss" not in found
 
@@ -205,7 +205,7 @@ def test_only_a_share_of_the_groups_and_no_parent_is_watched() -> None:
     rows = pd.concat([rows_of(key, 10) for key in keys], ignore_index=True)
     recipe = with_shadow(share=0.3)
     assert recipe.shadow is not None
-    watched = [bool(each) for each in said(fit(recipe, pd.DataFrame({"group_key": keys}), rows))]
+    watched = [bool(each) for each in shadow_metrics(fit(recipe, pd.DataFrame({"group_key": keys}), rows))]
     assert watched == [recipe.shadow.includes(key) for key in keys]
     assert 0 < sum(watched) < 40
     assert not watched[-1]
@@ -214,8 +214,8 @@ def test_only_a_share_of_the_groups_and_no_parent_is_watched() -> None:
 def test_a_group_that_is_kept_or_has_too_few_rows_is_not_compared() -> None:
     same = champions(ALONE, timedelta(0))
     assert set(fit(with_shadow(), same)["status"]) == {"kept"}
-    assert said(fit(with_shadow(), same)) == [{}] * len(KEYS)
-    assert said(fit(replace(with_shadow(), min_rows=100))) == [{}] * len(KEYS)
+    assert shadow_metrics(fit(with_shadow(), same)) == [{}] * len(KEYS)
+    assert shadow_metrics(fit(replace(with_shadow(), min_rows=100))) == [{}] * len(KEYS)
 
 
 def test_the_cost_of_a_fit_is_with_its_shadows() -> None:
@@ -234,10 +234,10 @@ def test_a_group_whose_shadow_ended_the_process_is_fitted_without_it_and_says_wh
     recipe = with_shadow("own_shadows:Deaf")
     assert recipe.shadow is not None
     spoiled = replace(recipe, shadow=replace(recipe.shadow, failed_groups=((KEYS[1], "Killed: by itself"),)))
-    errors = [found["error"] for found in said(fit(spoiled))]
+    errors = [found["error"] for found in shadow_metrics(fit(spoiled))]
     assert errors == ["Killed: by itself" if key == KEYS[1] else "OSError: not listening" for key in KEYS]
     nowhere = replace(spoiled, shadow=replace(recipe.shadow, disabled_reason="not tried: it hangs"))
-    assert [found["error"] for found in said(fit(nowhere))] == ["not tried: it hangs"] * len(KEYS)
+    assert [found["error"] for found in shadow_metrics(fit(nowhere))] == ["not tried: it hangs"] * len(KEYS)
 
 
 def test_a_turn_of_a_shadow_is_reported_from_the_groups_own() -> None:
