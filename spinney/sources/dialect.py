@@ -92,6 +92,11 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
     if names := _header_like_values(rows):
         note = f"columns are called {', '.join(names)}, like the values below them"
         notes = (*notes, f"{file.name}: {note}. If it has no header, add one: its first row is not read as a row")
+    if len(rows[0]) == 1:
+        notes = (
+            *notes,
+            f"{file.name}: one column, {rows[0][0][:60]!a}; if it has more, --delimiter says what separates them",
+        )
     if given.thousands is None and (number := _first_with_thousands(rows, decimal)):
         notes = (*notes, f"{file.name}: {number} is not read as a number; --thousands says what separates thousands")
     row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
