@@ -146,7 +146,11 @@ def open_contract_dataset(directory: Directory, table: DeltaTable) -> ds.Dataset
     A table of an earlier version lacks columns that came later, until a process that writes it adds them. They are
     null here.
     """
-    dataset = open_dataset(table)
+    return with_contract_columns(directory, open_dataset(table))
+
+
+def with_contract_columns(directory: Directory, dataset: ds.Dataset) -> ds.Dataset:
+    """Return a dataset of some files of a directory with every column of the contract; null where a file lacks it."""
     missing = [field for field in arrow_schema(directory.contract) if field.name not in dataset.schema.names]
     return dataset.replace_schema(pa.schema([*dataset.schema, *missing])) if missing else dataset
 

@@ -8,10 +8,10 @@ are not needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -22,6 +22,9 @@ from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.opened_tables import OpenedTables
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 GROUPS_PER_QUERY = 200
 """Groups in one query. Planning time grows faster than the number of literals, and 50,000 overflow the stack."""
@@ -34,6 +37,12 @@ SCAN_BATCH_ROWS = 1_024
 
 _open: Callable[[Directory], DeltaTable] = delta.open_existing
 """Opens a table for a lookup."""
+
+_files_of_groups: Callable[[Directory, DeltaTable, Collection[str]], ds.Dataset | None] | None = None
+"""Returns the files with rows of some groups; None if they are not known. None in a process of few lookups."""
+
+FEW_GROUPS = 10
+"""Groups of a lookup for which the files are looked up first. More of them are in most files."""
 
 _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
@@ -159,8 +168,11 @@ def keep_tables_open() -> None:
 
     For a process that answers many lookups of roots that stay, such as the gateway.
     """
-    global _open  # noqa: PLW0603 - how a process reads is decided once, where it starts
-    _open = OpenedTables().open
+    from spinney.tables.group_files import GroupFiles
+
+    global _open, _files_of_groups
+
+    _open, _files_of_groups = OpenedTables().open, GroupFiles().dataset_of
 
 
 def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter) -> pa.Table:
@@ -301,8 +313,14 @@ def read_directory(
     """Yield the selected rows of one opened directory, batch by batch."""
     schema = _schema(directory.contract, columns)
     if len(wanted.group_keys) > MAX_LOOKUP_GROUPS:
-        yield from (batch.cast(schema) for batch in _scan(directory, table, columns, wanted))
+        whole = delta.open_contract_dataset(directory, table)
+        yield from (batch.cast(schema) for batch in _scan(whole, columns, wanted))
         return
+    if _files_of_groups is not None and len(wanted.group_keys) <= FEW_GROUPS:
+        files = _files_of_groups(directory, table, wanted.group_keys)
+        if files is not None:
+            yield from (batch.cast(schema) for batch in _scan(files, columns, wanted))
+            return
     for where in wanted.conditions(store.fleet.shards):
         yield from (batch.cast(schema) for batch in _run_query(table, _column_list(table, columns), where))
 
@@ -334,9 +352,7 @@ def _column_list(table: DeltaTable, columns: Sequence[str]) -> str:
     return ", ".join(_quoted(name) if name in stored else f"NULL AS {_quoted(name)}" for name in columns)
 
 
-def _scan(
-    directory: Directory, table: DeltaTable, columns: Sequence[str], wanted: RowFilter
-) -> Iterator[pa.RecordBatch]:
+def _scan(dataset: ds.Dataset, columns: Sequence[str], wanted: RowFilter) -> Iterator[pa.RecordBatch]:
     import pyarrow.dataset as ds
 
     condition = ds.field("group_key").isin(pa.array(wanted.group_keys, pa.string()))
@@ -344,7 +360,7 @@ def _scan(
         condition &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
     if wanted.until:
         condition &= ds.field(wanted.until.column) <= wanted.until.at
-    found = delta.open_contract_dataset(directory, table).to_batches(
+    found = dataset.to_batches(
         list(columns), filter=condition, batch_size=SCAN_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     )
     yield from found

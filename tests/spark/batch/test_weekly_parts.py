@@ -145,7 +145,7 @@ def whole_part(fleet):
 def test_only_what_is_stale_or_was_never_tried_is_retrained(spark, fleet) -> None:
     whole = whole_part(fleet)
     # Every group's deadline is the whole week, so that whose attempt was half a day later is not due.
-    staleness = "[staleness]\nage_spread = 0.0\nnew_rows = 200\n"
+    staleness = '[staleness]\nmax_age = "7d"\nage_spread = 0.0\nnew_rows = 200\n'
     fleet = type(fleet)(parse(f"{whole.config.text}\n{staleness}", "fleet.toml", {}))
     assert counts(weekly.retrain(fleet.config, stale=True, spark=spark))["fitted"] == 8  # nobody was ever tried
     assert weekly.retrain(fleet.config, stale=True, spark=spark) is None
