@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -19,6 +20,9 @@ from shop import Shops
 from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
+from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import read_requests
+from spinney.storage.stream_offsets import read_lag
 from streaming.app import Application
 
 WHO = ("north", 1)
@@ -65,6 +69,12 @@ class Story:
             self.unpinned = self.ask()
             self.by_hand("rollback", "--all", "--as-of", "batch-1")
             self.rolled_back = self.ask()
+            self.rounds_by_policies = self.shops.table(tables.ROUNDS)
+            words = ("--group", OTHER, "--request", "--reason", "to see it", "--by", "ada")
+            self.requested = self.spinney("retrain", *words)
+            store = FleetStore.of(shops.config)
+            self.eventually(lambda: not read_requests(store))  # though no shard has anything to report
+            self.lag = read_lag(store, "score")
             self.process.send_signal(signal.SIGTERM)
             self.ended = self.process.wait(SECONDS)
         Application(spark, shops.config).drain()
@@ -142,7 +152,7 @@ def test_a_pinned_group_that_grows_stale_is_held_by_the_stream_and_fits_nothing(
     verdict = story.held("verdicts")[0]
     assert verdict.policy == "new_rows"
     assert verdict.reason.endswith("; pinned by a person")
-    rounds = story.shops.table(tables.ROUNDS)
+    rounds = story.rounds_by_policies
     assert list(rounds.loc[rounds["kind"] == "stream", "fitted"]) == []
 
 
@@ -168,3 +178,20 @@ def test_why_reports_each_step_with_name_and_reason(story: Story) -> None:
     for verb in ("promote", "pin", "unpin", "rollback"):
         assert f"to see {verb}" in story.why
     assert "ada" in story.why
+
+
+def test_a_group_that_a_person_asks_for_is_retrained_once_by_the_running_stream(story: Story) -> None:
+    assert story.requested.stderr == f"{OTHER}: requested; the stream retrains it in its next round\n"
+    rounds = story.shops.table(tables.ROUNDS)
+    (row,) = rounds[rounds["kind"] == "stream"].itertuples(index=False)
+    assert (row.groups_in, json.loads(row.reasons)) == (1, {"manual": 1})
+    verdicts = story.shops.table(tables.VERDICTS)
+    (verdict,) = verdicts[verdicts["policy"] == "manual"].itertuples(index=False)
+    assert (verdict.group_key, verdict.reason) == (OTHER, "asked for by ada: to see it")
+
+
+def test_a_running_stream_reports_how_far_its_topic_reaches(story: Story) -> None:
+    (lag,) = story.lag
+    assert lag.topic == story.shops.config.kafka.events
+    assert lag.seen_at is not None
+    assert lag.records == 0, "every event was answered before"
