@@ -35,7 +35,11 @@ class Drift(Section):
 class Staleness(Section):
     """When a group is stale: if any of these policies applies."""
 
-    max_age: PositiveDuration = config_key(timedelta(days=14), meaning="Maximum time since the last attempt to fit.")
+    max_age: PositiveDuration = config_key(
+        timedelta(days=14),
+        meaning="Maximum time since the last attempt to fit. Without `new_rows`, busy groups are refitted sooner "
+        "([row_days](policies.md#row_days)).",
+    )
     age_spread: Number = config_key(
         0.15,
         ge=0,
