@@ -61,10 +61,12 @@ def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: 
     )
     if not groups.num_rows:
         return Evidence(0, 0, 0)
-    why = _why_none(FleetStore.of(config), signer, view, groups.slice(0, CHAMPIONS_TRIED), today)
+    store = FleetStore.of(config)
+    why = _why_none(store, signer, view, groups.slice(0, CHAMPIONS_TRIED), today)
     if why is not None:
         return Evidence(0, 0, groups.num_rows, why)
-    found = np.concatenate(list(_rows_to_compare(config, view, groups)))
+    source = TrainingTables.of(store, config.recipe, view.pins, view.clock)
+    found = np.concatenate(list(_rows_to_compare(source, groups, config.recipe.weight_half_life)))
     enough, some = int((found >= config.gate.evidence).sum()), int((found > 0).sum())
     return Evidence(enough, some - enough, groups.num_rows - some)
 
@@ -86,18 +88,17 @@ def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Tab
     return why
 
 
-def _rows_to_compare(config: Config, view: BatchView, groups: pa.Table) -> Iterator[Integers]:
+def _rows_to_compare(source: TrainingTables, groups: pa.Table, half_life: timedelta | None) -> Iterator[Integers]:
     """Yield the number of rows for each group, not in the order of the groups."""
-    # The features are not needed.
-    source = replace(TrainingTables.of(FleetStore.of(config), config.recipe, view.pins, view.clock), features={})
+    source = replace(source, features={})  # they are not needed
     shards = np.asarray(groups.column("shard").to_numpy())
-    for shard_range in training_row_reader.shard_ranges(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
+    for shard_range in training_row_reader.shard_ranges(source.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
         candidates = groups.filter(pa.array((shards >= shard_range.first) & (shards <= shard_range.last)))
         if candidates.num_rows:
             keys = candidates.column("group_key").combine_chunks()
-            wanted = filter_of_groups(keys.to_pylist(), config.fleet.shards)
+            wanted = filter_of_groups(keys.to_pylist(), source.shards)
             rows = training_row_reader.read_group_rows(source, keys, wanted)
-            yield _counts(rows, candidates.column("trained_through"), config.recipe.weight_half_life)
+            yield _counts(rows, candidates.column("trained_through"), half_life)
 
 
 def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray, half_life: timedelta | None) -> Integers:

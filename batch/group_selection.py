@@ -87,13 +87,15 @@ def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: Bat
 
     Raises StoreError if a named group has no stored event.
     """
+    store = FleetStore.of(config)
+    source = TrainingTables.of(store, config.recipe, view.pins, view.clock)
     if scope.which == STALE:
-        return _stale(start(), config, view)
-    groups = all_groups(config, view) if scope.which == ALL else _named(config, view, scope.groups)
+        return _stale(start(), store, JudgeSettings.from_config(config), source, view)
+    groups = all_groups(source) if scope.which == ALL else _named(source, scope.groups)
     reason = "the batch refits every group" if scope.which == ALL else "asked for by name"
     if not groups.num_rows:
-        raise StoreError(f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first")
-    known = _champions_of(FleetStore.of(config), view, groups)
+        raise StoreError(f"fleet {config.fleet.name}: no events in {store.root}; load or ingest some first")
+    known = _champions_of(store, view, groups)
     rows = groups.num_rows
     return _verdict_table(
         {
@@ -143,18 +145,17 @@ def _champions_of(store: FleetStore, view: BatchView, groups: pa.Table) -> pa.Ta
     return known.take(place)
 
 
-def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
+def _stale(
+    spark: SparkSession, store: FleetStore, settings: JudgeSettings, source: TrainingTables, view: BatchView
+) -> pa.Table:
     """Return the groups that the judge finds due from everything stored, and groups that were never attempted."""
-    settings = JudgeSettings.from_config(config)
     clock, now = to_microseconds(view.clock), to_microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
         shard = reconstruct_state(judge_input.parse_frames([frame]), settings, clock, now)
         return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, settings, now))
 
-    inputs = judge_input.union_frame(FleetStore.of(config), partial(delta.spark_frame, spark)).filter(
-        F.col("group_key").isNotNull()
-    )
+    inputs = judge_input.union_frame(store, partial(delta.spark_frame, spark)).filter(F.col("group_key").isNotNull())
     due = (
         inputs.groupBy("shard")
         .applyInPandas(judged, judge_input.VERDICTS)
@@ -163,7 +164,7 @@ def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
     found = due.select(*_JUDGED_COLUMNS).toArrow()
     # Answers by a parent do not tell whether the group has rows of its own: they may have been loaded.
     tried = inputs.filter(F.col("kind") != "health").select("group_key").distinct().toArrow()
-    groups = all_groups(config, view)
+    groups = all_groups(source)
     known = pa.concat_arrays([*tried.column("group_key").chunks, *found.column("group_key").chunks])
     untried = groups.filter(pc.invert(pc.is_in(groups.column("group_key"), value_set=known)))
     new = {"policy": NewGroup.name, "reason": "nobody has tried to fit it yet", "numbers": "{}"}
@@ -177,9 +178,8 @@ def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
 _JUDGED_COLUMNS = ("shard", "group_key", "policy", "reason", "numbers", "model_id", "epoch", "predicted_ms")
 
 
-def all_groups(config: Config, view: BatchView) -> pa.Table:
+def all_groups(source: TrainingTables) -> pa.Table:
     """Return every group with an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
-    source = TrainingTables.of(FleetStore.of(config), config.recipe, view.pins, view.clock)
     groups = training_row_reader.events_per_group(source, ShardRange(0, source.shards - 1))
     return pa.concat_tables([groups, _parents_of(source, groups)])
 
@@ -193,14 +193,13 @@ def _parents_of(source: TrainingTables, groups: pa.Table) -> pa.Table:
     ).cast(groups.schema)
 
 
-def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:
+def _named(source: TrainingTables, groups: Sequence[str]) -> pa.Table:
     """Return the named groups and parents, as `all_groups` does.
 
     Reads other groups' events only if a parent is named.
     """
-    source = TrainingTables.of(FleetStore.of(config), config.recipe, view.pins, view.clock)
     if any(map(keys.is_parent, groups)):
-        found = all_groups(config, view)
+        found = all_groups(source)
     else:
         found = training_row_reader.events_per_group(source, GroupIndex(groups, source.shards))
     place = pc.index_in(pa.array(groups, pa.string()), value_set=found.column("group_key").combine_chunks())

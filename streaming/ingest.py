@@ -38,8 +38,8 @@ def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
 
     The tasks that compute the rows also write the files; the driver commits them.
     """
-    rows = kafka_source.read_events(spark, config, editions)
-    late = kafka_source.read_outcomes(spark, config, editions)
+    rows = kafka_source.read_events(spark, config.record_schema, config.kafka, editions)
+    late = kafka_source.read_outcomes(spark, config.record_schema, config.kafka, editions)
     if late is not None:
         rows = rows.unionByName(late, allowMissingColumns=True)
     # Bytes are stored of dead letters only: those of valid rows need not pass the shuffle.

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spinney.core.column_names import internal_name
-from spinney.core.config import Config, Kafka
+from spinney.core.config import Kafka, RecordSchema
 from spinney.spark.session import cores_of, is_local
 from spinney.tables.row_writing import ARRIVED_AT, KIND
 from streaming.validated_records import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, validate_records
@@ -27,7 +27,7 @@ def kafka_options(kafka: Kafka) -> dict[str, str]:
     return {"kafka.bootstrap.servers": kafka.bootstrap_servers, **options}
 
 
-def read_records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
+def read_records(spark: SparkSession, kafka: Kafka, topic: str) -> DataFrame:
     """Return a stream of a topic from its start: RECORD_COLUMNS and ARRIVED_AT, the timestamp of the batch."""
     raw = (
         spark.readStream.format("kafka")
@@ -38,7 +38,7 @@ def read_records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
         # the CPU time of reading: at the client's own 500 records and 1 MiB, 400 times in a batch of a backlog.
         .option("kafka.max.poll.records", RECORDS_PER_POLL)
         .option("kafka.max.partition.fetch.bytes", BYTES_PER_FETCH)
-        .options(**kafka_options(config.kafka))
+        .options(**kafka_options(kafka))
         # Skip records of aborted transactions, and stop before the first open one.
         .option("kafka.isolation.level", "read_committed")
         .option("subscribe", topic)
@@ -59,20 +59,20 @@ def read_records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
     return raw.select(*columns, F.current_timestamp().alias(ARRIVED_AT))
 
 
-def read_events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
+def read_events(spark: SparkSession, schema: RecordSchema, kafka: Kafka, editions: Editions) -> DataFrame:
     """Return the events topic, validated: the columns of `validate_records`, and KIND, which is EVENT or DEAD."""
     validated = validate_records(
-        read_records(spark, config, config.kafka.events), config, outcomes=False, editions=editions
+        read_records(spark, kafka, schema.events_topic), schema, outcomes=False, editions=editions
     )
     return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), EVENT).otherwise(DEAD))
 
 
-def read_outcomes(spark: SparkSession, config: Config, editions: Editions) -> DataFrame | None:
+def read_outcomes(spark: SparkSession, schema: RecordSchema, kafka: Kafka, editions: Editions) -> DataFrame | None:
     """Return the outcomes topic, validated, with KIND OUTCOME or DEAD; None if labels are inside the events."""
-    if config.kafka.outcomes is None:
+    if schema.outcomes_topic is None:
         return None
     validated = validate_records(
-        read_records(spark, config, config.kafka.outcomes), config, outcomes=True, editions=editions
+        read_records(spark, kafka, schema.outcomes_topic), schema, outcomes=True, editions=editions
     )
     return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), OUTCOME).otherwise(DEAD))
 

@@ -6,11 +6,10 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any
 
-from pyspark.sql.streaming.listener import StreamingQueryProgress
+from pyspark.sql.streaming.listener import SourceProgress, StreamingQueryProgress
 
 from spinney.storage.layout import FleetStore
 from spinney.storage.stream_offsets import SeenOffsets, write_seen_offsets
@@ -59,14 +58,11 @@ class OffsetReporter:
                 log.warning("offsets of %s cannot be written: %s", query, error)
 
 
-def latest_offsets(sources: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def latest_offsets(sources: Iterable[SourceProgress]) -> dict[str, dict[str, int]]:
     """Return topic -> partition -> end, of the Kafka sources of a batch. sources: as Spark reports them."""
     found: dict[str, dict[str, int]] = {}
     for source in sources:
-        if not str(source["description"]).startswith(KAFKA):
-            continue
-        try:
-            found |= json.loads(source["latestOffset"])
-        except (ValueError, TypeError):  # no offset: Spark has not looked yet
-            continue
+        if source.description.startswith(KAFKA):
+            # Not its attribute, whose text is JSON or Python's, by how the event was read.
+            found |= json.loads(source.json)["latestOffset"] or {}  # null: Spark has not looked yet
     return found

@@ -15,7 +15,7 @@ from schemas import messages, tables
 from schemas.vocabulary import QueryName
 from spinney.core.champions import heldout_losses
 from spinney.core.champions.promotion import TIME_COLUMNS
-from spinney.core.config import Config
+from spinney.core.config import Config, Kafka
 from spinney.core.features.encoding import DAY_US, NULL_TIME
 from spinney.core.models.signing import Signer
 from spinney.core.records.json_objects import encode_json_objects
@@ -43,10 +43,10 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     shard (`streaming.answer_batches`). State: ids of `kafka.duplicates_within`; by shard, the champions of its groups
     and of all parents. signer: verifies models. editions: of the rules for valid records.
     """
-    events, promotions = events_to_score(spark, config, editions), promotions_by_shard(spark, config)
-    rows = events.unionByName(promotions, allowMissingColumns=True)
     store = FleetStore.of(config)
-    scorer = Scorer(config, signer, charter.former_columns_of(store))
+    events, promotions = events_to_score(spark, store, config.kafka, editions), promotions_by_shard(spark, store)
+    rows = events.unionByName(promotions, allowMissingColumns=True)
+    scorer = Scorer.of(config, signer, charter.former_columns_of(store))
     answered = (
         times_as_microseconds(rows)
         .groupBy("shard")
@@ -55,12 +55,11 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     return Query(NAME, answered, lambda checkpoint: ScoreBatchWriter(config, checkpoint))
 
 
-def events_to_score(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
+def events_to_score(spark: SparkSession, store: FleetStore, kafka: Kafka, editions: Editions) -> DataFrame:
     """Return valid, distinct events with the columns that scoring needs."""
-    valid = kafka_source.read_events(spark, config, editions).filter(F.col(REASON).isNull())
-    distinct = kafka_source.drop_duplicate_events(valid, config.kafka)
-    label = F.col(config.fleet.target) if config.record_schema.has_label_in_event else F.lit(None)
-    store = FleetStore.of(config)
+    valid = kafka_source.read_events(spark, store.record_schema, kafka, editions).filter(F.col(REASON).isNull())
+    distinct = kafka_source.drop_duplicate_events(valid, kafka)
+    label = F.col(store.fleet.target) if store.has_label_in_event else F.lit(None)
     return distinct.select(
         "shard",
         "group_key",
@@ -90,13 +89,13 @@ def times_as_microseconds(rows: DataFrame) -> DataFrame:
     )
 
 
-def promotions_by_shard(spark: SparkSession, config: Config) -> DataFrame:
+def promotions_by_shard(spark: SparkSession, store: FleetStore) -> DataFrame:
     """Return every promotion row by shard, with its columns as one JSON text.
 
     A parent's goes to all shards: any of them may hold groups below it.
     """
-    rows = read_appended_union(spark, FleetStore.of(config), tables.PROMOTIONS)
-    everywhere = F.sequence(F.lit(0), F.lit(config.fleet.shards - 1))
+    rows = read_appended_union(spark, store, tables.PROMOTIONS)
+    everywhere = F.sequence(F.lit(0), F.lit(store.fleet.shards - 1))
     is_parent = F.col("group_key").startswith("{")
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
     # Exact: each float is a double, whose shortest text is read as the same number.

@@ -19,7 +19,7 @@ from spinney.core.champions import heldout_losses
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.column_names import internal_name
-from spinney.core.config import Config
+from spinney.core.config import Config, RecordSchema
 from spinney.core.intervals.champion_intervals import IntervalRule, ShardIntervals, pool_of
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models.signing import Signer
@@ -51,12 +51,20 @@ _calibrated: dict[int, tuple[Champions, ShardIntervals]] = {}
 class Scorer:
     """Scores the events of a shard. Pickled into the workers.
 
-    signer: verifies models. former: names and types of columns before a migration, by column.
+    rule: of intervals; None without them. signer: verifies models. former: names and types of columns before a
+    migration, by column.
     """
 
-    config: Config
+    store: FleetStore
+    rule: IntervalRule | None
     signer: Signer
     former: Mapping[str, FormerColumn] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config, signer: Signer, former: Mapping[str, FormerColumn] | None = None) -> Scorer:
+        """Return the scorer of a configuration. Workers do not get the rest of it, such as the options of Kafka."""
+        rule = IntervalRule.of(config.fleet, config.intervals.coverage)
+        return cls(FleetStore.of(config), rule, signer, former or {})
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         """Return the function for `applyInPandasWithState` by shard.
@@ -64,7 +72,7 @@ class Scorer:
         It takes events and promotions (PROMOTION), times in microseconds. It yields the answers as values
         (`streaming.answer_batches`), a row for each, and keeps the shard's champions in its state.
         """
-        schema, topic = answer_schema(FleetStore.of(self.config)), self.config.kafka.events
+        schema, topic = answer_schema(self.store), self.store.record_schema.events_topic
 
         def score_shard(key: tuple[Any, ...], frames: Rows, state: GroupState) -> Rows:
             shard = int(key[0])
@@ -77,7 +85,7 @@ class Scorer:
                 promotions = _unpack_promotions(arrived[~is_event])
             champions = update_champions(shard, state, promotions)
             if len(events):
-                answered = answers(shard, restore_times(events, self.config), champions, self)
+                answered = answers(shard, restore_times(events, self.store.record_schema), champions, self)
                 answered["event_time"] = events["event_time"]  # in microseconds
                 # The timestamp of the batch, which is the same when it is repeated.
                 scored_at = datetime.fromtimestamp(state.getCurrentProcessingTimeMs() / 1000, UTC)
@@ -88,9 +96,9 @@ class Scorer:
         return score_shard
 
 
-def restore_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
+def restore_times(events: pd.DataFrame, schema: RecordSchema) -> pd.DataFrame:
     """Return the events with times instead of microseconds."""
-    types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.record_schema.event_columns}
+    types = {"event_time": "timestamp", schema.fleet.event_time: "timestamp", **schema.event_columns}
     times = [name for name, kind in types.items() if kind in ("timestamp", "date") and name in events]
     stamps = {name: events[name].to_numpy(np.int64).view("datetime64[us]") for name in times}
     return events.assign(**stamps) if stamps else events
@@ -135,9 +143,8 @@ def _decode_champions(shard: int, blob: bytes) -> Champions:
     return known[1]
 
 
-def intervals_of(shard: int, champions: Champions, config: Config) -> ShardIntervals | None:
+def intervals_of(shard: int, champions: Champions, rule: IntervalRule | None) -> ShardIntervals | None:
     """Return the half-widths in this shard, calibrated when its champions change; None where there are none."""
-    rule = IntervalRule.of(config.fleet, config.intervals.coverage)
     if rule is None:
         return None
     known = _calibrated.get(shard)
@@ -151,9 +158,8 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
 
     The others are the same in all rows, or null. A frame of these would take a small batch half a millisecond.
     """
-    config = scorer.config
     rows = add_former_columns(events, scorer.former)
-    models, intervals = ModelSource(FleetStore.of(config), scorer.signer), intervals_of(shard, champions, config)
+    models, intervals = ModelSource(scorer.store, scorer.signer), intervals_of(shard, champions, scorer.rule)
     answered = answer_rows(rows, events["group_key"].tolist(), champions, models, intervals)
     found: dict[str, Column] = {
         **{name: events[name] for name in _UNCHANGED},
@@ -163,6 +169,6 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
     }
     if intervals is not None:
         found |= answered.interval
-    if config.fleet.task != "regression":
+    if scorer.store.fleet.task != "regression":
         found["probabilities"] = answered.probabilities
     return found

@@ -11,7 +11,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from schemas import messages
 from spinney.core.column_names import internal_name, quote_identifier
-from spinney.core.config import Config
+from spinney.core.config import RecordSchema
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.storage.charter import Edition
 from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl
@@ -31,17 +31,17 @@ Editions = Sequence[Edition]
 _EDITION, _RESULT = map(internal_name, ("edition", "validated"))
 
 
-def group_key_sql(config: Config, of: str = "") -> str:
+def group_key_sql(group: Sequence[str], of: str = "") -> str:
     """Return the canonical key as SQL, equal to `spinney.core.keys.encode`. of: a table alias with its dot."""
-    return f"to_json(array({', '.join(f'CAST({of}`{name}` AS STRING)' for name in config.fleet.group)}))"
+    return f"to_json(array({', '.join(f'CAST({of}`{name}` AS STRING)' for name in group)}))"
 
 
-def shard_sql(config: Config, key: str = "group_key") -> str:
+def shard_sql(shards: int, key: str = "group_key") -> str:
     """Return the shard of a key as SQL, equal to `spinney.core.keys.shard_of`."""
-    return f"CAST(pmod(xxhash64({key}), {config.fleet.shards}L) AS INT)"
+    return f"CAST(pmod(xxhash64({key}), {shards}L) AS INT)"
 
 
-def validate_records(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
+def validate_records(records: DataFrame, schema: RecordSchema, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
     """The records of one topic, validated and with typed columns.
 
     records: RECORD_COLUMNS, and others that are kept. editions: the validation settings by offset; without them those
@@ -52,9 +52,7 @@ def validate_records(records: DataFrame, config: Config, *, outcomes: bool, edit
     label and observed_at.
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
-    rules = [build_rules(config.record_schema, message, edition.settings) for edition in editions] or [
-        build_rules(config.record_schema, message)
-    ]
+    rules = [build_rules(schema, message, edition.settings) for edition in editions] or [build_rules(schema, message)]
     extra_columns = [name for name in records.columns if name not in RECORD_COLUMNS]
     validated = _with_results(records, rules, editions)
     typed = validated.selectExpr(
@@ -66,24 +64,24 @@ def validate_records(records: DataFrame, config: Config, *, outcomes: bool, edit
         f"{_RESULT}.unknown_fields AS {UNKNOWN_FIELDS}",
         *(
             f"{_RESULT}.value.{quote_identifier(field)} AS `{name}`"
-            for name, field in _message_columns(config, outcomes=outcomes).items()
+            for name, field in _message_columns(schema, outcomes=outcomes).items()
         ),
     )
-    return typed.selectExpr("*", f"{group_key_sql(config)} AS group_key").selectExpr(
-        "*", f"{shard_sql(config)} AS shard"
+    return typed.selectExpr("*", f"{group_key_sql(schema.fleet.group)} AS group_key").selectExpr(
+        "*", f"{shard_sql(schema.fleet.shards)} AS shard"
     )
 
 
-def _message_columns(config: Config, *, outcomes: bool) -> dict[str, str]:
+def _message_columns(schema: RecordSchema, *, outcomes: bool) -> dict[str, str]:
     """Return column of a validated row -> column of the message."""
-    fleet = config.fleet
+    fleet = schema.fleet
     if outcomes:
         named = {"event_id": fleet.event_id, "label": fleet.target, "observed_at": "observed_at"}
         return named | {name: name for name in fleet.group}
     return {
         "event_id": fleet.event_id,
         "event_time": fleet.event_time,
-        **{name: name for name in config.record_schema.event_columns},
+        **{name: name for name in schema.event_columns},
     }
 
 

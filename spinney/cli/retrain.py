@@ -28,7 +28,7 @@ from spinney.core.errors import GroupError, StoreError
 if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.core.planning.parts import Progress
-    from spinney.operations.retrain_orders import RetrainOrder
+    from spinney.operations.retrain_orders import RequestOutcome
 
 
 @click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]'"""))
@@ -103,26 +103,26 @@ def _request(config_path: str, groups: tuple[str, ...], options: _RequestOptions
     attribution = Attribution(person_of(options.by), reason_of(options.reason))
     group_keys = dict.fromkeys(key_of((group,)) for group in groups)
     store = FleetStore.of(load_config(config_path))
-    orders, refusals = [], []
+    outcomes, refusals = [], []
     for key in group_keys:
         try:
-            orders.append(order_retrain(store, key, attribution))
+            outcomes.append(order_retrain(store, key, attribution))
         except (GroupError, StoreError) as error:
             refusals.append({"group_key": key, "why": str(error)})
     if as_json:
-        write_json({"requested": orders, "refused": refusals})
-    for order in [] if as_json else orders:
-        click.echo(_describe_order(order), err=True)
+        write_json({"requested": outcomes, "refused": refusals})
+    for outcome in [] if as_json else outcomes:
+        click.echo(_describe_outcome(outcome), err=True)
     for refusal in [] if as_json else refusals:
         click.echo(f"not requested: {refusal['why']}", err=True)
     sys.exit(1 if refusals else 0)
 
 
-def _describe_order(order: RetrainOrder) -> str:
-    """Return what becomes of a written order, as a sentence."""
-    if order.is_stream_running:
-        return f"{order.group_key}: requested; the stream retrains it in its next round"
-    return f"{order.group_key}: requested; no stream runs, so the request waits until `spinney stream` is started"
+def _describe_outcome(outcome: RequestOutcome) -> str:
+    """Return what becomes of a written request, as a sentence."""
+    if outcome.is_stream_running:
+        return f"{outcome.group_key}: requested; the stream retrains it in its next round"
+    return f"{outcome.group_key}: requested; no stream runs, so the request waits until `spinney stream` is started"
 
 
 def _estimate(config: Config, groups: list[str] | None, *, stale: bool, as_json: bool) -> None:

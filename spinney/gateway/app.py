@@ -30,7 +30,7 @@ RETRY_AFTER_S = 5
 def create_app(service: Service) -> FastAPI:
     """Return the application of a fleet. Its threads run while it does.
 
-    The document of its interface is /openapi.json. There is no page that shows it: FastAPI's loads scripts from others.
+    Its interface is described by /openapi.json. No page shows it: FastAPI's page loads scripts from other hosts.
     """
     figures = LiveFigures(service.fleet)
 

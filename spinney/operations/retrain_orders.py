@@ -20,7 +20,7 @@ from spinney.tables.lookup import RowFilter
 
 
 @dataclass(frozen=True)
-class RetrainOrder:
+class RequestOutcome:
     """What became of an order. request: None if it was only checked, and nothing was written.
 
     is_stream_running: whether the query `retrain` runs and will take the request with its next round. waiting: number
@@ -33,7 +33,7 @@ class RetrainOrder:
     waiting: int
 
 
-def check_order(store: FleetStore, group_key: str) -> RetrainOrder:
+def check_order(store: FleetStore, group_key: str) -> RequestOutcome:
     """Return what would become of an order; nothing is written.
 
     Raises StoreError: the group is unknown. GroupError: it is pinned, requested already, or in the plan of a round that
@@ -44,22 +44,22 @@ def check_order(store: FleetStore, group_key: str) -> RetrainOrder:
         raise GroupError(group_key, _already_requested(known))
     if (round_id := _unrecorded_round(store, group_key)) is not None:
         raise GroupError(group_key, f"round {round_id} is retraining it; ask again once that round is recorded")
-    return _order(store, group_key, None)
+    return _outcome(store, group_key, None)
 
 
-def order_retrain(store: FleetStore, group_key: str, attribution: Attribution) -> RetrainOrder:
+def order_retrain(store: FleetStore, group_key: str, attribution: Attribution) -> RequestOutcome:
     """Write a request to retrain a group. Raises as `check_order`; Busy if too many requests wait."""
     check_order(store, group_key)
     request = RetrainRequest.new(group_key, attribution.by, attribution.reason, datetime.now(UTC))
     written = retrain_requests.add_request(store, request)
     if written.id != request.id:  # somebody else asked between the check and now
         raise GroupError(group_key, _already_requested(written))
-    return _order(store, group_key, written)
+    return _outcome(store, group_key, written)
 
 
-def _order(store: FleetStore, group_key: str, request: RetrainRequest | None) -> RetrainOrder:
+def _outcome(store: FleetStore, group_key: str, request: RetrainRequest | None) -> RequestOutcome:
     waiting = len(retrain_requests.read_requests(store))
-    return RetrainOrder(group_key, request, leases.is_held(store, QueryName.RETRAIN.value), waiting)
+    return RequestOutcome(group_key, request, leases.is_held(store, QueryName.RETRAIN.value), waiting)
 
 
 def _already_requested(request: RetrainRequest) -> str:

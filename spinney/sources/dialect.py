@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,13 +87,7 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
     if _has_trailing_delimiters(rows):
         rows[0].append("")
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(rows) else ".")
-    if decimal == "," and given.decimal is None:
-        notes = (*notes, f"{file.name}: numbers are read with a decimal comma; --decimal . says otherwise")
-    if names := _header_like_values(rows):
-        note = f"columns are called {', '.join(names)}, like the values below them"
-        notes = (*notes, f"{file.name}: {note}. If it has no header, add one: its first row is not read as a row")
-    if given.thousands is None and (number := _first_with_thousands(rows, decimal)):
-        notes = (*notes, f"{file.name}: {number} is not read as a number; --thousands says what separates thousands")
+    notes = (*notes, *(f"{file.name}: {note}" for note in _notes_about_rows(rows, decimal, given)))
     row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
     return Dialect(
         *(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, lines_above),
@@ -102,6 +96,19 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
         is_escaped=escaped,
         notes=notes,
     )
+
+
+def _notes_about_rows(rows: Sequence[Sequence[str]], decimal: str, given: TextFormat) -> Iterator[str]:
+    """Yield what is assumed about the cells of the first rows, the header among them. decimal: the decimal mark."""
+    if decimal == "," and given.decimal is None:
+        yield "numbers are read with a decimal comma; --decimal . says otherwise"
+    if names := _header_like_values(rows):
+        note = f"columns are called {', '.join(names)}, like the values below them"
+        yield f"{note}. If it has no header, add one: its first row is not read as a row"
+    if len(rows[0]) == 1 and len(rows[0][0].split()) > 1:
+        yield f"one column, {rows[0][0][:60]!a}; if it has more, --delimiter says what separates them"
+    if given.thousands is None and (number := _first_with_thousands(rows, decimal)):
+        yield f"{number} is not read as a number; --thousands says what separates thousands"
 
 
 def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:

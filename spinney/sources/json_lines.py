@@ -1,4 +1,4 @@
-"""Read JSON files: objects one per line, in an array, or one after another; each is passed on as it stands."""
+"""Read JSON files: objects one per line, in an array, or one after another; each is passed on unchanged."""
 
 from __future__ import annotations
 

@@ -13,13 +13,9 @@ from pyspark.sql.streaming.listener import JStreamingQueryListener, QueryProgres
 
 
 class JsonQueryListener(JStreamingQueryListener):
-    """Hands events of Spark to a `StreamingQueryListener` as PySpark's own class does, but for idle events."""
+    """Hands events of Spark to a `StreamingQueryListener` as PySpark's own class does."""
 
     def onQueryProgress(self, jevent: Any) -> None:  # noqa: N802
         """Read the progress as JSON and pass it on."""
         progress = StreamingQueryProgress.fromJson(json.loads(jevent.progress().json()))
         self.pylistener.onQueryProgress(QueryProgressEvent(progress))
-
-    def onQueryIdle(self, jevent: Any) -> None:  # noqa: N802
-        """Do nothing: nobody here waits for a query to be idle."""
-        del jevent

@@ -29,7 +29,7 @@ def unwrap_task_errors() -> Iterator[None]:
 
 
 def error_summary(error: Exception) -> str:
-    """Return what a person needs of an error: the message of this package's own, else the first line of Spark's."""
+    """Return an error's message for people: that of this package's exception, else the first line of Spark's."""
     if isinstance(error, SpinneyError):
         return str(error)
     text = str(error)

@@ -93,6 +93,14 @@ def read_requests(store: FleetStore) -> tuple[RetrainRequest, ...]:
     return tuple(sorted(found, key=lambda request: (request.requested_at, request.id)))
 
 
+def last_change(store: FleetStore) -> int:
+    """Return when a request was written or deleted last, nanoseconds; 0 before the first."""
+    try:
+        return (store.folder / FOLDER).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def remove_requests(store: FleetStore, ids: Collection[str]) -> None:
     """Delete the requests with these ids; safe to repeat. Another request of the same group stays."""
     if not ids:

@@ -111,10 +111,10 @@ FOREIGN_CASES = (
     Case(
         "blanks around cells, and dates without dashes",
         CLASSIC,
-        text("a.csv", "store,id,at,x,sold\na,1,20240501, 1.5 , 2\na,2,20240502, -7,3 \n"),
+        text("a.csv", "store,id,at,x,sold\na,1,20240501, 1.5 , 2\na,2,20240430, -7,3 \n"),
         {
             "1": {"store": "a", "at": datetime(2024, 5, 1, tzinfo=UTC), "x": 1.5, "sold": 2.0},
-            "2": {"store": "a", "at": datetime(2024, 5, 2, tzinfo=UTC), "x": -7.0, "sold": 3.0},
+            "2": {"store": "a", "at": datetime(2024, 4, 30, tzinfo=UTC), "x": -7.0, "sold": 3.0},
         },
         {"at": "timestamp", "x": "double", "sold": "bigint"},
     ),

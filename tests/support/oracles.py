@@ -135,7 +135,7 @@ def stream_answers(shops: Shops, events: pd.DataFrame) -> pd.DataFrame:
             shard,
             events[events["group_key"].map(shards) == shard],
             Champions({key: rows for key, rows in champions.items() if keys.is_parent(key) or shards[key] == shard}),
-            scorer.Scorer(config, shops.past.signer),
+            scorer.Scorer.of(config, shops.past.signer),
         )
         for shard in range(config.fleet.shards)
     ]

@@ -10,7 +10,7 @@ string                  one column of 0 and 1 for each of the group's most frequ
                         null and values not seen in fitting are 0 in all of them
 ======================  ==================================================================================
 
-The columns of strings come after all others. Only they are learned, from the group's own rows.
+The columns of strings come after all others. Only these values are learned, from the group's own rows.
 """
 
 from __future__ import annotations

@@ -47,10 +47,26 @@ def propose(
     """
     if sample.empty:
         raise ContractError("init --from: expected rows to look at; the file has none that can be read")
-    columns_seen = [
-        examine_column(str(column), sample[column], is_text=str(column) in texts) for column in sample.columns
-    ]
-    return "\n".join(proposal_lines(_make_plan(columns_seen, fleet_name(name), choices or Choices()))) + "\n"
+    plan = _make_plan(_examine(sample, texts), fleet_name(name), choices or Choices())
+    if plan.has_content_id:
+        plan = _plan_without_copies(plan, sample, texts, choices or Choices())
+    return "\n".join(proposal_lines(plan)) + "\n"
+
+
+def _examine(sample: pd.DataFrame, texts: frozenset[str]) -> list[ColumnStatistics]:
+    return [examine_column(str(column), sample[column], is_text=str(column) in texts) for column in sample.columns]
+
+
+def _plan_without_copies(plan: Proposal, sample: pd.DataFrame, texts: frozenset[str], choices: Choices) -> Proposal:
+    """Return the plan with the id of the rows that are there once, if they have one: an export may repeat rows."""
+    copies = sample.astype(str).duplicated()
+    if not copies.any():
+        return plan
+    without = _make_plan(_examine(sample[~copies].reset_index(drop=True), texts), plan.name, choices)
+    if without.has_content_id:
+        return plan
+    note = guesses.copies_note(int(copies.sum()), len(sample))
+    return replace(without, identity=replace(without.identity, reason=f"{without.identity.reason}{note}"))
 
 
 def _make_plan(columns_seen: list[ColumnStatistics], name: str, choices: Choices) -> Proposal:

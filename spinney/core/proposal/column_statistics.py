@@ -95,7 +95,7 @@ def examine_column(source: str, values: pd.Series[Any], *, is_text: bool) -> Col
         kind, missing_words = _type_of_texts(list(values.dropna().unique()))
         values = values.mask(values.isin(list(missing_words)), None)
     else:
-        values = _without_empty(values)
+        values, missing_words = _without_missing_words(_without_empty(values))
         kind = _type_of_series(values)
     try:
         distinct = int(values.nunique()) if all(map(_is_json_value, values.dropna().unique())) else -1
@@ -170,6 +170,17 @@ def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
         return values
     filled = values.mask(values.map(lambda value: isinstance(value, str) and value == ""), None)
     return values if _type_of_series(filled) == "string" else filled
+
+
+def _without_missing_words(values: pd.Series[Any]) -> tuple[pd.Series[Any], frozenset[str]]:
+    """Return the values without words that mean no value, and these words, if the other values are no texts."""
+    if not types.is_object_dtype(values):
+        return values, frozenset()
+    is_word = values.map(lambda value: isinstance(value, str) and value in MISSING_WORDS).astype(bool)
+    rest = values.mask(is_word, None)
+    if not is_word.any() or rest.isna().all() or _type_of_series(rest) in ("string", "boolean"):
+        return values, frozenset()
+    return rest, frozenset(values[is_word].unique())
 
 
 def _are_amounts(values: pd.Series[Any]) -> bool:

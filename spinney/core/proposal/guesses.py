@@ -185,9 +185,12 @@ def is_time_an_id(time: Guess, group: Sequence[ColumnStatistics]) -> bool:
 def content_id(columns: Sequence[ColumnStatistics], why: str) -> Guess:
     """Return the guess of an id that is a hash of each row. columns: the declared ones. why: no column is the id."""
     rows = pd.DataFrame({at: column.values for at, column in enumerate(columns)}).astype(str)
-    copies = int(rows.duplicated().sum())
-    note = f"; {copies} of {len(rows)} rows equal an earlier one and count as its copies" if copies else ""
-    return Guess((), f"a hash of each row's values, since {why}{note}")
+    return Guess((), f"a hash of each row's values, since {why}{copies_note(int(rows.duplicated().sum()), len(rows))}")
+
+
+def copies_note(copies: int, rows: int) -> str:
+    """Return a note about rows that equal an earlier one; empty if there are none."""
+    return f"; {copies} of {rows} rows equal an earlier one and count as its copies" if copies else ""
 
 
 def guess_target(columns: Sequence[ColumnStatistics]) -> Guess:
@@ -236,7 +239,7 @@ def guess_group(columns: Sequence[ColumnStatistics]) -> Guess:
     there is none.
     """
     fit = [column for column in columns if column.type in KEY_TYPES and column.distinct > 1 and not column.is_unique]
-    fit = [column for column in fit if not column.is_index]
+    fit = [column for column in fit if not column.is_index] or _whole_keys(columns)
     fit = [column for column in fit if column.is_complete] or fit
     if not fit:
         got = ", ".join(column.source for column in columns) or "none that could be"
@@ -249,6 +252,11 @@ def guess_group(columns: Sequence[ColumnStatistics]) -> Guess:
     best = max(texts or enough, key=lambda column: column.distinct) if enough else min(fit, key=lambda c: c.distinct)
     others = ", ".join(column.source for column in fit if column is not best)
     return Guess((best,), _group_sizes((best,)) + (f"; others that could be: {others}" if others else ""))
+
+
+def _whole_keys(columns: Sequence[ColumnStatistics]) -> list[ColumnStatistics]:
+    """Return the columns of whole numbers that a program stored as fractions, as pandas does where some are missing."""
+    return [column for column in columns if column.is_whole and column.distinct > 1 and not column.is_unique]
 
 
 def _has_enough_rows(column: ColumnStatistics) -> bool:

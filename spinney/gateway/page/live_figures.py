@@ -17,6 +17,7 @@ from spinney.core.json_values import json_value
 from spinney.core.reporting.group_search import GroupSearch
 from spinney.figures.fleet_figures import FleetFigures
 from spinney.fleet import Fleet
+from spinney.storage import retrain_requests
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_log
 
@@ -83,8 +84,9 @@ class LiveFigures:
         self._pause_s, self._watched_s = pause_s, watched_s
         self._asked_at = time.monotonic()
         self._is_asleep = False
-        store = FleetStore.of(fleet.config)
-        self._directories = [place for base in WATCHED for place in store.directories(base)]
+        self._store = FleetStore.of(fleet.config)
+        self._requested_at = 0
+        self._directories = [place for base in WATCHED for place in self._store.directories(base)]
         self._versions: dict[str, int] = {}
         self._reading: FleetReading | None = None
         self._figures: FleetFigures | None = None
@@ -121,11 +123,14 @@ class LiveFigures:
             self._wake.set()
 
     def group(self, key: str) -> Document:
-        """Return the history and the figures of a group, as of the last change of a table.
+        """Return the history and the figures of a group, as of the last change of a table or a retrain request.
 
         Raises as `Fleet.why`.
         """
         self._note_request()
+        requested_at = retrain_requests.last_change(self._store)
+        if requested_at != self._requested_at:  # by any process: no table changes then
+            self._groups, self._requested_at = {}, requested_at
         groups = self._groups  # a reading that ends meanwhile replaces it
         if (known := groups.get(key)) is not None:
             return known

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from spinney.operations import interventions, retrain_orders
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, ProposedOverride
-from spinney.operations.retrain_orders import RetrainOrder
+from spinney.operations.retrain_orders import RequestOutcome
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
 
@@ -51,7 +51,7 @@ def carry_out_order(store: FleetStore, order: OverrideOrder, person: str) -> Pro
     return interventions.carry_out_override(store, signer, request, Attribution(person, order.reason or ""), shown)
 
 
-class RetrainWish(BaseModel):
+class RetrainOrder(BaseModel):
     """A group or parent that a person wants retrained. reason: recorded with it; None to see what would happen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,8 +60,8 @@ class RetrainWish(BaseModel):
     reason: _Reason | None = None
 
 
-def carry_out_wish(store: FleetStore, wish: RetrainWish, person: str) -> RetrainOrder:
-    """Return what becomes of a wish. A request is written if it has a reason. Raises as `order_retrain`."""
-    if wish.reason is None:
-        return retrain_orders.check_order(store, wish.group_key)
-    return retrain_orders.order_retrain(store, wish.group_key, Attribution(person, wish.reason))
+def carry_out_retrain_order(store: FleetStore, order: RetrainOrder, person: str) -> RequestOutcome:
+    """Return what becomes of an order. A request is written if it has a reason. Raises as `order_retrain`."""
+    if order.reason is None:
+        return retrain_orders.check_order(store, order.group_key)
+    return retrain_orders.order_retrain(store, order.group_key, Attribution(person, order.reason))

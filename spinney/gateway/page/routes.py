@@ -17,7 +17,7 @@ from spinney.core.json_values import json_value
 from spinney.core.reporting.status import State
 from spinney.gateway.page.files import INDEX, PageFile, read_page_files
 from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
-from spinney.gateway.page.overrides import OverrideOrder, RetrainWish, carry_out_order, carry_out_wish
+from spinney.gateway.page.overrides import OverrideOrder, RetrainOrder, carry_out_order, carry_out_retrain_order
 from spinney.gateway.safe_answers import problem
 from spinney.gateway.work_queue import WorkQueue
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
@@ -149,9 +149,9 @@ def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None
 
 def _add_retraining(router: APIRouter, live: LiveFigures, access: Access) -> None:
     @router.post("/page/retrain-requests")
-    def retrain(wish: RetrainWish, person: Annotated[str, Depends(access.operate)]) -> Response:
+    def retrain(order: RetrainOrder, person: Annotated[str, Depends(access.operate)]) -> Response:
         try:
-            order = carry_out_wish(FleetStore.of(live.fleet.config), wish, person)
+            outcome = carry_out_retrain_order(FleetStore.of(live.fleet.config), order, person)
         except Busy:
             return problem(503, "too_many", "too many requests wait for the stream; try again later")
         except GroupError as error:
@@ -159,10 +159,10 @@ def _add_retraining(router: APIRouter, live: LiveFigures, access: Access) -> Non
         except StoreError as error:
             LOG.info("retrain request by %s: %s", person, error)
             return problem(404, "unknown_group", "no such group; search finds groups by parts of their keys")
-        if order.request is not None:
-            LOG.info("retrain request %s for %s by %s", order.request.id, order.group_key, person)
+        if outcome.request is not None:
+            LOG.info("retrain request %s for %s by %s", outcome.request.id, outcome.group_key, person)
             live.refresh_soon()
-        return JSONResponse(json_value(order))
+        return JSONResponse(json_value(outcome))
 
 
 def _newest_letters(store: FleetStore, choice: LetterFilter) -> Document:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from pyspark.sql.streaming.listener import SourceProgress
 
 from spinney.storage.layout import FleetStore
 from spinney.storage.stream_offsets import read_seen_offsets
@@ -17,9 +18,14 @@ from streaming.progress import ProgressListener
 KAFKA = "KafkaV2[Subscribe[sales]]"
 
 
-def batch(latest: str, description: str = KAFKA) -> Any:
-    delta = {"description": "DeltaSource[/tables/promotions]", "latestOffset": '{"reservoirId":"r"}'}
-    return SimpleNamespace(name="score", sources=[{"description": description, "latestOffset": latest}, delta])
+def batch(latest: object, description: str = KAFKA) -> Any:
+    """The progress of a batch as Spark's JSON has it."""
+    rates = {"inputRowsPerSecond": 0.0, "processedRowsPerSecond": 0.0, "numInputRows": 0}
+    offsets = {"startOffset": None, "endOffset": None, "latestOffset": latest}
+    delta = {"description": "DeltaSource[/tables/promotions]", "latestOffset": {"reservoirId": "r"}}
+    kafka = {**offsets, **rates, "description": description}
+    sources = [SourceProgress.fromJson(each) for each in (kafka, {**kafka, **delta})]
+    return SimpleNamespace(name="score", sources=sources)
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def test_the_ends_of_topics_are_written_at_most_every_two_seconds_and_the_next_e
     reporter = OffsetReporter(store, lambda: now[0])
     for at, latest, expected in ((0.0, 5, 5), (1.9, 7, 5), (2.0, 8, 8)):
         now[0] = at
-        reporter.receive(batch(f'{{"sales":{{"0":{latest}}}}}'))
+        reporter.receive(batch({"sales": {"0": latest}}))
         seen = read_seen_offsets(store, "score")
         assert seen is not None
         assert seen.ends == {"sales": {"0": expected}}
@@ -41,7 +47,7 @@ def test_the_ends_of_topics_are_written_at_most_every_two_seconds_and_the_next_e
     assert before < read_seen_offsets(store, "score").seen_at <= datetime.now(UTC)
 
 
-@pytest.mark.parametrize("progress", [batch("None"), batch("null"), batch('{"sales":{"0":5}}', "MemoryStream[x]")])
+@pytest.mark.parametrize("progress", [batch(None), batch({}), batch({"sales": {"0": 5}}, "MemoryStream[x]")])
 def test_nothing_is_written_of_a_source_that_is_no_topic_or_has_no_offset(store, progress) -> None:
     reporter = OffsetReporter(store)
     reporter.receive(progress)

@@ -23,7 +23,7 @@ LARGE = b"x" * 2000
 
 def batch_of(spark, fleet, values: list[bytes]):
     rows = [(None, bytearray(value), "sales", 0, n, AT) for n, value in enumerate(values)]
-    validated = validate_records(spark.createDataFrame(rows, SCHEMA), fleet.config, outcomes=False)
+    validated = validate_records(spark.createDataFrame(rows, SCHEMA), fleet.config.record_schema, outcomes=False)
     kind = F.when(F.col(REASON).isNull(), kafka_source.EVENT).otherwise(kafka_source.DEAD)
     return validated.withColumn(KIND, kind).withColumn(ARRIVED_AT, F.lit(AT))
 

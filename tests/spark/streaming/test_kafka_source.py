@@ -9,7 +9,10 @@ from streaming import kafka_source
 
 def test_every_column_that_stands_beside_a_fleets_own_is_a_name_that_no_fleet_may_use(spark, configured) -> None:
     config = configured()
-    events, outcomes = kafka_source.read_events(spark, config, ()), kafka_source.read_outcomes(spark, config, ())
+    events, outcomes = (
+        kafka_source.read_events(spark, config.record_schema, config.kafka, ()),
+        kafka_source.read_outcomes(spark, config.record_schema, config.kafka, ()),
+    )
     own = {*config.fleet.columns, config.fleet.event_time}
     distinct = [kafka_source.drop_duplicates(rows, config.kafka) for rows in (events, outcomes)]
     found = {name for rows in distinct for name in rows.columns} - own

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import xxhash
+from recipes import RIDGE
 
 from spinney.core.champions.heldout_losses import pack, unpack
 from spinney.core.champions.promotion import Promotion
@@ -20,11 +21,10 @@ from spinney.core.champions.shard_champions import Champions
 from spinney.core.features.encoding import NULL_TIME
 from spinney.core.models.codec import load_signed
 from spinney.core.models.signing import Claim, Signer
-from spinney.core.recipes.recipe import Recipe
+from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.serving.answers import _silent
 from spinney.serving.model_cache import cache
-from spinney.storage.layout import FleetStore
 from streaming.answer_batches import COLUMN, answer_schema, decode_answers
 from streaming.scorer import PROMOTION, PROMOTION_COLUMNS, Scorer, _decoded, answers, update_champions
 
@@ -46,19 +46,18 @@ def a_fresh_worker() -> Iterator[None]:
 def scorer(configured) -> Scorer:
     # Hardly any penalty: what a model answers can be told by hand.
     plain = ("[recipe]\n", "[recipe]\nparams = { alpha = 1e-9 }\n")
-    return Scorer(configured(('["price", "stock"]', '["price"]'), plain), SIGNER)
+    return Scorer.of(configured(('["price", "stock"]', '["price"]'), plain), SIGNER)
 
 
-def promoted(scorer: Scorer, key: str, day: int = 1, slope: float | None = None, feature: str = "price") -> Promotion:
+def promoted(key: str, day: int = 1, slope: float | None = None, feature: str = "price") -> Promotion:
     """A model of sold = slope x price, fitted on rows through a day."""
     prices = np.linspace(-1.0, 1.0, 200)
     rows = pd.DataFrame({"group_key": key, "event_id": [f"{n}" for n in range(200)], feature: prices})
     rows["label"] = (SLOPES[key] if slope is None else slope) * prices
     rows["event_time"] = pd.Series([START + timedelta(days=day)] * 200).astype("datetime64[us, UTC]")
     clock = START + timedelta(days=day + 1)
-    (row,) = fit_groups(rows, pd.DataFrame({"group_key": [key]}), Recipe.of(scorer.config), clock, SIGNER).to_dict(
-        "records"
-    )
+    recipe = replace(RIDGE, params=(("alpha", "1e-9"),), features=(Feature(feature, "double"),))
+    (row,) = fit_groups(rows, pd.DataFrame({"group_key": [key]}), recipe, clock, SIGNER).to_dict("records")
     carried = {name: row[name] for name in ("model_id", "codec", "payload", "signature")}
     return Promotion(revision=0, decision="promoted", trained_through=day, fitted_at=day, **carried)
 
@@ -84,7 +83,7 @@ def asked(
 
 
 def test_each_row_is_answered_by_its_own_model_its_parent_or_the_global_one(scorer: Scorer) -> None:
-    rows = {key: promoted(scorer, key) for key in (A, DEPT, ALL)}
+    rows = {key: promoted(key) for key in (A, DEPT, ALL)}
     answered = asked(scorer, list(rows.items()), B, A, '["c","2"]', A)
     assert answered["answered_by"].tolist() == ["parent", "own", "global", "own"]
     assert answered["model_id"].tolist() == [rows[key].model_id for key in (DEPT, A, ALL, A)]
@@ -99,24 +98,24 @@ def test_nobody_answers_where_no_model_is(scorer: Scorer) -> None:
 
 
 def test_a_flipped_byte_leaves_the_champion_before_it_answering(scorer: Scorer) -> None:
-    older, newer = promoted(scorer, A, day=1), promoted(scorer, A, day=2, slope=7.0)
+    older, newer = promoted(A, day=1), promoted(A, day=2, slope=7.0)
     assert asked(scorer, [(A, older), (A, newer)], A)["model_id"].tolist() == [newer.model_id]
     cache.cache_clear()
     flipped = changed(newer, payload=newer.payload[:-1] + bytes([newer.payload[-1] ^ 1]))
     answered = asked(scorer, [(A, older), (A, flipped)], A)
     assert answered["model_id"].tolist() == [older.model_id]
     np.testing.assert_allclose(answered["prediction"].astype(float), [2.0], rtol=1e-6)
-    assert asked(scorer, [(A, flipped), (DEPT, promoted(scorer, DEPT))], A)["answered_by"].tolist() == ["parent"]
+    assert asked(scorer, [(A, flipped), (DEPT, promoted(DEPT))], A)["answered_by"].tolist() == ["parent"]
 
 
 @pytest.mark.parametrize("order", [(A, B), (B, A)])
 @pytest.mark.parametrize("loaded_before", [True, False])
 def test_another_groups_model_never_answers(scorer: Scorer, order: tuple[str, str], loaded_before: bool) -> None:
     """A row of `promotions` that names B's signed model as A's, newer than A's own."""
-    mine, theirs = promoted(scorer, A, day=1), promoted(scorer, B, day=2)
+    mine, theirs = promoted(A, day=1), promoted(B, day=2)
     rows = [
         (A, mine),
-        (B, promoted(scorer, B, day=1, slope=-3.0)),
+        (B, promoted(B, day=1, slope=-3.0)),
         (B, theirs),
         (A, changed(theirs, trained_through=3)),
     ]
@@ -129,7 +128,7 @@ def test_another_groups_model_never_answers(scorer: Scorer, order: tuple[str, st
 
 
 def test_a_model_that_overflows_leaves_its_row_to_the_next_in_line_and_spoils_no_other(scorer: Scorer) -> None:
-    huge, older, dept = promoted(scorer, A, day=2, slope=1e150), promoted(scorer, A), promoted(scorer, DEPT)
+    huge, older, dept = promoted(A, day=2, slope=1e150), promoted(A), promoted(DEPT)
     answered = asked(scorer, [(A, older), (A, huge), (DEPT, dept)], A, B, price=1e200)
     assert answered["model_id"].tolist() == [older.model_id, dept.model_id]
     assert answered["answered_by"].tolist() == ["own", "parent"]
@@ -137,7 +136,7 @@ def test_a_model_that_overflows_leaves_its_row_to_the_next_in_line_and_spoils_no
 
 
 def test_a_row_that_no_model_can_answer_is_answered_by_none_in_so_many_words(scorer: Scorer) -> None:
-    rows = [(key, promoted(scorer, key, slope=1e150)) for key in (A, DEPT, ALL)]
+    rows = [(key, promoted(key, slope=1e150)) for key in (A, DEPT, ALL)]
     answered = asked(scorer, rows, A, B, price=1e200)
     assert answered["answered_by"].tolist() == ["none", "none"]
     assert answered["model_id"].tolist() == [None, None]
@@ -146,8 +145,8 @@ def test_a_row_that_no_model_can_answer_is_answered_by_none_in_so_many_words(sco
 
 def test_a_model_is_passed_over_only_for_the_rows_that_it_cannot_answer(scorer: Scorer) -> None:
     """A's own model overflows at the first price alone; the hall's, which takes over there, does at B's alone."""
-    own, dept = promoted(scorer, A, slope=1e150), promoted(scorer, DEPT, slope=1e100)
-    world = promoted(scorer, ALL)
+    own, dept = promoted(A, slope=1e150), promoted(DEPT, slope=1e100)
+    world = promoted(ALL)
     events = priced([A, A, B], [1e200, 1.0, 1e250])
     champions = Champions.empty().with_promotions([(A, own), (DEPT, dept), (ALL, world)])
     answered = answers(0, events, champions, scorer)
@@ -160,7 +159,7 @@ def test_a_model_that_raises_is_named_once_and_its_parent_answers(scorer: Scorer
         def predict(self, matrix: object) -> object:
             raise ValueError("never seen this")
 
-    own, dept = promoted(scorer, A), promoted(scorer, DEPT)
+    own, dept = promoted(A), promoted(DEPT)
     loaded = cache()
     load = loaded.load
 
@@ -180,8 +179,8 @@ def test_a_model_that_raises_is_named_once_and_its_parent_answers(scorer: Scorer
 
 
 def test_a_champion_fitted_before_the_features_were_edited_goes_on_answering(scorer: Scorer, configured) -> None:
-    row = promoted(scorer, A)
-    edited = Scorer(configured(('["price", "stock"]', '["stock"]')), SIGNER)
+    row = promoted(A)
+    edited = Scorer.of(configured(('["price", "stock"]', '["stock"]')), SIGNER)
     answered = asked(edited, [(A, row)], A, price=3.0)
     assert answered["model_id"].tolist() == [row.model_id]
     np.testing.assert_allclose(answered["prediction"].astype(float), [6.0], rtol=1e-6)
@@ -193,8 +192,8 @@ def test_a_fleets_own_columns_may_be_called_like_those_of_a_promotion(configured
     config = configured(
         ('["price", "stock"]', '["payload"]'), own, ("[recipe]\n", "[recipe]\nparams = { alpha = 1e-9 }\n")
     )
-    scorer = Scorer(config, SIGNER)
-    row = promoted(scorer, A, feature="payload")
+    scorer = Scorer.of(config, SIGNER)
+    row = promoted(A, feature="payload")
     event = {"event_id": "e", "payload": 2.0, "epoch": "early"}
     event |= {"label": np.nan, "topic": "t", "kafka_partition": 0, "kafka_offset": 0}
     promotion = {PROMOTION: as_json(row)}
@@ -207,7 +206,7 @@ def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured
     """The oracle is the same model, asked for Python's own times."""
     own = ('price = "double"\n', 'price = "double"\nvalid_to = "timestamp"\nborn = "date"\n')
     config = configured(('["price", "stock"]', '["at", "valid_to", "born"]'), own)
-    scorer = Scorer(config, SIGNER)
+    scorer = Scorer.of(config, SIGNER)
     ends = [datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, 0, 7, tzinfo=UTC), None]
     days = [date(9999, 12, 31), None, date(1, 1, 1)]
     features = pd.DataFrame({"at": pd.Series([START] * 3, dtype=object), "valid_to": ends, "born": days}, dtype=object)
@@ -237,7 +236,7 @@ def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured
 
 
 def test_a_shard_without_events_has_no_answers_and_keeps_its_champions(scorer: Scorer) -> None:
-    row = changed(promoted(scorer, A), heldout_losses=pack([0.1, 1e-30, float("inf")]))
+    row = changed(promoted(A), heldout_losses=pack([0.1, 1e-30, float("inf")]))
     state = State()
     frame = pd.DataFrame([{"group_key": A, PROMOTION: as_json(row)}])
     assert list(scorer.function()((0,), iter([frame]), state)) == []
@@ -256,7 +255,7 @@ def as_json(row: Promotion) -> str:
 def answered_by_worker(scorer: Scorer, frame: pd.DataFrame) -> pa.Table:
     """What the driver reads of a shard's answers."""
     (yielded,) = scorer.function()((0,), iter([frame]), State())
-    return decode_answers(map(pa.py_buffer, yielded[COLUMN]), answer_schema(FleetStore.of(scorer.config)))
+    return decode_answers(map(pa.py_buffer, yielded[COLUMN]), answer_schema(scorer.store))
 
 
 class State:
@@ -277,7 +276,7 @@ class State:
 
 
 def test_a_worker_keeps_one_generation_of_champions_for_each_shard(scorer: Scorer) -> None:
-    state, rows = State(), [promoted(scorer, A, day=day) for day in (1, 2, 3)]
+    state, rows = State(), [promoted(A, day=day) for day in (1, 2, 3)]
     for row in rows:
         promotions = pd.DataFrame([{"group_key": A, **{name: getattr(row, name) for name in Promotion.__slots__}}])
         update_champions(7, state, promotions)

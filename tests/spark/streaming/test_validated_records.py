@@ -78,8 +78,8 @@ def test_keys_and_shards_in_sql_are_those_of_the_core(spark) -> None:
     rows = spark.createDataFrame(
         [(n, *case) for n, case in enumerate(cases)], "n int, text string, whole bigint, flag boolean, day date"
     )
-    found = rows.selectExpr("n", f"{group_key_sql(config)} AS group_key").selectExpr(
-        "*", f"{shard_sql(config)} AS shard"
+    found = rows.selectExpr("n", f"{group_key_sql(config.fleet.group)} AS group_key").selectExpr(
+        "*", f"{shard_sql(config.fleet.shards)} AS shard"
     )
     by_number = {row.n: (row.group_key, row.shard) for row in found.collect()}
     for n, case in enumerate(cases):
@@ -174,7 +174,7 @@ def records(spark, values: list[bytes | None], positions: list[tuple[str, int, i
 
 def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, configured) -> None:
     values = [value for _, value, _ in RECORDS]
-    found = validate_records(records(spark, values), configured(RANGED), outcomes=False)
+    found = validate_records(records(spark, values), configured(RANGED).record_schema, outcomes=False)
     named = {"reason": F.col(REASON), "detail": F.col(DETAIL), "field": F.col(FIELD)}
     by_offset = {row.kafka_offset: row for row in found.withColumns(named).collect()}
     got = {name: by_offset[n].reason for n, (name, _, _) in enumerate(RECORDS)}
@@ -192,7 +192,7 @@ def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, co
 
 def test_a_filter_on_the_reason_judges_no_record_again(spark, configured, capsys) -> None:
     """Pushed below the projections, it would bring every step of the checks with it: twenty times the work, unseen."""
-    validated = validate_records(records(spark, [event()]), configured(), outcomes=False)
+    validated = validate_records(records(spark, [event()]), configured().record_schema, outcomes=False)
     validated.filter(f"{REASON} IS NULL").explain("extended")
     optimised = capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2].partition("==")[0]
     assert optimised.count("validate_batches(") == 1
@@ -200,7 +200,7 @@ def test_a_filter_on_the_reason_judges_no_record_again(spark, configured, capsys
 
 def test_a_valid_event_is_typed_keyed_and_its_unknown_fields_are_counted(spark, configured) -> None:
     value = event(at="2024-05-01T12:00:00.123456+02:00", colour="red", size=None)
-    (row,) = validate_records(records(spark, [value]), configured(), outcomes=False).toArrow().to_pylist()
+    (row,) = validate_records(records(spark, [value]), configured().record_schema, outcomes=False).toArrow().to_pylist()
     assert row["group_key"] == '["a","1"]'
     assert row["shard"] == keys.shard_of('["a","1"]', 4)
     assert row["event_id"] == "s"
@@ -215,7 +215,11 @@ def test_an_outcome_needs_its_label_and_when_it_was_seen(spark, configured) -> N
     good = {"shop": "a", "dept": 1, "sale": "s", "sold": 3, "observed_at": "2024-05-01T11:00:00Z"}
     values = [good, {**good, "sold": None}, {**good, "observed_at": None}, {**good, "sold": "many"}, {**good, "x": 1}]
     encoded = [json.dumps(value).encode() for value in values]
-    found = validate_records(records(spark, encoded), configured(), outcomes=True).orderBy("kafka_offset").collect()
+    found = (
+        validate_records(records(spark, encoded), configured().record_schema, outcomes=True)
+        .orderBy("kafka_offset")
+        .collect()
+    )
     assert [row[REASON] for row in found] == [None, "missing_field", "missing_field", "wrong_type", None]
     assert (found[0].label, found[0].group_key, found[0][UNKNOWN_FIELDS], found[4][UNKNOWN_FIELDS]) == (
         3.0,
@@ -240,7 +244,7 @@ def test_an_edited_range_holds_from_its_offset_on_in_each_topic_and_partition(sp
     values = [event(stock=stock) for *_, stock in expected]
     positions = [(topic, partition, offset) for topic, partition, offset, _ in expected]
     validated = validate_records(
-        records(spark, values, positions), configured(), outcomes=False, editions=editions
+        records(spark, values, positions), configured().record_schema, outcomes=False, editions=editions
     ).collect()
     got = {(row.topic, row.kafka_partition, row.kafka_offset): row[REASON] for row in validated}
     assert got == {position[:3]: reason for position, reason in expected.items()}
@@ -268,7 +272,9 @@ def test_what_judging_depends_on_holds_by_offset_and_records_are_read_under_the_
         event(price=..., cost=2, seen=1_714_557_600_000),
         event(price=..., cost="n/a", after={"stock": 7}, seen=1_714_557_600),
     ]
-    found = validate_records(records(spark, values), configured(*edited), outcomes=False, editions=editions)
+    found = validate_records(
+        records(spark, values), configured(*edited).record_schema, outcomes=False, editions=editions
+    )
     rows = found.orderBy("kafka_offset").toArrow().to_pylist()
     assert [(row[REASON], row[FIELD]) for row in rows] == [("wrong_type", "price"), *[(None, None)] * 3]
     assert [(row["price"], row["stock"]) for row in rows[1:]] == [(1.5, 2), (2.0, 2), (None, 7)]
@@ -287,7 +293,9 @@ def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways
         for batch in open_fleet_file(config.record_schema, case.write(folder), case.options, outcomes=False).batches():
             values += [value for _, value in messages_of(batch, rules)]
         positions += [("stores.events", number, at) for at in range(len(values) - len(positions))]
-    rows = validate_records(records(spark, values, positions), config, outcomes=False).toArrow().to_pylist()
+    rows = (
+        validate_records(records(spark, values, positions), config.record_schema, outcomes=False).toArrow().to_pylist()
+    )
     own, names = {"id": "event_id", "at": "event_time"}, ("id", "at", *config.record_schema.event_columns)
     for number, case in enumerate(cases):
         mine = [row for row in rows if row["kafka_partition"] == number]
@@ -308,5 +316,7 @@ def test_the_id_may_have_any_name(spark, configured) -> None:
     name = "it's the `id` \\ of.it"
     config = configured(('event_id = "sale"', f"event_id = {json.dumps(name)}"))
     value = {**{field: each for field, each in GOOD.items() if field != "sale"}, name: "s"}
-    (row,) = validate_records(records(spark, [json.dumps(value).encode()]), config, outcomes=False).collect()
+    (row,) = validate_records(
+        records(spark, [json.dumps(value).encode()]), config.record_schema, outcomes=False
+    ).collect()
     assert (row[REASON], row.event_id) == (None, "s")

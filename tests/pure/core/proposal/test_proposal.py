@@ -133,6 +133,26 @@ def test_texts_of_dates_without_dashes_are_the_time_by_their_name_and_numbers_ar
     assert proposed(frame.assign(date=[int(day) for day in days])).fleet.event_time == "event_time"
 
 
+def test_an_id_is_found_although_some_rows_are_there_twice_and_they_are_counted() -> None:
+    text = propose(pd.concat([SALES, SALES.head(3)], ignore_index=True), "sales")
+    said = f"different in each of {ROWS} rows; 3 of {ROWS + 3} rows equal an earlier one and count as its copies"
+    assert f'event_id = "sale_id"  # {said}\n' in text
+    assert parse(text, "proposed", {}).fleet.features == ("price", "sunny")
+
+
+def test_words_for_no_value_among_the_numbers_of_a_typed_file_are_missing() -> None:
+    prices = [row / 7 if row % 9 else "N/A" for row in range(ROWS)]
+    fleet = proposed(SALES.assign(price=pd.Series(prices, dtype=object))).fleet
+    assert (fleet.columns["price"], fleet.missing) == ("double", ("", "N/A"))
+    assert proposed(SALES.assign(shop=SALES["shop"].replace("east", "NA"))).fleet.missing == ("",)
+
+
+def test_whole_numbers_that_pandas_stored_as_fractions_are_a_group_where_nothing_else_is() -> None:
+    frame = SALES.drop(columns=["sunny"]).assign(shop=[1.0, 2.0, 3.0] * (ROWS // 3))
+    fleet = proposed(frame).fleet
+    assert (fleet.group, fleet.columns["shop"]) == (("shop",), "bigint")
+
+
 def test_an_integer_is_a_group_where_no_text_is() -> None:
     assert proposed(SALES.assign(shop=[1, 2, 3] * (ROWS // 3))).fleet.group == ("shop",)
 

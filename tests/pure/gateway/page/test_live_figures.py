@@ -13,6 +13,8 @@ from spinney.core.config import parse
 from spinney.core.errors import StoreError
 from spinney.fleet import Fleet
 from spinney.gateway.page.live_figures import LiveFigures, make_document
+from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest, add_request, remove_requests
 
 A = '["a","1"]'
 
@@ -76,6 +78,19 @@ def test_a_group_is_kept_until_a_table_changes_or_an_override_is_written(past: P
     assert live.group(A) is again
     live.read_changes()
     assert live.group(A).etag != again.etag
+
+
+def test_a_group_is_read_again_when_any_process_has_asked_for_it_or_carried_that_out(past: Past) -> None:
+    store = FleetStore.of(past.config)
+    live = LiveFigures(Fleet(past.config))
+    live.read_changes()
+    before = live.group(A)
+    request = add_request(store, RetrainRequest.new(A, "ada", "overshoots", hour(4)))
+    waiting = live.group(A)
+    assert b"overshoots" in waiting.body
+    assert live.group(A) is waiting
+    remove_requests(store, [request.id])
+    assert live.group(A).etag == before.etag
 
 
 def test_the_time_of_a_document_does_not_change_its_etag() -> None:
