@@ -79,7 +79,10 @@ def read_summary(store: FleetStore, statuses: pa.Table, incumbent: IncumbentComp
 def read_fleet_figures(
     store: FleetStore, label_horizon: timedelta, statuses: pa.Table, now: datetime, before: FleetFigures | None = None
 ) -> FleetFigures:
-    """Return the figures of a fleet. statuses: of `Fleet.table`. before: an earlier reading. Raises StoreError."""
+    """Return the figures of a fleet.
+
+    label_horizon: of `[kafka]`. statuses: of `Fleet.table`. before: an earlier reading. Raises StoreError.
+    """
     fleet = store.fleet
     no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])
     clock = fleet_clock.read_fleet_clock(store)
@@ -88,7 +91,7 @@ def read_fleet_figures(
         at=now,
         clock=clock,
         summary=_shortened(read_summary(store, statuses, no_incumbent)),
-        error_label=loss_label(str(store.fleet.loss)),
+        error_label=loss_label(str(fleet.loss)),
         age=_read_ages(store, clock, now, NO_BANDS if before is None else before.age),
         error=_read_errors(store, label_horizon, NO_BANDS if before is None else before.error),
         queue=describe_queue(statuses, _read_newest_stale_verdicts(store), SHOWN),

@@ -56,7 +56,10 @@ class TrainingTables:
 
     @classmethod
     def of(cls, store: FleetStore, recipe: Recipe, pins: Mapping[str, int], clock: datetime) -> TrainingTables:
-        """The tables at the pinned versions. clock: the fleet's; rows are `label_delay` to `recipe.window` older."""
+        """The tables at the pinned versions.
+
+        recipe: the section `[recipe]`. clock: the fleet's; rows are `label_delay` to `recipe.window` older.
+        """
         events, outcomes = store.directory(tables.EVENTS), store.directory(tables.OUTCOMES)
         return cls(
             events=take_snapshot(events, pins.get(events.name)),

@@ -32,8 +32,8 @@ class FleetStore:
 
     Functions that read or write tables take this in place of the whole configuration. Nothing is opened by making one.
 
-    root: URI or path, without a slash at its end. storage_options: credentials and settings of the store; left out of
-    `repr`.
+    record_schema: of its events and outcomes. root: URI or path, without a slash at its end. storage_options:
+    credentials and settings of the store; left out of `repr`.
     """
 
     record_schema: RecordSchema
