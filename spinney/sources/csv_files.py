@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -54,17 +54,26 @@ def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
     names = _unique_names(csv_dialect.header)
     column_checks.refuse_duplicate_columns(name, csv_dialect.header, options)
     rows = max(0, round(file.stat().st_size / max(1.0, csv_dialect.row_bytes)) - 1)
-    columns = dict.fromkeys(names, pa.string())
+    counted = Counter(filter(None, csv_dialect.header)) if options.selection is None else {}
+    # `init` selects no columns. It must not propose one that `load` and `produce` refuse.
+    repeated = [column for column, times in counted.items() if times > 1]
+    every = [name for name, given in zip(names, csv_dialect.header, strict=True) if given not in repeated]
+    columns = dict.fromkeys(every, pa.string())
     numbers = None if options.selection is None else options.selection.numbers
 
     def read(only: Sequence[str] | None) -> Iterator[RowBatch]:
         if csv_dialect.decimal == "." and csv_dialect.thousands is None:
-            yield from _read(file, name, csv_dialect, names, only)
+            yield from _read(file, name, csv_dialect, names, every if only is None else only)
             return
         for batch in _read(file, name, csv_dialect, names, None):
-            yield _select(_with_points(batch, csv_dialect, numbers), only)
+            yield _select(_with_points(batch, csv_dialect, numbers), every if only is None else only)
 
-    return DataFile(name, columns, rows, is_exact=False, read=read, notes=csv_dialect.notes)
+    notes = (*csv_dialect.notes, *map(_repeated_note, repeated))
+    return DataFile(name, columns, rows, is_exact=False, read=read, notes=notes)
+
+
+def _repeated_note(column: str) -> str:
+    return f"column {column}: left out, since several columns have this name. Rename them in the file to use them"
 
 
 def _unique_names(header: Sequence[str]) -> tuple[str, ...]:

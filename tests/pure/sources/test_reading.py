@@ -48,11 +48,8 @@ def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Re
         (b'a,b\n"1,5",2\n', [{"a": "1,5", "b": "2"}]),
         (b"a;b\n1,5;2.5\n", [{"a": "1,5", "b": "2.5"}]),
         (b"a;b\n-1,5e3;1.234,5\n", [{"a": "-1.5e3", "b": "1.234,5"}]),
-        (b",a,a\n0,1,2\n", [{"Unnamed: 0": "0", "a": "1", "a.1": "2"}]),
-        (
-            b"x,x,x.1,,Unnamed: 3\n1,2,3,4,5\n",
-            [{"x": "1", "x.2": "2", "x.1": "3", "Unnamed: 3.1": "4", "Unnamed: 3": "5"}],
-        ),
+        (b",a,a\n0,1,2\n", [{"Unnamed: 0": "0"}]),
+        (b"x,x,x.1,,Unnamed: 3\n1,2,3,4,5\n", [{"x.1": "3", "Unnamed: 3.1": "4", "Unnamed: 3": "5"}]),
         (b"\n\r\n\na,b\n1,2\n", [{"a": "1", "b": "2"}]),
         ("\na,b\n1,2\n".encode("utf-16"), [{"a": "1", "b": "2"}]),
         ("a\u2028b,c\x0cd,e\x85\n1,2,3\n".encode(), [{"a\u2028b": "1", "c\x0cd": "2", "e\x85": "3"}]),
@@ -69,7 +66,7 @@ def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Re
         "a comma in quotes is no decimal mark without semicolons",
         "two marks are no detection",
         "thousands stay as they are",
-        "columns without a name or with the same",
+        "a column without a name; those that share one are left out",
         "a name of the header goes before a number for another column",
         "blank lines before the header",
         "a blank line in UTF-16",
@@ -82,6 +79,14 @@ def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Re
 def test_every_cell_of_a_csv_is_its_text(tmp_path: Path, content: bytes, rows: list[dict[str, str]]) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     assert read(tmp_path / "a.csv") == rows
+
+
+def test_columns_that_share_a_name_are_noted_since_they_could_not_be_selected(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,x,x\n0,1,2\n")
+    note = "column x: left out, since several columns have this name. Rename them in the file to use them"
+    assert note in open_source(tmp_path / "a.csv").notes
+    with pytest.raises(ContractError, match="column x: expected once; the file has 2 of this name"):
+        read(tmp_path / "a.csv", wanted("x"))
 
 
 @pytest.mark.parametrize(
