@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,12 @@ def collect(tests: Path, *words: str) -> subprocess.CompletedProcess[str]:
     shutil.copy(HERE.parent / "conftest.py", tests / "conftest.py")
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
     return subprocess.run(
-        [*command, *words, "--rootdir", str(tests), str(tests)], capture_output=True, text=True, check=False, cwd=tests
+        [*command, *words, "--rootdir", str(tests), str(tests)],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # a second of imports, and none is asked for
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tests,
     )
 
 
