@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from past import Past, hour
 
 from schemas import tables
-from spinney.core.errors import Busy, GroupError, StoreError
+from spinney.core.errors import Busy, Corrupt, GroupError, StoreError
 from spinney.fleet import Fleet
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
 from spinney.operations.retrain_orders import check_order, order_retrain
@@ -106,3 +110,56 @@ def test_a_file_that_is_no_request_is_logged_and_keeps_no_other_waiting(store, c
     with caplog.at_level(logging.WARNING):
         assert read_requests(store) == tuple(requests)
     assert "0.json: expected a request to retrain a group of this fleet; got" in caplog.text
+
+
+def _written(store: FleetStore, key: str) -> tuple[RetrainRequest, Path]:
+    """A request of ada for a group, and its file."""
+    before = set((store.folder / retrain_requests.FOLDER).glob("*.json"))
+    request = add_request(store, RetrainRequest.new(key, "ada", "why", hour(4)))
+    (file,) = set((store.folder / retrain_requests.FOLDER).glob("*.json")) - before
+    return request, file
+
+
+def test_a_copy_of_a_requests_file_is_reported_once_and_asks_for_nothing(store, caplog) -> None:
+    request, file = _written(store, A)
+    copy = file.with_name("copy of a.json")
+    copy.write_bytes(file.read_bytes())
+    with caplog.at_level(logging.WARNING):
+        assert read_requests(store) == read_requests(store) == (request,)
+    (line,) = caplog.messages
+    assert "copy of a.json: expected a request to retrain a group of this fleet; got" in line
+    assert line.endswith(f"{A}, whose file is {file.name}. Delete the file, and ask again")
+    remove_requests(store, [request.id])
+    assert read_requests(store) == ()
+    assert copy.exists(), "only a person deletes what is no request"
+
+
+def test_a_file_that_holds_the_request_of_another_group_is_neither_groups_request(store) -> None:
+    _, of_a = _written(store, A)
+    _, of_b = _written(store, B)
+    of_b.replace(of_a)
+    assert read_requests(store) == ()
+    with pytest.raises(Corrupt, match="whose file is"):
+        order_retrain(store, A, ADA)
+    assert order_retrain(store, B, ADA).waiting == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "got"),
+    [
+        ("requested_at", "2024-05-01T04:00:00", "requested_at 2024-05-01T04:00:00 without an offset from UTC"),
+        ("by", 7, "by 7, not a text"),
+        ("reason", None, "reason None, not a text"),
+        ("id", ["r"], r"id \['r'\], not a text"),
+        ("reason", "\ud800", "UnicodeEncodeError"),
+    ],
+)
+def test_a_request_with_a_time_or_a_text_that_it_cannot_have_keeps_no_other_waiting(
+    store, caplog, field: str, value: Any, got: str
+) -> None:
+    waiting, _ = _written(store, A)
+    _, file = _written(store, B)
+    file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
+    with caplog.at_level(logging.WARNING):
+        assert read_requests(store) == (waiting,)
+    assert re.search(rf"{file.name}: expected a request .*{got}", caplog.text)
