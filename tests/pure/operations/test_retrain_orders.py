@@ -187,3 +187,26 @@ def test_a_request_with_a_time_or_a_text_that_it_cannot_have_keeps_no_other_wait
     with caplog.at_level(logging.WARNING):
         assert read_requests(store) == (waiting,)
     assert re.search(rf"{file.name}: expected a request .*{got}", caplog.text)
+
+
+def test_a_request_that_cannot_be_written_is_an_error_that_names_the_file(store) -> None:
+    (store.folder / retrain_requests.FOLDER).write_text("")  # fails as a folder without permission does, root's too
+    with pytest.raises(StoreError, match=r"\.json: expected a folder that this process may write to; got .*Error"):
+        add_request(store, RetrainRequest.new(A, "ada", "why", hour(4)))
+
+
+def test_a_request_that_cannot_be_opened_keeps_no_other_waiting(store, monkeypatch, caplog) -> None:
+    waiting, _ = _written(store, A)
+    _, file = _written(store, B)
+    file.with_name("folder.json").mkdir()
+    read = Path.read_text
+
+    def refuse(self: Path, **options: Any) -> str:  # as of another user's file; root may read all
+        if self == file:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert read_requests(store) == (waiting,)
+    assert sorted(re.findall(r"got (\w+):", caplog.text)) == ["IsADirectoryError", "PermissionError"]
