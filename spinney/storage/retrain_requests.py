@@ -21,7 +21,7 @@ from typing import Any
 
 from spinney.core import keys
 from spinney.core.config import Fleet
-from spinney.core.errors import Busy, ContractError, Corrupt, UnknownFormat
+from spinney.core.errors import Busy, ContractError, Corrupt, StoreError, UnknownFormat
 from spinney.core.stored_formats import KEY, REQUEST
 from spinney.storage import atomic_files
 from spinney.storage.layout import FleetStore
@@ -55,7 +55,7 @@ class RetrainRequest:
 def add_request(store: FleetStore, request: RetrainRequest) -> RetrainRequest:
     """Write a request unless its group has one, and return the group's request.
 
-    Raises Busy if MAX_WAITING requests wait.
+    Raises Busy if MAX_WAITING requests wait, StoreError if the file cannot be written, Corrupt and UnknownFormat.
     """
     file = _file_of(store, request.group_key)
     if not file.exists() and (waiting := len(_file_names(store))) >= MAX_WAITING:
@@ -64,7 +64,7 @@ def add_request(store: FleetStore, request: RetrainRequest) -> RetrainRequest:
             "stream to take some, or run `spinney retrain` yourself"
         )
     content = {KEY: REQUEST.version, **asdict(request), "requested_at": request.requested_at.isoformat()}
-    while not atomic_files.create_file(file, json.dumps(content, ensure_ascii=False).encode()):
+    while not _create(file, json.dumps(content, ensure_ascii=False).encode()):
         if (known := find_request(store, request.group_key)) is not None:
             return known
     return request
@@ -112,6 +112,17 @@ def remove_requests(store: FleetStore, ids: Collection[str]) -> None:
             _file_of(store, request.group_key).unlink(missing_ok=True)
 
 
+def _create(file: Path, content: bytes) -> bool:
+    """Write a file unless it exists; return whether it was written. Raises StoreError if this process may not."""
+    try:
+        return atomic_files.create_file(file, content)
+    except OSError as error:
+        raise StoreError(
+            f"{file}: expected a folder that this process may write to; got {type(error).__name__}: {error}. Give it "
+            "the permission, or ask as the user who runs the stream"
+        ) from error
+
+
 @lru_cache(MAX_WAITING)
 def _warn_once(message: str) -> None:
     """Log a warning unless this process has: the stream reads the folder every few seconds."""
@@ -154,7 +165,7 @@ def _read(file: Path, fleet: Fleet) -> RetrainRequest | None:
         _check(request, file.name, fleet)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, PermissionError, IsADirectoryError) as error:
         raise Corrupt(
             f"{file}: expected a request to retrain a group of this fleet; got {type(error).__name__}: {error}. Delete "
             "the file, and ask again"

@@ -9,10 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from past import Past, hour
 
 from schemas import tables
+from spinney.core import keys
 from spinney.core.errors import Busy, Corrupt, GroupError, StoreError
 from spinney.fleet import Fleet
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
@@ -20,6 +22,8 @@ from spinney.operations.retrain_orders import check_order, order_retrain
 from spinney.storage import leases, retrain_requests
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, add_request, read_requests, remove_requests
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 A, B, NEW, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
 ADA = Attribution("ada", "overshoots since noon")
@@ -85,13 +89,33 @@ def test_a_pinned_group_is_refused(past, store) -> None:
         order_retrain(store, A, ADA)
 
 
+def _plan(store: FleetStore, batch_id: int, *groups: str) -> None:
+    """Store the plan of a batch of the stream as the query does."""
+    place = store.directory(tables.VERDICTS, "stream")
+    schema = arrow_schema(place.contract)
+    plan = {"decision": "fit", "round_id": f"stream-{batch_id}", "judged_at": hour(5), "epoch": 0, "batch_id": batch_id}
+    rows = [{**plan, "group_key": key, "shard": keys.shard_of(key, store.fleet.shards)} for key in groups]
+    whole = [{name: row.get(name) for name in schema.names} for row in rows]
+    table = pa.Table.from_pylist(whole, schema=schema)
+    delta.DirectoryWriter(place, "retrain", "c1").append(table, step="plan", batch_id=batch_id)
+
+
 def test_a_group_in_a_plan_is_refused_until_its_round_is_recorded(past, store) -> None:
-    plan = {"group_key": A, "decision": "fit", "round_id": "stream-9", "judged_at": hour(5), "epoch": 0, "batch_id": 9}
-    past.put(tables.VERDICTS, "stream", plan)
+    _plan(store, 9, A)
     with pytest.raises(GroupError, match="round stream-9 is retraining it; ask again once that round is recorded"):
         check_order(store, A)
     past.put(tables.ROUNDS, "stream", {"round_id": "stream-9", "kind": "stream", "started_at": hour(5)})
     assert check_order(store, A).request is None
+
+
+def test_a_group_in_a_plan_that_was_given_up_may_be_asked_for_once_another_plan_is_stored(store) -> None:
+    _plan(store, 9, A)
+    _plan(store, 10, B)  # its batch would not have begun before that of 9 ended
+    assert order_retrain(store, A, ADA).request.group_key == A
+    with pytest.raises(GroupError, match="round stream-10 is retraining it"):
+        check_order(store, B)
+    _plan(store, 11)  # a plan without groups is the newest too
+    assert order_retrain(store, B, ADA).request.group_key == B
 
 
 def test_no_more_requests_wait_than_allowed(store, monkeypatch) -> None:
@@ -163,3 +187,26 @@ def test_a_request_with_a_time_or_a_text_that_it_cannot_have_keeps_no_other_wait
     with caplog.at_level(logging.WARNING):
         assert read_requests(store) == (waiting,)
     assert re.search(rf"{file.name}: expected a request .*{got}", caplog.text)
+
+
+def test_a_request_that_cannot_be_written_is_an_error_that_names_the_file(store) -> None:
+    (store.folder / retrain_requests.FOLDER).write_text("")  # fails as a folder without permission does, root's too
+    with pytest.raises(StoreError, match=r"\.json: expected a folder that this process may write to; got .*Error"):
+        add_request(store, RetrainRequest.new(A, "ada", "why", hour(4)))
+
+
+def test_a_request_that_cannot_be_opened_keeps_no_other_waiting(store, monkeypatch, caplog) -> None:
+    waiting, _ = _written(store, A)
+    _, file = _written(store, B)
+    file.with_name("folder.json").mkdir()
+    read = Path.read_text
+
+    def refuse(self: Path, **options: Any) -> str:  # as of another user's file; root may read all
+        if self == file:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert read_requests(store) == (waiting,)
+    assert sorted(re.findall(r"got (\w+):", caplog.text)) == ["IsADirectoryError", "PermissionError"]
