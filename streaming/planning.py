@@ -133,10 +133,10 @@ def _plan_in_spark(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> R
         F.count("*").alias("rows"), F.count("queue").alias("chosen")
     ).collect()}  # fmt: skip
     _require_count("verdicts", due.rows, sum(row["rows"] for row in counts.values()))
-    if due.groups:
-        due_counts = counts[Staleness.FIT.value]
-        _require_count("due groups", due.groups - due.withheld, due_counts["rows"])
-        _require_count("groups of the plan", len(queues), due_counts["chosen"])
+    # Without such rows where every due group is withheld, or is requested and left out here.
+    due_counts = counts.get(Staleness.FIT.value, {"rows": 0, "chosen": 0})
+    _require_count("due groups", due.groups - due.withheld, due_counts["rows"])
+    _require_count("groups of the plan", len(queues), due_counts["chosen"])
     return RoundPlan(_in_order(candidates, queues), _verdict_rows(marked, rules), due.groups)
 
 

@@ -15,7 +15,7 @@ from spinney.operations.interventions import Attribution
 from spinney.storage import leases, retrain_requests
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
-from spinney.tables import lookup
+from spinney.tables import delta, lookup
 from spinney.tables.lookup import RowFilter
 
 
@@ -37,7 +37,7 @@ def check_order(store: FleetStore, group_key: str) -> RequestOutcome:
     """Return what would become of an order; nothing is written.
 
     Raises StoreError: the group is unknown. GroupError: it is pinned, requested already, or in the plan of a round that
-    is not recorded yet.
+    is under way.
     """
     _require_known(store, group_key)
     if (known := retrain_requests.find_request(store, group_key)) is not None:
@@ -82,14 +82,19 @@ def _require_known(store: FleetStore, group_key: str) -> None:
 
 
 def _unrecorded_round(store: FleetStore, group_key: str) -> str | None:
-    """The round that has planned to fit the group and is not recorded; None if there is none."""
-    columns = ["group_key", "decision", "round_id", "judged_at"]
+    """The stream's round that has planned to fit the group and is under way; None if there is none."""
+    columns = ["group_key", "decision", "round_id", "judged_at", "batch_id"]
     verdicts = lookup.to_dicts(lookup.read_rows(store, tables.VERDICTS, columns, RowFilter.of_groups([group_key])))
     planned = [row for row in verdicts if row["decision"] == Staleness.FIT.value]
     if not planned:
         return None
-    newest = max(planned, key=lambda row: row["judged_at"])["round_id"]
-    if not newest.startswith(RoundKind.STREAM.value):
+    newest = max(planned, key=lambda row: row["judged_at"])
+    round_id = str(newest["round_id"])
+    if not round_id.startswith(RoundKind.STREAM.value):
         return None  # the stream and a batch may retrain a group at the same time
-    recorded = lookup.select(store, tables.ROUNDS, ["round_id"], "round_id", f"WHERE round_id = '{newest}'")
-    return None if recorded.num_rows else str(newest)
+    recorded = lookup.select(store, tables.ROUNDS, ["round_id"], "round_id", f"WHERE round_id = '{round_id}'")
+    if recorded.num_rows:
+        return None
+    # A batch begins when the one before has ended, so an earlier plan without a record will never be carried out.
+    last = delta.read_last_step(store.directory(tables.VERDICTS, RoundKind.STREAM.value))
+    return round_id if last is not None and last.batch_id == newest["batch_id"] else None

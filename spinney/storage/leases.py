@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from schemas.vocabulary import STREAMING, QueryName
 from spinney.core.champions.promotion import PEOPLE
-from spinney.core.errors import Busy
+from spinney.core.errors import Busy, StoreError
 from spinney.storage.layout import FleetStore
 
 REGISTRY, REPLAY, TRACKING = "registry", "replay", "tracking"
@@ -56,7 +56,7 @@ def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
 
 
 def is_held(store: FleetStore, name: str) -> bool:
-    """Whether a process holds this lease now."""
+    """Whether a process holds this lease now. Raises StoreError if this process may not open the lease's file."""
     file = store.folder / "leases" / f"{name}.lock"
     if not file.exists():
         return False
@@ -65,6 +65,11 @@ def is_held(store: FleetStore, name: str) -> bool:
             return False
     except Timeout:
         return True
+    except OSError as error:
+        raise StoreError(
+            f"lease {file}: expected a file that this process may write to; got {type(error).__name__}: {error}. Give "
+            "it the permission, or run the command as the user who runs the stream"
+        ) from error
 
 
 def _read_holder(place: Path, name: str) -> str:

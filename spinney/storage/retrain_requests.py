@@ -15,12 +15,13 @@ import uuid
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from spinney.core import keys
 from spinney.core.config import Fleet
-from spinney.core.errors import Busy, ContractError, Corrupt, UnknownFormat
+from spinney.core.errors import Busy, ContractError, Corrupt, StoreError, UnknownFormat
 from spinney.core.stored_formats import KEY, REQUEST
 from spinney.storage import atomic_files
 from spinney.storage.layout import FleetStore
@@ -54,7 +55,7 @@ class RetrainRequest:
 def add_request(store: FleetStore, request: RetrainRequest) -> RetrainRequest:
     """Write a request unless its group has one, and return the group's request.
 
-    Raises Busy if MAX_WAITING requests wait.
+    Raises Busy if MAX_WAITING requests wait, StoreError if the file cannot be written, Corrupt and UnknownFormat.
     """
     file = _file_of(store, request.group_key)
     if not file.exists() and (waiting := len(_file_names(store))) >= MAX_WAITING:
@@ -63,7 +64,7 @@ def add_request(store: FleetStore, request: RetrainRequest) -> RetrainRequest:
             "stream to take some, or run `spinney retrain` yourself"
         )
     content = {KEY: REQUEST.version, **asdict(request), "requested_at": request.requested_at.isoformat()}
-    while not atomic_files.create_file(file, json.dumps(content, ensure_ascii=False).encode()):
+    while not _create(file, json.dumps(content, ensure_ascii=False).encode()):
         if (known := find_request(store, request.group_key)) is not None:
             return known
     return request
@@ -77,7 +78,8 @@ def find_request(store: FleetStore, group_key: str) -> RetrainRequest | None:
 def read_requests(store: FleetStore) -> tuple[RetrainRequest, ...]:
     """Return the requests that wait or are being carried out, oldest first.
 
-    A file that cannot be read is logged and left out: it must not keep the others waiting. Raises UnknownFormat.
+    A file that holds no request is logged, once in a process, and left out: it must not keep the others waiting.
+    Raises UnknownFormat.
     """
     found = []
     for name in _file_names(store):
@@ -86,7 +88,7 @@ def read_requests(store: FleetStore) -> tuple[RetrainRequest, ...]:
         except UnknownFormat:
             raise
         except Corrupt as error:
-            LOG.warning("%s", error)
+            _warn_once(str(error))
             continue
         if request is not None:
             found.append(request)
@@ -110,9 +112,29 @@ def remove_requests(store: FleetStore, ids: Collection[str]) -> None:
             _file_of(store, request.group_key).unlink(missing_ok=True)
 
 
+def _create(file: Path, content: bytes) -> bool:
+    """Write a file unless it exists; return whether it was written. Raises StoreError if this process may not."""
+    try:
+        return atomic_files.create_file(file, content)
+    except OSError as error:
+        raise StoreError(
+            f"{file}: expected a folder that this process may write to; got {type(error).__name__}: {error}. Give it "
+            "the permission, or ask as the user who runs the stream"
+        ) from error
+
+
+@lru_cache(MAX_WAITING)
+def _warn_once(message: str) -> None:
+    """Log a warning unless this process has: the stream reads the folder every few seconds."""
+    LOG.warning("%s", message)
+
+
 def _file_of(store: FleetStore, group_key: str) -> Path:
-    digest = hashlib.sha256(group_key.encode()).hexdigest()
-    return store.folder / FOLDER / f"{digest[:32]}.json"
+    return store.folder / FOLDER / _file_name(group_key)
+
+
+def _file_name(group_key: str) -> str:
+    return f"{hashlib.sha256(group_key.encode()).hexdigest()[:32]}.json"
 
 
 def _file_names(store: FleetStore) -> list[str]:
@@ -140,13 +162,29 @@ def _read(file: Path, fleet: Fleet) -> RetrainRequest | None:
         REQUEST.check_object(content, file)
         content.pop(KEY, None)
         request = RetrainRequest(**{**content, "requested_at": datetime.fromisoformat(content["requested_at"])})
-        if not is_key_of(fleet, request.group_key):
-            raise ValueError(f"group_key {request.group_key!r}")
+        _check(request, file.name, fleet)
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, PermissionError, IsADirectoryError) as error:
         raise Corrupt(
             f"{file}: expected a request to retrain a group of this fleet; got {type(error).__name__}: {error}. Delete "
             "the file, and ask again"
         ) from error
     return request
+
+
+def _check(request: RetrainRequest, file_name: str, fleet: Fleet) -> None:
+    """Raise ValueError for a request that this fleet has not written under this file name.
+
+    Its group would be planned twice beside the file that was copied, and the copy would never be deleted.
+    """
+    for name in ("id", "group_key", "by", "reason"):
+        if not isinstance(value := getattr(request, name), str):
+            raise ValueError(f"{name} {value!r}, not a text")
+        value.encode()  # half a surrogate pair fits into no table
+    if request.requested_at.utcoffset() is None:
+        raise ValueError(f"requested_at {request.requested_at.isoformat()} without an offset from UTC")
+    if not is_key_of(fleet, request.group_key):
+        raise ValueError(f"group_key {request.group_key!r}")
+    if file_name != (own := _file_name(request.group_key)):
+        raise ValueError(f"the request of group {request.group_key}, whose file is {own}")

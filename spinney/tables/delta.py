@@ -209,6 +209,20 @@ class StepCommit:
     part: int = 0
 
 
+def read_last_step(directory: Directory) -> StepCommit | None:
+    """Return the newest step in a directory's log, from whichever checkpoint it was written; None without any.
+
+    Raises StoreError when the table was never made, UnknownFormat.
+    """
+    table = open_existing(directory)
+    for commits in (HISTORY_COMMITS, None):
+        for entry in table.history(commits):
+            where = f"table {directory.name}, version {entry.get('version')}"
+            if (commit := _decode_commit(entry.get("userMetadata"), where)) is not None:
+                return commit
+    return None
+
+
 class DirectoryWriter:
     """Appends the steps of one query to a directory, each once.
 

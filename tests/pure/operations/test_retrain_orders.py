@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from past import Past, hour
 
 from schemas import tables
-from spinney.core.errors import Busy, GroupError, StoreError
+from spinney.core import keys
+from spinney.core.errors import Busy, Corrupt, GroupError, StoreError
 from spinney.fleet import Fleet
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
 from spinney.operations.retrain_orders import check_order, order_retrain
 from spinney.storage import leases, retrain_requests
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, add_request, read_requests, remove_requests
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 A, B, NEW, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
 ADA = Attribution("ada", "overshoots since noon")
@@ -81,13 +89,33 @@ def test_a_pinned_group_is_refused(past, store) -> None:
         order_retrain(store, A, ADA)
 
 
+def _plan(store: FleetStore, batch_id: int, *groups: str) -> None:
+    """Store the plan of a batch of the stream as the query does."""
+    place = store.directory(tables.VERDICTS, "stream")
+    schema = arrow_schema(place.contract)
+    plan = {"decision": "fit", "round_id": f"stream-{batch_id}", "judged_at": hour(5), "epoch": 0, "batch_id": batch_id}
+    rows = [{**plan, "group_key": key, "shard": keys.shard_of(key, store.fleet.shards)} for key in groups]
+    whole = [{name: row.get(name) for name in schema.names} for row in rows]
+    table = pa.Table.from_pylist(whole, schema=schema)
+    delta.DirectoryWriter(place, "retrain", "c1").append(table, step="plan", batch_id=batch_id)
+
+
 def test_a_group_in_a_plan_is_refused_until_its_round_is_recorded(past, store) -> None:
-    plan = {"group_key": A, "decision": "fit", "round_id": "stream-9", "judged_at": hour(5), "epoch": 0, "batch_id": 9}
-    past.put(tables.VERDICTS, "stream", plan)
+    _plan(store, 9, A)
     with pytest.raises(GroupError, match="round stream-9 is retraining it; ask again once that round is recorded"):
         check_order(store, A)
     past.put(tables.ROUNDS, "stream", {"round_id": "stream-9", "kind": "stream", "started_at": hour(5)})
     assert check_order(store, A).request is None
+
+
+def test_a_group_in_a_plan_that_was_given_up_may_be_asked_for_once_another_plan_is_stored(store) -> None:
+    _plan(store, 9, A)
+    _plan(store, 10, B)  # its batch would not have begun before that of 9 ended
+    assert order_retrain(store, A, ADA).request.group_key == A
+    with pytest.raises(GroupError, match="round stream-10 is retraining it"):
+        check_order(store, B)
+    _plan(store, 11)  # a plan without groups is the newest too
+    assert order_retrain(store, B, ADA).request.group_key == B
 
 
 def test_no_more_requests_wait_than_allowed(store, monkeypatch) -> None:
@@ -106,3 +134,79 @@ def test_a_file_that_is_no_request_is_logged_and_keeps_no_other_waiting(store, c
     with caplog.at_level(logging.WARNING):
         assert read_requests(store) == tuple(requests)
     assert "0.json: expected a request to retrain a group of this fleet; got" in caplog.text
+
+
+def _written(store: FleetStore, key: str) -> tuple[RetrainRequest, Path]:
+    """A request of ada for a group, and its file."""
+    before = set((store.folder / retrain_requests.FOLDER).glob("*.json"))
+    request = add_request(store, RetrainRequest.new(key, "ada", "why", hour(4)))
+    (file,) = set((store.folder / retrain_requests.FOLDER).glob("*.json")) - before
+    return request, file
+
+
+def test_a_copy_of_a_requests_file_is_reported_once_and_asks_for_nothing(store, caplog) -> None:
+    request, file = _written(store, A)
+    copy = file.with_name("copy of a.json")
+    copy.write_bytes(file.read_bytes())
+    with caplog.at_level(logging.WARNING):
+        assert read_requests(store) == read_requests(store) == (request,)
+    (line,) = caplog.messages
+    assert "copy of a.json: expected a request to retrain a group of this fleet; got" in line
+    assert line.endswith(f"{A}, whose file is {file.name}. Delete the file, and ask again")
+    remove_requests(store, [request.id])
+    assert read_requests(store) == ()
+    assert copy.exists(), "only a person deletes what is no request"
+
+
+def test_a_file_that_holds_the_request_of_another_group_is_neither_groups_request(store) -> None:
+    _, of_a = _written(store, A)
+    _, of_b = _written(store, B)
+    of_b.replace(of_a)
+    assert read_requests(store) == ()
+    with pytest.raises(Corrupt, match="whose file is"):
+        order_retrain(store, A, ADA)
+    assert order_retrain(store, B, ADA).waiting == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "got"),
+    [
+        ("requested_at", "2024-05-01T04:00:00", "requested_at 2024-05-01T04:00:00 without an offset from UTC"),
+        ("by", 7, "by 7, not a text"),
+        ("reason", None, "reason None, not a text"),
+        ("id", ["r"], r"id \['r'\], not a text"),
+        ("reason", "\ud800", "UnicodeEncodeError"),
+    ],
+)
+def test_a_request_with_a_time_or_a_text_that_it_cannot_have_keeps_no_other_waiting(
+    store, caplog, field: str, value: Any, got: str
+) -> None:
+    waiting, _ = _written(store, A)
+    _, file = _written(store, B)
+    file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
+    with caplog.at_level(logging.WARNING):
+        assert read_requests(store) == (waiting,)
+    assert re.search(rf"{file.name}: expected a request .*{got}", caplog.text)
+
+
+def test_a_request_that_cannot_be_written_is_an_error_that_names_the_file(store) -> None:
+    (store.folder / retrain_requests.FOLDER).write_text("")  # fails as a folder without permission does, root's too
+    with pytest.raises(StoreError, match=r"\.json: expected a folder that this process may write to; got .*Error"):
+        add_request(store, RetrainRequest.new(A, "ada", "why", hour(4)))
+
+
+def test_a_request_that_cannot_be_opened_keeps_no_other_waiting(store, monkeypatch, caplog) -> None:
+    waiting, _ = _written(store, A)
+    _, file = _written(store, B)
+    file.with_name("folder.json").mkdir()
+    read = Path.read_text
+
+    def refuse(self: Path, **options: Any) -> str:  # as of another user's file; root may read all
+        if self == file:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert read_requests(store) == (waiting,)
+    assert sorted(re.findall(r"got (\w+):", caplog.text)) == ["IsADirectoryError", "PermissionError"]

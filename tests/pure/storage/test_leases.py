@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from spinney.core.errors import Busy
+from spinney.core.errors import Busy, StoreError
 from spinney.storage.layout import FleetStore
-from spinney.storage.leases import held
+from spinney.storage.leases import held, is_held
 
 HOLD = """
 import sys
@@ -92,3 +92,10 @@ def test_a_lease_that_a_migration_would_not_take_is_refused(configured) -> None:
         held(FleetStore.of(configured()), ["nobody"]),
     ):
         pass
+
+
+def test_a_lease_whose_file_this_process_may_not_open_is_an_error_that_names_it(configured) -> None:
+    store = FleetStore.of(configured())
+    (store.folder / "leases" / "retrain.lock").mkdir(parents=True)  # fails as one of another user does, root's too
+    with pytest.raises(StoreError, match=r"retrain.lock: expected a file that this process may write to; got .*Error"):
+        is_held(store, "retrain")

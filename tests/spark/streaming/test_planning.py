@@ -108,15 +108,33 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
     reported.unpersist()
 
 
-def test_a_requested_group_comes_first_and_counts_once_though_it_is_due_too(spark, monkeypatch) -> None:
-    reported = frame(spark).persist()
-    due = DueSummary.of(reported.filter(f"decision = '{judge_input.SUMMARY}'").collect())
-    keys = [row(1)["group_key"], '["asked"]', row(10)["group_key"]]  # due, not reported, fresh
+def requested_of(keys: list[str]) -> RequestedGroups:
     schema = pa.schema([f for f in arrow_schema(tables.VERDICTS) if f.name not in ROUND_COLUMNS])
     asked = {"shard": 0, "policy": "manual", "decision": "fit", "reason": "asked for by ada: why", "numbers": "{}"}
     asked |= {"epoch": 0, "judged_at": from_microseconds(NOW), "predicted_ms": 1.0}
     verdicts = pa.Table.from_pylist([{"group_key": key, **asked} for key in keys], schema=schema)
-    requested = RequestedGroups(("r1", "r2", "r3"), tuple(candidates_of(verdicts)), verdicts)
+    return RequestedGroups(tuple(keys), tuple(candidates_of(verdicts)), verdicts)
+
+
+def test_a_round_is_planned_whose_due_groups_are_all_requested_or_withheld(spark, monkeypatch) -> None:
+    rows = [row(1), row(2), row(10)]  # two due, one fresh
+    report = judge_input.report_rows(0, ShardReport(rows, 5, 3, RaisedErrors(3, 0)), NOW - 5).astype(object)
+    reported = spark.createDataFrame(report.where(report.notna(), None), judge_input.VERDICTS)
+    reported = reported.selectExpr("*", f"{NOW}L AS judged_at").persist()
+    keys = [row(1)["group_key"], row(2)["group_key"]]
+    monkeypatch.setattr(requested_groups, "plan_round", partial(plan_round, few=0))
+    due = DueSummary(groups=5, withheld=3, rows=3, clock=NOW - 5)
+    plan = plan_with_requests(reported, due, RoundRules(RoundAllowance(9.0, groups=5), "lot"), requested_of(keys))
+    assert ([group.group_key for group in plan.chosen], plan.groups_in) == (keys, 5)
+    assert Counter(each["decision"] for each in verdicts_of(plan)) == {"fit": 2, row(10)["decision"]: 1}
+    reported.unpersist()
+
+
+def test_a_requested_group_comes_first_and_counts_once_though_it_is_due_too(spark, monkeypatch) -> None:
+    reported = frame(spark).persist()
+    due = DueSummary.of(reported.filter(f"decision = '{judge_input.SUMMARY}'").collect())
+    keys = [row(1)["group_key"], '["asked"]', row(10)["group_key"]]  # due, not reported, fresh
+    requested = requested_of(keys)
     rules = RoundRules(RoundAllowance(None, groups=5), "lot")
     found = []
     for few in (1_000, 999):
