@@ -74,6 +74,9 @@ def synthetic_groups() -> GroupStates:
         event_at=CLOCK - random.integers(0, 20 * DAY, n),
         labelled_at=CLOCK - random.integers(20 * DAY, 40 * DAY, n),
         labelled_from=CLOCK - random.integers(40 * DAY, 400 * DAY, n),
+        recent_labels=1.0 + random.gamma(1.0, 20.0, n),
+        recent_at=CLOCK - random.integers(0, 40 * DAY, n),
+        recent_from=CLOCK - random.integers(40 * DAY, 400 * DAY, n),
         fit_ms=np.where(has_champion, random.gamma(2.0, 2.0, n), np.nan),
         failures=np.where(random.random(n) < 0.1, 2, 0),
     )

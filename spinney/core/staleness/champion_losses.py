@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pandas as pd
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
 from spinney.core.staleness.error_evidence import CountedLosses, ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.label_rates import count_recent
 from spinney.core.staleness.loss_samples import Floats, Positions
 
 RECENT_ROWS = 30
@@ -25,6 +27,14 @@ alarm was false, and if the refit has cured the error. If it has not, they soon 
 """
 
 MAX_LOSS = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class CountTimes:
+    """Times by which labels are counted, microseconds. patience: of `error_rise`. half_life: of the rates of labels."""
+
+    patience: int
+    half_life: int
 
 
 def start_samples(
@@ -51,10 +61,10 @@ def start_samples(
     evidence.restart(fresh, padded, clocks, least=REFERENCE_LOSSES)
 
 
-def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFrame, patience: int) -> ErrorEvidence:
+def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFrame, by: CountTimes) -> ErrorEvidence:
     """Add matured labelled rows, in place, and return the new evidence.
 
-    mature: rows of PendingLabels, oldest first. patience: of `error_rise`, microseconds.
+    mature: rows of PendingLabels, oldest first.
     """
     evidence.forget(groups["evidence"] == 0)
     if not len(mature):
@@ -63,6 +73,7 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFr
     labelled = mature["labelled"].to_numpy(np.int64)
     np.add.at(groups["rows_since"], at, labelled)
     np.add.at(groups["labelled"], at, labelled)
+    count_recent(groups, at, mature["last_event_time"].to_numpy(np.int64), labelled, by.half_life)
     is_own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & (
         groups["champion_id"][at] != ""
     )
@@ -71,7 +82,7 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFr
         return evidence
     rows = mature.iloc[own]
     _average_recent(groups, at[own], rows)
-    evidence = evidence.counted(_counted_losses(groups, at[own], rows), groups.key_shares, patience)
+    evidence = evidence.counted(_counted_losses(groups, at[own], rows), groups.key_shares, by.patience)
     groups["evidence"][:] = evidence.evidence
     return evidence
 

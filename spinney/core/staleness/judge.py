@@ -28,7 +28,7 @@ from spinney.core.staleness.attempt_outcomes import (
     spend_evidence,
     time_order,
 )
-from spinney.core.staleness.champion_losses import count_labels, start_samples
+from spinney.core.staleness.champion_losses import CountTimes, count_labels, start_samples
 from spinney.core.staleness.encoded_champions import EncodedChampions
 from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
@@ -77,7 +77,7 @@ class JudgeSettings:
     """Settings of the judge.
 
     min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, drift_patience: of `drift`,
-    microseconds; None: predictions are not counted.
+    microseconds; None: predictions are not counted. rate_half_life: of the decayed counts of labels, microseconds.
     is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time that any shard
     has reported.
     """
@@ -88,6 +88,12 @@ class JudgeSettings:
     patience: int
     is_wall_clock: bool
     drift_patience: int | None = None
+    rate_half_life: int = 14 * 86_400 * SECOND
+
+    @property
+    def count_times(self) -> CountTimes:
+        """The times by which labels are counted."""
+        return CountTimes(self.patience, self.rate_half_life)
 
     @classmethod
     def from_config(cls, config: Config) -> JudgeSettings:
@@ -99,6 +105,7 @@ class JudgeSettings:
             patience=int(config.staleness.error_rise.patience.total_seconds() * SECOND),
             is_wall_clock=config.fleet.clock == "wall",
             drift_patience=int(config.staleness.drift.patience.total_seconds() * SECOND),
+            rate_half_life=int(config.staleness.max_age.total_seconds() * SECOND),
         )
 
 
@@ -209,7 +216,7 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     if new_champions or len(mature):
         present = evidence.value.resized(len(groups))
         start_samples(groups, present, new_champions)
-        evidence = evidence.with_value(count_labels(groups, present, mature, settings.patience))
+        evidence = evidence.with_value(count_labels(groups, present, mature, settings.count_times))
     waiting = shard.encoded_pending
     waiting = waiting if pending is shard.pending else waiting.with_value(pending)
     drift = _count_predictions(shard.encoded_drift, groups, new_champions, deltas, settings.drift_patience)

@@ -39,5 +39,12 @@ def add_drift(body: Body) -> bytes:
     )
 
 
-UPGRADES: Mapping[int, Callable[[Body], bytes]] = {1: add_evidence, 2: add_drift}
+def add_rates(body: Body) -> bytes:
+    """Version 3 to 4: the recent rates of labels, unknown until the next labels: earlier ones were counted undated."""
+    clock, groups, *others = split_sections(body)
+    added = add_missing_columns(groups, group_state.SCHEMA, INITIAL)
+    return join_sections([bytes(clock), added, *map(bytes, others)])
+
+
+UPGRADES: Mapping[int, Callable[[Body], bytes]] = {1: add_evidence, 2: add_drift, 3: add_rates}
 """Version -> function from the body of a state of that version to one of the next."""

@@ -35,7 +35,7 @@ BUILT_IN = (
     NoLabels(timedelta(days=7)),
     ErrorRise(timedelta(days=365)),
     NewRows(200),
-    RowDays(timedelta(days=10), 0.15),
+    RowDays(timedelta(days=10), timedelta(days=14), 0.15),
     MaxAge(timedelta(days=7), 0.15),
     Drift(timedelta(days=365)),
     Schedule(timedelta(days=7)),

@@ -75,7 +75,7 @@ def configured_policies(
 def _by_rows(staleness: Staleness) -> tuple[Policy, ...]:
     if staleness.new_rows is not None:
         return (NewRows(staleness.new_rows),)
-    return NewRows(growth=GROWTH), RowDays(USUAL_AGE * staleness.max_age, staleness.age_spread)
+    return NewRows(growth=GROWTH), RowDays(USUAL_AGE * staleness.max_age, staleness.max_age, staleness.age_spread)
 
 
 __all__ = [

@@ -7,18 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.label_rates import DAY, LabelRates
 
 if TYPE_CHECKING:
     from spinney.core.features.encoding import Floats
-
-DAY = 86_400_000_000
-
-ROOT_OFFSET = 0.25
-"""Added to a Poisson count, its square root is almost unbiased for the root of the mean (Brown, Cai, Zhang, Zhao and
-Zhou, "The root-unroot algorithm for density estimation", Probability Theory and Related Fields 146, 2010)."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +24,20 @@ class RowDays:
     same rows × age, so at intervals in proportion to 1 / √r. This is the rule of the economic order quantity (F. W.
     Harris, "How many parts to make at once", 1913), here with one price for all groups.
 
-    interval: the limit is such that a shard has as many fits as if each group were refitted once in this time. spread:
-    share by which the intervals of equally busy groups differ, by the hash of their keys, so that groups fitted
-    together do not become stale together.
+    interval: the limit is such that the live groups of a shard have as many fits as if each were refitted once in this
+    time, at the recent rates of their labels. half_life: of these rates, as in the state. spread: share by which the
+    intervals of equally busy groups differ, by the hash of their keys, so that groups fitted together do not become
+    stale together.
     """
 
     interval: timedelta
+    half_life: timedelta
     spread: float = 0.0
     name: str = "row_days"
 
     def limits(self, groups: GroupStates) -> Floats:
         """As `Policy.limits`, row-days; infinite while no rate of labels is known."""
-        roots = _rate_roots(groups)
+        roots = np.sqrt(LabelRates.of(groups, self.half_life // timedelta(microseconds=1)).per_day)
         if not len(roots):
             return np.full(len(groups), np.inf)
         intervals = self.interval / timedelta(days=1) * (1.0 + self.spread * (0.5 - groups.key_shares))
@@ -55,13 +51,3 @@ class RowDays:
     def describe(self, value: float, limit: float) -> str:
         """As `Policy.describe`."""
         return f"new rows × days since the last attempt are {value:.3g} (limit {limit:.3g}, as for all groups)"
-
-
-def _rate_roots(groups: GroupStates) -> Floats:
-    """The square roots of the labels a day of groups with a champion, over the time since their first label."""
-    is_known: npt.NDArray[np.bool_] = (groups["champion_id"] != "") & (groups["labelled_from"] != NEVER)
-    known = np.flatnonzero(is_known & ~groups.are_parents)
-    if not len(known):
-        return np.empty(0)
-    days = (groups["labelled_at"][known].max() - groups["labelled_from"][known]) / DAY
-    return np.asarray(np.sqrt((groups["labelled"][known] + ROOT_OFFSET) / np.maximum(days, 1.0)))

@@ -51,6 +51,7 @@ def attempt(key: str, hour: int, outcome: str, n: int) -> DecisionRecord | Unfit
 OUTCOMES = ("promoted", "unproven", "refused", "kept", "failed", "too_few_rows")
 ALIKE = (
     "champion_id", "attempted_at", "retry_at", "champion_rows", "wait_rows", "refusals", "failures", "fit_ms",
+    "recent_at", "recent_from",
 )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_all_at_once_is_known_what_was_known_hour_by_hour_but_for_labels_that_ca
             )
         assert watched.groups["rows_since"][mine] == found.groups["rows_since"][other] + late[key].new
         assert 0 <= watched.groups["labelled"][mine] - found.groups["labelled"][other] <= late[key].missing
-        for name in ("recent_weight", "recent_loss", "baseline"):
+        for name in ("recent_weight", "recent_loss", "recent_labels", "baseline"):
             np.testing.assert_allclose(found.groups[name][other], watched.groups[name][mine])
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from spinney.core.config import Staleness
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.label_rates import count_recent
 from spinney.core.staleness.policies import (
     Drift,
     ErrorRise,
@@ -80,22 +81,26 @@ def test_new_rows_say_nothing_of_a_group_without_a_model() -> None:
     assert np.isnan(measured(NewRows(200), group(rows_since=7)))
 
 
-def fleet_of(rates: dict[str, float], days: int = 100) -> GroupStates:
-    """Groups whose labels came at these rates a day, for so many days, since an attempt at the time 0."""
+HALF_LIFE = timedelta(days=14)
+
+
+def fleet_of(rates: dict[str, float], silent: int = 0) -> GroupStates:
+    """Groups whose labels have come at these rates a day for years, of which the first ones fell silent 29 days ago."""
     groups = GroupStates.empty()
     groups.positions_of(rates)
+    covered = 14 / np.log(2)  # days that a decayed count stands for
     groups.update(
         champion_id=np.full(len(rates), "m", dtype=object),
-        labelled=np.array([round(rate * days - 0.25) for rate in rates.values()]),
-        labelled_from=np.zeros(len(rates), dtype=np.int64),
-        labelled_at=np.full(len(rates), days * DAY),
+        recent_labels=np.array([rate * covered - 0.25 for rate in rates.values()]),
+        recent_from=np.full(len(rates), -2_000 * DAY),
+        recent_at=np.where(np.arange(len(rates)) < silent, -29 * DAY, 0),
         attempted_at=np.zeros(len(rates), dtype=np.int64),
     )
     return groups
 
 
 def test_row_days_are_new_rows_times_days_since_the_last_attempt() -> None:
-    policy = RowDays(timedelta(days=10))
+    policy = RowDays(timedelta(days=10), HALF_LIFE)
     assert measured(policy, group(rows_since=6, attempted_at=2 * DAY, champion_id="m"), clock=9 * DAY) == 42
     assert np.isnan(measured(policy, group(rows_since=6, attempted_at=2 * DAY), clock=9 * DAY))
     assert np.isnan(measured(policy, group(rows_since=6, champion_id="m"), clock=9 * DAY))
@@ -107,18 +112,57 @@ def test_row_days_are_new_rows_times_days_since_the_last_attempt() -> None:
 
 def test_the_limit_of_row_days_follows_from_the_mean_root_of_the_rates() -> None:
     # Rates of 1, 4 and 9 labels a day: their roots are 2 on average, and (10 × 2)² = 400.
-    rates = {'["a"]': 1.0025, '["b"]': 4.0025, '["c"]': 9.0025}
-    assert RowDays(timedelta(days=10)).limits(fleet_of(rates)) == pytest.approx([400] * 3, rel=1e-2)
-    a_day = fleet_of({'["a"]': 8.75}, days=1)  # the first labels came a quarter of a day ago
-    a_day.update(labelled_from=np.array([18 * 3_600_000_000]))
-    assert RowDays(timedelta(days=2)).limits(a_day) == pytest.approx([4 * 8.25])
+    rates = {'["a"]': 1.0, '["b"]': 4.0, '["c"]': 9.0}
+    assert RowDays(timedelta(days=10), HALF_LIFE).limits(fleet_of(rates)) == pytest.approx([400] * 3)
+
+
+def refitted_on(per_day: list[int], silent: int = 0) -> list[int]:
+    """The days on which a group with so many labels on each day is refitted.
+
+    silent: number of other groups of its shard, with labels on the first day only.
+    """
+    groups, policy = GroupStates.empty(), RowDays(timedelta(days=10), HALF_LIFE)
+    groups.positions_of([f'["{n}"]' for n in range(1 + silent)])
+    groups.update(champion_id=np.full(1 + silent, "m", dtype=object), attempted_at=np.zeros(1 + silent, dtype=np.int64))
+    half_life, days = HALF_LIFE // timedelta(microseconds=1), []
+    for day, rows in enumerate(per_day):
+        at = np.arange(1 + silent) if day == 0 else np.zeros(1, dtype=np.int64)
+        count_recent(groups, at, np.full(len(at), day * DAY), np.full(len(at), rows), half_life)
+        groups["rows_since"][0] += rows
+        if (policy.measure(groups, day * DAY) >= policy.limits(groups))[0]:
+            groups["rows_since"][0], groups["attempted_at"][0] = 0, day * DAY
+            days.append(day)
+    return days
+
+
+@pytest.mark.parametrize(("before", "after"), [(5, 50), (50, 5), (20, 20)])
+def test_months_after_a_change_of_traffic_a_group_is_refitted_as_often_as_before(before: int, after: int) -> None:
+    days = refitted_on([before] * 200 + [after] * 200)
+    assert np.diff([day for day in days if day <= 200])[3:] == pytest.approx(10, abs=1)
+    assert np.diff([day for day in days if day > 280]) == pytest.approx(10, abs=1)
+
+
+def test_groups_that_have_been_silent_for_a_year_do_not_change_the_interval_of_the_others() -> None:
+    alone, beside_others = (np.diff(refitted_on([5] * 365, silent=n))[-10:].tolist() for n in (0, 9))
+    assert alone == beside_others
+
+
+def test_silent_groups_do_not_make_the_others_refit_more_often() -> None:
+    groups = fleet_of({f'["{n}"]': 4.0 for n in range(10)}, silent=9)
+    assert RowDays(timedelta(days=10), HALF_LIFE).limits(groups) == pytest.approx([400] * 10)
+
+
+def test_labels_that_were_counted_before_their_times_were_known_say_nothing_of_a_rate() -> None:
+    groups = fleet_of({'["a"]': 4.0})
+    groups.update(labelled=np.array([10_000]), labelled_from=np.array([0]), labelled_at=np.array([DAY]))
+    assert RowDays(timedelta(days=10), HALF_LIFE).limits(groups) == pytest.approx([400])
 
 
 @pytest.mark.parametrize("rates", [[1.0], [0.25, 1.0, 4.0, 16.0], [2.0] * 7, [0.1, 50.0]])
 def test_by_row_days_busy_groups_are_refitted_more_often_and_as_many_groups_a_day_as_the_interval_says(
     rates: list[float],
 ) -> None:
-    groups, policy = fleet_of({f'["{n}"]': rate for n, rate in enumerate(rates)}, days=1_000), RowDays(timedelta(10))
+    groups, policy = fleet_of({f'["{n}"]': rate for n, rate in enumerate(rates)}), RowDays(timedelta(10), HALF_LIFE)
     limit = policy.limits(groups)
     intervals = []
     for n, rate in enumerate(rates):
@@ -130,17 +174,17 @@ def test_by_row_days_busy_groups_are_refitted_more_often_and_as_many_groups_a_da
 
 
 def test_groups_of_equal_rates_become_stale_by_row_days_at_different_times() -> None:
-    groups = fleet_of({f'["{n}"]': 2.0 for n in range(200)}, days=1_000)
-    intervals = np.sqrt(RowDays(timedelta(days=10), 0.2).limits(groups) / 2)
+    groups = fleet_of({f'["{n}"]': 2.0 for n in range(200)})
+    intervals = np.sqrt(RowDays(timedelta(days=10), HALF_LIFE, 0.2).limits(groups) / 2)
     assert intervals.min() == pytest.approx(9, abs=0.1)
     assert intervals.max() == pytest.approx(11, abs=0.1)
     assert intervals.mean() == pytest.approx(10, abs=0.1)
 
 
 def test_row_days_have_no_limit_before_any_label_of_a_champion() -> None:
-    policy = RowDays(timedelta(days=10))
+    policy = RowDays(timedelta(days=10), HALF_LIFE)
     assert policy.limits(group(champion_id="m", attempted_at=0)).tolist() == [np.inf]
-    assert policy.limits(group(labelled=5, labelled_from=0, labelled_at=DAY)).tolist() == [np.inf]
+    assert policy.limits(group(labelled=5, recent_labels=5.0, recent_from=0, recent_at=DAY)).tolist() == [np.inf]
     assert policy.limits(GroupStates.empty()).shape == (0,)
 
 
@@ -175,7 +219,7 @@ def test_drift_is_measured_by_its_evidence_and_unknown_without_a_champion_or_its
 
 
 def test_no_groups_measure_as_nothing() -> None:
-    for policy in (NewGroup(1), NewRows(1), RowDays(timedelta(days=1)), MaxAge(timedelta(days=1)), YEARLY):
+    for policy in (NewGroup(1), NewRows(1), RowDays(timedelta(days=1), HALF_LIFE), MaxAge(timedelta(days=1)), YEARLY):
         assert policy.measure(GroupStates.empty(), 0).shape == (0,)
 
 
@@ -216,7 +260,7 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
         NoLabels(timedelta(days=7), delay),
         YEARLY,
         NewRows(growth=0.5),
-        RowDays(timedelta(days=4.9), 0.15),
+        RowDays(timedelta(days=4.9), timedelta(days=7), 0.15),
         MaxAge(timedelta(days=7), 0.15),
     )
     staleness.new_rows = 8
