@@ -19,7 +19,9 @@ EVENT = Contract(
     "that it declares follow, the target among them where no topic of outcomes is configured. Columns of the group are "
     "never null.",
     (
-        Column("event_id", "string", "the producer's id, unique within its group", nullable=False),
+        Column(
+            "event_id", "string", "the producer's id or a hash of the event, unique within its group", nullable=False
+        ),
         Column("event_time", "timestamp", "when it happened, ISO 8601", nullable=False),
     ),
 )

@@ -6,7 +6,9 @@ from schemas.contract import Column, Contract
 
 SHARD = Column("shard", "int", "pmod(xxhash64(group_key), shards)", nullable=False)
 GROUP_KEY = Column("group_key", "string", "canonical JSON of the key columns; a parent's is an object", nullable=False)
-EVENT_ID = Column("event_id", "string", "the producer's id, unique within a group", nullable=False)
+EVENT_ID = Column(
+    "event_id", "string", "the producer's id or a hash of the event, unique within a group", nullable=False
+)
 BATCH_ID = Column("batch_id", "bigint", "micro-batch of the writing query", nullable=False)
 ROUND_ID = Column("round_id", "string", "the round this row belongs to", nullable=False)
 

@@ -52,7 +52,8 @@ def validate_records(records: DataFrame, schema: RecordSchema, *, outcomes: bool
     label and observed_at.
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
-    rules = [build_rules(schema, message, edition.settings) for edition in editions] or [build_rules(schema, message)]
+    rules = [build_rules(schema, message, edition.settings, edition.originals) for edition in editions]
+    rules = rules or [build_rules(schema, message)]
     extra_columns = [name for name in records.columns if name not in RECORD_COLUMNS]
     validated = _with_results(records, rules, editions)
     typed = validated.selectExpr(

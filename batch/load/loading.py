@@ -197,7 +197,7 @@ class _LoadRun:
     def _make_loads(self, *, outcomes: bool) -> MessageLoads:
         if outcomes:
             return MessageLoads(self._make_load(outcome_columns(self._store.record_schema), ""))
-        events = event_columns(self._store.record_schema)
+        events = event_columns(self._store.record_schema, charter.original_columns_of(self._store))
         is_answered = self._has(ANSWER) and may_be_answer(self._store.record_schema, self._source.columns)
         answers = IncumbentAnswers(self._store, events.rules, self._source.name) if is_answered else None
         main = self._make_load(events, "", *([answers.field] if answers is not None else []))

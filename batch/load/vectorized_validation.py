@@ -22,7 +22,7 @@ from spinney.core.records.column_checks import doubtful_mask
 from spinney.core.records.column_conversion import Mask, TypedColumn, union_masks
 from spinney.core.records.content_ids import add_content_ids
 from spinney.core.records.json_columns import read_json_columns
-from spinney.core.records.rules import FieldRule, RecordRules, build_rules
+from spinney.core.records.rules import FieldRule, OriginalColumn, RecordRules, build_rules
 
 GROUP, PLACE = "load.group", "load.place"
 """Additional columns of checked rows: number of the group, and row number in the source, from 0."""
@@ -58,12 +58,12 @@ class MessageColumns:
         return self.stored_as[self.rules.time]
 
 
-def event_columns(schema: RecordSchema) -> MessageColumns:
-    """Return the columns of events."""
+def event_columns(schema: RecordSchema, originals: Mapping[str, OriginalColumn] | None = None) -> MessageColumns:
+    """Return the columns of events. originals: as of `build_rules`."""
     fleet = schema.fleet
     stored = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
     stored |= {name: name for name in schema.event_columns if name not in fleet.group}
-    return MessageColumns(tables.EVENTS, build_rules(schema, messages.EVENT), stored)
+    return MessageColumns(tables.EVENTS, build_rules(schema, messages.EVENT, originals=originals), stored)
 
 
 def outcome_columns(schema: RecordSchema) -> MessageColumns:

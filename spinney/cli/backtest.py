@@ -79,10 +79,13 @@ def _stored(config: Config) -> pd.DataFrame:
 
 def _of_file(config: Config, place: str, options: ReadOptions) -> pd.DataFrame:
     from spinney.local.backtest.file_rows import open_history, read_history
+    from spinney.storage.charter import original_columns_of
+    from spinney.storage.layout import FleetStore
 
     source = open_history(config.record_schema, place, options)
     say_notes("backtest", source.notes)
-    found = read_history(config.record_schema, source, options)
+    originals = original_columns_of(FleetStore.of(config))
+    found = read_history(config.record_schema, source, options, originals=originals)
     say_rejections("backtest", found.rejections)
     return found.frame
 

@@ -21,7 +21,9 @@ _FORMAT = (
         "--decimal", type=click.Choice([".", ","]), help="Decimal mark of a CSV's numbers [default: detected]."
     ),
     click.option("--thousands", help="What separates the thousands of a CSV's numbers: `,` `.` `'` `_` or `space`."),
-    click.option("--skip-lines", type=click.IntRange(min=0), default=0, help="Lines above the header of a CSV."),
+    click.option(
+        "--skip-lines", type=click.IntRange(min=0), help="Lines above the header of a CSV [default: comments, if any]."
+    ),
     click.option(
         "--escape",
         type=click.Choice(["backslash", "quote"]),

@@ -43,6 +43,7 @@ def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str, 
     from spinney.local.trial.fit import fit_trial
     from spinney.local.trial.output import write_files
     from spinney.local.trial.rows import open_rows, read_file_rows, read_stored_rows
+    from spinney.storage.charter import original_columns_of
     from spinney.storage.layout import FleetStore
 
     config, group_key, options = load_config(config_path), key_of((key,)), options_of(how)
@@ -51,7 +52,8 @@ def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str, 
     else:
         source = open_rows(config.record_schema, rows, options)
         say_notes("try", source.notes)
-        trial = fit_trial(config, read_file_rows(config.record_schema, source, group_key))
+        originals = original_columns_of(FleetStore.of(config))
+        trial = fit_trial(config, read_file_rows(config.record_schema, source, group_key, originals))
     files = write_files(trial, Path(out))
     if as_json:
         write_json(report_text.to_json(trial, files))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
@@ -49,6 +50,16 @@ def refuse_duplicate_columns(name: str, columns: Sequence[str], options: ReadOpt
                 f"{name}: column {column}: expected once; the file has {times} of this name. Rename or leave out the "
                 "others"
             )
+
+
+def find_repeated_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that several columns of a file have, each once. A column may have no name."""
+    return tuple(column for column, times in Counter(filter(None, columns)).items() if times > 1)
+
+
+def left_out_note(column: str) -> str:
+    """Return the note about the columns of one name, which a file has more than once."""
+    return f"column {column}: left out, since several columns have this name. Rename them in the file to use them"
 
 
 def missing_columns_error(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -54,9 +54,8 @@ def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
     names = _unique_names(csv_dialect.header)
     column_checks.refuse_duplicate_columns(name, csv_dialect.header, options)
     rows = max(0, round(file.stat().st_size / max(1.0, csv_dialect.row_bytes)) - 1)
-    counted = Counter(filter(None, csv_dialect.header)) if options.selection is None else {}
     # `init` selects no columns. It must not propose one that `load` and `produce` refuse.
-    repeated = [column for column, times in counted.items() if times > 1]
+    repeated = column_checks.find_repeated_columns(csv_dialect.header) if options.selection is None else ()
     every = [name for name, given in zip(names, csv_dialect.header, strict=True) if given not in repeated]
     columns = dict.fromkeys(every, pa.string())
     numbers = None if options.selection is None else options.selection.numbers
@@ -68,12 +67,8 @@ def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
         for batch in _read(file, name, csv_dialect, names, None):
             yield _select(_with_points(batch, csv_dialect, numbers), every if only is None else only)
 
-    notes = (*csv_dialect.notes, *map(_repeated_note, repeated))
+    notes = (*csv_dialect.notes, *map(column_checks.left_out_note, repeated))
     return DataFile(name, columns, rows, is_exact=False, read=read, notes=notes)
-
-
-def _repeated_note(column: str) -> str:
-    return f"column {column}: left out, since several columns have this name. Rename them in the file to use them"
 
 
 def _unique_names(header: Sequence[str]) -> tuple[str, ...]:

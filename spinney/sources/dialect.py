@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +10,13 @@ from pathlib import Path
 
 from spinney.core.errors import ContractError
 from spinney.sources.cells import are_numbers_or_times, is_number_or_time
+from spinney.sources.delimiters import detect_delimiter, iterate_lines, split_rows
 from spinney.sources.escaped_quotes import is_escaped, unescape
+from spinney.sources.lines_above import find_header
 from spinney.sources.options import TextFormat
 
 SAMPLE_BYTES = 256 * 1024
-SAMPLE_ROWS = 200
 MAX_NAMES_SHOWN = 3
-DELIMITERS = (",", ";", "\t", "|")
 _CHECKED_BYTES = 1 << 22
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -39,7 +37,6 @@ _WITH_THOUSANDS = {
 }
 """Numbers with separated thousands, by the decimal mark. None begins with 0."""
 
-_EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?')
 _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 
@@ -68,29 +65,32 @@ class Dialect:
 def detect_dialect(file: Path, given: TextFormat) -> Dialect:
     """Detect what is not given. Raises ContractError: an empty file, or one that is not in the given encoding."""
     encoding, notes = detect_encoding(file, given.encoding)
-    sample, lines_above, named = _without_lines_above(_read_sample(file, encoding), given.skip_lines)
-    if lines_above > given.skip_lines and named is None:
-        notes = (
-            *notes,
-            f"{file.name}: {lines_above - given.skip_lines} lines above the header, which begin with #, are skipped",
-        )
+    try:
+        found = find_header(_read_sample(file, encoding), given.skip_lines, given.delimiter)
+    except ContractError as error:
+        raise ContractError(f"{file}: {error}") from error
+    sample = found.text
+    if found.comments:
+        note = "line above the header, which begins" if found.comments == 1 else "lines above the header, which begin"
+        skipped = "is skipped" if found.comments == 1 else "are skipped"
+        notes = (*notes, f"{file.name}: {found.comments} {note} with #, {skipped}")
     if not sample.strip():
         raise ContractError(f"{file}: expected a first row with the columns' names; the file is empty")
-    delimiter = given.delimiter or named or _detect_delimiter(sample)
+    delimiter = given.delimiter or found.delimiter or detect_delimiter(sample)
     is_cut = file.stat().st_size > SAMPLE_BYTES
     escaped = given.escape == "backslash"
-    if given.escape is None and is_escaped(_lines(sample), delimiter, is_cut=is_cut):
+    if given.escape is None and is_escaped(iterate_lines(sample), delimiter, is_cut=is_cut):
         escaped = True
         notes = (*notes, f"{file.name}: backslashes escape quotes within quotes; --escape quote says otherwise")
     sample = unescape(sample, delimiter) if escaped else sample
-    rows = _split_rows(sample, delimiter)
+    rows = split_rows(sample, delimiter)
     if _has_trailing_delimiters(rows):
         rows[0].append("")
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(rows) else ".")
     notes = (*notes, *(f"{file.name}: {note}" for note in _notes_about_rows(rows, decimal, given)))
-    row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
+    row_bytes = len(sample.encode()) / max(1, sum(1 for _ in iterate_lines(sample)))
     return Dialect(
-        *(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, lines_above),
+        *(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, found.lines_above),
         thousands=given.thousands,
         multiline=given.multiline,
         is_escaped=escaped,
@@ -175,31 +175,6 @@ def _read_sample(file: Path, encoding: str) -> str:
     return text if whole or "\n" not in text else text[: text.rindex("\n") + 1]
 
 
-def _without_lines_above(sample: str, skip_lines: int) -> tuple[str, int, str | None]:
-    """Return the text from the header on, the number of lines above it, and the delimiter if one of them names it.
-
-    Excel reads and writes `sep=;` as the first line.
-    """
-    lines = list(_lines(sample))
-    above = next((at for at, line in enumerate(lines[skip_lines:], skip_lines) if line.strip("\r\n")), skip_lines)
-    named = _EXCEL_DELIMITER.fullmatch(lines[above].rstrip("\r\n")) if above < len(lines) else None
-    if named is None:
-        skipped = above + comments if (comments := _count_comments(lines[above:])) else skip_lines
-        return "".join(lines[skipped:]), skipped, None
-    return "".join(lines[above + 1 :]), above + 1, named[1]
-
-
-def _count_comments(lines: Sequence[str]) -> int:
-    """Return how many lines at the beginning start with #, but not the header, with as many cells as the row below."""
-    marked = next((at for at, line in enumerate(lines) if not line.startswith("#")), 0)
-    if not marked:
-        return 0
-    below = "".join(lines[marked:])
-    delimiter = _detect_delimiter(below)
-    last, first = (_split_rows(text, delimiter)[0] for text in (lines[marked - 1], below))
-    return marked - 1 if len(last) == len(first) > 1 else marked
-
-
 def _has_trailing_delimiters(rows: Sequence[Sequence[str]]) -> bool:
     """Return whether every row, but not the header, ends in a delimiter."""
     header, *below = rows
@@ -215,38 +190,6 @@ def _first_with_thousands(rows: Sequence[Sequence[str]], decimal: str) -> str | 
         if found is not None and are_numbers_or_times(cells):
             return found.strip()
     return None
-
-
-def _lines(sample: str) -> io.StringIO:
-    """Iterate over the lines of a text, ended by CR and LF only: str.splitlines() also splits at other characters."""
-    return io.StringIO(sample, newline="")
-
-
-def _split_rows(sample: str, delimiter: str) -> list[list[str]]:
-    rows = []
-    try:
-        for row in csv.reader(_lines(sample), delimiter=delimiter):
-            if row:
-                rows.append(row)
-            if len(rows) > SAMPLE_ROWS:
-                break
-    except csv.Error:  # a cell longer than the module allows: the rows before it are enough
-        pass
-    return rows or [[]]
-
-
-def _detect_delimiter(sample: str) -> str:
-    """Return the delimiter that splits most rows into as many cells as the header; if equal, the one with more
-    cells.
-    """
-
-    def agreement(delimiter: str) -> tuple[float, int]:
-        rows = _split_rows(sample, delimiter)
-        width = len(rows[0])
-        share = sum(len(row) == width for row in rows) / len(rows)
-        return (round(share, 1), width) if width > 1 else (0.0, 1)
-
-    return max(DELIMITERS, key=agreement)
 
 
 def _header_like_values(rows: Sequence[Sequence[str]]) -> list[str]:

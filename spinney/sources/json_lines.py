@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from spinney.core.errors import ContractError
-from spinney.core.records.json_text import has_surrogate
+from spinney.core.records.json_text import has_surrogate, unique_object
 from spinney.sources.dialect import SAMPLE_BYTES
 from spinney.sources.json_values import has_values_across_lines, split_values
 from spinney.sources.options import ReadOptions
@@ -45,9 +45,9 @@ def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Return the object in a line; None if it is not an object."""
+    """Return the object in a line; None if it is not an object, or has a name twice in one object."""
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=unique_object)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -30,7 +30,7 @@ class TextFormat:
     encoding: str | None = None
     decimal: str | None = None
     thousands: str | None = None
-    skip_lines: int = 0
+    skip_lines: int | None = None
     multiline: bool = False
     escape: str | None = None
 

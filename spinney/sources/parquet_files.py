@@ -34,10 +34,16 @@ def open_parquet(file: Path, name: str, options: ReadOptions) -> DataFile:
     size = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
     batch_rows = rows_per_batch(schema, size, metadata.num_rows)
     column_checks.refuse_duplicate_columns(name, schema.names, options)
-    columns = {field.name: field.type for field in schema}
-    return DataFile(
-        name, columns, metadata.num_rows, is_exact=True, read=lambda only: _read(file, name, only, batch_rows)
-    )
+    # None of them is selected. Which of them has the values is not known, and Arrow finds no column by such a name.
+    repeated = column_checks.find_repeated_columns(schema.names)
+    columns = {field.name: field.type for field in schema if field.name not in repeated}
+    is_exclusive = options.selection is not None and options.selection.is_exclusive
+
+    def read(only: Sequence[str] | None) -> Iterator[RowBatch]:
+        return _read(file, name, list(columns) if repeated and only is None else only, batch_rows)
+
+    notes = () if is_exclusive else tuple(map(column_checks.left_out_note, repeated))
+    return DataFile(name, columns, metadata.num_rows, is_exact=True, read=read, notes=notes)
 
 
 def unreadable(name: str, error: Exception) -> ContractError:

@@ -77,12 +77,14 @@ def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
 
 def _of_columns(batch: pa.RecordBatch) -> pd.DataFrame:
     table = pa.Table.from_batches([batch])
+    # As when a record is read, a column of the whole name takes precedence over a field inside another one.
+    own = {field.name: table.column(at) for at, field in enumerate(table.schema) if not types.is_struct(field.type)}
     while any(types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     columns: dict[str, pd.Series[Any]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name not in columns:
-            columns[name] = _series(column)
+            columns[name] = _series(own.get(name, column))
     return pd.DataFrame(columns, index=range(table.num_rows))
 
 

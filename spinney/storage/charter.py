@@ -18,9 +18,17 @@ from typing import Any
 from schemas.vocabulary import QueryName
 from spinney.core.config import RecordSchema
 from spinney.core.errors import Busy, StoreError
-from spinney.core.migration import FormerColumn, Migration, advice, former_columns, retired_columns, settings_before
+from spinney.core.migration import (
+    FormerColumn,
+    Migration,
+    advice,
+    former_columns,
+    original_columns,
+    retired_columns,
+    settings_before,
+)
 from spinney.core.migration.config_changes import fixed_columns
-from spinney.core.records.rules import ValidationSettings, validation_settings
+from spinney.core.records.rules import OriginalColumn, ValidationSettings, validation_settings
 from spinney.core.stored_formats import CHARTER, KEY
 from spinney.storage import atomic_files, checkpoints, leases
 from spinney.storage.layout import FleetStore
@@ -36,11 +44,13 @@ Offsets = Mapping[str, Mapping[str, int]]
 class Edition:
     """One edition of the rules for records.
 
-    since: the offsets from which it applies; partitions without one: from their start.
+    since: the offsets from which it applies; partitions without one: from their start. originals: present column ->
+    what it was when the fleet was made, the same for all editions of a charter; None if no migration was made.
     """
 
     settings: ValidationSettings
     since: Offsets = field(default_factory=dict)
+    originals: Mapping[str, OriginalColumn] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,11 @@ class Charter:
     editions: tuple[Edition, ...]
     migrations: tuple[Migration, ...] = ()
     unfinished_migration: Migration | None = None
+
+    def __post_init__(self) -> None:
+        originals = original_columns(self.migrations)
+        editions = tuple(replace(edition, originals=originals) for edition in self.editions)
+        object.__setattr__(self, "editions", editions)
 
 
 def load_charter(store: FleetStore) -> Charter | None:
@@ -159,6 +174,12 @@ def retired_columns_of(store: FleetStore) -> dict[str, str]:
     """Return name -> type of the columns of `events` that are no longer declared."""
     charter = load_charter(store)
     return {} if charter is None else retired_columns(charter.migrations)
+
+
+def original_columns_of(store: FleetStore) -> dict[str, OriginalColumn] | None:
+    """Return the columns that the fleet was made with, by their present names; None if no migration was made."""
+    charter = load_charter(store)
+    return None if charter is None else original_columns(charter.migrations)
 
 
 def restart_topic(store: FleetStore, topic: str) -> None:

@@ -85,15 +85,15 @@ class Case:
 
     write: makes the file or folder in a folder, returns it. rows: id → the columns that have a value, beside `at`,
     which is NOON unless it is said. dead: the rejected rows. features: the columns that the file has for `try`.
-    proposed: field of the file → type that `init --from` proposes. also: ids of rows that the proposal takes and the
-    fleet does not, since the proposal was made from them.
+    proposed: field of the file → type that `init --from` proposes, None for none. also: ids of rows that the proposal
+    takes and the fleet does not, since the proposal was made from them.
     """
 
     name: str
     fleet: Fleet
     write: Callable[[Path], Path]
     rows: Mapping[str, Mapping[str, Any]]
-    proposed: Mapping[str, str]
+    proposed: Mapping[str, str | None]
     dead: tuple[Dead, ...] = ()
     features: tuple[str, ...] = ("x",)
     options: ReadOptions = field(default_factory=ReadOptions)

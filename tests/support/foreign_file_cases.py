@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import xxhash
 from file_cases import AT, CLASSIC, EPOCH, NOON, Case, Dead, Fleet, lines, parquet, text
 
@@ -60,6 +61,15 @@ def _folder_with_an_empty_part(folder: Path) -> Path:
     return text("parts/part-1.csv", f"store,id,at,x,sold\na,1,{AT},1.5,2\n")(folder).parent
 
 
+def _parquet_with_a_column_twice(folder: Path) -> Path:
+    columns = {"store": ["a"], "id": ["1"], "at": [NOON], "x": [1.5], "sold": [2.0]}
+    names = ["extra", *columns, "extra"]
+    pq.write_table(
+        pa.table([pa.array([1]), *map(pa.array, columns.values()), pa.array(["2"])], names), folder / "a.parquet"
+    )
+    return folder / "a.parquet"
+
+
 def _semicolons(content: str) -> Callable[[Path], Path]:
     return text("a.csv", content.replace(",", ";").replace("§", ","))
 
@@ -90,6 +100,22 @@ FOREIGN_CASES = (
         text("a.csv", f"# made on 2024-05-01, by hand\n#\n#store,id,at,x,sold\na,1,{AT},1.5,2\n#b,2,{AT},1.5,2\n"),
         {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "#b", "x": 1.5, "sold": 2.0}},
         {"#store": "string", "x": "double"},
+    ),
+    Case(
+        "a header and rows that begin like comments, above a row that does not",
+        Fleet(fields={"store": "#store"}),
+        text("a.csv", f"#store,id,at,x,sold\n#1001,1,{AT},1.5,2\n#1002,2,{AT},-0.5,2\nTotal,,,,4\n"),
+        {"1": {"store": "#1001", "x": 1.5, "sold": 2.0}, "2": {"store": "#1002", "x": -0.5, "sold": 2.0}},
+        {"#store": "string", "x": "double"},
+        dead=(Dead("missing_field", "id", 3, "Total"),),
+    ),
+    Case(
+        "comments with as many commas as the rows, and how many they are",
+        CLASSIC,
+        text("a.csv", f"# a, b, c, d, e\nstore,id,at,x,sold\na,1,{AT},1.5,2\n"),
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double"},
+        options=_options(skip_lines=1),
     ),
     Case(
         "comments above a header, both between quotes and not",
@@ -208,6 +234,13 @@ FOREIGN_CASES = (
         dead=(Dead("wrong_type", "flag", 7, "a"),),
         features=("x", "flag"),
         also=frozenset({"6"}),
+    ),
+    Case(
+        "a column twice in Parquet, which the fleet does not declare",
+        CLASSIC,
+        _parquet_with_a_column_twice,
+        {"1": {"store": "a", "x": 1.5, "sold": 2.0}},
+        {**_TYPES, "x": "double", "extra": None},
     ),
     Case(
         "booleans that are numbers in Parquet",

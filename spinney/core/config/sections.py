@@ -72,7 +72,7 @@ class Fleet(Section):
     fields: dict[str, Annotated[str, Field(min_length=1)]] = config_key(
         {},
         meaning="Column name = its field in messages and files, if that has another name; `after.amount` reaches into "
-        'nested objects. For `event_id`, `"*"` is a hash of all declared columns.',
+        'nested objects. For `event_id`, `"*"` is a hash of the other columns.',
     )
     coerce: Bool = config_key(
         True,

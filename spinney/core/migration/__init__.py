@@ -6,6 +6,7 @@ from spinney.core.migration.column_changes import ColumnChange, ColumnChangeKind
 from spinney.core.migration.earlier_columns import FormerColumn, add_former_columns, former_columns, retired_columns
 from spinney.core.migration.earlier_settings import settings_before
 from spinney.core.migration.migration_record import Migration
+from spinney.core.migration.original_columns import original_columns
 from spinney.core.migration.type_widening import is_widening
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "former_columns",
     "is_widening",
     "likely_renames",
+    "original_columns",
     "retired_columns",
     "settings_before",
 ]

@@ -30,7 +30,7 @@ class UnreadableError(ValueError):
         self.detail = detail
 
 
-class _RepeatedNameError(Exception):
+class RepeatedNameError(ValueError):
     """A name occurs twice in one object."""
 
 
@@ -58,7 +58,7 @@ def read_value(text: str) -> Any:
         raise UnreadableError(DeadLetterReason.NOT_JSON, detail)
     try:
         return _DECODER.decode(text)
-    except _RepeatedNameError as error:
+    except RepeatedNameError as error:
         detail = f"expected each name once in an object; got {quote_text(str(error))} twice"
         raise UnreadableError(DeadLetterReason.DUPLICATE_FIELD, detail) from error
     except _NotJsonError as error:
@@ -93,13 +93,14 @@ def has_surrogate(text: str) -> bool:
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 
-def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of its names and values, as an `object_pairs_hook`. Raises RepeatedNameError."""
     result = dict(pairs)
     if len(result) < len(pairs):
         names: set[str] = set()
         for name, _ in pairs:
             if name in names:
-                raise _RepeatedNameError(name)
+                raise RepeatedNameError(name)
             names.add(name)
     return result
 
@@ -120,5 +121,5 @@ def _refuse_constant(word: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique_object, parse_int=NumberText, parse_float=NumberText, parse_constant=_refuse_constant
+    object_pairs_hook=unique_object, parse_int=NumberText, parse_float=NumberText, parse_constant=_refuse_constant
 )

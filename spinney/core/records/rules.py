@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from schemas import messages
 from schemas.contract import Column, Contract
@@ -44,6 +45,14 @@ def validation_settings(fleet: Fleet) -> ValidationSettings:
 
 
 @dataclass(frozen=True)
+class OriginalColumn:
+    """A column as the fleet was made with it, before migrations. type: a Spark SQL type."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
 class FieldRule:
     """The rule for one column of a message.
 
@@ -51,7 +60,8 @@ class FieldRule:
     a Spark SQL type. unit: of a timestamp that is a number since 1970; None for ISO 8601 text. coerce: whether other
     forms of the value are accepted, see `value_conversion`. identity: whether it is an id or a key column, whose text
     becomes part of keys. low, high: its range; None without one. undeclared: whether it is always null, whatever a
-    message has under its name.
+    message has under its name. original: what this column was when the
+    fleet was made; None if it was added later, and then it has no part in an id that is a hash.
     """
 
     name: str
@@ -65,6 +75,7 @@ class FieldRule:
     low: float | None = None
     high: float | None = None
     undeclared: bool = False
+    original: OriginalColumn | None = None
 
     @property
     def is_content_id(self) -> bool:
@@ -100,6 +111,12 @@ class RecordRules:
         """The id, if it is a hash of the other columns."""
         return next((rule for rule in self.fields if rule.is_content_id), None)
 
+    @cached_property
+    def hashed(self) -> tuple[tuple[FieldRule, OriginalColumn], ...]:
+        """The columns of which `content_id` is a hash, in the order of their original names."""
+        found = [(rule, rule.original) for rule in self.read if rule.original is not None]
+        return tuple(sorted(found, key=lambda pair: pair[1].name))
+
     def rule_of(self, name: str) -> FieldRule:
         """Return the rule of a column. Raises KeyError if the message has no such column."""
         for rule in self.fields:
@@ -108,17 +125,25 @@ class RecordRules:
         raise KeyError(name)
 
 
-def build_rules(schema: RecordSchema, message: Contract, settings: ValidationSettings | None = None) -> RecordRules:
+def build_rules(
+    schema: RecordSchema,
+    message: Contract,
+    settings: ValidationSettings | None = None,
+    originals: Mapping[str, OriginalColumn] | None = None,
+) -> RecordRules:
     """Return the rules for events or outcomes.
 
     message: `messages.EVENT` or `messages.OUTCOME`. settings: those in effect when the record arrived; None for the
-    configuration's own.
+    configuration's own. originals: present name -> column that the fleet was made with; None without a migration.
     """
     settings = settings if settings is not None else validation_settings(schema.fleet)
     columns = list(message_contract(schema, message).columns)
     if message.name == messages.EVENT.name:
         columns += [Column(name, kind, "declared no more") for name, kind in settings.dropped.items()]
-    fields = tuple(_build_field_rule(schema.fleet, column, settings) for column in columns)
+    fields = tuple(
+        replace(_build_field_rule(schema.fleet, column, settings), original=_original(schema.fleet, column, originals))
+        for column in columns
+    )
     time = "observed_at" if message.name == messages.OUTCOME.name else schema.fleet.event_time
     known = frozenset(
         name for rule in fields if not rule.is_content_id for name in (rule.source, rule.source.partition(".")[0])
@@ -142,3 +167,9 @@ def _build_field_rule(fleet: Fleet, column: Column, settings: ValidationSettings
         high=high,
         undeclared=column.name in settings.undeclared,
     )
+
+
+def _original(fleet: Fleet, column: Column, originals: Mapping[str, OriginalColumn] | None) -> OriginalColumn | None:
+    if originals is None or column.name == fleet.event_time:
+        return OriginalColumn(column.name, column.type)
+    return originals.get(column.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from batch.load.vectorized_validation import GROUP, PLACE, ColumnValidator, Mess
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import RecordSchema
 from spinney.core.errors import ContractError
+from spinney.core.records.rules import OriginalColumn
 from spinney.core.records.validation import validate
 from spinney.sources import ReadOptions, RowBatch, Source
 from spinney.sources.fleet_files import messages_of
@@ -44,7 +45,7 @@ def open_history(schema: RecordSchema, place: str, options: ReadOptions) -> Sour
     Raises ContractError: the file cannot be read, or the label, the id, the time or a column of the group is missing.
     """
     source = open_for_load(schema, place, options)
-    label = _columns(schema).rules.rule_of(schema.fleet.target)
+    label = _columns(schema, None).rules.rule_of(schema.fleet.target)
     names = {label.source, label.source.partition(".")[0]}
     if source.columns is not None and names.isdisjoint(source.columns):
         raise ContractError(
@@ -55,13 +56,18 @@ def open_history(schema: RecordSchema, place: str, options: ReadOptions) -> Sour
 
 
 def read_history(
-    schema: RecordSchema, source: Source, options: ReadOptions, show: ShowRows = lambda *_: None
+    schema: RecordSchema,
+    source: Source,
+    options: ReadOptions,
+    show: ShowRows = lambda *_: None,
+    originals: Mapping[str, OriginalColumn] | None = None,
 ) -> FileRows:
     """Return the valid rows of a source, opened by `open_history`.
 
-    Raises ContractError: a damaged file, or more rejected rows than `options.rejection_limit`.
+    originals: as of `build_rules`. Raises ContractError: a damaged file, or more rejected rows than
+    `options.rejection_limit`.
     """
-    reader = _Reader(schema, Rejections(options.rejection_limit))
+    reader = _Reader(schema, Rejections(options.rejection_limit), originals)
     for batch in source.batches():
         reader.read(batch, source.name)
         show(reader.rows, max(source.rows, reader.rows))
@@ -69,9 +75,9 @@ def read_history(
     return FileRows(reader.frame(), reader.rejections)
 
 
-def _columns(schema: RecordSchema) -> MessageColumns:
+def _columns(schema: RecordSchema, originals: Mapping[str, OriginalColumn] | None) -> MessageColumns:
     """The columns of a history: those of an event, its label and, if it comes late, when it was observed."""
-    fleet, events = schema.fleet, event_columns(schema)
+    fleet, events = schema.fleet, event_columns(schema, originals)
     late = tuple(replace(rule, required=False) for rule in label_rules(schema))
     rules = replace(events.rules, fields=(*events.rules.fields, *late))
     features = {name: name for name in fleet.features if name not in (fleet.event_time, fleet.event_id)}
@@ -82,11 +88,13 @@ def _columns(schema: RecordSchema) -> MessageColumns:
 class _Reader:
     """Validates batches and keeps their valid rows. rows: number of rows read so far, valid or not."""
 
-    def __init__(self, schema: RecordSchema, rejections: Rejections) -> None:
+    def __init__(
+        self, schema: RecordSchema, rejections: Rejections, originals: Mapping[str, OriginalColumn] | None
+    ) -> None:
         fleet = schema.fleet
         self._fleet, self.rejections, self.rows = fleet, rejections, 0
         self._moment = datetime.now(UTC)
-        self._columns = _columns(schema)
+        self._columns = _columns(schema, originals)
         self._groups = GroupNumbers([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
         self._validator = ColumnValidator(fleet, self._columns, self._groups, self._moment)
         self._valid: list[pa.Table] = []

@@ -20,7 +20,7 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
 from spinney.core.config import Fleet, RecordSchema
 from spinney.core.errors import ContractError, StoreError
-from spinney.core.records.rules import RecordRules, build_rules
+from spinney.core.records.rules import OriginalColumn, RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
 from spinney.sources import ColumnSelection, ReadOptions, Source
 from spinney.sources.fleet_files import messages_of, number_fields, open_columns, stored_fields
@@ -101,14 +101,19 @@ def open_rows(schema: RecordSchema, place: str, options: ReadOptions) -> Source:
     return open_columns(place, options, selection)
 
 
-def read_file_rows(schema: RecordSchema, source: Source, group_key: str) -> TrialRows:
+def read_file_rows(
+    schema: RecordSchema,
+    source: Source,
+    group_key: str,
+    originals: Mapping[str, OriginalColumn] | None = None,
+) -> TrialRows:
     """Return the rows of a source, opened by `open_rows`, that the fleet would fit on.
 
-    The clock is the newest event time of the valid rows of all groups. Raises ContractError: the group is not in the
-    source.
+    originals: as of `build_rules`. The clock is the newest event time of the valid rows of all groups. Raises
+    ContractError: the group is not in the source.
     """
     _check_key(schema.fleet, group_key)
-    collected = _RowCollector(schema, group_key)
+    collected = _RowCollector(schema, group_key, originals)
     now = datetime.now(UTC)
     others_filter = None
     if source.rows > FEW_ROWS and source.columns is not None:
@@ -143,9 +148,9 @@ class _RowCollector:
     clock: the greatest event time of the valid rows.
     """
 
-    def __init__(self, schema: RecordSchema, group_key: str) -> None:
+    def __init__(self, schema: RecordSchema, group_key: str, originals: Mapping[str, OriginalColumn] | None) -> None:
         self._fleet, self._group_key = schema.fleet, group_key
-        self.rules = build_rules(schema, messages.EVENT)
+        self.rules = build_rules(schema, messages.EVENT, originals=originals)
         self._label = next(rule for rule in _rules(schema).fields if rule.name == schema.fleet.target)
         self.rows: dict[str, dict[str, Any]] = {}
         self.left_out: Counter[str] = Counter()

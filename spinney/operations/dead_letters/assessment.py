@@ -12,7 +12,7 @@ from schemas import messages, tables
 from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import RecordSchema
-from spinney.core.records.rules import RecordRules, build_rules
+from spinney.core.records.rules import OriginalColumn, RecordRules, build_rules
 from spinney.core.records.validation import validate
 from spinney.operations.dead_letters.letters import LOADED
 from spinney.storage.layout import FleetStore
@@ -34,13 +34,21 @@ class RecordId:
 
 
 class RecordAssessor:
-    """Assesses records by the current configuration. now: the timestamp that a record sent now would get."""
+    """Assesses records by the current configuration.
 
-    def __init__(self, schema: RecordSchema, now: datetime | None = None) -> None:
+    originals: as of `build_rules`. now: the timestamp that a record sent now would get.
+    """
+
+    def __init__(
+        self,
+        schema: RecordSchema,
+        originals: Mapping[str, OriginalColumn] | None = None,
+        now: datetime | None = None,
+    ) -> None:
         self._fleet = schema.fleet
         self._now = now or datetime.now(UTC)
         self._kinds: dict[str, tuple[Contract, RecordRules]] = {
-            schema.events_topic: (tables.EVENTS, build_rules(schema, messages.EVENT))
+            schema.events_topic: (tables.EVENTS, build_rules(schema, messages.EVENT, originals=originals))
         }
         if schema.outcomes_topic is not None:
             self._kinds[schema.outcomes_topic] = (tables.OUTCOMES, build_rules(schema, messages.OUTCOME))

@@ -56,7 +56,7 @@ def plan_replay(store: FleetStore, letters: DeadLetters) -> ReplayPlan:
     Raises StoreError: the configuration has columns that the fleet does not have.
     """
     charter.check_unchanged(store)
-    assessor, refusals = RecordAssessor(store.record_schema), _refusals(store)
+    assessor, refusals = RecordAssessor(store.record_schema, charter.original_columns_of(store)), _refusals(store)
     left: Counter[str] = Counter()
     names: list[RecordId] = []
     parts = [arrow_schema(DEAD_LETTERS).empty_table().select(IDENTITY)]

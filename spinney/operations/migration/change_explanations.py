@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from spinney.core.config import Fleet
+from spinney.core.config.value_types import EVERY_COLUMN
 from spinney.core.migration import ColumnChange, ColumnChangeKind, likely_renames
 
 MIB = 1024**2
 
 
-def explain_changes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterator[str]:
-    """Yield one sentence per consequence. rewritten: bytes of the files that are rewritten; 0 for none."""
+def explain_changes(
+    fleet: Fleet, found: Sequence[ColumnChange], rewritten: int, originals: Collection[str]
+) -> Iterator[str]:
+    """Yield one sentence per consequence.
+
+    rewritten: bytes of the files that are rewritten; 0 for none. originals: present names of the columns that the fleet
+    was made with.
+    """
     for change in found:
         yield _column_note(fleet, change)
+    if fleet.fields.get(fleet.event_id) == EVERY_COLUMN:
+        for change in found:
+            yield from _id_note(change, is_original=change.name in originals)
     for old, new in likely_renames(list(found)):
         yield (
             f"{old} is dropped and {new} added, both of one type: if the column was renamed, use "
@@ -53,6 +63,26 @@ def _column_note(fleet: Fleet, change: ColumnChange) -> str:
             else ""
         )
     return _rename_note(change, field)
+
+
+def _id_note(change: ColumnChange, *, is_original: bool) -> Iterator[str]:
+    """Yield what a change means for ids that are hashes of the record."""
+    if change.kind == ColumnChangeKind.ADDED and not is_original:
+        yield (
+            f"{change.name}: no part of the events' ids, which are hashes of the columns that the fleet was made with. "
+            f"Ids stay the same, and events that differ in {change.name} alone count as copies of one. Where they must "
+            "not, begin a new fleet with the history"
+        )
+    elif change.kind == ColumnChangeKind.ADDED:
+        yield (
+            f"{change.name}: part of the events' ids again. Records that were read without it have another id, and are "
+            "stored a second time if they are loaded again"
+        )
+    elif change.kind == ColumnChangeKind.DROPPED and is_original:
+        yield (
+            f"{change.name}: no longer part of the events' ids. New events that differ in it alone count as copies of "
+            "one, and files that were loaded before are stored a second time if they are loaded again"
+        )
 
 
 def _rename_note(change: ColumnChange, field: str) -> str:

@@ -15,6 +15,7 @@ from spinney.core.migration import (
     Migration,
     column_changes,
     former_columns,
+    original_columns,
     retired_columns,
 )
 from spinney.core.migration.config_changes import ANOTHER_ROOT, WHY_FIXED, fixed_columns
@@ -109,7 +110,11 @@ def plan_from_charter(store: FleetStore, settled: Charter, renames: Mapping[str,
         tables=(
             TableChange(tables.EVENTS.name, rows, len(files), size, _describe_alteration(change, differs=bool(found))),
         ),
-        notes=tuple(explain_changes(store.fleet, found, size if change.rewrites else 0)),
+        notes=tuple(
+            explain_changes(
+                store.fleet, found, size if change.rewrites else 0, original_columns(settled.migrations) or before
+            )
+        ),
         obstacles=tuple(readiness.find_obstacles(store)) if found else (),
         migration=migration,
         alteration=change,

@@ -453,6 +453,58 @@ def test_a_record_is_validated_by_the_columns_of_its_offset_whichever_query_read
     assert validated(now, size=3, rate="much") == (None, "rate")
 
 
+HASHED = 'id = "*"'
+"""Of `[fleet.fields]`: ids are hashes of the records."""
+
+
+def test_a_file_that_is_loaded_again_after_columns_were_added_renamed_and_widened_adds_nothing(
+    edited: Edit, tmp_path: Path
+) -> None:
+    file = tmp_path / "sales.csv"
+    rows = (f"s,2024-05-01T0{n}:00:00Z,{n}.5,{value},0.5" for n, value in enumerate(["0.1", "0.7", "1e-7", "3", "1.3"]))
+    file.write_text("\n".join(["store,at,sold,x,rate", *rows]))
+    assert load(edited('x = "float"', fields=HASHED), str(file)).added["events"] == 5
+    config = edited('size = "double"', 'rate = "double"', features=("size",), fields=f'{HASHED}\nsize = "x"')
+    carry_out_migration(FleetStore.of(config), {"x": "size"})
+    again = load(config, str(file))
+    assert (again.added["events"], again.duplicates["events"]) == (0, 5)
+
+
+def test_a_query_that_lags_behind_a_migration_gives_a_record_the_id_that_the_other_one_gave_it(edited: Edit) -> None:
+    made = edited('x = "float"', 'y = "int"', fields=HASHED)
+    charter.ensure_charter(FleetStore.of(made))
+    delta.create_tables(FleetStore.of(made))
+    begun(made, "ingest", 3, {"0": 10}, ended=True)
+    (first,) = charter.amend_charter(FleetStore.of(made)).editions
+    config = edited('size = "double"', 'rate = "double"', features=("size",), fields=HASHED)
+    carry_out_migration(FleetStore.of(config), {"x": "size"})
+    before, now = charter.amend_charter(FleetStore.of(config)).editions
+
+    def event_id(config: Config, edition: charter.Edition, **fields: Any) -> Any:
+        message = {"store": "s", "at": "2024-05-01T00:00:00Z", "sold": 1.0, **fields}
+        rules = build_rules(config.record_schema, EVENT, edition.settings, edition.originals)
+        found = validate(json.dumps(message).encode(), START, rules)
+        assert found.values is not None, found.detail
+        return found.values["id"]
+
+    assert event_id(config, before, x=0.1, y=2, rate=1.5) == event_id(made, first, x=0.1, y=2, rate=1.5)
+    assert event_id(config, now, size=0.1) == event_id(made, first, x=0.1)
+
+
+def test_a_dry_run_says_what_a_change_means_for_ids_that_are_hashes(edited: Edit) -> None:
+    store = FleetStore.of(edited(X, 'y = "int"', fields=HASHED))
+    charter.ensure_charter(store)
+    delta.create_tables(store)
+
+    def notes(*columns: str, fields: str = HASHED) -> str:
+        return "\n".join(plan_migration(FleetStore.of(edited(*columns, fields=fields)), {}).notes)
+
+    assert "rate: no part of the events' ids" in notes(X, 'y = "int"', 'rate = "int"')
+    assert "y: no longer part of the events' ids" in notes(X)
+    assert "ids" not in notes(X, 'rate = "int"', fields="")
+    assert "ids" not in notes('x = "double"', 'y = "int"')
+
+
 def called(place: Path, crash_at: str = "") -> subprocess.CompletedProcess[str]:
     run = ["-m", "spinney.testing.crash", crash_at] if crash_at else ["-c", "from spinney.cli import main; main()"]
     return subprocess.run(

@@ -114,3 +114,29 @@ def test_integers_with_gaps_stay_integers_in_a_sample_and_it_has_no_more_rows_th
     sample = read_sample(open_source(tmp_path / "a.parquet"), 7)
     assert pd.api.types.is_integer_dtype(sample.frame["n"])
     assert len(sample.frame) == 7
+
+
+def test_lines_with_a_name_twice_are_left_out_of_a_sample_and_reported_as_they_are_rejected(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"x": 1}\n{"x": 2, "x": "two"}\n{"y": {"z": 1, "z": 2}}\n')
+    sample = read_sample(open_source(tmp_path / "a.jsonl"))
+    assert sample.frame.to_dict("list") == {"x": [1]}
+    (note,) = sample.notes
+    assert note.endswith('a.jsonl row 2: expected each name once in an object; got "x" twice')
+    assert note.startswith("2 rows left out; the first: ")
+
+
+def test_columns_of_parquet_with_one_name_are_left_out_of_a_sample_and_reported(tmp_path: Path) -> None:
+    pq.write_table(pa.table([pa.array([1]), pa.array([2]), pa.array(["x"])], ["a", "b", "a"]), tmp_path / "a.parquet")
+    source = open_source(tmp_path / "a.parquet")
+    assert read_sample(source).frame.to_dict("list") == {"b": [2]}
+    assert source.notes == (
+        "column a: left out, since several columns have this name. Rename them in the file to use them",
+    )
+
+
+def test_a_column_of_the_whole_name_takes_precedence_over_a_field_inside_another_one_in_a_sample(
+    tmp_path: Path,
+) -> None:
+    table = pa.table({"a": [{"x": "inside", "y": 1}], "a.x": [7]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert read_sample(open_source(tmp_path / "a.parquet")).frame.to_dict("list") == {"a.x": [7], "a.y": [1]}

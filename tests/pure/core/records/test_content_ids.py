@@ -7,12 +7,14 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import messages
 from spinney.core.config import parse
 from spinney.core.errors import ConfigError
+from spinney.core.migration import Migration, original_columns
 from spinney.core.records.json_columns import read_json_columns
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import validate
@@ -47,9 +49,15 @@ RECORD = {
 }  # fmt: skip
 
 
-def rules_of(x: str = "double", more: str = "") -> RecordRules:
+def rules_of(x: str = "double", more: str = "", *migrations: Migration) -> RecordRules:
     text = TEXT.format(x=x).replace('n = "bigint"', f'n = "bigint"\n{more}')
-    return build_rules(parse(text, "", {}).record_schema, messages.EVENT)
+    originals = original_columns(migrations)
+    return build_rules(parse(text, "", {}).record_schema, messages.EVENT, originals=originals)
+
+
+def widened(before: str) -> Migration:
+    rest = {"store": "string", "n": "bigint", "price": "decimal(10,2)", "day": "date", "sunny": "boolean"}
+    return Migration("m", "", {**rest, "x": before, "sold": "float"}, {**rest, "x": "double", "sold": "float"})
 
 
 def id_of(rules: RecordRules, **changes: object) -> str:
@@ -78,7 +86,7 @@ RECORDS = st.fixed_dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(RECORDS, min_size=1, max_size=4))
 def test_many_records_together_get_the_ids_that_each_gets_alone(records: list[dict[str, object]]) -> None:
-    rules, lines = rules_of(), [json.dumps(record).encode() for record in records]
+    rules, lines = rules_of("double", "", widened("float")), [json.dumps(record).encode() for record in records]
     found = read_json_columns(lines, rules)
     for at, line in enumerate(lines):
         values = validate(line, LATE, rules).values
@@ -103,9 +111,41 @@ def test_a_text_cannot_pass_for_the_text_of_another_column() -> None:
     assert id_of(rules, a="1b=1:2", b=None) != id_of(rules, a="1", b="2")
 
 
-def test_a_wider_type_and_a_column_without_a_value_leave_the_id_as_it_is() -> None:
-    narrow, wide = rules_of("int"), rules_of("double", 'later = "string"')
-    assert id_of(narrow, x=3) == id_of(wide, x=3) == id_of(wide, x=3.0, later=None) != id_of(wide, x=3, later="")
+def test_a_column_without_a_value_does_not_count_and_an_empty_text_does() -> None:
+    rules = rules_of(more='note = "string"')
+    assert id_of(rules_of()) == id_of(rules, note=None) != id_of(rules, note="")
+
+
+@pytest.mark.parametrize(
+    ("before", "value"),
+    [
+        ("int", 3),
+        ("bigint", 2**53 + 2),
+        ("bigint", -(2**63)),
+        ("float", 0.1),
+        ("float", 0.123456789012),
+        ("float", 1e-30),
+        ("float", 16_777_217),
+        ("float", 1e30),
+        ("float", -0.0),
+    ],
+)
+def test_a_widened_column_leaves_every_id_as_it_is(before: str, value: float) -> None:
+    now = rules_of("double", "", widened(before))
+    assert id_of(now, x=value) == id_of(rules_of(before), x=value)
+
+
+def test_a_number_that_only_the_wider_type_holds_is_told_from_others() -> None:
+    now = rules_of("double", "", widened("float"))
+    assert id_of(now, x=1e300) != id_of(now, x=2e300)
+    assert read_json_columns([json.dumps({**RECORD, "x": 1e300}).encode()], now).columns["id"].values.to_pylist() == [
+        id_of(now, x=1e300)
+    ]
+
+
+def test_an_id_can_be_computed_from_its_description() -> None:
+    described = "at=16:1714564800000000day=5:19844n=1:7price=3:2.5sold=3:0.1store=1:asunny=4:Truex=5:1e-05"
+    assert id_of(rules_of(), x=0.00001) == xxhash.xxh3_128_hexdigest(described.encode())
 
 
 def test_values_are_compared_as_they_are_stored_and_not_as_they_are_written() -> None:
