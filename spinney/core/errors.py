@@ -9,6 +9,7 @@ SpinneyError
  │       └─ TimedOut      not finished within the recipe's time limit
  ├─ StoreError        a table, topic or tracking server
  │   ├─ Busy            transient: try again
+ │   ├─ UnknownGroup    nothing was ever stored of the group
  │   └─ Corrupt         terminal: a person has to look
  │       └─ UnknownFormat  a later version of Spinney wrote it
  └─ SetupError        the machine: Java, jars, ports, disk, network
@@ -154,6 +155,10 @@ class StoreError(SpinneyError):
 
 class Busy(StoreError):
     """Transient: another process holds it, or it is overloaded. Try again."""
+
+
+class UnknownGroup(StoreError):
+    """Nothing was ever stored of the group that was named."""
 
 
 class Corrupt(StoreError):

@@ -10,7 +10,7 @@ from schemas.vocabulary import QueryName, RoundKind, Staleness
 from spinney.core import keys
 from spinney.core.champions.champion_selection import is_pinned
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
-from spinney.core.errors import GroupError, StoreError
+from spinney.core.errors import GroupError, UnknownGroup
 from spinney.operations.interventions import Attribution
 from spinney.storage import leases, retrain_requests
 from spinney.storage.layout import FleetStore
@@ -36,8 +36,8 @@ class RequestOutcome:
 def check_order(store: FleetStore, group_key: str) -> RequestOutcome:
     """Return what would become of an order; nothing is written.
 
-    Raises StoreError: the group is unknown. GroupError: it is pinned, requested already, or in the plan of a round that
-    is under way.
+    Raises UnknownGroup. GroupError: it is pinned, requested already, or in the plan of a round that is under way.
+    StoreError: its request, or the lease of `retrain`, cannot be read.
     """
     _require_known(store, group_key)
     if (known := retrain_requests.find_request(store, group_key)) is not None:
@@ -48,7 +48,10 @@ def check_order(store: FleetStore, group_key: str) -> RequestOutcome:
 
 
 def order_retrain(store: FleetStore, group_key: str, attribution: Attribution) -> RequestOutcome:
-    """Write a request to retrain a group. Raises as `check_order`; Busy if too many requests wait."""
+    """Write a request to retrain a group.
+
+    Raises as `check_order`; Busy if too many requests wait, StoreError if the request cannot be written.
+    """
     check_order(store, group_key)
     request = RetrainRequest.new(group_key, attribution.by, attribution.reason, datetime.now(UTC))
     written = retrain_requests.add_request(store, request)
@@ -68,7 +71,7 @@ def _already_requested(request: RetrainRequest) -> str:
 
 
 def _require_known(store: FleetStore, group_key: str) -> None:
-    """Raise StoreError for a group without events, GroupError for a pinned one."""
+    """Raise UnknownGroup for a group without events, GroupError for a pinned one."""
     rows = RowFilter.of_groups([group_key])
     promotions = lookup.to_dicts(lookup.read_rows(store, tables.PROMOTIONS, CHAMPION_COLUMNS, rows))
     if is_pinned([Promotion.from_row(row) for row in promotions]):
@@ -78,7 +81,7 @@ def _require_known(store: FleetStore, group_key: str) -> None:
     is_parent = keys.is_parent(group_key) and retrain_requests.is_key_of(store.fleet, group_key)
     if not is_parent and not lookup.read_rows(store, tables.EVENTS, ["group_key"], rows).num_rows:
         known = lookup.read_group_keys(store, tables.EVENTS)
-        raise StoreError(keys.unknown_group_message(group_key, known, "nothing was ever stored of it"))
+        raise UnknownGroup(keys.unknown_group_message(group_key, known, "nothing was ever stored of it"))
 
 
 def _unrecorded_round(store: FleetStore, group_key: str) -> str | None:

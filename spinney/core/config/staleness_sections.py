@@ -76,7 +76,8 @@ class Budget(Section):
     seconds: Number = config_key(
         5.0,
         gt=0,
-        meaning="Target wall-clock seconds of a streaming round, as predicted from earlier rounds.",
+        meaning="Target wall-clock seconds of a streaming round, as predicted from earlier rounds. A round whose fixed "
+        "part takes more than two thirds of it may take 1.5 times the fixed part.",
     )
     max_groups: Int = config_key(20_000, ge=1, meaning="Maximum number of groups in a streaming round.")
     oldest_first_share: Number = config_key(

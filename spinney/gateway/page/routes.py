@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from schemas.vocabulary import DeadLetterReason
-from spinney.core.errors import Busy, ContractError, GroupError, SetupError, StoreError
+from spinney.core.errors import Busy, ContractError, GroupError, SetupError, StoreError, UnknownGroup
 from spinney.core.json_values import json_value
 from spinney.core.reporting.status import State
 from spinney.gateway.page.files import INDEX, PageFile, read_page_files
@@ -156,9 +156,12 @@ def _add_retraining(router: APIRouter, live: LiveFigures, access: Access) -> Non
             return problem(503, "too_many", "too many requests wait for the stream; try again later")
         except GroupError as error:
             return problem(409, "not_possible", str(error))
-        except StoreError as error:
+        except UnknownGroup as error:
             LOG.info("retrain request by %s: %s", person, error)
             return problem(404, "unknown_group", "no such group; search finds groups by parts of their keys")
+        except StoreError as error:
+            LOG.warning("retrain request by %s: %s", person, error)
+            return problem(503, "not_written", "the request could not be written; the server's log has the cause")
         if outcome.request is not None:
             LOG.info("retrain request %s for %s by %s", outcome.request.id, outcome.group_key, person)
             live.refresh_soon()

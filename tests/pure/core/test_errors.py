@@ -19,6 +19,7 @@ from spinney.core.errors import (
     TimedOut,
     TooFewRows,
     UnknownFormat,
+    UnknownGroup,
 )
 
 FINDING = Finding("fleet.toml", 7, "fleet.task", '"regression" or "classification"', '"regresion"', "Correct it.")
@@ -35,6 +36,7 @@ ONE_OF_EACH: list[SpinneyError] = [
     Busy("lease held"),
     Corrupt("signature"),
     UnknownFormat("state in format 2"),
+    UnknownGroup("nothing was ever stored of it"),
     SetupError("no Java"),
 ]
 

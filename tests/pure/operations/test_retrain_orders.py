@@ -15,7 +15,7 @@ from past import Past, hour
 
 from schemas import tables
 from spinney.core import keys
-from spinney.core.errors import Busy, Corrupt, GroupError, StoreError
+from spinney.core.errors import Busy, Corrupt, GroupError, StoreError, UnknownGroup
 from spinney.fleet import Fleet
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
 from spinney.operations.retrain_orders import check_order, order_retrain
@@ -75,9 +75,9 @@ def test_a_second_order_names_the_first(store) -> None:
 
 
 def test_an_unknown_group_is_refused_with_the_nearest_keys(store) -> None:
-    with pytest.raises(StoreError, match=r'nothing was ever stored of it; the nearest are \["c","1"\]'):
+    with pytest.raises(UnknownGroup, match=r'nothing was ever stored of it; the nearest are \["c","1"\]'):
         order_retrain(store, '["x","1"]', ADA)
-    with pytest.raises(StoreError, match="nothing was ever stored of it"):
+    with pytest.raises(UnknownGroup, match="nothing was ever stored of it"):
         order_retrain(store, '{"shop":"a"}', ADA)
 
 

@@ -32,7 +32,7 @@ function query({ query: name, batches, lag }) {
 /** What a query has not processed of each topic, and when its stream saw that. */
 function lagText(lag) {
   if (!lag.length) return "";
-  const parts = lag.map((each) => `${plural(each.records, "record")} of ${each.topic}`);
+  const parts = lag.map(({ records, topic }) => `${plural(records, "record")} of ${topic}`);
   const seen = lag[0].seen_at ? `, as seen ${ago(lag[0].seen_at)}` : "";
   return ` Behind Kafka: ${parts.join(", ")}${seen}.`;
 }

@@ -22,6 +22,7 @@ from spinney.fleet import Fleet
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.work_queue import WorkQueue
+from spinney.storage.layout import FleetStore
 
 A, B, C = '["a","1"]', '["b","1"]', '["<img src=x>","2"]'
 
@@ -202,6 +203,16 @@ def test_retraining_is_asked_for_once_under_the_callers_name(ada: Client, url: s
     unknown = requests.post(path, json={"group_key": '["x","9"]'}, headers=ada.headers, timeout=30)
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_group")
     assert requests.post(path, json={**order, "reason": " "}, headers=ada.headers, timeout=30).status_code == 422
+
+
+def test_an_order_to_retrain_that_cannot_be_written_is_not_called_an_unknown_group(ada: Client, url, past) -> None:
+    lock = FleetStore.of(past.config).folder / "leases" / "retrain.lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir(parents=True)  # fails as the file of another user does, root's too
+    answer = requests.post(f"{url}/page/retrain-requests", json={"group_key": A}, headers=ada.headers, timeout=30)
+    lock.rmdir()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_written")
+    assert "retrain.lock" not in answer.text
 
 
 def test_an_order_that_cannot_be_done_says_why_and_writes_nothing(ada: Client, past: Past) -> None:
