@@ -52,15 +52,20 @@ def find_header(sample: str, skip_lines: int | None, delimiter: str | None) -> B
 
 def _find_below_comments(lines: Sequence[str], above: int, delimiter: str | None) -> int:
     """Return the place of the header; 0 if no line stands above it. above: number of lines above `lines`."""
-    end = next((at for at, line in enumerate(lines) if line.strip("\r\n") and not line.startswith("#")), 0)
+    marked = [at for at, line in enumerate(lines) if line.startswith("#")]
+    end = next((at for at, line in enumerate(lines) if line.strip("\r\n") and not line.startswith("#")), None)
+    if end is None and len(marked) > 1:  # all lines begin with #: the last one stands for a row
+        end = marked[-1]
     if not end:
         return 0
-    marked = [at for at in range(end) if lines[at].startswith("#")]
+    marked = [at for at in marked if at < end]
     below = "".join(lines[end:])
     rows = split_rows(below, delimiter or detect_delimiter(below))
     cells = _split_lines(lines, marked, delimiter or detect_delimiter(below))
     matching = [at for at in marked if _is_header_of(cells[at], rows[0])]
     others = [at for at in (*matching[1:], end) if _looks_like_header(cells.get(at, rows[0]), rows)]
+    if not matching and lines[end].startswith("#"):
+        return 0
     header = matching[0] if matching else end
     if matching and (others or matching != marked[-len(matching) :]):
         raise _ambiguous(lines, above, [header, *(others or matching[1:] or [end])])

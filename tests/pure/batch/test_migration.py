@@ -31,9 +31,13 @@ from spinney.core.errors import Busy, StoreError
 from spinney.core.records.rules import build_rules
 from spinney.core.records.validation import validate
 from spinney.fleet import Fleet
+from spinney.local.backtest.file_rows import open_history, read_history
+from spinney.local.trial.rows import open_rows, read_file_rows
 from spinney.operations import clustering
+from spinney.operations.dead_letters.assessment import RecordAssessor, RecordId
 from spinney.operations.migration import carry_out_migration, events_table, plan_migration
 from spinney.serving.manifest import Manifest, write_manifest
+from spinney.sources.options import ReadOptions
 from spinney.storage import charter, leases, signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
@@ -468,6 +472,19 @@ def test_a_file_that_is_loaded_again_after_columns_were_added_renamed_and_widene
     carry_out_migration(FleetStore.of(config), {"x": "size"})
     again = load(config, str(file))
     assert (again.added["events"], again.duplicates["events"]) == (0, 5)
+
+    # What reads files or records without storing them gives them the stored ids too.
+    place = FleetStore.of(config).directory(tables.EVENTS)
+    stored = set(DeltaTable(place.uri).to_pyarrow_table()["event_id"].to_pylist())
+    schema, options = config.record_schema, ReadOptions()
+    originals = charter.original_columns_of(FleetStore.of(config))
+    replayed = read_history(schema, open_history(schema, str(file), options), options, originals=originals)
+    tried = read_file_rows(schema, open_rows(schema, str(file), options), '["s"]', originals)
+    assert {*replayed.frame["event_id"]} == {*tried.frame["event_id"]} == stored
+    record = b'{"store": "s", "at": "2024-05-01T00:00:00Z", "sold": 0.5, "x": 0.1, "rate": 0.5}'
+    found = RecordAssessor(schema, originals).name_of("t.events", record)
+    assert isinstance(found, RecordId)
+    assert found.event_id in stored
 
 
 def test_a_query_that_lags_behind_a_migration_gives_a_record_the_id_that_the_other_one_gave_it(edited: Edit) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spinney.core.errors import ContractError
 from spinney.sources import ReadOptions, TextFormat, open_source
@@ -22,6 +24,8 @@ from spinney.sources.lines_above import find_header
         ("# place, Rome\n# lat, 52.5\na,b,c\nx,y,1\nx,y,2\n", 2, 2),
         ('# a "quote\n\n# b\na,b\nx,1\n', 3, 2),
         ("#a\n#b\n", 0, 0),
+        ("#\n", 0, 0),
+        ("# made by hand\n#a,b\n#7,1\n", 1, 1),
         ("a,b\n#7,1\nall,3\n", 0, 0),
     ],
 )
@@ -63,3 +67,25 @@ def test_the_refusal_names_the_file_and_the_option_that_decides(tmp_path: Path) 
 def test_a_given_delimiter_decides_which_lines_have_as_many_cells() -> None:
     sample = "# Joe, Ann\n#a~b,c\nx~1,2\n"
     assert find_header(sample, None, "~").lines_above == 1
+
+
+@given(
+    comments=st.lists(st.sampled_from(["#", "# by hand", "# Joe, 2024", "# lat; 52.5", "# a, b, c", ""]), max_size=3),
+    header=st.sampled_from(["store,at,x", "#store,at,x"]),
+    rows=st.lists(
+        st.tuples(st.sampled_from(["#7", "a", "#b"]), st.sampled_from(["2024-05-01", ""]), st.just("1.5")),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_the_header_is_found_or_the_file_is_refused_and_no_row_is_taken_for_a_comment(
+    comments: list[str], header: str, rows: list[tuple[str, ...]]
+) -> None:
+    table = "\n".join([header, *map(",".join, rows)]) + "\n"
+    sample = "".join(f"{comment}\n" for comment in comments) + table
+    try:
+        found = find_header(sample, None, None)
+    except ContractError:
+        found = find_header(sample, len(comments), None)
+        assert {"# Joe, 2024", "# a, b, c"} & set(comments)  # comments without commas leave no doubt
+    assert found.text.lstrip("\n") == table
