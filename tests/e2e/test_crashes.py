@@ -148,7 +148,8 @@ def crashed(spark: Any, broker: str, tmp_path_factory: pytest.TempPathFactory) -
         world.move()
         world.edit()
         world.promote(i + 2)
-        world.drain("ingest", "score", "labels")
+        if point != RETRAIN[-1]:  # after the last one, all four queries drain at once
+            world.drain("ingest", "score", "labels")
     world.drain()
     world.drain()
     return Crashed(world, mutants)
