@@ -16,6 +16,7 @@ import requests
 from fastapi import Request
 from linear_fleet import FEATURES, write_fleet
 from running_server import running
+from waiting import wait_until
 
 from spinney.gateway.app import create_app
 from spinney.gateway.json_logs import FIELDS, JsonFormatter, log_as_json
@@ -88,6 +89,8 @@ def test_requests_rows_and_models_are_counted_and_no_group_is_a_label(url: str) 
         requests.post(f"{url}/predict", json={"records": [*rows, {}]}, timeout=30)
     requests.get(f"{url}/groups/s1", timeout=30)
     requests.get(f"{url}/nowhere/s1", timeout=30)
+    # A request is counted after its answer was sent.
+    wait_until(lambda: 'route="none"' in requests.get(f"{url}/metrics", timeout=30).text)
     answer = requests.get(f"{url}/metrics", timeout=30)
     assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = {name.removeprefix("spinney_gateway_"): value for name, value in samples(answer.text).items()}
@@ -144,6 +147,7 @@ def test_requests_are_logged_with_their_route_and_no_value(url: str, monkeypatch
     written = io.StringIO()
     log_as_json(logging.StreamHandler(written))
     requests.get(f"{url}/groups/secret?token=secret", timeout=30)
+    wait_until(lambda: '"request"' in written.getvalue())  # logged after the answer was sent
     logged = [json.loads(line) for line in written.getvalue().splitlines()]
     (line,) = (each for each in logged if each["message"] == "request")
     assert (line["method"], line["route"], line["status"]) == ("GET", "/groups/{key}", 422)

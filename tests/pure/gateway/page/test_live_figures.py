@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from past import Past, fleet_toml, hour
+from waiting import wait_until
 
 from schemas import tables
 from spinney.core.config import parse
@@ -113,10 +113,3 @@ def test_nothing_is_read_while_nobody_looks_and_a_request_wakes_the_reader(past:
     wait_until(lambda: live.latest().fleet.etag != first.fleet.etag)
     live.stop()
     assert not live._thread.is_alive()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.01)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import requests
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from past import Past, fleet_toml, hour
+from waiting import wait_until
 
 from schemas import tables
 from spinney.core.config import parse
@@ -88,13 +88,6 @@ def url(live: LiveFigures) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
 
 
 @pytest.fixture
