@@ -82,6 +82,13 @@ def test_more_groups_than_one_query_names_are_asked_for_in_several(config, put, 
     assert found(config, RowFilter.of_models({row["model_id"]: row["group_key"] for row in made})) == expected(*made)
 
 
+@pytest.fixture
+def without_file_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has served no gateway: a gateway's index reads the keys of every file once."""
+    monkeypatch.setattr(lookup, "_files_of_groups", None)
+
+
+@pytest.mark.usefixtures("without_file_index")
 @pytest.mark.parametrize("by", ["group", "shard"])
 def test_files_that_cannot_hold_the_group_are_not_opened(config, put, by: str) -> None:
     """Those of other keys, and those of other shards whose keys lie around this one. They are gone, and it is found."""
