@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from misbehaving import HELD, Moody, Trouble
+from recipes import RIDGE
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from schemas.vocabulary import Decision
@@ -51,17 +52,8 @@ from spinney.workers.worker_process import Limits, WorkerChannel, WorkerDied
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
-RECIPE = Recipe(
-    estimator="misbehaving:moody",
-    params=(),
-    features=(Feature("x", "double"), Feature("trouble", "int")),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=5,
-    window_rows=2000,
-    window=timedelta(days=90),
-)
+FEATURES = (Feature("x", "double"), Feature("trouble", "int"))
+RECIPE = replace(RIDGE, estimator="misbehaving:moody", params=(), features=FEATURES)
 RIDGE_OF_ALL = replace(RECIPE, estimator="ridge")
 LIMITS = Limits(time_limit_s=0.5, memory_limit_bytes=256 << 20)
 PATIENT = replace(LIMITS, time_limit_s=30.0)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recipes import RIDGE
 
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
@@ -18,17 +19,7 @@ from spinney.core.training.baseline import group_medians
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-RECIPE = Recipe(
-    estimator="ridge",
-    params=(),
-    features=(Feature("x", "double"),),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=2,
-    window_rows=2000,
-    window=timedelta(days=90),
-)
+RECIPE = replace(RIDGE, params=(), min_rows=2)
 SIZES = {'["a"]': 40, '["b"]': 41, '["c"]': 2, '["d"]': 17}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import recipes
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -26,17 +27,7 @@ CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
 A, B = '["a"]', '["b"]'
 X, Z, WORD = Feature("x", "double"), Feature("z", "double"), Feature("word", "string")
-RIDGE = Recipe(
-    estimator="ridge",
-    params=(("alpha", "1.0"),),
-    features=(X, Z),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=5,
-    window_rows=2000,
-    window=timedelta(days=90),
-)
+RIDGE = replace(recipes.RIDGE, features=(X, Z))
 CONSTANT = replace(RIDGE, estimator="constant", params=())
 HUGE = 1.7e308
 """A ridge gives no finite answer for it."""

@@ -6,22 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
+from recipes import RIDGE
 
-from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.training_set import select_training_set
 
 CLOCK = datetime(2026, 1, 31, tzinfo=UTC)
-RECIPE = Recipe(
-    estimator="ridge",
-    params=(),
-    features=(Feature("x", "double"),),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=1,
-    window_rows=3,
-    window=timedelta(days=30),
-)
+RECIPE = replace(RIDGE, params=(), min_rows=1, window_rows=3, window=timedelta(days=30))
 
 
 def rows_of(group_key: str, count: int) -> pd.DataFrame:
