@@ -165,11 +165,8 @@ class _Sampler:
         store, is_pooled = FleetStore.of(self.config), self.config.recipe.pooling_rows is not None
         signer = signing_key.load_signer(store)
         plan = with_parents(plan, PlannedChampions(store, view.pins), is_pooled=is_pooled)
-        fitted = (
-            fit_plan(self.spark, plan, fitter_of(store, signer, Recipe.of(self.config), self.config.recipe, request))
-            .toArrow()
-            .to_pandas()
-        )
+        fitter = fitter_of(store, signer, Recipe.of(self.config), self.config.recipe, request)
+        fitted = fit_plan(self.spark, plan, fitter).toArrow().to_pandas()
         fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)
         decided = round_gate.RoundGate(self.config.gate).decide_all(models, plan)

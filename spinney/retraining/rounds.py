@@ -19,15 +19,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+from deltalake.transaction import AddAction
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -65,6 +66,14 @@ log = logging.getLogger(__name__)
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 MAX_GATED_GROUPS = 20_000
 """Groups that the gate decides about at once, so that its memory does not grow with the fleet."""
+
+
+@dataclass(frozen=True)
+class _FittedPart:
+    """The files that the tasks of a part wrote, not yet committed, and what their commit notes."""
+
+    files: Sequence[AddAction]
+    notes: Mapping[str, Any]
 
 
 class Rounds:
@@ -122,12 +131,10 @@ class Rounds:
         with self._timed(PLAN):
             rows = verdicts
             if request.groups_in > request.deferred:  # most ticks of the judge fit nothing and open no table
-                counting = EventCounter(
-                    TrainingTables.of(self._store, self._config.recipe, request.pins, request.clock)
-                )
+                counting = EventCounter(self._training_tables(request))
                 is_table = isinstance(verdicts, pa.Table)
                 rows = counting.add_to_table(verdicts) if is_table else counting.add_to_frame(verdicts)
-            notes = replace(request, reads=read_settings(self._config.fleet, self._config.recipe.window)).notes()
+            notes = replace(request, reads=self._read_settings()).notes()
             self._writers[PLAN].append(_with_constants(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
     def carry_out(
@@ -163,7 +170,7 @@ class Rounds:
         """Whether a round is fitted in this process. plan: the whole plan, not a part."""
         if is_started(self._spark) or len(plan) > local_fitting.MAX_GROUPS:
             return False
-        events = TrainingTables.of(self._store, self._config.recipe, request.pins, request.clock).events.rows
+        events = self._training_tables(request).events.rows
         return local_fitting.is_faster_than_spark(plan["group_key"].tolist(), events, request.predicted_seconds)
 
     def _fit_and_gate(
@@ -180,7 +187,9 @@ class Rounds:
                 began = time.perf_counter()
                 if is_pooled:
                     gating.wait()  # groups are pooled with the models that their parents have just got
-                self._fit(request, plan, batch_id, part, gating.wait)
+                fitted = self._fit(request, plan, batch_id, part)
+                gating.wait()  # steps are stored in their order
+                self._store_fit(fitted, batch_id, part)
                 gating.start(partial(self._gate, request, plan, batch_id, part))
                 if pace is None:
                     continue
@@ -189,6 +198,12 @@ class Rounds:
                 statuses = self._stored_rows(tables.MODELS, ["status"], batch_id).column("status")
                 left = pace.seconds_for(len(plan) - part.end)
                 show(Progress(part.end, failed_count(statuses.to_pandas()), len(plan), left))
+
+    def _read_settings(self) -> str:
+        return read_settings(self._config.fleet, self._config.recipe.window)
+
+    def _training_tables(self, request: RoundRequest) -> TrainingTables:
+        return TrainingTables.of(self._store, self._config.recipe, request.pins, request.clock)
 
     def _request(self, batch_id: int) -> RoundRequest | None:
         """The request of this batch, if it is the newest that is planned; else None."""
@@ -202,19 +217,10 @@ class Rounds:
             return None
         return Part(fit.part, fit.notes.get("begin", 0), fit.notes.get("end", total))
 
-    def _fit(
-        self,
-        request: RoundRequest,
-        whole: pd.DataFrame,
-        batch_id: int,
-        part: Part,
-        wait_for_gate: Callable[[], None],
-    ) -> None:
-        """Fit a part, and store its models once the gate of the part before is stored."""
+    def _fit(self, request: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> _FittedPart:
+        """Fit a part, and write the files of its models without committing them."""
         plan = whole.iloc[part.begin : part.end]
-        if request.reads != read_settings(
-            self._config.fleet, self._config.recipe.window
-        ):  # edited since: the plan counted different events
+        if request.reads != self._read_settings():  # edited since: the plan counted different events
             plan = plan.assign(**{EVENTS: pd.array([None] * len(plan), dtype="Int64")})
         with self._timed(FIT):
             recipe = Recipe.of(self._config)
@@ -236,10 +242,12 @@ class Rounds:
                 report = self._fit_and_write(plan, fitting, writing)
             kept = require_complete(request.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}
-            files = add_actions(report)
-        wait_for_gate()
+            return _FittedPart(add_actions(report), notes)
+
+    def _store_fit(self, fitted: _FittedPart, batch_id: int, part: Part) -> None:
         with self._timed(FIT):
-            self._writers[FIT].append_files(files, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
+            writer, notes = self._writers[FIT], fitted.notes
+            writer.append_files(fitted.files, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
 
     def _fit_and_write(self, plan: pd.DataFrame, fitting: group_fitting.Fitter, writing: ModelWriter) -> pa.Table:
         """Fit and write the models of a plan. Returns the report, rows of REPORT_DDL."""
