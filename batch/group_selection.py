@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from schemas import tables
-from schemas.vocabulary import PREDECESSOR, Staleness
+from schemas.vocabulary import Staleness
 from spinney.core import keys
 from spinney.core.config import Budget, Config
 from spinney.core.errors import StoreError
@@ -27,12 +26,12 @@ from spinney.core.staleness.policies import NewGroup
 from spinney.core.timestamps import to_microseconds
 from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS
+from spinney.retraining.round_plan import PLANNED_SCHEMA, champion_numbers
 from spinney.retraining.round_request import READ
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, delta
-from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.fleet_clock import read_fleet_clock
 from spinney.tables.snapshot import ShardRange, filter_of_groups
 from spinney.tables.table_files import GroupIndex
@@ -115,26 +114,23 @@ def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: Bat
 
 def _numbers(known: pa.Table, groups: pa.Table) -> list[str]:
     """The numbers of each group's verdict as JSON. known: its champion."""
-    names = ("pinned", "predecessor_id", "attempted_at")
-    columns = (*(known.column(name).to_pylist() for name in names), groups.column(EVENTS).to_pylist())
-    texts = []
-    for pinned, predecessor, since, events in zip(*columns, strict=True):
-        numbers: dict[str, Any] = {"pinned": bool(pinned), EVENTS: events}
-        if predecessor is not None and since is not None:
-            numbers[PREDECESSOR] = {"model_id": predecessor, "since": since}
-        texts.append(_encode(numbers))
-    return texts
+    champions = known.select(["pinned", "predecessor_id", "attempted_at"]).to_pylist()
+    counts = groups.column(EVENTS).to_pylist()
+    return [
+        _encode(champion_numbers(champion, {EVENTS: events}))
+        for champion, events in zip(champions, counts, strict=True)
+    ]
 
 
 def _verdict_table(columns: Mapping[str, Any], view: BatchView, *, stale_since: datetime | None) -> pa.Table:
     """Return the verdicts. columns: shard, group_key, policy, reason, numbers, model_id, epoch and predicted_ms."""
-    names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
-    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     rows = len(columns["group_key"])
     constant = {"decision": Staleness.FIT.value, "stale_since": stale_since, "clock": view.clock, "judged_at": view.now}
-    constants = {name: pa.repeat(pa.scalar(value, schema.field(name).type), rows) for name, value in constant.items()}
+    types = {field.name: field.type for field in PLANNED_SCHEMA}
+    constants = {name: pa.repeat(pa.scalar(value, types[name]), rows) for name, value in constant.items()}
     whole = {**columns, **constants}
-    return pa.table([whole.get(name, pa.nulls(rows, schema.field(name).type)) for name in names], names).cast(schema)
+    found = [whole.get(name, pa.nulls(rows, kind)) for name, kind in types.items()]
+    return pa.table(found, list(types)).cast(PLANNED_SCHEMA)
 
 
 def _champions_of(store: FleetStore, view: BatchView, groups: pa.Table) -> pa.Table:

@@ -16,7 +16,6 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from schemas import tables
 from schemas.vocabulary import RoundQueue, Staleness
 from spinney.core.errors import StoreError
 from spinney.core.planning.brake import (
@@ -31,10 +30,9 @@ from spinney.core.planning.budget import FIRST_POLICY, Candidate, QueueLengths, 
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
-from spinney.tables.arrow_schemas import arrow_schema
+from spinney.retraining.round_plan import PLANNED_SCHEMA
 from spinney.tables.delta import FEW_ROWS
 
-ROUND_COLUMNS = ("round_id", "pins", "batch_id")
 REPORTED_COLUMNS = ("shard", "group_key", "policy", "model_id", "epoch", "predicted_ms")
 _CANDIDATE = ("group_key", "policy", "urgency", "stale_since", "predicted_ms", "gain_per_second")
 _NOT_CHOSEN_REASON = "the round takes no more groups, and others come before it"
@@ -88,7 +86,7 @@ class RoundRules:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """The groups that a round takes, in rank order, and all verdicts: columns of `verdicts` except ROUND_COLUMNS.
+    """The groups that a round takes, in rank order, and all verdicts: PLANNED_SCHEMA.
 
     groups_in: number of due and requested groups, taken or not.
     """
@@ -117,8 +115,7 @@ def _plan_in_driver(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> 
     _require_count("verdicts", due.rows, len(rows))
     queues = rules.choose(candidates, due.groups)
     stored = [make_verdict(row, queues.get(row["group_key"]), rules) for row in rows]
-    schema = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
-    table = pa.Table.from_pylist([row for row in stored if row is not None], schema=schema)
+    table = pa.Table.from_pylist([row for row in stored if row is not None], schema=PLANNED_SCHEMA)
     return RoundPlan(_in_order(candidates, queues), table, due.groups)
 
 

@@ -10,21 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas import tables
-from schemas.vocabulary import MANUAL, PREDECESSOR, RoundQueue, Staleness
+from schemas.vocabulary import MANUAL, RoundQueue, Staleness
 from spinney.core import keys
 from spinney.core.planning.budget import QUEUE, Candidate
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS
+from spinney.retraining.round_plan import PLANNED_SCHEMA, champion_numbers
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
 from spinney.tables import current_champions
-from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.snapshot import filter_of_groups
 
 REQUEST = "request"
 """Key in the numbers of a verdict: the id of the request that it carries out."""
-
-_FILLED_BY_THE_ROUND = ("round_id", "pins", "batch_id")
 
 
 @dataclass(frozen=True)
@@ -37,17 +34,15 @@ class PlanMoment:
 
 
 def requested_verdicts(store: FleetStore, requests: Sequence[RetrainRequest], moment: PlanMoment) -> pa.Table:
-    """Return a verdict `fit` per request, in their order: columns of `verdicts` without round_id, pins and batch_id.
+    """Return a verdict `fit` per request, in their order: PLANNED_SCHEMA.
 
     requests: of distinct groups. The champions are those of the pinned `promotions`.
     """
-    names = [name for name in tables.VERDICTS.names if name not in _FILLED_BY_THE_ROUND]
-    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     wanted = filter_of_groups([request.group_key for request in requests], store.fleet.shards)
     known = current_champions.read_champions(store, moment.pins, wanted).to_pylist()
     champion_of = {row["group_key"]: row for row in known}
     rows = [_verdict(store, request, champion_of.get(request.group_key, {}), moment) for request in requests]
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=PLANNED_SCHEMA)
 
 
 def candidates_of(verdicts: pa.Table) -> list[Candidate]:
@@ -77,9 +72,5 @@ def _verdict(
 
 
 def _numbers(request: RetrainRequest, champion: Mapping[str, Any]) -> str:
-    numbers: dict[str, Any] = {REQUEST: request.id, QUEUE: RoundQueue.REQUEST.value}
-    numbers["pinned"] = bool(champion.get("pinned"))
-    predecessor, since = champion.get("predecessor_id"), champion.get("attempted_at")
-    if predecessor is not None and since is not None:
-        numbers[PREDECESSOR] = {"model_id": predecessor, "since": since}
+    numbers = {REQUEST: request.id, QUEUE: RoundQueue.REQUEST.value, **champion_numbers(champion)}
     return json.dumps(numbers, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""The groups of a round's plan, from its stored verdicts. No I/O."""
+"""The verdicts that make up a round's plan, and its groups, from the stored verdicts. No I/O."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
+from schemas import tables
 from schemas.vocabulary import PREDECESSOR, Staleness
 from spinney.core.keys import is_parent
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.round_gate import PLAN_COLUMNS
+from spinney.tables.arrow_schemas import arrow_schema
+
+ROUND_COLUMNS = ("round_id", "pins", "batch_id")
+"""The columns of `verdicts` that a round adds to those of whoever plans it."""
+
+PLANNED_SCHEMA = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
+"""The columns of `verdicts` that are given to `Rounds.plan`."""
 
 VERDICT_COLUMNS = ("shard", "group_key", "model_id", "epoch", "numbers", "decision")
 """The columns of `verdicts` that make up a plan."""
@@ -31,6 +40,19 @@ def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
     in_order = plan.sort_values(["is_group", "shard", "group_key"])
     groups: pd.DataFrame = in_order[[*PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
     return groups
+
+
+def champion_numbers(champion: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a verdict's numbers say of the champion, where no judge does.
+
+    champion: pinned, predecessor_id and attempted_at of `current_champions`; empty for a group without a promotion.
+    others: numbers that stand before those of the predecessor.
+    """
+    numbers: dict[str, Any] = {"pinned": bool(champion.get("pinned")), **(others or {})}
+    predecessor, since = champion.get("predecessor_id"), champion.get("attempted_at")
+    if predecessor is not None and since is not None:
+        numbers[PREDECESSOR] = {"model_id": predecessor, "since": since}
+    return numbers
 
 
 def parse_numbers(texts: Iterable[str | None]) -> list[dict[str, Any]]:

@@ -19,13 +19,13 @@ from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core import keys
 from spinney.core.config import parse
+from spinney.retraining.round_plan import PLANNED_SCHEMA
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
-from spinney.tables.arrow_schemas import arrow_schema
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SHOPS = "abcdef"
@@ -178,8 +178,6 @@ def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> RoundReques
          "model_id": champion, "numbers": "{}", "judged_at": now}
         for group, champion in champions.items()
     ]  # fmt: skip
-    names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
-    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     newest = max(row["event_time"] for row in fleet.rows(tables.EVENTS))
     request = RoundRequest(
         "stream-0",
@@ -192,8 +190,7 @@ def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> RoundReques
         1.0,
         delta.pin_versions(FleetStore.of(fleet.config), *READ),
     )
-    whole = [{name: row.get(name) for name in names} for row in rows]
-    runner.plan(pa.Table.from_pylist(whole, schema=schema), request, 0)
+    runner.plan(pa.Table.from_pylist(rows, schema=PLANNED_SCHEMA), request, 0)
     return request
 
 

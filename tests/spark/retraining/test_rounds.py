@@ -21,12 +21,12 @@ from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
 from spinney.retraining import group_fitting, rounds
+from spinney.retraining.round_plan import PLANNED_SCHEMA
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
-from spinney.tables.arrow_schemas import arrow_schema
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=5)
@@ -55,15 +55,12 @@ def plan(fleet, runner: Rounds, batch_id: int, *group_keys: str, pinned: str = "
     ]  # fmt: skip
     # What the judge says besides is stored with the plan, and is no part of it.
     rows.append({**rows[0], "group_key": '["fresh","9"]', "decision": "deferred"})
-    names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
-    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     request = RoundRequest(
         round_id=f"stream-{batch_id}", groups_in=len(group_keys) + deferred, deferred=deferred,
         reasons={"asked": len(group_keys)}, clock=CLOCK, now=NOW + timedelta(hours=batch_id), budget_seconds=5.0,
         predicted_seconds=1.5, pins=delta.pin_versions(FleetStore.of(fleet.config), *READ),
     )  # fmt: skip
-    whole = [{name: row.get(name) for name in names} for row in rows]
-    runner.plan(pa.Table.from_pylist(whole, schema=schema), request, batch_id)
+    runner.plan(pa.Table.from_pylist(rows, schema=PLANNED_SCHEMA), request, batch_id)
 
 
 def whole_round(fleet, runner: Rounds) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from schemas import tables
 from spinney.core.errors import StoreError
 from spinney.core.planning.brake import Brake, BrakeAction, RaisedErrors
 from spinney.core.planning.budget import QueueLengths, RoundAllowance
@@ -19,9 +18,9 @@ from spinney.core.staleness.judge import ShardReport
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
 from spinney.retraining.requested_verdicts import candidates_of
-from spinney.tables.arrow_schemas import arrow_schema
+from spinney.retraining.round_plan import PLANNED_SCHEMA
 from streaming import requested_groups
-from streaming.planning import ROUND_COLUMNS, DueSummary, RoundRules, plan_round, shortlist_candidates
+from streaming.planning import DueSummary, RoundRules, plan_round, shortlist_candidates
 from streaming.requested_groups import RequestedGroups, plan_with_requests
 
 NOW = 1_700_000_000_000_000
@@ -55,9 +54,9 @@ def frame(spark):
 
 
 def verdicts_of(plan) -> list[dict]:
-    names = [name for name in tables.VERDICTS.names if name not in ROUND_COLUMNS]
-    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
-    rows = plan.verdicts if isinstance(plan.verdicts, pa.Table) else plan.verdicts.select(*names).toArrow().cast(schema)
+    names, rows = PLANNED_SCHEMA.names, plan.verdicts
+    if not isinstance(rows, pa.Table):
+        rows = rows.select(*names).toArrow().cast(PLANNED_SCHEMA)
     return sorted(rows.select(names).to_pylist(), key=lambda row: row["group_key"])
 
 
@@ -109,10 +108,9 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
 
 
 def requested_of(keys: list[str]) -> RequestedGroups:
-    schema = pa.schema([f for f in arrow_schema(tables.VERDICTS) if f.name not in ROUND_COLUMNS])
     asked = {"shard": 0, "policy": "manual", "decision": "fit", "reason": "asked for by ada: why", "numbers": "{}"}
     asked |= {"epoch": 0, "judged_at": from_microseconds(NOW), "predicted_ms": 1.0}
-    verdicts = pa.Table.from_pylist([{"group_key": key, **asked} for key in keys], schema=schema)
+    verdicts = pa.Table.from_pylist([{"group_key": key, **asked} for key in keys], schema=PLANNED_SCHEMA)
     return RequestedGroups(tuple(keys), tuple(candidates_of(verdicts)), verdicts)
 
 
