@@ -1,7 +1,8 @@
 // A dialog that shows what an override would change, asks for a reason, and sends it as it was shown.
 
 import { request } from "./client.js";
-import { el, empty, keyText, utc } from "./elements.js";
+import { el, empty, utc } from "./elements.js";
+import { openReasonDialog } from "./reason_dialog.js";
 
 const MEANING = {
   rollback: "The model before this champion answers again. The champion is withdrawn: machines do not promote it again.",
@@ -9,16 +10,12 @@ const MEANING = {
   pin: "The champion goes on answering. No model fitted meanwhile replaces it until it is unpinned.",
   unpin: "The pinned model stays champion until a newer one is promoted.",
 };
-const dialog = document.getElementById("dialog");
 const short = (id) => (id ? id.slice(0, 8) : "none of its own");
 
 export function openOverride(verb, title, history, refresh) {
   const order = { verb, group_key: history.group_key };
   const models = history.happened.filter((entry) => entry.what === "fitted" && entry.model_id !== history.standing.model_id).reverse();
   const unique = [...new Map(models.map((entry) => [entry.model_id, entry])).values()];
-  const change = el("p", { role: "status" });
-  const reason = el("textarea", { id: "reason", rows: "2", maxlength: "500", required: true });
-  const confirm = el("button", { class: "primary", disabled: true }, title);
   let version = null;
 
   const preview = async () => {
@@ -35,26 +32,13 @@ export function openOverride(verb, title, history, refresh) {
       change.textContent = `Not possible: ${error.message}`;
     }
   };
-  const send = async (event) => {
-    event.preventDefault();
-    confirm.disabled = true;
-    try {
-      await request("overrides", { body: { ...order, reason: reason.value, seen: version } });
-      dialog.close();
-      refresh();
-    } catch (error) {
-      change.textContent = `Not written: ${error.message}`;
-    }
-  };
-  dialog.replaceChildren(el(
-    "form", { submit: send }, el("h2", { id: "dialog-title" }, `${title}: ${keyText(history.group_key)}`), el("p", { class: "note" }, MEANING[verb]),
-    verb === "promote" ? modelChoice(unique, order, preview) : null, change,
-    el("label", { for: "reason" }, "Reason, recorded with the decision under the name of your key"), reason,
-    el("div", { class: "actions" }, el("button", { type: "button", click: () => dialog.close() }, "Cancel"), confirm),
-  ));
+  const choice = verb === "promote" ? modelChoice(unique, order, preview) : null;
+  const { status: change, confirm } = openReasonDialog({
+    title, groupKey: history.group_key, meaning: MEANING[verb], choice, row: "decision", failed: "Not written", refresh,
+    send: (reason) => request("overrides", { body: { ...order, reason, seen: version } }),
+  });
   if (verb !== "promote" || unique.length) preview();
-  dialog.showModal();
-  (verb === "promote" && unique.length ? dialog.querySelector("select") : reason).focus();
+  choice?.querySelector("select")?.focus();
 }
 
 function modelChoice(models, order, preview) {
