@@ -61,11 +61,12 @@ def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
     numbers = None if options.selection is None else options.selection.numbers
 
     def read(only: Sequence[str] | None) -> Iterator[RowBatch]:
+        wanted = every if only is None else only
         if csv_dialect.decimal == "." and csv_dialect.thousands is None:
-            yield from _read(file, name, csv_dialect, names, every if only is None else only)
+            yield from _read(file, name, csv_dialect, names, wanted)
             return
         for batch in _read(file, name, csv_dialect, names, None):
-            yield _select(_with_points(batch, csv_dialect, numbers), every if only is None else only)
+            yield _select(_with_points(batch, csv_dialect, numbers), wanted)
 
     notes = (*csv_dialect.notes, *map(column_checks.left_out_note, repeated))
     return DataFile(name, columns, rows, is_exact=False, read=read, notes=notes)

@@ -42,12 +42,11 @@ _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written. header: its column names as they stand. row_bytes: mean length of a row. lines_above:
-    number of lines above the header.
-    is_escaped: whether a backslash escapes a quote within quotes.
+    """How a CSV file is written.
 
-    thousands: what stands between the thousands of a number; None: nothing. multiline: as in TextFormat. notes:
-    assumptions about what the file does not say.
+    header: its column names as they stand. row_bytes: mean length of a row. lines_above: number of lines above the
+    header. thousands: what stands between the thousands of a number; None: nothing. multiline: as in TextFormat.
+    is_escaped: whether a backslash escapes a quote within quotes. notes: assumptions about what the file does not say.
     """
 
     delimiter: str
@@ -71,9 +70,11 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
         raise ContractError(f"{file}: {error}") from error
     sample = found.text
     if found.comments:
-        note = "line above the header, which begins" if found.comments == 1 else "lines above the header, which begin"
-        skipped = "is skipped" if found.comments == 1 else "are skipped"
-        notes = (*notes, f"{file.name}: {found.comments} {note} with #, {skipped}")
+        lines, begin, are = ("line", "begins", "is") if found.comments == 1 else ("lines", "begin", "are")
+        notes = (
+            *notes,
+            f"{file.name}: {found.comments} {lines} above the header, which {begin} with #, {are} skipped",
+        )
     if not sample.strip():
         raise ContractError(f"{file}: expected a first row with the columns' names; the file is empty")
     delimiter = given.delimiter or found.delimiter or detect_delimiter(sample)
