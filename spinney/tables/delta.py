@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -216,11 +216,17 @@ def read_last_step(directory: Directory) -> StepCommit | None:
     """
     table = open_existing(directory)
     for commits in (HISTORY_COMMITS, None):
-        for entry in table.history(commits):
-            where = f"table {directory.name}, version {entry.get('version')}"
-            if (commit := _decode_commit(entry.get("userMetadata"), where)) is not None:
-                return commit
+        for commit in _steps(directory, table.history(commits)):
+            return commit
     return None
+
+
+def _steps(directory: Directory, history: Sequence[Mapping[str, Any]]) -> Iterator[StepCommit]:
+    """Yield the commits of a history that are steps, in its order. Raises UnknownFormat."""
+    for entry in history:
+        where = f"table {directory.name}, version {entry.get('version')}"
+        if (commit := _decode_commit(entry.get("userMetadata"), where)) is not None:
+            yield commit
 
 
 class DirectoryWriter:
@@ -247,9 +253,8 @@ class DirectoryWriter:
         """Read the last commit of each step. commits: how many of the newest to search; None for all."""
         entries = self._table.history(commits)
         self._saw_all = commits is None or len(entries) < commits
-        for entry in entries:
-            commit = _decode_commit(entry.get("userMetadata"), f"table {self.name}, version {entry.get('version')}")
-            if commit is not None and commit.query == self._query:
+        for commit in _steps(self._directory, entries):
+            if commit.query == self._query:
                 self._last.setdefault(commit.step, commit)
         foreign = [commit for commit in self._last.values() if commit.checkpoint != self._checkpoint]
         if foreign:
