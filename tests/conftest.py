@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ TIERS = ("pure", "spark", "scale", "kafka", "e2e")
 HERE = Path(__file__).parent
 FIRST = HERE / "pure" / "workers"
 """First of its tier: its tests fork, which takes 1.6 times the CPU time once the process has run the others."""
+
+SERVER_THREADS = frozenset({"champions", "figures", "tracking"})
 
 # No example fails for being slow: how long one takes says more of the machine than of the code.
 settings.register_profile("patient", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,6 +55,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(text)
         item.add_marker(tier)
     items.sort(key=lambda item: (item.path.relative_to(HERE).parts[0], not item.path.is_relative_to(FIRST)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_thread_of_a_server_stays() -> Iterator[None]:
+    """A thread that still polls tables changes what later tests of its process count, now and then."""
+    yield
+    left = sorted(thread.name for thread in threading.enumerate() if thread.name in SERVER_THREADS)
+    assert not left, f"threads: expected those of servers to end with their tests; got {', '.join(left)} still running"
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from linear_fleet import write_fleet
 from schemathesis.generation.modes import GenerationMode
+from schemathesis.python import asgi
 
 from spinney.gateway.app import _answer_errors, create_app
 from spinney.gateway.page.live_figures import LiveFigures
@@ -23,6 +24,13 @@ PATH_PARTS = ("lines", '["s3","d3"]', '{"dept":"d3"}', "[", '["\\ud800","d1"]')
 """Names of models and keys, which random texts would hardly ever be."""
 
 HEALTH = tuple(HealthCheck)
+
+
+@pytest.fixture(autouse=True)
+def _ended_applications() -> Iterator[None]:
+    """Schemathesis keeps the threads of an application until its process ends."""
+    yield
+    asgi.shutdown_lifespans()
 
 
 @pytest.fixture(scope="module")

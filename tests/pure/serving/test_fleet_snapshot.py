@@ -16,7 +16,7 @@ from schemas import tables
 from spinney.core import keys
 from spinney.core.champions.promotion import PAYLOAD_COLUMNS
 from spinney.core.config import parse
-from spinney.serving import fleet_snapshot
+from spinney.serving import fleet_snapshot, stored_models
 from spinney.serving.answers import answer_rows
 from spinney.serving.fleet_snapshot import FleetSnapshot, advance, read_snapshot
 from spinney.serving.model_cache import ModelCache, ModelSource
@@ -157,21 +157,23 @@ def test_where_a_model_is_stored_nowhere_the_parent_answers_and_it_is_not_looked
     past, store, monkeypatch
 ) -> None:
     names = past.round(1, {A: 1.0, DEPT: 9.0}, big=True)
-    now, looked = [0.0], []
+    now, looked_for = [0.0], []
     stored = StoredModels(store, past.signer, clock=lambda: now[0], max_misses=1)
     models = Path(store.directory(tables.MODELS, "stream").uri)
     shutil.rmtree(models)
     past.__post_init__()
-    read = fleet_snapshot.delta.open_table
-    monkeypatch.setattr("spinney.serving.model_cache.delta.open_table", lambda of: looked.append(of) or read(of))
+    read = stored_models.read_stored_models
+    monkeypatch.setattr(
+        stored_models, "read_stored_models", lambda of, owners: looked_for.extend(owners.values()) or read(of, owners)
+    )
     for _ in range(3):
         assert stored.fetch({names[A]: A}) == {}
-    assert len(looked) == 3, "three directories, once"
+    assert looked_for == [A], "once"
     stored.fetch({names[DEPT]: DEPT})
     assert len(stored._missed) == 1, "bounded"
     now[0] += RETRY_AFTER_S
     stored.fetch({names[DEPT]: DEPT})
-    assert len(looked) == 9
+    assert looked_for == [A, DEPT, DEPT]
 
 
 def test_a_model_whose_signature_does_not_hold_is_passed_over(past, store) -> None:
