@@ -1,7 +1,7 @@
 """Estimate the time, memory and storage of a batch by fitting a sample. Nothing is stored.
 
 Samples of growing size are fitted as in the batch, after a first one for warming up. The difference between the first
-and the last is the cost per group; the rest is the cost per part, whatever its size.
+and the last is what groups and their rows cost; the rest is the cost per part, whatever its size.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import io
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 from pyspark.sql import SparkSession
@@ -23,7 +24,6 @@ from batch.group_selection import BatchView, Scope, initial_pace, plan_verdicts
 from batch.recipe_changes import recipe_changes
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import ModelStatus
 from spinney.core.config import Config
 from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent
@@ -35,11 +35,14 @@ from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of
 from spinney.retraining.round_plan import parse_numbers, predecessor_columns
+from spinney.retraining.round_record import failed_count
 from spinney.retraining.round_request import RoundRequest
 from spinney.spark.session import apply_required_settings, cores_of, session
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
+
+_TIME = pa.timestamp("us", "UTC")
 
 SMALL_SAMPLE_GROUPS = 60
 """Groups of the smaller sample."""
@@ -50,6 +53,13 @@ MAX_SAMPLE_SECONDS = 15.0
 MAX_SAMPLE_GROUPS = 16_000
 MAX_SAMPLE_GROWTH = 8
 """Largest ratio of the sizes of two successive samples."""
+
+GROUP_ROWS = 60
+"""A group without rows costs about as much as this many rows of a group (ridge, 8 features)."""
+
+UNSAMPLED_SECONDS_PER_GROUP = 40e-6
+"""What no sample includes: the plan is written and read, the round is recorded and delivered to MLflow. Measured with
+200,000 groups."""
 
 RUSAGE_UNIT_BYTES = 1024 if sys.platform != "darwin" else 1
 
@@ -97,52 +107,74 @@ def estimate(
     scope = Scope.of(groups, stale=stale)
     rows = plan_verdicts(lambda: spark, config, scope, view)
     changes = recipe_changes(config, signing_key.load_signer(store), rows, scope, view)
-    plan, mean_ms = sampling_order(rows)
+    plan, mean_ms = sampling_order(rows, config.recipe.window_rows)
     planning = time.perf_counter() - start
     if not len(plan):
         return Estimate(0, planning, 0, 0, 0, 0, 0)
-    sampling = _Sampler(spark, config, view)
-    warm = sampling.sample(plan.head(SMALL_SAMPLE_GROUPS))
-    are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
-    models = [_CostModel.of(sampling, plan[is_kind]) for is_kind in (are_parents, ~are_parents) if is_kind.any()]
-    warming = max(warm.seconds - models[-1].small_sample.seconds, 0.0)
     pace, is_pooled = initial_pace(cores_of(spark), config.budget, mean_ms), config.recipe.pooling_rows is not None
+    found = predict_costs(_Sampler(spark, config, view).sample, plan, pace, cores_of(spark), is_pooled=is_pooled)
+    return replace(found, seconds=planning + found.seconds, changes=changes.lines, refusal=changes.refusal)
+
+
+def predict_costs(
+    sample: Callable[[pd.DataFrame], Sample], plan: pd.DataFrame, pace: PartPacing, cores: int, *, is_pooled: bool
+) -> Estimate:
+    """Return the estimate of a batch without its planning.
+
+    sample: fits the groups of a plan and returns what that cost. plan: of `sampling_order`. pace: the initial one.
+    """
+    warm = sample(plan.head(SMALL_SAMPLE_GROUPS))
+    are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
+    models = [_CostModel.of(sample, plan[is_kind]) for is_kind in (are_parents, ~are_parents) if is_kind.any()]
+    warming = max(warm.seconds - models[-1].small_sample.seconds, 0.0)
     parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], pace, is_pooled=is_pooled)
+    unsampled = UNSAMPLED_SECONDS_PER_GROUP * len(plan)
     return Estimate(
         groups=len(plan),
-        seconds=planning + warming + _total_cost(models, parts, "seconds"),
+        seconds=warming + unsampled + _total_cost(models, parts, "seconds"),
         parts=parts,
-        memory_bytes=int(cores_of(spark) * max(model.peak_bytes(cores_of(spark)) for model in models)),
+        memory_bytes=int(cores * max(model.peak_bytes(cores) for model in models)),
         table_bytes=int(_total_cost(models, parts, "bytes")),
         sample=sum(model.large_sample.groups for model in models),
         failed=sum(model.large_sample.failed for model in models),
-        changes=changes.lines,
-        refusal=changes.refusal,
     )
 
 
-def sampling_order(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
-    """Return the requested groups in a fixed random order, and the mean cost of their last fits, if any.
+def sampling_order(rows: pa.Table, window_rows: int) -> tuple[pd.DataFrame, float | None]:
+    """Return the requested groups in the order in which they are sampled, and the mean cost of their last fits, if any.
 
-    Whole shards one after the other: the tables are clustered by shard, and groups from everywhere would each cost a
-    row group of their own to read (measured with a million groups: an estimate of 66 times the time).
+    Shard after shard, in a fixed random order within a shard. Shards are hashes of the keys, so the first ones are a
+    random sample. They have to be adjacent: the tables are clustered by shard, and a task reads the whole range from
+    its first to its last shard. Shards in random order read nearly the whole table in each sample, which was then
+    counted as the fixed cost of each part (a million groups: 949 s were predicted, 282 s were measured). Groups from
+    all shards would each cost a row group of their own to read (66 times the time).
     """
     known = rows.select(["shard", "group_key", "epoch", "predicted_ms", "model_id", "numbers"])
     plan = known.rename_columns({"model_id": "champion_id"}).to_pandas()
-    plan["shard_lot"] = [xxhash.xxh64_intdigest(f"sample {shard}".encode()) for shard in plan["shard"]]
     plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}".encode()) for key in plan["group_key"]]
-    plan = plan.sort_values(["shard_lot", "lot", "group_key"], ignore_index=True)
+    plan = plan.sort_values(["shard", "lot", "group_key"], ignore_index=True)
     plan[EVENTS] = pd.array([None] * len(plan), dtype="Int64")
-    plan = plan.assign(**predecessor_columns(parse_numbers(plan["numbers"]), plan.index))
+    numbers = parse_numbers(plan["numbers"])
+    plan = plan.assign(**predecessor_columns(numbers, plan.index))
+    plan[WORK] = [GROUP_ROWS + min(of_group.get(EVENTS) or 0, window_rows) for of_group in numbers]
     mean_ms = plan["predicted_ms"].mean()
-    return plan.assign(pinned=False)[[*round_gate.PLAN_COLUMNS, EVENTS]], None if pd.isna(mean_ms) else float(mean_ms)
+    columns = [*round_gate.PLAN_COLUMNS, EVENTS, WORK]
+    return plan.assign(pinned=False)[columns], None if pd.isna(mean_ms) else float(mean_ms)
+
+
+WORK = "work"
+"""Column of a plan: the rows that a group has in its window, and GROUP_ROWS. Its cost is about proportional to it."""
 
 
 @dataclass(frozen=True)
-class _Sample:
-    """The cost of fitting some groups. rows: used for fitting. bytes: in tables. peak_bytes: resident in one worker."""
+class Sample:
+    """The cost of fitting some groups.
+
+    work: sum of WORK. rows: used for fitting. bytes: in tables. peak_bytes: resident in one worker.
+    """
 
     groups: int
+    work: float
     seconds: float
     rows: int
     bytes: int
@@ -158,7 +190,7 @@ class _Sampler:
     config: Config
     view: BatchView
 
-    def sample(self, plan: pd.DataFrame) -> _Sample:
+    def sample(self, plan: pd.DataFrame) -> Sample:
         view = self.view
         request = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
@@ -166,18 +198,20 @@ class _Sampler:
         signer = signing_key.load_signer(store)
         plan = with_parents(plan, PlannedChampions(store, view.pins), is_pooled=is_pooled)
         fitter = fitter_of(store, signer, Recipe.of(self.config), self.config.recipe, request)
-        fitted = fit_plan(self.spark, plan, fitter).toArrow().to_pandas()
-        fitted = fitted[fitted["status"] != KEPT]
-        models = fitted.assign(shard=0, fitted_at=view.now)
+        fitted = fit_plan(self.spark, plan, fitter).toArrow()
+        fitted = fitted.filter(pc.not_equal(fitted.column("status"), KEPT))
+        models = fitted.append_column("shard", pa.repeat(pa.scalar(0, pa.int32()), fitted.num_rows))
+        models = models.append_column("fitted_at", pa.repeat(pa.scalar(view.now, _TIME), fitted.num_rows))
         decided = round_gate.RoundGate(self.config.gate).decide_all(models, plan)
         size = _parquet_bytes(models, tables.MODELS) + _parquet_bytes(decided, tables.PROMOTIONS)
-        return _Sample(
+        return Sample(
             groups=len(plan),
+            work=float(plan[WORK].sum()),
             seconds=time.perf_counter() - began,
-            rows=int(fitted["rows"].sum()),
+            rows=pc.sum(fitted.column("rows")).as_py() or 0,
             bytes=size,
             peak_bytes=worker_peak_bytes(self.spark),
-            failed=int(fitted["status"].isin([ModelStatus.FAILED, ModelStatus.TIMED_OUT]).sum()),
+            failed=failed_count(fitted.column("status").to_pandas()),
         )
 
 
@@ -198,12 +232,14 @@ def _peaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pydict({"peak": [most * RUSAGE_UNIT_BYTES]})
 
 
-def _parquet_bytes(rows: pd.DataFrame, contract: Contract) -> int:
-    schema = arrow_schema(contract)
-    names = [name for name in contract.names if name in rows]
-    table = pa.Table.from_pandas(rows[names], schema=pa.schema([schema.field(n) for n in names]), preserve_index=False)
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="snappy")
+def _parquet_bytes(rows: pa.Table, contract: Contract) -> int:
+    """Return the size of the rows as a file with all columns of the table: in a small one those take the most."""
+    file, schema = io.BytesIO(), arrow_schema(contract)
+    columns = [
+        rows.column(field.name) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    pq.write_table(pa.table(columns, schema=schema), file, compression="snappy")
     return file.tell()
 
 
@@ -231,29 +267,34 @@ def next_sample_size(samples: Sequence[tuple[int, float]], available: int) -> in
 
 @dataclass(frozen=True)
 class _CostModel:
-    """Groups of one kind, and the measured costs of a smaller and a larger sample of them."""
+    """Groups of one kind, and the measured costs of a smaller and a larger sample of them. work: of all groups."""
 
     groups: int
-    small_sample: _Sample
-    large_sample: _Sample
+    work: float
+    small_sample: Sample
+    large_sample: Sample
 
     @classmethod
-    def of(cls, sampling: _Sampler, plan: pd.DataFrame) -> _CostModel:
-        small = sampling.sample(plan.head(SMALL_SAMPLE_GROUPS))
+    def of(cls, sample: Callable[[pd.DataFrame], Sample], plan: pd.DataFrame) -> _CostModel:
+        small = sample(plan.head(SMALL_SAMPLE_GROUPS))
         samples = [small]
-        while size := next_sample_size([(sample.groups, sample.seconds) for sample in samples], len(plan)):
-            samples.append(sampling.sample(plan.head(size)))
-        return cls(len(plan), small, samples[-1])
+        while size := next_sample_size([(found.groups, found.seconds) for found in samples], len(plan)):
+            samples.append(sample(plan.head(size)))
+        return cls(len(plan), float(plan[WORK].sum()), small, samples[-1])
 
-    def per_group(self, measure: str) -> float:
-        """Return the cost per group, at most that of the larger sample divided by its groups."""
-        more = getattr(self.large_sample, measure) - getattr(self.small_sample, measure)
-        slope = more / max(self.large_sample.groups - self.small_sample.groups, 1)
-        return float(min(max(slope, 0.0), getattr(self.large_sample, measure) / max(self.large_sample.groups, 1)))
+    def of_groups(self, measure: str) -> float:
+        """Return the cost of all groups besides that of their parts."""
+        return self._per_work(measure) * self.work
 
     def per_part(self, measure: str) -> float:
         """Return the cost per part, whatever its size."""
-        return float(getattr(self.large_sample, measure) - self.per_group(measure) * self.large_sample.groups)
+        return float(getattr(self.large_sample, measure) - self._per_work(measure) * self.large_sample.work)
+
+    def _per_work(self, measure: str) -> float:
+        """Return the cost per unit of work, at most that of the larger sample divided by its work."""
+        large, small = self.large_sample, self.small_sample
+        slope = (getattr(large, measure) - getattr(small, measure)) / max(large.work - small.work, 1.0)
+        return float(min(max(slope, 0.0), getattr(large, measure) / max(large.work, 1.0)))
 
     def peak_bytes(self, cores: int) -> float:
         """Return the resident bytes of a worker with a full block of rows."""
@@ -269,7 +310,7 @@ def _total_cost(models: Sequence[_CostModel], parts: int, measure: str) -> float
     """Return the cost of all groups. A part with both kinds of groups has the cost per part only once."""
     per_part = [model.per_part(measure) for model in models]
     of_parts = max(per_part) if parts == 1 else sum(per_part[:-1]) + (parts - len(models) + 1) * per_part[-1]
-    return of_parts + sum(model.per_group(measure) * model.groups for model in models)
+    return of_parts + sum(model.of_groups(measure) for model in models)
 
 
 def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing, *, is_pooled: bool) -> int:
@@ -279,5 +320,5 @@ def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing,
         count += 1
         if part.begin >= parents:
             size = part.end - part.begin
-            pace = pace.after(size, groups.per_part("seconds") + groups.per_group("seconds") * size)
+            pace = pace.after(size, groups.per_part("seconds") + groups.of_groups("seconds") * size / groups.groups)
     return count

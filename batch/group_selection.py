@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import pandas as pd
@@ -114,12 +114,18 @@ def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: Bat
 
 def _numbers(known: pa.Table, groups: pa.Table) -> list[str]:
     """The numbers of each group's verdict as JSON. known: its champion."""
-    champions = known.select(["pinned", "predecessor_id", "attempted_at"]).to_pylist()
-    counts = groups.column(EVENTS).to_pylist()
+    columns = [known.column(name).to_pylist() for name in ("pinned", "predecessor_id", "attempted_at")]
     return [
-        _encode(champion_numbers(champion, {EVENTS: events}))
-        for champion, events in zip(champions, counts, strict=True)
+        _numbers_text(predecessor, None if predecessor is None else attempted_at, events, is_pinned=pinned)
+        for pinned, predecessor, attempted_at, events in zip(*columns, groups.column(EVENTS).to_pylist(), strict=True)
     ]
+
+
+@lru_cache(maxsize=1024)
+def _numbers_text(predecessor: str | None, attempted_at: int | None, events: int, *, is_pinned: bool | None) -> str:
+    """The numbers of a verdict as JSON. Cached: groups without a predecessor have few different ones."""
+    champion = {"pinned": is_pinned, "predecessor_id": predecessor, "attempted_at": attempted_at}
+    return _encode(champion_numbers(champion, {EVENTS: events}))
 
 
 def _verdict_table(columns: Mapping[str, Any], view: BatchView, *, stale_since: datetime | None) -> pa.Table:

@@ -30,13 +30,11 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from spinney.core.column_names import internal_name
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe, installed_versions
 from spinney.core.training.fit_kernels import single_threaded
 from spinney.core.training.fitting import fit_groups
-from spinney.retraining.group_fitting import split_block
-from spinney.workers.fit_block import IS_REQUEST
+from spinney.workers.fit_block import FitBlock, FitTables
 from spinney.workers.supervised_fitting import FitSettings, SupervisedFitter
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -144,21 +142,24 @@ def one_by_one_over_bare_calls(frame: pd.DataFrame, recipe: Recipe, groups: int,
 def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats: int) -> tuple[float, float]:
     """Processor time of a block in a child over that in this process; milliseconds that its first takes more."""
     rows = frame.sort_values(["group_key", "event_time"])
-    asked = asks.rename(columns={name: internal_name(name) for name in asks if name != "group_key"})
-    both = pd.concat([rows.assign(**{IS_REQUEST: False}), asked.assign(**{IS_REQUEST: True})], ignore_index=True)
-    block = pa.Table.from_pandas(both.astype({IS_REQUEST: bool}), preserve_index=False)
+    tables = FitTables(*(pa.Table.from_pandas(frame, preserve_index=False) for frame in (rows, asks)))
     fits = FitSettings(recipe, START + timedelta(days=30), SIGNER)
-    here = [_processor(lambda: fit_groups(*split_block(block), recipe, fits.clock, SIGNER)) for _ in range(repeats)]
+
+    def fit_here() -> None:
+        block = FitBlock(tables)
+        fit_groups(block.rows, block.requests, recipe, fits.clock, SIGNER)
+
+    here = [_processor(fit_here) for _ in range(repeats)]
     # What a child takes is known when it has ended: a block of it, by the difference.
-    one, more = (min(_processor(lambda n=n: _in_child(block, n, fits)) for _ in range(2)) for n in (1, 1 + repeats))
+    one, more = (min(_processor(lambda n=n: _in_child(tables, n, fits)) for _ in range(2)) for n in (1, 1 + repeats))
     per_block = (more - one) / repeats
     return per_block / (sum(here) / repeats), (one - per_block) * 1e3
 
 
-def _in_child(block: pa.Table, times: int, fits: FitSettings) -> None:
-    with closing(SupervisedFitter(fits, split_block)) as child:
+def _in_child(tables: FitTables, times: int, fits: FitSettings) -> None:
+    with closing(SupervisedFitter(fits)) as child:
         for _ in range(times):
-            child.fit(block)
+            child.fit(tables)
 
 
 def _processor(work: Callable[[], object]) -> float:

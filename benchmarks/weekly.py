@@ -1,100 +1,42 @@
 """Cost of `retrain --all` compared with the prediction of `retrain --all --dry-run`: seconds, memory, bytes.
 
-Both in a process of their own, both counted once Spark has started. A fleet of made-up groups is written to a temporary
-folder. Run: ``python benchmarks/weekly.py --groups 5000 --rows 50 --estimator ridge``
+Both in a process of their own, both counted once Spark has started. The batch writes all tables and reports to MLflow.
+A fleet of made-up groups is loaded into a temporary folder. CPU seconds and peak memory are those of the process tree
+of the batch, Spark's start included. Run: ``python benchmarks/weekly.py --groups 5000 --rows 50 --estimator ridge``
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
+import shutil
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-from deltalake import write_deltalake
+from harness.commands import OF_MODULES
+from harness.fleet import LabelModel, Rows, Settings
+from harness.process_tree import Usage, python, run
 
 from schemas import tables
-from spinney.core import keys
-from spinney.core.config import Config, parse
-from spinney.storage import signing_key
+from spinney.core.config import parse
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
-from spinney.tables.arrow_schemas import arrow_schema
-
-FEATURES = [f"x{n}" for n in range(8)]
-START = datetime(2024, 5, 1, tzinfo=UTC)
-TEXT = """
-[fleet]
-name = "benchmark"
-group = ["device"]
-event_id = "id"
-event_time = "at"
-target = "y"
-features = {features}
-[fleet.columns]
-device = "string"
-y = "double"
-{columns}
-[recipe]
-estimator = "{estimator}"
-min_rows = 10
-[kafka]
-events = "events"
-[storage]
-root = "{root}"
-[tracking]
-mode = "off"
-"""
-WRITTEN_AT_ONCE = 500_000
 
 
-def written(folder: Path, groups: int, rows: int, estimator: str) -> Path:
-    """Write a fleet's events. Returns its configuration."""
-    columns = "\n".join(f'{name} = "double"' for name in FEATURES)
-    text = TEXT.format(features=json.dumps(FEATURES), columns=columns, estimator=estimator, root=folder / "root")
-    config = parse(text, "fleet.toml", {})
-    delta.create_tables(FleetStore.of(config))
-    at_once = max(1, WRITTEN_AT_ONCE // rows)
-    for first in range(0, groups, at_once):
-        _write(config, range(first, min(groups, first + at_once)), rows)
-    file = folder / "fleet.toml"
-    file.write_text(text)
+def loaded(folder: Path, groups: int, rows: int, estimator: str) -> Path:
+    """Load a fleet's events as `spinney load` does, so that the table is clustered by group. Returns its configuration.
+
+    A table in which each file has all shards is read whole by each task: a worst case that `spinney tidy` ends.
+    """
+    from batch.load import load
+
+    file = Settings("weekly", groups).write(folder)
+    file.write_text(file.read_text().replace('estimator = "ridge"', f"estimator = {json.dumps(estimator)}"))
+    Rows(rows).write(LabelModel(groups), folder / "rows")
+    load(parse(file.read_text(), "fleet.toml", {}), str(folder / "rows"))
+    shutil.rmtree(folder / "rows")
     return file
-
-
-def _write(config: Config, groups: range, rows: int) -> None:
-    place = FleetStore.of(config).directory(tables.EVENTS)
-    schema = arrow_schema(place.contract)
-    random, count = np.random.default_rng(groups.start), len(groups) * rows
-    devices = [f"d{n:06d}" for n in groups]
-    names = [keys.encode([device]) for device in devices]
-    shards = [keys.shard_of(name, config.fleet.shards) for name in names]
-    features = {name: random.normal(size=count) for name in FEATURES}
-    hours = np.tile(np.arange(rows), len(groups))
-    columns = {
-        "shard": np.repeat(shards, rows).astype(np.int32),
-        "group_key": np.repeat(names, rows),
-        "device": np.repeat(devices, rows),
-        "event_id": [f"{n}" for n in range(count)],
-        "event_time": [START + timedelta(hours=int(hour)) for hour in hours],
-        "y": sum(features.values()) + random.normal(size=count),
-        "topic": ["events"] * count,
-        "kafka_partition": np.zeros(count, np.int32),
-        "kafka_offset": np.arange(count),
-        "ingested_at": [START] * count,
-        "ingested_on": [START.date()] * count,
-        "batch_id": np.zeros(count, np.int64),
-        **features,
-    }
-    table = pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
-    write_deltalake(place.uri, table, mode="append")
 
 
 def said(file: Path) -> dict[str, float]:
@@ -130,13 +72,10 @@ def real(file: Path) -> dict[str, float]:
     return {"seconds": seconds, "parts": len(parts), "memory_bytes": memory, "table_bytes": size}
 
 
-def alone(what: str, file: Path) -> dict[str, float]:
-    """Run one size in a new process."""
-    known = {**os.environ, signing_key.KEY: "only for this benchmark"}
-    command = [sys.executable, __file__, what, str(file)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=known)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def alone(what: str, file: Path) -> tuple[dict[str, float], Usage]:
+    """Run one size in a new process. Returns what it found, and the cost of its process tree."""
+    usage = run(python(__file__, what, str(file)), file.parent, name=what, environment=OF_MODULES)
+    return json.loads((file.parent / f"{what}.out").read_text().splitlines()[-1]), usage
 
 
 def main() -> None:
@@ -150,8 +89,8 @@ def main() -> None:
     parser.add_argument("--estimator", default="ridge")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        file = written(Path(folder), asked.groups, asked.rows, asked.estimator)
-        expected, found = alone("said", file), alone("real", file)
+        file = loaded(Path(folder), asked.groups, asked.rows, asked.estimator)
+        (expected, _), (found, usage) = alone("said", file), alone("real", file)
     print(f"{asked.groups:,} groups of {asked.rows} rows, {asked.estimator}; said within {expected['took']:.0f} s")
     for name, unit, scale in (
         ("seconds", "s", 1),
@@ -163,6 +102,8 @@ def main() -> None:
         print(
             f"{name:>13}: said {expected[name] / scale:8.1f} {unit}, was {found[name] / scale:8.1f}, ratio {ratio:.2f}"
         )
+    print(f"{'CPU':>13}: {usage.cpu_s:.0f} s, {usage.cpu_s / asked.groups * 1e3:.2f} ms a group")
+    print(f"{'peak memory':>13}: {usage.peak_mb:,.0f} MB")
 
 
 if __name__ == "__main__":

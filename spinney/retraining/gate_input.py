@@ -1,4 +1,4 @@
-"""Read the models of a round for the gate."""
+"""Read what the gate needs: the models of a round, and what the other path has promoted meanwhile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
+from schemas.vocabulary import Decision, RoundKind
+from spinney.core.champions.promotion import PROMOTING_DECISIONS
+from spinney.retraining.round_gate import OTHER_PATH_EPOCH
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
@@ -42,6 +45,46 @@ def read_round_models(store: FleetStore, kind: str, batch_id: int, shards: tuple
     for name in _PAYLOAD[1:]:
         rows = rows.append_column(name, carried.column(name).take(found))
     return rows
+
+
+def with_other_path_epoch(models: pa.Table, store: FleetStore, kind: RoundKind) -> pa.Table:
+    """The rows of `models` with the column OTHER_PATH_EPOCH.
+
+    Both paths fit the same model on the same rows, so the second one may find it promoted already. This is read without
+    a lock: if both decide at the same time, both promote it, which the order of champions resolves.
+    """
+    through = models.column("trained_through").drop_null()
+    epochs = _other_path_epochs(models, store, kind) if len(through) else {}
+    pairs = zip(models.column("group_key").to_pylist(), models.column("model_id").to_pylist(), strict=True)
+    found = [epochs.get(pair) for pair in pairs] if epochs else [None] * models.num_rows
+    return models.append_column(OTHER_PATH_EPOCH, pa.array(found, pa.int64()))
+
+
+def _other_path_epochs(models: pa.Table, store: FleetStore, kind: RoundKind) -> dict[tuple[str, str], int]:
+    """(group_key, model_id) -> the greatest epoch in which the other path has promoted that model."""
+    shards, through = pc.min_max(models.column("shard")), pc.min_max(models.column("trained_through"))
+    is_of_models = (
+        (ds.field("shard") >= shards["min"])
+        & (ds.field("shard") <= shards["max"])
+        & ds.field("model_id").isin(pc.unique(models.column("model_id").drop_null()))
+    )
+    # The same model was trained through the same time, so promotions of other times need not be read.
+    is_of_same_time = (ds.field("trained_through") >= through["min"]) & (ds.field("trained_through") <= through["max"])
+    is_promoting = ds.field("decision").isin([decision.value for decision in PROMOTING_DECISIONS])
+    other = (RoundKind.STREAM if kind == RoundKind.BATCH else RoundKind.BATCH).value
+    columns = ("group_key", "model_id", "epoch")
+    promoted = _read(store.directory(tables.PROMOTIONS, other), columns, is_of_models & is_of_same_time & is_promoting)
+    if not promoted.num_rows:
+        return {}
+    is_withdrawal = is_of_models & (ds.field("decision") == Decision.WITHDRAWN.value)
+    parts = [_read(directory, columns, is_withdrawal) for directory in store.directories(tables.PROMOTIONS)]
+    withdrawn = {model_id for part in parts for model_id in part.column("model_id").to_pylist()}
+    epochs: dict[tuple[str, str], int] = {}
+    for row in promoted.to_pylist():
+        if row["model_id"] not in withdrawn and row["epoch"] is not None:
+            model = row["group_key"], row["model_id"]
+            epochs[model] = max(row["epoch"], epochs.get(model, row["epoch"]))
+    return epochs
 
 
 def _read(directory: Directory, columns: tuple[str, ...], where: ds.Expression) -> pa.Table:

@@ -14,27 +14,23 @@ from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import internal_name
 from spinney.core.errors import StoreError
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fit_attempt import COLUMNS
 from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.fit_request_table import PARENT_COLUMNS, STORED_MODEL_TYPES
+from spinney.retraining.fit_request_table import PARENT_COLUMNS
 from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
-from spinney.tables.arrow_schemas import to_pandas
 from spinney.tables.snapshot import Snapshot
-from spinney.workers.fit_block import IS_REQUEST
+from spinney.workers.fit_block import FitTables
 from spinney.workers.supervised_fitting import FitSettings, SupervisedFitter
 from spinney.workers.worker_process import Limits
 
@@ -95,8 +91,8 @@ class Fitter:
             block_requests = champions.of(first, stop)
             for name, column in zip(PARENT_COLUMNS, parents.of(first, stop).columns, strict=True):
                 block_requests = block_requests.append_column(name, column)
-            block = build_block(block_rows, keys.take(pa.array(owners)), block_requests)
-            yield from fit_one_block(block, worker).to_batches()
+            of_rows = block_rows.add_column(0, "group_key", keys.take(pa.array(owners)))
+            yield from fit_one_block(FitTables(of_rows, block_requests), worker).to_batches()
 
     def champions(self, requests: pa.Table) -> StoredChampions:
         """The stored champions of these requests."""
@@ -105,8 +101,8 @@ class Fitter:
         return StoredChampions(files, requests)
 
     def make_worker(self) -> SupervisedFitter:
-        """A worker that fits blocks of `build_block`."""
-        return SupervisedFitter(FitSettings(self.recipe, self.clock, self.signer, self.limits), split_block)
+        """A worker that fits block after block."""
+        return SupervisedFitter(FitSettings(self.recipe, self.clock, self.signer, self.limits))
 
 
 @dataclass(frozen=True)
@@ -131,13 +127,15 @@ def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: i
 def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
     """Sort the requests by shard and key and cut them into tasks: one per core, or more if tasks would be too large.
 
-    A task reads every file that may have its shards, so fewer tasks read less in total.
+    A task reads every file that may have its shards, so fewer tasks read less in total. They have about the same number
+    of events each, and the cores end together if their number is a multiple of the cores.
     """
     ordered = requests.sort_by([("shard", "ascending"), ("group_key", "ascending")])
     events = ordered.column("events").fill_null(TASK_EVENTS // TASK_GROUPS).to_numpy().astype(np.int64)
     total = int(events.sum())
     few = 1 if len(events) < cores * 10 else cores
-    count = max(few, min(len(events), -(-total // TASK_EVENTS)))
+    needed = -(-total // TASK_EVENTS)
+    count = max(few, min(len(events), needed if needed <= cores else -(-needed // cores) * cores))
     # Weighted by events, plus one so that a group without events is included.
     weight = np.cumsum(events + 1)
     edges = np.searchsorted(weight, weight[-1] * np.arange(1, count) / count).tolist()
@@ -181,40 +179,14 @@ def block_ranges(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
         yield first, len(sizes)
 
 
-def build_block(rows: pa.Table, group_keys: pa.Array, requests: pa.Table) -> pa.Table:
-    """Rows and requests of some groups in one table, as `split_block` takes it apart.
-
-    rows: training columns. group_keys: of each row. requests: one row each: group_key, STORED_MODEL_TYPES and, if
-    a parent matters, PARENT_COLUMNS.
-    """
-    of_rows = rows.add_column(0, "group_key", group_keys)
-    columns = requests.column_names[1:]
-    flag = {True: pa.array([True] * requests.num_rows), False: pa.array([False] * rows.num_rows)}
-    renamed = requests.rename_columns(["group_key", *map(internal_name, columns)])
-    parts = [of_rows.append_column(IS_REQUEST, flag[False]), renamed.append_column(IS_REQUEST, flag[True])]
-    names = [*of_rows.column_names, *map(internal_name, columns), IS_REQUEST]
-    whole = pa.concat_tables(parts, promote_options="default")
-    return whole.select(names)
-
-
-def split_block(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split a block into its rows and requests. Uses one thread: a forked process has no others."""
-    is_request = block.column(IS_REQUEST)
-    of_request = {internal_name(name): name for name in (*STORED_MODEL_TYPES, *PARENT_COLUMNS)}
-    found = {name: of_request[name] for name in block.column_names if name in of_request}
-    rows = block.filter(pc.invert(is_request)).drop_columns([IS_REQUEST, *found])
-    requests = block.filter(is_request).select(["group_key", *found]).rename_columns(found)
-    return to_pandas(rows), to_pandas(requests)
-
-
-def fit_one_block(block: pa.Table, worker: SupervisedFitter) -> pa.Table:
+def fit_one_block(block: FitTables, worker: SupervisedFitter) -> pa.Table:
     """Fit a block: one row per request, in their order. Raises StoreError if one is missing."""
     results = worker.fit(block)
     parts = [
         pa.Table.from_pandas(frame[list(RESULT_TYPES)], schema=_SCHEMA, preserve_index=False) for _, frame in results
     ]
     places = [place for piece, _ in results for place in piece]
-    n_requests = int(pc.sum(block.column(IS_REQUEST)).as_py() or 0)
+    n_requests = block.requests.num_rows
     if sorted(places) != list(range(n_requests)):
         raise StoreError(f"fit: expected one result for each of {n_requests} requests; got {len(places)}. Report this")
     whole = pa.concat_tables([_SCHEMA.empty_table(), *parts])

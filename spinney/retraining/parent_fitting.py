@@ -27,13 +27,13 @@ from spinney.retraining.group_fitting import (
     Batches,
     Fitter,
     TaskOutput,
-    build_block,
     fit_one_block,
     require_planned_events,
 )
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import ShardRange
+from spinney.workers.fit_block import FitTables
 from spinney.workers.supervised_fitting import SupervisedFitter
 
 _TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("events")
@@ -117,8 +117,8 @@ class _ParentFitting:
         chosen = parent_samples.cut_samples(data.append_column(parent_samples.PARENT, place), self.fitter.rows.max_rows)
         owners = chosen.column(_KEY).combine_chunks()
         champions = self.fitter.champions(parent_requests).of(0, parent_requests.num_rows)
-        training_rows = chosen.select(self.fitter.rows.schema.names)
-        yield from fit_one_block(build_block(training_rows, owners, champions), worker).to_batches()
+        training_rows = chosen.select(self.fitter.rows.schema.names).add_column(0, "group_key", owners)
+        yield from fit_one_block(FitTables(training_rows, champions), worker).to_batches()
 
     def _require_complete(self, keys: pa.Array, requests: pa.Table, counts: pa.Table) -> None:
         totals = counts.group_by(_KEY).aggregate([(_COUNTED, "sum"), (_COUNTED, "count")])

@@ -17,11 +17,12 @@ from spinney.retraining.round_record import failed_count
 _PROMOTING = pa.array([decision.value for decision in PROMOTING_DECISIONS])
 
 
-def tally_attempts(models: pd.DataFrame, decided: pd.DataFrame) -> AttemptTally:
+def tally_attempts(models: pa.Table, decided: pa.Table) -> AttemptTally:
     """Count how attempts ended. models: rows of `models` with status and metrics. decided: rows of `promotions`."""
-    fitted, failed = int((models["status"] == ModelStatus.FITTED.value).sum()), failed_count(models["status"])
-    refused = decided.loc[decided["decision"] == Decision.REFUSED.value, "group_key"]
-    metrics = models.loc[models["group_key"].isin(refused), "metrics"]
+    status = models.column("status")
+    fitted, failed = pc.sum(pc.equal(status, ModelStatus.FITTED.value)).as_py() or 0, failed_count(status.to_pandas())
+    refused = decided.filter(pc.equal(decided.column("decision"), Decision.REFUSED.value)).column("group_key")
+    metrics = models.filter(pc.is_in(models.column("group_key"), value_set=refused)).column("metrics").to_pylist()
     return AttemptTally(fitted + failed, failed, sum(is_shown_worse(json.loads(text or "{}")) for text in metrics))
 
 

@@ -56,8 +56,10 @@ def champion_numbers(champion: Mapping[str, Any], others: Mapping[str, Any] | No
 
 
 def parse_numbers(texts: Iterable[str | None]) -> list[dict[str, Any]]:
-    """Return the numbers of each verdict; empty for null. texts: JSON objects."""
-    return [json.loads(text) if text else {} for text in texts]
+    """Return the numbers of each verdict; empty for null. Equal texts share one object. texts: JSON objects."""
+    listed = list(texts)
+    parsed = {text: json.loads(text) if text else {} for text in set(listed)}
+    return [parsed[text] for text in listed]
 
 
 def predecessor_columns(numbers: Sequence[Mapping[str, Any]], index: pd.Index[Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake.transaction import AddAction
 from pyspark.sql import DataFrame, SparkSession
@@ -164,7 +165,9 @@ class Rounds:
     def is_fitted_locally(self, batch_id: int) -> bool:
         """Whether the whole round is fitted in this process: it is small, and Spark is not running."""
         request = self._request(batch_id)
-        return request is not None and self._is_small(request, self._planned_groups(batch_id))
+        if request is None or request.groups_in - request.deferred > local_fitting.MAX_GROUPS:
+            return False  # without reading a large plan
+        return self._is_small(request, self._planned_groups(batch_id))
 
     def _is_small(self, request: RoundRequest, plan: pd.DataFrame) -> bool:
         """Whether a round is fitted in this process. plan: the whole plan, not a part."""
@@ -266,12 +269,11 @@ class Rounds:
         with self._timed(GATE):
             plan = whole.iloc[part.begin : part.end]
             starts = range(0, len(plan), MAX_GATED_GROUPS)
-            schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in round_gate.COLUMNS])
             watch = round_gate.Watch.of(self._config.staleness.error_rise.patience, request.clock)
             parents = self._config.fleet.parents
             gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, request), watch, parents)
-            decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in starts]
-            rows = pa.concat_tables([schema.empty_table(), *(table for table, _ in decided)])
+            decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id) for at in starts]
+            rows = pa.concat_tables([round_gate.SCHEMA.empty_table(), *(table for table, _ in decided)])
             tally = sum((tally for _, tally in decided), AttemptTally())
             if (why := tally.reason_to_halt(self._config.gate.halt_share)) is not None:
                 log.warning("%s: halted, no champion is replaced: %s", request.round_id, why)
@@ -293,15 +295,15 @@ class Rounds:
         return fit.notes.get("kept") if fit is not None and is_of_part else None
 
     def _decisions(
-        self, gate: round_gate.RoundGate, plan: pd.DataFrame, batch_id: int, schema: pa.Schema
+        self, gate: round_gate.RoundGate, plan: pd.DataFrame, batch_id: int
     ) -> tuple[pa.Table, AttemptTally]:
         """The gate's decisions about some groups of the plan, as rows of `promotions`, and how their fits ended."""
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
-        stored = gate_input.read_round_models(self._store, self._kind.value, batch_id, shards).to_pandas()
-        models = stored[stored["group_key"].isin(plan["group_key"])]
-        decided = gate.decide_all(round_gate.with_other_path_epoch(models, self._store, self._kind), plan)
-        tally = round_halting.tally_attempts(models, decided)
-        return pa.Table.from_pandas(decided, schema=schema, preserve_index=False), tally
+        stored = gate_input.read_round_models(self._store, self._kind.value, batch_id, shards)
+        is_of_plan = pc.is_in(stored.column("group_key"), value_set=pa.array(plan["group_key"], pa.string()))
+        models = gate_input.with_other_path_epoch(stored.filter(is_of_plan), self._store, self._kind)
+        decided = gate.decide_all(models, plan)
+        return decided, round_halting.tally_attempts(models, decided)
 
     def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> FinishedRound:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from spinney.core.column_names import internal_name
-
-IS_REQUEST = internal_name("is_ask")
+from spinney.tables.arrow_schemas import to_pandas
 
 Piece = list[int]
 """Groups that are fitted together, as positions among a block's requests."""
@@ -22,41 +19,46 @@ Piece = list[int]
 MAX_PIECE_AFTER_DEATH = 64
 """Most groups of one piece after a worker has died."""
 
-SplitBlock = Callable[[pa.Table], tuple[pd.DataFrame, pd.DataFrame]]
-"""Splits a table of both into rows and requests by the column IS_REQUEST."""
+
+@dataclass(frozen=True)
+class FitTables:
+    """Rows and requests of some groups, as `fit_groups` takes them, but as Arrow tables."""
+
+    rows: pa.Table
+    requests: pa.Table
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both."""
+        return int(self.rows.nbytes + self.requests.nbytes)
 
 
 @dataclass(frozen=True)
 class FitBlock:
     """Rows and requests of some groups, and their results.
 
-    table: both, told apart by IS_REQUEST. results: each fitted piece with its rows of `fit_groups`. out_of_memory:
-    place -> result of groups that ran out of memory while they were fitted with others.
+    results: each fitted piece with its rows of `fit_groups`. out_of_memory: place -> result of groups that ran out of
+    memory while they were fitted with others.
     """
 
-    table: pa.Table
-    split: SplitBlock
+    tables: FitTables
     results: list[tuple[Piece, pd.DataFrame]] = field(default_factory=list)
     out_of_memory: dict[int, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def n_groups(self) -> int:
         """How many groups are requested."""
-        return int(pc.sum(self.table.column(IS_REQUEST)).as_py() or 0)
-
-    @property
-    def rows(self) -> pd.DataFrame:
-        """The training rows of all groups."""
-        return self._rows_and_requests[0]
-
-    @property
-    def requests(self) -> pd.DataFrame:
-        """The fit requests of all groups, one row each."""
-        return self._rows_and_requests[1]
+        return int(self.tables.requests.num_rows)
 
     @cached_property
-    def _rows_and_requests(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return self.split(self.table)
+    def rows(self) -> pd.DataFrame:
+        """The training rows of all groups."""
+        return to_pandas(self.tables.rows)
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """The fit requests of all groups, one row each."""
+        return to_pandas(self.tables.requests)
 
     def prepare(self) -> None:
         """Compute, before a fork, what each worker would compute again."""

@@ -1,7 +1,7 @@
 """A supervised worker process that is reused for one block after the other.
 
 Forking for each block costs a copy of every page that is touched, half of the time of a block that takes 0.1 s. So the
-worker is kept, and the rows of each block are passed to it in shared memory.
+worker is kept, and the tables of each block are written into memory that it shares.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,8 +21,8 @@ MIN_SHARED_BYTES = 32 << 20
 
 _REQUEST_LENGTH = struct.Struct("=Q")
 
-Work = Callable[[WorkerChannel, Iterator[pa.Table]], None]
-"""What the worker runs: it sends one result for each table."""
+Work = Callable[[WorkerChannel, Iterator[list[pa.Table]]], None]
+"""What the worker runs: it sends one result for the tables of each call of `run`."""
 
 
 class PersistentWorker:
@@ -36,20 +36,22 @@ class PersistentWorker:
         self._shared_memory: mmap.mmap | None = None
         self._request_reader = self._request_writer = -1
 
-    def run(self, table: pa.Table) -> Any:
-        """Send a table to the worker and return its result. Raises what `run_supervised` raises.
+    def run(self, *tables: pa.Table) -> Any:
+        """Send tables to the worker and return its result. Raises what `run_supervised` raises.
 
         After an error the next call starts a new worker.
         """
-        request = _serialize(table)
-        if self._results is None or len(request) > self._capacity_bytes:
+        counted = pa.MockOutputStream()
+        _write_tables(counted, tables)
+        length = counted.size()
+        if self._results is None or length > self._capacity_bytes:
             self.close()
-            self._open(max(MIN_SHARED_BYTES, 2 * len(request)))
+            self._open(max(MIN_SHARED_BYTES, 2 * length))
         assert self._results is not None
         assert self._shared_memory is not None
-        self._shared_memory[: len(request)] = request
+        _write_tables(pa.FixedSizeBufferWriter(pa.py_buffer(self._shared_memory)), tables)
         try:
-            os.write(self._request_writer, _REQUEST_LENGTH.pack(len(request)))
+            os.write(self._request_writer, _REQUEST_LENGTH.pack(length))
             return next(self._results)
         except BaseException:
             self.close()
@@ -77,18 +79,21 @@ class PersistentWorker:
         )
 
 
-def _serialize(table: pa.Table) -> memoryview:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return memoryview(sink.getvalue())
+def _write_tables(sink: pa.NativeFile, tables: Sequence[pa.Table]) -> None:
+    """Write the tables as Arrow streams, one after the other."""
+    for table in tables:
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
 
 
-def _received_tables(channel: WorkerChannel, reader: int, memory: mmap.mmap) -> Iterator[pa.Table]:
-    """Yield each table that the parent sends. A table is valid until the next one: they share the memory."""
+def _received_tables(channel: WorkerChannel, reader: int, memory: mmap.mmap) -> Iterator[list[pa.Table]]:
+    """Yield the tables of each call of `run`. They are valid until the next ones: these take the same memory."""
     channel.begin(None, IDLE)
-    while length := os.read(reader, _REQUEST_LENGTH.size):
+    while packed := os.read(reader, _REQUEST_LENGTH.size):
         channel.begin(None, "")
-        whole = pa.py_buffer(memory).slice(0, _REQUEST_LENGTH.unpack(length)[0])
-        yield pa.ipc.open_stream(whole).read_all()
+        (length,) = _REQUEST_LENGTH.unpack(packed)
+        source, tables = pa.BufferReader(pa.py_buffer(memory).slice(0, length)), []
+        while source.tell() < length:
+            tables.append(pa.ipc.open_stream(source).read_all())
+        yield tables
         channel.begin(None, IDLE)

@@ -41,7 +41,7 @@ from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import failed_result
 from spinney.core.training.fitting import fit_groups
-from spinney.workers.fit_block import MAX_PIECE_AFTER_DEATH, FitBlock, Piece, SplitBlock, cut_pieces, ran_out_of_memory
+from spinney.workers.fit_block import MAX_PIECE_AFTER_DEATH, FitBlock, FitTables, Piece, cut_pieces, ran_out_of_memory
 from spinney.workers.persistent_worker import PersistentWorker
 from spinney.workers.worker_process import IDLE, Limits, WorkerChannel, WorkerDied, run_supervised
 
@@ -91,12 +91,12 @@ class FitSettings:
             with current_group.reported_to(_report_progress(channel, block, piece)):
                 channel.send(fit_groups(*block.rows_and_requests_of(piece), self.recipe, self.clock, self.signer))
 
-    def fit_tables(self, channel: WorkerChannel, tables: Iterator[pa.Table], split: SplitBlock) -> None:
-        """Fit each table as one block and send its result. Runs in the persistent worker."""
+    def fit_tables(self, channel: WorkerChannel, blocks: Iterator[list[pa.Table]]) -> None:
+        """Fit block after block and send each result. blocks: the two of FitTables. Runs in the persistent worker."""
         channel.begin(None, MAKE_ESTIMATOR)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
-        for table in tables:
-            block = FitBlock(table, split)
+        for tables in blocks:
+            block = FitBlock(FitTables(*tables))
             with current_group.reported_to(_report_progress(channel, block, list(range(block.n_groups)))):
                 channel.send(fit_groups(block.rows, block.requests, self.recipe, self.clock, self.signer))
 
@@ -137,7 +137,6 @@ class SupervisedFitter:
     """Fits one block after the other. Deaths are counted over all blocks, so a task has one of these."""
 
     settings: FitSettings
-    split: SplitBlock
     _persistent_worker: PersistentWorker | None = None
     _groups_given_up: int = 0
     _shadow_failures: int = 0
@@ -147,14 +146,14 @@ class SupervisedFitter:
     _probes_left: int = MAX_GROUPS_GIVEN_UP
     _has_fitted: bool = False
 
-    def fit(self, table: pa.Table) -> list[tuple[Piece, pd.DataFrame]]:
+    def fit(self, tables: FitTables) -> list[tuple[Piece, pd.DataFrame]]:
         """Fit a block: the results of `fit_groups` by piece, each with its groups' positions among the requests.
 
         Raises what `fit_groups` raises, and ContractError if making `recipe.estimator` kills the worker.
         """
         _preload(self.settings.recipe)
-        block = FitBlock(table, self.split)
-        remaining, size, is_whole = list(range(block.n_groups)), block.n_groups, table.nbytes <= MAX_COPIED_BYTES
+        block = FitBlock(tables)
+        remaining, size, is_whole = list(range(block.n_groups)), block.n_groups, tables.nbytes <= MAX_COPIED_BYTES
         while remaining and (not self._is_estimator_doubtful or self._probe(block, remaining)):
             pieces = cut_pieces(remaining, size)
             done, died = self._fit_in_worker(block, pieces, is_whole=is_whole and len(remaining) == block.n_groups)
@@ -270,11 +269,8 @@ class SupervisedFitter:
 
     def _persistent_results(self, block: FitBlock) -> Generator[pd.DataFrame, None, None]:
         if self._persistent_worker is None:
-            settings, split = self.settings, self.split
-            self._persistent_worker = PersistentWorker(
-                lambda channel, tables: settings.fit_tables(channel, tables, split), settings.limits
-            )
-        yield self._persistent_worker.run(block.table)
+            self._persistent_worker = PersistentWorker(self.settings.fit_tables, self.settings.limits)
+        yield self._persistent_worker.run(block.tables.rows, block.tables.requests)
 
     def _give_up_shadow(self, reason: str) -> None:
         self.close()

@@ -10,7 +10,9 @@ Source: W. J. Dixon and J. W. Tukey, Approximate behavior of the distribution of
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -32,10 +34,20 @@ class PairedDifference:
         """One-sided confidence, from 0 to 1, that the mean difference is at most `limit`."""
         if self.standard_error == 0:  # every difference is the same
             return 1.0 if self.mean <= limit else 0.0
-        from scipy.special import stdtr  # a sixth of a second: most processes that import this module compare nothing
-
         degrees = self.rows - 2 * _winsorized_count(self.rows) - 1
-        return float(stdtr(degrees, (limit - self.mean) / self.standard_error))
+        return float(_student_t()(degrees, (limit - self.mean) / self.standard_error))
+
+
+@cache
+def _student_t() -> Callable[[float, float], float]:
+    """The distribution function of Student's t: degrees of freedom, value.
+
+    Its import takes a sixth of a second, and most processes that import this module compare nothing.
+    """
+    from scipy.special import stdtr
+
+    found: Callable[[float, float], float] = stdtr
+    return found
 
 
 def winsorized_differences(differences: Floats, counts: Integers) -> tuple[Floats, Floats]:

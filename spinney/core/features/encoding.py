@@ -70,8 +70,9 @@ class Columns:
         return len(self.numbers)
 
     def take(self, rows: npt.NDArray[Any] | slice) -> Columns:
-        """The rows at these positions, under this mask or in this slice."""
-        return Columns(self.features, self.numbers[rows], self.codes[rows], self.words)
+        """The rows at these positions, under this mask or in this slice. Consecutive rows share this memory."""
+        wanted = rows if isinstance(rows, slice) else as_slice(rows)
+        return Columns(self.features, self.numbers[wanted], self.codes[wanted], self.words)
 
     def select(self, features: tuple[Feature, ...]) -> Columns:
         """These features only, in this order. Raises ContractError if one is missing."""
@@ -143,6 +144,13 @@ class Encoder:
         if len(words) != len(string_features(features)):
             raise ValueError(f"{len(string_features(features))} string features but {len(words)} vocabularies")
         return cls(features, words)
+
+
+def as_slice(rows: npt.NDArray[Any]) -> npt.NDArray[Any] | slice:
+    """Positions as a slice if they are consecutive, since a slice of an array copies nothing; else as they are."""
+    if rows.dtype == np.bool_ or not len(rows) or int(rows[-1]) - int(rows[0]) + 1 != len(rows):
+        return rows
+    return slice(int(rows[0]), int(rows[-1]) + 1) if rows[0] >= 0 and (np.diff(rows) == 1).all() else rows
 
 
 def to_columns(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:

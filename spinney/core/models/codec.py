@@ -101,8 +101,8 @@ def load_signed(
 
 def _dump_linear(linear: Linear, header: bytes) -> bytes:
     scores, width = linear.coefficients.shape
-    numbers = np.concatenate([linear.intercept, linear.coefficients.ravel(), linear.fill]).astype("<f8")
-    return _LINEAR.pack(MODEL.version, linear.link, scores, width, len(header)) + header + numbers.tobytes()
+    numbers = [values.astype("<f8").tobytes() for values in (linear.intercept, linear.coefficients, linear.fill)]
+    return b"".join([_LINEAR.pack(MODEL.version, linear.link, scores, width, len(header)), header, *numbers])
 
 
 def _load_linear(payload: bytes) -> Model:

@@ -17,7 +17,13 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
 from spinney.core.training.fit_attempt import FitAttempt, heldout_begins, reporter
 from spinney.core.training.fit_kernels import Timer
-from spinney.core.training.held_out_loss import MeasuredRows, RowsToPredict, measure_models, row_losses
+from spinney.core.training.held_out_loss import (
+    MeasuredRows,
+    RowsToPredict,
+    measure_models,
+    row_losses,
+    split_by_count,
+)
 from spinney.core.training.held_out_rows import seen_through
 from spinney.core.training.loss import Loss
 from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
@@ -63,7 +69,7 @@ class ChampionReference:
         predictions = np.full(len(rows), np.nan)
         out[asked], predictions[asked] = champions.losses[: len(asked)], champions.predictions[: len(asked)]
         counts_before = np.bincount(index_before, minlength=len(attempts))
-        losses_before = np.split(champions.losses[len(asked) :], np.cumsum(counts_before)[:-1])
+        losses_before = split_by_count(champions.losses[len(asked) :], counts_before)
         unanswered_refittable = sorted(unanswered.keys() & set(refittable) - set(needs_refit))
         refit_losses, has_loss = self._refit_losses(attempts, unanswered_refittable, attempt_index, rows)
         out[has_loss] = refit_losses[has_loss]
@@ -170,6 +176,8 @@ def earlier_losses(attempt: FitAttempt, before: Floats) -> Floats:
     before: the champion's on its unseen rows before the held-out ones. None of them count if the champion is of another
     recipe, or is shown to be worse than the challenger: then they say nothing of the losses to come.
     """
+    if attempt.request.champion_id is None:
+        return np.empty(0)
     evidence = HeldOutEvidence.of_metrics(attempt.metrics, "champion")
     if "changed_from" in attempt.metrics or (evidence is not None and evidence.outcome == "better"):
         return np.empty(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from spinney.core.champions.heldout_losses import pack
@@ -72,30 +73,39 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     if "group_key" not in frame or frame["group_key"].isna().any() or frame["group_key"].duplicated().any():
         raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
     names = [f"champion_{name}" for name in CHAMPION_COLUMNS] + [f"predecessor_{name}" for name in PREDECESSOR_COLUMNS]
-    full = frame.assign(**{name: None for name in names if name not in frame})
-    through = to_microseconds(full["champion_trained_through"])
-    texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
-    blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
-    recipes = _objects(full["champion_recipe_id"])
-    # A frame has NaN for no list.
-    losses = [None if isinstance(values, float) else pack(values) for values in full["champion_heldout_losses"]]
-    stored = zip(*(_objects(full[f"predecessor_{name}"]) for name in PREDECESSOR_COLUMNS), strict=True)
+    of = {name: _objects(frame, name) for name in ("group_key", *names) if name != "champion_trained_through"}
+    through = _microseconds(frame, "champion_trained_through")
+    texts = [of[name] for name in ("group_key", "champion_id", "champion_codec")]
+    blobs = [of[name] for name in ("champion_payload", "champion_signature")]
+    recipes = of["champion_recipe_id"]
+    losses = [None if values is None else pack(values) for values in of["champion_heldout_losses"]]
+    stored = zip(*(of[f"predecessor_{name}"] for name in PREDECESSOR_COLUMNS), strict=True)
     predecessors = [None if model_id is None else StoredModel(model_id, *rest) for model_id, *rest in stored]
-    columns = zip(*texts, *blobs, through.tolist(), recipes, losses, predecessors, _parents(frame), strict=True)
+    columns = zip(*texts, *blobs, through, recipes, losses, predecessors, _parents(frame), strict=True)
     return [FitRequest(key, *rest) for key, *rest in columns]
 
 
 def _parents(frame: pd.DataFrame) -> list[FitRequest | None]:
     """The parent of each request; requests with the same parent share one object."""
-    if "parent_id" not in frame:
+    ids = _objects(frame, "parent_id")
+    if not any(ids):  # the other columns need no look
         return [None] * len(frame)
     names = [name for name in CHAMPION_COLUMNS if name != "heldout_losses"]  # its losses are not needed
     columns = {f"parent_{name}": f"champion_{name}" for name in names} | {"parent_key": "group_key"}
     named = frame.loc[frame["parent_id"].notna(), list(columns)].drop_duplicates("parent_id")
     of_id = {request.champion_id: request for request in requests_of_frame(named.rename(columns=columns))}
-    return [of_id.get(name) for name in _objects(frame["parent_id"])]
+    return [of_id.get(name) for name in ids]
 
 
-def _objects(values: pd.Series[Any]) -> list[Any]:
-    out = values.astype(object)
-    return out.where(out.notna(), None).tolist()
+def _objects(frame: pd.DataFrame, name: str) -> list[Any]:
+    """The values of a column, None for null; for all rows if there is no such column."""
+    missing = frame[name].isna().to_numpy() if name in frame else np.ones(len(frame), dtype=np.bool_)
+    if missing.all():
+        return [None] * len(frame)
+    values = frame[name].astype(object)
+    return values.where(~missing, None).tolist() if missing.any() else values.tolist()
+
+
+def _microseconds(frame: pd.DataFrame, name: str) -> list[int]:
+    """The values of a column of times, NULL_TIME for null; for all rows if there is no such column."""
+    return to_microseconds(frame[name]).tolist() if name in frame else [NULL_TIME] * len(frame)

@@ -42,6 +42,7 @@ from spinney.core.training.held_out_loss import (
     mean_per_group,
     measure_rows,
     not_finite_error,
+    split_by_count,
     split_by_group,
 )
 from spinney.core.training.held_out_rows import sample_losses
@@ -178,10 +179,9 @@ class _Fitting:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]
             attempt.heldout_losses = sample_losses(losses, earlier_losses(attempt, losses_before[index]), attempt.rows)
-        if fitted:
-            of_groups = [np.split(values[compared], np.cumsum(counts)[:-1]) for values in (rows, challenger.losses)]
-            for attempt, places, losses in zip(fitted, *of_groups, strict=True):
-                attempt.compared_places, attempt.compared_losses = places, losses
+        of_groups = [split_by_count(values[compared], counts) for values in (rows, challenger.losses)]
+        for attempt, places, losses in zip(fitted, *of_groups, strict=True):
+            attempt.compared_places, attempt.compared_losses = places, losses
 
     def fit_all_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Fit on all rows."""

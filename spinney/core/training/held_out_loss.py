@@ -140,7 +140,13 @@ def any_per_group(is_marked: npt.NDArray[np.bool_], which: Integers, groups: int
 
 def split_by_group(values: npt.NDArray[Any], group_index: Integers) -> list[npt.NDArray[Any]]:
     """The values of each group. group_index: ascending, and every group occurs."""
-    return np.split(values, np.flatnonzero(np.diff(group_index)) + 1) if len(group_index) else []
+    return split_by_count(values, np.bincount(group_index))
+
+
+def split_by_count(values: npt.NDArray[Any], counts: Integers) -> list[npt.NDArray[Any]]:
+    """The first counts[0] values, the next counts[1] and so on: as np.split, which takes ten times as long."""
+    stops = np.cumsum(counts).tolist()
+    return [values[begin:stop] for begin, stop in zip([0, *stops], stops, strict=False)]
 
 
 def finite_mean(values: Floats) -> float | None:

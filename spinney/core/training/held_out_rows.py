@@ -80,5 +80,7 @@ def sample_losses(own: Floats, earlier: Floats, rows: int) -> Floats:
     the group with a sample of one or two losses.
     """
     missing = max(rows // HELD_OUT_ONE_IN - len(own), 0)
-    losses = np.concatenate([earlier[max(len(earlier) - missing, 0) :], own])
+    losses = np.concatenate([earlier[max(len(earlier) - missing, 0) :], own]) if missing and len(earlier) else own
+    if len(losses) <= MAX_LOSSES:
+        return losses
     return losses[is_evenly_spaced(np.arange(len(losses)), len(losses), MAX_LOSSES)]

@@ -16,9 +16,11 @@ def spread_predictions(values: Floats, counts: Integers) -> list[Floats]:
 
     values: shape (n_rows,), those of each group adjacent. counts: rows of each group, shape (n_groups,).
     """
-    group = np.repeat(np.arange(len(counts)), counts)
-    ordered = values[np.lexsort((values, group))]
-    rank = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
-    is_kept = is_evenly_spaced(rank, counts[group], MAX_TRAINING_PREDICTIONS)
-    kept = np.bincount(group[is_kept], minlength=len(counts))
-    return np.split(ordered[is_kept], np.cumsum(kept)[:-1]) if len(counts) else []
+    begins, spread = np.cumsum(counts) - counts, [np.empty(0)] * len(counts)
+    for size in np.unique(counts[counts > 0]).tolist():  # groups of one size are sorted together
+        alike, ranks = np.flatnonzero(counts == size), np.arange(size)
+        ordered = np.sort(values[begins[alike, None] + ranks], axis=1, kind="stable")
+        kept = ordered[:, is_evenly_spaced(ranks, size, MAX_TRAINING_PREDICTIONS)]
+        for group, of_group in zip(alike.tolist(), kept, strict=True):
+            spread[group] = of_group
+    return spread

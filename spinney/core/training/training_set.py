@@ -17,7 +17,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import NULL_TIME, Columns, Floats, Integers, to_columns, to_float64, to_microseconds
+from spinney.core.features.encoding import (
+    NULL_TIME,
+    Columns,
+    Floats,
+    Integers,
+    as_slice,
+    to_columns,
+    to_float64,
+    to_microseconds,
+)
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fit_kernels import KernelInput
@@ -73,7 +82,7 @@ class TrainingSet:
             age = np.repeat(self.times[stops - 1], stops - begins) - self.times[rows]
             weights = np.exp2(-age / (recipe.weight_half_life / _MICROSECOND))
         keys, columns = tuple(self.keys[g] for g in groups), self.columns.take(rows)
-        return KernelInput(keys, columns, starts, self.labels[rows], weights, recipe.loss)
+        return KernelInput(keys, columns, starts, self.labels[as_slice(rows)], weights, recipe.loss)
 
 
 def concatenated_ranges(begins: Integers, stops: Integers) -> Integers:

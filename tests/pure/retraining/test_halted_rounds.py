@@ -18,15 +18,13 @@ from schemas import tables
 from spinney.cli import main
 from spinney.core.config import Config
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
-from spinney.retraining.round_gate import COLUMNS
+from spinney.retraining.round_gate import SCHEMA
 from spinney.retraining.round_halting import halt_of, hold_replacements, tally_attempts
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.halted_rounds import describe_halt
 
-SCHEMA = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in COLUMNS])
 SURE = '"champion_difference": {d}, "champion_difference_se": 0.01, "heldout_rows": 40'
 BETTER = '{"challenger_loss": 1.0, "champion_loss": 2.0, ' + SURE.replace("{d}", "-1.0") + "}"
 WORSE = '{"challenger_loss": 2.0, "champion_loss": 1.0, ' + SURE.replace("{d}", "1.0") + "}"
@@ -51,13 +49,13 @@ def break_labels(config: Config, stores: int) -> None:
 
 
 def test_attempts_are_tallied_by_what_became_of_them() -> None:
-    models = pd.DataFrame(
-        [("a", "fitted", BETTER), ("b", "fitted", WORSE), ("c", "fitted", "{}"), ("d", "failed", None),
-         ("e", "timed_out", None), ("f", "too_few_rows", None)],
-        columns=["group_key", "status", "metrics"],
-    )  # fmt: skip
-    decisions = pd.DataFrame({"group_key": ["a", "b", "c"], "decision": ["promoted", "refused", "refused"]})
-    tally = tally_attempts(models, decisions)
+    models = [
+        ("a", "fitted", BETTER), ("b", "fitted", WORSE), ("c", "fitted", "{}"), ("d", "failed", None),
+        ("e", "timed_out", None), ("f", "too_few_rows", None),
+    ]  # fmt: skip
+    columns = dict(zip(("group_key", "status", "metrics"), map(list, zip(*models, strict=True)), strict=True))
+    decisions = pa.table({"group_key": ["a", "b", "c"], "decision": ["promoted", "refused", "refused"]})
+    tally = tally_attempts(pa.table(columns), decisions)
     assert (tally.attempted, tally.failed, tally.worse) == (5, 2, 1)
 
 

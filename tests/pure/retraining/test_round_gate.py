@@ -12,14 +12,17 @@ import pytest
 from schemas import tables
 from spinney.core.champions.gate import UncomparedPolicy
 from spinney.core.timestamps import to_microseconds
-from spinney.retraining.round_gate import COLUMNS, OTHER_PATH_EPOCH, PLAN_COLUMNS, RoundGate, Watch
+from spinney.retraining.round_gate import OTHER_PATH_EPOCH, PLAN_COLUMNS, SCHEMA, RoundGate, Watch
 from spinney.tables.arrow_schemas import arrow_schema
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 DAY = 86_400_000_000
 SINCE = to_microseconds(AT) - 2 * DAY
 GATE: Any = SimpleNamespace(rule="not_worse", evidence=5, margin=0.0, jump=10.0, halt_share=0.5)
-SCHEMA = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in COLUMNS])
+MODELS = pa.schema([arrow_schema(tables.MODELS).field(name) for name in (
+    "shard", "group_key", "model_id", "status", "metrics", "trained_through", "fitted_at", "rows", "fit_ms", "codec",
+    "payload", "signature",
+)])  # fmt: skip
 
 
 def model(key: str, status: str = "fitted", payload: bytes | None = b"small") -> dict[str, Any]:
@@ -36,9 +39,14 @@ def asked(*keys: str, pinned: bool = False) -> pd.DataFrame:
 
 
 def stored(models: list[dict[str, Any]], plan: pd.DataFrame) -> list[dict[str, Any]]:
-    frame = pd.DataFrame(models, columns=list(model("x")))
-    decided = RoundGate(GATE).decide_all(frame, plan)
-    rows: list[dict[str, Any]] = pa.Table.from_pandas(decided, schema=SCHEMA, preserve_index=False).to_pylist()
+    return decisions(RoundGate(GATE), models, plan)
+
+
+def decisions(gate: RoundGate, models: list[dict[str, Any]], plan: pd.DataFrame) -> list[dict[str, Any]]:
+    elsewhere = [pa.field(OTHER_PATH_EPOCH, pa.int64())] if any(OTHER_PATH_EPOCH in row for row in models) else []
+    decided = gate.decide_all(pa.Table.from_pylist(models, schema=pa.schema([*MODELS, *elsewhere])), plan)
+    assert decided.schema == SCHEMA
+    rows: list[dict[str, Any]] = decided.to_pylist()
     return rows
 
 
@@ -72,9 +80,9 @@ def test_a_parent_with_nothing_to_compare_keeps_its_champion_since_a_batch_count
 ) -> None:
     uncompared = {"why": "no held-out row is newer than the champion", "refit_failed": False}
     metrics = {"heldout_rows": 0, "champion_id": "old", "changed_from": "ab", "uncompared": uncompared}
-    rows = pd.DataFrame([model(key) | {"metrics": json.dumps(metrics)}])
-    assert RoundGate(GATE, UncomparedPolicy.FORESEEN).decide_all(rows, asked(key))["decision"].tolist() == [decision]
-    assert RoundGate(GATE, UncomparedPolicy.ALL).decide_all(rows, asked(key))["decision"].tolist() == ["unproven"]
+    models = [model(key) | {"metrics": json.dumps(metrics)}]
+    for policy, expected in ((UncomparedPolicy.FORESEEN, decision), (UncomparedPolicy.ALL, "unproven")):
+        assert [row["decision"] for row in decisions(RoundGate(GATE, policy), models, asked(key))] == [expected]
 
 
 def test_a_large_payload_is_not_carried() -> None:
@@ -100,8 +108,7 @@ def test_a_pinned_group_is_held_and_reported_what_would_have_been() -> None:
 )
 def test_what_the_other_path_has_promoted_is_not_promoted_again(elsewhere, incumbent: str, expected: str) -> None:
     plan = asked('["a"]').assign(champion_id=incumbent)
-    frame = pd.DataFrame([{**model('["a"]'), OTHER_PATH_EPOCH: elsewhere}])
-    (row,) = RoundGate(GATE).decide_all(frame, plan).to_dict("records")
+    (row,) = stored([{**model('["a"]'), OTHER_PATH_EPOCH: elsewhere}], plan)
     assert row["decision"] == expected
 
 
@@ -123,10 +130,8 @@ def test_what_a_look_allows_is_by_the_patience_that_is_configured_now(configured
 
 def gated(challenger_loss: float, watched: dict[str, Any], **plan: Any) -> list[dict[str, Any]]:
     metrics = {"heldout_rows": 9, "challenger_loss": challenger_loss, "champion_loss": 2.0, "champion_id": "old"}
-    frame = pd.DataFrame([model('["a"]') | {"metrics": json.dumps(metrics | watched)}])
-    decided = RoundGate(GATE, watch=WATCH).decide_all(frame, asked('["a"]').assign(**plan))
-    rows: list[dict[str, Any]] = pa.Table.from_pandas(decided, schema=SCHEMA, preserve_index=False).to_pylist()
-    return rows
+    models = [model('["a"]') | {"metrics": json.dumps(metrics | watched)}]
+    return decisions(RoundGate(GATE, watch=WATCH), models, asked('["a"]').assign(**plan))
 
 
 def test_a_champion_that_is_worse_than_its_predecessor_is_withdrawn_beside_the_refusal_of_its_challenger() -> None:

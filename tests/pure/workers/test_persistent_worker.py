@@ -17,9 +17,9 @@ from spinney.workers.worker_process import Limits, WorkerChannel, WorkerDied
 LIMITS = Limits(time_limit_s=1.0, memory_limit_bytes=256 << 20)
 
 
-def report_tables(channel: WorkerChannel, tables: Iterator[pa.Table]) -> None:
-    for table in tables:
-        values = table.column("n").to_pylist()
+def report_tables(channel: WorkerChannel, blocks: Iterator[list[pa.Table]]) -> None:
+    for tables in blocks:
+        values = [value for table in tables for value in table.column("n").to_pylist()]
         if values == ["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
         if values == ["hang"]:
@@ -43,6 +43,12 @@ def test_one_worker_takes_block_after_block(worker: PersistentWorker) -> None:
     assert first == [1, "a"]
     assert worker.run(table("bb", "c")) == (pid, 2, "bb")
     assert pid != os.getpid()
+
+
+def test_tables_of_any_schema_and_slices_of_them_arrive_together(worker: PersistentWorker) -> None:
+    other = pa.table({"n": pa.array([7, None, 8]), "more": [b"x", None, b"z"]})
+    assert worker.run(table("a", "b", "c").slice(1), other)[1:] == (5, "b")
+    assert worker.run(other.slice(1, 1), table("a"))[1:] == (2, None)
 
 
 def test_time_between_blocks_does_not_count(worker: PersistentWorker) -> None:

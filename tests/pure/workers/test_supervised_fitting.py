@@ -23,7 +23,6 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.gate import UncomparedPolicy, decide
-from spinney.core.column_names import internal_name
 from spinney.core.config.sections import Gate
 from spinney.core.errors import ConfigError, ContractError
 from spinney.core.models import codec
@@ -35,9 +34,8 @@ from spinney.core.training.fitting import fit_groups
 from spinney.core.training.parent_models import UNREAD_PRIOR
 from spinney.retraining.fit_request_table import PARENT_COLUMNS
 from spinney.retraining.fit_request_table import STORED_MODEL_TYPES as ASK
-from spinney.retraining.group_fitting import split_block
 from spinney.workers import supervised_fitting
-from spinney.workers.fit_block import IS_REQUEST, MAX_PIECE_AFTER_DEATH, FitBlock, cut_pieces
+from spinney.workers.fit_block import MAX_PIECE_AFTER_DEATH, FitBlock, FitTables, cut_pieces
 from spinney.workers.supervised_fitting import (
     MAX_COMPARISON_DEATHS,
     MAX_GROUPS_GIVEN_UP,
@@ -108,20 +106,19 @@ def asks(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"group_key": rows["group_key"].unique()})
 
 
-def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> pa.Table:
-    """As Spark hands it to a worker."""
+def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> FitTables:
+    """As a task hands it to a worker."""
     asked = asks(rows) if asked is None else asked
     names = [*ASK, *(name for name in PARENT_COLUMNS if name in asked)]
-    asked = asked.reindex(columns=["group_key", *names]).rename(columns={name: internal_name(name) for name in names})
-    parts = [rows.assign(**{IS_REQUEST: False}), asked.assign(**{IS_REQUEST: True}).astype(object)]
-    return pa.Table.from_pandas(pd.concat(parts, ignore_index=True).astype({IS_REQUEST: bool}), preserve_index=False)
+    asked = asked.reindex(columns=["group_key", *names]).astype(object)
+    return FitTables(*(pa.Table.from_pandas(frame, preserve_index=False) for frame in (rows, asked)))
 
 
 def fitted(
     rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE, limits: Limits = PATIENT
 ) -> pd.DataFrame:
     """In the order of the asks, however the pieces came."""
-    with closing(SupervisedFitter(FitSettings(recipe, CLOCK, SIGNER, limits), split_block)) as supervising:
+    with closing(SupervisedFitter(FitSettings(recipe, CLOCK, SIGNER, limits))) as supervising:
         pieces = supervising.fit(block(rows, asked))
     order = np.argsort([place for piece, _ in pieces for place in piece])
     return (
@@ -175,13 +172,13 @@ def children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
         given.note(pieces)
         work(self, line, block, pieces)
 
-    def noted_work_on(self: FitSettings, line: WorkerChannel, tables: Iterator[pa.Table], parted: Any) -> None:
-        def noted() -> Iterator[pa.Table]:
-            for table in tables:
-                given.note([list(range(FitBlock(table, parted).n_groups))])
-                yield table
+    def noted_work_on(self: FitSettings, line: WorkerChannel, blocks: Iterator[list[pa.Table]]) -> None:
+        def noted() -> Iterator[list[pa.Table]]:
+            for tables in blocks:
+                given.note([list(range(FitBlock(FitTables(*tables)).n_groups))])
+                yield tables
 
-        work_on(self, line, noted(), split_block)
+        work_on(self, line, noted())
 
     monkeypatch.setattr(FitSettings, "fit_pieces", noted_work)
     monkeypatch.setattr(FitSettings, "fit_tables", noted_work_on)
@@ -224,7 +221,7 @@ def test_without_trouble_one_child_fits_the_block_in_one_piece(children: Given) 
 def test_one_child_is_kept_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     forks, fork = [], os.fork
     monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
-    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT), split_block)) as supervising:
+    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT))) as supervising:
         for size in (3, 5, 2):
             rows = fleet([0] * size)
             ((piece, frame),) = supervising.fit(block(rows))
@@ -238,7 +235,7 @@ def test_a_worker_that_died_between_blocks_counts_against_no_group(
 ) -> None:
     rows, pids, fork = fleet([0]), [], os.fork
     monkeypatch.setattr(os, "fork", lambda: pids.append(fork()) or pids[-1])
-    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT), split_block)) as supervising:
+    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT))) as supervising:
         supervising.fit(block(rows))
         while not Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].startswith(" S"):
             time.sleep(0.01)  # until it waits
@@ -540,12 +537,12 @@ def test_groups_with_too_few_rows_or_none_have_their_usual_result(children: Give
     result = fitted(rows, asked)
     assert result["group_key"].tolist() == asked["group_key"].tolist()
     assert result["status"].tolist() == ["too_few_rows", "fitted", "failed", "too_few_rows"]
-    assert SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block).fit(block(rows, asked.head(0))) == []
+    assert SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER)).fit(block(rows, asked.head(0))) == []
 
 
 def test_an_estimator_that_ends_every_process_is_not_tried_in_every_group(children: Given) -> None:
     rows = fleet([Trouble.KILLED] * (MAX_GROUPS_GIVEN_UP + 5))
-    supervising = SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block)
+    supervising = SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER))
     errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
     assert (errors.count("Killed"), errors.count("NotTried")) == (MAX_GROUPS_GIVEN_UP, 5)
     assert len(children) == 2 * MAX_GROUPS_GIVEN_UP + 5
@@ -570,7 +567,7 @@ def test_ten_bad_groups_that_come_first_take_no_healthy_one_with_them(children: 
 def test_one_fitted_probe_is_enough_to_fit_its_block(children: Given) -> None:
     """It is not fitted twice, nor is one that is too thin to be a sign."""
     healthy = pd.concat([fleet([0] * 5), rows_of('["g000"]', n=3).assign(group_key='["thin"]')], ignore_index=True)
-    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block)) as supervising:
+    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER))) as supervising:
         supervising.fit(block(fleet([Trouble.KILLED] * (2 * MAX_GROUPS_GIVEN_UP))))
         assert len(children) == 3 * MAX_GROUPS_GIVEN_UP
         pieces = supervising.fit(block(healthy))
@@ -608,7 +605,7 @@ def test_out_of_memory_results_are_not_trusted_any_more_once_a_retry_was_fitted(
     children: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised_fitting, "TRUSTED_AFTER", 2)
-    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT), split_block)) as supervising:
+    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT))) as supervising:
         supervising.fit(block(fleet([1] * 20)))
         assert len(children) < 20  # else each would have been tried alone
         pieces = supervising.fit(block(fleet([1, *[0] * 7])))
@@ -630,7 +627,7 @@ def test_a_shadow_that_lacks_memory_in_every_group_is_given_up(children: Given) 
 
 def test_one_group_that_was_fitted_is_enough_to_try_all_of_them() -> None:
     rows = fleet([*[Trouble.KILLED] * (MAX_GROUPS_GIVEN_UP + 2), 0])
-    supervising = SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block)
+    supervising = SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER))
     supervising.fit(block(rows_of('["first"]')))
     errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
     assert errors.count("Killed") == MAX_GROUPS_GIVEN_UP + 2

@@ -292,6 +292,19 @@ def test_a_group_that_raises_is_one_failed_row_and_the_others_are_fitted(stored)
     assert found.loc[['["a","1"]', '["ü\\"","3"]'], "status"].tolist() == ["fitted"] * 2
 
 
+@pytest.mark.parametrize(("events_per_task", "tasks"), [(400, 3), (334, 3), (200, 6), (130, 9)])
+def test_the_number_of_large_tasks_is_a_multiple_of_the_cores_so_that_they_end_together(
+    monkeypatch, events_per_task: int, tasks: int
+) -> None:
+    """1,000 events on 3 cores: 2.5, 3, 5 and 7.7 tasks would be needed."""
+    monkeypatch.setattr(group_fitting, "TASK_EVENTS", events_per_task)
+    requests = pa.table({"shard": [0] * 100, "group_key": [f"g{n:02}" for n in range(100)], "events": [10] * 100})
+    cut = cut_into_tasks(requests, cores=3)
+    assert len(cut) == tasks
+    sizes = [each.num_rows for each in cut]
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_tasks_hold_every_request_once_in_order_and_none_is_too_large(monkeypatch) -> None:
     monkeypatch.setattr(group_fitting, "TASK_EVENTS", 100)
     events = [0, 0, 40, 70, 10, 5, 500, 1, None, 0, 30, 0]

@@ -17,6 +17,7 @@ from spinney.core.features.encoding import (
     MAX_WORDS,
     NULL_TIME,
     Encoder,
+    as_slice,
     static_column_names,
     to_columns,
     to_microseconds,
@@ -176,3 +177,16 @@ def test_a_missing_feature_is_named() -> None:
 def test_no_rows_are_no_rows() -> None:
     columns = to_columns(pd.DataFrame({"x": [], "s": []}), (Feature("x", "double"), Feature("s", "string")))
     assert Encoder.learn(columns).matrix(columns).shape == (0, 1)
+
+
+@given(st.lists(st.integers(-5, 9), max_size=6), st.integers(0, 9), st.integers(0, 9))
+def test_rows_by_position_or_by_slice_are_the_same_rows(chosen: list[int], first: int, last: int) -> None:
+    numbers = np.arange(20.0).reshape(10, 2)
+    for rows in (np.array(chosen, dtype=np.int64), np.arange(first, last + 1), np.array([False, True] * 5)):
+        np.testing.assert_array_equal(numbers[as_slice(rows)], numbers[rows])
+
+
+def test_consecutive_rows_are_not_copied() -> None:
+    columns = to_columns(pd.DataFrame({"x": [1.0, 2.0, 3.0]}), [Feature("x", "double")])
+    assert np.shares_memory(columns.take(np.array([1, 2])).numbers, columns.numbers)
+    assert not np.shares_memory(columns.take(np.array([2, 1])).numbers, columns.numbers)
