@@ -1,7 +1,7 @@
 # `make` alone lists what there is. One virtual environment, .venv, from hash-locked lists; a stamp file in it says which
 # steps are done, so that a second run does nothing and needs no network.
 
-.PHONY: help setup demo test check lint types imports pure spark scale kafka e2e lock clean
+.PHONY: help setup demo test check lint types imports pure spark scale kafka e2e browser lock clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -60,6 +60,9 @@ kafka: setup ## tests with a real broker
 
 e2e: setup ## tests of the product as a user runs it
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+browser: $(VENV)/.project ## the fleet page in Chromium, by clicks and keys; no part of `make test`
+	@$(BIN)/python benchmarks/page_in_browser.py --groups 2000 $(ARGS)
 
 lock: $(VENV)/.project ## resolve pyproject.toml anew into the two locked lists
 	@$(BIN)/python -m pip install --quiet uv

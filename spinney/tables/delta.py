@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction
 
@@ -355,14 +355,11 @@ class DirectoryWriter:
             self._open()
 
     def _append_arrow(self, rows: pa.Table, commit: StepCommit) -> None:
+        from spinney.tables.large_appends import append_rows  # not needed to look something up
+
         self._reopen_if_old()
         declared = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
-        write_deltalake(
-            self._table,
-            _with_retired_columns(declared, self._table),
-            mode="append",
-            commit_properties=_commit_properties(commit),
-        )
+        append_rows(self._table, _with_retired_columns(declared, self._table), _commit_properties(commit))
 
 
 def _with_retired_columns(rows: pa.Table, table: DeltaTable) -> pa.Table:
