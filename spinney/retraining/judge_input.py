@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from schemas.vocabulary import MACHINES, QueryName
 from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeInput, ShardReport, UnfittedAttempt
+from spinney.retraining.present_losses import health_in_present_loss, promotions_in_present_loss
+from spinney.storage import charter
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import reading_queries
 
@@ -45,13 +47,10 @@ that were `withheld`, the number of `rows` that follow, `groups` with a champion
 def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFrame:
     """The judge's input from all tables as one frame: kind (the table of a row), shard, HEALTH, DECIDED, UNFITTED.
 
-    Times are microseconds. read: reads a directory, as a stream or as a static frame.
+    Times are microseconds; losses are by the fleet's present loss. read: reads a directory, as a stream or as a static
+    frame.
     """
-
-    def rows(base: Contract) -> DataFrame:
-        wanted = [directory for directory in store.directories(base) if QueryName.RETRAIN in reading_queries(directory)]
-        return reduce(DataFrame.unionByName, map(read, wanted))
-
+    rows = partial(_read_in_present_loss, store, read)
     health = rows(tables.HEALTH).select(
         F.lit("health").alias("kind"),
         "shard",
@@ -87,6 +86,16 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
         )
     )
     return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
+
+
+def _read_in_present_loss(store: FleetStore, read: Callable[[Directory], DataFrame], base: Contract) -> DataFrame:
+    """The rows of a table that the judge reads, with losses by the fleet's present loss."""
+    wanted = [directory for directory in store.directories(base) if QueryName.RETRAIN in reading_queries(directory)]
+    frames, losses = list(map(read, wanted)), charter.losses_of(store)
+    convert = {tables.HEALTH.name: health_in_present_loss, tables.PROMOTIONS.name: promotions_in_present_loss}
+    if losses.is_changed and base.name in convert:
+        frames = [convert[base.name](frame, losses) for frame in frames]
+    return reduce(DataFrame.unionByName, frames)
 
 
 def _microsecond_columns(*names: str) -> list[Column]:

@@ -227,6 +227,7 @@ class Rounds:
             constants = {
                 "round_id": request.round_id,
                 "generation": None,
+                "loss_name": recipe.loss,
                 "fitted_at": request.now,
                 "clock": request.clock,
                 "batch_id": batch_id,
@@ -305,7 +306,7 @@ class Rounds:
 
     def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> FinishedRound:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
-        names = ["group_key", "decision", "challenger_loss", "champion_loss"]
+        names = ["group_key", "decision", "challenger_loss", "champion_loss", "loss_name"]
         held = self._stored_rows(tables.PROMOTIONS, ["reason"], batch_id, ds.field("decision") == Decision.HELD.value)
         fit = self._writers[FIT].last_commit(FIT)
         record = RoundRecord(

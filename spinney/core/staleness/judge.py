@@ -18,6 +18,7 @@ from schemas.vocabulary import Staleness
 from spinney.core import state_codec
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.shard_champions import Champions
+from spinney.core.migration import LossHistory
 from spinney.core.planning.brake import RaisedErrors
 from spinney.core.planning.budget import FIRST_POLICY, lottery_number
 from spinney.core.staleness.attempt_outcomes import (
@@ -36,6 +37,7 @@ from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.judge_state_upgrades import UPGRADES
 from spinney.core.staleness.label_arrivals import note_arrivals
 from spinney.core.staleness.lazy_section import LazySection
+from spinney.core.staleness.loss_change import in_present_loss
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.predecessors import add_predecessors
@@ -79,7 +81,7 @@ class JudgeSettings:
     min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, drift_patience: of `drift`,
     microseconds; None: predictions are not counted. rate_half_life: of the decayed counts of labels, microseconds.
     is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time that any shard
-    has reported.
+    has reported. losses: of the fleet; None: the loss has never changed.
     """
 
     policies: tuple[Policy, ...]
@@ -89,6 +91,7 @@ class JudgeSettings:
     is_wall_clock: bool
     drift_patience: int | None = None
     rate_half_life: int = 14 * 86_400 * SECOND
+    losses: LossHistory | None = None
 
     @property
     def count_times(self) -> CountTimes:
@@ -96,7 +99,7 @@ class JudgeSettings:
         return CountTimes(self.patience, self.rate_half_life)
 
     @classmethod
-    def from_config(cls, config: Config) -> JudgeSettings:
+    def from_config(cls, config: Config, losses: LossHistory | None = None) -> JudgeSettings:
         """Return the settings of a configuration file."""
         return cls(
             policies=configured_policies(config.staleness, config.recipe.min_rows, config.fleet.label_delay),
@@ -106,6 +109,7 @@ class JudgeSettings:
             is_wall_clock=config.fleet.clock == "wall",
             drift_patience=int(config.staleness.drift.patience.total_seconds() * SECOND),
             rate_half_life=int(config.staleness.max_age.total_seconds() * SECOND),
+            losses=losses,
         )
 
 
@@ -125,7 +129,10 @@ class JudgeInput:
 
 @dataclass(frozen=True)
 class ShardState:
-    """The judge's state of one shard. clock: the fleet's, microseconds."""
+    """The judge's state of one shard.
+
+    clock: the fleet's, microseconds. loss_name: of the losses in it; empty: the loss that the fleet was made with.
+    """
 
     groups: GroupStates
     encoded_champions: EncodedChampions
@@ -133,6 +140,7 @@ class ShardState:
     encoded_evidence: LazySection[ErrorEvidence]
     encoded_drift: LazySection[PredictionDrift]
     clock: int
+    loss_name: str = ""
 
     @classmethod
     def empty(cls) -> ShardState:
@@ -156,7 +164,7 @@ class ShardState:
     def sections(self) -> tuple[bytes, ...]:
         """The encoded parts without the clock. A sealed state returns the bytes it keeps, without encoding again."""
         encoded = (self.encoded_champions, self.encoded_pending, self.encoded_evidence, self.encoded_drift)
-        return self.groups.to_bytes(), *(section.blob for section in encoded)
+        return self.groups.to_bytes(), *(section.blob for section in encoded), self.loss_name.encode()
 
     def to_bytes(self) -> bytes:
         """Encode the clock and the sections, with the version of the format."""
@@ -178,7 +186,7 @@ class ShardState:
     @classmethod
     def from_bytes(cls, blob: bytes) -> ShardState:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes; for champions only once they are read."""
-        clock, groups, champions, pending, evidence, drift = state_codec.split_sections(CODEC.unpack(blob))
+        clock, groups, champions, pending, evidence, drift, loss = state_codec.split_sections(CODEC.unpack(blob))
         return cls(
             GroupStates.from_bytes(groups).sealed(bytes(groups)),
             EncodedChampions(bytes(champions)),
@@ -186,6 +194,7 @@ class ShardState:
             LazySection(ErrorEvidence.from_bytes, ErrorEvidence.to_bytes, blob=bytes(evidence)),
             LazySection(PredictionDrift.from_bytes, PredictionDrift.to_bytes, blob=bytes(drift)),
             int.from_bytes(clock, "little", signed=True),
+            bytes(loss).decode(),
         )
 
 
@@ -195,6 +204,8 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     Attempts are applied before health, so that the first labels of a new champion count for it and rows that arrive
     together with an attempt count as new. Unchanged parts are shared with the given state.
     """
+    if settings.losses is not None:
+        shard = in_present_loss(shard, settings.losses)
     clock = _advance_clock(shard.clock, inputs, settings, now)
     deltas = inputs.health[inputs.health["group_key"].notna()] if len(inputs.health) else inputs.health
     attempted = {*(row.group_key for row in inputs.decided), *(row.group_key for row in inputs.unfitted)}
@@ -220,7 +231,7 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     waiting = shard.encoded_pending
     waiting = waiting if pending is shard.pending else waiting.with_value(pending)
     drift = _count_predictions(shard.encoded_drift, groups, new_champions, deltas, settings.drift_patience)
-    return ShardState(groups, encoded, waiting, evidence, drift, clock)
+    return ShardState(groups, encoded, waiting, evidence, drift, clock, shard.loss_name)
 
 
 def _count_predictions(

@@ -147,7 +147,7 @@ def test_predictions_of_one_row_count_one_by_one() -> None:
 def test_a_state_of_the_second_version_knows_no_drift_until_the_next_champion() -> None:
     bench = Bench()
     bench.tick([promoted("m1")])
-    *sections, _ = map(bytes, split_sections(CODEC.unpack(bench.shard.to_bytes())))
+    *sections, _, _ = map(bytes, split_sections(CODEC.unpack(bench.shard.to_bytes())))
     with pa.ipc.open_stream(pa.py_buffer(sections[1])) as reader:
         groups = reader.read_next_batch().drop_columns(["drift", "has_drifted", "fitted_rows"])
     sections[1] = encode_batch(groups)
