@@ -63,5 +63,5 @@ def choose_window(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
 def _instants(column: ColumnStatistics, unit: str | None) -> pd.Series[Any]:
     if unit is None:
         return parse_times(column)
-    seconds = pd.to_numeric(column.values) / PER_SECOND[unit]
+    seconds = pd.to_numeric(column.values).astype(float) / PER_SECOND[unit]  # integers may have more than 64 bits
     return pd.to_datetime(seconds, unit="s", utc=True, errors="coerce")

@@ -350,6 +350,12 @@ def test_numbers_since_1970_are_times_where_their_name_says_so(size: int, unit: 
     assert fleet.columns["timestamp"].declared == f"timestamp({unit})"
 
 
+def test_a_time_that_64_bits_do_not_hold_is_only_a_row_that_is_rejected() -> None:
+    at = [10**25, *(1_714_521_600_000 + row for row in range(1, ROWS))]
+    frame = SALES.drop(columns="at").assign(at=pd.Series(at, dtype=object))
+    assert proposed(frame).fleet.columns["at"].declared == "timestamp(ms)"
+
+
 def test_dates_are_the_time_where_there_is_no_other() -> None:
     fleet = proposed(SALES.assign(at=[f"2024-01-{row % 28 + 1:02}" for row in range(ROWS)])).fleet
     assert fleet.event_time == "at"
