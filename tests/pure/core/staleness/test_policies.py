@@ -305,8 +305,8 @@ def test_a_group_that_has_become_sparse_is_reported_by_its_recent_intervals() ->
     day = 86_400_000_000
     policy = NoLabels(timedelta(days=7), half_life=timedelta(days=8))
     # 1,001 labels in 500 days, the last ones every 8 days: 1 + 1/2 + 1/4 and so on, all but 2^-54 of it.
-    state = {"labelled": 1_001, "labelled_from": 0, "labelled_at": 500 * day, "recent_from": 68 * day}
-    sparse = group(**state, recent_at=500 * day, recent_labels=2.0)
+    state = {"labelled": 1_001, "labelled_from": 0, "labelled_at": 500 * day}
+    sparse = group(**state, recent_from=68 * day, recent_at=500 * day, recent_labels=2.0)
     assert policy.limits(sparse).tolist() == [pytest.approx(80 * day)]
     unknown = group(**state)  # as after an update from a version that did not count recent labels
     assert policy.limits(unknown).tolist() == [7 * day]  # 5 days, ten of the lifetime's half days
