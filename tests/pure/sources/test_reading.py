@@ -464,7 +464,7 @@ def test_a_column_that_is_nowhere_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xls", b"x", r"a\.xls: expected a file that ends in .*; got \.xls$"),
+        ("a.xls", b"x", r"a\.xls: expected a file that ends in .*; got \.xls\. Save each sheet as CSV$"),
         ("a.csv.zip", b"x", r"a\.csv\.zip: expected a file that ends in .*; got \.zip\. Unpack it first"),
         ("a.xls.gz", b"x", r"a\.xls\.gz: expected a file that ends in .*; got \.gz$"),
         ("a.csv.gz", b"x", r"a\.csv\.gz: expected a whole file compressed by gzip; got: "),
