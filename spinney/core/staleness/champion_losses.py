@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
-from spinney.core.staleness.error_evidence import CountedLosses, ErrorEvidence
+from spinney.core.staleness.counted_losses import CountedLosses
+from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.label_rates import count_recent
 from spinney.core.staleness.loss_samples import Floats, Positions

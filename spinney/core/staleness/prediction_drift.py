@@ -18,7 +18,8 @@ import pandas as pd
 
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
-from spinney.core.staleness.error_evidence import CountedLosses, ErrorEvidence
+from spinney.core.staleness.counted_losses import CountedLosses
+from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.loss_samples import Floats
 from spinney.core.staleness.verdicts import DRIFT
