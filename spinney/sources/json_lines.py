@@ -24,6 +24,8 @@ SAMPLE_LINES = 1_000
 """Lines of a file whose fields are inspected when it is opened."""
 
 _MAX_DEPTH = 32
+_MAX_DIGITS = 400
+"""More digits than any finite double has."""
 
 
 def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
@@ -51,10 +53,15 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     Infinity, which Python writes and JSON does not have.
     """
     try:
-        value = json.loads(line, object_pairs_hook=unique_object, parse_constant=_refuse_constant)
+        value = json.loads(line, object_pairs_hook=unique_object, parse_int=_integer, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _integer(text: str) -> int | float:
+    """Return a number of any length. Python refuses to read integers of more than 4,300 digits."""
+    return int(text) if len(text) <= _MAX_DIGITS else float(text)
 
 
 def _refuse_constant(word: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from file_cases import CLASSIC, NOON, Case, Dead, Fleet, parquet
 from pyarrow import feather, ipc, orc
 
+EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPES = {"store": "string", "id": "string", "at": "timestamp", "x": "double"}
 _FIRST, _SECOND = uuid.UUID("0f8fad5b-d9cb-469f-a165-70867728950e"), uuid.UUID(int=7)
 _PLAIN = {
@@ -195,6 +196,34 @@ TYPED_FILE_CASES = (
             "3": {"store": "a", "x": 1.5, "sold": 2.0},
         },
         {"store": "string", "x": "double"},
+    ),
+    *(
+        Case(
+            f"nanoseconds before 1970 in {kind}, which are cut off as those of texts are",
+            Fleet(fields={"seen": "box.seen"}),
+            write(
+                {
+                    "store": ["a"] * 2,
+                    "id": ["1", "2"],
+                    "at": [NOON] * 2,
+                    "x": [1.5] * 2,
+                    "box": pa.StructArray.from_arrays([pa.array([-1, -1001], pa.timestamp("ns"))], ["seen"]),
+                    "sold": [2.0] * 2,
+                }
+            ),
+            {
+                str(n): {
+                    "store": "a",
+                    "x": 1.5,
+                    "seen": EPOCH_START - timedelta(microseconds=n),
+                    "sold": 2.0,
+                }
+                for n in (1, 2)
+            },
+            {"box.seen": "timestamp"},
+            features=("x", "seen"),
+        )
+        for kind, write in (("Parquet", parquet), ("Arrow", arrow), ("ORC", _orc))
     ),
     Case(
         "a field twice in an object of Parquet, which the fleet does not declare",

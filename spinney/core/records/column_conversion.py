@@ -249,7 +249,7 @@ def _convert_to_decimal(column: pa.Array, wanted: pa.DataType) -> TypedColumn:
 def _microseconds(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     """Return microseconds since 1970, the mask of present values, and the mask of doubtful ones.
 
-    Nanoseconds are truncated. A time without a zone is in UTC.
+    Nanoseconds are cut off, to the earlier microsecond. A time without a zone is in UTC.
     """
     present = present_mask(column)
     if types.is_date32(column.type):
@@ -259,7 +259,7 @@ def _microseconds(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     ticks = PER_SECOND[column.type.unit]
     numbers = np.asarray(column.cast(pa.int64()).fill_null(0))
     if ticks == PER_SECOND["ns"]:
-        return (numbers + np.where(numbers < 0, 999, 0)) // 1000, present, np.zeros(len(numbers), np.bool_)
+        return numbers // 1000, present, np.zeros(len(numbers), np.bool_)
     doubtful = (numbers < FIRST_SECOND * ticks) | (numbers >= END_SECOND * ticks)
     return np.where(doubtful, 0, numbers) * (1_000_000 // ticks), present, doubtful
 

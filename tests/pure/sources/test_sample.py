@@ -125,6 +125,25 @@ def test_lines_with_a_name_twice_are_left_out_of_a_sample_and_reported_as_they_a
     assert note.startswith("2 rows left out; the first: ")
 
 
+def test_a_column_that_one_file_has_no_value_of_has_the_type_of_the_others_in_a_sample(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    pq.write_table(pa.table({"n": pa.nulls(2), "m": [1, 2], "o": pa.nulls(2)}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"n": [3, None], "m": pa.array([3, None]), "o": pa.nulls(2)}), tmp_path / "b.parquet")
+    frame = read_sample(open_source(tmp_path)).frame
+    assert list(frame.columns) == ["n", "m", "o"]
+    assert [str(frame[name].dtype) for name in "nm"] == ["Int64", "Int64"]
+    assert frame["n"].dropna().to_dict() == {2: 3}
+    assert not recwarn.list
+
+
+def test_a_number_of_any_length_is_read_into_a_sample(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"x": {"1" * 5_000}}}\n{{"x": {"1" * 30}}}\n')
+    sample = read_sample(open_source(tmp_path / "a.jsonl"))
+    assert sample.frame.to_dict("list") == {"x": [float("inf"), int("1" * 30)]}
+    assert sample.notes == ()
+
+
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
 def test_lines_with_a_number_that_json_does_not_have_are_left_out_of_a_sample_and_reported(
     tmp_path: Path, word: str

@@ -147,6 +147,14 @@ def test_words_for_no_value_among_the_numbers_of_a_typed_file_are_missing() -> N
     assert proposed(SALES.assign(shop=SALES["shop"].replace("east", "NA"))).fleet.missing == ("",)
 
 
+@pytest.mark.parametrize("word", ["\\N", "<NA>", "#N/A", "#DIV/0!", "NaT", ".", "..", "--"])
+def test_words_that_programs_write_for_no_value_are_missing_among_numbers(word: str) -> None:
+    frame = SALES.assign(price=[word, *(f"{row % 50}.5" for row in range(1, ROWS))])
+    for texts in (frozenset[str](), frozenset({"price"})):
+        fleet = parse(propose(frame, "sales", texts), "proposed", {}).fleet
+        assert (fleet.columns["price"], fleet.missing) == ("double", ("", word))
+
+
 def test_whole_numbers_that_pandas_stored_as_fractions_are_a_group_where_nothing_else_is() -> None:
     frame = SALES.drop(columns=["sunny"]).assign(shop=[1.0, 2.0, 3.0] * (ROWS // 3))
     fleet = proposed(frame).fleet
