@@ -215,7 +215,7 @@ def read_last_step(directory: Directory) -> StepCommit | None:
     Raises StoreError when the table was never made, UnknownFormat.
     """
     table = open_existing(directory)
-    for commits in (HISTORY_COMMITS, None):
+    for commits in (1, HISTORY_COMMITS, None):  # the newest commit is a step, unless the directory was tidied since
         for commit in _steps(directory, table.history(commits)):
             return commit
     return None

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from schemas.vocabulary import Staleness
 from spinney.core import state_codec
@@ -34,6 +33,7 @@ from spinney.core.staleness.encoded_champions import EncodedChampions
 from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge_state_upgrades import UPGRADES
 from spinney.core.staleness.label_arrivals import note_arrivals
 from spinney.core.staleness.lazy_section import LazySection
@@ -43,7 +43,6 @@ from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.predecessors import add_predecessors
 from spinney.core.staleness.prediction_drift import PredictionDrift
 from spinney.core.staleness.verdicts import (
-    DRIFT,
     ERROR_RISE,
     VERDICT_COLUMNS,
     StalenessResult,
@@ -117,14 +116,13 @@ class JudgeSettings:
 class JudgeInput:
     """What happened since the last call.
 
-    decided: rows of `promotions`. unfitted: rows of `models` without a model. health: columns group_key (null: only
-    the time), model_id, labelled, loss, losses (null, or the loss of each row), last_event_time (microseconds); with
-    `drift_patience` also drift (null, or predictions).
+    decided: rows of `promotions`. unfitted: rows of `models` without a model. health: its predictions are read only
+    with `drift_patience`.
     """
 
     decided: Sequence[DecisionRecord]
     unfitted: Sequence[UnfittedAttempt]
-    health: pd.DataFrame
+    health: HealthRows
 
 
 @dataclass(frozen=True)
@@ -207,13 +205,13 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     if settings.losses is not None:
         shard = in_present_loss(shard, settings.losses)
     clock = _advance_clock(shard.clock, inputs, settings, now)
-    deltas = inputs.health[inputs.health["group_key"].notna()] if len(inputs.health) else inputs.health
+    deltas = inputs.health.of_groups()
     attempted = {*(row.group_key for row in inputs.decided), *(row.group_key for row in inputs.unfitted)}
     mature, pending = shard.pending.with_labels(deltas, settings.label_delay).split(clock)
     is_changed = bool(attempted) or len(deltas) > 0 or len(mature) > 0
     groups = shard.groups.copy() if is_changed else shard.groups
     if is_changed:
-        groups.positions_of(sorted({*deltas["group_key"], *attempted}))
+        groups.positions_of(sorted({*deltas.group_key.tolist(), *attempted}))
     note_arrivals(groups, deltas)
     encoded = shard.encoded_champions
     new_champions: Mapping[int, DecisionRecord | None] = {}
@@ -238,11 +236,11 @@ def _count_predictions(
     drift: LazySection[PredictionDrift],
     groups: GroupStates,
     new_champions: Mapping[int, DecisionRecord | None],
-    deltas: pd.DataFrame,
+    deltas: HealthRows,
     patience: int | None,
 ) -> LazySection[PredictionDrift]:
     """Return the drift of the predictions in these rows of health. Unlike labels, they count at once."""
-    if patience is None or not (new_champions or (len(deltas) and deltas[DRIFT].notna().any())):
+    if patience is None or not (new_champions or deltas.has_predictions.any()):
         return drift
     present = drift.value.resized(len(groups))
     present.start(groups, new_champions)
@@ -255,7 +253,7 @@ def _advance_clock(clock: int, inputs: JudgeInput, settings: JudgeSettings, now:
         return max(clock, now)
     decided = (row.clock for row in inputs.decided)
     unfitted = (row.clock for row in inputs.unfitted)
-    newest = [int(inputs.health["last_event_time"].max())] if len(inputs.health) else []
+    newest = [int(inputs.health.last_event_time.max())] if len(inputs.health) else []
     return max([clock, *decided, *unfitted, *newest])
 
 

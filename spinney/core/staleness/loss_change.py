@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from spinney.core.migration import LossHistory, convert_losses
 from spinney.core.staleness.champion_losses import MAX_LOSS
@@ -62,16 +61,11 @@ def converted_labels(pending: PendingLabels, was: str, now: str) -> PendingLabel
     rows = pending.rows
     if not len(rows):
         return pending
-    lists = [_converted_list(losses, was, now) for losses in rows["losses"].to_numpy(object)]
-    labelled, sums = rows["labelled"].to_numpy(np.int64), rows["loss"].to_numpy(np.float64)
-    sums = np.where(labelled == 1, convert_losses(sums, was, now), np.nan)
-    for at, losses in enumerate(lists):
-        if losses is not None and len(losses) == labelled[at]:
-            sums[at] = losses.sum(dtype=np.float64)
-    return PendingLabels(rows.assign(loss=sums, losses=pd.Series(lists, dtype=object, index=rows.index)))
-
-
-def _converted_list(losses: object, was: str, now: str) -> np.ndarray | None:
-    if losses is None:
-        return None
-    return convert_losses(np.asarray(losses, dtype=np.float64), was, now)
+    losses = np.full(len(rows), None, dtype=object)
+    sums = np.where(rows.labelled == 1, convert_losses(rows.loss, was, now), np.nan)
+    for at, listed in enumerate(rows.losses.tolist()):
+        if listed is not None:
+            losses[at] = convert_losses(np.asarray(listed, dtype=np.float64), was, now)
+            if len(listed) == rows.labelled[at]:
+                sums[at] = losses[at].sum()
+    return PendingLabels(replace(rows, loss=sums, losses=losses))

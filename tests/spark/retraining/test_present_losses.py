@@ -91,6 +91,6 @@ def test_the_judge_reads_every_table_by_the_present_loss(spark, world) -> None:
     charter.write_charter(store, replace(made, migrations=(migration,)))
     frame = judge_input.union_frame(store, partial(delta.spark_frame, spark)).toPandas()
     inputs = judge_input.parse_frames([frame])
-    assert sorted(inputs.health["loss"]) == [5.0, 9.0]
+    assert sorted(inputs.health.loss) == [5.0, 9.0]
     (record,) = inputs.decided
     assert (record.loss, record.heldout_losses, record.usual_loss) == (5.0, (1.0, 9.0), 5.0)

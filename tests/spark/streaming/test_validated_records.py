@@ -13,6 +13,7 @@ from foreign_file_cases import FOREIGN_CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
+from typed_file_cases import TYPED_FILE_CASES
 
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
@@ -31,7 +32,7 @@ from streaming.validated_records import (
     validate_records,
 )
 
-ALL_CASES = (*CASES, *FOREIGN_CASES)
+ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES)
 RECORD_TIME = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
 OF_ALL_TYPES = """\

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from spinney.core.champions.promotion import Promotion
 from spinney.core.migration import LossHistory
 from spinney.core.migration.loss_history import LossChange
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import DecisionRecord, JudgeInput, JudgeSettings, ShardState, advance
 from spinney.core.staleness.policies import ErrorRise, NewGroup
 
@@ -35,25 +35,26 @@ def champion(group: str, losses: list[float]) -> DecisionRecord:
     return DecisionRecord(group, promotion, True, START, float(np.mean(losses)), 4.0, tuple(losses))
 
 
-def labels(*rows: tuple[str, list[float]], at: int = START + HOUR) -> pd.DataFrame:
+def labels(*rows: tuple[str, list[float]], at: int = START + HOUR) -> HealthRows:
     """One row of health per group and list of losses of single rows."""
-    return pd.DataFrame(
-        {
-            "group_key": [group for group, _ in rows],
-            "model_id": [f"m{group}" for group, _ in rows],
-            "labelled": [len(losses) for _, losses in rows],
-            "loss": [float(np.sum(losses)) for _, losses in rows],
-            "losses": pd.Series([np.array(losses) if len(losses) > 1 else None for _, losses in rows], dtype=object),
-            "drift": None,
-            "last_event_time": at,
-        }
-    )
+    losses = np.full(len(rows), None, dtype=object)
+    for place, (_, of_row) in enumerate(rows):
+        losses[place] = np.array(of_row) if len(of_row) > 1 else None
+    columns = {
+        "group_key": np.array([group for group, _ in rows], dtype=object),
+        "model_id": np.array([f"m{group}" for group, _ in rows], dtype=object),
+        "labelled": np.array([len(of_row) for _, of_row in rows], dtype=np.int64),
+        "loss": np.array([float(np.sum(of_row)) for _, of_row in rows], dtype=np.float64),
+        "losses": losses,
+        "last_event_time": np.full(len(rows), at),
+    }
+    return HealthRows.of_columns(columns, len(rows))
 
 
-NOTHING = labels().astype({"labelled": "int64", "loss": "float64", "last_event_time": "int64"})
+NOTHING = HealthRows.empty()
 
 
-def step(shard: ShardState, settings: JudgeSettings, *decided: DecisionRecord, health: pd.DataFrame) -> ShardState:
+def step(shard: ShardState, settings: JudgeSettings, *decided: DecisionRecord, health: HealthRows) -> ShardState:
     return advance(shard, JudgeInput(decided, (), health), settings, START)
 
 
@@ -123,10 +124,10 @@ def test_labels_that_wait_are_converted_where_the_loss_of_each_row_is_known(loss
     waiting = replace(SETTINGS, label_delay=DAY)
     health = labels((A, [2.0]), (A, [1.0, 4.0]), (B, [3.0, 1.0, 2.0]))
     # Of a larger row of health only some losses are stored, and of an older one none.
-    health.at[2, "losses"] = np.array([1.0, 3.0])
+    health.losses[2] = np.array([1.0, 3.0])
     shard = step(ShardState.empty(), waiting, champion(A, REFERENCE), champion(B, REFERENCE), health=health)
     rows = step(shard, replace(waiting, losses=losses), health=NOTHING).pending.rows
-    found: dict[int, Any] = {row["labelled"]: (row["loss"], row["losses"]) for row in rows.to_dict("records")}
+    found: dict[int, Any] = dict(zip(rows.labelled.tolist(), zip(rows.loss, rows.losses, strict=True), strict=True))
     assert found[1] == (pytest.approx(now), None)
     other = (lambda loss: loss**2) if losses is TO_SQUARED else (lambda loss: loss**0.5)
     assert found[2][0] == pytest.approx(other(1.0) + other(4.0))
