@@ -65,7 +65,7 @@ def drawn() -> list[tuple[Any, ...]]:
     texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
     wholes = st.integers(-(2**63), 2**63 - 1)
 
-    @settings(max_examples=300, derandomize=True, database=None)
+    @settings(max_examples=300, database=None)
     @given(st.tuples(st.none() | texts, st.none() | wholes, st.none() | st.booleans(), st.none() | st.dates()))
     def collect(case: tuple[Any, ...]) -> None:
         cases.append(case)
