@@ -28,7 +28,7 @@ from spinney.retraining.round_record import FinishedRound
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, sibling_session
-from spinney.storage import checkpoints, step_observer
+from spinney.storage import charter, checkpoints, step_observer
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, read_requests, remove_requests
 from spinney.tables import delta
@@ -53,12 +53,12 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     round. once: drain the tables and end.
     """
     # Timeouts need batches without data; a query that only drains has to end.
-    session = sibling_session(spark, no_data_batches=not once)
+    session, store = sibling_session(spark, no_data_batches=not once), FleetStore.of(config)
     judged = (
-        judge_input.union_frame(FleetStore.of(config), partial(read_appended, session))
+        judge_input.union_frame(store, partial(read_appended, session))
         .groupBy("shard")
         .applyInPandasWithState(
-            ShardJudge.from_config(config).function(),
+            ShardJudge.from_config(config, charter.losses_of(store)).function(),
             judge_input.VERDICTS,
             STATE_SCHEMA,
             "append",

@@ -23,14 +23,14 @@ def store(configured) -> FleetStore:
     return made
 
 
-def outcomes(shards: np.ndarray) -> pa.Table:
+def outcomes(store: FleetStore, shards: np.ndarray) -> pa.Table:
     """Rows of these shards, numbered in their order."""
     n = len(shards)
     known = {
         "shard": pa.array(shards, pa.int32()), "event_id": pa.array(np.arange(n)).cast(pa.string()),
         "group_key": pa.array([f'["{shard}"]' for shard in shards]), "label": pa.array(np.arange(n), pa.float64()),
     }  # fmt: skip
-    schema = arrow_schema(tables.OUTCOMES)
+    schema = arrow_schema(store.directory(tables.OUTCOMES).contract)
     return pa.table([known.get(name, pa.nulls(n)).cast(schema.field(name).type) for name in schema.names], schema)
 
 
@@ -45,7 +45,7 @@ def append(store: FleetStore, rows: pa.Table) -> Path:
 
 def test_row_groups_of_a_large_append_hold_different_shards_and_rows_of_a_shard_keep_their_order(store) -> None:
     shards = np.random.default_rng(3).integers(0, 64, 25_000)
-    file = pq.ParquetFile(append(store, outcomes(shards)))
+    file = pq.ParquetFile(append(store, outcomes(store, shards)))
     found = [file.read_row_group(n).select(["shard", "event_id"]) for n in range(file.num_row_groups)]
     assert [len(rows) for rows in found] == [10_000, 10_000, 5_000]
     in_order = sorted(range(25_000), key=lambda n: (shards[n], n))
@@ -56,5 +56,5 @@ def test_row_groups_of_a_large_append_hold_different_shards_and_rows_of_a_shard_
 
 def test_a_small_append_is_written_as_it_is(store) -> None:
     shards = np.array([5, 3, 5, 1])
-    file = pq.ParquetFile(append(store, outcomes(shards)))
+    file = pq.ParquetFile(append(store, outcomes(store, shards)))
     assert file.read().column("shard").to_pylist() == [5, 3, 5, 1]
