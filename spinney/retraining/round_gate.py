@@ -201,7 +201,7 @@ def _champion_row(plan: dict[Any, Any], decision: Decision, reason: str) -> dict
         "reason": reason,
         # Typed nulls: a round that keeps every champion has no other row to take them from.
         **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
-        **dict.fromkeys(("codec", "payload", "signature", "heldout_losses", "training_predictions")),
+        **dict.fromkeys(("codec", "payload", "signature", "heldout_losses", "loss_name", "training_predictions")),
     }
 
 

@@ -34,7 +34,7 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import Decision, QueryName, RoundKind
+from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.champions.gate import UncomparedPolicy
 from spinney.core.champions.round_halt import AttemptTally
 from spinney.core.config import Config
@@ -228,6 +228,7 @@ class Rounds:
             constants = {
                 "round_id": request.round_id,
                 "generation": None,
+                "loss_name": recipe.loss,
                 "fitted_at": request.now,
                 "clock": request.clock,
                 "batch_id": batch_id,
@@ -306,35 +307,32 @@ class Rounds:
 
     def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> FinishedRound:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
-        names = ["group_key", "decision", "challenger_loss", "champion_loss"]
-        held = self._stored_rows(tables.PROMOTIONS, ["reason"], batch_id, ds.field("decision") == Decision.HELD.value)
+        names = ["group_key", "decision", "challenger_loss", "champion_loss", "loss_name", "reason"]
+        promotions = self._stored_rows(tables.PROMOTIONS, names, batch_id)
         fit = self._writers[FIT].last_commit(FIT)
         record = RoundRecord(
             request,
             self._kind,
             batch_id,
             self._stored_rows(tables.MODELS, ["group_key", "status", "fit_ms"], batch_id).to_pandas(),
-            self._stored_rows(tables.PROMOTIONS, names, batch_id).to_pandas(),
+            promotions.drop_columns("reason").to_pandas(),
             # Of the recipe that was fitted: the configuration may have been edited since.
             None if fit is None else fit.notes["recipe_id"],
             dict(self._seconds),
             untried,
-            round_halting.halt_of(held.column("reason")),
+            round_halting.halt_of(promotions.column("reason")),
         )
         rows = pa.Table.from_pylist([record.row()], schema=arrow_schema(tables.ROUNDS))
         self._seconds.clear()
         self._writers[RECORD].append(rows, step=RECORD, batch_id=batch_id)
         return record.finished()
 
-    def _stored_rows(
-        self, base: Contract, columns: list[str], batch_id: int, where: ds.Expression | None = None
-    ) -> pa.Table:
-        """Columns of the rows that this round has stored in a table, of those for which `where` holds."""
+    def _stored_rows(self, base: Contract, columns: list[str], batch_id: int) -> pa.Table:
+        """Columns of the rows that this round has stored in a table."""
         table = delta.open_table(self._store.directory(base, self._kind.value))
         if table is None:
             return arrow_schema(base).empty_table().select(columns)
-        of_batch = ds.field("batch_id") == batch_id
-        return delta.open_dataset(table).to_table(columns, filter=of_batch if where is None else of_batch & where)
+        return delta.open_dataset(table).to_table(columns, filter=ds.field("batch_id") == batch_id)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

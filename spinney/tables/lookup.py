@@ -38,7 +38,7 @@ SCAN_BATCH_ROWS = 1_024
 _open: Callable[[Directory], DeltaTable] = delta.open_existing
 """Opens a table for a lookup."""
 
-_files_of_groups: Callable[[Directory, DeltaTable, Collection[str]], ds.Dataset | None] | None = None
+_files_of_groups: Callable[[Directory, DeltaTable, Collection[str], int], ds.Dataset | None] | None = None
 """Returns the files with rows of some groups; None if they are not known. None in a process of few lookups."""
 
 FEW_GROUPS = 10
@@ -317,7 +317,7 @@ def read_directory(
         yield from (batch.cast(schema) for batch in _scan(whole, columns, wanted))
         return
     if _files_of_groups is not None and len(wanted.group_keys) <= FEW_GROUPS:
-        files = _files_of_groups(directory, table, wanted.group_keys)
+        files = _files_of_groups(directory, table, wanted.group_keys, store.fleet.shards)
         if files is not None:
             yield from (batch.cast(schema) for batch in _scan(files, columns, wanted))
             return

@@ -19,9 +19,12 @@ NUMBERS = (*INTEGERS, "float", "double", "decimal")
 
 TYPES = (
     *("string", "boolean", *INTEGERS, "float", "double", "decimal(p,s)", "date", "timestamp"),
-    *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)"),
+    *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)", "timestamp(year)"),
 )
-"""What `[fleet.columns]` takes. A timestamp with a unit is a number since 1970 in messages, else ISO 8601 text."""
+"""What `[fleet.columns]` takes. A timestamp with a unit is a number since 1970, or a year, in messages, else ISO 8601
+text.
+"""
+
 EVERY_COLUMN = "*"
 """As the field of the id in `[fleet.fields]`: the id is a hash of the record's other columns."""
 
@@ -38,7 +41,7 @@ _ALIASES = {
     "decimal": "decimal(10,0)",
     "numeric": "decimal(10,0)",
 }
-_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us|ns)\s*\)")
+_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us|ns|year)\s*\)")
 _DECIMAL = re.compile(r"(?:dec|decimal|numeric)\s*\(\s*([0-9]{1,2})\s*(?:,\s*([0-9]{1,2})\s*)?\)")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -57,8 +60,8 @@ def invalid_value(expected: str, got: Any, remedy: str = "") -> PydanticCustomEr
 
 
 class ColumnType(str):
-    """A Spark SQL type. unit: "s", "ms", "us" or "ns" for a timestamp that is a number since 1970 in messages, else
-    None.
+    """A Spark SQL type. unit: "s", "ms", "us" or "ns" for a timestamp that is a number since 1970 in messages,
+    "year" for one that is a year, else None.
     """
 
     __slots__ = ("unit",)

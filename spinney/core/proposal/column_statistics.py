@@ -17,8 +17,13 @@ from spinney.core.config.value_types import INTEGERS
 from spinney.core.records.times import date_of_text, instant_of_text
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, NUMBER
 
-MISSING_WORDS = ("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-", "?")
-"""Texts that people write where a number is missing."""
+MISSING_WORDS = (
+    *("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-", "--", "?"),
+    *("\\N", "<NA>", "NaT", "#N/A", "#NULL!", "#DIV/0!", ".", ".."),
+)
+"""Texts that people and programs write where a number is missing: the second line Hive and MySQL, pandas, Excel, SAS
+and the World Bank.
+"""
 
 _INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
 _LONGEST_INTEGER = 18

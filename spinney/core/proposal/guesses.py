@@ -12,7 +12,7 @@ from spinney.core.config.cross_checks import KEY_TYPES
 from spinney.core.config.value_types import INTEGERS, is_number
 from spinney.core.errors import ContractError
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
-from spinney.core.records.times import EPOCH, date_of_text
+from spinney.core.records.times import EPOCH, YEAR, date_of_text
 from spinney.core.similar_names import did_you_mean
 
 TARGET_NAMES = ("label", "target", "outcome", "class")
@@ -31,6 +31,9 @@ ROWS_PER_GROUP = 20
 
 _UNITS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
 """Between which numbers since 1970 the years 1973 to 2286 lie."""
+
+_YEARS = (1000, 2999)
+_MOST_SINCE_1970 = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
     almost = [column for column in named if is_mostly_times(column, 0.9)]
     if almost:
         return Guess((almost[0],), f"a time by its name{rejected_times_note(almost[0])}")
+    years = [column for column in columns if _is_named_year(column) and are_years(column)]
+    if years:
+        return years_guess(years[0], "years, by their name")
     return Guess((), f"no column reads as ISO 8601 times: add one{_time_name_hint(columns)}{years_hint(columns)}")
 
 
@@ -299,15 +305,33 @@ def _time_name_hint(columns: Sequence[ColumnStatistics]) -> str:
     return f"; {texts[0].source!a} has values like {printable!a}, which is no such time"
 
 
+def are_years(column: ColumnStatistics) -> bool:
+    """Return whether all values of a column are years, most of them since 1970: earlier events are rejected."""
+    if not (column.is_whole or column.has_whole_texts) or not column.filled:
+        return False
+    years = pd.to_numeric(column.values[column.values != ""].dropna())
+    return bool(years.between(*_YEARS).all() and (years >= EPOCH.year).mean() >= _MOST_SINCE_1970)
+
+
+def years_guess(column: ColumnStatistics, reason: str) -> Guess:
+    """Return the guess of a time that is a year, with a note about rows that are rejected."""
+    old = int((pd.to_numeric(column.values.dropna()) < EPOCH.year).sum())
+    note = f"; {_rejected_rows(old)}: before 1970" if old else ""
+    return Guess((column,), f"{reason}: each is taken as its beginning{note}", YEAR)
+
+
 def years_hint(columns: Sequence[ColumnStatistics]) -> str:
-    """Return a hint about a column of years; empty if there is none."""
+    """Return a hint about a column of years most of which are before 1970; empty if there is none."""
     for column in columns:
-        if column.is_whole and column.filled and _words(column.source)[-1:] in (["year"], ["yr"], ["jahr"]):
+        if column.is_whole and column.filled and _is_named_year(column):
             numbers = pd.to_numeric(column.values.dropna())
-            if numbers.min() >= 1000 and numbers.max() <= 2999:
-                year = int(numbers.iloc[0])
-                return f"; {column.source!a} has years: write each as a date, {year} as {year}-01-01"
+            if numbers.between(*_YEARS).all():
+                return f"; {column.source!a} has years, most of them before 1970, where events are rejected"
     return ""
+
+
+def _is_named_year(column: ColumnStatistics) -> bool:
+    return _words(column.source)[-1:] in (["year"], ["yr"], ["jahr"])
 
 
 def _find_by_name(columns: Sequence[ColumnStatistics], names: Sequence[str]) -> ColumnStatistics | None:

@@ -15,6 +15,7 @@ from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
 from spinney.core.planning.budget import QueueLengths
 from spinney.core.staleness import group_state
+from spinney.core.staleness.health_rows import HEALTH_COLUMNS
 from spinney.core.staleness.judge import VERDICT_COLUMNS, JudgeSettings, ShardState, UnfittedAttempt
 from spinney.core.staleness.policies import MaxAge, NewGroup
 from spinney.retraining.judge_input import VERDICTS, parse_frames
@@ -66,16 +67,17 @@ def frame(*rows: dict[str, Any]) -> pd.DataFrame:
 def test_no_frames_are_no_input() -> None:
     reported = parse_frames([])
     assert (len(reported.decided), len(reported.unfitted), len(reported.health)) == (0, 0, 0)
-    assert reported.health["labelled"].dtype == np.int64
+    assert reported.health.labelled.dtype == np.int64
 
 
 def test_health_keeps_its_sums_and_whole_microseconds() -> None:
     reported = parse_frames([frame(HEALTH, TICK)])
     lists = [HEALTH["losses"], HEALTH["drift"]]
-    assert reported.health.values.tolist() == [
-        [A, "m1", 3, 1.5, *lists, START], [None, None, 0, 0.0, None, None, START + 5]
+    columns = [getattr(reported.health, name).tolist() for name in HEALTH_COLUMNS]
+    assert list(zip(*columns, strict=True)) == [
+        (A, "m1", 3, 1.5, *lists, START), (None, None, 0, 0.0, None, None, START + 5)
     ]  # fmt: skip
-    assert reported.health["last_event_time"].dtype == np.int64
+    assert reported.health.last_event_time.dtype == np.int64
 
 
 def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:

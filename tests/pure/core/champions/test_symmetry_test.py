@@ -37,6 +37,15 @@ def test_its_chance_is_at_least_the_share_of_all_signs_that_give_as_great_a_sum(
     assert difference_of(differences).chance_if_equal >= exact * (1 - 1e-9)
 
 
+@pytest.mark.parametrize("unit", [2.0**-1060, 2.0**-540, 2.0**-1, 2.0**510, 2.0**1020])
+def test_the_unit_of_the_losses_changes_no_chance(unit: float) -> None:
+    """Squares of the smallest and the greatest of these units are zero and infinite."""
+    differences = [3.0, -1.0, 2.0, 2.0, 0.5]
+    in_ones, in_units = difference_of(differences), difference_of([unit * size for size in differences])
+    assert in_units.mean == pytest.approx(unit * 1.3, rel=1e-4)
+    assert in_units.chance_if_equal == pytest.approx(in_ones.chance_if_equal, rel=1e-4)
+
+
 def test_seven_alike_differences_have_a_chance_above_one_percent_and_eight_below() -> None:
     # c (1 - Φ(√7)) and c (1 - Φ(√8)), with c = 3.17866 and the tails 0.0040755 and 0.0023389 of a table.
     assert difference_of([0.3] * 7).chance_if_equal == pytest.approx(3.17866 * 0.0040755, rel=1e-3)
@@ -47,6 +56,7 @@ def test_a_champion_that_is_not_worse_has_a_chance_of_one() -> None:
     assert difference_of([-1.0, -2.0, -3.0]).chance_if_equal == 1.0
     assert difference_of([0.0, 0.0]).chance_if_equal == 1.0
     assert difference_of([1.0, -1.0]).chance_if_equal == 1.0
+    assert SymmetricDifference(mean=1e-200, standard_error=1.0, rows=2).chance_if_equal == 1.0
 
 
 def test_one_extreme_row_does_not_decide() -> None:

@@ -147,6 +147,14 @@ def test_words_for_no_value_among_the_numbers_of_a_typed_file_are_missing() -> N
     assert proposed(SALES.assign(shop=SALES["shop"].replace("east", "NA"))).fleet.missing == ("",)
 
 
+@pytest.mark.parametrize("word", ["\\N", "<NA>", "#N/A", "#DIV/0!", "NaT", ".", "..", "--"])
+def test_words_that_programs_write_for_no_value_are_missing_among_numbers(word: str) -> None:
+    frame = SALES.assign(price=[word, *(f"{row % 50}.5" for row in range(1, ROWS))])
+    for texts in (frozenset[str](), frozenset({"price"})):
+        fleet = parse(propose(frame, "sales", texts), "proposed", {}).fleet
+        assert (fleet.columns["price"], fleet.missing) == ("double", ("", word))
+
+
 def test_whole_numbers_that_pandas_stored_as_fractions_are_a_group_where_nothing_else_is() -> None:
     frame = SALES.drop(columns=["sunny"]).assign(shop=[1.0, 2.0, 3.0] * (ROWS // 3))
     fleet = proposed(frame).fleet
@@ -350,6 +358,12 @@ def test_numbers_since_1970_are_times_where_their_name_says_so(size: int, unit: 
     assert fleet.columns["timestamp"].declared == f"timestamp({unit})"
 
 
+def test_a_time_that_64_bits_do_not_hold_is_only_a_row_that_is_rejected() -> None:
+    at = [10**25, *(1_714_521_600_000 + row for row in range(1, ROWS))]
+    frame = SALES.drop(columns="at").assign(at=pd.Series(at, dtype=object))
+    assert proposed(frame).fleet.columns["at"].declared == "timestamp(ms)"
+
+
 def test_dates_are_the_time_where_there_is_no_other() -> None:
     fleet = proposed(SALES.assign(at=[f"2024-01-{row % 28 + 1:02}" for row in range(ROWS)])).fleet
     assert fleet.event_time == "at"
@@ -396,12 +410,30 @@ def test_whole_numbers_that_are_all_different_are_ids(numbers: list[int]) -> Non
     assert (fleet.event_id, "bill" in fleet.features) == ("bill", False)
 
 
-def test_years_are_no_times_and_it_says_how_to_write_them() -> None:
-    frame = SALES.drop(columns="at").assign(year=[1952 + row % 12 for row in range(ROWS)])
-    said = "'year' has years: write each as a date, 1952 as 1952-01-01"
+@pytest.mark.parametrize("said", [None, "year"])
+def test_years_are_the_time_where_there_is_no_other_and_those_before_1970_are_counted(said: str | None) -> None:
+    frame = SALES.drop(columns="at").assign(year=[1966 + row % 24 for row in range(ROWS)])
+    text = propose(frame, "sales", choices=Choices(time=said))
+    assert "each is taken as its beginning; 20 rows are rejected: before 1970" in text
+    fleet = parse(text, "proposed", {}).fleet
+    assert (fleet.event_time, fleet.columns["year"].declared) == ("year", "timestamp(year)")
+
+
+def test_years_that_are_mostly_before_1970_are_no_time_and_it_says_why() -> None:
+    frame = SALES.drop(columns="at").assign(year=[1932 + row % 52 for row in range(ROWS)])
+    said = "'year' has years, most of them before 1970, where events are rejected"
     assert f"no column reads as ISO 8601 times: add one; {said}" in propose(frame, "sales")
-    with pytest.raises(ContractError, match=f"year has values like '1952'; {said}"):
+    with pytest.raises(ContractError, match=f"year has values like '1932'; {said}"):
         propose(frame, "sales", choices=Choices(time="year"))
+
+
+def test_a_panel_of_years_has_the_year_as_time_and_id_and_a_window_of_years() -> None:
+    frame = pd.DataFrame({"country": ["a", "b", "c"] * 30, "year": [1990 + row // 3 for row in range(90)]})
+    frame["gdp"] = [row * row / 7 for row in range(90)]
+    text = propose(frame, "panel")
+    fleet = parse(text, "proposed", {}).fleet
+    assert (fleet.group, fleet.event_time, fleet.fields) == (("country",), "year", {"event_id": "year"})
+    assert parse(text, "proposed", {}).recipe.window == timedelta(days=20 * 365)  # a row a year, 20 rows for a model
 
 
 def test_what_is_nearly_a_time_is_shown() -> None:
