@@ -75,9 +75,11 @@ def decide(
     champion of another recipe, `uncompared` says whether the challenger passes.
 
     A first model is compared with its parent's champion, which answers until then, on the rows that are newer than that
-    champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. Without such
-    rows it is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is surely
-    worse on fewer. If `is_last_rung`, a refusal would leave nobody to answer, and the model is promoted as unproven.
+    champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. If it is
+    pooled with that champion, it differs from it only as far as its rows have shown, and on few rows it is refused only
+    if it is surely worse. Without such rows it is compared with a constant prediction: it is refused if it measures
+    worse on `evidence` rows, or is surely worse on fewer. If `is_last_rung`, a refusal would leave nobody to answer,
+    and the model is promoted as unproven.
 
     Where the champion would be withdrawn, being worse than its predecessor at `watch_level`, the challenger has to pass
     against that too (`predecessor_watch`).
@@ -176,7 +178,8 @@ def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings, *, is_la
     of_parent = HeldOutEvidence.of_parent(metrics.get("parent"))
     if of_parent is not None:
         described = of_parent.describe(f"that of parent {metrics['parent']['group_key']}, ")
-        if of_parent.is_measured_worse(0):
+        is_prior, is_thin = bool(metrics["parent"].get("is_prior")), of_parent.rows < gate.evidence
+        if of_parent.is_surely_worse(gate.margin) if is_prior and is_thin else of_parent.is_measured_worse(0):
             return Decision.REFUSED, f"first model, worse than its parent's: {described}"
         return _pass_first_model(of_parent, gate, described)
     evidence = HeldOutEvidence.of_metrics(metrics, "constant")
