@@ -26,7 +26,7 @@ from schemas.contract import Contract
 from schemas.vocabulary import ModelStatus
 from spinney.core.config import Config
 from spinney.core.durations import format_seconds
-from spinney.core.keys import is_parent
+from spinney.core.keys import is_parent, parent_values
 from spinney.core.planning.parts import PartPacing, next_part
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import round_gate
@@ -34,7 +34,7 @@ from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of
-from spinney.retraining.round_plan import parse_numbers, predecessor_columns
+from spinney.retraining.round_plan import parse_numbers, pooling_ends, predecessor_columns
 from spinney.retraining.round_request import RoundRequest
 from spinney.spark.session import apply_required_settings, cores_of, session
 from spinney.storage import charter, signing_key
@@ -106,8 +106,10 @@ def estimate(
     are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
     models = [_CostModel.of(sampling, plan[is_kind]) for is_kind in (are_parents, ~are_parents) if is_kind.any()]
     warming = max(warm.seconds - models[-1].small_sample.seconds, 0.0)
-    pace, is_pooled = initial_pace(cores_of(spark), config.budget, mean_ms), config.recipe.pooling_rows is not None
-    parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], pace, is_pooled=is_pooled)
+    pace = initial_pace(cores_of(spark), config.budget, mean_ms)
+    parents = sorted(plan["group_key"][are_parents], key=lambda key: len(parent_values(key)))
+    apart = pooling_ends(parents, config.recipe.pooling_rows)
+    parts = _count_parts(len(plan), len(parents), models[-1], pace, apart)
     return Estimate(
         groups=len(plan),
         seconds=planning + warming + _total_cost(models, parts, "seconds"),
@@ -162,9 +164,9 @@ class _Sampler:
         view = self.view
         request = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
-        store, is_pooled = FleetStore.of(self.config), self.config.recipe.pooling_rows is not None
+        store = FleetStore.of(self.config)
         signer = signing_key.load_signer(store)
-        plan = with_parents(plan, PlannedChampions(store, view.pins), is_pooled=is_pooled)
+        plan = with_parents(plan, PlannedChampions(store, view.pins), self.config.recipe.pooling_rows)
         fitter = fitter_of(store, signer, Recipe.of(self.config), self.config.recipe, request)
         fitted = fit_plan(self.spark, plan, fitter).toArrow().to_pandas()
         fitted = fitted[fitted["status"] != KEPT]
@@ -272,10 +274,10 @@ def _total_cost(models: Sequence[_CostModel], parts: int, measure: str) -> float
     return of_parts + sum(model.per_group(measure) * model.groups for model in models)
 
 
-def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing, *, is_pooled: bool) -> int:
+def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing, apart: Sequence[int]) -> int:
     """Return the number of parts of a batch that starts at this pace and adapts it after each part."""
     part, count = None, 0
-    while part := next_part(part, total, parents, pace, are_parents_apart=is_pooled):
+    while part := next_part(part, total, parents, pace, apart=apart):
         count += 1
         if part.begin >= parents:
             size = part.end - part.begin

@@ -49,7 +49,7 @@ from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
-from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
+from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit, pooling_ends
 from spinney.retraining.round_record import FinishedRound, RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.round_request import RoundRequest, read_settings
 from spinney.retraining.training_row_reader import TrainingTables
@@ -178,14 +178,15 @@ class Rounds:
     ) -> None:
         plan = self._planned_groups(batch_id)
         self._fits_locally = self._is_small(request, plan)
-        parents, is_pooled = sum(map(is_parent, plan["group_key"])), self._config.recipe.pooling_rows is not None
+        keys, pooling_rows = plan["group_key"].tolist(), self._config.recipe.pooling_rows
+        parents, apart = sum(map(is_parent, keys)), pooling_ends(keys, pooling_rows)
         part = self._stored_part(batch_id, len(plan))
         with BackgroundStep() as gating:
             if part is not None:
                 gating.start(partial(self._gate, request, plan, batch_id, part))
-            while part := next_part(part, len(plan), parents, pace, are_parents_apart=is_pooled):
+            while part := next_part(part, len(plan), parents, pace, apart=apart):
                 began = time.perf_counter()
-                if is_pooled:
+                if pooling_rows is not None:
                     gating.wait()  # groups are pooled with the models that their parents have just got
                 fitted = self._fit(request, plan, batch_id, part)
                 gating.wait()  # steps are stored in their order
@@ -237,9 +238,9 @@ class Rounds:
             recipe_store.store_recipe(self._store, self._signer, recipe)
             fitting = fitter_of(self._store, self._signer, recipe, self._config.recipe, request)
             with unwrap_task_errors():
-                is_pooled = recipe.pooling_rows is not None  # with what the parents of this round have got in it
-                own = (self._kind, batch_id) if is_pooled else None
-                plan = with_parents(plan, PlannedChampions(self._store, request.pins, own), is_pooled=is_pooled)
+                # With what the parents of this round have got in it.
+                own = None if recipe.pooling_rows is None else (self._kind, batch_id)
+                plan = with_parents(plan, PlannedChampions(self._store, request.pins, own), recipe.pooling_rows)
                 report = self._fit_and_write(plan, fitting, writing)
             kept = require_complete(request.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Self
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from schemas.vocabulary import ESTIMATED
 from spinney.core import durations
 
 INTEGERS = ("tinyint", "smallint", "int", "bigint")
@@ -170,6 +172,13 @@ def _check_gate_rule(value: Any) -> str:
     raise invalid_value(_EXPECTED_RULE, value)
 
 
+def _check_pooling_rows(value: Any) -> float | str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == ESTIMATED or (is_number and 0 < value < math.inf):
+        return value  # type: ignore[no-any-return]
+    raise invalid_value(f'a number of more than 0, or "{ESTIMATED}"', value)
+
+
 def _check_policy(value: Any) -> str:
     if isinstance(value, str) and is_module_name(value):
         return value
@@ -210,6 +219,7 @@ Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _check_positive(_parse_duration(value)))]
 Topic = Annotated[str, BeforeValidator(_check_topic)]
 Root = Annotated[str, BeforeValidator(_check_root)]
+PoolingRows = Annotated[float | str, BeforeValidator(_check_pooling_rows)]
 PolicyName = Annotated[str, BeforeValidator(_check_policy)]
 GateRule = Annotated[str, BeforeValidator(_check_gate_rule)]
 ColumnTypes = Annotated[

@@ -382,6 +382,15 @@ def test_without_rows_newer_than_the_parents_model_a_constant_has_to_be_beaten()
     assert decide(first(30, 1.0, 2.0, 0.1) | unseen, Gate())[0] is Decision.PROMOTED
 
 
+def test_a_model_pooled_by_estimated_weights_is_not_compared_with_a_constant_which_would_not_answer() -> None:
+    parent = {"model_id": "p", "group_key": "{}", "rows": 0, "error": "nothing newer", "pooling": "estimated"}
+    found, reason = decide(first(30, 3.0, 2.0, 0.1) | {"parent": parent}, Gate())
+    assert (found, "pooled with the model of parent {}, no row is newer" in reason) == (Decision.UNPROVEN, True)
+    worse = beside_parent(4, 2.1, 2.0)
+    worse["parent"]["pooling"] = "estimated"
+    assert decide(worse, Gate())[0] is Decision.REFUSED, "rows that neither has seen decide"
+
+
 @pytest.mark.parametrize("rows", [10, 30])
 def test_the_last_parent_answers_though_a_constant_is_better(rows: int) -> None:
     decision, reason = decide(first(rows, 3.0, 2.0, 0.01), Gate(), is_last_rung=True)
