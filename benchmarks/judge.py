@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from statistics import median
 
@@ -31,7 +31,7 @@ START = 1_700_000_000 * SECOND
 SETTINGS = JudgeSettings(
     policies=(NewGroup(20), ErrorRise(timedelta(days=365)), NewRows(200), MaxAge(timedelta(days=7))),
     min_rows=20,
-    label_delay=3_600 * SECOND,
+    label_delay=0,
     patience=365 * 86_400 * SECOND,
     is_wall_clock=False,
     drift_patience=365 * 86_400 * SECOND,
@@ -43,12 +43,18 @@ QUEUES = QueueLengths(100, 20, 5)
 class Load:
     """The load of one tick.
 
-    groups: in the shard. news: new rows of health. waiting: pending rows in the state, all of which mature.
+    groups: in the shard. news: new rows of health. waiting: pending rows in the state, all of which mature, while the
+    new rows do not; 0: the new rows are mature at once.
     """
 
     groups: int
     news: int
     waiting: int
+
+    @property
+    def settings(self) -> JudgeSettings:
+        """Settings by which as many labels wait."""
+        return replace(SETTINGS, label_delay=3_600 * SECOND) if self.waiting else SETTINGS
 
 
 def key(n: int) -> str:
@@ -85,8 +91,8 @@ def full_shard(load: Load) -> ShardState:
     """Every group has its champion; the newest deltas wait to mature."""
     deltas = HealthRows.of_frame(health(load, load.waiting, START))
     news = JudgeInput([promoted(n, START) for n in range(load.groups)], [], deltas)
-    shard = advance(ShardState.empty(), news, SETTINGS, START)
-    judge(shard, SETTINGS, START)
+    shard = advance(ShardState.empty(), news, load.settings, START)
+    judge(shard, load.settings, START)
     return shard
 
 
@@ -128,10 +134,11 @@ class State:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, usual in {"groups": 800, "news": 160, "waiting": 800, "repeats": 30}.items():
+    for name, usual in {"groups": 800, "news": 160, "waiting": 0, "repeats": 30}.items():
         parser.add_argument(f"--{name}", type=int, default=usual)
     asked = parser.parse_args()
     load = Load(asked.groups, asked.news, asked.waiting)
+    settings = load.settings
     shard, clock = full_shard(load), START + 3_600 * SECOND
     blob = shard.to_bytes()
     frame = health(load, load.news, clock)
@@ -139,19 +146,19 @@ def main() -> None:
     quiet = JudgeInput([], [], HealthRows.empty())
     busy = JudgeInput([promoted(n, clock) for n in range(min(10, load.groups))], [], deltas)
     rows, state = frame.assign(kind="health", decided=None, unfitted=None), State(blob, clock // 1000)
-    function = ShardJudge(SETTINGS, QUEUES).function()
+    function = ShardJudge(settings, QUEUES).function()
 
     def tick(news: JudgeInput) -> bytes:
-        after = advance(ShardState.from_bytes(blob), news, SETTINGS, clock)
-        judge(after, SETTINGS, clock)
+        after = advance(ShardState.from_bytes(blob), news, settings, clock)
+        judge(after, settings, clock)
         return after.to_bytes()
 
     parts: dict[str, Callable[[], object]] = {
         "from bytes": lambda: ShardState.from_bytes(blob),
-        "advance": lambda: advance(shard, busy, SETTINGS, clock),
-        "judge": lambda: judge(shard, SETTINGS, clock),
+        "advance": lambda: advance(shard, busy, settings, clock),
+        "judge": lambda: judge(shard, settings, clock),
         "to bytes": shard.to_bytes,
-        "advance + judge": lambda: judge(advance(shard, busy, SETTINGS, clock), SETTINGS, clock),
+        "advance + judge": lambda: judge(advance(shard, busy, settings, clock), settings, clock),
         "whole tick": lambda: tick(busy),
         "quiet tick": lambda: tick(quiet),
         "function of the query": lambda: list(function((0,), iter([rows]), state)),

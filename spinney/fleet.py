@@ -329,9 +329,9 @@ class Fleet:
         self._require_known_format()
         ancestors = self._ancestors(key)
         verdicts, attempts = (
-            self._rows_of(base, _without_payload(base), key) for base in (tables.VERDICTS, tables.MODELS)
+            self._rows_of(base, _history_columns(base), key) for base in (tables.VERDICTS, tables.MODELS)
         )
-        decided = self._rows_of(tables.PROMOTIONS, _without_payload(tables.PROMOTIONS), key, *ancestors)
+        decided = self._rows_of(tables.PROMOTIONS, _history_columns(tables.PROMOTIONS), key, *ancestors)
         own = [row for row in decided if row["group_key"] == key]
         estimators, losses = recipe_names.read_estimators(self._store), charter.losses_of(self._store)
         entries = explanation.explain(verdicts, attempts, own, estimators, losses)
@@ -384,12 +384,13 @@ class Fleet:
 
 
 _PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
+_NOT_SHOWN = (*PAYLOAD_COLUMNS[1:], heldout_losses.COLUMN, "training_predictions", "pins")
 _SHADOW_COLUMNS = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 
 
-def _without_payload(base: Contract) -> list[str]:
-    """All columns except a model's bytes."""
-    return [name for name in base.names if name not in PAYLOAD_COLUMNS[1:]]
+def _history_columns(base: Contract) -> list[str]:
+    """All columns that a history shows: without a model's bytes, its lists of numbers, and a plan's pins."""
+    return [name for name in base.names if name not in _NOT_SHOWN]
 
 
 def _until(column: str, at: datetime | None) -> NotAfter | None:

@@ -21,7 +21,7 @@ from spinney.core import keys, timestamps
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.opened_tables import OpenedTables
+from spinney.tables.opened_tables import KeptQueries, OpenedTables, query_of
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -37,6 +37,9 @@ SCAN_BATCH_ROWS = 1_024
 
 _open: Callable[[Directory], DeltaTable] = delta.open_existing
 """Opens a table for a lookup."""
+
+_query: Callable[[DeltaTable], QueryBuilder] = query_of
+"""Returns what queries an opened table, under the name `t`."""
 
 _files_of_groups: Callable[[Directory, DeltaTable, Collection[str], int], ds.Dataset | None] | None = None
 """Returns the files with rows of some groups; None if they are not known. None in a process of few lookups."""
@@ -170,9 +173,9 @@ def keep_tables_open() -> None:
     """
     from spinney.tables.group_files import GroupFiles
 
-    global _open, _files_of_groups
+    global _open, _query, _files_of_groups
 
-    _open, _files_of_groups = OpenedTables().open, GroupFiles().dataset_of
+    _open, _query, _files_of_groups = OpenedTables().open, KeptQueries().of, GroupFiles().dataset_of
 
 
 def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter) -> pa.Table:
@@ -244,7 +247,7 @@ def read_newest(
     found: list[pa.RecordBatch] = []
     for _, table in _open_tables(store, base):
         query = f"SELECT {_column_list(table, columns)} FROM t {f'WHERE {where} ' if where else ''}{newest}"
-        result = QueryBuilder().register("t", table).execute(query)
+        result = _query(table).execute(query)
         found += (batch.cast(schema) for batch in pa.RecordBatchReader.from_stream(result))
     rows = pa.Table.from_batches(found, schema)
     return rows.sort_by([(by, "descending")]).slice(0, limit)
@@ -338,7 +341,7 @@ def _schema(contract: Contract, columns: Sequence[str]) -> pa.Schema:
 
 
 def _run_query(table: DeltaTable, what: str, where: str) -> Iterator[pa.RecordBatch]:
-    found = QueryBuilder().register("t", table).execute(f"SELECT {what} FROM t" + (f" WHERE {where}" if where else ""))
+    found = _query(table).execute(f"SELECT {what} FROM t" + (f" WHERE {where}" if where else ""))
     yield from pa.RecordBatchReader.from_stream(found)
 
 

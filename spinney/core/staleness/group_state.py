@@ -160,8 +160,8 @@ class GroupStates:
     def key_shares(self) -> npt.NDArray[np.float64]:
         """For each group a fixed number in [0, 1), evenly spread: a hash of its key."""
         if self._shares is None:
-            digests = (xxhash.xxh64_intdigest(key.encode(), seed=SHARE_SEED) >> 11 for key in self.keys)
-            self._shares = np.fromiter(digests, dtype=np.float64, count=len(self.keys)) / 2.0**53
+            digests = [xxhash.xxh64_intdigest(key.encode(), SHARE_SEED) for key in self.keys]
+            self._shares = (np.array(digests, dtype=np.uint64) >> np.uint64(11)) / 2.0**53
         return self._shares
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from schemas import tables
 from spinney.core.config import Config
+from spinney.core.migration import Migration
+from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, drawn_groups
 from spinney.tables.drawn_groups import WINDOW, read_retraining_gain
@@ -69,6 +72,24 @@ def test_only_metrics_of_comparisons_in_drawn_groups_are_parsed(config: Config, 
     found = read_retraining_gain(FleetStore.of(config))
     assert found is not None
     assert (found.groups, found.rows, found.gain) == (1, 12, 1.0)
+
+
+def test_comparisons_by_an_earlier_loss_do_not_count(config: Config, put) -> None:
+    store = FleetStore.of(config)
+    made = charter.ensure_charter(store)
+    change = Migration("m", NOW.isoformat(), {}, {}, loss_before="squared", loss_after="absolute")
+    charter.write_charter(store, replace(made, migrations=(change,)))
+    champion = drawn(config, put, '["a",1]', NOW)
+    attempts = [
+        attempt('["a",1]', NOW, compared(champion, rows, predecessor)) | {"loss_name": name}
+        for rows, predecessor, name in ((50, 9.0, None), (40, 9.0, "squared"), (12, 4.0, "absolute"))
+    ]
+    put(config, tables.MODELS, attempts[:2], "batch")
+    assert read_retraining_gain(store) is None
+    put(config, tables.MODELS, attempts[2:], "batch")
+    found = read_retraining_gain(store)
+    assert found is not None
+    assert (found.rows, found.gain) == (12, 1.0)
 
 
 @pytest.mark.parametrize("piece", [1, 3, 50_000])

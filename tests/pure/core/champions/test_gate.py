@@ -161,6 +161,20 @@ def first(rows: int, mine: float, constant: float, error: float) -> dict[str, An
             Decision.REFUSED,
             "worse: loss 24 against the champion's 8 on 7 rows (3.0 times as high; worse with over 99 % confidence)",
         ),
+        # The quantile of t with 6 degrees of freedom for 99 % is 3.143: 9.4 is 1 above the margin.
+        (
+            paired(7, 9.4, 8.0, 1 / 3.2),
+            Decision.REFUSED,
+            "worse: loss 9.4 against the champion's 8 on 7 rows (18 % higher; worse with over 99 % confidence)",
+        ),
+        (
+            paired(7, 9.4, 8.0, 1 / 3.08),
+            Decision.UNPROVEN,
+            (
+                "thin evidence, 30 rows needed: loss 9.4 against the champion's 8 on 7 rows (18 % higher; worse with "
+                "over 99 % confidence)"
+            ),
+        ),
         (
             paired(6, 24.0, 8.0, 0.001),
             Decision.UNPROVEN,

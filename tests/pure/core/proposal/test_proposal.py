@@ -12,6 +12,7 @@ from spinney.core import durations
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError
 from spinney.core.proposal import Choices, propose
+from spinney.core.training.estimators import kernel_for
 
 ROWS = 120
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -65,6 +66,41 @@ def test_a_column_named_like_a_target_is_the_target() -> None:
 def test_a_target_of_words_is_classified() -> None:
     config = proposed(SALES.assign(target=["cat", "dog"] * (ROWS // 2)))
     assert (config.fleet.task, config.fleet.loss) == ("classification", "log")
+
+
+@pytest.mark.parametrize("label", [["yes", "no"], [True, False], [0, 1]])
+def test_classes_get_an_estimator_that_classifies_and_numbers_the_default(label: list[object]) -> None:
+    for frame in (SALES.drop(columns="sold").assign(label=label * (ROWS // 2)), SALES):
+        config = proposed(frame)
+        kernel_for(config.recipe.estimator, config.fleet.task, config.recipe.params)  # else an error, as in `check`
+
+
+def test_years_and_numbers_that_name_things_are_not_the_target_where_there_is_another_number() -> None:
+    frame = SALES.assign(year=[2024, 2025] * (ROWS // 2), zipcode=[8000, 8001, 8002] * (ROWS // 3))
+    assert proposed(frame).fleet.target == "sold"
+    assert proposed(frame.drop(columns=["sold", "price"])).fleet.target == "zipcode"
+
+
+def test_numbers_under_the_name_of_a_code_are_a_group_as_texts_are() -> None:
+    frame = SALES.drop(columns="shop").assign(beds=[row % 5 for row in range(ROWS)])
+    frame = frame.assign(zipcode=[8000, 8001, 8002] * (ROWS // 3), view=["sea", "hill"] * (ROWS // 2))
+    assert proposed(frame).fleet.group == ("zipcode",)
+
+
+def test_numbers_that_hardly_repeat_are_no_group() -> None:
+    frame = SALES.drop(columns=["shop", "sunny"]).assign(volume=[max(1, row) for row in range(ROWS)])
+    with pytest.raises(ContractError, match="text or integers, with several rows for most values; got sale_id"):
+        propose(frame, "stocks")
+
+
+def test_times_that_are_all_before_1970_are_no_event_time_and_it_says_why() -> None:
+    frame = SALES.assign(born=[f"19{row % 60 + 10}-05-01T00:00:00" for row in range(ROWS)])
+    text = propose(frame.rename(columns={"at": "seen", "born": "time"}), "sales")
+    assert 'event_time = "seen"' in text
+    text = propose(frame.drop(columns="at").rename(columns={"born": "time"}), "sales")
+    assert "add one; 'time': only before 1970, where events are rejected" in text
+    months = frame.drop(columns="at").assign(month=frame["born"].str.slice(0, 7)).drop(columns="born")
+    assert "no column reads as ISO 8601 times: add one" in propose(months, "sales")
 
 
 def test_unusable_columns_of_the_ids_and_times_names_are_left_out() -> None:
