@@ -1,7 +1,7 @@
 # `make` alone lists what there is. One virtual environment, .venv, from hash-locked lists; a stamp file in it says which
 # steps are done, so that a second run does nothing and needs no network.
 
-.PHONY: help setup demo test check lint types imports pure spark scale kafka e2e lock clean
+.PHONY: help setup demo test check lint types imports pure search spark scale kafka e2e browser lock clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -49,6 +49,9 @@ imports: $(VENV)/.project ## the layers of docs/design.md
 pure: $(VENV)/.project ## tests without Spark and Kafka
 	@$(BIN)/python -m pytest tests/pure $(ON_ALL_CORES) $(ARGS)
 
+search: $(VENV)/.project ## property tests with examples that no run has tried, many more of them
+	@$(BIN)/python -m pytest tests/pure -m hypothesis --hypothesis-profile=search $(ON_ALL_CORES) $(ARGS)
+
 spark: setup ## tests with a Spark session
 	@$(BIN)/python -m pytest tests/spark $(ARGS)
 
@@ -60,6 +63,9 @@ kafka: setup ## tests with a real broker
 
 e2e: setup ## tests of the product as a user runs it
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+browser: $(VENV)/.project ## the fleet page in Chromium, by clicks and keys; no part of `make test`
+	@$(BIN)/python benchmarks/page_in_browser.py --groups 2000 $(ARGS)
 
 lock: $(VENV)/.project ## resolve pyproject.toml anew into the two locked lists
 	@$(BIN)/python -m pip install --quiet uv

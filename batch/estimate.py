@@ -26,7 +26,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.durations import format_seconds
-from spinney.core.keys import is_parent
+from spinney.core.keys import is_parent, parent_values
 from spinney.core.planning.parts import PartPacing, next_part
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import round_gate
@@ -34,7 +34,7 @@ from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of
-from spinney.retraining.round_plan import parse_numbers, predecessor_columns
+from spinney.retraining.round_plan import parse_numbers, pooling_ends, predecessor_columns
 from spinney.retraining.round_record import failed_count
 from spinney.retraining.round_request import RoundRequest
 from spinney.spark.session import apply_required_settings, cores_of, session
@@ -111,23 +111,29 @@ def estimate(
     planning = time.perf_counter() - start
     if not len(plan):
         return Estimate(0, planning, 0, 0, 0, 0, 0)
-    pace, is_pooled = initial_pace(cores_of(spark), config.budget, mean_ms), config.recipe.pooling_rows is not None
-    found = predict_costs(_Sampler(spark, config, view).sample, plan, pace, cores_of(spark), is_pooled=is_pooled)
+    pace, pooling_rows = initial_pace(cores_of(spark), config.budget, mean_ms), config.recipe.pooling_rows
+    found = predict_costs(_Sampler(spark, config, view).sample, plan, pace, cores_of(spark), pooling_rows)
     return replace(found, seconds=planning + found.seconds, changes=changes.lines, refusal=changes.refusal)
 
 
 def predict_costs(
-    sample: Callable[[pd.DataFrame], Sample], plan: pd.DataFrame, pace: PartPacing, cores: int, *, is_pooled: bool
+    sample: Callable[[pd.DataFrame], Sample],
+    plan: pd.DataFrame,
+    pace: PartPacing,
+    cores: int,
+    pooling_rows: float | str | None = None,
 ) -> Estimate:
     """Return the estimate of a batch without its planning.
 
     sample: fits the groups of a plan and returns what that cost. plan: of `sampling_order`. pace: the initial one.
+    pooling_rows: of the recipe.
     """
     warm = sample(plan.head(SMALL_SAMPLE_GROUPS))
     are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
     models = [_CostModel.of(sample, plan[is_kind]) for is_kind in (are_parents, ~are_parents) if is_kind.any()]
     warming = max(warm.seconds - models[-1].small_sample.seconds, 0.0)
-    parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], pace, is_pooled=is_pooled)
+    parents = sorted(plan["group_key"][are_parents], key=lambda key: len(parent_values(key)))
+    parts = _count_parts(len(plan), len(parents), models[-1], pace, pooling_ends(parents, pooling_rows))
     unsampled = UNSAMPLED_SECONDS_PER_GROUP * len(plan)
     return Estimate(
         groups=len(plan),
@@ -194,16 +200,17 @@ class _Sampler:
         view = self.view
         request = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
-        store, is_pooled = FleetStore.of(self.config), self.config.recipe.pooling_rows is not None
+        store = FleetStore.of(self.config)
         signer = signing_key.load_signer(store)
-        plan = with_parents(plan, PlannedChampions(store, view.pins), is_pooled=is_pooled)
+        plan = with_parents(plan, PlannedChampions(store, view.pins), self.config.recipe.pooling_rows)
         fitter = fitter_of(store, signer, Recipe.of(self.config), self.config.recipe, request)
         fitted = fit_plan(self.spark, plan, fitter).toArrow()
         fitted = fitted.filter(pc.not_equal(fitted.column("status"), KEPT))
         models = fitted.append_column("shard", pa.repeat(pa.scalar(0, pa.int32()), fitted.num_rows))
         models = models.append_column("fitted_at", pa.repeat(pa.scalar(view.now, _TIME), fitted.num_rows))
         decided = round_gate.RoundGate(self.config.gate).decide_all(models, plan)
-        size = _parquet_bytes(models, tables.MODELS) + _parquet_bytes(decided, tables.PROMOTIONS)
+        other_files = (cores_of(self.spark) - 1) * _parquet_bytes(models.slice(0, 0), tables.MODELS)  # one per task
+        size = _parquet_bytes(models, tables.MODELS) + other_files + _parquet_bytes(decided, tables.PROMOTIONS)
         return Sample(
             groups=len(plan),
             work=float(plan[WORK].sum()),
@@ -307,16 +314,17 @@ class _CostModel:
 
 
 def _total_cost(models: Sequence[_CostModel], parts: int, measure: str) -> float:
-    """Return the cost of all groups. A part with both kinds of groups has the cost per part only once."""
+    """Return the cost of all groups. A part with both kinds has the seconds per part once, and files of both."""
     per_part = [model.per_part(measure) for model in models]
-    of_parts = max(per_part) if parts == 1 else sum(per_part[:-1]) + (parts - len(models) + 1) * per_part[-1]
+    of_both = sum(per_part) if measure == "bytes" else max(per_part)
+    of_parts = of_both if parts == 1 else sum(per_part[:-1]) + (parts - len(models) + 1) * per_part[-1]
     return of_parts + sum(model.of_groups(measure) for model in models)
 
 
-def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing, *, is_pooled: bool) -> int:
+def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing, apart: Sequence[int]) -> int:
     """Return the number of parts of a batch that starts at this pace and adapts it after each part."""
     part, count = None, 0
-    while part := next_part(part, total, parents, pace, are_parents_apart=is_pooled):
+    while part := next_part(part, total, parents, pace, apart=apart):
         count += 1
         if part.begin >= parents:
             size = part.end - part.begin

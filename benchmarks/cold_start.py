@@ -11,8 +11,13 @@ global only      the global model
 constant gate    the ladder, but first models need to beat a constant only
 ladder           the ladder as it is: first models need to beat their parent's
 pooled           the same with recipe.pooling_rows, and recipe.min_rows = 5
+estimated        recipe.pooling_rows = "estimated" and recipe.min_rows = 1, which pools parents too
+parents of it    its parents alone
 
-The ratio is the mean absolute loss of each divided by the ladder's, with a 95 % interval by a bootstrap over days.
+Groups of pooled fleets are refitted after growth by half too, as `new_rows` does by default.
+
+The ratio is the mean absolute loss of each divided by the ladder's, or by that of `--beside`, with a 95 % interval by
+a bootstrap over days.
 
 Run: ``python benchmarks/cold_start.py flights-2013.parquet --by tailnum --days 90``
 """
@@ -33,6 +38,7 @@ import pandas as pd
 from harness.flights_history import TARGETS, flights_config, labelled_flights
 from harness.ladder import DAY, Champion, Owners, losses_of, median_losses, parent_history, rows_so_far
 
+from schemas.vocabulary import ESTIMATED
 from spinney.core.backtest.comparison import bootstrap_ratios
 from spinney.core.backtest.history import History, LabelTiming
 from spinney.core.backtest.replay import Steps
@@ -46,7 +52,7 @@ LEVELS: Mapping[str, tuple[list[str], list[list[str]]]] = {
 }
 MIN_ROWS_POOLED = 5
 BANDS = {"no row": (0, 1), "1 to 4": (1, 5), "5 to 19": (5, 20), "fewer than 20": (0, 20), "20 or more": (20, 1 << 30)}
-METHODS = ("ladder", "own only", "global only", "constant gate", "pooled")
+METHODS = ("ladder", "own only", "global only", "constant gate", "pooled", "estimated", "parents of it")
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,17 @@ def run(case: Case, flights: pd.DataFrame, warm_up: int) -> Result:
     pooled = Recipe.of(config)
     recipe, timing = replace(pooled, pooling_rows=None), LabelTiming.from_config(config)
     history = History.of(frame, recipe, timing)
-    of_parents = replace(recipe, window_rows=config.recipe.parents.max_rows)
-    parents = Owners(parent_history(frame, config, of_parents, timing), of_parents, config)
+    ladder = (tuple(config.fleet.group), *map(tuple, config.fleet.parents))
+    estimated = replace(recipe, min_rows=1, pooling_rows=ESTIMATED, ladder=ladder)
+    of_parents = {"window_rows": config.recipe.parents.max_rows}
+    rows_of_parents = parent_history(frame, config, replace(estimated, **of_parents), timing)
+    parents = Owners(rows_of_parents, replace(recipe, **of_parents), config)
+    pooled_parents = Owners(rows_of_parents, replace(estimated, **of_parents), config)
     fleets = {
         "own only": Owners(history, recipe, config),
         "ladder": Owners(history, recipe, config, parents),
-        "pooled": Owners(history, replace(pooled, min_rows=MIN_ROWS_POOLED), config, parents),
+        "pooled": Owners(history, replace(pooled, min_rows=MIN_ROWS_POOLED), config, parents, growth=True),
+        "estimated": Owners(history, estimated, config, pooled_parents, growth=True),
     }
     steps, losses, days, rows = Steps.covering(history, DAY), [], [], []
     for step in range(steps.count):
@@ -105,7 +116,7 @@ def run(case: Case, flights: pd.DataFrame, warm_up: int) -> Result:
             days.append(np.full(len(places), step))
             rows.append(rows_so_far(history, places, begin, recipe))
         if step + 1 >= warm_up:
-            for owners in (parents, *fleets.values()):  # parents first, as in a batch
+            for owners in (parents, pooled_parents, *fleets.values()):  # parents first, as in a batch
                 owners.refit(end)
         print(f"{case.name}: day {step + 1} of {steps.count}", file=sys.stderr)
     return Result(np.concatenate(losses), np.concatenate(days), np.concatenate(rows), fleets, parents)
@@ -118,7 +129,13 @@ def _losses(
     keys = [history.rows.keys[group] for group in np.unique(history.group_of_row[places]).tolist()]
     nearest = {key: champion for key in keys if (champion := parents.nearest(key)) is not None}
     others: Mapping[str, Champion] = dict.fromkeys(keys, parents.champions[GLOBAL])
-    columns = {name: losses_of(history, places, nearest | owners.champions, loss) for name, owners in fleets.items()}
+    pooled_parents = fleets["estimated"].parents
+    pooled = {key: champion for key in keys if (champion := pooled_parents.nearest(key)) is not None}
+    ladders = {name: pooled if name == "estimated" else nearest for name in fleets}
+    columns = {
+        name: losses_of(history, places, ladders[name] | owners.champions, loss) for name, owners in fleets.items()
+    }
+    columns["parents of it"] = losses_of(history, places, pooled, loss)
     own = losses_of(history, places, fleets["own only"].champions, loss)
     constant = median_losses(history, places, begin, fleets["own only"].recipe)
     columns["constant gate"], columns["own only"] = columns["own only"], np.where(np.isnan(own), constant, own)
@@ -126,22 +143,24 @@ def _losses(
     return np.column_stack([columns[name] for name in METHODS])
 
 
-def as_rows(case: Case, result: Result) -> Iterator[dict[str, Any]]:
-    """One row per band of rows and method."""
+def as_rows(case: Case, result: Result, beside: str) -> Iterator[dict[str, Any]]:
+    """One row per band of rows and method. beside: the method that the others are divided by."""
+    names = sorted(METHODS, key=lambda name: name != beside)
+    all_losses = result.losses[:, [METHODS.index(name) for name in names]]
     for band, (low, stop) in BANDS.items():
-        chosen = np.flatnonzero((result.rows >= low) & (result.rows < stop) & np.isfinite(result.losses).all(axis=1))
+        chosen = np.flatnonzero((result.rows >= low) & (result.rows < stop) & np.isfinite(all_losses).all(axis=1))
         if not len(chosen):
             continue
         _, day = np.unique(result.day[chosen], return_inverse=True)
-        sums = np.column_stack([np.bincount(day, column) for column in result.losses[chosen].T])
-        means = result.losses[chosen].mean(axis=0).tolist()
-        for name, mean, ratio in zip(METHODS, means, bootstrap_ratios(sums, seed=0), strict=True):
+        sums = np.column_stack([np.bincount(day, column) for column in all_losses[chosen].T])
+        means = all_losses[chosen].mean(axis=0).tolist()
+        for name, mean, ratio in zip(names, means, bootstrap_ratios(sums, seed=0), strict=True):
             found = {"loss": mean, "ratio": ratio.value, "low": ratio.low, "high": ratio.high}
             yield {"fleet": case.name, "rows_so_far": band, "events": len(chosen), "method": name, **found}
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| rows so far | events | method | loss | ÷ ladder | 95 % |", "|---|---:|---|---:|---:|---:|"]
+    lines = ["| rows so far | events | method | loss | ÷ first | 95 % |", "|---|---:|---|---:|---:|---:|"]
     lines += [
         f"| {row['rows_so_far']} | {row['events']:,} | {row['method']} | {row['loss']:.4g} | {row['ratio']:.3f} | "
         f"{row['low']:.3f}–{row['high']:.3f} |"
@@ -159,6 +178,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=90, help="of the year, from its first day")
     parser.add_argument("--warm-up", type=int, default=14, help="days of loaded history")
     parser.add_argument("--pooling-rows", type=float, default=20.0)
+    parser.add_argument("--beside", choices=METHODS, default="ladder", help="the losses are divided by that of this")
     parser.add_argument("--json", action="store_true", help="print one object per row and line")
     asked = parser.parse_args()
     flights = pd.read_parquet(asked.flights)
@@ -168,9 +188,13 @@ def main() -> None:
         for target in asked.target or TARGETS:
             case, began = Case(by, target, asked.pooling_rows), time.perf_counter()
             result = run(case, flights, asked.warm_up)
-            rows = list(as_rows(case, result))
+            rows = list(as_rows(case, result, asked.beside))
             print("\n".join(map(json.dumps, rows)) if asked.json else f"**{case.name}**\n\n{markdown(rows)}\n")
-            for name, owners in {**result.fleets, "parents": result.parents}.items():
+            for name, owners in {
+                **result.fleets,
+                "parents": result.parents,
+                "parents of estimated": result.fleets["estimated"].parents,
+            }.items():
                 print(f"{case.name}: {name}: {owners.fits:,} fits, {owners.refused:,} refused, "
                       f"{owners.worse_than_constant:,} first models worse than a constant")  # fmt: skip
             print(f"{case.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)

@@ -3,18 +3,21 @@
 A fleet of linear models of four features. `spinney serve` and MLflow's server run in turn, each alone, on this machine,
 with the same client: it keeps its connections and sends the next request when it has the answer.
 
-- warm: single rows of a hundred groups, by --clients clients. The peer answers the same rows, with the names of their
-  features, by one scikit-learn model.
+- warm: single rows of a hundred groups, by --clients clients. MLflow's server answers the same rows, with the names of
+  their features, by one scikit-learn model. With --ray-python, Ray Serve answers the same rows by the same models.
 - cold: a single row of a group that was never asked for; one client. Unseen: of a group that there is not.
 - mixed: one request with 10,000 rows of 1,000 groups.
 - pass: all groups once, in requests of 1,000, through a cache that holds a tenth of them; between, a hot set of a
   hundred groups is asked for again. Its hit rate before and after is from /metrics.
+
+--ray-python names the Python of a virtual environment in which ``pip install "ray[serve]"`` was run.
 
 A ratio is ours over the peer's. Run: ``python benchmarks/gateway.py --groups 50000``, in about two minutes.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -30,14 +33,17 @@ import pandas as pd
 import requests
 from harness import http_load
 from harness.fleet import KEY
-from harness.http_load import Client
+from harness.http_load import Client, Load
 from harness.process_tree import PROJECT, Process, python
+from harness.ray_models import write_models
+from harness.ray_serving import NOT_RUN, RayFigures, RayLoad, measure_ray
+from harness.ray_serving import PEER as RAY
 from harness.results import Measure, arguments, show, work_folder
 from sklearn.linear_model import Ridge
 
 sys.path.append(str(PROJECT / "tests" / "support"))
 
-from linear_fleet import DEPARTMENTS, FEATURES, write_fleet
+from linear_fleet import DEPARTMENTS, FEATURES, LinearFleet, key_of, write_fleet
 
 SIZES = {"groups": 50_000, "clients": 4, "seconds": 8.0}
 HOT, COLD = 100, 400
@@ -49,20 +55,24 @@ BYTES_PER_MODEL = 1_050
 
 def main() -> None:
     parser = arguments(__doc__ or "", SIZES, needs_broker=False)
+    parser.add_argument("--ray-python", type=Path, help="a Python that has ray[serve]: measure Ray Serve too")
     asked = parser.parse_args()
     os.environ["SPINNEY_SIGNING_KEY"] = KEY
     measures = {measure.what: measure for measure in MEASURES}
     with work_folder() as folder:
         cache_mib = max(1, asked.groups * BYTES_PER_MODEL // 10 >> 20)
-        write_fleet(folder / "fleet", asked.groups, more="[gateway]\nport = 0")
+        fleet = write_fleet(folder / "fleet", asked.groups, more="[gateway]\nport = 0")
         write_fleet(folder / "small", asked.groups, more=f"[gateway]\nport = 0\ncache_mib = {cache_mib}")
         model = folder / "model"
         save_peer(model)
         for _ in range(asked.runs):
             run_peer(model, asked.clients, asked.seconds)
+            if asked.ray_python:
+                run_ray(asked, folder / "ray", fleet)
             run_ours(folder / "fleet", asked.groups, asked.clients, asked.seconds, measures)
             run_pass(folder / "small", asked.groups, measures)
-    show(asked, MEASURES)
+    asked.ray_python = str(asked.ray_python or "")
+    show(asked, MEASURES, () if asked.ray_python else (NOT_RUN,))
 
 
 MEASURES = (
@@ -70,13 +80,18 @@ MEASURES = (
     Measure("warm, 99 %", "ms", peer=PEER, target="≤ 5"),
     Measure("warm, rate", "requests/s", better="more", peer=PEER, target="≥ 2 × the peer's"),
     Measure("warm, CPU of the server per request", "ms", peer=PEER),
-    Measure("cold, median", "ms"),
-    Measure("cold, 99 %", "ms"),
+    Measure("warm, median, beside Ray", "ms", peer=RAY),
+    Measure("warm, 99 %, beside Ray", "ms", peer=RAY),
+    Measure("warm, rate, beside Ray", "requests/s", better="more", peer=RAY),
+    Measure("warm, CPU per request, beside Ray", "ms", peer=RAY),
+    Measure("cold, median", "ms", peer=RAY),
+    Measure("cold, 99 %", "ms", peer=RAY),
     Measure("unseen, median", "ms"),
     Measure("unseen, 99 %", "ms"),
     Measure("10,000 rows of 1,000 groups, median", "ms", target="≤ 60"),
     Measure("start until it answers", "s"),
     Measure("memory with all models loaded", "MB", peer=PEER, target="≤ 500"),
+    Measure("memory, all models, beside Ray with 500", "MB", peer=RAY),
     Measure("pass over all groups", "s"),
     Measure("hot set's hit rate before the pass", "%", better="more"),
     Measure("hot set's hit rate after the pass", "%", better="more", target="within 2 points"),
@@ -84,7 +99,10 @@ MEASURES = (
 )
 
 _of_peer: dict[str, float] = {}
-"""Values of the peer in this run."""
+"""Values of MLflow's server in this run."""
+
+_of_ray: list[RayFigures] = []
+"""Values of Ray Serve, one for each run so far; none without --ray-python."""
 
 
 def save_peer(folder: Path) -> None:
@@ -110,6 +128,13 @@ def run_peer(model: Path, clients: int, seconds: float) -> None:
         _of_peer.update(p50=load.ms(50), p99=load.ms(99), rate=load.rate, cpu=cpu_ms, mb=last_memory(server))
 
 
+def run_ray(asked: argparse.Namespace, folder: Path, fleet: LinearFleet) -> None:
+    rows = rows_of(min(asked.groups, HOT + COLD))
+    write_models(folder, {str(row["shop"]): fleet.coefficients[key_of(n)].tolist() for n, row in enumerate(rows)})
+    load = RayLoad(rows[:HOT], rows[HOT:], asked.clients, asked.seconds)
+    _of_ray.append(measure_ray(asked.ray_python, folder, load))
+
+
 def run_ours(folder: Path, groups: int, clients: int, seconds: float, measures: dict[str, Measure]) -> None:
     with serving(folder) as (url, server, started_s):
         measures["start until it answers"].add(started_s)
@@ -123,16 +148,32 @@ def run_ours(folder: Path, groups: int, clients: int, seconds: float, measures: 
         measures["warm, median"].add(load.ms(50), peer=_of_peer["p50"])
         measures["warm, 99 %"].add(load.ms(99), peer=_of_peer["p99"])
         measures["warm, rate"].add(load.rate, peer=_of_peer["rate"])
+        add_beside_ray(load, cpu_ms, measures)
         for what, asked in (("cold", rows[HOT : HOT + COLD]), ("unseen", rows_of(COLD, first=groups))):
             load = http_load.send(url, "/predict", 1, lambda _, asked=asked: iter([body([row]) for row in asked]), 60)
-            measures[f"{what}, median"].add(load.ms(50))
-            measures[f"{what}, 99 %"].add(load.ms(99))
+            ray = _of_ray[-1] if _of_ray and what == "cold" else None
+            measures[f"{what}, median"].add(load.ms(50), peer=ray and ray.cold_p50)
+            measures[f"{what}, 99 %"].add(load.ms(99), peer=ray and ray.cold_p99)
         mixed = np.random.default_rng(1).integers(0, min(ROWS_GROUPS, groups), ROWS).tolist()
         request = body([rows[n] for n in mixed])
         load = http_load.send(url, "/predict", 1, lambda _: iter([request] * (REQUESTS + 1)), 60)
         measures["10,000 rows of 1,000 groups, median"].add(float(np.median(load.seconds[1:])) * 1e3)
         pass_over(Client(url, "/predict"), rows)
-        measures["memory with all models loaded"].add(last_memory(server), peer=_of_peer["mb"])
+        mb = last_memory(server)
+        measures["memory with all models loaded"].add(mb, peer=_of_peer["mb"])
+        if _of_ray:
+            measures["memory, all models, beside Ray with 500"].add(mb, peer=_of_ray[-1].mb)
+
+
+def add_beside_ray(warm: Load, cpu_ms: float, measures: dict[str, Measure]) -> None:
+    """Add our figures of the warm load beside those of Ray Serve in the same run; nothing if that was not run."""
+    if not _of_ray:
+        return
+    ray = _of_ray[-1]
+    measures["warm, median, beside Ray"].add(warm.ms(50), peer=ray.warm_p50)
+    measures["warm, 99 %, beside Ray"].add(warm.ms(99), peer=ray.warm_p99)
+    measures["warm, rate, beside Ray"].add(warm.rate, peer=ray.rate)
+    measures["warm, CPU per request, beside Ray"].add(cpu_ms, peer=ray.cpu_ms)
 
 
 def run_pass(folder: Path, groups: int, measures: dict[str, Measure]) -> None:

@@ -110,6 +110,13 @@ HELDOUT_LOSSES = Column(
     "predecessors up to a fifth of the group's rows; 32 at most, spread evenly over all",
 )
 
+LOSS_NAME = Column(
+    "loss_name",
+    "string",
+    "the loss that the losses of this row are measured by: absolute, squared or log; null in rows of an earlier "
+    "version: the loss that the fleet was made with",
+)
+
 HEALTH = Contract(
     "health",
     "Sums to be added up: in each batch one row per group, model_id and interval of event time whose labels mature "
@@ -134,6 +141,7 @@ HEALTH = Contract(
             "the predictions of these events, ascending; of classes the largest probability; of 64 events at most, "
             "spread evenly over all; null for labels of earlier events",
         ),
+        LOSS_NAME,
         Column("last_event_time", "timestamp", "greatest event_time of these rows: they are mature label_delay later"),
         Column("observed_on", "date", "UTC date of the batch", nullable=False),
         BATCH_ID,
@@ -222,6 +230,7 @@ MODELS = Contract(
             "shadow: estimator, recipe_id, and loss and rows, or error",
         ),
         HELDOUT_LOSSES,
+        LOSS_NAME,
         TRAINING_PREDICTIONS,
         Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),
         Column("payload", "binary", "the model"),
@@ -253,6 +262,7 @@ PROMOTIONS = Contract(
         ),
         Column("rows_compared", "bigint", "held-out rows compared", unit="rows"),
         HELDOUT_LOSSES,
+        LOSS_NAME,
         TRAINING_PREDICTIONS,
         Column("trained_through", "timestamp", "event_time of the model's newest training row"),
         Column("fitted_at", "timestamp", "when the model was fitted"),
@@ -302,6 +312,7 @@ ROUNDS = Contract(
         Column("predicted_seconds", "double", "predicted length of a stream's round; of a batch, its fits", unit="s"),
         Column("mean_champion_loss", "double", "over the groups compared"),
         Column("mean_challenger_loss", "double", "over the groups compared"),
+        LOSS_NAME,
         Column("clock", "timestamp", "the fleet's clock at the round"),
         Column("started_at", "timestamp", "wall clock: the batch's timestamp", nullable=False),
         Column("pins", "string", "JSON object: table directory -> version this round read"),

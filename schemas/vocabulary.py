@@ -125,3 +125,6 @@ fleet's clock at the last attempt (since, microseconds)."""
 
 ALSO = "also"
 """Key in the numbers of a verdict: the policies that apply besides the one that gives the reason."""
+
+ESTIMATED = "estimated"
+"""As `recipe.pooling_rows`: how many rows a parent's model counts as is estimated from the fleet's own rows."""

@@ -7,7 +7,7 @@ take to import.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from spinney.figures.fleet_figures import FleetFigures
     from spinney.figures.group_figures import GroupFigures
     from spinney.figures.pipeline_figures import PipelineFigures
+    from spinney.tables.drawn_groups import KeptGain
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
 
@@ -59,7 +60,8 @@ class GroupHistory:
     standing: the group's present status. is_pinned: by a person, so that `unpin` is possible and nothing else; a group
     whose challenger the gate held is `held` too, and is not pinned. happened: entries, oldest first, with `at` (wall
     clock), `what`, `said` (a sentence), `clock` (the fleet's) and the numbers of a verdict, an attempt or a decision.
-    request: of a person to retrain it, until the stream has recorded the round that does.
+    request: of a person to retrain it, until the stream has recorded the round that does. has_two_losses: whether the
+    fleet's loss has changed.
     """
 
     group_key: str
@@ -67,6 +69,7 @@ class GroupHistory:
     is_pinned: bool
     happened: tuple[dict[str, Any], ...]
     request: RetrainRequest | None = None
+    has_two_losses: bool = False
 
     def __str__(self) -> str:
         status = self.standing
@@ -76,7 +79,8 @@ class GroupHistory:
             through = explanation.format_minute(status.trained_through)
             head += f", answered by {explanation.model_label(status.model_id)}{by} trained through {through}"
             head += "" if status.rows is None else f" on {status.rows} rows"
-            head += "" if status.loss is None else f", held-out loss {format_number(status.loss)}"
+            name = f"{status.loss_name} " if self.has_two_losses else ""
+            head += "" if status.loss is None else f", held-out {name}loss {format_number(status.loss)}"
         lines = (
             f"  {explanation.format_minute(entry['at'])}  {entry['what']}: {entry['said']}" for entry in self.happened
         )
@@ -100,6 +104,7 @@ class Fleet:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._store = FleetStore.of(config)
+        self._gain: KeptGain | None = None
 
     @classmethod
     def open(cls, path: str | Path = "fleet.toml") -> Fleet:
@@ -118,11 +123,12 @@ class Fleet:
         """Return `groups` as an Arrow table with the fields of GroupStatus as columns.
 
         group_key, state, model_id, recipe, trained_through (event time), fitted_at (wall clock), rows, loss, reason,
-        error. Columns about the champion are null without one. Errors as for `groups`.
+        error, loss_name. Columns about the champion are null without one. Errors as for `groups`.
         """
         import pyarrow as pa
 
         from spinney.core.reporting import fleet_status
+        from spinney.core.reporting.loss_labels import name_losses
 
         at = self._moment(as_of)
         decided, judged, fitted = (_until(name, at) for name in ("decided_at", "judged_at", "fitted_at"))
@@ -147,7 +153,7 @@ class Fleet:
             )
             for shards, group_keys in self._pieces([key for key in seen if not keys.is_parent(key)])
         ]
-        return pa.concat_tables(found).sort_by("group_key")
+        return name_losses(pa.concat_tables(found).sort_by("group_key"), charter.losses_of(self._store))
 
     def _pieces(self, group_keys: list[str]) -> Iterator[tuple[InShards | None, list[str]]]:
         """The groups in pieces by shards, so that the history of a large fleet is not in memory at once.
@@ -233,7 +239,8 @@ class Fleet:
         from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
         from spinney.tables import champion_losses
 
-        rule = IntervalRule.of(self.config.fleet, self.config.intervals.coverage)
+        first_loss = charter.losses_of(self._store).first
+        rule = IntervalRule.of(self.config.fleet, self.config.intervals.coverage, first_loss)
         if rule is None:
             return None
         until = _until("decided_at", at)
@@ -257,7 +264,7 @@ class Fleet:
         """
         from spinney.figures.fleet_figures import read_summary
 
-        return read_summary(self._store, self.table(), self.incumbent())
+        return read_summary(self._store, self.table(), self.incumbent(), self.gain())
 
     def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
         """Return what refits gained in stale groups that the stream took at random; None where none was compared.
@@ -273,13 +280,14 @@ class Fleet:
         """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.
 
         Its summary leaves out the incumbent, which `summary` compares with, since that reads all of its answers.
-        statuses: what `table` returned, if it was just read. before: an earlier result, to read less.
-        Raises StoreError.
+        statuses: of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_fleet_figures
+        from spinney.tables.drawn_groups import KeptGain
 
-        statuses = self.table() if statuses is None else statuses
-        return read_fleet_figures(self._store, self.config.kafka.label_horizon, statuses, datetime.now(UTC), before)
+        self._gain = self._gain or KeptGain(self._store)
+        statuses, horizon = self.table() if statuses is None else statuses, self.config.kafka.label_horizon
+        return read_fleet_figures(self._gain, horizon, statuses, datetime.now(UTC), before)
 
     def group_figures(self, key: str) -> GroupFigures:
         """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.
@@ -324,19 +332,21 @@ class Fleet:
         self._require_known_format()
         ancestors = self._ancestors(key)
         verdicts, attempts = (
-            self._rows_of(base, _without_payload(base), key) for base in (tables.VERDICTS, tables.MODELS)
+            self._rows_of(base, _history_columns(base), key) for base in (tables.VERDICTS, tables.MODELS)
         )
-        decided = self._rows_of(tables.PROMOTIONS, _without_payload(tables.PROMOTIONS), key, *ancestors)
+        decided = self._rows_of(tables.PROMOTIONS, _history_columns(tables.PROMOTIONS), key, *ancestors)
         own = [row for row in decided if row["group_key"] == key]
-        estimators = recipe_names.read_estimators(self._store)
-        entries = explanation.explain(verdicts, attempts, own, estimators)
+        estimators, losses = recipe_names.read_estimators(self._store), charter.losses_of(self._store)
+        entries = explanation.explain(verdicts, attempts, own, estimators, losses)
         if not entries:
             self._require_known(key)
         parents = Champions.from_rows(row for row in decided if row["group_key"] != key)
         ancestor_answers = any(select_champion(parents.promotions.get(ancestor, ())) for ancestor in ancestors)
         status = derive_status(key, own, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators)
-        request = retrain_requests.find_request(self._store, key)
-        return GroupHistory(key, status, is_pinned(map(Promotion.from_row, own)), entries, request)
+        if status.loss is not None:
+            status = replace(status, loss_name=losses.name_of(status.loss_name))
+        request, pinned = retrain_requests.find_request(self._store, key), is_pinned(map(Promotion.from_row, own))
+        return GroupHistory(key, status, pinned, entries, request, has_two_losses=losses.is_changed)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
         self._require_known_format()
@@ -376,13 +386,14 @@ class Fleet:
         return lookup.to_dicts(lookup.read_rows(self._store, base, [*columns], RowFilter.of_groups(group_keys)))
 
 
-_PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
+_PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
+_NOT_SHOWN = (*PAYLOAD_COLUMNS[1:], heldout_losses.COLUMN, "training_predictions", "pins")
 _SHADOW_COLUMNS = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 
 
-def _without_payload(base: Contract) -> list[str]:
-    """All columns except a model's bytes."""
-    return [name for name in base.names if name not in PAYLOAD_COLUMNS[1:]]
+def _history_columns(base: Contract) -> list[str]:
+    """All columns that a history shows: without a model's bytes, its lists of numbers, and a plan's pins."""
+    return [name for name in base.names if name not in _NOT_SHOWN]
 
 
 def _until(column: str, at: datetime | None) -> NotAfter | None:

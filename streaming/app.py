@@ -105,6 +105,8 @@ class Application:
     def start(self) -> None:
         """Start every query. If it raises, `stop` ends those that were started."""
         self.prepare()
+        if retrain.NAME in self.names:
+            retrain.force_batch(self._store)  # from then on its timers run, and requests are taken
         for name in self.names:
             query = self._query(name, once=False)
             query = replace(query, trigger=self.triggers.get(name, query.trigger))
@@ -129,6 +131,8 @@ class Application:
                     if self.stop_requested.is_set():
                         return
                     self._drain_query(name)
+                if retrain.NAME in self.names:
+                    self._drain_requests()
             finally:
                 self.progress.detach()
         # Without the leases: it may take long, and the next drain need not wait for MLflow.
@@ -142,6 +146,17 @@ class Application:
         self.progress.wait_until_complete(name, LAST_PROGRESS_TIMEOUT_S)
         self._refuse_failure(name, query)
         self._refuse_dropped_rows(name)
+
+    def _drain_requests(self) -> None:
+        """Carry out the requests to retrain groups that wait now, in batches that read nothing else.
+
+        A round takes as many as its budget allows, so there may be several. Ends with a round that takes none.
+        """
+        left, before = retrain.waiting_requests(self._store), frozenset[str]()
+        while left and left != before and not self.stop_requested.is_set():
+            retrain.force_batch(self._store)
+            self._drain_query(retrain.NAME)
+            left, before = left & retrain.waiting_requests(self._store), left
 
     def _query(self, name: str, *, once: bool) -> Query:
         if name == ingest.NAME:

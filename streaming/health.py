@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -75,7 +78,9 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
         sums = sums.append_column("losses", losses)
     sums = sums.append_column("drift", _kept_values(sums["predicted"], MAX_PREDICTIONS, PREDICTIONS_TYPE, at_least=1))
     parts = (sums, _clock_rows(answers["event_time"], fleet.shards))
-    return pa.concat_tables([_as_health(part, answers, batch_id) for part in parts])
+    scored_on = answers["scored_at"][0].cast(pa.date32()).as_py()
+    same = {"loss_name": fleet.loss, "observed_on": scored_on, "batch_id": batch_id}
+    return pa.concat_tables([_as_health(part, same) for part in parts])
 
 
 def _kept_values(values_of_rows: pa.ChunkedArray, most: int, kind: pa.ListType, *, at_least: int) -> pa.Array:
@@ -152,16 +157,15 @@ def _steps(event_time: pa.ChunkedArray, fleet: Fleet) -> pa.Array:
     return pa.array(micros // int(seconds * 1e6) if seconds >= 1 else np.zeros_like(micros))
 
 
-def _as_health(rows: pa.Table, answers: pa.Table, batch_id: int) -> pa.Table:
+def _as_health(rows: pa.Table, same: Mapping[str, Any]) -> pa.Table:
+    """The rows with all columns of `health`. same: values that all rows have."""
     schema = arrow_schema(tables.HEALTH)
-    day = answers["scored_at"][0].cast(pa.date32())
-    same = {"observed_on": day, "batch_id": pa.scalar(batch_id, pa.int64())}
     columns = []
     for field in schema:
         if field.name in rows.column_names:
             columns.append(rows[field.name].cast(field.type))
         else:
-            columns.append(pa.repeat(same.get(field.name, pa.scalar(None, field.type)), rows.num_rows))
+            columns.append(pa.repeat(pa.scalar(same.get(field.name), field.type), rows.num_rows))
     return pa.table(columns, schema=schema)
 
 
@@ -184,7 +188,7 @@ def sum_late_labels(answers: DataFrame, fleet: Fleet, at: str, batch_id: int) ->
         F.max("event_time").alias("last_event_time"),
         F.sort_array(F.collect_list(F.col("loss").cast("float"))).alias("losses"),
     )
-    sums = sums.withColumn("losses", F.expr(_SEVERAL_LOSSES))
+    sums = sums.withColumn("losses", F.expr(_SEVERAL_LOSSES)).withColumn("loss_name", F.lit(fleet.loss))
     return _complete(sums, at, batch_id)
 
 

@@ -13,6 +13,7 @@ from pyspark.sql.streaming.state import GroupState
 
 from schemas.vocabulary import Staleness
 from spinney.core.config import Config
+from spinney.core.migration import LossHistory
 from spinney.core.planning.brake import MAX_SAMPLE
 from spinney.core.planning.budget import QueueLengths, RoundAllowance
 from spinney.core.staleness.judge import DueLimits, JudgeSettings, ShardState, advance, report
@@ -88,13 +89,13 @@ class ShardJudge:
     shards: int = 1
 
     @classmethod
-    def from_config(cls, config: Config) -> ShardJudge:
-        """Return the judge of a configuration."""
+    def from_config(cls, config: Config, losses: LossHistory | None = None) -> ShardJudge:
+        """Return the judge of a configuration. losses: of the fleet; None: the loss has never changed."""
         budget = config.budget
         limits = RoundAllowance(None, budget.oldest_first_share, budget.random_share, budget.max_groups)
         queues = QueueLengths.for_allowance(limits)
         assert queues is not None, "budget.max_groups is a limit"
-        return cls(JudgeSettings.from_config(config), queues, config.fleet.shards)
+        return cls(JudgeSettings.from_config(config, losses), queues, config.fleet.shards)
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         """Return the function for `applyInPandasWithState`: rows of `judge_input.union_frame` to rows of VERDICTS.

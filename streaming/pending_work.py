@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config, Kafka
 from spinney.kafka import client, topic_ids, topics
-from spinney.storage import charter, checkpoints, leases
+from spinney.storage import charter, checkpoints, leases, retrain_requests
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import reading_queries
 from spinney.tables import delta
@@ -40,6 +40,8 @@ def find_pending_work(config: Config, names: Sequence[str]) -> str | None:
     store = FleetStore.of(config)
     if unfinished := next(_unfinished_batches(store, names), None):
         return unfinished
+    if QueryName.RETRAIN in names and (requests := len(retrain_requests.read_requests(store))):
+        return f"people have asked for {requests} group{'s' if requests > 1 else ''} to be retrained"
     with leases.held(store, names):
         charter.check_unchanged(store)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -62,6 +62,11 @@ class DueSummary:
             for row, counts in zip(summaries, numbers, strict=True)
         }
         return cls(groups, withheld, rows, max(row["clock"] for row in summaries), errors)
+
+    def without(self, put_forward: int, withheld: int, rows: int) -> DueSummary:
+        """Return the sums without some groups. put_forward, withheld: due groups. rows: their verdicts."""
+        groups = self.groups - put_forward - withheld
+        return replace(self, groups=groups, withheld=self.withheld - withheld, rows=self.rows - rows)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ is carried out twice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -17,11 +19,12 @@ from pyspark.sql import functions as F
 from schemas.vocabulary import Staleness
 from spinney.core.planning.brake import BrakeAction
 from spinney.core.planning.budget import Candidate, take_requested
-from spinney.retraining import judge_input
 from spinney.retraining.requested_verdicts import PlanMoment, candidates_of, requested_verdicts
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
 from streaming.planning import DueSummary, RoundPlan, RoundRules, plan_round
+
+FIT, DEFERRED = Staleness.FIT.value, Staleness.DEFERRED.value
 
 
 @dataclass(frozen=True)
@@ -56,23 +59,25 @@ def take_requests(
 
 
 def plan_with_requests(
-    reported: DataFrame | None, due: DueSummary, rules: RoundRules, requested: RequestedGroups | None
+    reported: DataFrame | None,
+    due: DueSummary,
+    rules: RoundRules,
+    requested: RequestedGroups | None,
+    deferred: Mapping[str, int] = MappingProxyType({}),
 ) -> RoundPlan:
     """Return the plan of the due groups, by these rules, and the requested groups before them.
 
-    reported: as for `plan_round`; None if no shard has reported anything. A requested group that is due too counts
-    once. Raises as `plan_round`.
+    reported: as for `plan_round`; None if no shard has reported anything. deferred: of `deferred_groups`; may be empty
+    if no shard withholds a group. A requested group that is due too counts once. Raises as `plan_round`.
     """
     if requested is None:
         assert reported is not None, "a round without requests has reports"
         return plan_round(reported, due, rules)
     if reported is None:
         return RoundPlan(requested.candidates, requested.verdicts, len(requested.candidates))
-    is_requested = F.col("group_key").isin(requested.group_keys) & (F.col("decision") == Staleness.FIT.value)
-    is_taken = (F.col("decision") != judge_input.SUMMARY) & is_requested
-    both = reported.filter(is_taken).count()
-    others = replace(due, groups=due.groups - both, rows=due.rows - both)
-    plan = plan_round(reported.filter(~is_taken | F.col("group_key").isNull()), others, rules)
+    is_requested = F.col("group_key").isin(requested.group_keys) & F.col("decision").isin(FIT, DEFERRED)
+    others = _without_requested(reported, due, requested, deferred)
+    plan = plan_round(reported.filter(~is_requested), others, rules)
     if isinstance(plan.verdicts, pa.Table):
         verdicts: DataFrame | pa.Table = pa.concat_tables([requested.verdicts, plan.verdicts])
     else:
@@ -80,3 +85,16 @@ def plan_with_requests(
         verdicts = plan.verdicts.unionByName(frame)
     chosen = (*requested.candidates, *plan.chosen)
     return RoundPlan(chosen, verdicts, plan.groups_in + len(requested.candidates))
+
+
+def _without_requested(
+    reported: DataFrame, due: DueSummary, requested: RequestedGroups, deferred: Mapping[str, int]
+) -> DueSummary:
+    """The sums of the shards without the requested groups."""
+    rows = reported.filter(F.col("group_key").isin(requested.group_keys)).select("group_key", "decision").collect()
+    decisions = {row["group_key"]: row["decision"] for row in rows}
+    counts = Counter(decisions.values())
+    # A shard reports a group that it withholds in the first batch only, and again when that has changed.
+    withheld = [key for key, shard in deferred.items() if key not in decisions and shard in due.errors]
+    reported_rows = counts[FIT] + counts[DEFERRED]
+    return due.without(counts[FIT], withheld=counts[DEFERRED] + len(withheld), rows=reported_rows)

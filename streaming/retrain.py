@@ -15,22 +15,24 @@ from functools import partial
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from schemas import tables
 from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.config import Config
 from spinney.core.models.signing import Signer
 from spinney.core.planning.round_cost import PastRound, RoundCostEstimator
 from spinney.core.timestamps import from_microseconds, to_microseconds
 from spinney.retraining import judge_input
-from spinney.retraining.requested_verdicts import PlanMoment
+from spinney.retraining.requested_verdicts import PlanMoment, deferred_groups
 from spinney.retraining.round_history import past_rounds
 from spinney.retraining.round_record import FinishedRound
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, sibling_session
-from spinney.storage import step_observer
+from spinney.storage import charter, checkpoints, step_observer
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, read_requests, remove_requests
 from spinney.tables import delta
+from spinney.tables.empty_append import append_no_rows
 from spinney.tables.fleet_clock import read_fleet_clock
 from streaming.delta_source import read_appended
 from streaming.judging import STATE_SCHEMA, ShardJudge
@@ -51,12 +53,12 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     round. once: drain the tables and end.
     """
     # Timeouts need batches without data; a query that only drains has to end.
-    session = sibling_session(spark, no_data_batches=not once)
+    session, store = sibling_session(spark, no_data_batches=not once), FleetStore.of(config)
     judged = (
-        judge_input.union_frame(FleetStore.of(config), partial(read_appended, session))
+        judge_input.union_frame(store, partial(read_appended, session))
         .groupBy("shard")
         .applyInPandasWithState(
-            ShardJudge.from_config(config).function(),
+            ShardJudge.from_config(config, charter.losses_of(store)).function(),
             judge_input.VERDICTS,
             STATE_SCHEMA,
             "append",
@@ -67,6 +69,23 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     return Query(
         NAME, judged, lambda checkpoint: RetrainBatchWriter(session, config, signer, checkpoint), trigger=TRIGGER
     )
+
+
+def waiting_requests(store: FleetStore) -> frozenset[str]:
+    """Return the ids of the requests to retrain groups that are not carried out yet."""
+    return frozenset(request.id for request in read_requests(store))
+
+
+def force_batch(store: FleetStore) -> None:
+    """Let the next start of the query begin with a batch though nothing is new; for the holder of its lease.
+
+    After a start Spark begins no batch before a source has something new, not for the timers of states either, and
+    requests are no source. Does nothing before the first start of all, which has everything to read.
+    """
+    location = store.checkpoint(NAME)
+    if checkpoints.has_begun(location):
+        place = store.directory(tables.MODELS, RoundKind.STREAM.value)
+        append_no_rows(place, NAME, checkpoints.query_id(location))
 
 
 class RetrainBatchWriter:
@@ -135,7 +154,8 @@ class RetrainBatchWriter:
         requested, rules = take_requests(self._store, waiting, PlanMoment(pins, clock, now), rules)
         if requested is None and reported is None:
             return 0
-        plan = plan_with_requests(reported, due, rules, requested)
+        deferred = {} if requested is None or not due.withheld else deferred_groups(self._store, requested.group_keys)
+        plan = plan_with_requests(reported, due, rules, requested, deferred)
         is_empty = braked.brake.is_on and not plan.chosen  # not a round: every due group waits
         request = RoundRequest(
             round_id=round_id,

@@ -46,7 +46,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     store = FleetStore.of(config)
     events, promotions = events_to_score(spark, store, config.kafka, editions), promotions_by_shard(spark, store)
     rows = events.unionByName(promotions, allowMissingColumns=True)
-    scorer = Scorer.of(config, signer, charter.former_columns_of(store))
+    scorer = Scorer.of(config, signer, charter.former_columns_of(store), charter.losses_of(store).first)
     answered = (
         times_as_microseconds(rows)
         .groupBy("shard")

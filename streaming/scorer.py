@@ -33,7 +33,9 @@ PROMOTION = internal_name("promotion")
 """Column with a promotion as JSON, null in events. Each column more costs Spark's worker as much time as scoring the
 rows, and a null struct of thirteen fields as thirteen columns."""
 
-PROMOTION_COLUMNS = (*CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
+PROMOTION_COLUMNS = (
+    *CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME,
+)  # fmt: skip
 _BINARY = ("payload", "signature")
 Rows = Iterable[pd.DataFrame]
 
@@ -61,9 +63,15 @@ class Scorer:
     former: Mapping[str, FormerColumn] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Config, signer: Signer, former: Mapping[str, FormerColumn] | None = None) -> Scorer:
-        """Return the scorer of a configuration. Workers do not get the rest of it, such as the options of Kafka."""
-        rule = IntervalRule.of(config.fleet, config.intervals.coverage)
+    def of(
+        cls, config: Config, signer: Signer, former: Mapping[str, FormerColumn] | None = None,
+        first_loss: str | None = None,
+    ) -> Scorer:  # fmt: skip
+        """Return the scorer of a configuration. Workers do not get the rest of it, such as the options of Kafka.
+
+        first_loss: as `IntervalRule.of` takes it.
+        """
+        rule = IntervalRule.of(config.fleet, config.intervals.coverage, first_loss)
         return cls(FleetStore.of(config), rule, signer, former or {})
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:

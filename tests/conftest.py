@@ -19,9 +19,13 @@ FIRST = HERE / "pure" / "workers"
 
 SERVER_THREADS = frozenset({"champions", "figures", "tracking"})
 
-# No example fails for being slow: how long one takes says more of the machine than of the code.
-settings.register_profile("patient", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# No example fails for being slow: how long one takes says more of the machine than of the code. `make test` tries the
+# same examples at each run, so that its result is that of the code; `make search` looks for new ones, and many more.
+settings.register_profile(
+    "repeatable", max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", settings.get_profile("repeatable"), max_examples=1_000, derandomize=False)
+settings.load_profile("repeatable")
 
 # Far from UTC, with a summer time: a time that is read in the zone of its process is off by hours in every test.
 os.environ["TZ"] = "America/New_York"

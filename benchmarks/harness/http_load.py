@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -29,17 +29,28 @@ class Load:
         return float(np.percentile(self.seconds, percent) * 1e3)
 
 
+JSON = {"Content-Type": "application/json"}
+Headers = Callable[[bytes], Mapping[str, str]]
+"""Returns the headers of a request besides JSON. Given its body."""
+
+
+def no_headers(body: bytes) -> Mapping[str, str]:
+    """Return none."""
+    del body
+    return {}
+
+
 class Client:
     """One connection. path: of every request."""
 
-    def __init__(self, url: str, path: str) -> None:
+    def __init__(self, url: str, path: str, headers: Headers = no_headers) -> None:
         parts = urlsplit(url)
         self._connection = HTTPConnection(parts.hostname or "", parts.port, timeout=120)
-        self._path = path
+        self._path, self._headers = path, headers
 
     def post(self, body: bytes) -> bytes:
         """Return the answer. Raises RuntimeError for any status but 200."""
-        self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
+        self._connection.request("POST", self._path, body, {**JSON, **self._headers(body)})
         answer = self._connection.getresponse()
         content = answer.read()
         if answer.status != 200:
@@ -59,7 +70,14 @@ def repeated(bodies: Sequence[bytes]) -> Callable[[int], Iterator[bytes]]:
     return of_client
 
 
-def send(url: str, path: str, clients: int, bodies: Callable[[int], Iterator[bytes]], seconds: float) -> Load:
+def send(
+    url: str,
+    path: str,
+    clients: int,
+    bodies: Callable[[int], Iterator[bytes]],
+    seconds: float,
+    headers: Headers = no_headers,
+) -> Load:
     """Send for some seconds, or until there are no more bodies. Raises RuntimeError: a request failed."""
     took: list[list[float]] = [[] for _ in range(clients)]
     errors: list[Exception] = []
@@ -67,7 +85,7 @@ def send(url: str, path: str, clients: int, bodies: Callable[[int], Iterator[byt
 
     def run(number: int) -> None:
         try:
-            client = Client(url, path)
+            client = Client(url, path, headers)
             for body in bodies(number):
                 began = time.perf_counter()
                 client.post(body)

@@ -26,6 +26,7 @@ from spinney.core.training.baseline import group_medians
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_training_set
 from spinney.core.training.held_out_loss import RowsToPredict, row_losses
+from spinney.core.training.lineage import ORIGIN
 from spinney.core.training.loss import loss_named
 
 DAY = 86_400_000_000
@@ -45,9 +46,10 @@ class Champion:
 class Owners:
     """Groups or parents, and their champions.
 
-    They are refitted a week after the last attempt if they have new rows. A first model is fitted as soon as there are
-    `min_rows` rows, and after a refusal when there are half as many more. worse_than_constant: first models that were
-    measured to be so on enough rows, refused or not.
+    They are refitted a week after the last attempt if they have new rows, and with `growth` once they have half as many
+    more. A first model is fitted as soon as there are `min_rows` rows, and after a refusal when there are half as many
+    more. If weights are estimated, parents are fitted after their own parents. worse_than_constant: first models that
+    were measured to be so on enough rows, refused or not.
     """
 
     history: History
@@ -58,6 +60,7 @@ class Owners:
     fits: int = 0
     refused: int = 0
     worse_than_constant: int = 0
+    growth: bool = False
     _attempted: Integers = field(init=False)
     _rows: Integers = field(init=False)
 
@@ -70,12 +73,17 @@ class Owners:
         everyone = np.arange(self.history.n_groups)
         sizes = np.diff(self.history.training_set(everyone, clock, self.recipe).starts)
         has_champion = np.array([key in self.champions for key in self.history.rows.keys], dtype=np.bool_)
-        is_old = (clock - self._attempted >= REFIT_AFTER) & (sizes != self._rows)
-        is_due = np.where(has_champion, is_old, sizes * 2 >= self._rows * 3) & (sizes >= self.recipe.min_rows)
-        due = np.flatnonzero(is_due)
-        if not len(due):
-            return
-        self._attempted[due], self._rows[due] = clock, sizes[due]
+        is_old, has_grown = clock - self._attempted >= REFIT_AFTER, sizes * 2 >= self._rows * 3
+        is_old = (is_old & (sizes != self._rows)) | (has_grown & self.growth)
+        is_due = np.where(has_champion, is_old, has_grown) & (sizes >= self.recipe.min_rows)
+        self._attempted[is_due], self._rows[is_due] = clock, sizes[is_due]
+        columns = [len(keys.parent_values(key)) if keys.is_parent(key) else 0 for key in self.history.rows.keys]
+        for rung in sorted(set(columns)) if self.recipe.ladder else [None]:
+            due = np.flatnonzero(is_due & (np.array(columns) == rung if rung is not None else True))
+            if len(due):
+                self._fit(due, clock)
+
+    def _fit(self, due: Integers, clock: int) -> None:
         requests = [self._request(self.history.rows.keys[group]) for group in due.tolist()]
         training_set = self.history.training_set(due, clock, self.recipe)
         for row in fit_training_set(training_set, requests, self.recipe, SIGNER).to_dict("records"):
@@ -85,7 +93,8 @@ class Owners:
     def _request(self, key: str) -> FitRequest:
         known = self.champions.get(key)
         request = FitRequest(key, None, None, None, None, NULL_TIME) if known is None else known.request
-        parent = None if self.parents is None else self.parents.nearest(key)
+        owners = self if self.recipe.ladder and keys.is_parent(key) else self.parents
+        parent = None if owners is None else owners.nearest(key)
         return replace(request, parent=None if parent is None else parent.request)
 
     def _decide(self, row: Mapping[str, object]) -> None:
@@ -103,8 +112,10 @@ class Owners:
         self.champions[key] = Champion(codec.load(name, payload), FitRequest(key, *stored))
 
     def nearest(self, key: str) -> Champion | None:
-        """The champion of the nearest parent of a group; None if no parent has one."""
-        found = keys.ancestors(self.config.fleet.group, self.config.fleet.parents, key)
+        """The champion of the nearest parent of a group or parent; None if no parent has one."""
+        group, parents = self.config.fleet.group, self.config.fleet.parents
+        is_parent = keys.is_parent(key)
+        found = keys.ancestors_of_parent(parents, key) if is_parent else keys.ancestors(group, parents, key)
         return next((self.champions[parent] for parent in found if parent in self.champions), None)
 
 
@@ -144,7 +155,10 @@ def parent_history(frame: pd.DataFrame, config: Config, recipe: Recipe, timing: 
     """The rows of all parents, each row once for every parent of its group. frame: as of `History.of`."""
     group, parents = config.fleet.group, config.fleet.parents
     of_key = {key: keys.ancestors(group, parents, key) for key in frame["group_key"].unique()}
-    levels = [frame.assign(group_key=frame["group_key"].map(_level(of_key, level))) for level in range(len(parents))]
+    origin = {ORIGIN: frame["group_key"]}
+    levels = [
+        frame.assign(group_key=frame["group_key"].map(_level(of_key, level)), **origin) for level in range(len(parents))
+    ]
     return History.of(pd.concat(levels, ignore_index=True), recipe, timing)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import write_deltalake
 
 from schemas import tables
 from schemas.contract import Contract
@@ -26,6 +25,7 @@ from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
 from spinney.storage.stream_offsets import SeenOffsets, write_seen_offsets
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.large_appends import append_rows
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 import many_groups
@@ -74,7 +74,7 @@ class Stream:
                 value = [value] * rows
             is_array = isinstance(value, pa.Array | pa.ChunkedArray)
             columns.append(value.cast(field.type) if is_array else pa.array(value, field.type))
-        write_deltalake(place.uri, pa.Table.from_arrays(columns, schema=schema), mode="append")
+        append_rows(place.uri, pa.Table.from_arrays(columns, schema=schema))
 
     def of_groups(self, group: np.ndarray) -> dict[str, Any]:
         """The columns that name groups."""

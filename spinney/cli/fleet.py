@@ -63,7 +63,8 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
     if as_json:
         write_json(to_dicts(shown))
         return
-    table("fleet", to_dicts(shown))
+    earlier_losses = set(shown.column("loss_name").to_pylist()) - {None, config.fleet.loss}
+    table("fleet", to_dicts(shown if earlier_losses else shown.drop_columns(["loss_name"])))
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
     if (gain := opened.gain(at)) is not None:
@@ -147,6 +148,8 @@ def _show_summary(config_path: str, *, as_json: bool, limit: int) -> None:
         table(f"mean error, {summary.measure}", plain(summary.against))
     if summary.gain is not None:
         click.echo(f"\n{summary.gain}")
+    if summary.begun_anew is not None:
+        click.echo(f"errors and gain: {summary.begun_anew}; models that were measured before do not count", err=True)
     if summary.unmeasured:
         click.echo(
             f"{summary.unmeasured:,} groups have a model that was never measured beside a constant: imported, fitted "

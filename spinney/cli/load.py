@@ -46,8 +46,8 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
 
     The rows are validated as in the stream and added to the tables events and outcomes.
 
-    SOURCE is a CSV, JSON lines or Parquet file, a folder of such files, or a Delta table. Rows that are stored already
-    are not added again. Rows that are not valid become dead letters, and the exit code is 1.
+    SOURCE is a file of CSV, JSON, Parquet, Arrow or ORC, a folder of such files, or a Delta table. Rows that are
+    stored already are not added again. Rows that are not valid become dead letters, and the exit code is 1.
 
     If labels arrive late and the rows have the target column, the labels are loaded as outcomes too. A column
     `prediction` holds the answers of your present system; `spinney fleet --incumbent` compares them.

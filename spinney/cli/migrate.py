@@ -1,4 +1,4 @@
-"""Command migrate: changes the columns of a fleet that has stored events."""
+"""Command migrate: changes the columns and the loss of a fleet that has stored events."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", help="Rename a column; may be repeated.")
 @click.option("--yes", is_flag=True, help="Carry it out. Without it, only show what would change.")
 def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool) -> None:
-    """Change the columns of stored events to those of the edited configuration.
+    """Change the columns of stored events, and the loss, to those of the edited configuration.
 
-    Columns can be added, dropped, renamed (--rename), or given a wider type. Stop every process of the fleet first. If
-    the command is killed, run it again to finish.
+    Columns can be added, dropped, renamed (--rename), or given a wider type. The loss of a regression can be changed:
+    absolute or squared. Stop every process of the fleet first. If the command is killed, run it again to finish.
     """
     config, names = load_config(config_path), _names(renames)
     from spinney.operations import migration
@@ -39,8 +39,8 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
         sys.exit(1)
     if as_json:
         return
-    if not plan.changes:
-        click.echo("migrate: the columns are as the configuration says", err=True)
+    if plan.migration is None:
+        click.echo("migrate: the columns and the loss are as the configuration says", err=True)
     elif yes:
         click.echo("migrate: done", err=True)
     else:
@@ -62,6 +62,7 @@ def _as_data(plan: MigrationPlan, *, done: bool) -> dict[str, Any]:
         "done": done,
         "changes": [asdict(change) for change in plan.changes],
         "tables": [asdict(table_change) for table_change in plan.tables],
+        "loss": None if plan.loss is None else asdict(plan.loss),
         "notes": plan.notes,
         "obstacles": plan.obstacles,
     }
@@ -70,6 +71,8 @@ def _as_data(plan: MigrationPlan, *, done: bool) -> dict[str, Any]:
 def _show(plan: MigrationPlan) -> None:
     columns = ("kind", "name", "old_name", "was", "becomes")
     table("columns", [{name: getattr(change, name) for name in columns} for change in plan.changes])
+    if plan.loss is not None:
+        table("losses", [asdict(state) for state in plan.loss.states])
     table("tables", [asdict(table_change) for table_change in plan.tables])
     for note in plan.notes:
         click.echo(f"- {note}", err=True)

@@ -42,8 +42,8 @@ def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any
 
     Returns once the broker has acknowledged every record.
 
-    SOURCE is a CSV, JSON lines or Parquet file, a folder of such files, or a Delta table. Rows that are not valid are
-    not sent: they are counted by reason, with an example each, and the exit code is 1.
+    SOURCE is a file of CSV, JSON, Parquet, Arrow or ORC, a folder of such files, or a Delta table. Rows that are not
+    valid are not sent: they are counted by reason, with an example each, and the exit code is 1.
     """
     from spinney.local.produce import Pace, is_outcomes, send
     from spinney.sources.fleet_files import open_fleet_file

@@ -93,6 +93,16 @@ def ancestors(group: Sequence[str], parents: Sequence[Sequence[str]], key: str) 
     return tuple(parent_key(names, [text_of[name] for name in names]) for names in parents)
 
 
+def ancestors_of_parent(parents: Sequence[Sequence[str]], key: str) -> tuple[str, ...]:
+    """Return the keys of a parent's own parents, nearest first: those that have some of its columns only.
+
+    parents: as of `ancestors`. Raises ContractError if `key` is not a parent's.
+    """
+    value_of = parent_values(key)
+    above = [names for names in parents if set(names) < value_of.keys()]
+    return tuple(parent_key(names, [value_of[name] for name in names]) for names in above)
+
+
 def unknown_group_message(key: str, known: Iterable[str], text: str) -> str:
     """Return the message about a group that is not known, with the keys nearest to it."""
     near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.0)

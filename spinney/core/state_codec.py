@@ -2,6 +2,9 @@
 
 Array and map fields in a state schema break on later Spark versions, so a state is scalars and one blob whose first
 byte is the version of its format. A checkpoint outlives an update of Spinney, so the versions before are read too.
+
+Columns are compressed by the calling thread. Handing them to Arrow's threads takes longer than such small columns do,
+and a worker would wait until a core is free.
 """
 
 from __future__ import annotations
@@ -57,7 +60,8 @@ class StateCodec:
 def encode_batch(batch: pa.RecordBatch, *, compression: str | None = None) -> bytes:
     """Return the batch as an Arrow IPC stream. compression: of its columns, by a codec of Arrow; readers find out."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return bytes(sink.getvalue())
 
@@ -79,7 +83,7 @@ def _require_schema(batch: pa.RecordBatch, schema: pa.Schema) -> None:
 
 def _read_batch(blob: Body) -> pa.RecordBatch:
     try:
-        with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
+        with pa.ipc.open_stream(pa.py_buffer(blob), options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
             return reader.read_next_batch()
     except (pa.ArrowInvalid, OSError, StopIteration) as error:
         raise Corrupt(f"state: expected an Arrow stream of one batch; got {error or 'none'}. {REMEDY}") from error

@@ -13,7 +13,8 @@ from schemas import tables
 from spinney.core import timestamps
 from spinney.core.champions.fleet_champions import integer_values
 from spinney.core.reporting.answer_history import IntervalCoverage, interval_coverage, with_late_labels
-from spinney.core.reporting.loss_labels import loss_label
+from spinney.core.reporting.loss_labels import error_label
+from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import error_history, lookup
 
@@ -57,7 +58,7 @@ def read_group_figures(store: FleetStore, group_key: str) -> GroupFigures:
     answers = _read_answers(store, group_key)
     return GroupFigures(
         group_key=group_key,
-        error_label=loss_label(str(store.fleet.loss)),
+        error_label=error_label(charter.losses_of(store)),
         errors=mean_errors(error_history.read_group_errors(store, group_key), POINTS),
         answers=tuple(lookup.to_dicts(answers)),
         coverage=interval_coverage(answers),

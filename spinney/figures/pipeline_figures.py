@@ -9,17 +9,18 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from schemas import tables
-from schemas.vocabulary import STREAMING
+from schemas.vocabulary import STREAMING, RoundKind
 from spinney.core.reporting.round_progress import RoundProgress
 from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterFilter, LetterGroup, group_letters
+from spinney.retraining.open_rounds import OpenRound, read_open_round
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import BatchTime
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, read_requests
 from spinney.storage.stream_offsets import TopicLag, read_lag
 from spinney.tables import lookup
-from spinney.tables.lookup import NotBefore
+from spinney.tables.lookup import HasText, NotBefore
 
 BATCHES = 60
 """Newest batches of a query that are shown."""
@@ -29,9 +30,6 @@ ROUNDS = 20
 
 LETTERS_WITHIN = timedelta(days=7)
 """Age of the oldest dead letters that are counted."""
-
-PLANNED_WITHIN = timedelta(days=2)
-"""Age of the oldest plan whose round may still be under way."""
 
 _ROUND = tuple(name for name in tables.ROUNDS.names if name not in ("pins", "batch_id"))
 
@@ -67,8 +65,9 @@ class PipelineFigures:
     """What is shown of the pipeline. The field names are those of the page's JSON.
 
     rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects. under_way: rounds that are
-    planned and not recorded yet. requests: of people to retrain groups, that the stream has not carried out yet, oldest
-    first. tracking_url: of the MLflow server, without credentials; None where there is none.
+    planned and not recorded yet, at most one of the stream and one of batches. requests: of people to retrain groups,
+    that the stream has not carried out yet, oldest first. tracking_url: of the MLflow server, without credentials; None
+    where there is none.
     """
 
     at: datetime
@@ -114,22 +113,22 @@ def _read_rounds(store: FleetStore) -> list[dict[str, Any]]:
 
 
 def _read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgress, ...]:
-    """Rounds planned within PLANNED_WITHIN that are not recorded, the newest first."""
-    counted = ["round_id", "count(DISTINCT group_key) AS groups", "min({at}) AS at"]
-    found = []
-    for base, at, only in ((tables.VERDICTS, "judged_at", "decision = 'fit' AND "), (tables.MODELS, "fitted_at", "")):
-        recent = NotBefore(at, now - PLANNED_WITHIN)
-        what, rest = ", ".join(counted).format(at=at), f"WHERE {only}{recent} GROUP BY round_id"
-        columns = ["round_id", "group_key", at, *(["decision"] if only else [])]
-        found.append({row["round_id"]: row for row in lookup.to_dicts(lookup.select(store, base, columns, what, rest))})
-    planned, attempted = found
-    recorded = set(lookup.read_where(store, tables.ROUNDS, ["round_id"]).column("round_id").to_pylist())
-    under_way = [
-        RoundProgress.measured(name, row["at"], row["groups"], attempted.get(name, {"groups": 0})["groups"], now)
-        for name, row in planned.items()
-        if name is not None and name not in recorded
-    ]
-    return tuple(sorted(under_way, key=lambda running: running.began_at, reverse=True))
+    """The rounds that are planned and not recorded, the newest first."""
+    planned = [found for kind in RoundKind if (found := read_open_round(store, kind)) is not None]
+    planned.sort(key=lambda found: found.planned_at, reverse=True)
+    return tuple(
+        RoundProgress.measured(found.round_id, found.planned_at, found.groups, _count_attempted(store, found), now)
+        for found in planned
+    )
+
+
+def _count_attempted(store: FleetStore, planned: OpenRound) -> int:
+    """The number of groups with an attempt in a round."""
+    # Attempts are dated at the plan of their round: files of earlier rounds are not opened.
+    of_round = f"{HasText('round_id', planned.round_id)} AND {NotBefore('fitted_at', planned.planned_at)}"
+    columns, what = ["round_id", "group_key", "fitted_at"], "count(DISTINCT group_key) AS groups"
+    (counted,) = lookup.select(store, tables.MODELS, columns, what, f"WHERE {of_round}").to_pylist()
+    return int(counted["groups"])
 
 
 def _tracking_url(uri: str) -> str | None:

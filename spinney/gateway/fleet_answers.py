@@ -88,7 +88,8 @@ class FleetAnswers:
         self._rules = {
             by_column: request_rules(config.record_schema, by_column=by_column) for by_column in (False, True)
         }
-        self._rule = IntervalRule.of(config.fleet, config.intervals.coverage)
+        first_loss = charter.losses_of(self._store).first
+        self._rule = IntervalRule.of(config.fleet, config.intervals.coverage, first_loss)
         self._calibrated: tuple[FleetSnapshot, FleetIntervals] | None = None
         self._former = charter.former_columns_of(self._store)
         self._stored, self._fleet = StoredModels(self._store, signer), Fleet(config)

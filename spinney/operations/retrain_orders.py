@@ -12,10 +12,11 @@ from spinney.core.champions.champion_selection import is_pinned
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
 from spinney.core.errors import GroupError, UnknownGroup
 from spinney.operations.interventions import Attribution
+from spinney.retraining.open_rounds import read_open_round
 from spinney.storage import leases, retrain_requests
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
-from spinney.tables import delta, lookup
+from spinney.tables import lookup
 from spinney.tables.lookup import RowFilter
 
 
@@ -36,13 +37,13 @@ class RequestOutcome:
 def check_order(store: FleetStore, group_key: str) -> RequestOutcome:
     """Return what would become of an order; nothing is written.
 
-    Raises UnknownGroup. GroupError: it is pinned, requested already, or in the plan of a round that is under way.
+    Raises UnknownGroup. GroupError: it is pinned, requested already, or in the plan of a round that is not recorded.
     StoreError: its request, or the lease of `retrain`, cannot be read.
     """
     _require_known(store, group_key)
     if (known := retrain_requests.find_request(store, group_key)) is not None:
         raise GroupError(group_key, _already_requested(known))
-    if (round_id := _unrecorded_round(store, group_key)) is not None:
+    if (round_id := _open_round_of(store, group_key)) is not None:
         raise GroupError(group_key, f"round {round_id} is retraining it; ask again once that round is recorded")
     return _outcome(store, group_key, None)
 
@@ -84,20 +85,15 @@ def _require_known(store: FleetStore, group_key: str) -> None:
         raise UnknownGroup(keys.unknown_group_message(group_key, known, "nothing was ever stored of it"))
 
 
-def _unrecorded_round(store: FleetStore, group_key: str) -> str | None:
-    """The stream's round that has planned to fit the group and is under way; None if there is none."""
-    columns = ["group_key", "decision", "round_id", "judged_at", "batch_id"]
+def _open_round_of(store: FleetStore, group_key: str) -> str | None:
+    """The stream's round that is planned to fit the group and not recorded; None if there is none.
+
+    A round of a batch does not count: both may retrain a group at the same time.
+    """
+    planned = read_open_round(store, RoundKind.STREAM)
+    if planned is None:
+        return None
+    columns = ["group_key", "decision", "round_id"]
     verdicts = lookup.to_dicts(lookup.read_rows(store, tables.VERDICTS, columns, RowFilter.of_groups([group_key])))
-    planned = [row for row in verdicts if row["decision"] == Staleness.FIT.value]
-    if not planned:
-        return None
-    newest = max(planned, key=lambda row: row["judged_at"])
-    round_id = str(newest["round_id"])
-    if not round_id.startswith(RoundKind.STREAM.value):
-        return None  # the stream and a batch may retrain a group at the same time
-    recorded = lookup.select(store, tables.ROUNDS, ["round_id"], "round_id", f"WHERE round_id = '{round_id}'")
-    if recorded.num_rows:
-        return None
-    # A batch begins when the one before has ended, so an earlier plan without a record will never be carried out.
-    last = delta.read_last_step(store.directory(tables.VERDICTS, RoundKind.STREAM.value))
-    return round_id if last is not None and last.batch_id == newest["batch_id"] else None
+    is_in_it = any(row["decision"] == Staleness.FIT and row["round_id"] == planned.round_id for row in verdicts)
+    return planned.round_id if is_in_it else None

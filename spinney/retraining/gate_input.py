@@ -21,6 +21,7 @@ _WITHOUT_PAYLOAD = (
     "status",
     "metrics",
     "heldout_losses",
+    "loss_name",
     "training_predictions",
     "trained_through",
     "fitted_at",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,14 @@ from schemas.contract import Contract
 from schemas.vocabulary import MACHINES, QueryName
 from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.health_rows import HEALTH_COLUMNS, HealthRows
 from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeInput, ShardReport, UnfittedAttempt
+from spinney.retraining.present_losses import health_in_present_loss, promotions_in_present_loss
+from spinney.storage import charter
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import reading_queries
 
-HEALTH = ("group_key", "model_id", "labelled", "loss", "losses", "drift", "last_event_time")
+HEALTH = HEALTH_COLUMNS
 DECIDED, UNFITTED = "decided", "unfitted"
 """Columns with a promotion, or a failed fit, as one struct: most batches have few of them, and each column that Spark
 passes to a worker costs as much time per shard as the judge."""
@@ -41,17 +44,17 @@ that were `withheld`, the number of `rows` that follow, `groups` with a champion
 `raised` error.
 """
 
+_DTYPES = {"string": object, "bigint": np.int64, "double": np.float64, "int": np.int32}
+_VERDICT_DTYPES = {name: _DTYPES[kind] for name, kind in (column.split() for column in VERDICTS.split(", "))}
+
 
 def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFrame:
     """The judge's input from all tables as one frame: kind (the table of a row), shard, HEALTH, DECIDED, UNFITTED.
 
-    Times are microseconds. read: reads a directory, as a stream or as a static frame.
+    Times are microseconds; losses are by the fleet's present loss. read: reads a directory, as a stream or as a static
+    frame.
     """
-
-    def rows(base: Contract) -> DataFrame:
-        wanted = [directory for directory in store.directories(base) if QueryName.RETRAIN in reading_queries(directory)]
-        return reduce(DataFrame.unionByName, map(read, wanted))
-
+    rows = partial(_read_in_present_loss, store, read)
     health = rows(tables.HEALTH).select(
         F.lit("health").alias("kind"),
         "shard",
@@ -89,6 +92,16 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
     return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
 
 
+def _read_in_present_loss(store: FleetStore, read: Callable[[Directory], DataFrame], base: Contract) -> DataFrame:
+    """The rows of a table that the judge reads, with losses by the fleet's present loss."""
+    wanted = [directory for directory in store.directories(base) if QueryName.RETRAIN in reading_queries(directory)]
+    frames, losses = list(map(read, wanted)), charter.losses_of(store)
+    convert = {tables.HEALTH.name: health_in_present_loss, tables.PROMOTIONS.name: promotions_in_present_loss}
+    if losses.is_changed and base.name in convert:
+        frames = [convert[base.name](frame, losses) for frame in frames]
+    return reduce(DataFrame.unionByName, frames)
+
+
 def _microsecond_columns(*names: str) -> list[Column]:
     return [F.expr(f"unix_micros({name})").alias(name) for name in names]
 
@@ -96,18 +109,18 @@ def _microsecond_columns(*names: str) -> list[Column]:
 def parse_frames(frames: list[pd.DataFrame]) -> JudgeInput:
     """Parse frames of `union_frame` into the judge's input."""
     if not frames:
-        return JudgeInput((), (), pd.DataFrame({name: pd.Series(dtype=_dtype(name)) for name in HEALTH}))
-    rows = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    kinds = rows["kind"].to_numpy(object)
-    is_health = kinds == "health"
-    # Column by column, and nothing for absent kinds: most batches have a few rows of health per shard only.
-    health = pd.DataFrame({name: rows[name].to_numpy()[is_health].astype(_dtype(name)) for name in HEALTH})
-    decided = [_parse_promotion(key, row) for key, row in _structs(rows, kinds == "promotion", DECIDED)]
-    unfitted = [
-        UnfittedAttempt(key, row["status"], _to_int(row["rows"]), _to_int(row["fitted_at"]), _to_int(row["clock"]))
-        for key, row in _structs(rows, kinds == "unfitted", UNFITTED)
-    ]
-    return JudgeInput(decided, unfitted, health)
+        return JudgeInput((), (), HealthRows.empty())
+    parts, decided, unfitted = [], [], []
+    for rows in frames:
+        # Column by column, and nothing for absent kinds: most batches have a few rows of health per shard only.
+        kinds = rows["kind"].to_numpy(object)
+        is_health = kinds == "health"
+        parts.append(
+            HealthRows.of_columns({name: rows[name].to_numpy()[is_health] for name in HEALTH}, is_health.sum())
+        )
+        decided += [_parse_promotion(key, row) for key, row in _structs(rows, kinds == "promotion", DECIDED)]
+        unfitted += [_parse_attempt(key, row) for key, row in _structs(rows, kinds == "unfitted", UNFITTED)]
+    return JudgeInput(decided, unfitted, HealthRows.concatenated(parts))
 
 
 def _structs(rows: pd.DataFrame, wanted: np.ndarray, column: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -117,8 +130,8 @@ def _structs(rows: pd.DataFrame, wanted: np.ndarray, column: str) -> list[tuple[
     return list(zip(rows["group_key"].to_numpy()[wanted], rows[column].to_numpy()[wanted], strict=True))
 
 
-def _dtype(name: str) -> str:
-    return {"labelled": "int64", "loss": "float64", "last_event_time": "int64"}.get(name, "object")
+def _parse_attempt(key: str, row: Mapping[str, Any]) -> UnfittedAttempt:
+    return UnfittedAttempt(key, row["status"], *(_to_int(row[name]) for name in ("rows", "fitted_at", "clock")))
 
 
 def _parse_promotion(key: str, row: Mapping[str, Any]) -> DecisionRecord:
@@ -136,11 +149,10 @@ def _to_int(value: Any) -> int:
 
 def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Verdicts of a shard as rows of VERDICTS."""
-    frame = pd.DataFrame(verdicts, columns=list(VERDICT_COLUMNS))
-    texts = [json.dumps(numbers, separators=(",", ":")) for numbers in frame["numbers"]]
-    frame["numbers"] = pd.Series(texts, dtype=object)  # without a verdict too
-    frame.insert(0, "shard", np.full(len(frame), shard, dtype=np.int32))
-    return frame
+    columns: dict[str, Any] = {name: [row[name] for row in verdicts] for name in VERDICT_COLUMNS}
+    columns["numbers"] = [json.dumps(numbers, separators=(",", ":")) for numbers in columns["numbers"]]
+    arrays = {name: np.array(values, dtype=_VERDICT_DTYPES[name]) for name, values in columns.items()}
+    return pd.DataFrame({"shard": np.full(len(verdicts), shard, dtype=np.int32), **arrays})
 
 
 def report_rows(shard: int, report: ShardReport, clock: int) -> pd.DataFrame:

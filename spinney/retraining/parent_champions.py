@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
-from schemas.vocabulary import RoundKind
+from schemas.vocabulary import ESTIMATED, RoundKind
 from spinney.core.champions import fleet_champions
-from spinney.core.keys import ancestors, is_parent
+from spinney.core.config import Fleet
+from spinney.core.keys import ancestors, ancestors_of_parent, is_parent
 from spinney.retraining import fit_request_table
 from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.fit_request_table import CHAMPION_COLUMNS_OF_PARENT, PARENT_COLUMNS
@@ -47,18 +48,19 @@ class PlannedChampions:
         return {key: model_id for key, model_id in ids if model_id is not None}
 
 
-def with_parents(plan: pd.DataFrame, planned: PlannedChampions, *, is_pooled: bool = False) -> pd.DataFrame:
+def with_parents(
+    plan: pd.DataFrame, planned: PlannedChampions, pooling_rows: float | str | None = None
+) -> pd.DataFrame:
     """The plan with parent_key and parent_id: the nearest parent that has a champion, and that champion.
 
-    plan: group_key and champion_id. is_pooled: whether groups are pooled with their parents' models; if not, both are
-    null for groups that have a champion. They are null for parents.
+    plan: group_key and champion_id. pooling_rows: of the recipe; if groups are not pooled with their parents' models,
+    both are null for groups that have a champion. They are null for parents, unless the weights are estimated.
     """
     fleet = planned.store.fleet
-    first = [
-        key if (is_pooled or champion is None) and not is_parent(key) else None
+    parents = [
+        _parents_to_read(fleet, key, pooling_rows, has_champion=champion is not None)
         for key, champion in zip(plan["group_key"], _or_none(plan["champion_id"]), strict=True)
     ]
-    parents = [ancestors(fleet.group, fleet.parents, key) if key is not None and fleet.parents else () for key in first]
     wanted = sorted({parent for of_group in parents for parent in of_group})
     champions = planned.of(wanted) if wanted else {}
     nearest = [next((parent for parent in of_group if parent in champions), None) for of_group in parents]
@@ -66,6 +68,15 @@ def with_parents(plan: pd.DataFrame, planned: PlannedChampions, *, is_pooled: bo
     return plan.assign(
         parent_key=pd.Series(nearest, plan.index, dtype=object), parent_id=pd.Series(ids, plan.index, dtype=object)
     )
+
+
+def _parents_to_read(
+    fleet: Fleet, key: str, pooling_rows: float | str | None, *, has_champion: bool
+) -> tuple[str, ...]:
+    if is_parent(key):
+        return ancestors_of_parent(fleet.parents, key) if pooling_rows == ESTIMATED else ()
+    is_read = bool(fleet.parents) and (pooling_rows is not None or not has_champion)
+    return ancestors(fleet.group, fleet.parents, key) if is_read else ()
 
 
 def _or_none(values: pd.Series) -> list[str | None]:

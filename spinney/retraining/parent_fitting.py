@@ -20,7 +20,9 @@ from pyspark.sql import DataFrame, SparkSession
 from spinney.core.arrow_types import arrow_type
 from spinney.core.column_names import internal_name
 from spinney.core.errors import StoreError
+from spinney.core.training.lineage import ORIGIN
 from spinney.retraining import fit_request_table, parent_samples, training_row_reader
+from spinney.retraining.fit_request_table import PARENT_COLUMNS
 from spinney.retraining.group_fitting import (
     BLOCK_ROWS,
     TASK_EVENTS,
@@ -30,6 +32,7 @@ from spinney.retraining.group_fitting import (
     fit_one_block,
     require_planned_events,
 )
+from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import ShardRange
@@ -53,7 +56,7 @@ class _ParentSampling:
 
     @property
     def types(self) -> dict[str, str]:
-        own = {_TASK: "int", _KEY: "string", _COUNTED: "bigint", parent_samples.ORIGIN: "string"}
+        own = {_TASK: "int", _KEY: "string", _COUNTED: "bigint", ORIGIN: "string"}
         return {**own, **self.rows.types}
 
     @property
@@ -117,8 +120,15 @@ class _ParentFitting:
         chosen = parent_samples.cut_samples(data.append_column(parent_samples.PARENT, place), self.fitter.rows.max_rows)
         owners = chosen.column(_KEY).combine_chunks()
         champions = self.fitter.champions(parent_requests).of(0, parent_requests.num_rows)
-        training_rows = chosen.select(self.fitter.rows.schema.names).add_column(0, "group_key", owners)
+        origin = [ORIGIN] if self.fitter.recipe.ladder else []  # only pooled fits ask for it
+        training_rows = chosen.select([*origin, *self.fitter.rows.schema.names]).add_column(0, "group_key", owners)
+        for name, column in zip(PARENT_COLUMNS, self._priors(parent_requests).columns, strict=True):
+            champions = champions.append_column(name, column)
         yield from fit_one_block(FitTables(training_rows, champions), worker).to_batches()
+
+    def _priors(self, requests: pa.Table) -> pa.Table:
+        """The champions of the parents' own parents."""
+        return ParentChampions(self.fitter.models, requests, self.fitter.rows.shards).of(0, requests.num_rows)
 
     def _require_complete(self, keys: pa.Array, requests: pa.Table, counts: pa.Table) -> None:
         totals = counts.group_by(_KEY).aggregate([(_COUNTED, "sum"), (_COUNTED, "count")])

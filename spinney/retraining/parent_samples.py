@@ -14,6 +14,7 @@ import xxhash
 
 from spinney.core.column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
+from spinney.core.training.lineage import ORIGIN
 from spinney.retraining.row_selection import Integers, Selection, lowest, to_int64
 from spinney.retraining.training_row_reader import (
     GROUP,
@@ -27,8 +28,8 @@ from spinney.retraining.training_row_reader import (
 )
 from spinney.tables.snapshot import GroupFilter
 
-PARENT, ORIGIN = internal_name("parent"), internal_name("origin")
-"""Columns of a row in a parent's sample: the parent's position among the requested keys, and the row's group."""
+PARENT = internal_name("parent")
+"""Column of a row in a parent's sample: the parent's position among the requested keys. ORIGIN is the row's group."""
 
 _HASH = internal_name("hash")
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from schemas.vocabulary import MANUAL, RoundQueue, Staleness
+from schemas import tables
+from schemas.vocabulary import MANUAL, RoundKind, RoundQueue, Staleness
 from spinney.core import keys
 from spinney.core.planning.budget import QUEUE, Candidate
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS
 from spinney.retraining.round_plan import PLANNED_SCHEMA, champion_numbers
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
-from spinney.tables import current_champions
+from spinney.tables import current_champions, delta, lookup
+from spinney.tables.lookup import RowFilter
 from spinney.tables.snapshot import filter_of_groups
 
 REQUEST = "request"
@@ -49,6 +51,22 @@ def candidates_of(verdicts: pa.Table) -> list[Candidate]:
     """Return the rows of `requested_verdicts` as candidates of a round, in their order."""
     costs = zip(verdicts.column("group_key").to_pylist(), verdicts.column("predicted_ms").to_pylist(), strict=True)
     return [Candidate(key, MANUAL, 0.0, 0, predicted_ms) for key, predicted_ms in costs]
+
+
+def deferred_groups(store: FleetStore, group_keys: Sequence[str]) -> dict[str, int]:
+    """Return those of these groups whose newest verdict of the stream is `deferred`: group_key -> shard.
+
+    The judge has called such a group stale and has not changed its mind since: it reports each change of a decision.
+    """
+    place = store.directory(tables.VERDICTS, RoundKind.STREAM.value)
+    columns, wanted = ("group_key", "shard", "decision", "batch_id"), RowFilter.of_groups(group_keys)
+    found = [
+        row
+        for batch in lookup.read_directory(store, delta.open_existing(place), place, columns, wanted)
+        for row in lookup.to_dicts(batch)
+    ]
+    newest = {row["group_key"]: row for row in sorted(found, key=lambda row: row["batch_id"])}
+    return {key: row["shard"] for key, row in newest.items() if row["decision"] == Staleness.DEFERRED}
 
 
 def _verdict(

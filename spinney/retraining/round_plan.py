@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from schemas import tables
-from schemas.vocabulary import PREDECESSOR, Staleness
-from spinney.core.keys import is_parent
+from schemas.vocabulary import ESTIMATED, PREDECESSOR, Staleness
+from spinney.core.keys import is_parent, parent_values
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.round_gate import PLAN_COLUMNS
 from spinney.tables.arrow_schemas import arrow_schema
@@ -29,6 +29,8 @@ VERDICT_COLUMNS = ("shard", "group_key", "model_id", "epoch", "numbers", "decisi
 def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
     """The groups to fit, parents first, then by shard and key: PLAN_COLUMNS, EVENTS and is_group.
 
+    Of the parents those with the fewest columns are first, so each comes after its own parents.
+
     verdicts: VERDICT_COLUMNS of one batch.
     """
     plan = verdicts[verdicts["decision"] == Staleness.FIT.value].rename(columns={"model_id": "champion_id"})
@@ -37,9 +39,23 @@ def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
     plan["pinned"] = [bool(of_group.get("pinned")) for of_group in numbers]
     plan[EVENTS] = pd.array([of_group.get(EVENTS) for of_group in numbers], dtype="Int64")
     plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
-    in_order = plan.sort_values(["is_group", "shard", "group_key"])
+    plan["columns"] = [len(parent_values(key)) if is_parent(key) else 0 for key in plan["group_key"]]
+    in_order = plan.sort_values(["is_group", "columns", "shard", "group_key"])
     groups: pd.DataFrame = in_order[[*PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
     return groups
+
+
+def pooling_ends(keys: Sequence[str], pooling_rows: float | str | None) -> list[int]:
+    """Where a part has to end, so that what is pooled comes after the models that it is pooled with.
+
+    keys: in the order of `groups_to_fit`. pooling_rows: of the recipe. After all parents; if the weights are estimated,
+    after those of each number of columns.
+    """
+    if pooling_rows is None:
+        return []
+    columns = [len(parent_values(key)) for key in keys if is_parent(key)]
+    ends = [at for at in range(1, len(columns)) if columns[at] != columns[at - 1]]
+    return [*(ends if pooling_rows == ESTIMATED else []), *([len(columns)] if columns else [])]
 
 
 def champion_numbers(champion: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -33,9 +33,9 @@ class FinishedRound:
 class RoundRecord:
     """What a round stored.
 
-    models: group_key, status and fit_ms of its rows of `models`. promotions: group_key, decision, challenger_loss and
-    champion_loss of its rows of `promotions`. recipe_id: the recipe it was fitted by, None if nothing was fitted.
-    seconds: of each step. untried: groups of the plan that were not tried. halted: why no champion was
+    models: group_key, status and fit_ms of its rows of `models`. promotions: group_key, decision, challenger_loss,
+    champion_loss and loss_name of its rows of `promotions`. recipe_id: the recipe it was fitted by, None if nothing was
+    fitted. seconds: of each step. untried: groups of the plan that were not tried. halted: why no champion was
     replaced; None if it was not halted.
     """
 
@@ -96,10 +96,16 @@ class RoundRecord:
         names = (Decision.PROMOTED, Decision.UNPROVEN, Decision.REFUSED, Decision.HELD, Decision.WITHDRAWN)
         return {name.value: counts[name] for name in names}
 
-    def _mean_losses(self) -> dict[str, float | None]:
+    def _mean_losses(self) -> dict[str, float | str | None]:
+        """Means over the groups compared and the name of their loss; None if none was compared."""
         names = ["champion_loss", "challenger_loss"]
         compared = self.promotions.dropna(subset=names)
-        return {f"mean_{name}": float(compared[name].mean()) if len(compared) else None for name in names}
+        if not len(compared):
+            return {**{f"mean_{name}": None for name in names}, "loss_name": None}
+        # The stored name, not the configuration's: a round that is only closed was measured by the loss of its plan.
+        name_of_loss = compared["loss_name"].iloc[0]
+        means: dict[str, float | str | None] = {f"mean_{name}": float(compared[name].mean()) for name in names}
+        return means | {"loss_name": None if pd.isna(name_of_loss) else str(name_of_loss)}
 
 
 def failed_count(status: pd.Series[Any]) -> int:

@@ -35,7 +35,7 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import Decision, QueryName, RoundKind
+from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.champions.gate import UncomparedPolicy
 from spinney.core.champions.round_halt import AttemptTally
 from spinney.core.config import Config
@@ -50,7 +50,7 @@ from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
-from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
+from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit, pooling_ends
 from spinney.retraining.round_record import FinishedRound, RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.round_request import RoundRequest, read_settings
 from spinney.retraining.training_row_reader import TrainingTables
@@ -181,14 +181,15 @@ class Rounds:
     ) -> None:
         plan = self._planned_groups(batch_id)
         self._fits_locally = self._is_small(request, plan)
-        parents, is_pooled = sum(map(is_parent, plan["group_key"])), self._config.recipe.pooling_rows is not None
+        keys, pooling_rows = plan["group_key"].tolist(), self._config.recipe.pooling_rows
+        parents, apart = sum(map(is_parent, keys)), pooling_ends(keys, pooling_rows)
         part = self._stored_part(batch_id, len(plan))
         with BackgroundStep() as gating:
             if part is not None:
                 gating.start(partial(self._gate, request, plan, batch_id, part))
-            while part := next_part(part, len(plan), parents, pace, are_parents_apart=is_pooled):
+            while part := next_part(part, len(plan), parents, pace, apart=apart):
                 began = time.perf_counter()
-                if is_pooled:
+                if pooling_rows is not None:
                     gating.wait()  # groups are pooled with the models that their parents have just got
                 fitted = self._fit(request, plan, batch_id, part)
                 gating.wait()  # steps are stored in their order
@@ -230,6 +231,7 @@ class Rounds:
             constants = {
                 "round_id": request.round_id,
                 "generation": None,
+                "loss_name": recipe.loss,
                 "fitted_at": request.now,
                 "clock": request.clock,
                 "batch_id": batch_id,
@@ -239,9 +241,9 @@ class Rounds:
             recipe_store.store_recipe(self._store, self._signer, recipe)
             fitting = fitter_of(self._store, self._signer, recipe, self._config.recipe, request)
             with unwrap_task_errors():
-                is_pooled = recipe.pooling_rows is not None  # with what the parents of this round have got in it
-                own = (self._kind, batch_id) if is_pooled else None
-                plan = with_parents(plan, PlannedChampions(self._store, request.pins, own), is_pooled=is_pooled)
+                # With what the parents of this round have got in it.
+                own = None if recipe.pooling_rows is None else (self._kind, batch_id)
+                plan = with_parents(plan, PlannedChampions(self._store, request.pins, own), recipe.pooling_rows)
                 report = self._fit_and_write(plan, fitting, writing)
             kept = require_complete(request.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}
@@ -307,35 +309,32 @@ class Rounds:
 
     def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> FinishedRound:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
-        names = ["group_key", "decision", "challenger_loss", "champion_loss"]
-        held = self._stored_rows(tables.PROMOTIONS, ["reason"], batch_id, ds.field("decision") == Decision.HELD.value)
+        names = ["group_key", "decision", "challenger_loss", "champion_loss", "loss_name", "reason"]
+        promotions = self._stored_rows(tables.PROMOTIONS, names, batch_id)
         fit = self._writers[FIT].last_commit(FIT)
         record = RoundRecord(
             request,
             self._kind,
             batch_id,
             self._stored_rows(tables.MODELS, ["group_key", "status", "fit_ms"], batch_id).to_pandas(),
-            self._stored_rows(tables.PROMOTIONS, names, batch_id).to_pandas(),
+            promotions.drop_columns("reason").to_pandas(),
             # Of the recipe that was fitted: the configuration may have been edited since.
             None if fit is None else fit.notes["recipe_id"],
             dict(self._seconds),
             untried,
-            round_halting.halt_of(held.column("reason")),
+            round_halting.halt_of(promotions.column("reason")),
         )
         rows = pa.Table.from_pylist([record.row()], schema=arrow_schema(tables.ROUNDS))
         self._seconds.clear()
         self._writers[RECORD].append(rows, step=RECORD, batch_id=batch_id)
         return record.finished()
 
-    def _stored_rows(
-        self, base: Contract, columns: list[str], batch_id: int, where: ds.Expression | None = None
-    ) -> pa.Table:
-        """Columns of the rows that this round has stored in a table, of those for which `where` holds."""
+    def _stored_rows(self, base: Contract, columns: list[str], batch_id: int) -> pa.Table:
+        """Columns of the rows that this round has stored in a table."""
         table = delta.open_table(self._store.directory(base, self._kind.value))
         if table is None:
             return arrow_schema(base).empty_table().select(columns)
-        of_batch = ds.field("batch_id") == batch_id
-        return delta.open_dataset(table).to_table(columns, filter=of_batch if where is None else of_batch & where)
+        return delta.open_dataset(table).to_table(columns, filter=ds.field("batch_id") == batch_id)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

@@ -29,7 +29,7 @@ from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.table_files import FORMAT as PARQUET
 from spinney.tables.table_files import Bounds, TableFile, fragment_of_file
 
-COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN)
+COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
 
 _Ints = npt.NDArray[np.int64]
 
@@ -77,12 +77,13 @@ class ChampionRows:
         return self.rows.take(pa.array(places, pa.int64()))
 
     def losses(self, shards: Collection[int]) -> pa.Table:
-        """The keys and held-out losses of the champions in these shards, by shard and key."""
+        """The keys, held-out losses and their names of the champions in these shards, by shard and key."""
         ordered, order = self._shards_of_champions
         wanted = np.array(sorted(shards), dtype=np.int64)
         first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
         places = np.concatenate([order[:0], *(order[slice(*ends)] for ends in zip(first, last, strict=True))])
-        return self.rows.select(["group_key", heldout_losses.COLUMN]).take(pa.array(places))
+        names = ["group_key", heldout_losses.COLUMN, heldout_losses.LOSS_NAME]
+        return self.rows.select(names).take(pa.array(places))
 
     @cached_property
     def _shards_of_champions(self) -> tuple[_Ints, _Ints]:

@@ -31,7 +31,7 @@ from spinney.core.config import Config, parse
 from spinney.core.config.without_secrets import without_secrets
 from spinney.core.errors import Corrupt, SetupError, StoreError
 from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule, Pool, pools_of
-from spinney.core.migration import FormerColumn
+from spinney.core.migration import FormerColumn, LossHistory, convert_losses
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.stored_formats import MANIFEST
 from spinney.serving import model_cache
@@ -280,7 +280,7 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
     lines = {key: _usable_promotions(history) for key, history in histories.items()}
     elsewhere = {row.model_id: key for key, line in lines.items() for row in line if row.payload is None}
     fetched = model_cache.read_stored_models(store, elsewhere)
-    rows = []
+    rows, losses = [], charter.losses_of(store)
     for key, history in histories.items():
         ranks = {id(row): rank for rank, row in enumerate(lines[key])}
         for row in history:
@@ -292,9 +292,18 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
                     "Restore the table, or fit the group again: spinney retrain --group"
                 )
             columns = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
-            columns[heldout_losses.COLUMN] = heldout_losses.unpack(row.heldout_losses)
+            columns[heldout_losses.COLUMN] = _in_present_loss(row.heldout_losses, losses)
             rows.append({"group_key": key, "rank": rank, **columns, **(asdict(signed) if signed else {})})
     return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
+
+
+def _in_present_loss(packed: bytes | None, losses: LossHistory) -> list[float] | None:
+    """Return held-out losses by the loss of the manifest's configuration, which all of its losses are measured by."""
+    stored = heldout_losses.unpack(packed)
+    if stored is None:
+        return None
+    was = losses.name_of(heldout_losses.loss_of(packed))
+    return [float(loss) for loss in convert_losses(np.array(stored, dtype=np.float64), was, losses.now)]
 
 
 def _signed(

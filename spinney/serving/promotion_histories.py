@@ -16,7 +16,8 @@ from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, 
 class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
     """The promotions of each group without payloads.
 
-    rows: of `promotions`, with CHAMPION_COLUMNS and optionally held-out losses; the rows of a group are adjacent.
+    rows: of `promotions`, with CHAMPION_COLUMNS and optionally held-out losses and their names; the rows of a group
+    are adjacent.
     """
 
     def __init__(self, rows: pa.Table) -> None:
@@ -24,7 +25,10 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         self._columns = [
             column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in columns
         ]
-        self._losses = rows.column(heldout_losses.COLUMN) if heldout_losses.COLUMN in rows.schema.names else None
+        self._losses, self._loss_names = (
+            rows.column(name) if name in rows.schema.names else None
+            for name in (heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
+        )
         self._slices = _slices_of(rows.column("group_key"))
         self._made: dict[str, tuple[Promotion, ...]] = {}
 
@@ -55,7 +59,8 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         """The packed held-out losses of the rows from `first` to before `end`."""
         if self._losses is None:
             return [None] * (end - first)
-        return pack_column(self._losses.slice(first, end - first))
+        names = None if self._loss_names is None else self._loss_names.slice(first, end - first)
+        return pack_column(self._losses.slice(first, end - first), names)
 
     def row(self, place: int) -> Promotion:
         """Return the promotion of the row at a position."""

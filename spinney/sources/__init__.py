@@ -1,4 +1,4 @@
-"""One reader of files for every command: CSV, JSON lines, Parquet, Delta tables, and folders of them.
+"""One reader of files for every command: CSV, JSON, Parquet, Arrow, ORC, Delta tables, and folders of them.
 
 `open_source` inspects the files and refuses those that contradict each other. Its batches know the file and the number
 of each row.

@@ -52,6 +52,32 @@ def refuse_duplicate_columns(name: str, columns: Sequence[str], options: ReadOpt
             )
 
 
+def refuse_duplicate_fields(name: str, schema: pa.Schema, options: ReadOptions) -> None:
+    """Raise ContractError if the path of a selected column leads to several fields of an object."""
+    repeated = find_repeated_fields(schema)
+    for column in options.selection.names if options.selection and repeated else ():
+        for path in repeated:
+            if column not in schema.names and f"{column}.".startswith(f"{path}."):
+                raise ContractError(
+                    f"{name}: column {column}: expected {path} once in its object; the file has several of this name. "
+                    "Rename or leave out the others"
+                )
+
+
+def find_repeated_fields(columns: Iterable[pa.Field], before: str = "") -> tuple[str, ...]:
+    """Return the paths of the names that several fields of an object have, each once. columns: of the file, or inside
+    the object whose path is `before`.
+    """
+    fields = list(columns)
+    here = find_repeated_columns([field.name for field in fields]) if before else ()
+    inside = (
+        find_repeated_fields(field.type, f"{before}{field.name}.")
+        for field in fields
+        if types.is_struct(field.type) and field.name not in here
+    )
+    return (*(f"{before}{name}" for name in here), *(path for paths in inside for path in paths))
+
+
 def find_repeated_columns(columns: Sequence[str]) -> tuple[str, ...]:
     """Return the names that several columns of a file have, each once. A column may have no name."""
     return tuple(column for column, times in Counter(filter(None, columns)).items() if times > 1)

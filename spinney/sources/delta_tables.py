@@ -16,8 +16,9 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError
 from pyarrow import fs
 
 from spinney.core.errors import ContractError
-from spinney.sources.parquet_files import INT96_UNIT, rows_per_batch
+from spinney.sources.parquet_files import INT96_UNIT
 from spinney.sources.row_batch import DataFile, RowBatch
+from spinney.sources.typed_files import rows_per_batch
 
 _ERRORS = (DeltaError, pa.ArrowException, OSError)
 

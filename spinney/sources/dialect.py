@@ -29,6 +29,9 @@ _BYTE_ORDER_MARKS = {
 
 _PACKED = {b"\x1f\x8b": "gzip (.gz)", b"\x28\xb5\x2f\xfd": "zstd (.zst)", b"PK\x03\x04": "zip (.zip, .xlsx)"}
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
+_CERTAIN_COMMA = re.compile(r" *[+-]?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}) *")
+"""A number whose comma cannot separate thousands."""
+
 _WITH_POINT = re.compile(r"[+-]?[0-9]+\.[0-9]+([eE][+-]?[0-9]+)?")
 _WITH_BOTH_MARKS = re.compile(r"[+-]?[1-9][0-9]{0,2}([.' \u00a0\u2009\u202f][0-9]{3})+,[0-9]+")
 _WITH_THOUSANDS = {
@@ -108,7 +111,9 @@ def _notes_about_rows(rows: Sequence[Sequence[str]], decimal: str, given: TextFo
         yield f"{note}. If it has no header, add one: its first row is not read as a row"
     if len(rows[0]) == 1 and len(rows[0][0].split()) > 1:
         yield f"one column, {rows[0][0][:60]!a}; if it has more, --delimiter says what separates them"
-    if given.thousands is None and (number := _first_with_thousands(rows, decimal)):
+    if decimal == "." and given.decimal is None and (number := _first_number(rows, _CERTAIN_COMMA)):
+        yield f"{number} is not read as a number; --decimal , reads numbers with a decimal comma"
+    if given.thousands is None and (number := _first_number(rows, _WITH_THOUSANDS[decimal])):
         yield f"{number} is not read as a number; --thousands says what separates thousands"
 
 
@@ -125,20 +130,28 @@ def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]
         return (marked if same and marked else given), ()
     if marked is not None:
         return marked, ()
-    packed = next((ending for mark, ending in _PACKED.items() if start.startswith(mark)), None)
-    if packed is not None:
-        raise ContractError(f"{file}: expected text; it begins as {packed}. Unpack it, or give it the right ending")
-    if start.count(0) > len(start) // 4:
-        raise ContractError(
-            f"{file}: expected text; every other byte or more is zero, as in UTF-16 without a byte order mark. "
-            "Name it: --encoding utf-16-le"
-        )
+    refuse_other_bytes(str(file), start)
     at = _first_byte_outside_utf8(file)
     if at is None:
         return "utf-8", ()
     encoding = "latin-1" if _has_bytes_outside_cp1252(file) else "cp1252"
     note = f"{file.name}: not UTF-8 at byte {at:,}, so it is read as {encoding}; --encoding names another"
     return encoding, (note,)
+
+
+def refuse_other_bytes(name: str, start: bytes) -> None:
+    """Raise ContractError for a file without a byte order mark that begins as a packed one or as UTF-16 does.
+
+    name: for messages. start: its first bytes.
+    """
+    packed = next((ending for mark, ending in _PACKED.items() if start.startswith(mark)), None)
+    if packed is not None:
+        raise ContractError(f"{name}: expected text; it begins as {packed}. Unpack it, or give it the right ending")
+    if start.count(0) > len(start) // 4:
+        raise ContractError(
+            f"{name}: expected text; every other byte or more is zero, as in UTF-16 without a byte order mark. "
+            "Name it: --encoding utf-16-le"
+        )
 
 
 def _first_byte_outside_utf8(file: Path) -> int | None:
@@ -182,12 +195,12 @@ def _has_trailing_delimiters(rows: Sequence[Sequence[str]]) -> bool:
     return bool(below) and all(len(row) == len(header) + 1 and row[-1] == "" for row in below)
 
 
-def _first_with_thousands(rows: Sequence[Sequence[str]], decimal: str) -> str | None:
-    """Return the first number with separated thousands, of a column in which nearly all cells are numbers."""
+def _first_number(rows: Sequence[Sequence[str]], form: re.Pattern[str]) -> str | None:
+    """Return the first number of a form, of a column in which nearly all cells are numbers."""
     header, *below = rows
     for at in range(len(header)):
         cells = [row[at] for row in below if at < len(row)]
-        found = next(filter(_WITH_THOUSANDS[decimal].fullmatch, cells), None)
+        found = next(filter(form.fullmatch, cells), None)
         if found is not None and are_numbers_or_times(cells):
             return found.strip()
     return None

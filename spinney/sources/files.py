@@ -17,6 +17,8 @@ class FileFormat(Enum):
     """The format of a file."""
 
     PARQUET = "Parquet"
+    ARROW = "Arrow"
+    ORC = "ORC"
     CSV = "CSV"
     JSON_LINES = "JSON lines"
     DELTA = "Delta"
@@ -24,6 +26,11 @@ class FileFormat(Enum):
 
 FORMAT_BY_SUFFIX = {
     ".parquet": FileFormat.PARQUET,
+    ".arrow": FileFormat.ARROW,
+    ".feather": FileFormat.ARROW,
+    ".ipc": FileFormat.ARROW,
+    ".arrows": FileFormat.ARROW,
+    ".orc": FileFormat.ORC,
     ".csv": FileFormat.CSV,
     ".tsv": FileFormat.CSV,
     ".jsonl": FileFormat.JSON_LINES,
@@ -37,9 +44,16 @@ EXPECTED = (
 TEXT_SUFFIXES = (".txt", ".dat", ".tab", ".psv")
 """Endings of files that are read as CSV if they are named themselves: in a folder they may be anything."""
 
-ARCHIVE_SUFFIXES = (".zip", ".xz", ".7z", ".tar", ".tgz")
+_ADVICE = {
+    "Unpack it first": (".zip", ".xz", ".7z", ".tar", ".tgz"),
+    "Save each sheet as CSV": (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"),
+}
+"""What to do with files of these endings."""
+
 MAX_NAMES_SHOWN = 5
-_PARQUET_MAGIC = b"PAR1"
+_FORMAT_BY_MAGIC = {b"PAR1": FileFormat.PARQUET, b"ARROW1": FileFormat.ARROW}
+"""First bytes of files that are of this format whatever their ending."""
+
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -68,9 +82,7 @@ def find_files(source: str, path: Path) -> tuple[list[SourceFile], tuple[str, ..
     if path.is_file():
         file_format = _detect_format(path, FORMAT_BY_SUFFIX | dict.fromkeys(TEXT_SUFFIXES, FileFormat.CSV))
         if file_format is None:
-            raise ContractError(
-                f"{source}: expected {EXPECTED}; got {path.suffix or 'no ending'}{_unpacking_advice(path)}"
-            )
+            raise ContractError(f"{source}: expected {EXPECTED}; got {path.suffix or 'no ending'}{_advice(path)}")
         return [SourceFile(path, source, file_format)], ()
     files, notes = _find_in_folder(source, path)
     if not files:
@@ -81,8 +93,8 @@ def find_files(source: str, path: Path) -> tuple[list[SourceFile], tuple[str, ..
     return files, notes
 
 
-def _unpacking_advice(file: Path) -> str:
-    return ". Unpack it first" if file.suffix.lower() in ARCHIVE_SUFFIXES else ""
+def _advice(file: Path) -> str:
+    return "".join(f". {advice}" for advice, suffixes in _ADVICE.items() if file.suffix.lower() in suffixes)
 
 
 def _refuse_part_of_delta(source: str, path: Path) -> None:
@@ -136,8 +148,9 @@ def _detect_format(file: Path, by_suffix: Mapping[str, FileFormat] = FORMAT_BY_S
     if suffixes and suffixes[-1] in CODECS:
         return by_suffix.get(suffixes[0]) if len(suffixes) == 2 else None
     with file.open("rb") as opened:
-        is_parquet = opened.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
-    return FileFormat.PARQUET if is_parquet else by_suffix.get(file.suffix.lower())
+        start = opened.read(max(map(len, _FORMAT_BY_MAGIC)))
+    by_magic = next((of for magic, of in _FORMAT_BY_MAGIC.items() if start.startswith(magic)), None)
+    return by_magic or by_suffix.get(file.suffix.lower())
 
 
 def _partition_values(folders: Sequence[str]) -> dict[str, str | None]:

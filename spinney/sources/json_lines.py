@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from spinney.core.errors import ContractError
 from spinney.core.records.json_text import has_surrogate, unique_object
-from spinney.sources.dialect import SAMPLE_BYTES
+from spinney.sources.dialect import SAMPLE_BYTES, refuse_other_bytes
 from spinney.sources.json_values import has_values_across_lines, split_values
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile, RowBatch
@@ -24,15 +24,19 @@ SAMPLE_LINES = 1_000
 """Lines of a file whose fields are inspected when it is opened."""
 
 _MAX_DEPTH = 32
+_MAX_DIGITS = 400
+"""More digits than any finite double has."""
 
 
 def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
-    """Open a JSON file. Raises ContractError: not in its encoding, or no JSON in its first objects if these are not one
-    per line.
+    """Open a JSON file. Raises ContractError: not in its encoding, packed, or no JSON in its first objects if these are
+    not one per line.
     """
     encoding = options.text.encoding or _marked_encoding(file)
     with file.open("rb") as opened:
         start = opened.read(SAMPLE_BYTES)
+    if encoding is None:
+        refuse_other_bytes(name, start)
     text = codecs.getincrementaldecoder(encoding or "utf-8")("replace").decode(start)
     records = partial(_values if has_values_across_lines(text) else _lines, file, name, encoding)
     first = [record for _, record in islice(records(), SAMPLE_LINES)]
@@ -45,12 +49,23 @@ def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Return the object in a line; None if it is not an object, or has a name twice in one object."""
+    """Return the object in a line; None if it is not an object, has a name twice in one object, or holds NaN or
+    Infinity, which Python writes and JSON does not have.
+    """
     try:
-        value = json.loads(line, object_pairs_hook=unique_object)
+        value = json.loads(line, object_pairs_hook=unique_object, parse_int=_integer, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _integer(text: str) -> int | float:
+    """Return a number of any length. Python refuses to read integers of more than 4,300 digits."""
+    return int(text) if len(text) <= _MAX_DIGITS else float(text)
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(word)
 
 
 def _is_object(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from spinney.core.config.value_types import local_path
 from spinney.core.errors import ContractError
 from spinney.core.records.json_text import UnreadableError, read_object
 from spinney.sources import column_checks
+from spinney.sources.arrow_files import open_arrow
 from spinney.sources.compressed import unpack
 from spinney.sources.csv_files import open_csv
 from spinney.sources.delta_tables import open_delta
@@ -20,8 +21,17 @@ from spinney.sources.files import FileFormat, SourceFile, find_files
 from spinney.sources.fleet_tables import with_message_names
 from spinney.sources.json_lines import open_json_lines
 from spinney.sources.options import ReadOptions
+from spinney.sources.orc_files import open_orc
 from spinney.sources.parquet_files import open_parquet
 from spinney.sources.row_batch import DataFile, RowBatch, Source
+
+_OPENERS: Mapping[FileFormat, Callable[[Path, str, ReadOptions], DataFile]] = {
+    FileFormat.PARQUET: open_parquet,
+    FileFormat.ARROW: open_arrow,
+    FileFormat.ORC: open_orc,
+    FileFormat.CSV: open_csv,
+    FileFormat.JSON_LINES: open_json_lines,
+}
 
 
 def open_source(path: str | Path, options: ReadOptions | None = None) -> Source:
@@ -51,11 +61,7 @@ def _open_file(file: SourceFile, options: ReadOptions) -> DataFile:
             names = options.selection.stored if options.selection is not None else {}
             return with_message_names(open_delta(file.path, file.name), file.path, names)
         path = unpack(file.path, file.name)
-        if file.file_format is FileFormat.PARQUET:
-            return open_parquet(path, file.name, options)
-        if file.file_format is FileFormat.CSV:
-            return open_csv(path, file.name, options)
-        return open_json_lines(path, file.name, options)
+        return _OPENERS[file.file_format](path, file.name, options)
     except OSError as error:
         raise ContractError(f"{file.name}: expected a file that can be read; got: {error.strerror}") from error
 

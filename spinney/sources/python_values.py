@@ -73,12 +73,12 @@ def _times_to_values(column: pa.Array) -> list[Any]:
         seconds = np.asarray(days.fill_null(0), dtype=np.int64) * DAY_SECONDS
         simple = pa.date32()
     else:
+        if arrow_type.unit == "ns":
+            return _times_to_values(_in_microseconds(column))
         ticks = np.asarray(column.cast(pa.int64()).fill_null(0))
         seconds = ticks // PER_SECOND[arrow_type.unit]
         # In UTC: the first and last hours that Python can say lie outside of its years in other zones.
-        simple = pa.timestamp(
-            "us" if arrow_type.unit == "ns" else arrow_type.unit, None if arrow_type.tz is None else "UTC"
-        )
+        simple = pa.timestamp(arrow_type.unit, None if arrow_type.tz is None else "UTC")
     outside = (seconds < FIRST_SECOND) | (seconds >= END_SECOND)
     if not outside.any():
         result: list[Any] = column.cast(simple, safe=False).to_pylist()
@@ -90,3 +90,9 @@ def _times_to_values(column: pa.Array) -> list[Any]:
             safe, seconds.tolist(), outside.tolist(), column.is_valid().to_pylist(), strict=True
         )
     ]
+
+
+def _in_microseconds(column: pa.Array) -> pa.Array:
+    """Return times in nanoseconds at the earlier microsecond, as a text is cut off. Arrow's cast goes toward 1970."""
+    ticks = np.asarray(column.cast(pa.int64()).fill_null(0)) // 1000
+    return pa.array(ticks, mask=np.asarray(column.is_null())).cast(pa.timestamp("us", column.type.tz))

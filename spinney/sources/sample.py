@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +71,16 @@ def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
             left -= len(part)
         if left <= 0:
             break
-    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    return Sample(frame, frozenset(texts), unsplit, first)
+    return Sample(_joined(parts), frozenset(texts), unsplit, first)
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all parts. A column without a value in one part has the type that it has in the others."""
+    if not parts:
+        return pd.DataFrame()
+    names = dict.fromkeys(name for part in parts for name in part.columns)
+    with_values = [part.dropna(axis="columns", how="all") for part in parts]
+    return pd.concat(with_values, ignore_index=True).reindex(columns=list(names))
 
 
 def _of_columns(batch: pa.RecordBatch) -> pd.DataFrame:

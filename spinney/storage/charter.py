@@ -20,14 +20,16 @@ from spinney.core.config import RecordSchema
 from spinney.core.errors import Busy, StoreError
 from spinney.core.migration import (
     FormerColumn,
+    LossHistory,
     Migration,
     advice,
+    are_convertible,
     former_columns,
     original_columns,
     retired_columns,
     settings_before,
 )
-from spinney.core.migration.config_changes import fixed_columns
+from spinney.core.migration.config_changes import LOSS, fixed_columns
 from spinney.core.records.rules import OriginalColumn, ValidationSettings, validation_settings
 from spinney.core.stored_formats import CHARTER, KEY
 from spinney.storage import atomic_files, checkpoints, leases
@@ -157,7 +159,7 @@ def after_migration(store: FleetStore, charter: Charter, migration: Migration) -
     earlier = (replace(edition, settings=settings_before(edition.settings, migration)) for edition in charter.editions)
     return replace(
         charter,
-        fixed={**charter.fixed, COLUMNS: dict(migration.after)},
+        fixed={**charter.fixed, COLUMNS: dict(migration.after), LOSS: migration.loss_after or charter.fixed[LOSS]},
         editions=(*earlier, Edition(validation_settings(store.fleet), _started_offsets(store))),
         migrations=(*charter.migrations, migration),
         unfinished_migration=None,
@@ -180,6 +182,12 @@ def original_columns_of(store: FleetStore) -> dict[str, OriginalColumn] | None:
     """Return the columns that the fleet was made with, by their present names; None if no migration was made."""
     charter = load_charter(store)
     return None if charter is None else original_columns(charter.migrations)
+
+
+def losses_of(store: FleetStore) -> LossHistory:
+    """Return the losses by which the fleet has measured its models."""
+    charter = load_charter(store)
+    return LossHistory.of(str(store.fleet.loss), () if charter is None else charter.migrations)
 
 
 def restart_topic(store: FleetStore, topic: str) -> None:
@@ -210,7 +218,7 @@ def fixed_values(schema: RecordSchema) -> dict[str, Any]:
         "fleet.event_time": fleet.event_time,
         "fleet.target": fleet.target,
         "fleet.task": fleet.task,
-        "fleet.loss": fleet.loss,
+        LOSS: fleet.loss,
         "fleet.clock": fleet.clock,
         "fleet.shards": fleet.shards,
         COLUMNS: fixed_columns(fleet, fleet.columns),
@@ -236,7 +244,7 @@ def _edited_keys(before: ValidationSettings, now: ValidationSettings) -> list[st
 def _refuse_changes(store: FleetStore, charter: Charter) -> None:
     if charter.unfinished_migration is not None:
         raise StoreError(
-            f"fleet {store.fleet.name} at {store.root}: a migration of its columns was started at "
+            f"fleet {store.fleet.name} at {store.root}: a migration was started at "
             f"{charter.unfinished_migration.at} and has not ended. {advice.END_IT}"
         )
     stored = {**charter.fixed, COLUMNS: fixed_columns(store.fleet, charter.fixed.get(COLUMNS, {}))}
@@ -244,12 +252,19 @@ def _refuse_changes(store: FleetStore, charter: Charter) -> None:
         if stored.get(name) != value:
             raise StoreError(
                 f"fleet {store.fleet.name} at {store.root}: {describe_change(name, stored.get(name), value)} "
-                + (_MIGRATE if name == COLUMNS else "stored data would change its meaning. " + _PUT_BACK)
+                + _remedy_of_change(name, stored.get(name), value)
             )
 
 
 _PUT_BACK = "Put it back, or give the new fleet another storage.root"
-_MIGRATE = f"the existing tables have the old columns. {advice.PUT_BACK_OR_MIGRATE}"
+
+
+def _remedy_of_change(name: str, before: Any, now: Any) -> str:
+    if name == COLUMNS:
+        return f"the existing tables have the old columns. {advice.PUT_BACK_OR_MIGRATE}"
+    if name == LOSS and are_convertible(str(before), str(now)):
+        return f"stored losses are by the old one. {advice.PUT_BACK_OR_MIGRATE}"
+    return f"stored data would change its meaning. {_PUT_BACK}"
 
 
 def describe_change(name: str, before: Any, now: Any) -> str:

@@ -37,6 +37,11 @@ def write_query_id(location: str, name: str) -> None:
     create_file(local_folder(location) / METADATA, json.dumps({"id": name}, separators=(",", ":")).encode())
 
 
+def has_begun(location: str) -> bool:
+    """Whether the query of this checkpoint was started before, so that the id of the checkpoint is stored."""
+    return (local_folder(location) / METADATA).is_file()
+
+
 def newest_batch_id(location: str, log: str) -> int | None:
     """Return the greatest batch id in a log; None before the first. log: ``offsets`` or ``commits``."""
     place = local_folder(location) / log

@@ -7,6 +7,7 @@ is killed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,20 +57,27 @@ def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
 
 
 def is_held(store: FleetStore, name: str) -> bool:
-    """Whether a process holds this lease now. Raises StoreError if this process may not open the lease's file."""
+    """Whether a process holds this lease now. Raises StoreError if this process may not read the lease's file.
+
+    A shared lock needs no permission to write, so a gateway may run as another user than the stream.
+    """
     file = store.folder / "leases" / f"{name}.lock"
-    if not file.exists():
-        return False
     try:
-        with FileLock(file).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
+        descriptor = os.open(file, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
     except OSError as error:
         raise StoreError(
-            f"lease {file}: expected a file that this process may write to; got {type(error).__name__}: {error}. Give "
-            "it the permission, or run the command as the user who runs the stream"
+            f"lease {file}: expected a file that this process may read; got {type(error).__name__}: {error}. Give it "
+            "the permission, or run the command as the user who runs the stream"
         ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)  # releases the lock too
+    return False
 
 
 def _read_holder(place: Path, name: str) -> str:

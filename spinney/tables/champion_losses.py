@@ -27,7 +27,7 @@ def read_pools(store: FleetStore, shards: Collection[int], until: NotAfter | Non
     most = max(1, n_shards * ROWS_AT_ONCE // max(1, lookup.count_rows(store, tables.PROMOTIONS)))
     pools: dict[int, Pool] = {}
     for wanted in _runs(shards, most):
-        columns = (*CHAMPION_COLUMNS, heldout_losses.COLUMN)
+        columns = (*CHAMPION_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
         pools |= pools_of(_champions(lookup.read_where(store, tables.PROMOTIONS, columns, until, wanted)), n_shards)
     return pools
 

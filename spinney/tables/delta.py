@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction
 
@@ -215,7 +215,7 @@ def read_last_step(directory: Directory) -> StepCommit | None:
     Raises StoreError when the table was never made, UnknownFormat.
     """
     table = open_existing(directory)
-    for commits in (HISTORY_COMMITS, None):
+    for commits in (1, HISTORY_COMMITS, None):  # the newest commit is a step, unless the directory was tidied since
         for commit in _steps(directory, table.history(commits)):
             return commit
     return None
@@ -355,14 +355,11 @@ class DirectoryWriter:
             self._open()
 
     def _append_arrow(self, rows: pa.Table, commit: StepCommit) -> None:
+        from spinney.tables.large_appends import append_rows  # not needed to look something up
+
         self._reopen_if_old()
         declared = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
-        write_deltalake(
-            self._table,
-            _with_retired_columns(declared, self._table),
-            mode="append",
-            commit_properties=_commit_properties(commit),
-        )
+        append_rows(self._table, _with_retired_columns(declared, self._table), _commit_properties(commit))
 
 
 def _with_retired_columns(rows: pa.Table, table: DeltaTable) -> pa.Table:

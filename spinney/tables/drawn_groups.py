@@ -14,12 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import tables
+from spinney.core.champions.heldout_losses import LOSS_NAME
 from spinney.core.reporting import retraining_gain
 from spinney.core.reporting.retraining_gain import RetrainingGain
+from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
 from spinney.tables.fit_metrics import parse_watched
 from spinney.tables.lookup import ContainsText, NotAfter, NotBefore, RowFilter
+from spinney.tables.present_loss import keep_present_loss
 
 WINDOW = timedelta(days=90)
 """How far the gain from retraining looks back, by the wall clock of the rounds that drew groups."""
@@ -31,8 +34,8 @@ ROWS_AT_ONCE = 50_000
 def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> RetrainingGain | None:
     """Return the gain from retraining, by what had been decided at a time; None where no drawn group was compared.
 
-    Only draws within WINDOW before the newest verdict count. at: wall clock; None for now. Raises StoreError when a
-    table was never made.
+    Only draws within WINDOW before the newest verdict count, and comparisons by the fleet's present loss. at: wall
+    clock; None for now. Raises StoreError when a table was never made.
     """
     newest = lookup.latest_time(store, tables.VERDICTS, "judged_at", at)
     if newest is None:
@@ -43,12 +46,32 @@ def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> Retra
         return None
     within = _within("fitted_at", since, at)
     has_comparison = ContainsText("metrics", retraining_gain.COMPARED)
-    batches = lookup.read_batches_where(store, tables.MODELS, ("group_key", "metrics"), has_comparison, *within)
+    columns, losses = ("group_key", "metrics", LOSS_NAME), charter.losses_of(store)
+    batches = lookup.read_batches_where(store, tables.MODELS, columns, has_comparison, *within)
     compared: pa.Table | None = None
-    for measures in watched_of(champions, batches):
+    for measures in (keep_present_loss(piece, losses) for piece in watched_of(champions, batches)):
         known = measures if compared is None else pa.concat_tables([compared, measures])
         compared = retraining_gain.last_comparisons(champions, known)
     return None if compared is None else retraining_gain.measure_gain(champions, compared)
+
+
+class KeptGain:
+    """The gain from retraining for a process that shows it again and again; read anew once it may have changed.
+
+    Only a fit brings a comparison, and a champion has none before a later fit. So while no fit is stored the gain stays
+    the same, but for draws that leave WINDOW, which are seen within the hour. store: of the fleet.
+    """
+
+    def __init__(self, store: FleetStore) -> None:
+        self.store = store
+        self._known: tuple[tuple[object, ...], RetrainingGain | None] | None = None
+
+    def read(self, now: datetime, *, again: bool = False) -> RetrainingGain | None:
+        """Return the gain of `read_retraining_gain`. now: wall clock. again: read it although nothing has changed."""
+        state = (*lookup.versions(self.store, tables.MODELS), now.replace(minute=0, second=0, microsecond=0))
+        if again or self._known is None or self._known[0] != state:
+            self._known = (state, read_retraining_gain(self.store))
+        return self._known[1]
 
 
 def read_drawn_champions(

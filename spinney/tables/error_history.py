@@ -1,4 +1,4 @@
-"""Read mean errors over time, of all groups or of one, from the sums in `health`."""
+"""Read mean errors over time, of all groups or of one, from the sums in `health` by the fleet's present loss."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import pyarrow.compute as pc
 
 from schemas import tables
 from spinney.core import timestamps
+from spinney.core.champions.heldout_losses import LOSS_NAME
+from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup, table_files
 from spinney.tables.lookup import NotAfter, NotBefore, RowFilter
+from spinney.tables.present_loss import keep_present_loss, present_loss_sql
 
 SCHEMA = pa.schema(
     [("group_key", pa.string()), ("bucket", pa.int64()), ("labelled", pa.int64()), ("loss", pa.float64())]
 )
 """What `read_error_history` returns: sums of the labelled rows and of their losses."""
 
-_COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time")
+_COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time", LOSS_NAME)
 _MICROSECONDS = "arrow_cast(last_event_time, 'Int64')"
 _COUNTED = "group_key IS NOT NULL AND model_id IS NOT NULL AND labelled > 0"
 """Condition of rows that count in a mean error. Rows without a model_id have labels without a finite loss."""
@@ -50,7 +53,8 @@ def read_error_history(store: FleetStore, after: datetime, step: timedelta, n_bu
     first = NotBefore("last_event_time", after + timedelta(microseconds=1))
     last = NotAfter("last_event_time", after + step * n_buckets)
     what = f"group_key, {bucket} AS bucket, sum(labelled) AS labelled, sum(loss) AS loss"
-    grouped = f"WHERE {_COUNTED} AND {first} AND {last} GROUP BY group_key, {bucket}"
+    of_loss = present_loss_sql(charter.losses_of(store))
+    grouped = f"WHERE {_COUNTED} AND {of_loss} AND {first} AND {last} GROUP BY group_key, {bucket}"
     return lookup.select(store, tables.HEALTH, _COLUMNS, what, grouped).cast(SCHEMA)
 
 
@@ -59,6 +63,7 @@ def read_group_errors(store: FleetStore, group_key: str) -> pa.Table:
 
     Raises StoreError when the table was never made.
     """
-    columns = ("model_id", "labelled", "loss", "last_event_time")
+    columns = ("model_id", "labelled", "loss", "last_event_time", LOSS_NAME)
     rows = lookup.read_rows(store, tables.HEALTH, columns, RowFilter.of_groups([group_key]))
+    rows = keep_present_loss(rows, charter.losses_of(store))
     return rows.filter(pc.and_(pc.is_valid(rows.column("model_id")), pc.greater(rows.column("labelled"), 0)))

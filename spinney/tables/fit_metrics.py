@@ -10,9 +10,12 @@ import pyarrow.dataset as ds
 from pyarrow import json
 
 from schemas import tables
+from spinney.core.champions.heldout_losses import LOSS_NAME
 from spinney.core.reporting import retraining_gain
+from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from spinney.tables.present_loss import keep_present_loss
 
 MEASURES = pa.schema(
     [
@@ -31,9 +34,12 @@ MEASURES = pa.schema(
 def read_fit_measures(store: FleetStore, model_ids: pa.Array) -> pa.Table:
     """Return the rows of `models` that fitted these models: model_id and MEASURES.
 
-    Models that are not stored are left out. Raises StoreError when the table was never made.
+    Models that are not stored, or were measured by an earlier loss, are left out. Raises StoreError when the table was
+    never made.
     """
-    found = delta.read_table(store, tables.MODELS, ["model_id", "metrics"], ds.field("model_id").isin(model_ids))
+    columns = ["model_id", "metrics", LOSS_NAME]
+    found = delta.read_table(store, tables.MODELS, columns, ds.field("model_id").isin(model_ids))
+    found = keep_present_loss(found, charter.losses_of(store))
     return parse_measures(found.column("metrics")).add_column(0, "model_id", found.column("model_id"))
 
 

@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.heldout_losses import LOSS_NAME
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.recipes.recipe import Feature
 from spinney.core.reporting.incumbent_comparison import (
@@ -24,8 +25,10 @@ from spinney.core.reporting.incumbent_comparison import (
     summarize,
 )
 from spinney.core.training.training_set import label_text
+from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from spinney.tables.present_loss import keep_present_loss
 
 _IDENTITY = ["group_key", "event_id"]
 
@@ -97,16 +100,29 @@ def _answered_by_both(store: FleetStore, incumbent: pd.DataFrame, labels: pd.Dat
     return joined
 
 
-_FIT_COLUMNS = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fitted_at", "clock", "metrics"]
+_FIT_COLUMNS = [
+    "group_key",
+    "model_id",
+    "rows",
+    "trained_from",
+    "trained_through",
+    "fitted_at",
+    "clock",
+    "metrics",
+    LOSS_NAME,
+]
 
 
 def _held_out_fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOutFit, Mapping[str, Any]]]:
-    """Return group -> its champion's fit, for champions that were not selected by their held-out rows."""
+    """Return group -> its champion's fit, for champions that were not selected by their held-out rows.
+
+    Fits that were measured by an earlier loss of the fleet are left out.
+    """
     current = {key: row.model_id for key, history in champions.promotions.items() if (row := select_champion(history))}
-    stored = delta.read_table(store, tables.MODELS, _FIT_COLUMNS, ds.field("model_id").is_valid()).to_pylist()
+    stored = delta.read_table(store, tables.MODELS, _FIT_COLUMNS, ds.field("model_id").is_valid())
     return {
         row["group_key"]: (fit, row)
-        for row in stored
+        for row in keep_present_loss(stored, charter.losses_of(store)).to_pylist()
         if current.get(row["group_key"]) == row["model_id"] and (fit := _held_out(row)) is not None
     }
 

@@ -21,7 +21,7 @@ from spinney.core import keys, timestamps
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.opened_tables import OpenedTables
+from spinney.tables.opened_tables import KeptQueries, OpenedTables, query_of
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -38,7 +38,10 @@ SCAN_BATCH_ROWS = 1_024
 _open: Callable[[Directory], DeltaTable] = delta.open_existing
 """Opens a table for a lookup."""
 
-_files_of_groups: Callable[[Directory, DeltaTable, Collection[str]], ds.Dataset | None] | None = None
+_query: Callable[[DeltaTable], QueryBuilder] = query_of
+"""Returns what queries an opened table, under the name `t`."""
+
+_files_of_groups: Callable[[Directory, DeltaTable, Collection[str], int], ds.Dataset | None] | None = None
 """Returns the files with rows of some groups; None if they are not known. None in a process of few lookups."""
 
 FEW_GROUPS = 10
@@ -170,9 +173,9 @@ def keep_tables_open() -> None:
     """
     from spinney.tables.group_files import GroupFiles
 
-    global _open, _files_of_groups
+    global _open, _query, _files_of_groups
 
-    _open, _files_of_groups = OpenedTables().open, GroupFiles().dataset_of
+    _open, _query, _files_of_groups = OpenedTables().open, KeptQueries().of, GroupFiles().dataset_of
 
 
 def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter) -> pa.Table:
@@ -244,7 +247,7 @@ def read_newest(
     found: list[pa.RecordBatch] = []
     for _, table in _open_tables(store, base):
         query = f"SELECT {_column_list(table, columns)} FROM t {f'WHERE {where} ' if where else ''}{newest}"
-        result = QueryBuilder().register("t", table).execute(query)
+        result = _query(table).execute(query)
         found += (batch.cast(schema) for batch in pa.RecordBatchReader.from_stream(result))
     rows = pa.Table.from_batches(found, schema)
     return rows.sort_by([(by, "descending")]).slice(0, limit)
@@ -253,6 +256,11 @@ def read_newest(
 def count_rows(store: FleetStore, base: Contract) -> int:
     """Return the number of rows of a table, from its log alone. Raises StoreError when it was never made."""
     return sum(int(table.count()) for _, table in _open_tables(store, base))
+
+
+def versions(store: FleetStore, base: Contract) -> tuple[int, ...]:
+    """Return the version of each directory of a table. Raises StoreError when it was never made."""
+    return tuple(int(table.version()) for _, table in _open_tables(store, base))
 
 
 def earliest_time(store: FleetStore, base: Contract, column: str) -> datetime | None:
@@ -317,7 +325,7 @@ def read_directory(
         yield from (batch.cast(schema) for batch in _scan(whole, columns, wanted))
         return
     if _files_of_groups is not None and len(wanted.group_keys) <= FEW_GROUPS:
-        files = _files_of_groups(directory, table, wanted.group_keys)
+        files = _files_of_groups(directory, table, wanted.group_keys, store.fleet.shards)
         if files is not None:
             yield from (batch.cast(schema) for batch in _scan(files, columns, wanted))
             return
@@ -338,7 +346,7 @@ def _schema(contract: Contract, columns: Sequence[str]) -> pa.Schema:
 
 
 def _run_query(table: DeltaTable, what: str, where: str) -> Iterator[pa.RecordBatch]:
-    found = QueryBuilder().register("t", table).execute(f"SELECT {what} FROM t" + (f" WHERE {where}" if where else ""))
+    found = _query(table).execute(f"SELECT {what} FROM t" + (f" WHERE {where}" if where else ""))
     yield from pa.RecordBatchReader.from_stream(found)
 
 

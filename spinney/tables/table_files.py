@@ -55,6 +55,7 @@ class TableFile:
 
     path: below the table's folder. rows: 0 if the log does not have it. partition: values of the partition columns.
     ranges: least and greatest value of the numeric, date and time columns without nulls; times may be rounded outwards.
+    is_counted: whether the log has the number of rows.
     """
 
     path: str
@@ -63,6 +64,7 @@ class TableFile:
     bounds: Bounds
     partition: Mapping[str, Any] = field(default_factory=dict)
     ranges: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    is_counted: bool = True
 
     @property
     def is_clustered(self) -> bool:
@@ -284,7 +286,10 @@ def _file(row: Mapping[str, Any]) -> TableFile:
         prefix=is_cut,
     )
     partition = {name[len(_PARTITION) :]: value for name, value in row.items() if name.startswith(_PARTITION)}
-    return TableFile(row["path"], row["size_bytes"], row.get("num_records") or 0, bounds, partition, _ranges(row))
+    rows = row.get("num_records")
+    return TableFile(
+        row["path"], row["size_bytes"], rows or 0, bounds, partition, _ranges(row), is_counted=rows is not None
+    )
 
 
 def _ranges(row: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

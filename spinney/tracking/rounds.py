@@ -189,12 +189,15 @@ def write_files(store: FleetStore, today: Recipe, row: Mapping[str, Any], folder
     groups = attempts.attempts_of_round(store, row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     content = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
-    if recipe := _recipe(store, today, row["recipe_id"]):
+    recipe = _recipe(store, today, row["recipe_id"])
+    if recipe is not None:
         content["recipe"] = json.loads(canonical_json(asdict(recipe)))
         del content["recipe"]["earlier"]
     (folder / ROUND_FILE).write_text(json.dumps(content, indent=1, default=str), encoding="utf-8")
     title = f"{store.fleet.name}, {row['round_id']}, {row['started_at']:%Y-%m-%d %H:%M} UTC"
-    drawn = plots.draw(groups, title=title, loss=store.fleet.loss, target=store.fleet.target)
+    # That of the round: the fleet's may have changed before the round was delivered.
+    loss = store.fleet.loss if recipe is None else recipe.loss
+    drawn = plots.draw(groups, title=title, loss=loss, target=store.fleet.target)
     for name, png in drawn.items():
         (folder / name).write_bytes(png)
 

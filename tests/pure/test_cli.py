@@ -320,12 +320,16 @@ def test_load_shows_the_counts(flights: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 class FleetOfTwo:
+    loss_name: str | None = None
+
     def __init__(self, config: object) -> None:
         del config
 
     def table(self, as_of: str | None = None) -> pa.Table:
         del as_of
-        return pa.table({"group": ["a", "b"], "state": ["fresh", "failed"], "age": [float("nan"), 1.0]})
+        loss_names = pa.array([None, self.loss_name], pa.string())
+        groups = {"group": ["a", "b"], "state": ["fresh", "failed"], "age": [float("nan"), 1.0]}
+        return pa.table({**groups, "loss_name": loss_names})
 
     def why(self, key: str) -> str:
         return f"the story of {key}"
@@ -342,9 +346,23 @@ def test_fleet_lists_groups_by_state(flights: Path, monkeypatch: pytest.MonkeyPa
     assert len(json.loads(run("fleet", "--json", "--limit", "1").stdout)) == 2
 
 
+@pytest.mark.parametrize(("name", "heading"), [("absolute", "age"), ("squared", "loss_name")])
+def test_fleet_names_losses_where_one_is_not_the_present_one(
+    flights: Path, monkeypatch: pytest.MonkeyPatch, name: str, heading: str
+) -> None:
+    stand_in(monkeypatch, "spinney.fleet", Fleet=FleetOfTwo)
+    monkeypatch.setattr(FleetOfTwo, "loss_name", name)
+    assert run("fleet").stdout.splitlines()[0].split("\t")[-1] == heading
+
+
 def test_json_has_null_where_a_number_is_not_known(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, "spinney.fleet", Fleet=FleetOfTwo)
-    assert json.loads(run("fleet", "--json").stdout)[0] == {"group": "a", "state": "fresh", "age": None}
+    assert json.loads(run("fleet", "--json").stdout)[0] == {
+        "group": "a",
+        "state": "fresh",
+        "age": None,
+        "loss_name": None,
+    }
 
 
 def test_why_reports_the_groups_history(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:

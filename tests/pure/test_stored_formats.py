@@ -315,14 +315,14 @@ def test_commits_of_others_are_passed_over_whatever_they_say_of_a_format(root: R
 
 
 def clock_in_seconds(body: Body) -> Body:
-    """What a version 5 could make of a state of the judge."""
+    """What a version 6 could make of a state of the judge."""
     clock, *others = state_codec.split_sections(body)
     seconds = int.from_bytes(clock, "little", signed=True) // 1_000_000
     return state_codec.join_sections([seconds.to_bytes(8, "little", signed=True), *map(bytes, others)])
 
 
 def without_null_codecs(body: Body) -> Body:
-    """What a version 3 could make of a state of champions."""
+    """What a version 4 could make of a state of champions."""
     batch = state_codec.decode_batch(body, shard_champions.SCHEMA)
     place = batch.schema.get_field_index("codec")
     codecs = pc.fill_null(batch.column(place), "stored")
@@ -335,17 +335,17 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
     champions = Champions.empty().with_promotions([("a", Promotion(0, "m", "promoted", 1, 2))])
     judged = replace(ShardState.empty(), clock=5_000_000, encoded_champions=EncodedChampions.of(champions)).to_bytes()
     scored = champions.to_bytes()
-    assert (judged[0], scored[0]) == (4, 2)
-    upgrades = {**judge.UPGRADES, 4: clock_in_seconds}
-    monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 5), upgrades))
+    assert (judged[0], scored[0]) == (5, 3)
+    upgrades = {**judge.UPGRADES, 5: clock_in_seconds}
+    monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 6), upgrades))
     for module in (shard_champions, encoded_champions):
-        later = {**shard_champions.CODEC.upgrades, 2: without_null_codecs}
-        monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 3), later))
+        later = {**shard_champions.CODEC.upgrades, 3: without_null_codecs}
+        monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 4), later))
 
     changed = {"a": (Promotion(0, "m", "promoted", 1, 2, codec="stored"),)}
     shard = ShardState.from_bytes(judged)
     assert (shard.clock, ShardState.clock_of(judged), shard.champions.promotions) == (5, 5, changed)
     assert shard.encoded_champions.select(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
     again = ShardState.from_bytes(shard.to_bytes())
-    assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (5, 5, changed)
-    assert Champions.from_bytes(scored).to_bytes()[0] == 3
+    assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (6, 5, changed)
+    assert Champions.from_bytes(scored).to_bytes()[0] == 4

@@ -46,6 +46,44 @@ _HASH_AS_ID = Fleet(fields={"id": "*"})
 _SECONDS = Fleet(types={"at": "timestamp(s)", "seen": "timestamp(ns)"})
 
 
+_FOUR = {"store": ["a"] * 4, "id": ["1", "2", "3", "4"], "x": [1.5] * 4, "sold": [2] * 4}
+_YEARS = (
+    (
+        "a CSV",
+        "timestamp(year)",
+        text(
+            "a.csv",
+            "store,id,at,x,seen,sold\na,1,2013,1.5,0001,2\na,2, 2014,1.5,,2\na,3,1950,1.5,,2\na,4,2015,1.5,0,2\n",
+        ),
+    ),
+    (
+        "JSON",
+        "timestamp(year)",
+        lines(
+            _record(at=2013, seen=1), _record(id="2", at="2014", seen=None), _record(id="3", at=1950),
+            _record(id="4", at=2015.0, seen=2015.5),
+        ),
+    ),
+    (
+        "Parquet",
+        "timestamp(year)",
+        parquet(_FOUR | {"at": [2013, 2014, 1950, 2015], "seen": pa.array([1, None, None, 10_000], pa.int16())}),
+    ),
+    (
+        "Parquet, as dates and times",
+        "timestamp",
+        parquet(
+            _FOUR
+            | {
+                "at": pa.array([date(year, 1, 1) for year in (2013, 2014, 1950, 2015)]),
+                "seen": pa.array([datetime(1, 1, 1), None, None, datetime(2015, 1, 1, 1)], pa.timestamp("us")),  # noqa: DTZ001
+            }
+        ),
+    ),
+)  # fmt: skip
+"""Kind of file, type that is proposed for `at`, file."""
+
+
 def _hash_of(text: str) -> str:
     """The id of a record without one. text: name, length and text of each value, in the order of the names."""
     return xxhash.xxh3_128_hexdigest(text.encode())
@@ -304,6 +342,23 @@ FOREIGN_CASES = (
         {"1": {"store": "a", "x": 1.5, "sold": 2.0}, "2": {"store": "a", "x": 1.5, "sold": 2.0}},
         {},
         dead=(Dead("time_out_of_range", "at", 3, "a"),),
+    ),
+    *(
+        Case(
+            f"years alone in {kind}",
+            Fleet(types={"at": "timestamp(year)", "seen": "timestamp(year)"}),
+            write,
+            {
+                "1": {"store": "a", "at": datetime(2013, 1, 1, tzinfo=UTC), "x": 1.5, "sold": 2.0}
+                | {"seen": datetime(1, 1, 1, tzinfo=UTC)},
+                "2": {"store": "a", "at": datetime(2014, 1, 1, tzinfo=UTC), "x": 1.5, "sold": 2.0},
+            },
+            {"at": at, "x": "double"},
+            dead=(Dead("time_out_of_range", "at", 3, "a"), Dead("wrong_type", "seen", 4, "a")),
+            features=("x", "seen"),
+            also=frozenset({"4"}),
+        )
+        for kind, at, write in _YEARS
     ),
     Case(
         "dates with slashes, and blanks around times",

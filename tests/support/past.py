@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from deltalake import write_deltalake
 
 from schemas import tables
 from schemas.contract import Contract
+from schemas.vocabulary import QueryName, RoundKind
 from spinney.core import keys
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.promotion import Promotion
@@ -23,6 +24,7 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature
+from spinney.retraining.round_request import RoundRequest
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
@@ -83,6 +85,19 @@ class Past:
     def _sharded(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         key = row.get("group_key")
         return row if key is None else {**row, "shard": keys.shard_of(key, self.config.fleet.shards)}
+
+    def plan(self, kind: RoundKind, batch_id: int, group_keys: Sequence[str], at: datetime) -> str:
+        """Store the plan to fit these groups as the query does; none: it takes no group. Returns the round's id."""
+        place, name = FleetStore.of(self.config).directory(tables.VERDICTS, kind.value), f"{kind.value}-{batch_id}"
+        schema = arrow_schema(place.contract)
+        of_round = {"decision": "fit", "round_id": name, "judged_at": at, "epoch": 0, "batch_id": batch_id}
+        rows = [self._sharded({**of_round, "group_key": key}) for key in group_keys]
+        table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
+        request = RoundRequest(name, len(rows), 0, {}, at, at, None, 1.0, {})
+        query = QueryName.RETRAIN if kind == RoundKind.STREAM else QueryName.WEEKLY
+        writer = delta.DirectoryWriter(place, query.value, "c1")
+        writer.append(table, step="plan", batch_id=batch_id, notes=request.notes())
+        return name
 
     def round(
         self, at: float, numbers: Mapping[str, float], *, decision: str = "promoted", epoch: int = 0, big: bool = False

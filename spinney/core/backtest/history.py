@@ -114,9 +114,8 @@ class History:
             places, sizes = places[~is_beyond], np.minimum(sizes, recipe.window_rows)
         bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         rows, keys = self.rows, tuple(self.rows.keys[g] for g in groups.tolist())
-        return TrainingSet(
-            keys, rows.columns.take(places), bounds, rows.times[places], rows.ids[places], rows.labels[places]
-        )
+        of_rows = rows.columns.take(places), bounds, rows.times[places], rows.ids[places], rows.labels[places]
+        return TrainingSet(keys, *of_rows, None if rows.lineage is None else rows.lineage[places])
 
     def _rows_per_group(self, oldest: int) -> Integers:
         """How many of the `oldest` rows of the history each group has, shape (n_groups,)."""

@@ -22,7 +22,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from schemas.vocabulary import PREDECESSOR, ModelStatus, Staleness
 from spinney.core.backtest.history import History
@@ -33,6 +32,7 @@ from spinney.core.models.batch_scoring import NO_MODEL
 from spinney.core.planning.brake import Brake, BrakeAction, decide_brake
 from spinney.core.planning.budget import FIRST_POLICY, Candidate
 from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import DueLimits, JudgeInput, ShardState, advance, report
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.held_out_loss import RowsToPredict, measure_rows
@@ -168,19 +168,29 @@ class _Run:
     def learn(self, end: int) -> None:
         """Give the judge the losses whose label became known in a step, the time, and for drift the predictions."""
         history, begin = self._history, end - self._settings.steps.length
-        health = self._health_of(history.known_within(begin, end), end)
+        tick = HealthRows.of_columns({"last_event_time": np.array([end])}, 1)
+        parts = [self._health_of(history.known_within(begin, end)), tick]
         if self._strategy.judge.drift_patience is not None:
             answered = history.answered_within(begin, end)
             answered = answered[np.isfinite(self._predictions[answered])]
-            predictions = [[value] for value in self._predictions[answered].tolist()]
-            events = self._health_of(answered, end).iloc[:-1].assign(labelled=0, loss=0.0)
-            health = pd.concat([events.assign(drift=pd.Series(predictions, dtype=object)), health], ignore_index=True)
-        self._advance(JudgeInput((), (), health), end)
+            parts.append(self._health_of(answered, self._predictions[answered]))
+        self._advance(JudgeInput((), (), HealthRows.concatenated(parts)), end)
 
-    def _health_of(self, places: Integers, end: int) -> pd.DataFrame:
+    def _health_of(self, places: Integers, predictions: Floats | None = None) -> HealthRows:
+        """A row of health for each of these events, with its label and loss, or else with its prediction."""
         keys, owners = self._history.rows.keys, self._history.group_of_row[places].tolist()
         ids = [None if n == NO_MODEL else self._ids[n] for n in self._model_of_row[places].tolist()]
-        return _health([keys[g] for g in owners], ids, self.losses[places], self._history.rows.times[places], end)
+        columns = {
+            "group_key": np.array([keys[group] for group in owners], dtype=object),
+            "model_id": np.array(ids, dtype=object),
+            "last_event_time": self._history.rows.times[places],
+        }
+        if predictions is None:
+            columns |= {"labelled": np.ones(len(places), dtype=np.int64), "loss": self.losses[places]}
+        else:
+            columns["drift"] = np.empty(len(places), dtype=object)
+            columns["drift"][:] = [[value] for value in predictions.tolist()]
+        return HealthRows.of_columns(columns, len(places))
 
     def retrain(self, step: int) -> StepCounts:
         """Judge all groups, fit some of the stale ones and apply the gate."""
@@ -220,7 +230,7 @@ class _Run:
         return replace(champion.request, predecessor=predecessor.stored) if predecessor else champion.request
 
     def _apply(self, result: RoundResult, end: int) -> None:
-        self._advance(JudgeInput(result.decided, result.unfitted, _EMPTY_HEALTH), end)
+        self._advance(JudgeInput(result.decided, result.unfitted, HealthRows.empty()), end)
         groups = self._shard.groups
         at = groups.positions_of(result.statuses)
         for key, champion_id in zip(result.statuses, groups["champion_id"][at].tolist(), strict=True):
@@ -280,24 +290,3 @@ def _watched_since(verdicts: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 def _candidate(verdict: Mapping[str, Any]) -> Candidate:
     return Candidate(**{name: verdict[name] for name in _CANDIDATE})
-
-
-def _health(
-    keys: Sequence[str | None], model_ids: Sequence[str | None], losses: Floats, times: Integers, clock: int
-) -> pd.DataFrame:
-    """Rows of health, one per labelled event, and a tick of the clock."""
-    rows = len(keys)
-    columns: dict[str, Any] = {
-        "group_key": [*keys, None],
-        "model_id": [*model_ids, None],
-        "labelled": np.concatenate([np.ones(rows, dtype=np.int64), [0]]),
-        "loss": np.concatenate([losses, [0.0]]),
-        "losses": [None] * (rows + 1),
-        "drift": [None] * (rows + 1),
-        "last_event_time": np.concatenate([times, [clock]]),
-    }
-    texts = {name: pd.Series(values, dtype=object) for name, values in columns.items() if isinstance(values, list)}
-    return pd.DataFrame({**columns, **texts})
-
-
-_EMPTY_HEALTH = _health((), (), np.empty(0), np.empty(0, dtype=np.int64), 0).iloc[:0]

@@ -80,10 +80,12 @@ class Strategy:
         cores: that a round is assumed to run on. The budget is that of one streaming round, with the cost per group
         that is assumed before any was measured. Raises ContractError for a recipe that pools groups with their parents.
         """
-        if config.recipe.pooling_rows is not None:
+        rows = config.recipe.pooling_rows
+        if rows is not None:
+            named = rows if isinstance(rows, str) else f"{rows:g}"
             raise ContractError(
                 f"backtest of {name}: expected no recipe.pooling_rows, since parents are not replayed; got "
-                f"{config.recipe.pooling_rows:g}. Remove it from the configuration or the candidate"
+                f"{named}. Remove it from the configuration or the candidate"
             )
         cost = RoundCostEstimator(cores).estimate()
         allowance = replace(cost.allowance(config.budget), groups=config.budget.max_groups)

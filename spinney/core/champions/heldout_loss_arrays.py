@@ -8,19 +8,28 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from spinney.core.champions.heldout_losses import name_byte
+
 _FLOAT = np.dtype("<f4")
 _MULTIPLE = 8
 
 
-def pack_column(column: pa.ChunkedArray | pa.Array) -> list[bytes | None]:
-    """Return the packed losses of each row of a column of lists; None where the list is null."""
+def pack_column(column: pa.ChunkedArray | pa.Array, loss_names: pa.ChunkedArray | None = None) -> list[bytes | None]:
+    """Return the packed losses of each row of a column of lists; None where the list is null.
+
+    loss_names: of the same rows; None, or null, where they are not known.
+    """
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if not len(lists) or pa.types.is_null(lists.type):
         return [None] * len(lists)
     values = np.asarray(lists.values.cast(pa.float32()), dtype=_FLOAT)
     ends = np.asarray(lists.offsets).tolist()
     are_valid = np.asarray(lists.is_valid()).tolist()
-    return [values[ends[at] : ends[at + 1]].tobytes() if is_valid else None for at, is_valid in enumerate(are_valid)]
+    names = [None] * len(lists) if loss_names is None else loss_names.to_pylist()
+    return [
+        values[ends[at] : ends[at + 1]].tobytes() + name_byte(names[at]) if is_valid else None
+        for at, is_valid in enumerate(are_valid)
+    ]
 
 
 def to_matrix(packed: Sequence[bytes | None]) -> npt.NDArray[np.float64]:
@@ -30,7 +39,8 @@ def to_matrix(packed: Sequence[bytes | None]) -> npt.NDArray[np.float64]:
     of a row in the same order whichever rows stand beside it.
     """
     sizes = np.array([len(losses or b"") // _FLOAT.itemsize for losses in packed], dtype=np.int64)
-    values = np.frombuffer(b"".join(losses or b"" for losses in packed), dtype=_FLOAT).astype(np.float64)
+    plain = (losses[: size * _FLOAT.itemsize] for losses, size in zip(packed, sizes.tolist(), strict=True) if losses)
+    values = np.frombuffer(b"".join(plain), dtype=_FLOAT).astype(np.float64)
     model = np.repeat(np.arange(len(packed)), sizes)
     is_finite = np.isfinite(values)
     model, values = model[is_finite], values[is_finite]

@@ -1,5 +1,5 @@
-"""Held-out losses of champions as bytes: float32, little-endian, oldest first. A tuple of floats takes eight times
-as much.
+"""Held-out losses of champions as bytes: float32, little-endian, oldest first, then a byte for the name of their loss.
+A tuple of floats takes eight times as much. The last byte is missing where the name is not stored.
 
 NumPy is not imported: `spinney --help` and `spinney why` come this way.
 """
@@ -15,14 +15,34 @@ COLUMN = "heldout_losses"
 FLOAT_BYTES = 4
 
 
-def pack(losses: Iterable[float] | bytes | None) -> bytes | None:
+LOSS_NAME = "loss_name"
+"""Of the same tables: the loss that they are measured by."""
+
+_CODES = {"absolute": 1, "squared": 2, "log": 3}
+_NAMES = {code: name for name, code in _CODES.items()}
+
+
+def name_byte(loss_name: str | None) -> bytes:
+    """Return what follows the losses: one byte, or none if the name is not known."""
+    return b"" if loss_name is None else bytes([_CODES[loss_name]])
+
+
+def pack(losses: Iterable[float] | bytes | None, loss_name: str | None = None) -> bytes | None:
     """Return the losses of one model as bytes; None where it has none. Packed losses are returned as they are."""
     if losses is None or isinstance(losses, bytes):
         return losses
     values = list(losses)
-    return struct.pack(f"<{len(values)}f", *values)
+    return struct.pack(f"<{len(values)}f", *values) + name_byte(loss_name)
 
 
 def unpack(packed: bytes | None) -> list[float] | None:
     """Return the losses as a list, as the tables have them; None where there are none."""
-    return None if packed is None else list(struct.unpack(f"<{len(packed) // FLOAT_BYTES}f", packed))
+    if packed is None:
+        return None
+    count = len(packed) // FLOAT_BYTES
+    return list(struct.unpack_from(f"<{count}f", packed))
+
+
+def loss_of(packed: bytes | None) -> str | None:
+    """Return the name of the loss that packed losses are measured by; None if it is not stored with them."""
+    return _NAMES[packed[-1]] if packed and len(packed) % FLOAT_BYTES else None

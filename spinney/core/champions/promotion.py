@@ -60,7 +60,9 @@ class Promotion:
         texts: dict[str, Any] = {name: _value_or_none(row.get(name)) or "" for name in _TEXT_COLUMNS}
         payload: dict[str, Any] = {name: _value_or_none(row.get(name)) for name in PAYLOAD_COLUMNS}
         losses = row.get(heldout_losses.COLUMN)
-        losses = None if isinstance(losses, float) else heldout_losses.pack(losses)  # a frame has NaN for no list
+        if isinstance(losses, float):  # a frame has NaN for no list
+            losses = None
+        losses = heldout_losses.pack(losses, _value_or_none(row.get(heldout_losses.LOSS_NAME)))
         return cls(_integer_or_zero(row.get("epoch")), **times, **texts, **payload, heldout_losses=losses)
 
     def column(self, name: str) -> Any:

@@ -30,7 +30,13 @@ COMPRESSION = "zstd"
 """Spark passes the whole state of each shard of a batch to its worker and back, while champions rarely change: 400 kB
 for 800 linear models, 125 kB compressed in 0.9 ms."""
 
-CODEC = StateCodec(CHAMPIONS_STATE, {1: _add_losses})
+
+def _keep(body: Body) -> Body:
+    """Version 2 to 3: held-out losses may name their loss. Those that are there do not."""
+    return body
+
+
+CODEC = StateCodec(CHAMPIONS_STATE, {1: _add_losses, 2: _keep})
 
 
 @dataclass(frozen=True)
@@ -71,19 +77,27 @@ class Champions:
                 merged[group_key] = condensed
         return Champions(merged, {key: row for key, row in self._champions.items() if key not in added})
 
-    def to_bytes(self) -> bytes:
-        """Encode as one Arrow batch of SCHEMA, with the version of its format."""
+    def to_batch(self) -> pa.RecordBatch:
+        """Return the promotions as rows of SCHEMA, in the order of the groups."""
         rows = [(key, row) for key in sorted(self.promotions) for row in self.promotions[key]]
         columns = [pa.array([key for key, _ in rows], pa.string())]
         columns += [
             pa.array([row.column(name) for _, row in rows], SCHEMA.field(name).type) for name in SCHEMA.names[1:]
         ]
-        return CODEC.pack(encode_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA), compression=COMPRESSION))
+        return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+    def to_bytes(self) -> bytes:
+        """Encode as one Arrow batch of SCHEMA, with the version of its format."""
+        return CODEC.pack(encode_batch(self.to_batch(), compression=COMPRESSION))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Champions:
         """Decode what `to_bytes` encoded. Raises Corrupt when the blob is of another format, or broken."""
-        batch = decode_batch(CODEC.unpack(blob), SCHEMA)
+        return cls.from_batch(decode_batch(CODEC.unpack(blob), SCHEMA))
+
+    @classmethod
+    def from_batch(cls, batch: pa.RecordBatch) -> Champions:
+        """From a batch of SCHEMA, in which the promotions of a group have their order."""
         promotions: dict[str, list[Promotion]] = {}
         columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
         for key, *values in zip(*columns, strict=True):

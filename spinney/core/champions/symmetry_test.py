@@ -48,10 +48,11 @@ class SymmetricDifference:
     @property
     def chance_if_equal(self) -> float:
         """The largest probability, from 0 to 1, of a sum as great as this one if both models are equally good."""
-        squares = self.rows * (self.rows - 1) * self.standard_error**2 + self.rows * self.mean**2
-        if self.mean <= 0 or squares == 0:
+        if self.mean <= 0:
             return 1.0
-        statistic = self.rows * self.mean / math.sqrt(squares)
+        # Σd ÷ √Σd² by way of a ratio: the squares of very small and very great losses would be zero or infinite.
+        ratio = self.standard_error / self.mean
+        statistic = math.sqrt(self.rows / (1 + (self.rows - 1) * (ratio * ratio)))
         return min(1.0, _CONSTANT * 0.5 * math.erfc(statistic / math.sqrt(2)))
 
 
@@ -63,16 +64,18 @@ def cut_differences(differences: Floats, counts: Integers) -> tuple[Floats, Floa
     """
     begins = np.cumsum(counts) - counts
     means, errors = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):  # an overflow gives this group no result
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite difference gives this group no result
         for size in np.unique(counts[counts > 0]).tolist():
             alike = np.flatnonzero(counts == size)
             values = differences[begins[alike, None] + np.arange(size)]
             limit = np.sort(np.abs(values), axis=1)[:, size - 1 - int(size * CUT_SHARE), None]
-            values = np.clip(values, -limit, limit)
-            means[alike] = values.mean(axis=1)
+            exponents = np.frexp(limit)[1]  # a power of two changes no digit, and no square overflows or vanishes
+            values = np.ldexp(np.clip(values, -limit, limit), -exponents)
+            means[alike] = np.ldexp(values.mean(axis=1), exponents[:, 0])
             if size > 1:
                 r = _autocorrelations(values)
-                errors[alike] = values.std(axis=1, ddof=1) / math.sqrt(size) * np.sqrt((1 + r) / (1 - r))
+                scaled = values.std(axis=1, ddof=1) / math.sqrt(size) * np.sqrt((1 + r) / (1 - r))
+                errors[alike] = np.ldexp(scaled, exponents[:, 0])
     return means, errors
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from schemas.tables import EVENTS, OUTCOMES
+from schemas.vocabulary import ESTIMATED
 from spinney.core import durations
 from spinney.core.column_names import PREFIX, is_internal_name
 from spinney.core.config.reserved_options import RESERVED_OPTIONS
@@ -227,7 +229,8 @@ def check_pooling(fleet: Fleet, recipe: Recipe) -> Iterator[Problem]:
     """Check that the recipe can be pooled with a parent's model."""
     if recipe.pooling_rows is None:
         return
-    key, got = "recipe.pooling_rows", f"{recipe.pooling_rows:g}"
+    rows = recipe.pooling_rows
+    key, got = "recipe.pooling_rows", to_toml(rows) if isinstance(rows, str) else f"{rows:g}"
     if recipe.estimator not in POOLED_ESTIMATORS:
         expected = f"it only with an estimator that can be pooled: {', '.join(POOLED_ESTIMATORS)}"
         yield Problem(key, expected, f"{got} with {to_toml(recipe.estimator)}", "Remove it.", ("recipe.estimator",))
@@ -236,6 +239,14 @@ def check_pooling(fleet: Fleet, recipe: Recipe) -> Iterator[Problem]:
         yield Problem(
             key, "it only with `fleet.parents`, toward which groups are shrunk", got, remedy, ("fleet.parents",)
         )
+    if recipe.pooling_rows == ESTIMATED and not _are_nested(fleet.parents):
+        expected = "`fleet.parents` each with some of the columns of the one before"
+        remedy = 'Nest them, as [["region", "city"], ["region"], []], or give a number of rows.'
+        yield Problem(key, expected, to_toml([list(names) for names in fleet.parents]), remedy, ("fleet.parents",))
+
+
+def _are_nested(parents: Sequence[Sequence[str]]) -> bool:
+    return all(set(above) < set(below) for below, above in pairwise(parents))
 
 
 def check_shadow(recipe: Recipe, shadow: Shadow) -> Iterator[Problem]:

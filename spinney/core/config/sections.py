@@ -19,6 +19,7 @@ from spinney.core.config.value_types import (
     ColumnTypes,
     Duration,
     GateRule,
+    PoolingRows,
     PositiveDuration,
     Root,
     Topic,
@@ -67,7 +68,7 @@ class Fleet(Section):
     columns: ColumnTypes = config_key(
         min_length=1,
         meaning="Column name = Spark SQL type; `timestamp(s)`, `timestamp(ms)`, `timestamp(us)` and `timestamp(ns)` "
-        "are times written as numbers since 1970 in messages and files.",
+        "are times written as numbers since 1970 in messages and files, `timestamp(year)` as years.",
     )
     fields: dict[str, Annotated[str, Field(min_length=1)]] = config_key(
         {},
@@ -127,11 +128,11 @@ class Recipe(Section):
     weight_half_life: PositiveDuration | None = config_key(
         None, meaning="Age at which the weight of a row is halved. Without it all rows weigh the same."
     )
-    pooling_rows: Number | None = config_key(
+    pooling_rows: PoolingRows | None = config_key(
         None,
-        gt=0,
-        meaning="A group's model is shrunk toward its parent's, which counts as this many rows (only `ridge`, with "
-        "`fleet.parents`). Without it: not at all.",
+        meaning="A group's model is shrunk toward its parent's, which counts as this many rows, more than 0 (only "
+        '`ridge`, with `fleet.parents`). `"estimated"`: as many as the rows of the fleet say, for parents too. Without '
+        "it: not at all.",
     )
     time_limit: PositiveDuration = config_key(
         timedelta(seconds=30), meaning="Time limit for fitting one group, and for an answer of its model."

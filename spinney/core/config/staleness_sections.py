@@ -58,7 +58,7 @@ class Staleness(Section):
     no_labels: PositiveDuration = config_key(
         timedelta(days=7),
         meaning="Event time without labels, while events go on, after which a group is reported and not refitted; at "
-        "least ten times its usual interval between labels.",
+        "least ten times its usual interval between labels, by recent labels.",
     )
     schedule: PositiveDuration | None = config_key(
         None,

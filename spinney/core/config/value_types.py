@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Self
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from schemas.vocabulary import ESTIMATED
 from spinney.core import durations
 
 INTEGERS = ("tinyint", "smallint", "int", "bigint")
@@ -17,9 +19,12 @@ NUMBERS = (*INTEGERS, "float", "double", "decimal")
 
 TYPES = (
     *("string", "boolean", *INTEGERS, "float", "double", "decimal(p,s)", "date", "timestamp"),
-    *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)"),
+    *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)", "timestamp(year)"),
 )
-"""What `[fleet.columns]` takes. A timestamp with a unit is a number since 1970 in messages, else ISO 8601 text."""
+"""What `[fleet.columns]` takes. A timestamp with a unit is a number since 1970, or a year, in messages, else ISO 8601
+text.
+"""
+
 EVERY_COLUMN = "*"
 """As the field of the id in `[fleet.fields]`: the id is a hash of the record's other columns."""
 
@@ -36,7 +41,7 @@ _ALIASES = {
     "decimal": "decimal(10,0)",
     "numeric": "decimal(10,0)",
 }
-_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us|ns)\s*\)")
+_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us|ns|year)\s*\)")
 _DECIMAL = re.compile(r"(?:dec|decimal|numeric)\s*\(\s*([0-9]{1,2})\s*(?:,\s*([0-9]{1,2})\s*)?\)")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -55,8 +60,8 @@ def invalid_value(expected: str, got: Any, remedy: str = "") -> PydanticCustomEr
 
 
 class ColumnType(str):
-    """A Spark SQL type. unit: "s", "ms", "us" or "ns" for a timestamp that is a number since 1970 in messages, else
-    None.
+    """A Spark SQL type. unit: "s", "ms", "us" or "ns" for a timestamp that is a number since 1970 in messages,
+    "year" for one that is a year, else None.
     """
 
     __slots__ = ("unit",)
@@ -167,6 +172,13 @@ def _check_gate_rule(value: Any) -> str:
     raise invalid_value(_EXPECTED_RULE, value)
 
 
+def _check_pooling_rows(value: Any) -> float | str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == ESTIMATED or (is_number and 0 < value < math.inf):
+        return value  # type: ignore[no-any-return]
+    raise invalid_value(f'a number of more than 0, or "{ESTIMATED}"', value)
+
+
 def _check_policy(value: Any) -> str:
     if isinstance(value, str) and is_module_name(value):
         return value
@@ -207,6 +219,7 @@ Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _check_positive(_parse_duration(value)))]
 Topic = Annotated[str, BeforeValidator(_check_topic)]
 Root = Annotated[str, BeforeValidator(_check_root)]
+PoolingRows = Annotated[float | str, BeforeValidator(_check_pooling_rows)]
 PolicyName = Annotated[str, BeforeValidator(_check_policy)]
 GateRule = Annotated[str, BeforeValidator(_check_gate_rule)]
 ColumnTypes = Annotated[

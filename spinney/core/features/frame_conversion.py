@@ -20,7 +20,7 @@ from spinney.core.features.encoding import to_float64
 from spinney.core.records import value_conversion
 from spinney.core.records.json_text import NumberText
 from spinney.core.records.rules import FieldRule, build_rules
-from spinney.core.records.times import instant_of_text
+from spinney.core.records.times import instant_of_text, unit_description
 
 _BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _NUMBERS = frozenset({"integer", "floating", "mixed-integer-float"})
@@ -230,6 +230,6 @@ def _describe_value(values: pd.Series[Any], place: int) -> str:
 def _type_error(rule: FieldRule, got: str, why: str = "", remedy: str = "Convert the column") -> ContractError:
     """The error about a value. why: what is wrong with it; by default the accepted forms of a time are named."""
     kind = rule.type if rule.unit is None else f"{rule.type}({rule.unit})"
-    forms = f"a time is a number of {rule.unit} since 1970, or {_TIME_LIKE}" if rule.unit else _FORMS.get(rule.type, "")
+    forms = f"a time is {unit_description(rule.unit)}, or {_TIME_LIKE}" if rule.unit else _FORMS.get(rule.type, "")
     explanation = f": {why or forms}" if why or forms else ""
     return ContractError(f"frame: column {rule.name}: expected {kind}; got {got}{explanation}. {remedy}")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from spinney.core import keys
 from spinney.core.champions.heldout_loss_arrays import pack_column, to_matrix
-from spinney.core.champions.heldout_losses import COLUMN
+from spinney.core.champions.heldout_losses import COLUMN, LOSS_NAME, loss_of
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Fleet
@@ -26,22 +26,33 @@ Pools = Callable[[Collection[int]], Mapping[int, Pool]]
 
 @dataclass(frozen=True)
 class IntervalRule:
-    """The settings of intervals. coverage: in (0, 1). loss: absolute or squared."""
+    """The settings of intervals.
+
+    coverage: in (0, 1). loss: absolute or squared, of held-out losses that do not name theirs.
+    """
 
     coverage: float
     loss: str
 
     @classmethod
-    def of(cls, fleet: Fleet, coverage: float) -> IntervalRule | None:
-        """Return the rule of a fleet; None without intervals, that is for classification or a coverage of 0."""
+    def of(cls, fleet: Fleet, coverage: float, first_loss: str | None = None) -> IntervalRule | None:
+        """Return the rule of a fleet; None without intervals, that is for classification or a coverage of 0.
+
+        first_loss: the loss that the fleet was made with; None if it was never changed.
+        """
         if fleet.task != "regression" or not coverage:
             return None
-        return cls(coverage, fleet.loss)
+        return cls(coverage, first_loss or fleet.loss)
 
     def residuals(self, packed: Pool) -> Floats:
-        """Return the absolute residuals of each model, shape (n_models, n_residuals), padded with NaN."""
+        """Return the absolute residuals of each model, shape (n_models, n_residuals), padded with NaN.
+
+        Each model's losses give them, whichever loss they are measured by, so that a change of the fleet's loss leaves
+        the intervals as they are.
+        """
         losses = to_matrix(packed)
-        return np.sqrt(losses) if self.loss == "squared" else losses
+        is_squared = np.array([(loss_of(of_model) or self.loss) == "squared" for of_model in packed], dtype=np.bool_)
+        return np.asarray(np.sqrt(losses, out=losses, where=is_squared[:, None]))
 
 
 class Intervals(Protocol):
@@ -134,11 +145,12 @@ class FleetIntervals:
 def pools_of(rows: pa.Table, shards: int) -> dict[int, Pool]:
     """Return the pools of all shards, without parents.
 
-    rows: of `promotions`, the champion of each group, sorted by key: group_key and held-out losses. shards: number of
-    shards of the fleet.
+    rows: of `promotions`, the champion of each group, sorted by key: group_key, held-out losses and, where they are
+    known, their names. shards: number of shards of the fleet.
     """
     pools: dict[int, list[bytes | None]] = {}
-    for key, losses in zip(rows["group_key"].to_pylist(), pack_column(rows[COLUMN]), strict=True):
+    names = rows[LOSS_NAME] if LOSS_NAME in rows.column_names else None
+    for key, losses in zip(rows["group_key"].to_pylist(), pack_column(rows[COLUMN], names), strict=True):
         if not keys.is_parent(key):
             pools.setdefault(keys.shard_of(key, shards), []).append(losses)
     return dict(pools)

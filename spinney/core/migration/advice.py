@@ -1,16 +1,19 @@
-"""Advice about `spinney migrate` for messages, where the configured columns differ from those of the tables."""
+"""Advice about `spinney migrate` for messages, where the configured columns or loss differ from those of the tables."""
 
 from __future__ import annotations
 
 from typing import Final
 
-END_IT: Final = "Run `spinney migrate --yes` with the same configuration again, or put [fleet.columns] back and run it"
+END_IT: Final = (
+    "Run `spinney migrate --yes` with the same configuration again, or put [fleet.columns] and fleet.loss back and run "
+    "it"
+)
 """Of a migration that was begun and has not ended."""
 
 PUT_BACK_OR_MIGRATE: Final = (
     "Put it back, or look with `spinney migrate` at what the change means and carry it out with `spinney migrate --yes`"
 )
-"""Of a column that was edited."""
+"""Of a column or a loss that was edited."""
 
 MIGRATING: Final = "`spinney migrate` says what that means; with --yes it"
 """The beginning of a sentence about what it would do to a column."""

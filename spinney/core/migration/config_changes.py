@@ -12,8 +12,10 @@ from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.effective import leaves
 from spinney.core.config.toml_text import to_toml
 from spinney.core.migration import advice
+from spinney.core.migration.loss_history import are_convertible
 from spinney.core.migration.type_widening import is_widening
 
+LOSS = "fleet.loss"
 MAX_CHARACTERS = 80
 """Of a value in a message."""
 
@@ -62,7 +64,7 @@ WHY_FIXED = {
     "fleet.event_time": "stored events are dated by the old field",
     "fleet.target": "stored labels and models are of the old target",
     "fleet.task": "stored models and errors are of the old task",
-    "fleet.loss": "stored errors are in the old loss, and are compared with new ones",
+    LOSS: "stored errors are in the old loss, and are compared with new ones",
     "fleet.clock": "ages and windows of stored rows count by the old clock",
     "fleet.shards": "stored rows and the streams' state are divided by the old number",
     "kafka.events": "the checkpoints hold offsets of the old topic",
@@ -127,7 +129,9 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
         yield from _compare_columns(*(fixed_columns(config.fleet, of) for of in (before, config.fleet.columns)))
         return
     now = list(now) if isinstance(now, tuple) else now
-    if now != before:
+    if now != before and key == LOSS and are_convertible(str(before), str(now)):
+        yield ConfigChange(key, _display(before), _display(now), Effect.REFUSED, *_about_loss(before))
+    elif now != before:
         remedy = (
             f"Put {to_toml(before)} back, or {ANOTHER_ROOT}."
             if before is not None
@@ -141,6 +145,14 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
             WHY_FIXED.get(key, "what is stored would mean another thing"),
             remedy,
         )
+
+
+def _about_loss(before: Any) -> tuple[str, str]:
+    """Why a change of the loss needs a migration, and what it does."""
+    why = "stored losses are by the old one; those of single rows give the new one, means do not"
+    return why, (
+        f"{advice.MIGRATING} converts what can be converted and begins the means anew. Or put {to_toml(before)} back."
+    )
 
 
 def _columns_of_fixed_type(fleet: Fleet) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Migration:
-    """A change of `[fleet.columns]`.
+    """A change of `[fleet.columns]`, of `fleet.loss`, or of both.
 
     at: when it was begun, ISO 8601. before, after: name -> Spark SQL type, without the event's id and times, which have
     columns of their own. renamed: old name -> new name. version: of the table `events` when it was begun; None if that
-    table needs no change.
+    table needs no change. loss_before, loss_after: None if the loss stays.
     """
 
     id: str
@@ -22,6 +22,13 @@ class Migration:
     after: Mapping[str, str]
     renamed: Mapping[str, str] = field(default_factory=dict)
     version: int | None = None
+    loss_before: str | None = None
+    loss_after: str | None = None
+
+    @property
+    def changes_loss(self) -> bool:
+        """Whether the fleet's loss is another one after it."""
+        return self.loss_after is not None
 
     @property
     def added(self) -> tuple[str, ...]:
@@ -36,9 +43,15 @@ class Migration:
     def as_data(self) -> dict[str, Any]:
         """Return this migration as a JSON object."""
         maps = {name: dict(getattr(self, name)) for name in ("before", "after", "renamed")}
-        return {"id": self.id, "at": self.at, **maps, "version": self.version}
+        losses = {"loss_before": self.loss_before, "loss_after": self.loss_after} if self.changes_loss else {}
+        return {"id": self.id, "at": self.at, **maps, "version": self.version, **losses}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Migration:
         """Return the migration of a JSON object. Raises KeyError if a field is missing."""
-        return cls(**{data_field.name: data[data_field.name] for data_field in fields(cls)})
+        losses: dict[str, Any] = {name: data.get(name) for name in _OF_LOSS}
+        return cls(**losses, **{own.name: data[own.name] for own in fields(cls) if own.name not in _OF_LOSS})
+
+
+_OF_LOSS = ("loss_before", "loss_after")
+"""Fields that a migration of columns alone does not have."""

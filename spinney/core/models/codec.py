@@ -1,7 +1,8 @@
 """Serialize models to bytes and back. The set of codecs is closed.
 
 linear    arrays: little-endian, ``format, link, scores, width, header length``, a JSON header (features, words of
-          strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes.
+          strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes. Format 2: then
+          the group variances of a parent.
 seasonal  arrays: ``format, scores, first column, columns, period, step, header length``, the header, then float64: the
           values of each cell and of a missing time.
 sklearn-arrays  other scikit-learn estimators, as the arrays that they hold: `arrays/arrays_codec.py`.
@@ -29,7 +30,7 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.seasonal_table import Cells, Seasonal
 from spinney.core.models.signing import Claim, Signer
-from spinney.core.stored_formats import MODEL
+from spinney.core.stored_formats import FIRST, MODEL
 
 LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE = "linear", "seasonal", "sklearn-arrays", "skops", "pickle"
 CODECS = (LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE)
@@ -52,7 +53,7 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
         return LINEAR, _dump_linear(model.estimator, header)
     if isinstance(model.estimator, Seasonal):
         return SEASONAL, _dump_seasonal(model.estimator, header)
-    start = _OTHER.pack(MODEL.version, len(header)) + header
+    start = _OTHER.pack(FIRST, len(header)) + header
     if allow_pickle:
         return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
     # Importing it takes a second (scikit-learn's trees): a process with linear models only does not need it.
@@ -101,30 +102,40 @@ def load_signed(
 
 def _dump_linear(linear: Linear, header: bytes) -> bytes:
     scores, width = linear.coefficients.shape
-    numbers = [values.astype("<f8").tobytes() for values in (linear.intercept, linear.coefficients, linear.fill)]
-    return b"".join([_LINEAR.pack(MODEL.version, linear.link, scores, width, len(header)), header, *numbers])
+    version = FIRST if linear.group_variances is None else MODEL.version
+    arrays = [linear.intercept, linear.coefficients, linear.fill]
+    if linear.group_variances is not None:
+        arrays.append(linear.group_variances)
+    start = _LINEAR.pack(version, linear.link, scores, width, len(header))
+    return b"".join([start, header, *(values.astype("<f8").tobytes() for values in arrays)])
 
 
 def _load_linear(payload: bytes) -> Model:
-    _, link, scores, width, length = _LINEAR.unpack_from(payload)
+    version, link, scores, width, length = _LINEAR.unpack_from(payload)
     body = _LINEAR.size + length
-    if len(payload) != (whole := body + 8 * (scores + scores * width + width)):
-        raise Corrupt(f"codec linear: expected {whole} bytes; got {len(payload)}")
+    whole, rung = body + 8 * (scores + scores * width + width), 8 * (1 + width)
+    rungs, rest = divmod(len(payload) - whole, rung)
+    if rest or (rungs != 0 if version == FIRST else rungs < 1):
+        expected = f"{whole} bytes" if version == FIRST else f"{whole} bytes and some times {rung} more"
+        raise Corrupt(f"codec linear: expected {expected}; got {len(payload)}")
     encoder, classes, columns = _header(payload[_LINEAR.size : body])
     linked = Link(link)
     n_classes = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
     if columns != width or (None if classes is None else len(classes)) != n_classes or scores < 1:
         raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
-    numbers = np.frombuffer(payload, dtype="<f8", offset=body)
+    numbers, variances = np.frombuffer(payload[:whole], dtype="<f8", offset=body), None
+    if rungs:
+        variances = np.frombuffer(payload, dtype="<f8", offset=whole).reshape(rungs, 1 + width)
     middle = scores + scores * width
-    linear = Linear(linked, numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
+    coefficients = numbers[scores:middle].reshape(scores, width)
+    linear = Linear(linked, numbers[:scores], coefficients, numbers[middle:], variances)
     return Model(encoder, linear, classes)
 
 
 def _dump_seasonal(seasonal: Seasonal, header: bytes) -> bytes:
     cells, scores = seasonal.cells, seasonal.values.shape[1]
     place = seasonal.column, seasonal.columns
-    start = _SEASONAL.pack(MODEL.version, scores, *place, cells.period, cells.step, len(header))
+    start = _SEASONAL.pack(FIRST, scores, *place, cells.period, cells.step, len(header))
     return start + header + seasonal.values.astype("<f8").tobytes()
 
 

@@ -29,12 +29,15 @@ class Linear:
     """A linear model with k scores.
 
     intercept: shape (k,). coefficients: shape (k, width). fill: shape (width,), replaces missing values.
+    group_variances: of a parent whose groups are pooled with estimated weights, shape (rungs, 1 + width); see
+    `spinney.core.training.group_variances`. They change no prediction.
     """
 
     link: Link
     intercept: Floats
     coefficients: Floats
     fill: Floats
+    group_variances: Floats | None = None
 
 
 def constant_linear(values: Sequence[float], width: int, link: Link) -> Linear:

@@ -6,6 +6,7 @@ The cost of a part is known only once it is done, so each part is sized by the e
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from spinney.core import durations
@@ -77,23 +78,23 @@ class Part:
 
 
 def next_part(
-    before: Part | None, total: int, parents: int, pacing: PartPacing | None, *, are_parents_apart: bool = False
+    before: Part | None, total: int, parents: int, pacing: PartPacing | None, *, apart: Sequence[int] = ()
 ) -> Part | None:
     """Return the part that follows `before`, or None when the plan is done.
 
     before: None for the first part. total: groups and parents of the plan, of which the first `parents` are parents.
     Parents form parts of their own, since their rows are those of all their children, unless one part takes everything.
-    are_parents_apart: even then, because groups are pooled with the models that their parents get first. pacing: None:
-    one part takes everything.
+    apart: where a part has to end even then, ascending, because the rest is pooled with the models that come before.
+    pacing: None: one part takes everything.
     """
     number, begin = (0, 0) if before is None else (before.number + 1, before.end)
     if begin >= total and before is not None:
         return None
     remaining = total - begin
     size = remaining if pacing is None else pacing.next_size(remaining)
-    if begin < parents and (size < total or are_parents_apart):
-        size = min(size, parents - begin)
-    return Part(number, begin, begin + size)
+    ends = [*apart, *([parents] if size < total else [])]
+    end = min([begin + size, *(end for end in ends if begin < end)])
+    return Part(number, begin, end)
 
 
 @dataclass(frozen=True)

@@ -176,10 +176,12 @@ def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
     unit = guesses.guess_epoch_unit(column, 0.5)
     is_time = column.type in ("timestamp", "date") or guesses.is_mostly_times(column, 0.5)
     is_time = is_time or guesses.are_basic_dates(column)
+    if not is_time and unit is None and guesses.are_years(column):
+        return guesses.years_guess(column, "as you said; years")
     if not is_time and unit is None:
         example = str(column.values[parse_times(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(
-            "init --from: --time: expected ISO 8601 times, or numbers of s, ms, us or ns since 1970; "
+            "init --from: --time: expected ISO 8601 times, numbers of s, ms, us or ns since 1970, or years; "
             f"{name} has values like {example!r}{guesses.years_hint([column])}"
         )
     note = f"; numbers of {unit} since 1970" if unit else guesses.rejected_times_note(column)

@@ -17,8 +17,13 @@ from spinney.core.config.value_types import INTEGERS
 from spinney.core.records.times import date_of_text, instant_of_text
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, NUMBER
 
-MISSING_WORDS = ("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-", "?")
-"""Texts that people write where a number is missing."""
+MISSING_WORDS = (
+    *("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-", "--", "?"),
+    *("\\N", "<NA>", "NaT", "#N/A", "#NULL!", "#DIV/0!", ".", ".."),
+)
+"""Texts that people and programs write where a number is missing: the second line Hive and MySQL, pandas, Excel, SAS
+and the World Bank.
+"""
 
 _INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
 _LONGEST_INTEGER = 18
@@ -127,7 +132,10 @@ def parse_times(column: ColumnStatistics) -> pd.Series[Any]:
         at = pd.to_datetime(value, utc=True, errors="coerce")
         return None if pd.isna(at) else at.floor("us").to_pydatetime()
 
-    return pd.to_datetime(column.values.map(instant, na_action="ignore"), utc=True, errors="coerce")
+    if types.is_datetime64_any_dtype(column.values):
+        return pd.to_datetime(column.values, utc=True).dt.floor("us")
+    instants = {value: instant(value) for value in column.values.dropna().unique()}
+    return pd.to_datetime(column.values.map(instants, na_action="ignore"), utc=True, errors="coerce")
 
 
 def _type_of_series(values: pd.Series[Any]) -> str:

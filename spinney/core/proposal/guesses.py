@@ -12,7 +12,7 @@ from spinney.core.config.cross_checks import KEY_TYPES
 from spinney.core.config.value_types import INTEGERS, is_number
 from spinney.core.errors import ContractError
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
-from spinney.core.records.times import EPOCH, date_of_text
+from spinney.core.records.times import EPOCH, YEAR, date_of_text
 from spinney.core.similar_names import did_you_mean
 
 TARGET_NAMES = ("label", "target", "outcome", "class")
@@ -20,8 +20,9 @@ TIME_NAMES = ("event_time", "timestamp", "time", "datetime", "date", "created_at
 PERIOD_NAMES = ("month", "period")
 ID_NAMES = ("event_id", "id", "uuid", "key")
 NAME_ENDINGS = (
-    "id", "uuid", "key", "code", "zip", "postcode", "plz", "no", "nr", "number", "phone", "sku", "ean", "isbn"
-)  # fmt: skip
+    *("id", "uuid", "key", "code", "zip", "zipcode", "postcode", "plz"),
+    *("no", "nr", "number", "phone", "sku", "ean", "isbn"),
+)
 """Last words of columns whose numbers name things."""
 
 MOST_CLASSES = 20
@@ -31,6 +32,9 @@ ROWS_PER_GROUP = 20
 
 _UNITS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
 """Between which numbers since 1970 the years 1973 to 2286 lie."""
+
+_YEARS = (1000, 2999)
+_MOST_SINCE_1970 = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def find_column(columns: Sequence[ColumnStatistics], name: str, option: str) -> 
 
 def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
     """Guess the event time: timestamps, dates, or numbers since 1970 under a time's name."""
+    old = [column for column in columns if column.type in ("timestamp", "date") and _is_before_1970(column)]
+    columns = [column for column in columns if column not in old]
     times = [column for column in columns if column.type == "timestamp"]
     full = [column for column in times if column.filled == column.rows]
     best = _find_by_name(full or times, TIME_NAMES) or next(iter(full), None) or next(iter(times), None)
@@ -81,10 +87,20 @@ def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
         best = _find_by_name(dates, TIME_NAMES) or dates[0]
         return Guess((best,), "dates: each is taken as its midnight" + rejected_times_note(best))
     named = [column for column in columns if _is_named(column.source, (*TIME_NAMES, *PERIOD_NAMES))]
-    almost = [column for column in named if is_mostly_times(column, 0.9)]
+    almost = [column for column in named if is_mostly_times(column, _MOSTLY) and not _is_before_1970(column)]
     if almost:
         return Guess((almost[0],), f"a time by its name{rejected_times_note(almost[0])}")
-    return Guess((), f"no column reads as ISO 8601 times: add one{_time_name_hint(columns)}{years_hint(columns)}")
+    years = [column for column in columns if _is_named_year(column) and are_years(column)]
+    if years:
+        return years_guess(years[0], "years, by their name")
+    before = f"; {', '.join(repr(column.source) for column in old)}: only before 1970, where events are rejected"
+    hints = f"{before if old else ''}{_time_name_hint(columns)}{years_hint(columns)}"
+    return Guess((), f"no column reads as ISO 8601 times: add one{hints}")
+
+
+def _is_before_1970(column: ColumnStatistics) -> bool:
+    """Return whether all times of a column are before 1970: with it as event time every row would be rejected."""
+    return bool(parse_times(column).max() < EPOCH)
 
 
 def are_basic_dates(column: ColumnStatistics) -> bool:
@@ -203,6 +219,7 @@ def guess_target(columns: Sequence[ColumnStatistics]) -> Guess:
     numbers = [column for column in columns if is_number(column.type)]
     if numbers:
         numbers = [column for column in numbers if column.distinct > 1] or numbers
+        numbers = [column for column in numbers if not _is_no_measure(column)] or numbers
         return Guess((numbers[-1],), "the last number: is it what you want predicted?")
     if measures := [column for column in columns if is_measure(column)]:
         return Guess((measures[-1],), "the last texts of numbers: is it what you want predicted?")
@@ -212,6 +229,11 @@ def guess_target(columns: Sequence[ColumnStatistics]) -> Guess:
     raise ContractError(
         "init --from: expected a column to predict, a number or a few classes; got none. Add one, or name it: --target"
     )
+
+
+def _is_no_measure(column: ColumnStatistics) -> bool:
+    """Return whether whole numbers are years, or name things, by the name of their column."""
+    return column.is_whole and (_is_named_year(column) or _is_called_a_name(column))
 
 
 def is_classes(column: ColumnStatistics) -> bool:
@@ -240,18 +262,24 @@ def guess_group(columns: Sequence[ColumnStatistics]) -> Guess:
     """
     fit = [column for column in columns if column.type in KEY_TYPES and column.distinct > 1 and not column.is_unique]
     fit = [column for column in fit if not column.is_index] or _whole_keys(columns)
+    fit = [column for column in fit if _typical_rows(column) > 1]
     fit = [column for column in fit if column.is_complete] or fit
     if not fit:
         got = ", ".join(column.source for column in columns) or "none that could be"
         raise ContractError(
-            "init --from: expected a column to group by, of text or integers with fewer values than rows; "
+            "init --from: expected a column to group by, of text or integers, with several rows for most values; "
             f"got {got}. Add one, or name it: --group"
         )
     enough = [column for column in fit if _has_enough_rows(column)]
-    texts = [column for column in enough if column.type == "string" and not column.has_whole_texts]
-    best = max(texts or enough, key=lambda column: column.distinct) if enough else min(fit, key=lambda c: c.distinct)
+    names = [column for column in enough if _names_things(column)]
+    best = max(names or enough, key=lambda column: column.distinct) if enough else min(fit, key=lambda c: c.distinct)
     others = ", ".join(column.source for column in fit if column is not best)
     return Guess((best,), _group_sizes((best,)) + (f"; others that could be: {others}" if others else ""))
+
+
+def _names_things(column: ColumnStatistics) -> bool:
+    """Return whether the values of a column name things: texts, or numbers under the name of a code."""
+    return _is_called_a_name(column) or (column.type == "string" and not column.has_whole_texts)
 
 
 def _whole_keys(columns: Sequence[ColumnStatistics]) -> list[ColumnStatistics]:
@@ -263,8 +291,12 @@ def _has_enough_rows(column: ColumnStatistics) -> bool:
     """Return whether groups have about as many rows as a model needs, also if the largest group is left out of
     account.
     """
-    typical = float(column.values.value_counts().median())
-    return column.filled >= ROWS_PER_GROUP * column.distinct and typical >= ROWS_PER_GROUP / 2
+    return column.filled >= ROWS_PER_GROUP * column.distinct and _typical_rows(column) >= ROWS_PER_GROUP / 2
+
+
+def _typical_rows(column: ColumnStatistics) -> float:
+    """Return the number of rows of the median value."""
+    return float(column.values.value_counts().median())
 
 
 def chosen_group(columns: Sequence[ColumnStatistics], names: Sequence[str]) -> Guess:
@@ -299,15 +331,33 @@ def _time_name_hint(columns: Sequence[ColumnStatistics]) -> str:
     return f"; {texts[0].source!a} has values like {printable!a}, which is no such time"
 
 
+def are_years(column: ColumnStatistics) -> bool:
+    """Return whether all values of a column are years, most of them since 1970: earlier events are rejected."""
+    if not (column.is_whole or column.has_whole_texts) or not column.filled:
+        return False
+    years = pd.to_numeric(column.values[column.values != ""].dropna())
+    return bool(years.between(*_YEARS).all() and (years >= EPOCH.year).mean() >= _MOST_SINCE_1970)
+
+
+def years_guess(column: ColumnStatistics, reason: str) -> Guess:
+    """Return the guess of a time that is a year, with a note about rows that are rejected."""
+    old = int((pd.to_numeric(column.values.dropna()) < EPOCH.year).sum())
+    note = f"; {_rejected_rows(old)}: before 1970" if old else ""
+    return Guess((column,), f"{reason}: each is taken as its beginning{note}", YEAR)
+
+
 def years_hint(columns: Sequence[ColumnStatistics]) -> str:
-    """Return a hint about a column of years; empty if there is none."""
+    """Return a hint about a column of years most of which are before 1970; empty if there is none."""
     for column in columns:
-        if column.is_whole and column.filled and _words(column.source)[-1:] in (["year"], ["yr"], ["jahr"]):
+        if column.is_whole and column.filled and _is_named_year(column):
             numbers = pd.to_numeric(column.values.dropna())
-            if numbers.min() >= 1000 and numbers.max() <= 2999:
-                year = int(numbers.iloc[0])
-                return f"; {column.source!a} has years: write each as a date, {year} as {year}-01-01"
+            if numbers.between(*_YEARS).all():
+                return f"; {column.source!a} has years, most of them before 1970, where events are rejected"
     return ""
+
+
+def _is_named_year(column: ColumnStatistics) -> bool:
+    return _words(column.source)[-1:] in (["year"], ["yr"], ["jahr"])
 
 
 def _find_by_name(columns: Sequence[ColumnStatistics], names: Sequence[str]) -> ColumnStatistics | None:

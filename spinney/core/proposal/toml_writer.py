@@ -15,6 +15,9 @@ from spinney.core.proposal.window import Window
 EVENT_ID, EVENT_TIME = "event_id", "event_time"
 """Names of the id and the time where the data has none."""
 
+CLASSIFIER = "logistic_regression"
+"""The estimator that is proposed for classes; the default of `[recipe]` estimates numbers."""
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -48,7 +51,7 @@ def proposal_lines(plan: Proposal) -> Iterator[str]:
     yield from _fleet(plan)
     yield from _columns(plan)
     yield from _fields(plan)
-    yield from _recipe(plan.window)
+    yield from _recipe(plan)
     yield from _kafka_and_storage(plan)
 
 
@@ -124,11 +127,15 @@ def _fields(plan: Proposal) -> Iterator[str]:
         yield f"{to_toml_key(_identity_name(plan))} = {to_toml(EVERY_COLUMN)}  # better: the field of an id"
 
 
-def _recipe(window: Window) -> Iterator[str]:
-    if window.window is None and window.min_rows is None:
+def _recipe(plan: Proposal) -> Iterator[str]:
+    window = plan.window
+    needs_classifier = plan.task == "classification"
+    if window.window is None and window.min_rows is None and not needs_classifier:
         return
     yield ""
-    yield f"[recipe]  # {window.reason}"
+    yield f"[recipe]  # {window.reason}" if window.reason else "[recipe]"
+    if needs_classifier:
+        yield f"estimator = {to_toml(CLASSIFIER)}  # the default is for numbers"
     if window.window is not None:
         yield f"window = {to_toml(window.window)}"
     if window.min_rows is not None:

@@ -12,11 +12,15 @@ from spinney.core import durations
 from spinney.core.config.sections import Recipe
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
 from spinney.core.proposal.guesses import Guess
-from spinney.core.records.times import EPOCH, PER_SECOND
+from spinney.core.records.times import EPOCH, PER_SECOND, YEAR
 
 DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default
 DEFAULT_ROWS: int = Recipe.model_fields["min_rows"].default
 _WINDOWS = tuple(timedelta(days=days) for days in (180, 365, 730, 1825, 3650, 7300, 18250, 36500))
+
+_YEAR_SECONDS = 365.2425 * 86_400
+_LATEST_SECOND = 9.2e9
+"""Since 1970; pandas' times end in 2262."""
 
 
 @dataclass(frozen=True)
@@ -63,5 +67,7 @@ def choose_window(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
 def _instants(column: ColumnStatistics, unit: str | None) -> pd.Series[Any]:
     if unit is None:
         return parse_times(column)
-    seconds = pd.to_numeric(column.values) / PER_SECOND[unit]
-    return pd.to_datetime(seconds, unit="s", utc=True, errors="coerce")
+    numbers = pd.to_numeric(column.values).astype(float)
+    seconds = (numbers - EPOCH.year) * _YEAR_SECONDS if unit == YEAR else numbers / PER_SECOND[unit]
+    # pandas raises for a number that 64 bits do not hold, with errors="coerce" too.
+    return pd.to_datetime(seconds.where(seconds.abs() < _LATEST_SECOND), unit="s", utc=True, errors="coerce")

@@ -12,6 +12,7 @@ from functools import cached_property
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
+from schemas.vocabulary import ESTIMATED
 from spinney.core.errors import ContractError
 from spinney.core.keys import is_parent
 from spinney.core.migration.type_widening import is_widening
@@ -45,9 +46,10 @@ class Recipe:
 
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; the newest `window_rows` of a group that are
     not older than `window` are fitted. weight_half_life: age relative to the group's newest row at which a row has half
-    its weight; None: all weights are equal. pooling_rows: how many rows of a group its parent's model counts as; None:
-    it is not pooled. source: SHA-256 of the user's code, empty for built-in estimators.
-    versions: (library, version), sorted.
+    its weight; None: all weights are equal. pooling_rows: how many rows of a group its parent's model counts as;
+    ESTIMATED: as many as the fleet's own rows say; None: it is not pooled. ladder: the key columns of a group, then of
+    each of its parents, nearest first; only if that is estimated. source: SHA-256 of the user's code, empty for
+    built-in estimators. versions: (library, version), sorted.
 
     Eight fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
     of recipes that champions may have been fitted by, fitted again for comparisons. refit_error: if given, none of them
@@ -66,7 +68,8 @@ class Recipe:
     window_rows: int
     window: timedelta
     weight_half_life: timedelta | None = None
-    pooling_rows: float | None = None
+    pooling_rows: float | str | None = None
+    ladder: tuple[tuple[str, ...], ...] = ()
     source: str = ""
     versions: tuple[tuple[str, str], ...] = ()
     shadow: Shadow | None = None
@@ -98,6 +101,7 @@ class Recipe:
             window=settings.window,
             weight_half_life=settings.weight_half_life,
             pooling_rows=settings.pooling_rows,
+            ladder=(tuple(fleet.group), *map(tuple, fleet.parents)) if settings.pooling_rows == ESTIMATED else (),
             source=user_code_digest(settings.estimator, settings.params),
             versions=tuple(sorted((installed_versions() if versions is None else versions).items())),
         )
@@ -116,6 +120,8 @@ class Recipe:
             del own[name]
         if self.pooling_rows is None:  # as before there was pooling, so that ids stay
             del own["pooling_rows"]
+        if not self.ladder:
+            del own["ladder"]
         return canonical_json({"fitting": FITTING_VERSION, **own})
 
     @classmethod
@@ -125,6 +131,7 @@ class Recipe:
         del own["fitting"]
         lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
         features = tuple(Feature(**feature) for feature in own["features"])
+        own["ladder"] = tuple(map(tuple, own.get("ladder", ())))
         pairs = {name: tuple((key, value) for key, value in own[name]) for name in ("params", "versions")}
         return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
 
@@ -167,7 +174,9 @@ class Shadow:
             # A module that cannot be imported fails in each group's comparison, not here.
             source = "unreadable"
         params = _params_as_json(settings.params)
-        shadow = replace(recipe, estimator=settings.estimator, params=params, source=source, pooling_rows=None)
+        shadow = replace(
+            recipe, estimator=settings.estimator, params=params, source=source, pooling_rows=None, ladder=()
+        )
         return cls(shadow, settings.share)
 
     def includes(self, group_key: str) -> bool:

@@ -64,6 +64,8 @@ def _changes(earlier: Recipe, today: Recipe) -> Iterator[str]:
         yield "order or types of features"
     settings = ("min_rows", "window_rows", "window", "weight_half_life", "pooling_rows")
     yield from _value_changes(*({name: getattr(recipe, name) for name in settings} for recipe in (earlier, today)))
+    if earlier.ladder != today.ladder and earlier.pooling_rows == today.pooling_rows:
+        yield "the parents that groups are pooled with"
     yield from _value_changes(dict(earlier.versions), dict(today.versions))
 
 

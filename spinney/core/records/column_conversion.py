@@ -19,7 +19,18 @@ from pyarrow import types
 from spinney.core.arrow_types import arrow_type
 from spinney.core.records.control_characters import DELETE, FIRST_PRINTABLE
 from spinney.core.records.rules import FieldRule
-from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_DAY, FIRST_SECOND, LAST_DAY, PER_SECOND
+from spinney.core.records.times import (
+    DAY_SECONDS,
+    END_SECOND,
+    EPOCH,
+    FIRST_DATE,
+    FIRST_DAY,
+    FIRST_SECOND,
+    LAST_DATE,
+    LAST_DAY,
+    PER_SECOND,
+    YEAR,
+)
 
 Mask = npt.NDArray[np.bool_]
 
@@ -29,6 +40,7 @@ INTEGERS: Mapping[str, type[np.signedinteger[Any]]] = {
     "int": np.int32,
     "bigint": np.int64,
 }
+_YEARS, _MICROS = "datetime64[Y]", "datetime64[us]"
 _EXACT = float(1 << 53)
 """Above this, not every integer has an exact double."""
 
@@ -92,7 +104,7 @@ def convert_column(column: pa.Array, rule: FieldRule) -> TypedColumn:
     if types.is_decimal128(wanted) and (types.is_integer(column_type) or types.is_decimal128(column_type)):
         return _convert_to_decimal(column, wanted)
     if kind in ("timestamp", "date") and (types.is_date32(column_type) or types.is_timestamp(column_type)):
-        return _convert_to_date(column) if kind == "date" else timestamps_from_micros(*_microseconds(column))
+        return _convert_times(column, rule)
     if kind == "timestamp" and rule.unit is not None and types.is_integer(column_type):
         return timestamps_from_epoch(column, rule.unit)
     return all_doubtful(column, wanted)
@@ -152,15 +164,32 @@ def timestamps_from_micros(micros: npt.NDArray[np.int64], present: Mask, doubtfu
 
 
 def timestamps_from_epoch(column: pa.Array, unit: str) -> TypedColumn:
-    """Return timestamps from integers that count units since 1970. unit: "s", "ms", "us" or "ns"."""
-    ticks = PER_SECOND[unit]
+    """Return timestamps from integers that count units since 1970, or are years. unit: as of `instant_of_number`."""
     present = present_mask(column)
     numbers = np.asarray(column.fill_null(0))
+    if unit == YEAR:
+        doubtful = (numbers < FIRST_DATE.year) | (numbers > LAST_DATE.year)
+        years = np.where(doubtful, 0, numbers).astype(np.int64) - EPOCH.year
+        return timestamps_from_micros(years.astype(_YEARS).astype(_MICROS).astype(np.int64), present, doubtful)
+    ticks = PER_SECOND[unit]
     first, last = FIRST_SECOND * ticks, END_SECOND * ticks
     doubtful = (numbers < first) | (numbers >= last)
     sure = np.where(doubtful, 0, numbers).astype(np.int64)
     micros = sure * (1_000_000 // ticks) if ticks <= PER_SECOND["us"] else sure // (ticks // PER_SECOND["us"])
     return timestamps_from_micros(micros, present, doubtful)
+
+
+def _convert_times(column: pa.Array, rule: FieldRule) -> TypedColumn:
+    if rule.type == "date":
+        return _convert_to_date(column)
+    return _convert_to_years(column) if rule.unit == YEAR else timestamps_from_micros(*_microseconds(column))
+
+
+def _convert_to_years(column: pa.Array) -> TypedColumn:
+    """Convert times and dates to timestamps. Only the beginning of a year in UTC is one of them."""
+    micros, present, doubtful = _microseconds(column)
+    beginnings = micros.astype(_MICROS).astype(_YEARS).astype(_MICROS).astype(np.int64)
+    return timestamps_from_micros(micros, present, doubtful | (micros != beginnings))
 
 
 def mask_or_none(mask: Mask) -> Mask | None:
@@ -249,7 +278,7 @@ def _convert_to_decimal(column: pa.Array, wanted: pa.DataType) -> TypedColumn:
 def _microseconds(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     """Return microseconds since 1970, the mask of present values, and the mask of doubtful ones.
 
-    Nanoseconds are truncated. A time without a zone is in UTC.
+    Nanoseconds are cut off, to the earlier microsecond. A time without a zone is in UTC.
     """
     present = present_mask(column)
     if types.is_date32(column.type):
@@ -259,7 +288,7 @@ def _microseconds(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     ticks = PER_SECOND[column.type.unit]
     numbers = np.asarray(column.cast(pa.int64()).fill_null(0))
     if ticks == PER_SECOND["ns"]:
-        return (numbers + np.where(numbers < 0, 999, 0)) // 1000, present, np.zeros(len(numbers), np.bool_)
+        return numbers // 1000, present, np.zeros(len(numbers), np.bool_)
     doubtful = (numbers < FIRST_SECOND * ticks) | (numbers >= END_SECOND * ticks)
     return np.where(doubtful, 0, numbers) * (1_000_000 // ticks), present, doubtful
 

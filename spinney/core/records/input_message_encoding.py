@@ -129,7 +129,9 @@ def _encode_float(value: float, rule: FieldRule | None) -> str:
 def _encode_time(value: datetime | date, rule: FieldRule | None) -> str:
     if rule is not None and rule.unit is not None:
         at = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day, tzinfo=UTC)
-        return number_of_instant(at.replace(tzinfo=UTC) if at.tzinfo is None else at, rule.unit)
+        number = number_of_instant(at.replace(tzinfo=UTC) if at.tzinfo is None else at, rule.unit)
+        if number is not None:
+            return number  # else the text below, which is rejected: it is no year
     if not isinstance(value, datetime):
         return json.dumps(value.isoformat())
     utc = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -19,7 +19,8 @@ class ValidationSettings:
     """The editable part of a configuration that decides which records are valid and what their values are.
 
     ranges: column -> (lowest, highest). sources: column -> its field in a message, if that has another name. units:
-    column -> "s", "ms", "us" or "ns" for times that are numbers since 1970. missing: texts that mean no value.
+    column -> "s", "ms", "us" or "ns" for times that are numbers since 1970, "year" for years. missing: texts that mean
+    no value.
 
     The other fields describe the columns before a migration. undeclared: columns that were not declared then, so that a
     field of their name was not read. types: column -> its Spark SQL type then. dropped: column -> type of columns that
@@ -57,11 +58,11 @@ class FieldRule:
     """The rule for one column of a message.
 
     name: the column. source: the field's name in the message; a name with dots also reaches into nested objects. type:
-    a Spark SQL type. unit: of a timestamp that is a number since 1970; None for ISO 8601 text. coerce: whether other
-    forms of the value are accepted, see `value_conversion`. identity: whether it is an id or a key column, whose text
-    becomes part of keys. low, high: its range; None without one. undeclared: whether it is always null, whatever a
-    message has under its name. original: what this column was when the
-    fleet was made; None if it was added later, and then it has no part in an id that is a hash.
+    a Spark SQL type. unit: of a timestamp that is a number since 1970, or a year; None for ISO 8601 text. coerce:
+    whether other forms of the value are accepted, see `value_conversion`. identity: whether it is an id or a key
+    column, whose text becomes part of keys. low, high: its range; None without one. undeclared: whether it is always
+    null, whatever a message has under its name. original: what this column was when the fleet was made; None if it was
+    added later, and then it has no part in an id that is a hash.
     """
 
     name: str

@@ -26,6 +26,9 @@ END_SECOND: Final = (LAST_DAY + 1) * DAY_SECONDS
 PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """Ticks per second of each time unit."""
 
+YEAR: Final = "year"
+"""The unit of times that are years alone: 2013 is the first moment of 2013 in UTC."""
+
 _EXACT: Final = Context(prec=900)
 _MICROS: Final = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1), "ns": Decimal("0.001")}
 
@@ -97,8 +100,12 @@ def date_of_text(text: str) -> date | None:
 def instant_of_number(number: Decimal, unit: str) -> datetime | None:
     """Return the instant that is `number` units after 1970; None outside years 1 to 9999.
 
-    Digits beyond microseconds are cut off, as of a text: to the earlier microsecond. unit: "s", "ms", "us" or "ns".
+    Digits beyond microseconds are cut off, as of a text: to the earlier microsecond. unit: "s", "ms", "us" or "ns", or
+    YEAR, where `number` is the whole number of a year and the instant its beginning.
     """
+    if unit == YEAR:
+        is_year = number == number.to_integral_value() and FIRST_DATE.year <= number <= LAST_DATE.year
+        return datetime(int(number), 1, 1, tzinfo=UTC) if is_year else None
     micros = _EXACT.multiply(number, _MICROS[unit])
     if not micros.is_finite():
         return None
@@ -108,7 +115,17 @@ def instant_of_number(number: Decimal, unit: str) -> datetime | None:
         return None
 
 
-def number_of_instant(at: datetime, unit: str) -> str:
-    """Return an aware datetime as the shortest exact decimal number of units since 1970."""
+def unit_description(unit: str) -> str:
+    """Return in words what a time of a unit is in messages and files."""
+    return "a year" if unit == YEAR else f"a number of {unit} since 1970"
+
+
+def number_of_instant(at: datetime, unit: str) -> str | None:
+    """Return an aware datetime as the shortest exact decimal number of units since 1970; as a year None if it is not
+    the beginning of one in UTC.
+    """
+    if unit == YEAR:
+        utc = at.astimezone(UTC)
+        return str(utc.year) if utc == datetime(utc.year, 1, 1, tzinfo=UTC) else None
     micros = (at - EPOCH) // timedelta(microseconds=1)
     return format(_EXACT.divide(Decimal(micros), _MICROS[unit]).normalize(_EXACT), "f")

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from spinney.core.records.json_text import NumberText
 from spinney.core.records.rules import FieldRule
-from spinney.core.records.times import date_of_text, instant_of_number, instant_of_text
+from spinney.core.records.times import date_of_text, instant_of_number, instant_of_text, unit_description
 
 INTEGER_BITS: Final[Mapping[str, int]] = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _WIDE_CONTEXT: Final = Context(prec=900)
@@ -34,6 +34,7 @@ COERCED_BOOLEAN_TEXTS: Final = {
 }
 """Texts of booleans with coercion, besides the numbers 0 and 1."""
 
+_FOUR_DIGITS: Final = re.compile(r"[0-9]{4}")
 _WHOLE: Final = re.compile(r"(-?[1-9]\d*|0)\.0+", re.ASCII)
 """An integer as a file of floating-point numbers gives it."""
 
@@ -169,25 +170,42 @@ def _parse_decimal(text: str) -> Decimal:
 def _date(value: Any, rule: FieldRule) -> Any:
     found = None if isinstance(value, NumberText) else date_of_text(_text_of_time(value, rule))
     if found is None:
-        raise WrongTypeError("a date is written like 2024-05-31, years 0001 to 9999")
+        raise WrongTypeError(_years_remedy(value) or "a date is written like 2024-05-31, years 0001 to 9999")
     return found
 
 
 def _timestamp(value: Any, rule: FieldRule) -> Any:
     if rule.unit is not None:
-        found = instant_of_number(_parse_decimal(number_text(value, rule)), rule.unit)
-        if found is None:
-            raise WrongTypeError(f"a time is a number of {rule.unit} since 1970, in years 1 to 9999")
-        return found
+        return _instant_of_unit(value, rule, rule.unit)
     if isinstance(value, NumberText):
         raise WrongTypeError(
-            'for numbers since 1970 declare the column as "timestamp(s)", "timestamp(ms)", "timestamp(us)" or '
+            _years_remedy(value)
+            or 'for numbers since 1970 declare the column as "timestamp(s)", "timestamp(ms)", "timestamp(us)" or '
             '"timestamp(ns)"'
         )
     found = instant_of_text(_text_of_time(value, rule))
     if found is None:
-        raise WrongTypeError("a time is ISO 8601, like 2024-05-31T10:00:00Z, years 0001 to 9999")
+        raise WrongTypeError(
+            _years_remedy(value) or "a time is ISO 8601, like 2024-05-31T10:00:00Z, years 0001 to 9999"
+        )
     return found
+
+
+def _instant_of_unit(value: Any, rule: FieldRule, unit: str) -> Any:
+    form = f"a time is {unit_description(unit)}, in years 1 to 9999"
+    try:
+        found = instant_of_number(_parse_decimal(number_text(value, rule)), unit)
+    except WrongTypeError as error:
+        raise WrongTypeError(form) from error
+    if found is None:
+        raise WrongTypeError(form)
+    return found
+
+
+def _years_remedy(value: Any) -> str:
+    """Return what to do about a year alone, a number or a text; empty for any other value."""
+    is_year = isinstance(value, str) and _FOUR_DIGITS.fullmatch(value.strip(" "))
+    return 'for years alone declare the column as "timestamp(year)"' if is_year else ""
 
 
 def _text_of_time(value: Any, rule: FieldRule) -> str:

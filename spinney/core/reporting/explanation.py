@@ -12,6 +12,7 @@ from spinney.core.champions.champion_selection import decided_until, select_cham
 from spinney.core.champions.interventions import SHORT_ID_LENGTH
 from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import format_duration
+from spinney.core.migration import LossHistory
 from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
 
@@ -33,17 +34,22 @@ _NUMBERS = (
     "policy",
     "epoch",
     "by",
+    "loss_name",
 )
 """Fields of an entry in `--json` besides its words."""
 
 
 def explain(
-    verdicts: Iterable[Row], attempts: Iterable[Row], decisions: Sequence[Row], estimators: Mapping[str, str]
+    verdicts: Iterable[Row],
+    attempts: Iterable[Row],
+    decisions: Sequence[Row],
+    estimators: Mapping[str, str],
+    losses: LossHistory | None = None,
 ) -> tuple[dict[str, Any], ...]:
     """Return the history of one group, oldest first.
 
     verdicts, attempts (rows of `models`), decisions (rows of `promotions`): all rows of the group. estimators:
-    recipe_id -> estimator.
+    recipe_id -> estimator. losses: of the fleet; once its loss has changed, an entry with losses names them.
 
     An entry has `at` (wall clock), `what` (kind), `said` (a sentence), `clock` (the fleet's) and numbers, by the names
     that `spinney why --json` uses.
@@ -51,7 +57,32 @@ def explain(
     entries = [_entry(row, "judged_at", 0, f"judged {row['decision']}", _verdict(row)) for row in verdicts]
     entries += [_entry(row, "fitted_at", 1, str(row["status"]), _attempt(row, estimators)) for row in attempts]
     entries += _decisions(decisions)
+    if entries and losses is not None and losses.is_changed:
+        entries = [_with_loss_name(entry, losses) for entry in entries] + list(_changes_of_loss(losses))
     return tuple(sorted(entries, key=lambda entry: (entry["at"], entry["order"])))
+
+
+_LOSS_NUMBERS = frozenset({"recent_loss", "reference_loss", "expected_gain"})
+"""Numbers of a verdict that are losses."""
+
+
+def _with_loss_name(entry: dict[str, Any], losses: LossHistory) -> dict[str, Any]:
+    """The entry with the name of its losses, if it has any."""
+    numbers = json.loads(entry.get("numbers") or "{}")
+    metrics = json.loads(entry.get("metrics") or "{}")
+    if "challenger_loss" not in entry and "shadow" not in metrics and _LOSS_NUMBERS.isdisjoint(numbers):
+        return entry
+    name = losses.name_at(entry["at"]) if numbers else losses.name_of(entry.get("loss_name"))
+    return {**entry, "loss_name": name, "said": f"{entry['said']} [{name} loss]"}
+
+
+def _changes_of_loss(losses: LossHistory) -> Iterator[dict[str, Any]]:
+    for change in losses.changes:
+        sentence = (
+            f"from {change.before} to {change.after}; the recent loss and the reference loss are begun anew with it, "
+            "and stored losses of single rows are converted"
+        )
+        yield _entry({"at": change.at}, "at", -1, "loss changed", sentence)
 
 
 def model_label(model_id: str | None) -> str:

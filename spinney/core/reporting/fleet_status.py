@@ -18,7 +18,7 @@ from spinney.core.champions.promotion import CHAMPION_COLUMNS
 from spinney.core.recipes.display_name import recipe_display_name
 from spinney.core.reporting.status import FAILED_STATUSES, State
 
-PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, "rows", "challenger_loss")
+PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, "rows", "challenger_loss", "loss_name")
 VERDICT_COLUMNS = ("group_key", "decision", "round_id", "reason", "judged_at")
 ATTEMPT_COLUMNS = ("group_key", "status", "error", "fitted_at", "round_id", "model_id", "recipe_id")
 """Columns of `promotions`, `verdicts` and `models` that are read."""
@@ -71,6 +71,7 @@ def derive_statuses(
             "loss": _take(promotions, "challenger_loss", fit_row),
             "reason": _take(verdicts, "reason", verdict),
             "error": _take(attempts, "error", attempt),
+            "loss_name": _take(promotions, "loss_name", fit_row),
         }
     )
 

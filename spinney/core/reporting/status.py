@@ -47,8 +47,8 @@ class GroupStatus:
     """The status of one group. The field names are those of `spinney fleet --json`.
 
     Of its champion, None without one: model_id; recipe (display name); trained_through (event time of its newest
-    training row); fitted_at (wall clock); rows (it was fitted on); loss (mean on its held-out rows). reason: of the
-    last verdict. error: of the last attempt.
+    training row); fitted_at (wall clock); rows (it was fitted on); loss (mean on its held-out rows); loss_name (of that
+    loss). reason: of the last verdict. error: of the last attempt.
     """
 
     group_key: str
@@ -61,6 +61,7 @@ class GroupStatus:
     loss: float | None
     reason: str | None
     error: str | None
+    loss_name: str | None = None
 
 
 FAILED_STATUSES = frozenset({ModelStatus.FAILED, ModelStatus.TIMED_OUT})
@@ -119,6 +120,7 @@ def derive_status(
         loss=row.get("challenger_loss"),
         reason=verdict["reason"] if verdict else None,
         error=attempt["error"] if attempt else None,
+        loss_name=row.get("loss_name"),
     )
 
 

@@ -57,7 +57,8 @@ class Summary:
 
     measure: the loss. states: number of groups per state, 0 included. unmeasured: champions without a loss or without a
     constant's. against: a constant, then the incumbent if there is one. worst: groups in which a constant is better,
-    worst first. gain: of refits in stale groups drawn at random; None where none was compared.
+    worst first. gain: of refits in stale groups drawn at random; None where none was compared. begun_anew: since when
+    the errors and the gain are measured by this loss; None if it has never changed.
     """
 
     fleet: str
@@ -68,6 +69,7 @@ class Summary:
     against: tuple[BaselineComparison, ...]
     worst: tuple[MeasuredChampion, ...]
     gain: RetrainingGain | None = None
+    begun_anew: str | None = None
 
 
 FIT_COLUMNS = ("model_id", "heldout_rows", "challenger_loss", "constant_loss")

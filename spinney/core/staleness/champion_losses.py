@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
-from spinney.core.staleness.error_evidence import CountedLosses, ErrorEvidence
+from spinney.core.staleness.counted_losses import CountedLosses
+from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.label_rates import count_recent
 from spinney.core.staleness.loss_samples import Floats, Positions
+from spinney.core.staleness.pending_labels import LabelRows
 
 RECENT_ROWS = 30
 """Rows that the recent mean loss is averaged over, with exponential weights. It is shown and ranks groups."""
@@ -61,39 +62,37 @@ def start_samples(
     evidence.restart(fresh, padded, clocks, least=REFERENCE_LOSSES)
 
 
-def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFrame, by: CountTimes) -> ErrorEvidence:
+def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: LabelRows, by: CountTimes) -> ErrorEvidence:
     """Add matured labelled rows, in place, and return the new evidence.
 
-    mature: rows of PendingLabels, oldest first.
+    mature: oldest first.
     """
     evidence.forget(groups["evidence"] == 0)
     if not len(mature):
         return evidence
-    at = groups.positions_of(mature["group_key"])
-    labelled = mature["labelled"].to_numpy(np.int64)
-    np.add.at(groups["rows_since"], at, labelled)
-    np.add.at(groups["labelled"], at, labelled)
-    count_recent(groups, at, mature["last_event_time"].to_numpy(np.int64), labelled, by.half_life)
-    is_own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & (
-        groups["champion_id"][at] != ""
-    )
-    own = np.flatnonzero(is_own & np.isfinite(mature["loss"].to_numpy(np.float64)))
+    at = groups.positions_of(mature.group_key.tolist())
+    np.add.at(groups["rows_since"], at, mature.labelled)
+    np.add.at(groups["labelled"], at, mature.labelled)
+    count_recent(groups, at, mature.last_event_time, mature.labelled, by.half_life)
+    champions = groups["champion_id"][at]
+    is_own = (mature.model_id == champions) & (champions != "")
+    own = np.flatnonzero(is_own & np.isfinite(mature.loss))
     if not len(own):
         return evidence
-    rows = mature.iloc[own]
+    rows = mature.take(own)
     _average_recent(groups, at[own], rows)
     evidence = evidence.counted(_counted_losses(groups, at[own], rows), groups.key_shares, by.patience)
     groups["evidence"][:] = evidence.evidence
     return evidence
 
 
-def _average_recent(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> None:
+def _average_recent(groups: GroupStates, at: Positions, rows: LabelRows) -> None:
     """Add rows to the exponentially weighted recent error, oldest first. at: position of each row's group.
 
     The newest label of a group weighs 1, and each one before it 1 - 1 / RECENT_ROWS of the next. The labels of a row
     count with its mean loss.
     """
-    counts, sums = rows["labelled"].to_numpy(np.int64), rows["loss"].to_numpy(np.float64)
+    counts, sums = rows.labelled, rows.loss
     decay = 1 - 1 / RECENT_ROWS
     added = np.bincount(at, counts, minlength=len(groups)).astype(np.int64)
     weights = (1 - decay**counts) * RECENT_ROWS * decay ** _labels_after(at, counts)
@@ -112,26 +111,23 @@ def _labels_after(at: Positions, counts: npt.NDArray[np.int64]) -> npt.NDArray[n
     return after
 
 
-def _counted_losses(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> CountedLosses:
+def _counted_losses(groups: GroupStates, at: Positions, rows: LabelRows) -> CountedLosses:
     """Return the single losses of these rows; without those of several labels whose losses are not known.
 
     Labels that were mature before the group's last attempt enter the sample only. They come where the state is
     computed from tables, and the attempt had already spent their evidence.
     """
-    known = rows["losses"].to_numpy(object)
-    many = np.array([i for i, losses in enumerate(known) if losses is not None], dtype=np.int64)
-    labelled, total = rows["labelled"].to_numpy(np.int64), rows["loss"].to_numpy(np.float64)
-    lengths = (labelled == 1).astype(np.int64)
-    listed = [_as_losses(losses) for losses in known[many]]
+    many = np.array([i for i, losses in enumerate(rows.losses.tolist()) if losses is not None], dtype=np.int64)
+    lengths = (rows.labelled == 1).astype(np.int64)
+    listed = [_as_losses(losses) for losses in rows.losses[many]]
     lengths[many] = [len(losses) for losses in listed]
-    losses = np.repeat(_clipped(total), lengths)
+    losses = np.repeat(_clipped(rows.loss), lengths)
     if listed:
         of_row = np.repeat(np.arange(len(rows)), lengths)
         losses[np.isin(of_row, many)] = np.concatenate(listed)
     has_losses = np.flatnonzero(lengths)
-    at = at[has_losses]
-    mature_at, times = (rows[name].to_numpy(np.int64)[has_losses] for name in ("mature_at", "last_event_time"))
-    return CountedLosses(at, lengths[has_losses], losses, times, mature_at > groups["attempted_at"][at])
+    is_evidence = (rows.mature_at > groups["attempted_at"][at])[has_losses]
+    return CountedLosses(at[has_losses], lengths[has_losses], losses, rows.last_event_time[has_losses], is_evidence)
 
 
 def _as_losses(values: object) -> Floats:

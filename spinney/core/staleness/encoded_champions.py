@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.core.champions.shard_champions import CODEC, COMPRESSION, SCHEMA, Champions
+from spinney.core.champions.shard_champions import CODEC, SCHEMA, Champions
 from spinney.core.state_codec import decode_batch, encode_batch
+
+COMPRESSION = "lz4"
+"""Read at every tick in which a group is due: 0.06 ms for 800 groups, by zstd 0.24. They take 22 kB, by zstd 11."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,11 @@ class EncodedChampions:
         """Decode those of these groups. Raises Corrupt for bytes of something else."""
         batch = _batch(self.blob)
         is_wanted = pc.is_in(batch.column("group_key"), pa.array(sorted(keys), pa.string()))
-        return Champions.from_bytes(CODEC.pack(encode_batch(batch.filter(is_wanted))))
+        return Champions.from_batch(batch.filter(is_wanted))
 
     def with_replaced(self, some: Champions) -> EncodedChampions:
         """Replace the promotions of the groups in `some`, keeping those of all other groups."""
-        batch, new = _batch(self.blob), _batch(some.to_bytes())
+        batch, new = _batch(self.blob), some.to_batch()
         others = pc.invert(pc.is_in(batch.column("group_key"), pa.array(sorted(some.promotions), pa.string())))
         rows = pa.Table.from_batches([batch.filter(others), new])
         order = pc.sort_indices(rows, [("group_key", "ascending")])  # stable: a group's own rows keep their order

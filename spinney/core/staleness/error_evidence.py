@@ -16,7 +16,7 @@ of the shard tend to repeat. Corrections never raise a score, so the bound holds
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -24,8 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spinney.core.errors import Corrupt
+from spinney.core.staleness.counted_losses import CountedLosses, OrderedLosses, random_numbers
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.loss_samples import KNOTS, Floats, Floats32, LossSamples, Positions
+from spinney.core.staleness.score_corrections import ScoreCorrections
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
 
 LIMIT = 1.0
@@ -40,55 +42,8 @@ MAX_SUM = 1e6
 EARLIER_LOSSES = 200.0
 """Losses that those of a group's earlier champions count for at most once it has a new one."""
 
-VOTES = 64
-"""Number of groups, those with the newest labels, whose median score is the common change."""
-
-MIN_VOTES = 8
-"""With fewer groups there is no common change: a group would count too much in it."""
-
-PAIR_MEMORY, PRIOR_PAIRS = 4_000.0, 250.0
-"""Pairs of scores behind the autocorrelation, and how many of 0 it is shrunk by."""
-
-MAX_AUTOCORRELATION = 0.9
-
 _SCORES = np.linspace(-6.0, 6.0, 2_401)
 _TAILS = np.array([NormalDist().cdf(score) for score in _SCORES])
-_STEP, _MIX_1, _MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-
-
-@dataclass(frozen=True)
-class CountedLosses:
-    """Rows with losses of champions, in the order in which they are counted.
-
-    at: position of each row's group, shape (n_rows,). lengths: number of losses of each row, at least 1. losses: of all
-    rows one after the other, each finite and at least 0, shape (lengths.sum(),). times: event times, microseconds.
-    is_evidence: whether a row counts as evidence, or only for the sample.
-    """
-
-    at: Positions
-    lengths: npt.NDArray[np.int64]
-    losses: Floats
-    times: npt.NDArray[np.int64]
-    is_evidence: npt.NDArray[np.bool_]
-
-    def blocks(self, key_shares: Floats) -> Iterator[tuple[Positions, Floats]]:
-        """Yield rows of distinct groups, and one loss of each, until all losses were yielded.
-
-        The losses of one row come in an order that depends on neither their values nor the batch: stored in ascending
-        order, they would look like a rise. key_shares: see `ErrorEvidence.counted`.
-        """
-        rows = np.repeat(np.arange(len(self.at)), self.lengths)
-        place = np.arange(len(rows)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
-        if len(rows) > len(self.at):
-            shuffled = np.lexsort((random_numbers(key_shares[self.at[rows]], place), rows))
-            losses = self.losses[shuffled]
-        else:
-            losses = self.losses
-        run = _runs_of_distinct_groups(self.at)[rows]
-        order = np.lexsort((rows, place, run))
-        starts = np.flatnonzero((np.diff(run[order], prepend=-1) != 0) | (np.diff(place[order], prepend=-1) != 0))
-        for block in np.split(order, starts)[1:]:
-            yield rows[block], losses[block]
 
 
 @dataclass(frozen=True)
@@ -170,56 +125,42 @@ class ErrorEvidence:
 
         key_shares: for each group a fixed number in [0, 1), the seed of its random numbers.
         """
-        pairs = self.pairs
-        for block, losses in rows.blocks(key_shares):
-            at = rows.at[block]
+        corrections = ScoreCorrections(self.scores, self.counted_at, self.pairs)
+        for losses in rows.ordered(key_shares).pieces():
+            turns = losses.turns()
+            times, elapsed = self._advance_times(losses, turns, patience)
+            met = self.samples.add_in_turns(losses.at, losses.losses, turns)
+            random = random_numbers(key_shares[losses.at], met.counts.astype(np.int64))
+            shares_above = met.shares_above(losses.losses, random)
+            scores = np.interp(-shares_above, -_TAILS[::-1], -_SCORES[::-1])
+            blocks = (corrections.correct(losses.at[block], scores[block], times[block]) for block in losses.blocks)
+            self._bet(losses, turns, np.concatenate(list(blocks)), elapsed)
+            self.scores[losses.at] = scores  # of several of one group the last
+        return replace(self, pairs=corrections.pairs)
+
+    def _advance_times(
+        self, losses: OrderedLosses, turns: Sequence[Positions], patience: int
+    ) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Advance the groups' times. Returns them at each loss, and the time since the last label / patience."""
+        times, elapsed = np.empty_like(losses.times), np.empty(len(losses.at))
+        for turn in turns:
+            at = losses.at[turn]
             last = self.counted_at[at]
-            now = np.maximum(last, rows.times[block])
-            elapsed = np.where(last == NEVER, 0, now - last) / patience
+            times[turn] = now = np.maximum(last, losses.times[turn])
+            elapsed[turn] = np.where(last == NEVER, 0, now - last) / patience
             self.counted_at[at] = now
-            scores = self._scored(at, losses, key_shares[at])
-            corrected, pairs = self._corrected(at, scores, pairs)
-            self.scores[at] = scores
-            is_evidence = rows.is_evidence[block]
-            self._bet(at[is_evidence], corrected[is_evidence], elapsed[is_evidence])
-        return replace(self, pairs=pairs)
+        return times, elapsed
 
-    def _scored(self, at: Positions, losses: Floats, key_shares: Floats) -> Floats:
-        """Return the scores of one loss each of distinct groups, and add the losses to their samples."""
-        sample = self.samples.take(at)
-        shares_above = sample.shares_above(losses, random_numbers(key_shares, sample.counts.astype(np.int64)))
-        self.samples.add(at, losses)
-        return np.asarray(np.interp(-shares_above, -_TAILS[::-1], -_SCORES[::-1]))
+    def _bet(self, losses: OrderedLosses, turns: Sequence[Positions], scores: Floats, elapsed: Floats) -> None:
+        """Update the Shiryaev-Roberts sums by losses that are evidence. elapsed: time since the last label / patience.
 
-    def _corrected(
-        self, at: Positions, scores: Floats, pairs: tuple[float, float]
-    ) -> tuple[Floats, tuple[float, float]]:
-        """Return scores without the common change and what repeats of each group's last score; and the new `pairs`."""
-        own = scores - self._common_change(at, scores)
-        before = np.maximum(np.nan_to_num(self.scores[at].astype(np.float64)), 0.0)
-        kept = (1 - 1 / PAIR_MEMORY) ** len(at)
-        products = pairs[0] * kept + float((np.clip(own, -3, 3) * before).sum())
-        squares = pairs[1] * kept + float((before**2).sum())
-        autocorrelation = min(max(products / (squares + PRIOR_PAIRS), 0.0), MAX_AUTOCORRELATION)
-        return own - autocorrelation * before, (products, squares)
-
-    def _common_change(self, at: Positions, scores: Floats) -> float:
-        """Return by how much the newest scores of all groups are raised: their median, at least 0."""
-        votes = self.scores.astype(np.float64)
-        times = np.where(np.isfinite(votes), self.counted_at, NEVER)
-        votes[at], times[at] = scores, self.counted_at[at]
-        known = np.flatnonzero(times != NEVER)
-        if len(known) < MIN_VOTES:
-            return 0.0
-        voting = max(VOTES, len(at))
-        if len(known) > voting:
-            known = known[np.argpartition(times[known], -voting)[-voting:]]
-        return max(float(np.median(votes[known])), 0.0)
-
-    def _bet(self, at: Positions, scores: Floats, elapsed: Floats) -> None:
-        """Update the Shiryaev-Roberts sums of distinct groups. elapsed: time since the last label / patience."""
+        scores: corrected ones.
+        """
         bets = np.exp(TILTS * scores[:, None] - TILTS**2 / 2)
-        self.sums[at] = np.minimum(bets * (self.sums[at] + elapsed[:, None]), MAX_SUM)
+        for turn in turns:
+            counted = turn[losses.is_evidence[turn]]
+            at = losses.at[counted]
+            self.sums[at] = np.minimum(bets[counted] * (self.sums[at] + elapsed[counted, None]), MAX_SUM)
 
     def to_bytes(self) -> bytes:
         """Encode as sections of plain numbers, little-endian."""
@@ -255,25 +196,3 @@ class ErrorEvidence:
 def _pair(numbers: Floats) -> tuple[float, float]:
     first, second = numbers.tolist()
     return first, second
-
-
-def _runs_of_distinct_groups(at: Positions) -> Positions:
-    """Number rows, keeping their order, so that no group occurs twice in a run of equal numbers."""
-    order = np.argsort(at, kind="stable")
-    repeats = np.flatnonzero(np.diff(at[order]) == 0)
-    previous = np.full(len(at), -1)
-    previous[order[repeats + 1]] = order[repeats]
-    newest_repeated = np.maximum.accumulate(previous)  # a run ends where a group of the run comes again
-    runs = np.zeros(len(at), dtype=np.int64)
-    start = 0
-    while (start := int(np.searchsorted(newest_repeated, start))) < len(at):
-        runs[start] = 1
-    return np.cumsum(runs)
-
-
-def random_numbers(key_shares: Floats, counts: npt.NDArray[np.int64]) -> Floats:
-    """Return a number in (0, 1) for each pair of a group's fixed number and a count, by SplitMix64."""
-    bits = (key_shares * 2.0**53).astype(np.uint64) + (counts.astype(np.uint64) + np.uint64(1)) * _STEP
-    bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1
-    bits = (bits ^ (bits >> np.uint64(27))) * _MIX_2
-    return np.asarray((((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)

@@ -21,11 +21,11 @@ from spinney.core.staleness.judge import JudgeInput, JudgeSettings, ShardState, 
 def reconstruct_state(inputs: JudgeInput, settings: JudgeSettings, clock: int, now: int) -> ShardState:
     """Return the state of a shard. inputs: everything stored of it. clock: the fleet's, now: wall; microseconds."""
     shard = advance(replace(ShardState.empty(), clock=clock), inputs, settings, now)
-    health = inputs.health[inputs.health["group_key"].notna()]
-    mature_at = health["last_event_time"].to_numpy(np.int64) + settings.label_delay
+    health = inputs.health.of_groups()
+    mature_at = health.last_event_time + settings.label_delay
     is_mature = mature_at <= shard.clock
-    at = shard.groups.positions_of(health["group_key"])[is_mature]
-    mature = _MatureRows(at, mature_at[is_mature], health["labelled"].to_numpy(np.int64)[is_mature])
+    at = shard.groups.positions_of(health.group_key.tolist())[is_mature]
+    mature = _MatureRows(at, mature_at[is_mature], health.labelled[is_mature])
     mature.count_since_attempts(shard.groups)
     mature.count_labelled(shard.groups, inputs)
     return shard

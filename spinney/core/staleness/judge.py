@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from schemas.vocabulary import Staleness
 from spinney.core import state_codec
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.shard_champions import Champions
+from spinney.core.migration import LossHistory
 from spinney.core.planning.brake import RaisedErrors
 from spinney.core.planning.budget import FIRST_POLICY, lottery_number
 from spinney.core.staleness.attempt_outcomes import (
@@ -33,15 +33,16 @@ from spinney.core.staleness.encoded_champions import EncodedChampions
 from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge_state_upgrades import UPGRADES
 from spinney.core.staleness.label_arrivals import note_arrivals
 from spinney.core.staleness.lazy_section import LazySection
+from spinney.core.staleness.loss_change import in_present_loss
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.predecessors import add_predecessors
 from spinney.core.staleness.prediction_drift import PredictionDrift
 from spinney.core.staleness.verdicts import (
-    DRIFT,
     ERROR_RISE,
     VERDICT_COLUMNS,
     StalenessResult,
@@ -79,7 +80,7 @@ class JudgeSettings:
     min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, drift_patience: of `drift`,
     microseconds; None: predictions are not counted. rate_half_life: of the decayed counts of labels, microseconds.
     is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time that any shard
-    has reported.
+    has reported. losses: of the fleet; None: the loss has never changed.
     """
 
     policies: tuple[Policy, ...]
@@ -89,6 +90,7 @@ class JudgeSettings:
     is_wall_clock: bool
     drift_patience: int | None = None
     rate_half_life: int = 14 * 86_400 * SECOND
+    losses: LossHistory | None = None
 
     @property
     def count_times(self) -> CountTimes:
@@ -96,7 +98,7 @@ class JudgeSettings:
         return CountTimes(self.patience, self.rate_half_life)
 
     @classmethod
-    def from_config(cls, config: Config) -> JudgeSettings:
+    def from_config(cls, config: Config, losses: LossHistory | None = None) -> JudgeSettings:
         """Return the settings of a configuration file."""
         return cls(
             policies=configured_policies(config.staleness, config.recipe.min_rows, config.fleet.label_delay),
@@ -106,6 +108,7 @@ class JudgeSettings:
             is_wall_clock=config.fleet.clock == "wall",
             drift_patience=int(config.staleness.drift.patience.total_seconds() * SECOND),
             rate_half_life=int(config.staleness.max_age.total_seconds() * SECOND),
+            losses=losses,
         )
 
 
@@ -113,19 +116,21 @@ class JudgeSettings:
 class JudgeInput:
     """What happened since the last call.
 
-    decided: rows of `promotions`. unfitted: rows of `models` without a model. health: columns group_key (null: only
-    the time), model_id, labelled, loss, losses (null, or the loss of each row), last_event_time (microseconds); with
-    `drift_patience` also drift (null, or predictions).
+    decided: rows of `promotions`. unfitted: rows of `models` without a model. health: its predictions are read only
+    with `drift_patience`.
     """
 
     decided: Sequence[DecisionRecord]
     unfitted: Sequence[UnfittedAttempt]
-    health: pd.DataFrame
+    health: HealthRows
 
 
 @dataclass(frozen=True)
 class ShardState:
-    """The judge's state of one shard. clock: the fleet's, microseconds."""
+    """The judge's state of one shard.
+
+    clock: the fleet's, microseconds. loss_name: of the losses in it; empty: the loss that the fleet was made with.
+    """
 
     groups: GroupStates
     encoded_champions: EncodedChampions
@@ -133,6 +138,7 @@ class ShardState:
     encoded_evidence: LazySection[ErrorEvidence]
     encoded_drift: LazySection[PredictionDrift]
     clock: int
+    loss_name: str = ""
 
     @classmethod
     def empty(cls) -> ShardState:
@@ -156,7 +162,7 @@ class ShardState:
     def sections(self) -> tuple[bytes, ...]:
         """The encoded parts without the clock. A sealed state returns the bytes it keeps, without encoding again."""
         encoded = (self.encoded_champions, self.encoded_pending, self.encoded_evidence, self.encoded_drift)
-        return self.groups.to_bytes(), *(section.blob for section in encoded)
+        return self.groups.to_bytes(), *(section.blob for section in encoded), self.loss_name.encode()
 
     def to_bytes(self) -> bytes:
         """Encode the clock and the sections, with the version of the format."""
@@ -178,7 +184,7 @@ class ShardState:
     @classmethod
     def from_bytes(cls, blob: bytes) -> ShardState:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes; for champions only once they are read."""
-        clock, groups, champions, pending, evidence, drift = state_codec.split_sections(CODEC.unpack(blob))
+        clock, groups, champions, pending, evidence, drift, loss = state_codec.split_sections(CODEC.unpack(blob))
         return cls(
             GroupStates.from_bytes(groups).sealed(bytes(groups)),
             EncodedChampions(bytes(champions)),
@@ -186,6 +192,7 @@ class ShardState:
             LazySection(ErrorEvidence.from_bytes, ErrorEvidence.to_bytes, blob=bytes(evidence)),
             LazySection(PredictionDrift.from_bytes, PredictionDrift.to_bytes, blob=bytes(drift)),
             int.from_bytes(clock, "little", signed=True),
+            bytes(loss).decode(),
         )
 
 
@@ -195,14 +202,16 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     Attempts are applied before health, so that the first labels of a new champion count for it and rows that arrive
     together with an attempt count as new. Unchanged parts are shared with the given state.
     """
+    if settings.losses is not None:
+        shard = in_present_loss(shard, settings.losses)
     clock = _advance_clock(shard.clock, inputs, settings, now)
-    deltas = inputs.health[inputs.health["group_key"].notna()] if len(inputs.health) else inputs.health
+    deltas = inputs.health.of_groups()
     attempted = {*(row.group_key for row in inputs.decided), *(row.group_key for row in inputs.unfitted)}
     mature, pending = shard.pending.with_labels(deltas, settings.label_delay).split(clock)
     is_changed = bool(attempted) or len(deltas) > 0 or len(mature) > 0
     groups = shard.groups.copy() if is_changed else shard.groups
     if is_changed:
-        groups.positions_of(sorted({*deltas["group_key"], *attempted}))
+        groups.positions_of(sorted({*deltas.group_key.tolist(), *attempted}))
     note_arrivals(groups, deltas)
     encoded = shard.encoded_champions
     new_champions: Mapping[int, DecisionRecord | None] = {}
@@ -220,18 +229,18 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     waiting = shard.encoded_pending
     waiting = waiting if pending is shard.pending else waiting.with_value(pending)
     drift = _count_predictions(shard.encoded_drift, groups, new_champions, deltas, settings.drift_patience)
-    return ShardState(groups, encoded, waiting, evidence, drift, clock)
+    return ShardState(groups, encoded, waiting, evidence, drift, clock, shard.loss_name)
 
 
 def _count_predictions(
     drift: LazySection[PredictionDrift],
     groups: GroupStates,
     new_champions: Mapping[int, DecisionRecord | None],
-    deltas: pd.DataFrame,
+    deltas: HealthRows,
     patience: int | None,
 ) -> LazySection[PredictionDrift]:
     """Return the drift of the predictions in these rows of health. Unlike labels, they count at once."""
-    if patience is None or not (new_champions or (len(deltas) and deltas[DRIFT].notna().any())):
+    if patience is None or not (new_champions or deltas.has_predictions.any()):
         return drift
     present = drift.value.resized(len(groups))
     present.start(groups, new_champions)
@@ -244,7 +253,7 @@ def _advance_clock(clock: int, inputs: JudgeInput, settings: JudgeSettings, now:
         return max(clock, now)
     decided = (row.clock for row in inputs.decided)
     unfitted = (row.clock for row in inputs.unfitted)
-    newest = [int(inputs.health["last_event_time"].max())] if len(inputs.health) else []
+    newest = [int(inputs.health.last_event_time.max())] if len(inputs.health) else []
     return max([clock, *decided, *unfitted, *newest])
 
 

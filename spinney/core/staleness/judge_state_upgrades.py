@@ -46,5 +46,10 @@ def add_rates(body: Body) -> bytes:
     return join_sections([bytes(clock), added, *map(bytes, others)])
 
 
-UPGRADES: Mapping[int, Callable[[Body], bytes]] = {1: add_evidence, 2: add_drift, 3: add_rates}
+def add_loss_name(body: Body) -> bytes:
+    """Version 4 to 5: the name of the loss, empty: the loss that the fleet was made with, since none could change."""
+    return join_sections([*map(bytes, split_sections(body)), b""])
+
+
+UPGRADES: Mapping[int, Callable[[Body], bytes]] = {1: add_evidence, 2: add_drift, 3: add_rates, 4: add_loss_name}
 """Version -> function from the body of a state of that version to one of the next."""

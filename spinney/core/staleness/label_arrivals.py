@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.health_rows import HealthRows
 
 STEP = 6 * 3_600_000_000
 """Times of events are rounded down to this, microseconds, so that not every event changes the state that is stored."""
 
 
-def note_arrivals(groups: GroupStates, health: pd.DataFrame) -> None:
+def note_arrivals(groups: GroupStates, health: HealthRows) -> None:
     """Update event_at, labelled_at and labelled_from in place, whatever the order of rows.
 
-    health: rows of groups, with group_key, labelled and last_event_time.
+    health: rows of groups.
     """
     if not len(health):
         return
-    at = groups.positions_of(health["group_key"])
-    times = health["last_event_time"].to_numpy(np.int64) // STEP * STEP
-    is_labelled = health["labelled"].to_numpy(np.int64) > 0
+    at = groups.positions_of(health.group_key.tolist())
+    times = health.last_event_time // STEP * STEP
+    is_labelled = health.labelled > 0
     np.maximum.at(groups["event_at"], at, times)
     at, times = at[is_labelled], times[is_labelled]
     np.maximum.at(groups["labelled_at"], at, times)

@@ -1,4 +1,7 @@
-"""The recent rate of each group's labels: an exponentially decayed count, by which `row_days` tells busy from quiet."""
+"""The recent rate of each group's labels, by an exponentially decayed count.
+
+`row_days` tells busy groups from quiet ones by it, and `no_labels` how long a group usually waits for a label.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,20 @@ def count_recent(groups: GroupStates, at: Positions, times: Integers, labelled: 
     decay = np.exp2((before - newest) / half_life)
     added = np.bincount(at, weights, minlength=len(groups))
     groups["recent_labels"][:] = groups["recent_labels"] * decay + added
+
+
+def usual_intervals(groups: GroupStates, half_life: int) -> Floats:
+    """The recent time between two labels of each group, microseconds; NaN for fewer than two counted labels.
+
+    With the weight q of a label one interval before the newest, labels at equal intervals have the decayed count
+    C = (1 - q Q) / (1 - q), where Q is the weight of the oldest. Solved for q this gives the interval. So it is exact
+    for equal intervals, however long they are and however short the count has run.
+    """
+    count, spans = groups["recent_labels"], groups["recent_at"] - groups["recent_from"]
+    oldest = np.exp2(-spans / half_life)
+    earlier = np.maximum(count - 1.0, np.finfo(np.float64).eps)  # the weight of all labels but the newest
+    intervals = half_life * np.log2(np.maximum((count - oldest) / earlier, 1.0))
+    return np.where((groups["recent_at"] != NEVER) & (count > 1.0), intervals, np.nan)
 
 
 @dataclass(frozen=True)

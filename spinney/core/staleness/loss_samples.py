@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,10 +70,11 @@ class LossSamples:
         """
         losses = losses.astype(np.float32).astype(np.float64)  # as knots are stored, so that equal losses are equal
         loss = losses.astype(np.float32)[:, None]
-        above = np.where(self.values > loss, self.weights, 0).sum(axis=1, dtype=np.float64)
-        equal = np.where(self.values == loss, self.weights, 0).sum(axis=1, dtype=np.float64)
+        weights = self.weights.astype(np.float64)  # their sums are exact
+        above = (weights * (self.values > loss)).sum(axis=1)
+        equal = (weights * (self.values == loss)).sum(axis=1)
         above += self._mass_above_left_knot(losses)
-        return np.asarray((above + randoms * (equal + 1.0)) / (self.counts + 1.0))
+        return np.asarray((above + randoms * (equal + 1.0)) / (weights.sum(axis=1) + 1.0))
 
     def _mass_above_left_knot(self, losses: Floats) -> Floats:
         """Correct the count of losses above: half of what a knot stands for lies on each side, evenly to the next.
@@ -80,13 +82,16 @@ class LossSamples:
         A knot of one loss lies exactly at its value. Left of the first knot is 0.
         """
         right = (self.values <= losses.astype(np.float32)[:, None]).sum(axis=1)
-        rows = np.arange(len(losses))
-        left, right = np.maximum(right - 1, 0), np.minimum(right, KNOTS - 1)
-        is_first, is_last = self.values[rows, left] > losses, self.values[rows, right] <= losses
-        low = np.where(is_first, 0.0, self.values[rows, left])
-        high = np.where(is_last, np.inf, self.values[rows, right])
-        spread_low = np.where(is_first, 0.0, np.maximum(self.weights[rows, left] - 1, 0) / 2)
-        spread_high = np.maximum(self.weights[rows, right] - 1, 0) / 2
+        first = np.arange(0, self.values.size, KNOTS)
+        left, right = first + np.maximum(right - 1, 0), first + np.minimum(right, KNOTS - 1)
+        (value_left, weight_left), (value_right, weight_right) = (
+            (self.values.ravel()[place], self.weights.ravel()[place]) for place in (left, right)
+        )
+        is_first, is_last = value_left > losses, value_right <= losses
+        low = np.where(is_first, 0.0, value_left)
+        high = np.where(is_last, np.inf, value_right)
+        spread_low = np.where(is_first, 0.0, np.maximum(weight_left - 1, 0) / 2)
+        spread_high = np.maximum(weight_right - 1, 0) / 2
         has_width = np.isfinite(high) & (high > low) & (losses > low)
         place = np.where(has_width, (losses - low) / np.where(has_width, high - low, 1.0), 0.0)
         part_above = spread_low * (1 - place) - spread_high * place
@@ -119,11 +124,29 @@ class LossSamples:
 
         losses: shape (len(at),), finite and at least 0.
         """
+        self._add_to(self.take(at), at, losses)
+
+    def add_in_turns(self, at: Positions, losses: Floats, turns: Sequence[Positions]) -> LossSamples:
+        """Add losses one after the other, in place. Returns the sample that each loss met, in the order of the losses.
+
+        at: position of each loss's group. turns: indices into the losses, of distinct groups each.
+        """
+        shape = (len(at), KNOTS)
+        met = LossSamples(np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32))
+        for turn in turns:
+            samples = self.take(at[turn])
+            met.values[turn], met.weights[turn] = samples.values, samples.weights
+            self._add_to(samples, at[turn], losses[turn])
+        return met
+
+    def _add_to(self, samples: LossSamples, at: Positions, losses: Floats) -> None:
+        """Store at these positions the samples with one loss each added."""
         loss = losses.astype(np.float32)[:, None]
-        before, weights_before = self.values[at], self.weights[at]
-        place = (before <= loss).sum(axis=1)[:, None]
-        values = _inserted(before, loss, place)
-        weights = _inserted(weights_before, np.float32(1), place)
+        place = (samples.values <= loss).sum(axis=1)
+        values, weights = (
+            _inserted(rows, new, place)
+            for rows, new in ((samples.values, loss[:, 0]), (samples.weights, np.float32(1)))
+        )
         values, weights = _with_one_less(values, weights)
         self.values[at], self.weights[at] = values, _as_stored(weights)
 
@@ -134,12 +157,12 @@ def _as_stored(weights: Floats32) -> Floats32:
 
 
 def _inserted(rows: Floats32, value: Floats32 | np.float32, place: Positions) -> Floats32:
-    """Return rows with one more column: a value at `place`, and what follows moved to the right."""
-    columns = np.arange(rows.shape[1])
-    out = np.empty((len(rows), rows.shape[1] + 1), dtype=np.float32)
+    """Return rows with one more column: a value at `place` of each, and what follows moved to the right."""
+    width = rows.shape[1]
+    out = np.empty((len(rows), width + 1), dtype=np.float32)
     out[:, 1:] = rows
-    np.copyto(out[:, :-1], rows, where=columns < place)
-    np.put_along_axis(out, place, value, axis=1)
+    np.copyto(out[:, :-1], rows, where=np.arange(width) < place[:, None])
+    out.ravel()[np.arange(0, out.size, width + 1) + place] = value
     return out
 
 

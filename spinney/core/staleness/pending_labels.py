@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
+from spinney.core.staleness.health_rows import Floats, HealthRows, Integers, Objects, RowColumns
 from spinney.core.state_codec import decode_batch, encode_batch
 
-COLUMNS = ("group_key", "model_id", "labelled", "loss", "losses", "last_event_time", "mature_at")
 SCHEMA = pa.schema(
     [
         ("group_key", pa.string()),
@@ -29,59 +28,80 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class PendingLabels:
-    """Rows of health that are not mature. rows: COLUMNS; times are microseconds."""
+class LabelRows(RowColumns):
+    """Rows of health with labels; the columns of SCHEMA, as those of HealthRows. mature_at: microseconds."""
 
-    rows: pd.DataFrame
+    group_key: Objects
+    model_id: Objects
+    labelled: Integers
+    loss: Floats
+    losses: Objects
+    last_event_time: Integers
+    mature_at: Integers
+
+    @classmethod
+    def of_health(cls, health: HealthRows, label_delay: int) -> LabelRows:
+        """Return the rows that have a labelled row. label_delay: microseconds."""
+        rows = health.take(health.labelled > 0)
+        times = rows.last_event_time
+        return cls(rows.group_key, rows.model_id, rows.labelled, rows.loss, rows.losses, times, times + label_delay)
+
+
+@dataclass(frozen=True)
+class PendingLabels:
+    """Rows of health that are not mature."""
+
+    rows: LabelRows
 
     @classmethod
     def empty(cls) -> PendingLabels:
         """No labels."""
         return _EMPTY
 
-    def with_labels(self, health: pd.DataFrame, label_delay: int) -> PendingLabels:
+    def with_labels(self, health: HealthRows, label_delay: int) -> PendingLabels:
         """Add rows of health, in any order; those without a labelled row are ignored. label_delay: microseconds."""
-        if not len(health):
-            return self
-        fresh = health[health["labelled"] > 0]
+        fresh = LabelRows.of_health(health, label_delay)
         if not len(fresh):
             return self
-        fresh = sort_by_time(fresh.assign(mature_at=fresh["last_event_time"] + label_delay)[list(COLUMNS)])
-        return PendingLabels(pd.concat([self.rows, fresh], ignore_index=True) if len(self.rows) else fresh)
+        fresh = sort_by_time(fresh)
+        return PendingLabels(LabelRows.concatenated([self.rows, fresh]) if len(self.rows) else fresh)
 
-    def split(self, clock: int) -> tuple[pd.DataFrame, PendingLabels]:
+    def split(self, clock: int) -> tuple[LabelRows, PendingLabels]:
         """Return the rows that are mature at this clock (microseconds), oldest first, and the others."""
-        ready = self.rows["mature_at"].to_numpy(np.int64) <= clock
+        ready = self.rows.mature_at <= clock
         if not ready.any():
-            return self.rows[:0], self
+            return self.rows.take(slice(0)), self
         if ready.all():
             return sort_by_time(self.rows), PendingLabels.empty()
-        return sort_by_time(self.rows[ready]), PendingLabels(self.rows[~ready].reset_index(drop=True))
+        return sort_by_time(self.rows.take(ready)), PendingLabels(self.rows.take(~ready))
 
     def to_bytes(self) -> bytes:
         """Encode as one Arrow batch."""
-        return encode_batch(pa.RecordBatch.from_pandas(self.rows, schema=SCHEMA, preserve_index=False))
+        columns = [pa.array(getattr(self.rows, field.name), field.type, from_pandas=True) for field in SCHEMA]
+        return encode_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> PendingLabels:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
         batch = decode_batch(blob, SCHEMA)
-        return cls(batch.to_pandas()) if batch.num_rows else cls.empty()
+        return cls(_label_rows(batch)) if batch.num_rows else cls.empty()
 
 
-def sort_by_time(rows: pd.DataFrame) -> pd.DataFrame:
+def sort_by_time(rows: LabelRows) -> LabelRows:
     """Sort by event time, then by the other columns, so that the order of arrival does not matter."""
-    times = rows["last_event_time"].to_numpy(np.int64)
+    times = rows.last_event_time
     order = np.argsort(times, kind="stable")
     if not (np.diff(times[order]) > 0).all():
-        # Plain tuples: pandas takes milliseconds to sort a few rows by texts, and a shard has a few in each batch.
-        texts = (rows[name].fillna("").tolist() for name in ("group_key", "model_id"))
-        losses = rows["loss"].to_numpy(np.float64)
-        nan = np.isnan(losses)
-        numbers = (rows["labelled"].tolist(), nan.tolist(), np.where(nan, 0.0, losses).tolist())
-        whole = list(zip(times.tolist(), *texts, *numbers, strict=True))
+        models = [model_id or "" for model_id in rows.model_id.tolist()]
+        nan = np.isnan(rows.loss)
+        numbers = (rows.labelled.tolist(), nan.tolist(), np.where(nan, 0.0, rows.loss).tolist())
+        whole = list(zip(times.tolist(), rows.group_key.tolist(), models, *numbers, strict=True))
         order = np.array(sorted(range(len(rows)), key=whole.__getitem__), dtype=np.int64)
-    return rows.take(order).reset_index(drop=True)
+    return rows.take(order)
 
 
-_EMPTY = PendingLabels(SCHEMA.empty_table().to_pandas())
+def _label_rows(batch: pa.RecordBatch) -> LabelRows:
+    return LabelRows(*(column.to_numpy(zero_copy_only=False) for column in batch.columns))
+
+
+_EMPTY = PendingLabels(_label_rows(pa.RecordBatch.from_pylist([], SCHEMA)))

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
-from spinney.core.staleness.error_evidence import CountedLosses, ErrorEvidence
+from spinney.core.staleness.counted_losses import CountedLosses
+from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.loss_samples import Floats
 from spinney.core.staleness.verdicts import DRIFT
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
@@ -66,7 +67,7 @@ class PredictionDrift:
         self.evidence.restart(at, padded, clocks)
         groups[DRIFT][at] = np.where(np.isfinite(self.centres[at]), 0.0, np.nan)
 
-    def counted(self, groups: GroupStates, health: pd.DataFrame, patience: int) -> PredictionDrift:
+    def counted(self, groups: GroupStates, health: HealthRows, patience: int) -> PredictionDrift:
         """Return the state with the predictions of these rows of health, counted in place; sets `drift` of `groups`.
 
         health: rows of groups, in any order. Only predictions of a group's champion count. patience: microseconds.
@@ -75,26 +76,23 @@ class PredictionDrift:
         rows = self._of_champions(groups, health)
         if not len(rows):
             return self
-        at = groups.positions_of(rows["group_key"])
-        lists = [np.asarray(predictions, dtype=np.float64) for predictions in rows[DRIFT]]
+        at = groups.positions_of(rows.group_key.tolist())
+        lists = rows.drift.tolist()
         lengths = np.array([len(predictions) for predictions in lists], dtype=np.int64)
-        distances = _clipped(np.abs(np.concatenate(lists) - np.repeat(self.centres[at], lengths)))
-        times = rows["last_event_time"].to_numpy(np.int64)
+        predictions = np.concatenate(lists, dtype=np.float64)
+        distances = _clipped(np.abs(predictions - np.repeat(self.centres[at], lengths)))
         is_evidence = np.ones(len(rows), dtype=np.bool_)
-        counted = CountedLosses(at, lengths, distances, times, is_evidence)
+        counted = CountedLosses(at, lengths, distances, rows.last_event_time, is_evidence)
         evidence = self.evidence.counted(counted, groups.key_shares, patience)
         groups[DRIFT][:] = np.where(np.isfinite(self.centres), evidence.evidence, np.nan)
         return PredictionDrift(self.centres, evidence)
 
-    def _of_champions(self, groups: GroupStates, health: pd.DataFrame) -> pd.DataFrame:
+    def _of_champions(self, groups: GroupStates, health: HealthRows) -> HealthRows:
         """The rows with predictions of a champion whose reference is known, oldest first."""
-        has_predictions = np.array([predictions is not None for predictions in health[DRIFT]], dtype=np.bool_)
-        rows = health[has_predictions]
-        if not len(rows):
-            return rows
-        at = groups.positions_of(rows["group_key"])
-        is_own = rows["model_id"].to_numpy(object) == groups["champion_id"][at]
-        return _sorted_by_time(rows[is_own & np.isfinite(self.centres[at])])
+        rows = health.take(health.has_predictions)
+        at = groups.positions_of(rows.group_key.tolist())
+        is_own = rows.model_id == groups["champion_id"][at]
+        return _sorted_by_time(rows.take(is_own & np.isfinite(self.centres[at])))
 
     def to_bytes(self) -> bytes:
         """Encode as sections of plain numbers, little-endian."""
@@ -110,11 +108,15 @@ class PredictionDrift:
             raise Corrupt(f"state: expected the drift of a shard's groups; got {error}. {REMEDY}") from error
 
 
-def _sorted_by_time(rows: pd.DataFrame) -> pd.DataFrame:
+def _sorted_by_time(rows: HealthRows) -> HealthRows:
     """Sort by event time, then by group and predictions, so that the order of arrival does not matter."""
-    columns = (rows["last_event_time"].tolist(), rows["group_key"].tolist(), map(tuple, rows[DRIFT]))
-    whole = list(zip(*columns, strict=True))
-    return rows.take(sorted(range(len(rows)), key=whole.__getitem__))
+    times = rows.last_event_time
+    order = np.argsort(times, kind="stable")
+    if not (np.diff(times[order]) > 0).all():
+        columns = (times.tolist(), rows.group_key.tolist(), map(tuple, rows.drift.tolist()))
+        whole = list(zip(*columns, strict=True))
+        order = np.array(sorted(range(len(rows)), key=whole.__getitem__), dtype=np.int64)
+    return rows.take(order)
 
 
 def _finite(values: tuple[float, ...]) -> Floats:

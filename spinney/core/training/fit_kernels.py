@@ -36,11 +36,11 @@ class Pooling:
     """What groups are pooled with.
 
     priors: of each group its parent's linear model with one score and the features of the input, or None. rows: how
-    many rows of the group a prior counts as, greater than 0.
+    many rows of the group a prior counts as, greater than 0; None: as its group variances say.
     """
 
     priors: tuple[Model | None, ...]
-    rows: float
+    rows: float | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class KernelInput:
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one.
     labels: shape (n_rows,): finite float64, or texts for classification. weights: shape (n_rows,), or None.
-    loss: name of the fleet's loss, for kernels that compare candidates. pooling: None: no group is pooled.
+    loss: name of the fleet's loss, for kernels that compare candidates. pooling: None: no group is pooled. lineage: of
+    the rows of parents, from `lineage_codes`; None: not known, or not needed.
     """
 
     keys: tuple[str, ...]
@@ -59,6 +60,7 @@ class KernelInput:
     weights: Floats | None
     loss: str = ""
     pooling: Pooling | None = None
+    lineage: Integers | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -229,7 +229,8 @@ class _Fitting:
         stack = self.training_set.kernel_input([attempt.group_index for attempt in attempts], stops, self.recipe)
         if self.recipe.pooling_rows is not None:
             priors = tuple(attempt.prior for attempt in attempts)
-            stack = replace(stack, pooling=Pooling(priors, self.recipe.pooling_rows))
+            rows = self.recipe.pooling_rows
+            stack = replace(stack, pooling=Pooling(priors, rows if isinstance(rows, float | int) else None))
         current_group.report(None, current_group.FIT)
         fits = self.kernel.fit(stack, self.timer)
         for attempt, fit in zip(attempts, fits, strict=True):

@@ -13,6 +13,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.champion_model import OtherFeaturesError, load_champion
 from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.lineage import Ladder, rung_of
 
 UNREAD_PRIOR = "UnreadPrior"
 """Error class of a group whose parent's model could not be loaded, so that it is not known what to pool it with."""
@@ -32,8 +33,9 @@ class ParentModels:
     def prior_of(self, request: FitRequest, recipe: Recipe) -> Model | FitFailed | None:
         """The model that a group is pooled with; None if the recipe does not pool or the parent has no linear model.
 
-        A parent's model of other features, or of an estimator that is not linear, is no prior. One that cannot be
-        loaded is an error: without it the group would get another model than its request asks for.
+        A parent's model of other features, or of an estimator that is not linear, is no prior; nor is one without
+        variances of all that is below it, if they are to be estimated. One that cannot be loaded is an error: without
+        it the group would get another model than its request asks for.
         """
         if recipe.pooling_rows is None or request.parent is None:
             return None
@@ -43,6 +45,8 @@ class ParentModels:
             return FitFailed(request.group_key, UNREAD_PRIOR, str(error))
         model = self.models.get(name)
         if model is None or model.encoder.features != recipe.features or not isinstance(model.estimator, Linear):
+            return None
+        if recipe.ladder and not _has_variances(model.estimator, request.parent.group_key, recipe.ladder):
             return None
         return model if model.estimator.link is Link.IDENTITY else None
 
@@ -68,3 +72,8 @@ class ParentModels:
             except SpinneyError as error:
                 errors[parent.champion_id] = error
         return cls(models, errors, dict(recipe.unasked_parents))
+
+
+def _has_variances(linear: Linear, parent: str, ladder: Ladder) -> bool:
+    variances = linear.group_variances
+    return variances is not None and len(variances) == rung_of(parent, ladder)

@@ -30,6 +30,7 @@ from spinney.core.features.encoding import (
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fit_kernels import KernelInput
+from spinney.core.training.lineage import ORIGIN, lineage_codes
 
 _MICROSECOND = pd.Timedelta(1, "us")
 
@@ -39,7 +40,8 @@ class TrainingSet:
     """The training rows of some groups: each group's rows are adjacent and sorted by (event_time, event_id).
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1]. times: microseconds since 1970, UTC.
-    labels: float64, or texts for classification.
+    labels: float64, or texts for classification. lineage: of `lineage_codes`, if parents are pooled with estimated
+    weights.
     """
 
     keys: tuple[str, ...]
@@ -48,6 +50,7 @@ class TrainingSet:
     times: Integers
     ids: npt.NDArray[np.object_]
     labels: npt.NDArray[Any]
+    lineage: Integers | None = None
 
     def fingerprint(self, g: int) -> str:
         """SHA-256 in hex over the features, labels, ids and times of the rows of the group at position g."""
@@ -82,7 +85,8 @@ class TrainingSet:
             age = np.repeat(self.times[stops - 1], stops - begins) - self.times[rows]
             weights = np.exp2(-age / (recipe.weight_half_life / _MICROSECOND))
         keys, columns = tuple(self.keys[g] for g in groups), self.columns.take(rows)
-        return KernelInput(keys, columns, starts, self.labels[as_slice(rows)], weights, recipe.loss)
+        lineage = None if self.lineage is None else self.lineage[rows]
+        return KernelInput(keys, columns, starts, self.labels[as_slice(rows)], weights, recipe.loss, lineage=lineage)
 
 
 def concatenated_ranges(begins: Integers, stops: Integers) -> Integers:
@@ -98,8 +102,8 @@ def select_training_set(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe,
 
     Left out, in this order: rows of other groups, rows without a (finite) label, rows older than `window` before
     `clock`, second rows of one event_id (the first by (event_time, event_id) stays), and all but the newest
-    `window_rows` of a group; a parent's rows come as a sample of their own size. Raises ContractError if a column is
-    missing or of another type.
+    `window_rows` of a group; a parent's rows come as a sample of their own size, with ORIGIN if the recipe has a
+    `ladder`. Raises ContractError if a column is missing or of another type.
     """
     needed = ["group_key", "event_id", "event_time", "label"]
     if missing := [name for name in needed if name not in rows]:
@@ -117,7 +121,14 @@ def select_training_set(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe,
     parents = np.fromiter((is_parent(key) for key in keys), dtype=np.bool_, count=len(keys))
     order = order[parents[group[order]] | _is_within_window_rows(order, group, recipe.window_rows)]
     starts = np.searchsorted(group[order], np.arange(len(keys) + 1)).astype(np.int64)
-    return TrainingSet(tuple(keys), columns.take(order), starts, times[order], ids[order], labels[order])
+    lineage = _lineage(rows, keys, group, order, recipe) if parents.any() and recipe.ladder else None
+    return TrainingSet(tuple(keys), columns.take(order), starts, times[order], ids[order], labels[order], lineage)
+
+
+def _lineage(rows: pd.DataFrame, keys: Sequence[str], group: Integers, order: Integers, recipe: Recipe) -> Integers:
+    if ORIGIN not in rows:
+        raise ContractError(f"rows: expected the column {ORIGIN} for parents of pooled groups; got none. Report this")
+    return lineage_codes(keys, group[order], rows[ORIGIN].to_numpy(dtype=object)[order], recipe.ladder)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Change the columns of a fleet that has stored events: plan a migration, explain it, carry it out."""
+"""Change the columns and the loss of a fleet that has stored events: plan a migration, explain it, carry it out."""
 
 from __future__ import annotations
 

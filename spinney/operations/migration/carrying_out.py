@@ -17,7 +17,7 @@ from spinney.storage.layout import FleetStore
 
 
 def carry_out_migration(store: FleetStore, renames: Mapping[str, str]) -> MigrationPlan:
-    """Change the fleet's columns to those of the configuration. Returns what was done.
+    """Change the fleet's columns and its loss to those of the configuration. Returns what was done.
 
     renames: old name -> new name. Raises Busy while a process of the fleet runs. StoreError: a change that no migration
     can make, or an obstacle.

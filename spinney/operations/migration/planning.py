@@ -13,15 +13,17 @@ from spinney.core.migration import (
     ColumnChange,
     ColumnChangeKind,
     Migration,
+    are_convertible,
     column_changes,
     former_columns,
     original_columns,
     retired_columns,
 )
-from spinney.core.migration.config_changes import ANOTHER_ROOT, WHY_FIXED, fixed_columns
+from spinney.core.migration.config_changes import ANOTHER_ROOT, LOSS, WHY_FIXED, fixed_columns
 from spinney.operations.migration import events_table, readiness
 from spinney.operations.migration.change_explanations import explain_changes
 from spinney.operations.migration.events_table import Alteration
+from spinney.operations.migration.loss_change import LossMigration, explain_loss_change, plan_loss_change
 from spinney.storage import charter
 from spinney.storage.charter import COLUMNS, Charter
 from spinney.storage.layout import FleetStore
@@ -46,7 +48,7 @@ class MigrationPlan:
     """A planned migration.
 
     notes: its consequences. obstacles: what must be done first. migration: to be recorded; None if nothing changes.
-    alteration: of the table `events`.
+    alteration: of the table `events`. loss: the change of the loss; None if it stays.
     """
 
     changes: tuple[ColumnChange, ...]
@@ -55,6 +57,7 @@ class MigrationPlan:
     obstacles: tuple[str, ...]
     migration: Migration | None
     alteration: Alteration
+    loss: LossMigration | None = None
 
 
 def plan_migration(store: FleetStore, renames: Mapping[str, str]) -> MigrationPlan:
@@ -100,25 +103,42 @@ def plan_from_charter(store: FleetStore, settled: Charter, renames: Mapping[str,
     change = events_table.plan_alteration(store, _stored_columns(store, renames))
     files = table_files.list_files(change.table)
     rows, size = sum(file.rows for file in files), sum(file.bytes for file in files)
+    loss = _plan_loss(store, settled)
     migration = None
-    if found:
-        version = int(change.table.version()) if change.rewrites or change.added else None
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        migration = Migration(uuid.uuid4().hex, at, before, now, renames, version)
+    if found or loss is not None:
+        migration = _new_migration(change, (before, now), renames, loss)
+    original = original_columns(settled.migrations) or before
+    notes = explain_changes(store.fleet, found, size if change.rewrites else 0, original)
     return MigrationPlan(
         changes=tuple(found),
         tables=(
             TableChange(tables.EVENTS.name, rows, len(files), size, _describe_alteration(change, differs=bool(found))),
         ),
-        notes=tuple(
-            explain_changes(
-                store.fleet, found, size if change.rewrites else 0, original_columns(settled.migrations) or before
-            )
-        ),
-        obstacles=tuple(readiness.find_obstacles(store)) if found else (),
+        notes=(*notes, *(() if loss is None else explain_loss_change(loss))),
+        obstacles=() if migration is None else tuple(readiness.find_obstacles(store)),
         migration=migration,
         alteration=change,
+        loss=loss,
     )
+
+
+def _plan_loss(store: FleetStore, settled: Charter) -> LossMigration | None:
+    """Return the change of the loss; None if it stays."""
+    was, becomes = str(settled.fixed[LOSS]), str(store.fleet.loss)
+    return None if was == becomes else plan_loss_change(store, was, becomes)
+
+
+def _new_migration(
+    change: Alteration,
+    columns: tuple[Mapping[str, str], Mapping[str, str]],
+    renames: Mapping[str, str],
+    loss: LossMigration | None,
+) -> Migration:
+    """Return the migration to be recorded. columns: before and after it."""
+    version = int(change.table.version()) if change.rewrites or change.added else None
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    losses = (None, None) if loss is None else (loss.was, loss.becomes)
+    return Migration(uuid.uuid4().hex, at, *columns, renames, version, *losses)
 
 
 def _remaining_renames(settled: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
@@ -152,7 +172,8 @@ def _refuse_fixed(store: FleetStore, settled: Charter) -> None:
 def _changes_refused(store: FleetStore, settled: Charter) -> Iterator[str]:
     for name, value in charter.fixed_values(store.record_schema).items():
         before = settled.fixed.get(name)
-        if name != COLUMNS and before != value:
+        is_migrated = name == COLUMNS or (name == LOSS and are_convertible(str(before), str(value)))
+        if not is_migrated and before != value:
             yield f"{charter.describe_change(name, before, value)} no migration changes it: {WHY_FIXED[name]}."
 
 

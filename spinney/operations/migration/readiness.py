@@ -18,5 +18,5 @@ def find_obstacles(store: FleetStore) -> Iterator[str]:
         if begun is not None and not begun.is_committed:
             yield (
                 f"query {query}: batch {begun.batch_id} is unfinished; it will be repeated, and must see the columns "
-                "that it started with. Run `spinney stream --once` with the previous configuration"
+                "and the loss that it started with. Run `spinney stream --once` with the previous configuration"
             )

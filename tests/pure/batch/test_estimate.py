@@ -113,7 +113,7 @@ def test_what_is_predicted_is_within_a_factor_of_what_a_batch_takes_by_the_clock
     plan, _ = sampling_order(table, window_rows=1_000)
     pace = PartPacing(60.0, 0.001, is_measured=False)
     machine = Machine(40_000, part_s=1.2, read_s=1e-6, row_s=0.9e-6, noise=0.05)
-    predicted = predict_costs(machine.sample, plan, pace, cores=2, is_pooled=False)
+    predicted = predict_costs(machine.sample, plan, pace, cores=2)
     assert machine.now < 60.0, "samples are short"
     began, part, parts, running = machine.now, None, 0, pace
     while part := next_part(part, groups, 0, running):

@@ -67,6 +67,13 @@ def test_a_parent_holds_its_columns_of_the_group(values: list[str | None], data:
     assert top == keys.GLOBAL == "{}"
 
 
+def test_the_parents_of_a_parent_have_some_of_its_columns() -> None:
+    parents = (("region", "city"), ("region",), ("kind",), ())
+    assert keys.ancestors_of_parent(parents, '{"region":"n","city":null}') == ('{"region":"n"}', "{}")
+    assert keys.ancestors_of_parent(parents, '{"kind":"k"}') == ("{}",)
+    assert keys.ancestors_of_parent(parents, "{}") == ()
+
+
 def test_ancestors_come_nearest_first() -> None:
     group = ("carrier", "origin", "dest")
     assert keys.ancestors(group, (("origin", "dest"), ("dest",), ()), '["AA","JFK","LAX"]') == (

@@ -11,10 +11,12 @@ import pytest
 from past import Past, fleet_toml, hour
 
 from schemas import tables
+from schemas.vocabulary import RoundKind
 from spinney.core.config import parse
 from spinney.figures.fleet_figures import read_fleet_figures
 from spinney.fleet import Fleet
 from spinney.storage.layout import FleetStore
+from spinney.tables.drawn_groups import KeptGain
 
 A, B = '["a","1"]', '["b","1"]'
 
@@ -156,20 +158,30 @@ def test_the_pipeline_reports_batches_rows_and_rounds(past: Past, tmp_path: Path
     ]
 
 
-def test_a_round_that_is_planned_and_not_recorded_is_under_way(past: Past) -> None:
+def test_a_round_that_is_planned_and_not_recorded_is_under_way_however_old_it_is(past: Past) -> None:
     past.round(1, {A: 1})
-    now = datetime.now(UTC)
-    began = now - timedelta(seconds=40)
-    plan = {"decision": "fit", "judged_at": began, "clock": began}
-    rounds = {"batch-7": (A, B), "batch-8": (A,)}
-    verdicts = ({**plan, "group_key": key, "round_id": name} for name, keys in rounds.items() for key in keys)
-    past.put(tables.VERDICTS, "batch", *verdicts)
-    past.put(tables.MODELS, "batch", {"group_key": A, "round_id": "batch-7", "fitted_at": began, "status": "failed"})
-    past.put(tables.ROUNDS, "batch", {"round_id": "batch-8", "kind": "batch", "started_at": began})
+    began = datetime.now(UTC) - timedelta(days=3)  # it was interrupted, and goes on when the batch is started again
+    assert past.plan(RoundKind.BATCH, 7, [A, B], began) == "batch-7"
+    attempt = {"group_key": A, "status": "failed"}
+    of_round = {**attempt, "round_id": "batch-7", "fitted_at": began}
+    of_others = {**attempt, "group_key": B, "round_id": "batch-6", "fitted_at": began}
+    past.put(tables.MODELS, "batch", of_round, of_round, of_others)
     (found,) = Fleet(past.config).pipeline().under_way
     assert (found.round_id, found.began_at, found.planned, found.attempted) == ("batch-7", began, 2, 1)
-    assert found.seconds_left is not None
-    assert 40 <= found.seconds_left < 100
+    assert found.seconds_left == pytest.approx(3 * 86_400, abs=300)
+    past.put(tables.ROUNDS, "batch", {"round_id": "batch-7", "kind": "batch", "started_at": began})
+    assert Fleet(past.config).pipeline().under_way == ()
+
+
+def test_a_plan_that_another_one_followed_is_not_under_way_and_each_path_has_one_round(past: Past) -> None:
+    now = datetime.now(UTC)
+    past.plan(RoundKind.STREAM, 3, [A], now - timedelta(minutes=3))  # given up: it has no record
+    past.plan(RoundKind.STREAM, 4, [A, B], now - timedelta(minutes=1))
+    past.plan(RoundKind.BATCH, 4, [B], now - timedelta(minutes=2))
+    under_way = Fleet(past.config).pipeline().under_way
+    assert [(found.round_id, found.planned) for found in under_way] == [("stream-4", 2), ("batch-4", 1)]
+    past.plan(RoundKind.STREAM, 5, [], now)
+    assert [found.round_id for found in Fleet(past.config).pipeline().under_way] == ["batch-4"]
 
 
 def test_the_address_of_mlflow_is_shown_without_its_password(tmp_path: Path) -> None:
@@ -196,12 +208,11 @@ def test_figures_that_follow_an_earlier_reading_are_the_same_as_without_it(past:
     seen(past, A, B)
     past.round(1, {A: 1, B: 1})
     past.put(tables.HEALTH, "score", health(A, 0, 2, 4.0), health(B, 60, 1, 5.0))
-    fleet = Fleet(past.config)
-    statuses, now = fleet.table(), hour(40)
-    before = read_fleet_figures(FleetStore.of(past.config), past.config.kafka.label_horizon, statuses, hour(20))
+    fleet, horizon, store = Fleet(past.config), past.config.kafka.label_horizon, FleetStore.of(past.config)
+    kept, statuses, now = KeptGain(store), fleet.table(), hour(40)
+    before = read_fleet_figures(kept, horizon, statuses, hour(20))
     past.round(30, {A: 2})
     past.put(tables.HEALTH, "score", health(A, 61, 1, 9.0), health(B, 75.5, 1, 5.0), health(A, 55, 1, 7.0))
     statuses = fleet.table()
-    assert read_fleet_figures(
-        FleetStore.of(past.config), past.config.kafka.label_horizon, statuses, now, before
-    ) == read_fleet_figures(FleetStore.of(past.config), past.config.kafka.label_horizon, statuses, now)
+    after = read_fleet_figures(kept, horizon, statuses, now, before)
+    assert after == read_fleet_figures(KeptGain(store), horizon, statuses, now)

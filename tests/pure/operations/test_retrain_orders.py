@@ -9,12 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from past import Past, hour
 
 from schemas import tables
-from spinney.core import keys
+from schemas.vocabulary import RoundKind
 from spinney.core.errors import Busy, Corrupt, GroupError, StoreError, UnknownGroup
 from spinney.fleet import Fleet
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
@@ -22,8 +21,6 @@ from spinney.operations.retrain_orders import check_order, order_retrain
 from spinney.storage import leases, retrain_requests
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, add_request, read_requests, remove_requests
-from spinney.tables import delta
-from spinney.tables.arrow_schemas import arrow_schema
 
 A, B, NEW, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
 ADA = Attribution("ada", "overshoots since noon")
@@ -89,33 +86,27 @@ def test_a_pinned_group_is_refused(past, store) -> None:
         order_retrain(store, A, ADA)
 
 
-def _plan(store: FleetStore, batch_id: int, *groups: str) -> None:
-    """Store the plan of a batch of the stream as the query does."""
-    place = store.directory(tables.VERDICTS, "stream")
-    schema = arrow_schema(place.contract)
-    plan = {"decision": "fit", "round_id": f"stream-{batch_id}", "judged_at": hour(5), "epoch": 0, "batch_id": batch_id}
-    rows = [{**plan, "group_key": key, "shard": keys.shard_of(key, store.fleet.shards)} for key in groups]
-    whole = [{name: row.get(name) for name in schema.names} for row in rows]
-    table = pa.Table.from_pylist(whole, schema=schema)
-    delta.DirectoryWriter(place, "retrain", "c1").append(table, step="plan", batch_id=batch_id)
-
-
 def test_a_group_in_a_plan_is_refused_until_its_round_is_recorded(past, store) -> None:
-    _plan(store, 9, A)
+    past.plan(RoundKind.STREAM, 9, [A], hour(5))
     with pytest.raises(GroupError, match="round stream-9 is retraining it; ask again once that round is recorded"):
         check_order(store, A)
     past.put(tables.ROUNDS, "stream", {"round_id": "stream-9", "kind": "stream", "started_at": hour(5)})
     assert check_order(store, A).request is None
 
 
-def test_a_group_in_a_plan_that_was_given_up_may_be_asked_for_once_another_plan_is_stored(store) -> None:
-    _plan(store, 9, A)
-    _plan(store, 10, B)  # its batch would not have begun before that of 9 ended
+def test_a_group_in_a_plan_that_was_given_up_may_be_asked_for_once_another_plan_is_stored(past, store) -> None:
+    past.plan(RoundKind.STREAM, 9, [A], hour(5))
+    past.plan(RoundKind.STREAM, 10, [B], hour(6))  # its batch would not have begun before that of 9 ended
     assert order_retrain(store, A, ADA).request.group_key == A
     with pytest.raises(GroupError, match="round stream-10 is retraining it"):
         check_order(store, B)
-    _plan(store, 11)  # a plan without groups is the newest too
+    past.plan(RoundKind.STREAM, 11, [], hour(7))  # a plan without groups is the newest too
     assert order_retrain(store, B, ADA).request.group_key == B
+
+
+def test_a_group_in_the_plan_of_a_batch_may_be_asked_for(past, store) -> None:
+    past.plan(RoundKind.BATCH, 9, [A], hour(5))
+    assert check_order(store, A).request is None
 
 
 def test_no_more_requests_wait_than_allowed(store, monkeypatch) -> None:

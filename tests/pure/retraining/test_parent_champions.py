@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from edited_fleet import TEXT, no_spark, sell
+from deltalake import write_deltalake
+from edited_fleet import NOW, TEXT, no_spark, sell
 
 from batch.group_selection import BatchView, Scope, plan_verdicts
 from batch.weekly import NAME, retrain
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config, parse
-from spinney.core.keys import is_parent
+from spinney.core.keys import encode, is_parent, shard_of
+from spinney.core.models.codec import load
 from spinney.core.planning.parts import PartPacing
 from spinney.retraining.parent_champions import ParentChampions, PlannedChampions, with_parents
 from spinney.retraining.round_fitting import requests_of
@@ -26,6 +32,7 @@ from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.current_champions import read_champions
 from spinney.tables.snapshot import filter_of_groups, take_snapshots
 
@@ -164,6 +171,48 @@ def test_a_batch_that_goes_on_pools_with_the_parents_that_it_has_fitted_itself(
         if row["batch_id"] == 0 and not is_parent(row["group_key"])
     }
     assert of_batch == dict.fromkeys(['["s000"]', '["s001"]', NEW], own)
+
+
+def sell_in_regions(config: Config, regions: int, stores: int) -> None:
+    """Ten events of each store. Regions differ by 100."""
+    delta.create_tables(FleetStore.of(config))
+    place, random = FleetStore.of(config).directory(tables.EVENTS), np.random.default_rng(4)
+    schema, sold = arrow_schema(place.contract), []
+    for region, store, at in product(range(regions), range(stores), range(10)):
+        key, x = encode([f"r{region}", f"s{store}"]), float(random.normal())
+        sold.append({
+            "shard": shard_of(key, config.fleet.shards), "group_key": key, "event_id": f"e{region}-{store}-{at}",
+            "event_time": NOW + timedelta(hours=at), "region": f"r{region}", "store": f"s{store}", "x": x,
+            "sold": 100.0 * region + 10 * x + float(random.normal()), "topic": "t.events", "kafka_partition": 0,
+            "kafka_offset": at, "ingested_at": NOW, "ingested_on": NOW.date(), "batch_id": 0,
+        })  # fmt: skip
+    rows = [{name: row.get(name) for name in schema.names} for row in sold]
+    write_deltalake(place.uri, pa.Table.from_pylist(rows, schema=schema), mode="append")
+
+
+def test_with_estimated_weights_a_batch_fits_parents_after_their_own_parents_and_groups_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    text = TEXT.replace('group = ["store"]', 'group = ["region", "store"]').replace("= []", '= [["region"], []]')
+    text = text.replace('store = "string"', 'store = "string"\nregion = "string"').replace(
+        "min_rows = 5", "min_rows = 1"
+    )
+    recipe = 'pooling_rows = "estimated"'
+    text = text.format(root=tmp_path / "root", estimator="ridge", features='["x"]', recipe=recipe)
+    config = parse(text, "fleet.toml", {})
+    sell_in_regions(config, 4, 2)
+    retrain(config, spark=no_spark)
+    made = rows(config, tables.MODELS)
+    region = made['{"region":"r2"}']
+    assert (made["{}"]["parent_model_id"], region["parent_model_id"]) == (None, made["{}"]["model_id"])
+    assert made['["r2","s1"]']["parent_model_id"] == region["model_id"]
+    everywhere = load(made["{}"]["codec"], made["{}"]["payload"]).estimator.group_variances
+    assert everywhere.shape == (2, 2)
+    assert everywhere[0, 0] > 100 * everywhere[1, 0], "regions differ, and the stores of a region do not"
+    assert "pooled with the model of parent" in rows(config, tables.PROMOTIONS)['["r2","s1"]']["reason"]
+    row = pd.DataFrame({"x": [0.0]})
+    assert load(region["codec"], region["payload"]).predict(row)[0] == pytest.approx(200.0, abs=2.0)
 
 
 def test_groups_with_a_champion_and_parents_get_no_parent(config: Config) -> None:

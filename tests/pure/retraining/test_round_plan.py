@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit, parse_numbers
+from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit, parse_numbers, pooling_ends
 
 WATCHED = '{"pinned":false,"events":7,"predecessor":{"model_id":"older","since":5}}'
 VERDICTS: list[tuple[Any, ...]] = [
@@ -41,7 +41,18 @@ def test_the_numbers_of_each_planned_group_are_parsed_once(monkeypatch: pytest.M
 
     monkeypatch.setattr(json, "loads", loads)
     groups_to_fit(pd.DataFrame(VERDICTS, columns=list(VERDICT_COLUMNS)))
-    assert sorted(parsed) == sorted(row[4] for row in VERDICTS if row[4] and row[5] == "fit")
+    of_numbers = [text for text in parsed if text != "{}"]  # which is a parent's key
+    assert sorted(of_numbers) == sorted(row[4] for row in VERDICTS if row[4] and row[5] == "fit")
+
+
+def test_each_parent_comes_after_its_own_parents_and_a_part_ends_before_what_is_pooled_with_it() -> None:
+    keys = ['["n","a","1"]', '{"region":"n","city":"a"}', '{"region":"n"}', "{}", '{"region":"m"}']
+    verdicts = [(n, key, None, 0, None, "fit") for n, key in enumerate(keys)]
+    planned = groups_to_fit(pd.DataFrame(verdicts, columns=list(VERDICT_COLUMNS)))["group_key"].tolist()
+    assert planned == ["{}", '{"region":"n"}', '{"region":"m"}', '{"region":"n","city":"a"}', '["n","a","1"]']
+    assert pooling_ends(planned, "estimated") == [1, 3, 4]
+    assert pooling_ends(planned, 20.0) == [4]
+    assert pooling_ends(planned, None) == pooling_ends(planned[-1:], "estimated") == []
 
 
 def test_verdicts_without_numbers_have_none() -> None:

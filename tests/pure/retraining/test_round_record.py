@@ -29,6 +29,7 @@ PROMOTIONS = pd.DataFrame(
         "decision": ["promoted", "refused", "withdrawn", "kept", "kept"],  # c: promoted by the other path
         "challenger_loss": [1.0, 3.0, None, 2.0, None],
         "champion_loss": [2.0, 2.0, None, None, None],
+        "loss_name": ["squared", "squared", "squared", None, None],
     }
 )
 RECORD = RoundRecord(REQUEST, RoundKind.BATCH, 7, MODELS, PROMOTIONS, "id", {"plan": 1.23456, "fit": 2.0}, untried=1)
@@ -40,7 +41,7 @@ def test_every_group_is_counted_once() -> None:
     assert counts == {"groups_in": 10, "fitted": 3, "failed": 2, "too_few_rows": 1, "kept": 1, "deferred": 3}
     decisions = {name: row[name] for name in ("promoted", "unproven", "refused", "held", "withdrawn")}
     assert decisions == {"promoted": 1, "unproven": 0, "refused": 1, "held": 0, "withdrawn": 1}
-    assert (row["mean_champion_loss"], row["mean_challenger_loss"]) == (2.0, 2.0)
+    assert (row["mean_champion_loss"], row["mean_challenger_loss"], row["loss_name"]) == (2.0, 2.0, "squared")
     assert (row["kind"], row["batch_id"], row["recipe_id"]) == ("batch", 7, "id")
     assert (row["seconds"], row["reasons"], row["pins"]) == (
         '{"fit": 2.0, "plan": 1.235}',
@@ -64,7 +65,7 @@ def test_a_round_that_stored_nothing_has_no_losses() -> None:
     )
     row = nothing.row()
     assert (row["fitted"], row["failed"], row["kept"], row["deferred"]) == (0, 0, 0, 3)
-    assert (row["mean_champion_loss"], row["mean_challenger_loss"]) == (None, None)
+    assert (row["mean_champion_loss"], row["mean_challenger_loss"], row["loss_name"]) == (None, None, None)
 
 
 def test_counts_that_do_not_add_up_are_an_error() -> None:

@@ -122,6 +122,10 @@ def test_a_comma_in_a_column_that_is_no_number_is_no_decimal_mark(tmp_path: Path
             b'a,b\n"0,123",x\n"1,234",x\n',
             "a.csv: 1,234 is not read as a number; --thousands says what separates thousands",
         ),
+        (
+            b'a,b\n"-1,5",x\n"2,25",x\n',
+            "a.csv: -1,5 is not read as a number; --decimal , reads numbers with a decimal comma",
+        ),
         (b"a;b\n1,5;2\n", "a.csv: numbers are read with a decimal comma; --decimal . says otherwise"),
         (
             b"01,Adams,2009,9.7,2024-05-01\n02,Berks,2009,9.1,2024-05-01\n",
@@ -464,7 +468,7 @@ def test_a_column_that_is_nowhere_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xls", b"x", r"a\.xls: expected a file that ends in .*; got \.xls$"),
+        ("a.xls", b"x", r"a\.xls: expected a file that ends in .*; got \.xls\. Save each sheet as CSV$"),
         ("a.csv.zip", b"x", r"a\.csv\.zip: expected a file that ends in .*; got \.zip\. Unpack it first"),
         ("a.xls.gz", b"x", r"a\.xls\.gz: expected a file that ends in .*; got \.gz$"),
         ("a.csv.gz", b"x", r"a\.csv\.gz: expected a whole file compressed by gzip; got: "),
@@ -478,6 +482,8 @@ def test_a_column_that_is_nowhere_is_reported(tmp_path: Path) -> None:
             "a.csv: expected text; it begins as gzip .*. Unpack it, or give it the right ending",
         ),
         ("a.tsv", b"PK\x03\x04", "a.tsv: expected text; it begins as zip"),
+        ("a.jsonl", b"\x1f\x8b\x08", "a.jsonl: expected text; it begins as gzip"),
+        ("a.json", '{"a": 1}\n'.encode("utf-16-le"), "as in UTF-16 without a byte order mark. Name it: --encoding"),
         ("a.csv", b"PAR1", "a.csv: expected a Parquet file; got: "),
         ("a.jsonl", b'[{"a": 1}] {', "a.jsonl: record 1: expected one array in the file; there is text after it"),
         ("a.jsonl", b'[{"a": 1},', "a.jsonl: record 1: expected the array to be closed; the file ends before"),

@@ -125,6 +125,44 @@ def test_lines_with_a_name_twice_are_left_out_of_a_sample_and_reported_as_they_a
     assert note.startswith("2 rows left out; the first: ")
 
 
+def test_a_column_that_one_file_has_no_value_of_has_the_type_of_the_others_in_a_sample(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    pq.write_table(pa.table({"n": pa.nulls(2), "m": [1, 2], "o": pa.nulls(2)}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"n": [3, None], "m": pa.array([3, None]), "o": pa.nulls(2)}), tmp_path / "b.parquet")
+    frame = read_sample(open_source(tmp_path)).frame
+    assert list(frame.columns) == ["n", "m", "o"]
+    assert [str(frame[name].dtype) for name in "nm"] == ["Int64", "Int64"]
+    assert frame["n"].dropna().to_dict() == {2: 3}
+    assert not recwarn.list
+
+
+def test_a_number_of_any_length_is_read_into_a_sample(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"x": {"1" * 5_000}}}\n{{"x": {"1" * 30}}}\n')
+    sample = read_sample(open_source(tmp_path / "a.jsonl"))
+    assert sample.frame.to_dict("list") == {"x": [float("inf"), int("1" * 30)]}
+    assert sample.notes == ()
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_lines_with_a_number_that_json_does_not_have_are_left_out_of_a_sample_and_reported(
+    tmp_path: Path, word: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"x": 1}}\n{{"x": {{"y": [{word}]}}}}\n')
+    sample = read_sample(open_source(tmp_path / "a.jsonl"))
+    assert sample.frame.to_dict("list") == {"x": [1]}
+    (note,) = sample.notes
+    assert note.endswith(f"a.jsonl row 2: expected JSON; got {word}, which it does not have")
+
+
+def test_init_says_why_it_could_read_no_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"x": NaN}\n' * 3)
+    done = CliRunner().invoke(main, ["init", "--from", str(tmp_path / "a.jsonl")])
+    assert done.exit_code == 1
+    assert "3 rows left out; the first: " in done.stderr
+    assert "expected JSON; got NaN, which it does not have" in done.stderr
+
+
 def test_columns_of_parquet_with_one_name_are_left_out_of_a_sample_and_reported(tmp_path: Path) -> None:
     pq.write_table(pa.table([pa.array([1]), pa.array([2]), pa.array(["x"])], ["a", "b", "a"]), tmp_path / "a.parquet")
     source = open_source(tmp_path / "a.parquet")

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from file_cases import CASES, NOON, RANGED, Case, Dead
 from foreign_file_cases import FOREIGN_CASES
+from typed_file_cases import TYPED_FILE_CASES
 
 from batch.load import load
 from batch.weekly import retrain
@@ -34,7 +35,7 @@ from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
-ALL_CASES = (*CASES, *FOREIGN_CASES)
+ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES)
 of_each_case = pytest.mark.parametrize("case", ALL_CASES, ids=[case.name for case in ALL_CASES])
 Typed = dict[str, tuple[type, Any]]
 

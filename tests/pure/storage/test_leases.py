@@ -96,6 +96,8 @@ def test_a_lease_that_a_migration_would_not_take_is_refused(configured) -> None:
 
 def test_a_lease_whose_file_this_process_may_not_open_is_an_error_that_names_it(configured) -> None:
     store = FleetStore.of(configured())
-    (store.folder / "leases" / "retrain.lock").mkdir(parents=True)  # fails as one of another user does, root's too
-    with pytest.raises(StoreError, match=r"retrain.lock: expected a file that this process may write to; got .*Error"):
+    file = store.folder / "leases" / "retrain.lock"
+    file.parent.mkdir(parents=True)
+    file.symlink_to(file)  # fails as one of another user does, root's too
+    with pytest.raises(StoreError, match=r"retrain.lock: expected a file that this process may read; got .*Error"):
         is_held(store, "retrain")

@@ -6,7 +6,8 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 from past import fleet_toml
 
+from schemas import tables
 from spinney import tracking
 from spinney.core.config import Config, Retention, parse
 from spinney.core.errors import Busy, SetupError, StoreError
@@ -22,6 +24,8 @@ from spinney.kafka.topics import Topic, TopicExtent
 from spinney.operations import maintenance
 from spinney.storage import checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
+from spinney.storage.retrain_requests import RetrainRequest, add_request, read_requests, remove_requests
+from spinney.tables import delta
 from streaming import app
 from streaming.app import Application, run
 from streaming.progress import ProgressListener
@@ -204,6 +208,55 @@ def test_a_drain_that_dropped_a_record_in_any_batch_says_so(config, queries) -> 
     queries |= {"ingest": Running(dropped=(0, 3, 0))}
     with pytest.raises(StoreError, match="query ingest: 3 rows were dropped as too late"):
         go(config, queries, once=True)
+
+
+def _ask(store: FleetStore, *group_keys: str) -> list[str]:
+    now = datetime(2024, 5, 1, tzinfo=UTC)
+    return [add_request(store, RetrainRequest.new(key, "ada", "why", now)).id for key in group_keys]
+
+
+def test_a_drain_goes_on_until_no_request_that_waited_is_left_and_leaves_those_that_came_meanwhile(
+    config, queries
+) -> None:
+    store = FleetStore.of(config)
+    checkpoints.write_query_id(store.checkpoint("retrain"), "c1")
+    waited = _ask(store, '["a","1"]', '["b","1"]')
+    taken = [[], waited[:1], waited[1:]]  # at first there is nothing new, and Spark begins no batch
+
+    def end_batch() -> None:
+        remove_requests(store, taken.pop(0))
+        if not taken:
+            _ask(store, '["c","1"]')
+
+    queries |= {"retrain": Running(ends=end_batch)}
+    go(config, queries, once=True)
+    assert taken == []
+    assert [request.group_key for request in read_requests(store)] == ['["c","1"]']
+
+
+@pytest.mark.parametrize("names", [("ingest", "retrain"), ("ingest",)])
+def test_a_restarted_stream_begins_with_a_batch_of_retrain_though_nothing_is_new(config, queries, names) -> None:
+    store = FleetStore.of(config)
+    delta.create_tables(store)
+    version = partial(delta.current_version, store.directory(tables.MODELS, "stream"))
+    queries |= {name: Running() for name in names}
+    for begun in (False, True):
+        before = version()
+        application = Application(object(), config, names)  # type: ignore[arg-type]
+        application.start()
+        application.stop()
+        assert version() - before == int(begun and "retrain" in names)
+        checkpoints.write_query_id(store.checkpoint("retrain"), "c1")
+
+
+def test_a_drain_ends_with_a_round_that_takes_no_request(config, queries) -> None:
+    store = FleetStore.of(config)
+    (waiting,) = _ask(store, '["a","1"]')
+    ended = []
+    queries |= {"retrain": Running(ends=lambda: ended.append(1))}
+    go(config, queries, once=True)
+    assert len(ended) == 2, "what is new, and the request"
+    assert [request.id for request in read_requests(store)] == [waiting]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import pytest
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
+from spinney.core.migration import LossChange, LossHistory
 from spinney.core.planning.budget import QueueLengths
 from spinney.core.staleness import group_state
+from spinney.core.staleness.health_rows import HEALTH_COLUMNS
 from spinney.core.staleness.judge import VERDICT_COLUMNS, JudgeSettings, ShardState, UnfittedAttempt
 from spinney.core.staleness.policies import MaxAge, NewGroup
 from spinney.retraining.judge_input import VERDICTS, parse_frames
@@ -66,16 +68,17 @@ def frame(*rows: dict[str, Any]) -> pd.DataFrame:
 def test_no_frames_are_no_input() -> None:
     reported = parse_frames([])
     assert (len(reported.decided), len(reported.unfitted), len(reported.health)) == (0, 0, 0)
-    assert reported.health["labelled"].dtype == np.int64
+    assert reported.health.labelled.dtype == np.int64
 
 
 def test_health_keeps_its_sums_and_whole_microseconds() -> None:
     reported = parse_frames([frame(HEALTH, TICK)])
     lists = [HEALTH["losses"], HEALTH["drift"]]
-    assert reported.health.values.tolist() == [
-        [A, "m1", 3, 1.5, *lists, START], [None, None, 0, 0.0, None, None, START + 5]
+    columns = [getattr(reported.health, name).tolist() for name in HEALTH_COLUMNS]
+    assert list(zip(*columns, strict=True)) == [
+        (A, "m1", 3, 1.5, *lists, START), (None, None, 0, 0.0, None, None, START + 5)
     ]  # fmt: skip
-    assert reported.health["last_event_time"].dtype == np.int64
+    assert reported.health.last_event_time.dtype == np.int64
 
 
 def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
@@ -258,3 +261,14 @@ def test_a_worker_keeps_no_more_state_decoded_than_it_may() -> None:
         kept.take(0, b"\x00" * 100)
     with pytest.raises(Corrupt):  # of other bytes than those kept
         kept.take(1, b"\x07" * 100)
+
+
+def test_a_shard_is_judged_by_the_present_loss_of_the_fleet_from_the_first_call_on(configured) -> None:
+    config = configured()
+    change = LossChange(datetime(2024, 5, 1, tzinfo=UTC), "absolute", "squared")
+    state = State()
+    judged(state, frame(HEALTH))
+    assert ShardState.from_bytes(state.get[0]).loss_name == ""
+    judge = ShardJudge.from_config(config, LossHistory("squared", (change,)))
+    list(judge.function()((5,), iter([]), state))
+    assert ShardState.from_bytes(state.get[0]).loss_name == "squared"

@@ -21,8 +21,12 @@ from spinney.kafka import topic_ids, topics
 from spinney.kafka.topics import Topic, TopicExtent
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
+from spinney.storage.retrain_requests import RetrainRequest, add_request, remove_requests
+from spinney.tables import lookup
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import DirectoryWriter
+from spinney.tables.empty_append import append_no_rows
+from spinney.tables.lookup import RowFilter
 from spinney.tables.table_log import Append, read_appends
 from streaming.pending_work import find_pending_work
 from streaming.query_names import QUERY_NAMES, select_queries
@@ -158,6 +162,27 @@ def test_rows_appended_since_have_to_be_read(fleet: Fleet, base: Contract, part:
     version = DeltaTable(place.uri).version() + 1
     fleet.past.put(base, part, {"group_key": A, "model_id": "m", "decided_at": hour(2)})
     assert fleet.unread() == f"table {place.name}: version {version} is not read by {query}"
+
+
+def test_a_request_to_retrain_a_group_is_something_to_do_for_retrain(fleet: Fleet) -> None:
+    store = FleetStore.of(fleet.past.config)
+    request = add_request(store, RetrainRequest.new(A, "ada", "why", hour(2)))
+    assert fleet.unread() == "people have asked for 1 group to be retrained"
+    assert fleet.unread("ingest", "score", "labels") is None
+    remove_requests(store, [request.id])
+    assert fleet.unread() is None
+
+
+def test_a_file_without_rows_is_something_to_read_for_spark_only(fleet: Fleet) -> None:
+    store = FleetStore.of(fleet.past.config)
+    place = store.directory(tables.MODELS, "stream")
+    before = lookup.count_rows(store, tables.MODELS)
+    for _ in range(2):
+        append_no_rows(place, "retrain", "c1")
+    version = DeltaTable(place.uri).version() - 1
+    assert fleet.unread() == f"table models/stream: version {version} is not read by retrain"
+    assert lookup.count_rows(store, tables.MODELS) == before
+    assert len(lookup.read_rows(store, tables.MODELS, ["group_key"], RowFilter.of_groups([A]))) == before
 
 
 def test_tables_that_no_query_reads_may_grow(fleet: Fleet) -> None:

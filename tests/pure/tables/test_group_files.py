@@ -13,10 +13,12 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, group_files, lookup
+from spinney.tables.empty_append import append_no_rows
 from spinney.tables.group_files import GroupFiles
 from spinney.tables.lookup import NotAfter, RowFilter
 
 A, B, C = '["a","1"]', '["b","1"]', '["c","1"]'
+SHARDS = 64
 COLUMNS = ("group_key", "model_id", "decision", "decided_at", "round_id", "rows")
 
 
@@ -42,7 +44,7 @@ def directory(store: FleetStore) -> Directory:
 
 def names(files: GroupFiles, directory: Directory, *keys: str) -> int | None:
     """How many files are opened for these groups; None if all are."""
-    dataset = files.dataset_of(directory, delta.open_existing(directory), keys)
+    dataset = files.dataset_of(directory, delta.open_existing(directory), keys, SHARDS)
     return None if dataset is None else len(dataset.files)
 
 
@@ -75,6 +77,27 @@ def test_a_file_is_read_once(past: Past, directory: Directory, monkeypatch: pyte
 def test_no_keys_are_kept_of_a_directory_with_too_many_rows(directory: Directory, monkeypatch) -> None:
     monkeypatch.setattr(group_files, "MAX_KEYS", 10)
     assert names(GroupFiles(), directory, B) is None
+
+
+def test_files_with_many_rows_are_left_to_statistics_that_exclude_the_others(
+    past: Past, store: FleetStore, monkeypatch
+) -> None:
+    batch = store.directory(tables.PROMOTIONS, "batch")
+    for name in "abcde":  # a file per group
+        past.put(tables.PROMOTIONS, "batch", {"group_key": f'["{name}","1"]', "decision": "kept", "batch_id": 0})
+    assert [names(GroupFiles(), batch, key) for key in (A, B)] == [1, 1], "few rows"
+    monkeypatch.setattr(group_files, "FEW_ROWS", 0)
+    assert [names(GroupFiles(), batch, key) for key in (A, B)] == [None, None]
+    stream = store.directory(tables.PROMOTIONS, "stream")
+    wide = [A, *(f'["z{n}","1"]' for n in range(40))]  # of keys around B's, and of nearly all shards
+    for at in range(6, 16):
+        past.round(at, dict.fromkeys(wide, 1.0) if at < 15 else {B: 1.0})
+    assert names(GroupFiles(), stream, B) == 2, "statistics exclude no round"
+
+
+def test_a_file_without_rows_changes_nothing(past: Past, directory: Directory) -> None:
+    append_no_rows(directory, "retrain", "c1")
+    assert [names(GroupFiles(), directory, key) for key in (A, B, C)] == [2, 1, 0]
 
 
 def test_a_lookup_finds_the_same_rows_whether_it_knows_the_files_or_not(past: Past, store, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from schemas import tables
 from spinney.core.errors import StoreError
 from spinney.storage.layout import Directory
 from spinney.tables.delta import REOPEN_AFTER_S
-from spinney.tables.opened_tables import OpenedTables
+from spinney.tables.opened_tables import KeptQueries, OpenedTables
 
 
 class Clock:
@@ -67,3 +68,24 @@ def test_a_table_that_is_not_there_is_an_error_each_time(directory: Directory, t
             opened.open(gone)
     shutil.copytree(directory.uri, gone.uri)
     assert rows(opened, gone) == 1
+
+
+def counted(queries: KeptQueries, table: DeltaTable) -> int:
+    result = queries.of(table).execute("SELECT count(*) AS n FROM t")
+    return int(pa.RecordBatchReader.from_stream(result).read_all().column("n")[0].as_py())
+
+
+def test_a_kept_query_answers_again_and_a_newer_table_gets_its_own(directory: Directory) -> None:
+    queries, opened = KeptQueries(), OpenedTables()
+    first = opened.open(directory)
+    assert queries.of(first) is queries.of(first)
+    assert [counted(queries, first) for _ in range(2)] == [1, 1]
+    add_row(directory)
+    assert counted(queries, opened.open(directory)) == 2
+    assert counted(queries, first) == 1
+
+
+def test_a_kept_query_answers_several_threads_at_once(directory: Directory) -> None:
+    queries, table = KeptQueries(), OpenedTables().open(directory)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: counted(queries, table), range(40))) == [1] * 40

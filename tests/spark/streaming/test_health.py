@@ -113,7 +113,7 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
     expected = oracle(answers(), answered=answered)
     got, predictions = {}, {}
     for row in found.to_pylist():
-        assert (row["batch_id"], row["observed_on"]) == (7, AT.date())
+        assert (row["batch_id"], row["observed_on"], row["loss_name"]) == (7, AT.date(), "absolute")
         name = (row["shard"], row["group_key"], row["model_id"], pd.Timestamp(row["last_event_time"]))
         got[name] = (row["rows"], row["labelled"], row["loss"], row["squared_loss"])
         predictions[name] = row["drift"]

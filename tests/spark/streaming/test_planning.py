@@ -147,3 +147,25 @@ def test_a_requested_group_comes_first_and_counts_once_though_it_is_due_too(spar
     of_fresh = [(row["decision"], row["policy"]) for row in found[0] if row["group_key"] == keys[2]]
     assert sorted(of_fresh) in ([("fit", "manual"), ("fresh", None)], [("fit", "manual"), ("held", POLICIES[2])])
     reported.unpersist()
+
+
+def test_a_requested_group_that_its_shard_withholds_counts_once(spark, monkeypatch) -> None:
+    rows = [row(1), row(2), {**row(3), "decision": "deferred"}, row(10)]  # two put forward, one withheld now, one fresh
+    report = judge_input.report_rows(0, ShardReport(rows, 6, 4, RaisedErrors(9, 0)), NOW - 5).astype(object)
+    reported = spark.createDataFrame(report.where(report.notna(), None), judge_input.VERDICTS)
+    reported = reported.selectExpr("*", f"{NOW}L AS judged_at").persist()
+    due = DueSummary.of(reported.filter(f"decision = '{judge_input.SUMMARY}'").collect())
+    assert (due.groups, due.withheld, due.rows) == (6, 4, 4)
+    withheld, unreported = '["withheld before"]', '["of a shard that reports nothing"]'
+    keys = [*(row(n)["group_key"] for n in (1, 3, 10)), withheld, unreported]
+    deferred = {withheld: 0, row(10)["group_key"]: 0, unreported: 1}  # group 10 has become fresh since
+    for few in (1_000, 0):
+        monkeypatch.setattr(requested_groups, "plan_round", partial(plan_round, few=few))
+        plan = plan_with_requests(
+            reported, due, RoundRules(RoundAllowance(None, groups=1), "lot"), requested_of(keys), deferred
+        )
+        assert [group.group_key for group in plan.chosen] == [*keys, row(2)["group_key"]]
+        assert plan.groups_in == 8, "six due groups, and two requested ones besides them"
+        of_withheld = [each["decision"] for each in verdicts_of(plan) if each["group_key"] == row(3)["group_key"]]
+        assert of_withheld == ["fit"]
+    reported.unpersist()

@@ -15,7 +15,10 @@ from spinney.core.planning.brake import RaisedErrors
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import ShardReport
 from spinney.retraining import judge_input
+from spinney.storage import checkpoints
+from spinney.storage.layout import FleetStore
 from streaming import retrain
+from streaming.delta_source import read_appended
 from streaming.progress import ProgressListener
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -58,6 +61,25 @@ def test_a_round_is_dated_in_utc_whatever_zone_the_process_is_in(spark, fleet) -
     assert before <= verdict["stale_since"] <= datetime.now(UTC)
     assert verdict["clock"] == model["clock"] == recorded["clock"] == START + timedelta(hours=24)
     assert model["trained_through"] == START + timedelta(hours=22)  # labels come two hours late
+
+
+def test_a_file_without_rows_lets_spark_begin_one_batch_though_nothing_is_new(spark, fleet, tmp_path) -> None:
+    store = FleetStore.of(fleet.config)
+    place = store.directory(tables.MODELS, "stream")
+    checkpoints.write_query_id(store.checkpoint("retrain"), "c1")
+    batches: list[int] = []
+
+    def drain() -> None:
+        read = read_appended(spark, place).writeStream.foreachBatch(lambda frame, _: batches.append(frame.count()))
+        read.option("checkpointLocation", str(tmp_path / "c")).trigger(availableNow=True).start().awaitTermination()
+
+    fleet.put(tables.MODELS, [{"group_key": A, "model_id": "m", "batch_id": 0}], "stream")
+    drain()
+    drain()
+    assert batches == [1]
+    retrain.force_batch(store)
+    drain()
+    assert batches == [1, 0]
 
 
 def storm(spark, shards: int, judged_at: datetime):

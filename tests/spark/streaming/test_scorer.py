@@ -15,7 +15,7 @@ import pytest
 import xxhash
 from recipes import RIDGE
 
-from spinney.core.champions.heldout_losses import pack, unpack
+from spinney.core.champions.heldout_losses import LOSS_NAME, loss_of, pack, unpack
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.features.encoding import NULL_TIME
@@ -235,8 +235,9 @@ def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured
     assert answered["scored_on"].to_pylist() == [date(2024, 5, 1)] * 3
 
 
-def test_a_shard_without_events_has_no_answers_and_keeps_its_champions(scorer: Scorer) -> None:
-    row = changed(promoted(A), heldout_losses=pack([0.1, 1e-30, float("inf")]))
+@pytest.mark.parametrize("loss_name", [None, "squared"])
+def test_a_shard_without_events_has_no_answers_and_keeps_its_champions(scorer: Scorer, loss_name: str | None) -> None:
+    row = changed(promoted(A), heldout_losses=pack([0.1, 1e-30, float("inf")], loss_name))
     state = State()
     frame = pd.DataFrame([{"group_key": A, PROMOTION: as_json(row)}])
     assert list(scorer.function()((0,), iter([frame]), state)) == []
@@ -245,10 +246,10 @@ def test_a_shard_without_events_has_no_answers_and_keeps_its_champions(scorer: S
 
 def as_json(row: Promotion) -> str:
     """A promotion as Spark's `to_json` writes it: bytes in base 64, nothing of a null, infinity as a text."""
-    values = {name: row.column(name) for name in PROMOTION_COLUMNS}
+    values = {name: row.column(name) for name in PROMOTION_COLUMNS if name != LOSS_NAME}
     binary = {name: b64encode(values[name]).decode() for name in ("payload", "signature")}
     losses = [each if np.isfinite(each) else "Infinity" for each in unpack(row.heldout_losses) or []]
-    expected = {**values, **binary, "heldout_losses": losses or None}
+    expected = {**values, **binary, "heldout_losses": losses or None, LOSS_NAME: loss_of(row.heldout_losses)}
     return json.dumps({name: value for name, value in expected.items() if value is not None})
 
 

@@ -13,6 +13,7 @@ from foreign_file_cases import FOREIGN_CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
+from typed_file_cases import TYPED_FILE_CASES
 
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
@@ -31,7 +32,7 @@ from streaming.validated_records import (
     validate_records,
 )
 
-ALL_CASES = (*CASES, *FOREIGN_CASES)
+ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES)
 RECORD_TIME = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
 OF_ALL_TYPES = """\
@@ -64,7 +65,7 @@ def drawn() -> list[tuple[Any, ...]]:
     texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
     wholes = st.integers(-(2**63), 2**63 - 1)
 
-    @settings(max_examples=300, derandomize=True, database=None)
+    @settings(max_examples=300, database=None)
     @given(st.tuples(st.none() | texts, st.none() | wholes, st.none() | st.booleans(), st.none() | st.dates()))
     def collect(case: tuple[Any, ...]) -> None:
         cases.append(case)

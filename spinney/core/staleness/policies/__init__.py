@@ -62,7 +62,7 @@ def configured_policies(
     """
     built_in: tuple[Policy, ...] = (
         NewGroup(min_rows),
-        NoLabels(staleness.no_labels, label_delay),
+        NoLabels(staleness.no_labels, label_delay, staleness.max_age),
         ErrorRise(staleness.error_rise.patience),
         *_by_rows(staleness),
         MaxAge(staleness.max_age, staleness.age_spread),

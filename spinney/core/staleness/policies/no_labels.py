@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from spinney.core.durations import format_duration
 from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.label_rates import usual_intervals
 from spinney.core.staleness.verdicts import NO_LABELS
 
 if TYPE_CHECKING:
@@ -29,16 +30,20 @@ class NoLabels:
     nature. The other policies are not asked: without new labels a refit would see old rows only, and nobody would know
     whether it is better.
 
-    after: event time. label_delay: of the fleet.
+    after: event time. label_delay: of the fleet. half_life: of the decayed counts of labels, as in the state, by which
+    an interval is usual.
     """
 
     after: timedelta
     label_delay: timedelta = timedelta(0)
+    half_life: timedelta = timedelta(days=14)
     name: str = NO_LABELS
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
         """As `Policy.limits`, microseconds."""
-        interval = (groups["labelled_at"] - groups["labelled_from"]) / np.maximum(groups["labelled"] - 1, 1)
+        recent = usual_intervals(groups, self.half_life // timedelta(microseconds=1))
+        lifetime = (groups["labelled_at"] - groups["labelled_from"]) / np.maximum(groups["labelled"] - 1, 1)
+        interval = np.where(np.isnan(recent), lifetime, recent)
         longest: npt.NDArray[np.float64] = np.maximum(self.after.total_seconds() * 1e6, USUAL_INTERVALS * interval)
         return longest
 

@@ -16,6 +16,7 @@ import numpy as np
 from spinney.core.errors import ContractError
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
+from spinney.core.training.estimated_pooling import for_groups
 from spinney.core.training.fit_kernels import Kernel, KernelInput, KernelResult, Timer
 from spinney.core.training.normal_equations import Chunk, chunks, learn_encoders, normal_equations, solve_all
 from spinney.core.training.pooled_ridge import fit_pooled
@@ -49,6 +50,8 @@ class StackedRidge:
         for part in chunks(stack, alone, learn_encoders(stack)):
             for g, fitted in zip(part.groups, self._solve(part), strict=True):
                 fits[g] = fitted if isinstance(fitted, Exception) else Model(part.encoders[g], fitted)
+        if stack.pooling is not None and stack.pooling.rows is None:
+            fits = [for_groups(stack, g, fit) if isinstance(fit, Model) else fit for g, fit in enumerate(fits)]
         for g, pooled in fit_pooled(stack):
             fits[g] = pooled
         ms = (timer() - began) * 1e3 / max(1, len(stack))

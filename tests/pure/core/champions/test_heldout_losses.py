@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spinney.core.champions.heldout_loss_arrays import pack_column, to_matrix
-from spinney.core.champions.heldout_losses import pack, unpack
+from spinney.core.champions.heldout_losses import loss_of, pack, unpack
 from spinney.core.champions.promotion import Promotion
 
 
@@ -38,3 +40,16 @@ def test_a_matrix_has_a_row_per_model_and_leaves_out_what_is_not_finite() -> Non
     np.testing.assert_array_equal(found[:, :3], [[1, 2, np.nan], [np.nan] * 3, [np.nan] * 3, [4, np.nan, np.nan]])
     assert found.shape == (4, 8)
     assert to_matrix([]).shape == (0, 8)
+
+
+@pytest.mark.parametrize("name", [None, "absolute", "squared", "log"])
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=5))
+def test_packed_losses_keep_the_name_of_their_loss(name: str | None, losses: list[float]) -> None:
+    packed = pack(losses, name)
+    assert (unpack(packed), loss_of(packed)) == (losses, name)
+    assert pack(packed, "log") is packed
+    kinds = pa.list_(pa.float32())
+    names = pa.chunked_array([[name, "squared"]], pa.string())
+    assert pack_column(pa.array([losses, None], kinds), names) == [packed, None]
+    matrix = to_matrix([packed, pack([1.0])])
+    assert matrix[0][~np.isnan(matrix[0])].tolist() == losses

@@ -75,7 +75,7 @@ def test_any_champions_survive_as_bytes(message: list[tuple[str, Promotion]]) ->
     assert Champions.from_bytes(champions.to_bytes()) == champions
 
 
-@pytest.mark.parametrize("blob", [b"", b"\x03" + Champions.empty().to_bytes()[1:]])
+@pytest.mark.parametrize("blob", [b"", b"\x04" + Champions.empty().to_bytes()[1:]])
 def test_bytes_of_another_format_are_refused(blob: bytes) -> None:
     with pytest.raises(Corrupt, match=r"state of champions: expected .*format"):
         Champions.from_bytes(blob)
@@ -94,7 +94,7 @@ def test_a_state_of_before_held_out_losses_is_read_without_them() -> None:
     )
     champions = Champions.from_bytes(b"\x01" + encode_batch(batch))
     assert champions.promotions == {A: (CARRIED,)}
-    assert champions.to_bytes()[0] == 2
+    assert champions.to_bytes()[0] == 3
 
 
 def test_broken_bytes_are_refused() -> None:

@@ -37,16 +37,52 @@ def test_its_chance_is_at_least_the_share_of_all_signs_that_give_as_great_a_sum(
     assert difference_of(differences).chance_if_equal >= exact * (1 - 1e-9)
 
 
+@pytest.mark.parametrize("unit", [2.0**-1060, 2.0**-540, 2.0**-1, 2.0**510, 2.0**1020])
+def test_the_unit_of_the_losses_changes_no_chance(unit: float) -> None:
+    """Squares of the smallest and the greatest of these units are zero and infinite."""
+    differences = [3.0, -1.0, 2.0, 2.0, 0.5]
+    in_ones, in_units = difference_of(differences), difference_of([unit * size for size in differences])
+    assert in_units.mean == pytest.approx(unit * 1.3, rel=1e-4)
+    assert in_units.chance_if_equal == pytest.approx(in_ones.chance_if_equal, rel=1e-4)
+
+
 def test_seven_alike_differences_have_a_chance_above_one_percent_and_eight_below() -> None:
     # c (1 - Φ(√7)) and c (1 - Φ(√8)), with c = 3.17866 and the tails 0.0040755 and 0.0023389 of a table.
     assert difference_of([0.3] * 7).chance_if_equal == pytest.approx(3.17866 * 0.0040755, rel=1e-3)
     assert difference_of([0.3] * 8).chance_if_equal == pytest.approx(3.17866 * 0.0023389, rel=1e-3)
 
 
+def test_the_chance_is_that_of_the_sum_over_the_root_of_the_squares() -> None:
+    # 4 ÷ √16 = 1, whose normal tail is 0.158655; successive rows are not alike, so nothing is raised.
+    assert difference_of([3.0, -1.0, 2.0, -1.0, 1.0]).chance_if_equal == pytest.approx(3.17866 * 0.158655, rel=1e-4)
+
+
+def test_two_rows_have_an_error_and_one_has_none() -> None:
+    # r = -0.5, raised to 0 by its correction; the standard deviation is 3 ÷ √2.
+    means, errors = cut_differences(np.array([1.0, 4.0, 7.0]), np.array([2, 1]))
+    assert means.tolist() == [2.5, 7.0]
+    assert errors[0] == pytest.approx(1.5)
+    assert math.isnan(errors[1])
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(19, 90.0), (39, 80.0), (40, 70.0)])
+def test_one_size_in_twenty_is_cut(rows: int, limit: float) -> None:
+    values = np.concatenate([[90.0, 80.0, 70.0], np.zeros(rows - 3)])
+    means, _ = cut_differences(values, np.array([rows]))
+    assert means[0] * rows == pytest.approx(np.minimum(values, limit).sum())
+
+
+def test_the_error_is_raised_at_most_as_for_an_autocorrelation_of_nine_tenths() -> None:
+    rows = np.repeat([1.0, -1.0], 100)
+    _, errors = cut_differences(rows, np.array([200]))
+    assert errors[0] == pytest.approx(rows.std(ddof=1) / math.sqrt(200) * math.sqrt(19))
+
+
 def test_a_champion_that_is_not_worse_has_a_chance_of_one() -> None:
     assert difference_of([-1.0, -2.0, -3.0]).chance_if_equal == 1.0
     assert difference_of([0.0, 0.0]).chance_if_equal == 1.0
     assert difference_of([1.0, -1.0]).chance_if_equal == 1.0
+    assert SymmetricDifference(mean=1e-200, standard_error=1.0, rows=2).chance_if_equal == 1.0
 
 
 def test_one_extreme_row_does_not_decide() -> None:

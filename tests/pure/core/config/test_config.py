@@ -606,6 +606,16 @@ def test_only_estimators_whose_coefficients_can_be_shrunk_are_pooled() -> None:
     assert finding.expected == "it only with an estimator that can be pooled: ridge"
 
 
+def test_weights_of_pooling_are_estimated_only_along_nested_parents() -> None:
+    estimated = '[recipe]\npooling_rows = "estimated"\n'
+    assert read(with_line("parents = [[]]") + estimated).recipe.pooling_rows == "estimated"
+    two = with_line('parents = [["shop"], ["sunny"]]').replace('group = ["shop"]', 'group = ["shop", "sunny"]')
+    finding = only_finding(two + estimated)
+    assert (finding.key, finding.got) == ("recipe.pooling_rows", '[["shop"], ["sunny"]]')
+    finding = only_finding(with_line("parents = [[]]") + estimated.replace("estimated", "guessed"))
+    assert (finding.key, finding.expected) == ("recipe.pooling_rows", 'a number of more than 0, or "estimated"')
+
+
 def test_only_the_id_may_be_read_from_the_field_of_the_time() -> None:
     assert read(with_line('fields = { id = "at" }')).fleet.fields == {"id": "at"}
     assert read(with_line('fields = { id = "day", at = "day" }')).fleet.fields == {"id": "day", "at": "day"}

@@ -114,7 +114,7 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda kind: monkeypatch.setitem(TYPES, "stamp", kind)
 
 
-@pytest.mark.parametrize("kind", ["timestamp", "timestamp(s)", "timestamp(ms)", "timestamp(us)"])
+@pytest.mark.parametrize("kind", ["timestamp", "timestamp(s)", "timestamp(us)", "timestamp(year)"])
 @pytest.mark.parametrize("value", [*ISO, pd.Timestamp(NOON), NOON])
 def test_a_time_may_be_iso_text_whatever_the_column_declares(declared, kind: str, value: Any) -> None:
     declared(kind)
@@ -135,6 +135,16 @@ def test_numbers_are_read_in_the_unit_that_the_column_declares(declared, unit: s
     # A small number of a fine unit, and a large one of a coarse unit, are no other unit's.
     assert of("stamp", [12 * per_second]).tolist() == [datetime(1970, 1, 1, 0, 0, 12, tzinfo=UTC)]
     assert of("stamp", [200_000_000_000 * per_second]).tolist() == [datetime(8307, 10, 1, 19, 33, 20, tzinfo=UTC)]
+
+
+def test_years_are_read_where_the_column_declares_them(declared) -> None:
+    declared("timestamp(year)")
+    beginning = datetime(2013, 1, 1, tzinfo=UTC)
+    assert of("stamp", [2013, 2013.0, "2013", np.int16(2013)]).tolist() == [beginning] * 4
+    with pytest.raises(
+        ContractError, match=r"expected timestamp\(year\); got .*: a time is a year, in years 1 to 9999"
+    ):
+        of("stamp", [2013.5])
 
 
 def test_digits_alone_are_a_number_where_a_unit_is_declared_and_a_date_where_none_is(declared) -> None:

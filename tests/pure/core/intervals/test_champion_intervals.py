@@ -47,6 +47,23 @@ def test_squared_losses_are_residuals_squared() -> None:
     np.testing.assert_allclose(squared, ShardIntervals(RULE, plain).of_losses(plain), rtol=1e-6)
 
 
+def test_losses_that_name_theirs_give_the_same_intervals_beside_others() -> None:
+    plain = [pack(LOSSES[key]) for key in (A, B, C)]
+    squares = [value**2 for value in LOSSES[B]]
+    mixed = [pack(LOSSES[A]), pack(squares, "squared"), pack(LOSSES[C], "absolute")]
+    expected = ShardIntervals(RULE, plain).of_losses(plain)
+    np.testing.assert_array_equal(ShardIntervals(RULE, mixed).of_losses(mixed), expected)
+    of_squared_fleet = [pack([value**2 for value in LOSSES[A]]), *mixed[1:]]
+    found = ShardIntervals(IntervalRule(0.8, "squared"), of_squared_fleet).of_losses(of_squared_fleet)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_pools_of_rows_have_the_names_of_their_losses() -> None:
+    rows = pa.table({"group_key": [A, B], "heldout_losses": [[1.0], [4.0]], "loss_name": [None, "squared"]})
+    pools = pools_of(rows, 4)
+    assert (*pools[shard_of(A)], *pools[shard_of(B)]) == (pack([1.0]), pack([4.0], "squared"))
+
+
 def test_a_pool_is_of_the_champions_of_groups_in_the_order_of_their_keys() -> None:
     rows = [
         (B, promotion(B)),

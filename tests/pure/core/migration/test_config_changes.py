@@ -149,7 +149,6 @@ def test_only_a_part_of_the_recipe_is_reported_to_refit_groups(key: str) -> None
         ('group = ["shop"]', 'group = ["floor"]', "fleet.group", "of the old groups", 'Put ["shop"] back'),
         ('event_id = "id"', 'event_id = "nr"', "fleet.event_id", "identified by the old field", 'Put "id" back'),
         ('target = "sold"', 'target = "floor"', "fleet.target", "old target", "another storage.root"),
-        ('target = "sold"', 'target = "sold"\nloss = "squared"', "fleet.loss", "old loss", 'Put "absolute" back'),
         ('target = "sold"', 'target = "sold"\nshards = 8', "fleet.shards", "old number", "Put 64 back"),
         ('events = "sales"', 'events = "tills"', "kafka.events", "offsets of the old topic", 'Put "sales" back'),
         ('events = "sales"', 'events = "sales"\noutcomes = "o"', "kafka.outcomes", "old topic", "Remove it"),
@@ -163,6 +162,18 @@ def test_a_key_that_is_fixed_is_refused_with_why_and_what_to_do(
     assert why in change.why
     assert remedy in change.remedy
     assert "spinney load ROOT/tables/events" in change.remedy
+
+
+def test_a_change_of_the_loss_leads_to_the_migration_and_says_what_it_converts() -> None:
+    (change,) = found(('target = "sold"', 'target = "sold"\nloss = "squared"'))
+    assert (change.key, change.before, change.now, change.effect) == (
+        "fleet.loss", '"absolute"', '"squared"', Effect.REFUSED,
+    )  # fmt: skip
+    assert change.why == "stored losses are by the old one; those of single rows give the new one, means do not"
+    assert change.remedy == (
+        "`spinney migrate` says what that means; with --yes it converts what can be converted and begins the means "
+        'anew. Or put "absolute" back.'
+    )
 
 
 def test_a_new_column_is_refused_beside_the_feature_that_would_take_effect() -> None:

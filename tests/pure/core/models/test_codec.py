@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def test_a_linear_model_comes_back_as_it_went() -> None:
     for name in ("intercept", "coefficients", "fill"):
         np.testing.assert_array_equal(getattr(back.estimator, name), getattr(linear, name))
     assert back.estimator.link is Link.SOFTMAX
+
+
+def test_the_group_variances_of_a_parent_are_stored_after_the_model_in_format_2() -> None:
+    variances = np.arange(18.0).reshape(2, 9)
+    parent = Model(LINEAR.encoder, replace(LINEAR.estimator, group_variances=variances))
+    (_, without), (name, payload) = codec.dump(LINEAR), codec.dump(parent)
+    assert payload == b"\2" + without[1:] + variances.astype("<f8").tobytes()
+    np.testing.assert_array_equal(codec.load(name, payload).estimator.group_variances, variances)
+    assert codec.load(name, payload).predict(FRAME).tolist() == LINEAR.predict(FRAME).tolist()
+    for cut in (payload[:-8], payload[: len(without)], payload[:-1], b"\1" + payload[1:]):
+        with pytest.raises(Corrupt, match="codec linear: expected"):
+            codec.load(name, cut)
 
 
 FITTED = {

@@ -30,10 +30,13 @@ def test_parents_are_a_part_of_their_own_unless_one_part_takes_all() -> None:
 
 @pytest.mark.parametrize("pace", [None, PartPacing(10.0, 1.0, is_measured=True)])
 def test_groups_that_are_pooled_with_their_parents_come_in_a_later_part(pace: PartPacing | None) -> None:
-    first = next_part(None, 10, 3, pace, are_parents_apart=True)
+    first = next_part(None, 10, 3, pace, apart=[3])
     assert first == Part(0, 0, 3)
-    assert next_part(first, 10, 3, pace, are_parents_apart=True) == Part(1, 3, 10)
-    assert next_part(None, 3, 3, pace, are_parents_apart=True) == Part(0, 0, 3)
+    assert next_part(first, 10, 3, pace, apart=[3]) == Part(1, 3, 10)
+    assert next_part(None, 3, 3, pace, apart=[3]) == Part(0, 0, 3)
+    last = next_part(None, 10, 3, pace, apart=[1, 3])
+    assert last == Part(0, 0, 1)
+    assert next_part(last, 10, 3, pace, apart=[1, 3]) == Part(1, 1, 3)
 
 
 def test_a_cost_that_nobody_measured_takes_a_small_first_part_and_none_takes_a_huge_one() -> None:

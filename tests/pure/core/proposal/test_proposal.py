@@ -12,6 +12,7 @@ from spinney.core import durations
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError
 from spinney.core.proposal import Choices, propose
+from spinney.core.training.estimators import kernel_for
 
 ROWS = 120
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -65,6 +66,41 @@ def test_a_column_named_like_a_target_is_the_target() -> None:
 def test_a_target_of_words_is_classified() -> None:
     config = proposed(SALES.assign(target=["cat", "dog"] * (ROWS // 2)))
     assert (config.fleet.task, config.fleet.loss) == ("classification", "log")
+
+
+@pytest.mark.parametrize("label", [["yes", "no"], [True, False], [0, 1]])
+def test_classes_get_an_estimator_that_classifies_and_numbers_the_default(label: list[object]) -> None:
+    for frame in (SALES.drop(columns="sold").assign(label=label * (ROWS // 2)), SALES):
+        config = proposed(frame)
+        kernel_for(config.recipe.estimator, config.fleet.task, config.recipe.params)  # else an error, as in `check`
+
+
+def test_years_and_numbers_that_name_things_are_not_the_target_where_there_is_another_number() -> None:
+    frame = SALES.assign(year=[2024, 2025] * (ROWS // 2), zipcode=[8000, 8001, 8002] * (ROWS // 3))
+    assert proposed(frame).fleet.target == "sold"
+    assert proposed(frame.drop(columns=["sold", "price"])).fleet.target == "zipcode"
+
+
+def test_numbers_under_the_name_of_a_code_are_a_group_as_texts_are() -> None:
+    frame = SALES.drop(columns="shop").assign(beds=[row % 5 for row in range(ROWS)])
+    frame = frame.assign(zipcode=[8000, 8001, 8002] * (ROWS // 3), view=["sea", "hill"] * (ROWS // 2))
+    assert proposed(frame).fleet.group == ("zipcode",)
+
+
+def test_numbers_that_hardly_repeat_are_no_group() -> None:
+    frame = SALES.drop(columns=["shop", "sunny"]).assign(volume=[max(1, row) for row in range(ROWS)])
+    with pytest.raises(ContractError, match="text or integers, with several rows for most values; got sale_id"):
+        propose(frame, "stocks")
+
+
+def test_times_that_are_all_before_1970_are_no_event_time_and_it_says_why() -> None:
+    frame = SALES.assign(born=[f"19{row % 60 + 10}-05-01T00:00:00" for row in range(ROWS)])
+    text = propose(frame.rename(columns={"at": "seen", "born": "time"}), "sales")
+    assert 'event_time = "seen"' in text
+    text = propose(frame.drop(columns="at").rename(columns={"born": "time"}), "sales")
+    assert "add one; 'time': only before 1970, where events are rejected" in text
+    months = frame.drop(columns="at").assign(month=frame["born"].str.slice(0, 7)).drop(columns="born")
+    assert "no column reads as ISO 8601 times: add one" in propose(months, "sales")
 
 
 def test_unusable_columns_of_the_ids_and_times_names_are_left_out() -> None:
@@ -145,6 +181,14 @@ def test_words_for_no_value_among_the_numbers_of_a_typed_file_are_missing() -> N
     fleet = proposed(SALES.assign(price=pd.Series(prices, dtype=object))).fleet
     assert (fleet.columns["price"], fleet.missing) == ("double", ("", "N/A"))
     assert proposed(SALES.assign(shop=SALES["shop"].replace("east", "NA"))).fleet.missing == ("",)
+
+
+@pytest.mark.parametrize("word", ["\\N", "<NA>", "#N/A", "#DIV/0!", "NaT", ".", "..", "--"])
+def test_words_that_programs_write_for_no_value_are_missing_among_numbers(word: str) -> None:
+    frame = SALES.assign(price=[word, *(f"{row % 50}.5" for row in range(1, ROWS))])
+    for texts in (frozenset[str](), frozenset({"price"})):
+        fleet = parse(propose(frame, "sales", texts), "proposed", {}).fleet
+        assert (fleet.columns["price"], fleet.missing) == ("double", ("", word))
 
 
 def test_whole_numbers_that_pandas_stored_as_fractions_are_a_group_where_nothing_else_is() -> None:
@@ -350,6 +394,12 @@ def test_numbers_since_1970_are_times_where_their_name_says_so(size: int, unit: 
     assert fleet.columns["timestamp"].declared == f"timestamp({unit})"
 
 
+def test_a_time_that_64_bits_do_not_hold_is_only_a_row_that_is_rejected() -> None:
+    at = [10**25, *(1_714_521_600_000 + row for row in range(1, ROWS))]
+    frame = SALES.drop(columns="at").assign(at=pd.Series(at, dtype=object))
+    assert proposed(frame).fleet.columns["at"].declared == "timestamp(ms)"
+
+
 def test_dates_are_the_time_where_there_is_no_other() -> None:
     fleet = proposed(SALES.assign(at=[f"2024-01-{row % 28 + 1:02}" for row in range(ROWS)])).fleet
     assert fleet.event_time == "at"
@@ -396,12 +446,30 @@ def test_whole_numbers_that_are_all_different_are_ids(numbers: list[int]) -> Non
     assert (fleet.event_id, "bill" in fleet.features) == ("bill", False)
 
 
-def test_years_are_no_times_and_it_says_how_to_write_them() -> None:
-    frame = SALES.drop(columns="at").assign(year=[1952 + row % 12 for row in range(ROWS)])
-    said = "'year' has years: write each as a date, 1952 as 1952-01-01"
+@pytest.mark.parametrize("said", [None, "year"])
+def test_years_are_the_time_where_there_is_no_other_and_those_before_1970_are_counted(said: str | None) -> None:
+    frame = SALES.drop(columns="at").assign(year=[1966 + row % 24 for row in range(ROWS)])
+    text = propose(frame, "sales", choices=Choices(time=said))
+    assert "each is taken as its beginning; 20 rows are rejected: before 1970" in text
+    fleet = parse(text, "proposed", {}).fleet
+    assert (fleet.event_time, fleet.columns["year"].declared) == ("year", "timestamp(year)")
+
+
+def test_years_that_are_mostly_before_1970_are_no_time_and_it_says_why() -> None:
+    frame = SALES.drop(columns="at").assign(year=[1932 + row % 52 for row in range(ROWS)])
+    said = "'year' has years, most of them before 1970, where events are rejected"
     assert f"no column reads as ISO 8601 times: add one; {said}" in propose(frame, "sales")
-    with pytest.raises(ContractError, match=f"year has values like '1952'; {said}"):
+    with pytest.raises(ContractError, match=f"year has values like '1932'; {said}"):
         propose(frame, "sales", choices=Choices(time="year"))
+
+
+def test_a_panel_of_years_has_the_year_as_time_and_id_and_a_window_of_years() -> None:
+    frame = pd.DataFrame({"country": ["a", "b", "c"] * 30, "year": [1990 + row // 3 for row in range(90)]})
+    frame["gdp"] = [row * row / 7 for row in range(90)]
+    text = propose(frame, "panel")
+    fleet = parse(text, "proposed", {}).fleet
+    assert (fleet.group, fleet.event_time, fleet.fields) == (("country",), "year", {"event_id": "year"})
+    assert parse(text, "proposed", {}).recipe.window == timedelta(days=20 * 365)  # a row a year, 20 rows for a model
 
 
 def test_what_is_nearly_a_time_is_shown() -> None:

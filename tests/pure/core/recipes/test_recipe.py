@@ -186,6 +186,17 @@ def test_pooling_is_part_of_the_name_and_without_it_the_name_is_as_before_there_
     assert Recipe.of_text(BASE.text) == BASE
 
 
+def test_with_estimated_weights_the_parents_are_part_of_the_recipe() -> None:
+    made = config(pooling_rows="estimated")
+    made.fleet.group, made.fleet.parents = ["region", "store"], [["region"], []]
+    pooled = Recipe.of(made, VERSIONS)
+    ladder = (("region", "store"), ("region",), ())
+    assert pooled == replace(BASE, pooling_rows="estimated", ladder=ladder)
+    assert Recipe.of_text(pooled.text) == pooled
+    assert replace(pooled, ladder=ladder[::2]).recipe_id != pooled.recipe_id
+    assert "ladder" not in BASE.text
+
+
 def test_a_shadow_is_not_pooled() -> None:
     made = Recipe.of(config(shadow={"estimator": "constant"}, pooling_rows=20.0), VERSIONS)
     assert made.shadow is not None

@@ -27,6 +27,7 @@ TODAY = replace(
         (replace(TODAY, features=TODAY.features[::-1]), "order or types of features"),
         (replace(TODAY, window_rows=50, weight_half_life=DAYS), "window_rows 50 → 2000, weight_half_life 3d → none"),
         (replace(TODAY, pooling_rows=5.0), "pooling_rows 5.0 → none"),
+        (replace(TODAY, ladder=(("store",), ())), "the parents that groups are pooled with"),
         (replace(TODAY, versions=(("numpy", "2.1"), ("scikit-learn", "1.8"))), "scikit-learn 1.8 → 1.9"),
         (TODAY, "Spinney's own fitting"),
     ],

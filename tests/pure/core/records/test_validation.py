@@ -216,6 +216,14 @@ UNITS: list[tuple[str, Any, datetime | None]] = [
     ("timestamp(s)", -0.0000001, datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
     ("timestamp(ns)", 1714557600000001999, datetime(2024, 5, 1, 10, 0, 0, 1, UTC)),
     ("timestamp(ns)", -1, datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
+    ("timestamp(year)", 2024, datetime(2024, 1, 1, tzinfo=UTC)),
+    ("timestamp(year)", "0987", datetime(987, 1, 1, tzinfo=UTC)),
+    ("timestamp(year)", 2024.0, datetime(2024, 1, 1, tzinfo=UTC)),
+    ("timestamp(year)", 9999, datetime(9999, 1, 1, tzinfo=UTC)),
+    ("timestamp(year)", 2024.5, None),
+    ("timestamp(year)", 0, None),
+    ("timestamp(year)", 10_000, None),
+    ("timestamp(year)", "2024-01-01", None),
     ("timestamp(s)", 1714557600001, None),
     ("timestamp(ms)", "2024-05-01T10:00:00Z", None),
 ]
@@ -228,6 +236,23 @@ def test_times_are_numbers_since_1970_where_they_are_declared_so(
     found = validated(record(seen=value), fleet(columns=f'seen = "{kind}"'))
     assert (found.values or {}).get("seen") == expected
     assert found.reason == (None if expected else Reason.WRONG_TYPE)
+
+
+@pytest.mark.parametrize(("unit", "form"), [("ms", "a number of ms since 1970"), ("year", "a year")])
+@pytest.mark.parametrize("value", ["2024-05-01T10:00:00Z", "soon", True, 1e25])
+def test_what_is_no_number_of_a_unit_is_rejected_with_the_form_of_its_times(unit: str, form: str, value: Any) -> None:
+    found = validated(record(seen=value), fleet(columns=f'seen = "timestamp({unit})"'))
+    assert found.reason == Reason.WRONG_TYPE
+    assert (found.detail or "").endswith(f": a time is {form}, in years 1 to 9999")
+
+
+@pytest.mark.parametrize("field", ["seen", "day", "valid_to"])
+@pytest.mark.parametrize("value", [2013, "2013", " 2013 "])
+def test_a_year_alone_in_a_column_of_times_is_rejected_with_the_type_that_takes_it(field: str, value: Any) -> None:
+    found = validated(record(**{field: value}), fleet(columns='seen = "timestamp"'))
+    assert (found.reason, found.field) == (Reason.WRONG_TYPE, field)
+    assert found.detail is not None
+    assert found.detail.endswith('for years alone declare the column as "timestamp(year)"')
 
 
 def test_a_field_may_have_another_name_and_stand_in_an_object() -> None:

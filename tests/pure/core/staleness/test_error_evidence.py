@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.errors import Corrupt
-from spinney.core.staleness.error_evidence import MIN_VOTES, TILTS, CountedLosses, ErrorEvidence, random_numbers
+from spinney.core.staleness.counted_losses import CountedLosses, random_numbers
+from spinney.core.staleness.error_evidence import TILTS, ErrorEvidence
 from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.score_corrections import MIN_VOTES
 
 DAY = 86_400_000_000
 PATIENCE = 365 * DAY
@@ -142,20 +144,6 @@ def test_neither_the_order_of_groups_nor_that_of_the_losses_of_a_row_matters(ord
     other = started(6, np.ones((6, 4))).counted(other_rows, shares(6), PATIENCE)
     assert other.sums == pytest.approx(one.sums)
     assert other.samples.values.tolist() == one.samples.values.tolist()
-
-
-def test_the_losses_of_one_row_are_not_counted_in_ascending_order() -> None:
-    ascending = np.arange(64.0)
-    counted = rows([0], [ascending.tolist()], [DAY])
-    seen = np.array([losses[0] for _, losses in counted.blocks(shares(1))])
-    assert sorted(seen) == ascending.tolist()
-    assert abs(np.corrcoef(seen, np.arange(64))[0, 1]) < 0.3
-
-
-def test_blocks_have_each_group_once_and_keep_each_groups_order() -> None:
-    counted = rows([0, 1, 0, 2, 2, 1], [[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]], [DAY] * 6)
-    found = [(places.tolist(), losses.tolist()) for places, losses in counted.blocks(shares(3))]
-    assert found == [([0, 1], [1.0, 2.0]), ([2, 3], [3.0, 4.0]), ([4, 5], [5.0, 6.0])]
 
 
 def test_no_losses_change_nothing() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.initial_state import reconstruct_state
 from spinney.core.staleness.judge import (
     DecisionRecord,
@@ -36,9 +37,9 @@ SETTINGS = JudgeSettings(
 COLUMNS = ["group_key", "model_id", "labelled", "loss", "last_event_time"]
 
 
-def health(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+def health(rows: list[tuple[Any, ...]]) -> HealthRows:
     types = {"group_key": object, "model_id": object, "labelled": "int64", "loss": "float64"}
-    return pd.DataFrame(rows, columns=COLUMNS).astype({**types, "last_event_time": "int64"}).assign(losses=None)
+    return HealthRows.of_frame(pd.DataFrame(rows, columns=COLUMNS).astype({**types, "last_event_time": "int64"}))
 
 
 def attempt(key: str, hour: int, outcome: str, n: int) -> DecisionRecord | UnfittedAttempt:

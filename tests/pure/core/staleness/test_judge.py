@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from math import nan
 from typing import Any
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.group_state import NEVER, STATE_COLUMNS
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import (
     CODEC,
     VERDICT_COLUMNS,
@@ -29,6 +30,7 @@ from spinney.core.staleness.judge import (
     advance,
     judge,
 )
+from spinney.core.staleness.pending_labels import LabelRows
 from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, NoLabels
 from spinney.core.state_codec import encode_batch, join_sections, split_sections
 
@@ -54,10 +56,10 @@ Delta = tuple[str | None, str | None, int, float, int]
 Verdict = dict[str, Any]
 
 
-def health(*rows: Delta) -> pd.DataFrame:
+def health(*rows: Delta) -> HealthRows:
     frame = pd.DataFrame(list(rows), columns=["group_key", "model_id", "labelled", "loss", "last_event_time"])
     types = {"group_key": object, "model_id": object, "labelled": "int64", "loss": "float64"}
-    return frame.astype({**types, "last_event_time": "int64"}).assign(losses=None, drift=None)
+    return HealthRows.of_frame(frame.astype({**types, "last_event_time": "int64"}))
 
 
 def decided(model_id: str, decision: str = "promoted", **fields: Any) -> DecisionRecord:
@@ -392,7 +394,7 @@ def test_the_losses_of_a_row_of_health_count_one_by_one() -> None:
     bench = Bench()
     bench.tick(decided("m1", loss=0.5, heldout=REFERENCE))
     together = health(rows(20, model="m1", loss=18.5, at=START + 8 * HOUR))
-    together["losses"] = [np.arange(9.0, 29.0)]
+    together.losses[0] = np.arange(9.0, 29.0)
     shard = advance(bench.shard, JudgeInput([], [], together), EVENT_CLOCK, START)
     assert outcomes_of(judge(shard, EVENT_CLOCK, START)) == [(A, "fit", "error_rise")]
     bench.tick(rows(20, model="m1", loss=18.5, at=START + 8 * HOUR))
@@ -801,11 +803,13 @@ def test_a_shard_survives_as_bytes() -> None:
     assert (again.clock, again.champions, again.groups.keys) == (START, bench.shard.champions, bench.shard.groups.keys)
     for known in STATE_COLUMNS:
         np.testing.assert_array_equal(again.groups[known.name], bench.shard.groups[known.name])
-    pd.testing.assert_frame_equal(again.pending.rows, bench.shard.pending.rows)
+    assert len(again.pending.rows) == 2
+    for column in fields(LabelRows):
+        np.testing.assert_array_equal(*(getattr(shard.pending.rows, column.name) for shard in (again, bench.shard)))
     assert again.to_bytes() == bench.shard.to_bytes()
 
 
-@pytest.mark.parametrize("blob", [b"", b"\x05" + ShardState.empty().to_bytes()[1:], ShardState.empty().to_bytes()[:-1]])
+@pytest.mark.parametrize("blob", [b"", b"\x06" + ShardState.empty().to_bytes()[1:], ShardState.empty().to_bytes()[:-1]])
 def test_bytes_of_another_format_and_broken_ones_are_refused(blob: bytes) -> None:
     with pytest.raises(Corrupt, match=r"upgrade Spinney|Restore the fleet's root"):
         ShardState.from_bytes(blob)
@@ -815,12 +819,12 @@ def test_a_state_of_the_first_version_goes_on_without_evidence() -> None:
     bench = Bench(replace(EVENT_CLOCK, label_delay=HOUR))
     bench.tick(decided("m1"), rows(5), rows(1, group=B))
     now = bench.shard
-    clock, groups, champions, pending, _, _ = split_sections(CODEC.unpack(now.to_bytes()))
+    clock, groups, champions, pending, *_ = split_sections(CODEC.unpack(now.to_bytes()))
     before = [clock, without(groups, "evidence", *OF_VERSION_3, *OF_VERSION_4), champions, without(pending, "losses")]
     again = ShardState.from_bytes(b"\x01" + join_sections([bytes(section) for section in before]))
     assert (again.clock, again.champions, again.groups.keys) == (now.clock, now.champions, now.groups.keys)
     assert again.groups["evidence"].tolist() == [0.0, 0.0]
-    assert again.pending.rows["labelled"].tolist() == now.pending.rows["labelled"].tolist()
+    assert again.pending.rows.labelled.tolist() == now.pending.rows.labelled.tolist()
     bench.shard = again
     assert bench.tick(*raised(3)) == []
     assert bench.known("champion_rows") == 2
@@ -830,7 +834,7 @@ def test_a_state_of_the_third_version_knows_no_rates_until_the_next_labels() -> 
     bench = Bench()
     bench.tick(decided("m1"), rows(5))
     assert bench.known("recent_labels") == 5
-    clock, groups, *others = split_sections(CODEC.unpack(bench.shard.to_bytes()))
+    clock, groups, *others, _ = split_sections(CODEC.unpack(bench.shard.to_bytes()))
     before = [clock, without(groups, *OF_VERSION_4), *others]
     bench.shard = ShardState.from_bytes(b"\x03" + join_sections([bytes(section) for section in before]))
     assert [bench.known(name) for name in OF_VERSION_4] == [0, NEVER, NEVER]

@@ -10,7 +10,6 @@ from math import nan
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import format_duration
 from spinney.core.planning.budget import Candidate, QueueLengths, RoundAllowance, choose_groups, lottery_number
 from spinney.core.staleness.group_state import GroupStates
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.initial_state import reconstruct_state
 from spinney.core.staleness.judge import (
     DecisionRecord,
@@ -41,13 +41,7 @@ SETTINGS = JudgeSettings(
     (NewGroup(20), NewRows(200), MaxAge(timedelta(days=7), SPREAD)), 20, 0, 365 * DAY, is_wall_clock=False
 )
 KEYS = [json.dumps([f"store-{n:05d}"]) for n in range(GROUPS)]
-HEALTH = pd.DataFrame(
-    {
-        "group_key": pd.Series(dtype=object), "model_id": pd.Series(dtype=object),
-        "labelled": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64"), "losses": pd.Series(dtype=object),
-        "last_event_time": pd.Series(dtype="int64"),
-    }
-)  # fmt: skip
+HEALTH = HealthRows.empty()
 
 
 def promoted(keys: list[str], at: int = START) -> list[DecisionRecord]:
@@ -55,8 +49,7 @@ def promoted(keys: list[str], at: int = START) -> list[DecisionRecord]:
 
 
 def clock(at: int) -> JudgeInput:
-    row = {"group_key": None, "model_id": None, "labelled": 0, "loss": 0.0, "losses": None, "last_event_time": at}
-    return JudgeInput([], [], pd.DataFrame([row]).astype(HEALTH.dtypes.to_dict()))
+    return JudgeInput([], [], HealthRows.of_columns({"last_event_time": np.array([at])}, 1))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.label_arrivals import STEP, note_arrivals
 
 A, B = '["a"]', '["b"]'
@@ -18,7 +19,8 @@ def noted(*batches: list[tuple[str, int, int]]) -> dict[str, list[Any]]:
     groups = GroupStates.empty()
     groups.positions_of([A, B])
     for rows in batches:
-        note_arrivals(groups, pd.DataFrame(rows, columns=["group_key", "labelled", "last_event_time"]))
+        frame = pd.DataFrame(rows, columns=["group_key", "labelled", "last_event_time"])
+        note_arrivals(groups, HealthRows.of_frame(frame))
     return {name: groups[name].tolist() for name in NAMES}
 
 

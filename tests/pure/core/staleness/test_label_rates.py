@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.staleness.group_state import NEVER, GroupStates
-from spinney.core.staleness.label_rates import DAY, LabelRates, count_recent
+from spinney.core.staleness.label_rates import DAY, LabelRates, count_recent, usual_intervals
 
 HALF_LIFE = 16 * DAY
 STEP = DAY // 4  # times are rounded to 1/64 of the half-life
@@ -101,3 +101,23 @@ def test_rates_do_not_depend_on_the_unit_of_time(rows: list[tuple[str, int, int]
     expected = {key: rate / factor for key, rate in rates(counted(rows)).items()}
     half_life = int(HALF_LIFE * factor)
     assert rates(counted(scaled, half_life=half_life), half_life) == pytest.approx(expected)
+
+
+@given(st.integers(1, 160), st.integers(2, 9))
+def test_equal_intervals_are_found_whatever_their_length_and_number(quarters: int, labels: int) -> None:
+    every = quarters * STEP
+    groups = counted([(A, n * every, 1) for n in range(labels)])
+    assert usual_intervals(groups, HALF_LIFE)[0] == pytest.approx(every, rel=1e-6)
+
+
+def test_the_interval_of_a_group_that_has_become_sparse_is_soon_the_recent_one() -> None:
+    groups = counted(steady(A, 4, 0, 300), [(A, day * DAY, 1) for day in range(308, 381, 8)])
+    # Ten labels every 8 days weigh 3.307, the earlier ones 94.37 × 2^(-81/16) = 2.825: 16 × log2(6.132 ÷ 5.132) days.
+    # By the lifetime rate it would be 0.31 days.
+    assert usual_intervals(groups, HALF_LIFE)[0] / DAY == pytest.approx(4.11, rel=0.005)
+
+
+def test_the_interval_of_a_single_label_or_of_none_is_unknown() -> None:
+    groups = counted([(A, 5 * DAY, 1)])
+    groups.positions_of([B])
+    assert np.isnan(usual_intervals(groups, HALF_LIFE)).tolist() == [True, True]

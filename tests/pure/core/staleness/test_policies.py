@@ -257,7 +257,7 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
     delay = timedelta(hours=6)
     assert configured_policies(cast("Staleness", staleness), 20, delay) == (
         NewGroup(20),
-        NoLabels(timedelta(days=7), delay),
+        NoLabels(timedelta(days=7), delay, timedelta(days=7)),
         YEARLY,
         NewRows(growth=0.5),
         RowDays(timedelta(days=4.9), timedelta(days=7), 0.15),
@@ -299,3 +299,14 @@ def test_a_group_is_reported_when_its_events_go_on_without_labels_for_longer_tha
     assert np.isnan(measured(policy, group(**seen | {"champion_id": ""})))
     assert np.isnan(measured(policy, group(champion_id="m", event_at=109 * day))), "never labelled"
     assert policy.describe(8.0 * day, 7.0 * day) == "no label came for the events of the last 8 days (limit 7 days)"
+
+
+def test_a_group_that_has_become_sparse_is_reported_by_its_recent_intervals() -> None:
+    day = 86_400_000_000
+    policy = NoLabels(timedelta(days=7), half_life=timedelta(days=8))
+    # 1,001 labels in 500 days, the last ones every 8 days: 1 + 1/2 + 1/4 and so on, all but 2^-54 of it.
+    state = {"labelled": 1_001, "labelled_from": 0, "labelled_at": 500 * day}
+    sparse = group(**state, recent_from=68 * day, recent_at=500 * day, recent_labels=2.0)
+    assert policy.limits(sparse).tolist() == [pytest.approx(80 * day)]
+    unknown = group(**state)  # as after an update from a version that did not count recent labels
+    assert policy.limits(unknown).tolist() == [7 * day]  # 5 days, ten of the lifetime's half days

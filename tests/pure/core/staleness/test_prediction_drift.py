@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import CODEC, DecisionRecord, JudgeInput, JudgeSettings, ShardState, advance, judge
 from spinney.core.staleness.loss_samples import KNOTS
 from spinney.core.staleness.policies import Drift, NewGroup
@@ -40,13 +41,12 @@ def promoted(model_id: str, at: int = START, *, key: str = A, predictions: tuple
     )
 
 
-def health(rows: Sequence[Row]) -> pd.DataFrame:
+def health(rows: Sequence[Row]) -> HealthRows:
     """Rows of events without labels. A row: group, model, predictions, time."""
     keys, models, predictions, times = ([row[i] for row in rows] for i in range(4))
-    texts = {"group_key": keys, "model_id": models, "drift": predictions, "losses": [None] * len(rows)}
+    texts = {"group_key": keys, "model_id": models, "drift": predictions}
     columns = {name: pd.Series(values, dtype=object) for name, values in texts.items()}
-    numbers = {"labelled": np.zeros(len(rows), dtype=np.int64), "loss": np.zeros(len(rows))}
-    return pd.DataFrame({**columns, **numbers, "last_event_time": np.array(times, dtype=np.int64)})
+    return HealthRows.of_frame(pd.DataFrame({**columns, "last_event_time": np.array(times, dtype=np.int64)}))
 
 
 @dataclass
@@ -147,7 +147,7 @@ def test_predictions_of_one_row_count_one_by_one() -> None:
 def test_a_state_of_the_second_version_knows_no_drift_until_the_next_champion() -> None:
     bench = Bench()
     bench.tick([promoted("m1")])
-    *sections, _ = map(bytes, split_sections(CODEC.unpack(bench.shard.to_bytes())))
+    *sections, _, _ = map(bytes, split_sections(CODEC.unpack(bench.shard.to_bytes())))
     with pa.ipc.open_stream(pa.py_buffer(sections[1])) as reader:
         groups = reader.read_next_batch().drop_columns(["drift", "has_drifted", "fitted_rows"])
     sections[1] = encode_batch(groups)

@@ -1,0 +1,71 @@
+"""The judge's state of a shard after a change of the fleet's loss.
+
+The sample of each champion's losses has losses of single rows, which are converted. The conversion keeps their order,
+on which alone the test of `error_rise` depends, so its evidence goes on. Labels that wait for their maturity are
+converted where the losses of their single rows are known; the others still count as labels, but not for the champion.
+Means begin anew: the recent loss, and the loss on held-out rows that it is compared with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spinney.core.migration import LossHistory, convert_losses
+from spinney.core.staleness.champion_losses import MAX_LOSS
+from spinney.core.staleness.error_evidence import ErrorEvidence
+from spinney.core.staleness.group_state import GroupStates
+from spinney.core.staleness.pending_labels import PendingLabels
+
+if TYPE_CHECKING:
+    from spinney.core.staleness.judge import ShardState
+
+
+def in_present_loss(shard: ShardState, losses: LossHistory) -> ShardState:
+    """Return the state by the fleet's present loss; the same object if it is by that already."""
+    was, now = losses.name_of(shard.loss_name), losses.now
+    if was == now:
+        return shard
+    evidence = converted_evidence(shard.encoded_evidence.value, was, now)
+    return replace(
+        shard,
+        groups=begin_means_anew(shard.groups),
+        encoded_pending=shard.encoded_pending.with_value(converted_labels(shard.pending, was, now)),
+        encoded_evidence=shard.encoded_evidence.with_value(evidence),
+        loss_name=now,
+    )
+
+
+def begin_means_anew(groups: GroupStates) -> GroupStates:
+    """Return a copy of the groups without the means of their champions' losses."""
+    changed = groups.copy()
+    changed["baseline"][:] = np.nan
+    for name in ("recent_weight", "recent_loss"):
+        changed[name][:] = 0
+    return changed
+
+
+def converted_evidence(evidence: ErrorEvidence, was: str, now: str) -> ErrorEvidence:
+    """Return the evidence with samples by another loss. was, now: absolute or squared."""
+    values = evidence.samples.values
+    losses = np.minimum(convert_losses(values.astype(np.float64), was, now), MAX_LOSS).astype(np.float32)
+    unused = ~np.isfinite(values)
+    samples = replace(evidence.samples, values=np.where(unused, values, losses))
+    return replace(evidence, samples=samples)
+
+
+def converted_labels(pending: PendingLabels, was: str, now: str) -> PendingLabels:
+    """Return the labels with their losses by another one; NaN where the losses of single rows are not known."""
+    rows = pending.rows
+    if not len(rows):
+        return pending
+    losses = np.full(len(rows), None, dtype=object)
+    sums = np.where(rows.labelled == 1, convert_losses(rows.loss, was, now), np.nan)
+    for at, listed in enumerate(rows.losses.tolist()):
+        if listed is not None:
+            losses[at] = convert_losses(np.asarray(listed, dtype=np.float64), was, now)
+            if len(listed) == rows.labelled[at]:
+                sums[at] = losses[at].sum()
+    return PendingLabels(replace(rows, loss=sums, losses=losses))

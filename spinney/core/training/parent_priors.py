@@ -1,0 +1,107 @@
+"""The parents' models of some groups as arrays in the columns of these groups, which they are shrunk toward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spinney.core.features.encoding import Encoder, Floats
+from spinney.core.models.model import Model
+from spinney.core.training.fit_kernels import KernelInput
+from spinney.core.training.lineage import NO_CODE
+from spinney.core.training.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
+
+
+@dataclass(frozen=True)
+class Priors:
+    """The parents' models of the groups of a chunk. intercept: (n,). coefficients, fill: (n, width).
+
+    variances: of each, its parent's group variances, shape (rungs, 1 + width); None without.
+    """
+
+    intercept: Floats
+    coefficients: Floats
+    fill: Floats
+    variances: Sequence[Floats | None]
+
+    @classmethod
+    def of(cls, models: Sequence[Model], encoders: Sequence[Encoder]) -> Priors:
+        """encoders: of the groups. A value of a string feature that the parent does not know has a coefficient of 0,
+        and no variance.
+        """
+        width = encoders[0].width
+        coefficients, fill = (np.zeros((len(models), width)) for _ in range(2))
+        variances: list[Floats | None] = []
+        for row, (model, encoder) in enumerate(zip(models, encoders, strict=True)):
+            known = _known_columns(model.encoder, encoder)
+            coefficients[row, known] = model.estimator.coefficients[0]
+            fill[row, known] = model.estimator.fill
+            theirs = model.estimator.group_variances
+            own = None if theirs is None else np.zeros((len(theirs), 1 + width))
+            if own is not None:
+                own[:, [0, *(1 + at for at in known)]] = theirs
+            variances.append(own)
+        return cls(np.array([model.estimator.intercept[0] for model in models]), coefficients, fill, variances)
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What the parents' models leave of the labels of a chunk.
+
+    fill: (n, width). of_row: position of each row's group. part: the chunk with filled columns and the residuals as
+    labels. sums: of its normal equations.
+    """
+
+    fill: Floats
+    of_row: np.ndarray
+    part: Chunk
+    sums: NormalEquations
+
+    @classmethod
+    def of(cls, part: Chunk, priors: Priors) -> Residuals:
+        """Predict the rows of a chunk by the parents' models of their groups."""
+        filled, fill = _fill(part, priors)
+        of_row = np.repeat(np.arange(len(priors.intercept)), np.diff(part.starts))
+        residuals = part.labels - priors.intercept[of_row]
+        for i, column in enumerate(filled):
+            residuals -= priors.coefficients[:, i][of_row] * column
+        of_parents = replace(part, matrix=filled, labels=residuals)
+        return cls(fill, of_row, of_parents, normal_equations(of_parents))
+
+
+def encoder_with_prior(stack: KernelInput, g: int, prior: Model | None) -> Encoder:
+    """The group's encoder: of each string feature the parent's values, then those that only the group has."""
+    if not stack.columns.words or prior is None:
+        return Encoder(stack.columns.features, ((),) * len(stack.columns.words))
+    own = Encoder.learn(stack.columns.take(stack.rows(g)))
+    pairs = zip(prior.encoder.vocabularies, own.vocabularies, strict=True)
+    return replace(own, vocabularies=tuple(tuple(dict.fromkeys((*known, *words))) for known, words in pairs))
+
+
+def rungs_below(stack: KernelInput, g: int) -> int:
+    """How many rungs of the ladder are below a parent of the input; 0 for a group."""
+    return 0 if stack.lineage is None else int((stack.lineage[int(stack.starts[g])] != NO_CODE).sum())
+
+
+def _known_columns(parent: Encoder, group: Encoder) -> list[int]:
+    """The position of each of the parent's columns among the group's."""
+    fixed = group.width - sum(map(len, group.vocabularies))
+    columns, at = list(range(fixed)), fixed
+    for known, words in zip(parent.vocabularies, group.vocabularies, strict=True):
+        columns += range(at, at + len(known))
+        at += len(words)
+    return columns
+
+
+def _fill(part: Chunk, priors: Priors) -> tuple[Floats, Floats]:
+    """The columns without missing values, and what replaced them: the group's mean, or the parent's without values."""
+    sizes, filled, fill = np.diff(part.starts), np.empty_like(part.matrix), np.empty_like(priors.fill)
+    of_row = np.repeat(np.arange(len(sizes)), sizes)
+    for i, column in enumerate(part.matrix):
+        has_value = np.add.reduceat(~np.isnan(column), part.starts[:-1], dtype=np.int64) > 0
+        _, mean = fill_column(column, sizes, of_row, lambda values: np.add.reduceat(values, part.starts[:-1]))
+        fill[:, i] = np.where(has_value, mean, priors.fill[:, i])
+        filled[i] = np.where(np.isnan(column), fill[:, i][of_row], column)
+    return filled, fill

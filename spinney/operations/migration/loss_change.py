@@ -1,0 +1,81 @@
+"""What a change of the fleet's loss means for the losses that are stored.
+
+Nothing is rewritten. Rows name their loss, and whoever reads them converts the losses of single rows or leaves the row
+out of a mean. So the change takes effect with the charter, in one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from schemas import tables
+from schemas.contract import Contract
+from spinney.core.champions.heldout_losses import COLUMN
+from spinney.storage.layout import FleetStore
+from spinney.tables import lookup
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """What becomes of losses that are stored. groups: that have some; None where they are not counted."""
+
+    state: str
+    groups: int | None
+    what: str
+
+
+@dataclass(frozen=True)
+class LossMigration:
+    """A change of the loss. was, becomes: names of losses. states: what becomes of the stored ones."""
+
+    was: str
+    becomes: str
+    states: tuple[StateChange, ...]
+
+
+def plan_loss_change(store: FleetStore, was: str, becomes: str) -> LossMigration:
+    """Return what a change of the loss means. Only reads. Raises StoreError when a table was never made."""
+    return LossMigration(was, becomes, tuple(_states(store, was)))
+
+
+def _states(store: FleetStore, was: str) -> Iterator[StateChange]:
+    formula = "l² of each" if was == "absolute" else "√l of each"
+    sampled = _count_groups(store, tables.PROMOTIONS, COLUMN, f"{COLUMN} IS NOT NULL")
+    measured = _count_groups(store, tables.PROMOTIONS, "challenger_loss", "challenger_loss IS NOT NULL")
+    labelled = _count_groups(store, tables.HEALTH, "labelled", "labelled > 0 AND group_key IS NOT NULL")
+    yield StateChange("losses of rows that error_rise compares", sampled, f"convert: {formula}; its evidence goes on")
+    yield StateChange("losses of rows behind prediction intervals", sampled, "convert; the intervals stay as they are")
+    yield StateChange(
+        "labels that are not mature yet",
+        None,
+        "convert where the loss of each row is stored; others count as labels only",
+    )
+    yield StateChange(
+        "recent loss and reference loss, which rank due groups", measured, "begin anew: with each group's next model"
+    )
+    yield StateChange(
+        "held-out losses beside a constant and the incumbent, gain from retraining",
+        measured,
+        "begin anew: models that were measured before do not count",
+    )
+    yield StateChange("mean errors over time", labelled, "begin anew: earlier labels do not count")
+
+
+def _count_groups(store: FleetStore, base: Contract, column: str, where: str) -> int:
+    """The number of groups and parents with such a row."""
+    counted = lookup.select(store, base, ["group_key", column], "count(DISTINCT group_key) AS n", f"WHERE {where}")
+    return int(counted.column("n")[0].as_py())
+
+
+def explain_loss_change(change: LossMigration) -> Iterator[str]:
+    """Yield one sentence per consequence."""
+    yield (
+        f"the loss changes from {change.was} to {change.becomes}: new labels, fits and comparisons are measured by "
+        f"{change.becomes}, and no mean and no comparison has losses of both"
+    )
+    yield (
+        "the recipe changes with the loss: a group is fitted with it when it is next due, all of them by `spinney "
+        "retrain --all`; until then the present models answer, and are measured by the new loss"
+    )
+    yield "registered versions of the fleet do not change; register again for models by the new loss"

@@ -1,0 +1,32 @@
+"""Appends a file without rows, which a query of Spark that reads the table takes for new data."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+
+from spinney.storage.atomic_files import local_folder
+from spinney.storage.layout import Directory
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.delta import DirectoryWriter
+
+STEP = "no_rows"
+"""The step of such a commit."""
+
+
+def append_no_rows(directory: Directory, query: str, checkpoint: str) -> None:
+    """Commit a file without rows. `spinney tidy` puts it together with others.
+
+    directory: without partitions. query, checkpoint: of the process that writes the directory. Raises StoreError as
+    DirectoryWriter.
+    """
+    writer = DirectoryWriter(directory, query, checkpoint)
+    file = local_folder(directory.uri) / f"part-{uuid.uuid4()}.parquet"
+    pq.write_table(arrow_schema(directory.contract).empty_table(), file)
+    added = AddAction(file.name, file.stat().st_size, {}, int(time.time() * 1000), True, json.dumps({"numRecords": 0}))
+    last = writer.last_commit(STEP)
+    writer.append_files([added], step=STEP, batch_id=0 if last is None else last.batch_id + 1)

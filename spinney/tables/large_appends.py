@@ -1,0 +1,31 @@
+"""Lays out the rows of a large append, so that a lookup of a group reads a part of the file.
+
+delta-rs puts a million rows into one row group. A lookup then decodes the key of every row: at 50,000 rows it takes
+twice the CPU that it takes with row groups sorted by shard, whose statistics exclude all but one or two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+
+from spinney.tables.sorted_files import ROW_GROUP_ROWS
+
+_SHARD = "shard"
+
+
+def append_rows(target: DeltaTable | str, rows: pa.Table, commit: CommitProperties | None = None) -> None:
+    """Append rows to a table, opened or by its place. More than one row group is sorted by shard."""
+    properties = None
+    if len(rows) > ROW_GROUP_ROWS and _SHARD in rows.column_names:
+        rows, properties = sorted_by_shard(rows), WriterProperties(max_row_group_size=ROW_GROUP_ROWS)
+    write_deltalake(target, rows, mode="append", commit_properties=commit, writer_properties=properties)
+
+
+def sorted_by_shard(rows: pa.Table) -> pa.Table:
+    """Return the rows in the order of their shards; rows of one shard keep their order."""
+    shards = rows.column(_SHARD).to_numpy()
+    if np.all(shards[1:] >= shards[:-1]):
+        return rows
+    return rows.take(pa.array(np.argsort(shards, kind="stable")))
