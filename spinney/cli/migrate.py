@@ -40,7 +40,7 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
     if as_json:
         return
     if plan.migration is None:
-        click.echo("migrate: the columns are as the configuration says", err=True)
+        click.echo("migrate: the columns and the loss are as the configuration says", err=True)
     elif yes:
         click.echo("migrate: done", err=True)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from schemas.vocabulary import Decision
+from schemas.vocabulary import ESTIMATED, Decision
 from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_confidence
 from spinney.core.champions.predecessor_watch import ChallengerTerms, reason_to_refuse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
@@ -75,11 +75,11 @@ def decide(
     champion of another recipe, `uncompared` says whether the challenger passes.
 
     A first model is compared with its parent's champion, which answers until then, on the rows that are newer than that
-    champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. If it is
-    pooled with that champion, it differs from it only as far as its rows have shown, and on few rows it is refused only
-    if it is surely worse. Without such rows it is compared with a constant prediction: it is refused if it measures
-    worse on `evidence` rows, or is surely worse on fewer. If `is_last_rung`, a refusal would leave nobody to answer,
-    and the model is promoted as unproven.
+    champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. Without such
+    rows it is promoted as unproven if it is pooled with that champion by estimated weights: it differs from what would
+    answer only as far as its rows have shown. Others are then compared with a constant prediction, and refused if they
+    measure worse on `evidence` rows, or are surely worse on fewer. If `is_last_rung`, a refusal would leave nobody to
+    answer, and the model is promoted as unproven.
 
     Where the champion would be withdrawn, being worse than its predecessor at `watch_level`, the challenger has to pass
     against that too (`predecessor_watch`).
@@ -178,10 +178,13 @@ def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings, *, is_la
     of_parent = HeldOutEvidence.of_parent(metrics.get("parent"))
     if of_parent is not None:
         described = of_parent.describe(f"that of parent {metrics['parent']['group_key']}, ")
-        is_prior, is_thin = bool(metrics["parent"].get("is_prior")), of_parent.rows < gate.evidence
-        if of_parent.is_surely_worse(gate.margin) if is_prior and is_thin else of_parent.is_measured_worse(0):
+        if of_parent.is_measured_worse(0):
             return Decision.REFUSED, f"first model, worse than its parent's: {described}"
         return _pass_first_model(of_parent, gate, described)
+    parent = metrics.get("parent") or {}
+    if parent.get("pooling") == ESTIMATED:
+        words = f"pooled with the model of parent {parent['group_key']}, no row is newer than that"
+        return Decision.UNPROVEN, f"first model on thin evidence: {words}"
     evidence = HeldOutEvidence.of_metrics(metrics, "constant")
     if evidence is None:
         return Decision.UNPROVEN, f"first model on thin evidence: no held-out rows, {gate.evidence} needed"

@@ -132,7 +132,10 @@ def parse_times(column: ColumnStatistics) -> pd.Series[Any]:
         at = pd.to_datetime(value, utc=True, errors="coerce")
         return None if pd.isna(at) else at.floor("us").to_pydatetime()
 
-    return pd.to_datetime(column.values.map(instant, na_action="ignore"), utc=True, errors="coerce")
+    if types.is_datetime64_any_dtype(column.values):
+        return pd.to_datetime(column.values, utc=True).dt.floor("us")
+    instants = {value: instant(value) for value in column.values.dropna().unique()}
+    return pd.to_datetime(column.values.map(instants, na_action="ignore"), utc=True, errors="coerce")
 
 
 def _type_of_series(values: pd.Series[Any]) -> str:

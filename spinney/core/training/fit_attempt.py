@@ -98,6 +98,11 @@ class FitAttempt:
         """The id of the parent's model that the group is pooled with."""
         return None if self.prior is None or self.request.parent is None else self.request.parent.champion_id
 
+    @property
+    def has_estimated_prior(self) -> bool:
+        """Whether it is pooled with its parent's model by estimated weights."""
+        return self.prior is not None and self.prior.estimator.group_variances is not None
+
     def fail(self, error: GroupError) -> None:
         """Record an error; its class determines the status."""
         statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from schemas.vocabulary import ESTIMATED
 from spinney.core.champions.paired_test import winsorized_differences
 from spinney.core.errors import MAX_ERROR_CHARACTERS
 from spinney.core.features.encoding import Floats, Integers
@@ -69,8 +70,8 @@ def compare_with_parents(
 ) -> None:
     """Add the metric `parent` to each attempt of a group that has no champion and whose parent has one.
 
-    It has model_id and group_key of the parent's champion, is_prior if the first model is pooled with it, and rows, the
-    number of rows compared. If there are any:
+    It has model_id and group_key of the parent's champion, pooling, ESTIMATED if the first model is pooled with it by
+    estimated weights, and rows, the number of rows compared. If there are any:
     challenger_loss and loss, the means on them, and difference and difference_se, as of `winsorized_differences`. Else
     error: why not. attempts: with the held-out rows on which the challenger was measured.
     """
@@ -87,8 +88,8 @@ def compare_with_parents(
         why = parents.why_unmeasured(str(parent.champion_id))
         unmeasured = why or (NO_ANSWER if has_newer[at] else NOTHING_NEWER)
         named = {"model_id": parent.champion_id, "group_key": parent.group_key, "rows": int(counts[at])}
-        if attempt.prior is not None:
-            named["is_prior"] = True
+        if attempt.has_estimated_prior:
+            named["pooling"] = ESTIMATED
         attempt.metrics["parent"] = named | (found[at] if counts[at] else {"error": unmeasured[:MAX_ERROR_CHARACTERS]})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,10 @@ from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
+from spinney.core.recipes.recipe import Recipe
 from spinney.figures.group_figures import read_group_figures
 from spinney.fleet import Fleet
+from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
 from spinney.operations.migration import carry_out_migration, plan_migration
 from spinney.serving.manifest import Manifest, write_manifest
 from spinney.storage import charter, signing_key
@@ -29,6 +32,7 @@ from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tracking import plots, rounds
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 TEXT = """\
@@ -86,6 +90,7 @@ def sell(config: Config, place: Path, first: int) -> None:
             "at": START + timedelta(hours=n),
             "sold": float(3 * n % 7 + store),
             "x": n % 7,
+            "prediction": 3.0,  # of the system before
         }
         for store in range(3)
         for n in range(first, first + 40)
@@ -152,8 +157,8 @@ def test_after_the_change_models_and_intervals_answer_as_before_and_new_models_a
     ).sort_by("decided_at")
     assert decided.column("loss_name").to_pylist() == ["absolute"] * 3 + ["squared"] * 3
     assert decided.column("champion_loss").null_count == 3  # of the first models; later ones were compared by one loss
-    rounds = delta.read_table(FleetStore.of(config), tables.ROUNDS, ["started_at", "loss_name"]).sort_by("started_at")
-    assert rounds.column("loss_name").to_pylist() == [None, "squared"]
+    recorded = delta.read_table(FleetStore.of(config), tables.ROUNDS, ["started_at", "loss_name"]).sort_by("started_at")
+    assert recorded.column("loss_name").to_pylist() == [None, "squared"]
     assert answers(Fleet(config))["answered_by"].tolist() == ["own", "own"]
 
 
@@ -190,7 +195,10 @@ def test_the_status_and_the_history_of_a_group_name_each_loss(living: Config, ed
 
 def test_no_mean_has_losses_of_both(living: Config, edited: Edit, tmp_path: Path) -> None:
     put_health(living, {"loss": 100.0, "last_event_time": START, "loss_name": "absolute"})
-    assert Fleet(living).summary().against[0].groups == 3
+    before = Fleet(living).summary().against
+    assert [(errors.other, errors.basis, errors.groups) for errors in before] == [
+        ("constant", "held_out", 3), ("incumbent", "held_out", 3),
+    ]  # fmt: skip
     config = edited("squared")
     carry_out_migration(FleetStore.of(config), {})
     summary = Fleet(config).summary()
@@ -209,6 +217,43 @@ def test_no_mean_has_losses_of_both(living: Config, edited: Edit, tmp_path: Path
     sell(config, tmp_path, 40)
     fit(config)
     assert Fleet(config).summary().against[0].groups == 3
+
+
+def test_a_new_model_has_losses_of_its_own_loss_only_and_an_earlier_one_comes_back_with_its_own(
+    living: Config, edited: Edit, tmp_path: Path
+) -> None:
+    before = answers(Fleet(living))
+    config = edited("squared")
+    store = FleetStore.of(config)
+    carry_out_migration(store, {})
+    sell(config, tmp_path, 40)
+    fit(config)
+    columns = ["loss_name", "heldout_losses", "metrics"]
+    of_squared = [
+        row for row in delta.read_table(store, tables.MODELS, columns).to_pylist() if row["loss_name"] == "squared"
+    ]
+    assert len(of_squared) == 3
+    for row in of_squared:
+        mean = json.loads(row["metrics"])["challenger_loss"]
+        assert sum(row["heldout_losses"]) / len(row["heldout_losses"]) == pytest.approx(mean)
+    request = OverrideRequest(OverrideVerb.ROLLBACK, ('["s0"]', '["s1"]', '["s2"]'))
+    carry_out_override(store, signing_key.load_signer(store), request, Attribution("ann", "it was better"))
+    decided = delta.read_table(store, tables.PROMOTIONS, ["by", "loss_name", "decision"]).to_pylist()
+    assert {row["loss_name"] for row in decided if row["by"] == "ann" and row["decision"] == "promoted"} == {"absolute"}
+    pd.testing.assert_frame_equal(answers(Fleet(config)), before)
+
+
+def test_a_round_that_mlflow_gets_after_the_change_is_drawn_with_its_own_loss(
+    living: Config, edited: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = edited("squared")
+    store = FleetStore.of(config)
+    carry_out_migration(store, {})
+    drawn: list[str] = []
+    monkeypatch.setattr(plots, "draw", lambda *_, loss, **__: drawn.append(loss) or {})
+    (row,) = delta.read_table(store, tables.ROUNDS).to_pylist()
+    rounds.write_files(store, Recipe.of(config), row, tmp_path)
+    assert drawn == ["absolute"]
 
 
 def test_changed_back_the_first_losses_count_again(living: Config, edited: Edit) -> None:

@@ -55,9 +55,26 @@ def test_with_yes_it_is_done_and_the_next_call_finds_nothing_to_do(past: Past) -
     assert (report["done"], [each["name"] for each in report["changes"]]) == (True, ["rate"])
     again = run("--yes")
     assert again.exit_code == 0, again.output
-    assert "the columns are as the configuration says" in again.stderr
+    assert "the columns and the loss are as the configuration says" in again.stderr
     assert run("--json").exit_code == 0
     assert charter.ensure_charter(FleetStore.of(read_config("fleet.toml"))).fixed["fleet.columns"]["rate"] == "double"
+
+
+def test_a_change_of_the_loss_shows_what_converts_and_is_made_with_yes(past: Past) -> None:
+    text = fleet_toml().replace('target = "sold"', 'target = "sold"\nloss = "squared"')
+    Path("fleet.toml").write_text(text, encoding="utf-8")
+    shown = run()
+    assert shown.exit_code == 0, shown.output
+    heading, *states = shown.stdout.splitlines()[:7]
+    assert heading == "state\tgroups\twhat"
+    assert (
+        "recent loss and reference loss, which rank due groups\t1\tbegin anew: with each group's next model" in states
+    )
+    assert "- the loss changes from absolute to squared: new labels" in shown.stderr
+    done = json.loads(run("--yes", "--json").stdout)
+    assert (done["loss"]["was"], done["loss"]["becomes"], len(done["loss"]["states"])) == ("absolute", "squared", 6)
+    assert charter.ensure_charter(FleetStore.of(read_config("fleet.toml"))).fixed["fleet.loss"] == "squared"
+    assert "as the configuration says" in run().stderr
 
 
 def test_a_rename_is_written_old_and_new(past: Past) -> None:

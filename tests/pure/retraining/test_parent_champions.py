@@ -128,8 +128,7 @@ def test_a_round_takes_the_parents_champion_that_it_was_planned_with(
     assert champion(config, PARENT) != before
     carry_out(rounds)
     made = rows(config, tables.MODELS)[NEW]
-    of_parent = json.loads(made["metrics"])["parent"]
-    assert (of_parent["model_id"], of_parent.get("is_prior", False)) == (before, bool(recipe))
+    assert json.loads(made["metrics"])["parent"]["model_id"] == before
     assert made["parent_model_id"] == (before if recipe else None)
 
 
@@ -211,6 +210,7 @@ def test_with_estimated_weights_a_batch_fits_parents_after_their_own_parents_and
     everywhere = load(made["{}"]["codec"], made["{}"]["payload"]).estimator.group_variances
     assert everywhere.shape == (2, 2)
     assert everywhere[0, 0] > 100 * everywhere[1, 0], "regions differ, and the stores of a region do not"
+    assert "pooled with the model of parent" in rows(config, tables.PROMOTIONS)['["r2","s1"]']["reason"]
     row = pd.DataFrame({"x": [0.0]})
     assert load(region["codec"], region["payload"]).predict(row)[0] == pytest.approx(200.0, abs=2.0)
 

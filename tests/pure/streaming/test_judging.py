@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
+from spinney.core.migration import LossChange, LossHistory
 from spinney.core.planning.budget import QueueLengths
 from spinney.core.staleness import group_state
 from spinney.core.staleness.health_rows import HEALTH_COLUMNS
@@ -260,3 +261,14 @@ def test_a_worker_keeps_no_more_state_decoded_than_it_may() -> None:
         kept.take(0, b"\x00" * 100)
     with pytest.raises(Corrupt):  # of other bytes than those kept
         kept.take(1, b"\x07" * 100)
+
+
+def test_a_shard_is_judged_by_the_present_loss_of_the_fleet_from_the_first_call_on(configured) -> None:
+    config = configured()
+    change = LossChange(datetime(2024, 5, 1, tzinfo=UTC), "absolute", "squared")
+    state = State()
+    judged(state, frame(HEALTH))
+    assert ShardState.from_bytes(state.get[0]).loss_name == ""
+    judge = ShardJudge.from_config(config, LossHistory("squared", (change,)))
+    list(judge.function()((5,), iter([]), state))
+    assert ShardState.from_bytes(state.get[0]).loss_name == "squared"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from schemas import tables
 from spinney.core.config import Config
+from spinney.core.migration import Migration
+from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, drawn_groups
 from spinney.tables.drawn_groups import WINDOW, read_retraining_gain
@@ -71,6 +74,24 @@ def test_only_metrics_of_comparisons_in_drawn_groups_are_parsed(config: Config, 
     assert (found.groups, found.rows, found.gain) == (1, 12, 1.0)
 
 
+def test_comparisons_by_an_earlier_loss_do_not_count(config: Config, put) -> None:
+    store = FleetStore.of(config)
+    made = charter.ensure_charter(store)
+    change = Migration("m", NOW.isoformat(), {}, {}, loss_before="squared", loss_after="absolute")
+    charter.write_charter(store, replace(made, migrations=(change,)))
+    champion = drawn(config, put, '["a",1]', NOW)
+    attempts = [
+        attempt('["a",1]', NOW, compared(champion, rows, predecessor)) | {"loss_name": name}
+        for rows, predecessor, name in ((50, 9.0, None), (40, 9.0, "squared"), (12, 4.0, "absolute"))
+    ]
+    put(config, tables.MODELS, attempts[:2], "batch")
+    assert read_retraining_gain(store) is None
+    put(config, tables.MODELS, attempts[2:], "batch")
+    found = read_retraining_gain(store)
+    assert found is not None
+    assert (found.rows, found.gain) == (12, 1.0)
+
+
 @pytest.mark.parametrize("piece", [1, 3, 50_000])
 def test_of_many_attempts_in_pieces_the_last_comparison_of_each_champion_counts(
     config: Config, put, monkeypatch: pytest.MonkeyPatch, piece: int
@@ -109,3 +130,28 @@ def test_without_a_verdict_a_draw_or_a_new_champion_there_is_no_gain(config: Con
     assert read_retraining_gain(store) is None
     put(config, tables.PROMOTIONS, [promotion('["a",1]', NOW, "m", "s")], "stream")
     assert read_retraining_gain(store) is None
+
+
+def test_a_kept_gain_is_read_again_after_a_fit_or_an_hour_and_not_after_other_changes(
+    config: Config, put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, reads = FleetStore.of(config), []
+    original = read_retraining_gain
+    monkeypatch.setattr(drawn_groups, "read_retraining_gain", lambda store: reads.append(1) or original(store))
+    kept, keys = drawn_groups.KeptGain(store), ('["a",1]', '["b",1]')
+    champions = [drawn(config, put, key, NOW) for key in keys]
+    assert kept.read(NOW) is None
+    for n, (key, champion) in enumerate(zip(keys, champions, strict=True), start=1):
+        put(config, tables.MODELS, [attempt(key, NOW, compared(champion, 12, 4.0))], "stream")
+        found = kept.read(NOW)
+        assert found == original(store)
+        assert found is not None
+        assert (found.groups, len(reads)) == (n, 1 + n)
+        drawn(config, put, f'["{n}",1]', NOW)  # a verdict and a promotion, whose champion no fit has compared yet
+        assert kept.read(NOW) == found == original(store)
+        assert len(reads) == 1 + n
+    assert kept.read(NOW, again=True) == kept.read(NOW + timedelta(minutes=59))
+    assert len(reads) == 4
+    drawn(config, put, '["c",1]', NOW + WINDOW + timedelta(seconds=1))  # both draws have left the window
+    assert kept.read(NOW + timedelta(hours=1)) is None
+    assert len(reads) == 5

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from schemas import tables
+from spinney.core.config import Config
 from spinney.core.migration import LossHistory, convert_losses
 from spinney.core.migration.loss_history import LossChange
 from spinney.retraining import judge_input
@@ -18,6 +19,7 @@ from spinney.retraining.present_losses import health_in_present_loss, promotions
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from streaming import retrain, score
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 TO_SQUARED = LossHistory("squared", (LossChange(AT, "absolute", "squared"),))
@@ -73,6 +75,34 @@ def test_the_mean_of_a_promotion_is_that_of_its_converted_losses(spark) -> None:
     assert found == [(5.0, [1.0, 9.0]), (None, None), (None, [1.0, 9.0]), (None, [])]
 
 
+def changed(config: Config) -> Config:
+    """The configuration after the loss of its fleet was changed from absolute to squared."""
+    made = charter.ensure_charter(FleetStore.of(config))
+    migration = charter.Migration("m", AT.isoformat(), {}, {}, loss_before="absolute", loss_after="squared")
+    fixed = {**made.fixed, "fleet.loss": "squared"}
+    charter.write_charter(FleetStore.of(config), replace(made, fixed=fixed, migrations=(migration,)))
+    return config.model_copy(update={"fleet": config.fleet.model_copy(update={"loss": "squared"})})
+
+
+def test_the_workers_of_the_stream_get_the_losses_of_the_fleet(spark, world, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet, made = world(), []
+    config = changed(fleet.config)
+    for module, name in ((score, "Scorer"), (retrain, "ShardJudge")):
+        worker = getattr(module, name)
+
+        class Recorded(worker):
+            def function(self) -> Any:
+                made.append(self)
+                return super().function()
+
+        monkeypatch.setattr(module, name, Recorded)
+    score.query(spark, config, fleet.signer, ())
+    retrain.query(spark, config, fleet.signer, once=True)
+    scorer, judge = made
+    assert scorer.rule.loss == "absolute"  # of losses without a name
+    assert judge.settings.losses == charter.losses_of(FleetStore.of(config)) == TO_SQUARED
+
+
 def test_the_judge_reads_every_table_by_the_present_loss(spark, world) -> None:
     fleet = world()
     group = '["a","1"]'
@@ -83,12 +113,7 @@ def test_the_judge_reads_every_table_by_the_present_loss(spark, world) -> None:
     decided = {"epoch": 0, "decision": "promoted", "by": "stream", "decided_at": AT, "clock": AT, "round_id": "r"}
     measured = {"challenger_loss": 2.0, "heldout_losses": [1.0, 3.0], "loss_name": "absolute"}
     fleet.put(tables.PROMOTIONS, [same | decided | measured], "stream")
-    store = FleetStore.of(fleet.config)
-    made = charter.ensure_charter(store)
-    changed = fleet.config.fleet.model_copy(update={"loss": "squared"})
-    store = FleetStore.of(fleet.config.model_copy(update={"fleet": changed}))
-    migration = charter.Migration("m", AT.isoformat(), {}, {}, loss_before="absolute", loss_after="squared")
-    charter.write_charter(store, replace(made, migrations=(migration,)))
+    store = FleetStore.of(changed(fleet.config))
     frame = judge_input.union_frame(store, partial(delta.spark_frame, spark)).toPandas()
     inputs = judge_input.parse_frames([frame])
     assert sorted(inputs.health.loss) == [5.0, 9.0]

@@ -161,6 +161,20 @@ def first(rows: int, mine: float, constant: float, error: float) -> dict[str, An
             Decision.REFUSED,
             "worse: loss 24 against the champion's 8 on 7 rows (3.0 times as high; worse with over 99 % confidence)",
         ),
+        # The quantile of t with 6 degrees of freedom for 99 % is 3.143: 9.4 is 1 above the margin.
+        (
+            paired(7, 9.4, 8.0, 1 / 3.2),
+            Decision.REFUSED,
+            "worse: loss 9.4 against the champion's 8 on 7 rows (18 % higher; worse with over 99 % confidence)",
+        ),
+        (
+            paired(7, 9.4, 8.0, 1 / 3.08),
+            Decision.UNPROVEN,
+            (
+                "thin evidence, 30 rows needed: loss 9.4 against the champion's 8 on 7 rows (18 % higher; worse with "
+                "over 99 % confidence)"
+            ),
+        ),
         (
             paired(6, 24.0, 8.0, 0.001),
             Decision.UNPROVEN,
@@ -355,24 +369,6 @@ def test_a_first_model_has_to_beat_its_parents_on_few_rows_too(
     assert (found, reason[: len(words)]) == (decision, words)
 
 
-@pytest.mark.parametrize(
-    ("rows", "mine", "error", "decision"),
-    [
-        (1, 3.0, None, Decision.UNPROVEN),
-        (10, 2.2, 0.5, Decision.UNPROVEN),
-        (10, 4.0, 0.1, Decision.REFUSED),
-        (30, 2.1, 0.5, Decision.REFUSED),
-        (30, 1.9, 0.5, Decision.PROMOTED),
-    ],
-)
-def test_a_first_model_that_is_pooled_with_its_parents_is_refused_on_few_rows_only_if_it_is_surely_worse(
-    rows: int, mine: float, error: float | None, decision: Decision
-) -> None:
-    compared = beside_parent(rows, mine, 2.0, error)
-    compared["parent"]["is_prior"] = True
-    assert decide(compared, Gate())[0] is decision
-
-
 def test_a_first_model_that_beats_its_parents_may_be_worse_than_a_constant() -> None:
     worse_than_constant = first(30, 3.0, 2.0, 0.1)
     compared = worse_than_constant | {"parent": beside_parent(30, 3.0, 4.0)["parent"]}
@@ -384,6 +380,15 @@ def test_without_rows_newer_than_the_parents_model_a_constant_has_to_be_beaten()
     unseen = {"parent": {"model_id": "p", "group_key": "{}", "rows": 0, "error": "nothing newer"}}
     assert decide(first(30, 3.0, 2.0, 0.1) | unseen, Gate())[0] is Decision.REFUSED
     assert decide(first(30, 1.0, 2.0, 0.1) | unseen, Gate())[0] is Decision.PROMOTED
+
+
+def test_a_model_pooled_by_estimated_weights_is_not_compared_with_a_constant_which_would_not_answer() -> None:
+    parent = {"model_id": "p", "group_key": "{}", "rows": 0, "error": "nothing newer", "pooling": "estimated"}
+    found, reason = decide(first(30, 3.0, 2.0, 0.1) | {"parent": parent}, Gate())
+    assert (found, "pooled with the model of parent {}, no row is newer" in reason) == (Decision.UNPROVEN, True)
+    worse = beside_parent(4, 2.1, 2.0)
+    worse["parent"]["pooling"] = "estimated"
+    assert decide(worse, Gate())[0] is Decision.REFUSED, "rows that neither has seen decide"
 
 
 @pytest.mark.parametrize("rows", [10, 30])

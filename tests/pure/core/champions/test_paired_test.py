@@ -34,12 +34,13 @@ def test_confidences_are_those_of_the_tables_of_students_distribution(
 
 
 def test_few_rows_have_the_plain_mean_and_the_standard_error_of_a_mean() -> None:
-    means, errors = winsorized_differences(np.array([1.0, 2.0, 6.0, 4.0]), np.array([3, 0, 1]))
+    means, errors = winsorized_differences(np.array([1.0, 2.0, 6.0, 4.0, 1.0, 4.0]), np.array([3, 0, 1, 2]))
     assert (means[0], errors[0]) == (3.0, pytest.approx(math.sqrt(7 / 3)))
     assert math.isnan(means[1])
     assert math.isnan(errors[1])
     assert means[2] == 4.0
     assert math.isnan(errors[2])
+    assert (means[3], errors[3]) == (2.5, pytest.approx(1.5))
 
 
 def test_of_twenty_rows_the_largest_and_the_smallest_count_as_the_next_ones() -> None:

@@ -52,6 +52,32 @@ def test_seven_alike_differences_have_a_chance_above_one_percent_and_eight_below
     assert difference_of([0.3] * 8).chance_if_equal == pytest.approx(3.17866 * 0.0023389, rel=1e-3)
 
 
+def test_the_chance_is_that_of_the_sum_over_the_root_of_the_squares() -> None:
+    # 4 ÷ √16 = 1, whose normal tail is 0.158655; successive rows are not alike, so nothing is raised.
+    assert difference_of([3.0, -1.0, 2.0, -1.0, 1.0]).chance_if_equal == pytest.approx(3.17866 * 0.158655, rel=1e-4)
+
+
+def test_two_rows_have_an_error_and_one_has_none() -> None:
+    # r = -0.5, raised to 0 by its correction; the standard deviation is 3 ÷ √2.
+    means, errors = cut_differences(np.array([1.0, 4.0, 7.0]), np.array([2, 1]))
+    assert means.tolist() == [2.5, 7.0]
+    assert errors[0] == pytest.approx(1.5)
+    assert math.isnan(errors[1])
+
+
+@pytest.mark.parametrize(("rows", "limit"), [(19, 90.0), (39, 80.0), (40, 70.0)])
+def test_one_size_in_twenty_is_cut(rows: int, limit: float) -> None:
+    values = np.concatenate([[90.0, 80.0, 70.0], np.zeros(rows - 3)])
+    means, _ = cut_differences(values, np.array([rows]))
+    assert means[0] * rows == pytest.approx(np.minimum(values, limit).sum())
+
+
+def test_the_error_is_raised_at_most_as_for_an_autocorrelation_of_nine_tenths() -> None:
+    rows = np.repeat([1.0, -1.0], 100)
+    _, errors = cut_differences(rows, np.array([200]))
+    assert errors[0] == pytest.approx(rows.std(ddof=1) / math.sqrt(200) * math.sqrt(19))
+
+
 def test_a_champion_that_is_not_worse_has_a_chance_of_one() -> None:
     assert difference_of([-1.0, -2.0, -3.0]).chance_if_equal == 1.0
     assert difference_of([0.0, 0.0]).chance_if_equal == 1.0
