@@ -16,7 +16,8 @@ parents of it    its parents alone
 
 Groups of pooled fleets are refitted after growth by half too, as `new_rows` does by default.
 
-The ratio is the mean absolute loss of each divided by the ladder's, with a 95 % interval by a bootstrap over days.
+The ratio is the mean absolute loss of each divided by the ladder's, or by that of `--beside`, with a 95 % interval by
+a bootstrap over days.
 
 Run: ``python benchmarks/cold_start.py flights-2013.parquet --by tailnum --days 90``
 """
@@ -142,22 +143,24 @@ def _losses(
     return np.column_stack([columns[name] for name in METHODS])
 
 
-def as_rows(case: Case, result: Result) -> Iterator[dict[str, Any]]:
-    """One row per band of rows and method."""
+def as_rows(case: Case, result: Result, beside: str) -> Iterator[dict[str, Any]]:
+    """One row per band of rows and method. beside: the method that the others are divided by."""
+    names = sorted(METHODS, key=lambda name: name != beside)
+    all_losses = result.losses[:, [METHODS.index(name) for name in names]]
     for band, (low, stop) in BANDS.items():
-        chosen = np.flatnonzero((result.rows >= low) & (result.rows < stop) & np.isfinite(result.losses).all(axis=1))
+        chosen = np.flatnonzero((result.rows >= low) & (result.rows < stop) & np.isfinite(all_losses).all(axis=1))
         if not len(chosen):
             continue
         _, day = np.unique(result.day[chosen], return_inverse=True)
-        sums = np.column_stack([np.bincount(day, column) for column in result.losses[chosen].T])
-        means = result.losses[chosen].mean(axis=0).tolist()
-        for name, mean, ratio in zip(METHODS, means, bootstrap_ratios(sums, seed=0), strict=True):
+        sums = np.column_stack([np.bincount(day, column) for column in all_losses[chosen].T])
+        means = all_losses[chosen].mean(axis=0).tolist()
+        for name, mean, ratio in zip(names, means, bootstrap_ratios(sums, seed=0), strict=True):
             found = {"loss": mean, "ratio": ratio.value, "low": ratio.low, "high": ratio.high}
             yield {"fleet": case.name, "rows_so_far": band, "events": len(chosen), "method": name, **found}
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = ["| rows so far | events | method | loss | ÷ ladder | 95 % |", "|---|---:|---|---:|---:|---:|"]
+    lines = ["| rows so far | events | method | loss | ÷ first | 95 % |", "|---|---:|---|---:|---:|---:|"]
     lines += [
         f"| {row['rows_so_far']} | {row['events']:,} | {row['method']} | {row['loss']:.4g} | {row['ratio']:.3f} | "
         f"{row['low']:.3f}–{row['high']:.3f} |"
@@ -175,6 +178,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=90, help="of the year, from its first day")
     parser.add_argument("--warm-up", type=int, default=14, help="days of loaded history")
     parser.add_argument("--pooling-rows", type=float, default=20.0)
+    parser.add_argument("--beside", choices=METHODS, default="ladder", help="the losses are divided by that of this")
     parser.add_argument("--json", action="store_true", help="print one object per row and line")
     asked = parser.parse_args()
     flights = pd.read_parquet(asked.flights)
@@ -184,7 +188,7 @@ def main() -> None:
         for target in asked.target or TARGETS:
             case, began = Case(by, target, asked.pooling_rows), time.perf_counter()
             result = run(case, flights, asked.warm_up)
-            rows = list(as_rows(case, result))
+            rows = list(as_rows(case, result, asked.beside))
             print("\n".join(map(json.dumps, rows)) if asked.json else f"**{case.name}**\n\n{markdown(rows)}\n")
             for name, owners in {
                 **result.fleets,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from spinney.figures.fleet_figures import FleetFigures
     from spinney.figures.group_figures import GroupFigures
     from spinney.figures.pipeline_figures import PipelineFigures
+    from spinney.tables.drawn_groups import KeptGain
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
 
@@ -103,6 +104,7 @@ class Fleet:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._store = FleetStore.of(config)
+        self._gain: KeptGain | None = None
 
     @classmethod
     def open(cls, path: str | Path = "fleet.toml") -> Fleet:
@@ -262,7 +264,7 @@ class Fleet:
         """
         from spinney.figures.fleet_figures import read_summary
 
-        return read_summary(self._store, self.table(), self.incumbent())
+        return read_summary(self._store, self.table(), self.incumbent(), self.gain())
 
     def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
         """Return what refits gained in stale groups that the stream took at random; None where none was compared.
@@ -278,13 +280,14 @@ class Fleet:
         """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.
 
         Its summary leaves out the incumbent, which `summary` compares with, since that reads all of its answers.
-        statuses: what `table` returned, if it was just read. before: an earlier result, to read less.
-        Raises StoreError.
+        statuses: of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_fleet_figures
+        from spinney.tables.drawn_groups import KeptGain
 
-        statuses = self.table() if statuses is None else statuses
-        return read_fleet_figures(self._store, self.config.kafka.label_horizon, statuses, datetime.now(UTC), before)
+        self._gain = self._gain or KeptGain(self._store)
+        statuses, horizon = self.table() if statuses is None else statuses, self.config.kafka.label_horizon
+        return read_fleet_figures(self._gain, horizon, statuses, datetime.now(UTC), before)
 
     def group_figures(self, key: str) -> GroupFigures:
         """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.

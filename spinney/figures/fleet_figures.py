@@ -23,11 +23,13 @@ from spinney.core.reporting.incumbent_comparison import summarize as summarize_c
 from spinney.core.reporting.loss_labels import error_label
 from spinney.core.reporting.quantile_bands import NO_BANDS, QuantileBands, make_bands, regular_moments, round_step
 from spinney.core.reporting.retrain_queue import QUEUE_COLUMNS, RetrainQueue, describe_queue
+from spinney.core.reporting.retraining_gain import RetrainingGain
 from spinney.core.reporting.summary import Summary, summarize_fleet
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables import drawn_groups, error_history, fit_metrics, fleet_clock, lookup
+from spinney.tables import error_history, fit_metrics, fleet_clock, lookup
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.drawn_groups import KeptGain
 from spinney.tables.lookup import InShards, NotBefore
 
 WINDOW = timedelta(days=30)
@@ -69,30 +71,33 @@ class FleetFigures:
     latest_decisions: tuple[dict[str, Any], ...]
 
 
-def read_summary(store: FleetStore, statuses: pa.Table, incumbent: IncumbentComparison) -> Summary:
-    """Return the summary of a fleet. statuses: of `Fleet.table`. Raises StoreError."""
+def read_summary(
+    store: FleetStore, statuses: pa.Table, incumbent: IncumbentComparison, gain: RetrainingGain | None
+) -> Summary:
+    """Return the summary of a fleet. statuses: of `Fleet.table`. gain: of `Fleet.gain`. Raises StoreError."""
     champions = statuses.column("model_id").drop_null().combine_chunks()
-    fits = fit_metrics.read_fit_measures(store, champions)
-    gain, losses = drawn_groups.read_retraining_gain(store), charter.losses_of(store)
+    fits, losses = fit_metrics.read_fit_measures(store, champions), charter.losses_of(store)
     summary = summarize_fleet(store.fleet.name, losses.now, statuses, fits, incumbent, gain)
     return replace(summary, begun_anew=losses.begun_anew)
 
 
 def read_fleet_figures(
-    store: FleetStore, label_horizon: timedelta, statuses: pa.Table, now: datetime, before: FleetFigures | None = None
+    kept: KeptGain, label_horizon: timedelta, statuses: pa.Table, now: datetime, before: FleetFigures | None = None
 ) -> FleetFigures:
     """Return the figures of a fleet.
 
-    label_horizon: of `[kafka]`. statuses: of `Fleet.table`. before: an earlier reading. Raises StoreError.
+    kept: of the fleet. label_horizon: of `[kafka]`. statuses: of `Fleet.table`. before: an earlier reading; without one
+    the gain from retraining is read anew too. Raises StoreError.
     """
-    fleet = store.fleet
+    store, fleet = kept.store, kept.store.fleet
     no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])
     clock = fleet_clock.read_fleet_clock(store)
     decisions, latest = _read_decisions(store, now - DAY)
+    gain = kept.read(now, again=before is None)
     return FleetFigures(
         at=now,
         clock=clock,
-        summary=_shortened(read_summary(store, statuses, no_incumbent)),
+        summary=_shortened(read_summary(store, statuses, no_incumbent, gain)),
         error_label=error_label(charter.losses_of(store)),
         age=_read_ages(store, clock, now, NO_BANDS if before is None else before.age),
         error=_read_errors(store, label_horizon, NO_BANDS if before is None else before.error),

@@ -55,6 +55,25 @@ def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> Retra
     return None if compared is None else retraining_gain.measure_gain(champions, compared)
 
 
+class KeptGain:
+    """The gain from retraining for a process that shows it again and again; read anew once it may have changed.
+
+    Only a fit brings a comparison, and a champion has none before a later fit. So while no fit is stored the gain stays
+    the same, but for draws that leave WINDOW, which are seen within the hour. store: of the fleet.
+    """
+
+    def __init__(self, store: FleetStore) -> None:
+        self.store = store
+        self._known: tuple[tuple[object, ...], RetrainingGain | None] | None = None
+
+    def read(self, now: datetime, *, again: bool = False) -> RetrainingGain | None:
+        """Return the gain of `read_retraining_gain`. now: wall clock. again: read it although nothing has changed."""
+        state = (*lookup.versions(self.store, tables.MODELS), now.replace(minute=0, second=0, microsecond=0))
+        if again or self._known is None or self._known[0] != state:
+            self._known = (state, read_retraining_gain(self.store))
+        return self._known[1]
+
+
 def read_drawn_champions(
     store: FleetStore, since: datetime, until: datetime | None = None, wanted: RowFilter | None = None
 ) -> pa.Table:

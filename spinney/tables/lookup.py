@@ -258,6 +258,11 @@ def count_rows(store: FleetStore, base: Contract) -> int:
     return sum(int(table.count()) for _, table in _open_tables(store, base))
 
 
+def versions(store: FleetStore, base: Contract) -> tuple[int, ...]:
+    """Return the version of each directory of a table. Raises StoreError when it was never made."""
+    return tuple(int(table.version()) for _, table in _open_tables(store, base))
+
+
 def earliest_time(store: FleetStore, base: Contract, column: str) -> datetime | None:
     """Return the earliest time in a column; None if it has none. Raises StoreError when the table was never made."""
     return min(_extreme_times(store, base, column, "min", ""), default=None)

@@ -277,7 +277,7 @@ def test_the_benchmark_of_the_cold_start_compares_the_ladder_with_own_and_global
     result = cold_start.run(case, flights, warm_up=3)
     assert result.losses.shape == (len(result.day), len(cold_start.METHODS))
     assert result.day.min() == 3
-    rows = list(cold_start.as_rows(case, result))
+    rows = list(cold_start.as_rows(case, result, beside="ladder"))
     thin = {row["method"]: row for row in rows if row["rows_so_far"] == "fewer than 20"}
     assert thin.keys() == set(cold_start.METHODS)
     assert (thin["ladder"]["ratio"], thin["ladder"]["low"]) == (1.0, 1.0)
@@ -288,3 +288,8 @@ def test_the_benchmark_of_the_cold_start_compares_the_ladder_with_own_and_global
     none = result.losses[result.rows < cold_start.MIN_ROWS_POOLED]
     np.testing.assert_array_equal(none[:, 0], none[:, cold_start.METHODS.index("pooled")])
     assert len(cold_start.markdown(rows).splitlines()) == 2 + len(rows)
+    pooled = {name: rows for name, rows in result.fleets.items() if rows.recipe.ladder}
+    (estimated,) = pooled.values()
+    assert estimated.parents.champions["{}"].model.estimator.group_variances.shape == (2, 5)
+    (first, *_) = cold_start.as_rows(case, result, beside="estimated")
+    assert (first["method"], first["ratio"]) == ("estimated", 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -67,7 +68,16 @@ def test_only_the_session_module_reaches_into_the_jvm() -> None:
 def test_a_room_below_the_edges_takes_parts_of_the_configuration_never_the_whole(room: str) -> None:
     files = list((ROOT / "spinney" / room).rglob("*.py"))
     assert files
-    assert [file.name for file in files if re.search(r"\bimport\b.*\bConfig\b", file.read_text(encoding="utf-8"))] == []
+    assert [file.name for file in files if "Config" in names_imported_by(file)] == []
+
+
+def names_imported_by(file: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def test_a_file_that_imports_the_whole_configuration_is_noticed() -> None:
+    assert "Config" in names_imported_by(ROOT / "spinney" / "fleet.py")
 
 
 def test_no_registry_is_named() -> None:

@@ -65,7 +65,7 @@ def find_column(columns: Sequence[ColumnStatistics], name: str, option: str) -> 
 
 def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
     """Guess the event time: timestamps, dates, or numbers since 1970 under a time's name."""
-    old = [column for column in columns if _is_before_1970(column)]
+    old = [column for column in columns if column.type in ("timestamp", "date") and _is_before_1970(column)]
     columns = [column for column in columns if column not in old]
     times = [column for column in columns if column.type == "timestamp"]
     full = [column for column in times if column.filled == column.rows]
@@ -87,7 +87,7 @@ def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
         best = _find_by_name(dates, TIME_NAMES) or dates[0]
         return Guess((best,), "dates: each is taken as its midnight" + rejected_times_note(best))
     named = [column for column in columns if _is_named(column.source, (*TIME_NAMES, *PERIOD_NAMES))]
-    almost = [column for column in named if is_mostly_times(column, 0.9)]
+    almost = [column for column in named if is_mostly_times(column, _MOSTLY) and not _is_before_1970(column)]
     if almost:
         return Guess((almost[0],), f"a time by its name{rejected_times_note(almost[0])}")
     years = [column for column in columns if _is_named_year(column) and are_years(column)]
@@ -100,7 +100,7 @@ def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
 
 def _is_before_1970(column: ColumnStatistics) -> bool:
     """Return whether all times of a column are before 1970: with it as event time every row would be rejected."""
-    return column.type in ("timestamp", "date") and bool(parse_times(column).max() < EPOCH)
+    return bool(parse_times(column).max() < EPOCH)
 
 
 def are_basic_dates(column: ColumnStatistics) -> bool:

@@ -176,10 +176,7 @@ def _date(value: Any, rule: FieldRule) -> Any:
 
 def _timestamp(value: Any, rule: FieldRule) -> Any:
     if rule.unit is not None:
-        found = instant_of_number(_parse_decimal(number_text(value, rule)), rule.unit)
-        if found is None:
-            raise WrongTypeError(f"a time is {unit_description(rule.unit)}, in years 1 to 9999")
-        return found
+        return _instant_of_unit(value, rule, rule.unit)
     if isinstance(value, NumberText):
         raise WrongTypeError(
             _years_remedy(value)
@@ -191,6 +188,17 @@ def _timestamp(value: Any, rule: FieldRule) -> Any:
         raise WrongTypeError(
             _years_remedy(value) or "a time is ISO 8601, like 2024-05-31T10:00:00Z, years 0001 to 9999"
         )
+    return found
+
+
+def _instant_of_unit(value: Any, rule: FieldRule, unit: str) -> Any:
+    form = f"a time is {unit_description(unit)}, in years 1 to 9999"
+    try:
+        found = instant_of_number(_parse_decimal(number_text(value, rule)), unit)
+    except WrongTypeError as error:
+        raise WrongTypeError(form) from error
+    if found is None:
+        raise WrongTypeError(form)
     return found
 
 

@@ -130,3 +130,28 @@ def test_without_a_verdict_a_draw_or_a_new_champion_there_is_no_gain(config: Con
     assert read_retraining_gain(store) is None
     put(config, tables.PROMOTIONS, [promotion('["a",1]', NOW, "m", "s")], "stream")
     assert read_retraining_gain(store) is None
+
+
+def test_a_kept_gain_is_read_again_after_a_fit_or_an_hour_and_not_after_other_changes(
+    config: Config, put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, reads = FleetStore.of(config), []
+    original = read_retraining_gain
+    monkeypatch.setattr(drawn_groups, "read_retraining_gain", lambda store: reads.append(1) or original(store))
+    kept, keys = drawn_groups.KeptGain(store), ('["a",1]', '["b",1]')
+    champions = [drawn(config, put, key, NOW) for key in keys]
+    assert kept.read(NOW) is None
+    for n, (key, champion) in enumerate(zip(keys, champions, strict=True), start=1):
+        put(config, tables.MODELS, [attempt(key, NOW, compared(champion, 12, 4.0))], "stream")
+        found = kept.read(NOW)
+        assert found == original(store)
+        assert found is not None
+        assert (found.groups, len(reads)) == (n, 1 + n)
+        drawn(config, put, f'["{n}",1]', NOW)  # a verdict and a promotion, whose champion no fit has compared yet
+        assert kept.read(NOW) == found == original(store)
+        assert len(reads) == 1 + n
+    assert kept.read(NOW, again=True) == kept.read(NOW + timedelta(minutes=59))
+    assert len(reads) == 4
+    drawn(config, put, '["c",1]', NOW + WINDOW + timedelta(seconds=1))  # both draws have left the window
+    assert kept.read(NOW + timedelta(hours=1)) is None
+    assert len(reads) == 5

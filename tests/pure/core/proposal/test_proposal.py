@@ -99,6 +99,8 @@ def test_times_that_are_all_before_1970_are_no_event_time_and_it_says_why() -> N
     assert 'event_time = "seen"' in text
     text = propose(frame.drop(columns="at").rename(columns={"born": "time"}), "sales")
     assert "add one; 'time': only before 1970, where events are rejected" in text
+    months = frame.drop(columns="at").assign(month=frame["born"].str.slice(0, 7)).drop(columns="born")
+    assert "no column reads as ISO 8601 times: add one" in propose(months, "sales")
 
 
 def test_unusable_columns_of_the_ids_and_times_names_are_left_out() -> None:

@@ -238,6 +238,14 @@ def test_times_are_numbers_since_1970_where_they_are_declared_so(
     assert found.reason == (None if expected else Reason.WRONG_TYPE)
 
 
+@pytest.mark.parametrize(("unit", "form"), [("ms", "a number of ms since 1970"), ("year", "a year")])
+@pytest.mark.parametrize("value", ["2024-05-01T10:00:00Z", "soon", True, 1e25])
+def test_what_is_no_number_of_a_unit_is_rejected_with_the_form_of_its_times(unit: str, form: str, value: Any) -> None:
+    found = validated(record(seen=value), fleet(columns=f'seen = "timestamp({unit})"'))
+    assert found.reason == Reason.WRONG_TYPE
+    assert (found.detail or "").endswith(f": a time is {form}, in years 1 to 9999")
+
+
 @pytest.mark.parametrize("field", ["seen", "day", "valid_to"])
 @pytest.mark.parametrize("value", [2013, "2013", " 2013 "])
 def test_a_year_alone_in_a_column_of_times_is_rejected_with_the_type_that_takes_it(field: str, value: Any) -> None:

@@ -201,9 +201,10 @@ def test_retraining_is_asked_for_once_under_the_callers_name(ada: Client, url: s
 def test_an_order_to_retrain_that_cannot_be_written_is_not_called_an_unknown_group(ada: Client, url, past) -> None:
     lock = FleetStore.of(past.config).folder / "leases" / "retrain.lock"
     lock.unlink(missing_ok=True)
-    lock.mkdir(parents=True)  # fails as the file of another user does, root's too
+    lock.parent.mkdir(exist_ok=True)
+    lock.symlink_to(lock)  # fails as the file of another user does, root's too
     answer = requests.post(f"{url}/page/retrain-requests", json={"group_key": A}, headers=ada.headers, timeout=30)
-    lock.rmdir()
+    lock.unlink()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_written")
     assert "retrain.lock" not in answer.text
 
