@@ -29,7 +29,7 @@ from spinney.core.migration import (
     retired_columns,
     settings_before,
 )
-from spinney.core.migration.config_changes import LOSS, fixed_columns
+from spinney.core.migration.config_changes import GROUP, LOSS, TARGET, fixed_columns
 from spinney.core.records.rules import OriginalColumn, ValidationSettings, validation_settings
 from spinney.core.stored_formats import CHARTER, KEY
 from spinney.storage import atomic_files, checkpoints, leases
@@ -157,13 +157,20 @@ def after_migration(store: FleetStore, charter: Charter, migration: Migration) -
     Records that a query started before are validated by the earlier columns.
     """
     earlier = (replace(edition, settings=settings_before(edition.settings, migration)) for edition in charter.editions)
+    changed = {COLUMNS: dict(migration.after), LOSS: migration.loss_after or charter.fixed[LOSS]}
     return replace(
         charter,
-        fixed={**charter.fixed, COLUMNS: dict(migration.after), LOSS: migration.loss_after or charter.fixed[LOSS]},
+        fixed={**renamed_fixed(charter.fixed, migration.renamed), **changed},
         editions=(*earlier, Edition(validation_settings(store.fleet), _started_offsets(store))),
         migrations=(*charter.migrations, migration),
         unfinished_migration=None,
     )
+
+
+def renamed_fixed(fixed: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Return fixed values with new names of the group's columns and of the target. renamed: old -> new name."""
+    target, group = fixed[TARGET], [renamed.get(name, name) for name in fixed[GROUP]]
+    return {**fixed, TARGET: renamed.get(target, target), GROUP: group}
 
 
 def former_columns_of(store: FleetStore) -> dict[str, FormerColumn]:
@@ -213,10 +220,10 @@ def fixed_values(schema: RecordSchema) -> dict[str, Any]:
     """Return this configuration's value of each fixed key, by dotted key."""
     fleet = schema.fleet
     return {
-        "fleet.group": list(fleet.group),
+        GROUP: list(fleet.group),
         "fleet.event_id": fleet.event_id,
         "fleet.event_time": fleet.event_time,
-        "fleet.target": fleet.target,
+        TARGET: fleet.target,
         "fleet.task": fleet.task,
         LOSS: fleet.loss,
         "fleet.clock": fleet.clock,
@@ -264,6 +271,8 @@ def _remedy_of_change(name: str, before: Any, now: Any) -> str:
         return f"the existing tables have the old columns. {advice.PUT_BACK_OR_MIGRATE}"
     if name == LOSS and are_convertible(str(before), str(now)):
         return f"stored losses are by the old one. {advice.PUT_BACK_OR_MIGRATE}"
+    if name in (TARGET, GROUP):
+        return f"stored data would change its meaning. {advice.IF_RENAMED} {_PUT_BACK}"
     return f"stored data would change its meaning. {_PUT_BACK}"
 
 

@@ -14,6 +14,9 @@ from schemas.vocabulary import Decision
 from spinney.core.champions.promotion import CHAMPION_DECISIONS, PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.withdrawals import without_withdrawn
 
+_ANSWERING = frozenset({Decision.PINNED, *PROMOTING_DECISIONS})
+"""Decisions after which the model of a single promotion answers."""
+
 KEPT_CANDIDATES = 3
 """How many of a group's newest candidates a state keeps: one more than may be withdrawn in a row."""
 
@@ -24,6 +27,10 @@ def select_champion(promotions: Iterable[Promotion], unusable: Collection[str] =
     unusable: model_ids that must not answer because their bytes do not verify. If no model of the greatest revision is
     usable, the result is None: earlier revisions are never used again.
     """
+    promotions = tuple(promotions)
+    if len(promotions) == 1:  # of most groups: a batch that decodes a shard's champions selects them all
+        (row,) = promotions
+        return row if row.decision in _ANSWERING and row.model_id not in unusable else None
     current = _CurrentRevision.of(promotions)
     pinned = [row for row in current.pins if row.model_id not in unusable]
     if pinned:

@@ -117,19 +117,19 @@ def _quantiles(normalised: Floats, by_pool: Floats, coverage: float) -> tuple[fl
 
     by_pool: residuals divided by the typical scale, for groups without residuals.
     """
-    pooled = np.sort(normalised[np.isfinite(normalised)])
+    pooled = normalised[np.isfinite(normalised)]
     rank = _rank(len(pooled), coverage)
     if rank > len(pooled):
         return (math.inf,) * CATEGORIES
-    whole = float(pooled[rank - 1])
+    whole = order_statistic(pooled, rank)
     category = _categories(_counts(normalised))
-    found = [float(np.sort(by_pool[np.isfinite(by_pool)])[rank - 1])]
+    found = [order_statistic(by_pool[np.isfinite(by_pool)], rank)]
     for number in range(1, CATEGORIES):
         some = normalised[category == number]
-        some = np.sort(some[np.isfinite(some)])
+        some = some[np.isfinite(some)]
         share = len(some) / (len(some) + BLENDED_QUOTIENTS)
         # Beyond the last quotient the greatest one is used, so that a greater coverage never gives a narrower interval.
-        own = float(some[min(_rank(len(some), coverage), len(some)) - 1]) if len(some) else whole
+        own = order_statistic(some, min(_rank(len(some), coverage), len(some))) if len(some) else whole
         found.append(share * own + (1.0 - share) * whole)
     return tuple(found)
 
@@ -170,6 +170,11 @@ def _own_quantiles(residuals: Floats, counts: Floats, coverage: float) -> Floats
 def _rank(n: int, coverage: float) -> int:
     """Return which of n sorted residuals bounds a further one with probability `coverage`; n + 1: none does."""
     return math.ceil((n + 1) * coverage - 1e-9)
+
+
+def order_statistic(values: Floats, rank: int) -> float:
+    """Return the rank-th smallest of these finite values, counted from 1, without sorting them."""
+    return float(np.partition(values, rank - 1)[rank - 1])
 
 
 def _counts(values: Floats) -> Floats:

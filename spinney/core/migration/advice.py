@@ -15,6 +15,9 @@ PUT_BACK_OR_MIGRATE: Final = (
 )
 """Of a column or a loss that was edited."""
 
+IF_RENAMED: Final = "If it is the same column by another name: `spinney migrate --rename OLD=NEW`."
+"""Of the target or a column of the group."""
+
 MIGRATING: Final = "`spinney migrate` says what that means; with --yes it"
 """The beginning of a sentence about what it would do to a column."""
 

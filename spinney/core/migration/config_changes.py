@@ -15,7 +15,7 @@ from spinney.core.migration import advice
 from spinney.core.migration.loss_history import are_convertible
 from spinney.core.migration.type_widening import is_widening
 
-LOSS = "fleet.loss"
+GROUP, TARGET, LOSS = "fleet.group", "fleet.target", "fleet.loss"
 MAX_CHARACTERS = 80
 """Of a value in a message."""
 
@@ -59,10 +59,10 @@ ANOTHER_ROOT = (
     "labels also spinney load ROOT/tables/outcomes --outcomes"
 )
 WHY_FIXED = {
-    "fleet.group": "every stored key, model and decision is of the old groups",
+    GROUP: "every stored key, model and decision is of the old groups",
     "fleet.event_id": "stored events are identified by the old field",
     "fleet.event_time": "stored events are dated by the old field",
-    "fleet.target": "stored labels and models are of the old target",
+    TARGET: "stored labels and models are of the old target",
     "fleet.task": "stored models and errors are of the old task",
     LOSS: "stored errors are in the old loss, and are compared with new ones",
     "fleet.clock": "ages and windows of stored rows count by the old clock",
@@ -137,6 +137,13 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
             if before is not None
             else f"Remove it, or {ANOTHER_ROOT}."
         )
+        if key in (TARGET, GROUP):
+            remedy = f"{advice.IF_RENAMED} Otherwise: {remedy}"
+        elif key == "fleet.event_id":
+            remedy = (
+                f"If only messages call it {_display(now)} now, keep the name and add to [fleet.fields]: "
+                f"{before} = {_display(now)}. Otherwise: {remedy}"
+            )
         yield ConfigChange(
             key,
             _display(before),

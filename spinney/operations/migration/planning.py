@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from schemas import tables
 from spinney.core.errors import StoreError
@@ -93,9 +94,10 @@ def _is_committed(store: FleetStore, migration: Migration) -> bool:
 
 def plan_from_charter(store: FleetStore, settled: Charter, renames: Mapping[str, str]) -> MigrationPlan:
     """Return the plan as `plan_migration` does, from the charter that `settled_charter` returned."""
-    _refuse_fixed(store, settled)
     before, now = (fixed_columns(store.fleet, of) for of in (settled.fixed[COLUMNS], store.fleet.columns))
     renames = _remaining_renames(settled, now, renames)
+    _refuse_fixed(store, settled, renames)
+    _refuse_renamed_parents(store, renames)
     found = column_changes(
         before, now, renames, former_columns(settled.migrations), retired_columns(settled.migrations)
     )
@@ -163,18 +165,31 @@ def _describe_alteration(change: Alteration, *, differs: bool) -> str:
     return "the schema and the files stay as they are" if differs else "nothing"
 
 
-def _refuse_fixed(store: FleetStore, settled: Charter) -> None:
-    refused = list(_changes_refused(store, settled))
+def _refuse_fixed(store: FleetStore, settled: Charter, renames: Mapping[str, str]) -> None:
+    fixed = charter.renamed_fixed(settled.fixed, renames)
+    refused = list(_changes_refused(store, fixed))
     if refused:
         raise StoreError(f"fleet {store.fleet.name} at {store.root}: {' '.join(refused)} {OTHERWISE}")
 
 
-def _changes_refused(store: FleetStore, settled: Charter) -> Iterator[str]:
+def _changes_refused(store: FleetStore, fixed: Mapping[str, Any]) -> Iterator[str]:
     for name, value in charter.fixed_values(store.record_schema).items():
-        before = settled.fixed.get(name)
+        before = fixed.get(name)
         is_migrated = name == COLUMNS or (name == LOSS and are_convertible(str(before), str(value)))
         if not is_migrated and before != value:
             yield f"{charter.describe_change(name, before, value)} no migration changes it: {WHY_FIXED[name]}."
+
+
+def _refuse_renamed_parents(store: FleetStore, renames: Mapping[str, str]) -> None:
+    """Raise StoreError for a new name of a column of parents, whose keys have the names of their columns."""
+    of_parents = {name for parent in store.fleet.parents for name in parent}
+    for old, new in renames.items():
+        if new in of_parents:
+            raise StoreError(
+                f"--rename {old}={new}: expected a column that is in no parent of fleet.parents; {new} is in one. "
+                f"Stored models of parents have {old} in their keys. Keep the name, and read the column from another "
+                f'field by [fleet.fields]: {old} = "{new}"'
+            )
 
 
 def _refuse_wider_outcomes(store: FleetStore, found: list[ColumnChange]) -> None:

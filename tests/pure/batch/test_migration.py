@@ -25,7 +25,7 @@ from deltalake.table import TableAlterer
 from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
-from schemas.messages import EVENT
+from schemas.messages import EVENT, OUTCOME
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, StoreError
 from spinney.core.records.rules import build_rules
@@ -35,11 +35,12 @@ from spinney.local.backtest.file_rows import open_history, read_history
 from spinney.local.trial.rows import open_rows, read_file_rows
 from spinney.operations import clustering
 from spinney.operations.dead_letters.assessment import RecordAssessor, RecordId
-from spinney.operations.migration import carry_out_migration, events_table, plan_migration
+from spinney.operations.migration import MigrationPlan, carry_out_migration, events_table, plan_migration
 from spinney.serving.manifest import Manifest, write_manifest
 from spinney.sources.options import ReadOptions
 from spinney.storage import charter, leases, signing_key
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 from spinney.tables import delta, table_files
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import DirectoryWriter
@@ -563,3 +564,93 @@ def test_columns_may_be_changed_again_and_again(living: Config, edited: Edit, tm
     sell(config, tmp_path, 40, amount=seventh)
     assert [row["x"] for row in events(config)] == [n % 7 for n in range(80)]
     assert np.isfinite(answers(config, x=[1, 2])[0]).all()
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_the_target_and_the_groups_column_get_new_names_and_everything_goes_on(
+    living: Config, edited: Edit, tmp_path: Path, crash: bool
+) -> None:
+    before = answers(living, x=[1, 2])
+    text = (tmp_path / "fleet.toml").read_text()
+    for old, new in (('["store"]', '["shop"]'), ('"sold"', '"sales"'), ("store =", "shop ="), ("sold =", "sales =")):
+        text = text.replace(old, new)
+    config = parse(text, "fleet.toml", {})
+    store, renames = FleetStore.of(config), {"store": "shop", "sold": "sales"}
+    with pytest.raises(StoreError, match=r"fleet.group was .* `spinney migrate --rename OLD=NEW`"):
+        charter.check_unchanged(store)
+    with pytest.raises(StoreError, match=r"fleet.group was \[\"store\"\]"):
+        plan_migration(store, {"sold": "sales"})
+    if crash:
+        with pytest.raises(Crash), observed_by(crash_at("migrate.table")):
+            carry_out_migration(store, renames)
+        renames = {}
+    carry_out_migration(store, renames)
+    assert plan_migration(store, {"sold": "sales"}).changes == ()
+    frame = pd.DataFrame({"shop": ["s0", "s1"], "at": [START] * 2, "x": [1, 2]})
+    assert Fleet(config).predict(frame)["prediction"].tolist() == before[0]
+    rows = [
+        {"shop": f"s{shop}", "id": f"e{n}", "at": START + timedelta(hours=n), "sales": float(3 * n % 7), "x": n % 7}
+        for shop in range(3)
+        for n in range(40, 80)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "later.parquet")
+    assert load(config, str(tmp_path / "later.parquet")).added["events"] == 120
+    stored = delta.read_table(store, tables.EVENTS, ["group_key", "shop", "sales"])
+    assert (stored.num_rows, stored["sales"].null_count, stored["shop"].null_count) == (240, 0, 0)
+    assert set(stored["group_key"].to_pylist()) == {'["s0"]', '["s1"]', '["s2"]'}
+    fit(config)
+    decided = delta.read_table(store, tables.PROMOTIONS, ["champion_loss"])
+    assert decided["champion_loss"].null_count == 3  # new models were compared with the old recipe
+    assert Fleet(config).predict(frame)["answered_by"].tolist() == ["own", "own"]
+    assert {status.group_key for status in Fleet(config).groups()} == {'["s0"]', '["s1"]', '["s2"]'}
+
+
+class Crash(BaseException):
+    """Ends a call as a signal would."""
+
+
+def crash_at(point: str) -> Callable[[str, int], None]:
+    def crash(step: str, _: int) -> None:
+        if step == point:
+            raise Crash
+
+    return crash
+
+
+def test_late_labels_are_read_under_the_targets_new_name(edited: Edit, tmp_path: Path) -> None:
+    kafka = 'outcomes = "t.outcomes"'
+    store = FleetStore.of(edited(kafka=kafka))
+    charter.ensure_charter(store)
+    delta.create_tables(store)
+    begun(edited(kafka=kafka), "ingest", 3, {"0": 10}, ended=True)
+    text = (tmp_path / "fleet.toml").read_text().replace('"sold"', '"sales"').replace("sold =", "sales =")
+    config = parse(text, "fleet.toml", {})
+    carry_out_migration(FleetStore.of(config), {"sold": "sales"})
+    before, now = charter.amend_charter(FleetStore.of(config)).editions
+
+    def label(edition: charter.Edition, **fields: Any) -> Any:
+        message = {"store": "s", "id": "e", "observed_at": "2024-05-01T00:00:00Z", **fields}
+        rules = build_rules(config.record_schema, OUTCOME, edition.settings)
+        found = validate(json.dumps(message).encode(), START, rules)
+        return found.values and found.values["sales"]
+
+    assert (label(before, sold=2.0), label(before, sales=2.0)) == (2.0, None)
+    assert (label(now, sales=2.0), label(now, sold=2.0)) == (2.0, None)
+
+
+def test_a_column_of_parents_keeps_its_name_since_their_keys_have_it(edited: Edit, tmp_path: Path) -> None:
+    edited(X, 'floor = "string"')
+    text = (tmp_path / "fleet.toml").read_text().replace('["store"]', '["store", "floor"]\nparents = [["store"]]')
+    store = FleetStore.of(parse(text, "fleet.toml", {}))
+    charter.ensure_charter(store)
+    delta.create_tables(store)
+
+    def plan(old: str, new: str) -> MigrationPlan:
+        renamed = text.replace(f'"{old}"', f'"{new}"').replace(f"{old} =", f"{new} =")
+        return plan_migration(FleetStore.of(parse(renamed, "fleet.toml", {})), {old: new})
+
+    with pytest.raises(
+        StoreError, match=r'--rename store=shop: .* in no parent .* by \[fleet.fields\]: store = "shop"'
+    ):
+        plan("store", "shop")
+    assert [change.name for change in plan("floor", "level").changes] == ["level"]

@@ -30,6 +30,15 @@ def test_nobody_answers_for_a_group_without_promotions() -> None:
     assert not is_pinned([])
 
 
+@pytest.mark.parametrize("decision", list(Decision))
+@pytest.mark.parametrize("by", ["", "people-1"])
+def test_a_promotion_alone_is_selected_as_beside_a_decision_that_is_only_recorded(decision: Decision, by: str) -> None:
+    alone, recorded = row("a", decision, epoch=2, by=by), row("b", "kept")
+    for unusable in ((), ("a",)):
+        assert select_champion([alone], unusable) == select_champion([alone, recorded], unusable)
+    assert answers(alone) == ("a" if decision in {"promoted", "unproven", "pinned"} else None)
+
+
 def test_the_model_that_saw_the_newest_data_answers() -> None:
     assert answers(row("new", through=20, at=1), row("old", through=10, at=99)) == "new"
 

@@ -17,6 +17,7 @@ from spinney.core.intervals.conformal import (
     PRIOR_ROWS,
     Calibration,
     calibrate,
+    order_statistic,
 )
 
 Groups = list[list[float]]
@@ -210,3 +211,9 @@ def test_intervals_are_sharper_than_one_width_for_all_where_scales_differ() -> N
 
     one_width = np.full(500, np.quantile(residuals, 0.9))
     assert winkler(calibrate(residuals, 0.9).half_widths(residuals)) < 0.8 * winkler(one_width)
+
+
+@given(st.lists(st.floats(0, 9), min_size=1, max_size=60), st.data())
+def test_an_order_statistic_is_that_of_the_sorted_values(values: list[float], data: st.DataObject) -> None:
+    rank = data.draw(st.integers(1, len(values)))
+    assert order_statistic(np.array(values), rank) == sorted(values)[rank - 1]

@@ -147,8 +147,14 @@ def test_only_a_part_of_the_recipe_is_reported_to_refit_groups(key: str) -> None
     ("before", "after", "key", "why", "remedy"),
     [
         ('group = ["shop"]', 'group = ["floor"]', "fleet.group", "of the old groups", 'Put ["shop"] back'),
-        ('event_id = "id"', 'event_id = "nr"', "fleet.event_id", "identified by the old field", 'Put "id" back'),
-        ('target = "sold"', 'target = "floor"', "fleet.target", "old target", "another storage.root"),
+        (
+            'event_id = "id"',
+            'event_id = "nr"',
+            "fleet.event_id",
+            "identified by the old field",
+            '[fleet.fields]: id = "nr"',
+        ),
+        ('target = "sold"', 'target = "floor"', "fleet.target", "old target", "migrate --rename OLD=NEW"),
         ('target = "sold"', 'target = "sold"\nshards = 8', "fleet.shards", "old number", "Put 64 back"),
         ('events = "sales"', 'events = "tills"', "kafka.events", "offsets of the old topic", 'Put "sales" back'),
         ('events = "sales"', 'events = "sales"\noutcomes = "o"', "kafka.outcomes", "old topic", "Remove it"),
