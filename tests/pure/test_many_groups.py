@@ -64,7 +64,7 @@ def test_a_limited_list_a_state_and_the_whole_as_json_say_the_same(config: Confi
     assert failed == [row for row in whole if row["state"] == "failed"]
     assert [row["error"] for row in failed] == ["Input X contains infinity"] * 5
     head, *lines = output_of(config, "fleet", "--limit", "2").splitlines()
-    assert head.split("\t") == list(whole[0])
+    assert head.split("\t") == [name for name in whole[0] if name != "loss_name"], "no loss was ever another"
     assert [line.split("\t")[:3] for line in lines] == [list(row.values())[:3] for row in whole[:2]]
 
 

@@ -37,5 +37,10 @@ def _become() -> None:
 
 def run_as_another_user(function: Callable[..., Any], *words: Any) -> Any:
     """Return what a function returns in a process of the other user; without root's rights, of this one."""
-    with multiprocessing.get_context("fork").Pool(1, initializer=_become) as pool:
-        return pool.apply(function, words)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(_run, (function, words))
+
+
+def _run(function: Callable[..., Any], words: tuple[Any, ...]) -> Any:
+    _become()  # not as the pool's initializer: a pool starts a process whose initializer fails again and again
+    return function(*words)
