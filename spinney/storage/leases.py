@@ -64,19 +64,19 @@ def is_held(store: FleetStore, name: str) -> bool:
     file = store.folder / "leases" / f"{name}.lock"
     try:
         descriptor = os.open(file, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)  # releases the lock too
     except FileNotFoundError:
         return False
-    except OSError as error:
-        raise StoreError(
-            f"lease {file}: expected a file that this process may read; got {type(error).__name__}: {error}. Give it "
-            "the permission, or run the command as the user who runs the stream"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)  # releases the lock too
+    except OSError as error:
+        raise StoreError(
+            f"lease {file}: expected a file that this process may read; got {type(error).__name__}: {error}. "
+            "Give it the permission, or run the command as the user who runs the stream"
+        ) from error
     return False
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -100,4 +103,13 @@ def test_a_lease_whose_file_this_process_may_not_open_is_an_error_that_names_it(
     file.parent.mkdir(parents=True)
     file.symlink_to(file)  # fails as one of another user does, root's too
     with pytest.raises(StoreError, match=r"retrain.lock: expected a file that this process may read; got .*Error"):
+        is_held(store, "retrain")
+
+
+def test_a_file_system_without_locks_is_an_error_that_names_the_lease(configured, monkeypatch) -> None:
+    store = FleetStore.of(configured())
+    with held(store, ["retrain"]):
+        pass
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    with pytest.raises(StoreError, match=r"retrain.lock: expected .*No locks available"):
         is_held(store, "retrain")
