@@ -26,10 +26,10 @@ VERDICT_COLUMNS = ("shard", "group_key", "model_id", "epoch", "numbers", "decisi
 """The columns of `verdicts` that make up a plan."""
 
 
-def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
+def groups_to_fit(verdicts: pd.DataFrame, *, parents_by_columns: bool = True) -> pd.DataFrame:
     """The groups to fit, parents first, then by shard and key: PLAN_COLUMNS, EVENTS and is_group.
 
-    Of the parents those with the fewest columns are first, so each comes after its own parents.
+    parents_by_columns: of the parents those with the fewest columns are first, so each comes after its own parents.
 
     verdicts: VERDICT_COLUMNS of one batch.
     """
@@ -39,8 +39,11 @@ def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
     plan["pinned"] = [bool(of_group.get("pinned")) for of_group in numbers]
     plan[EVENTS] = pd.array([of_group.get(EVENTS) for of_group in numbers], dtype="Int64")
     plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
-    plan["columns"] = [len(parent_values(key)) if is_parent(key) else 0 for key in plan["group_key"]]
-    in_order = plan.sort_values(["is_group", "columns", "shard", "group_key"])
+    order = ["is_group", "shard", "group_key"]
+    if parents_by_columns:
+        plan["columns"] = [len(parent_values(key)) if is_parent(key) else 0 for key in plan["group_key"]]
+        order.insert(1, "columns")
+    in_order = plan.sort_values(order)
     groups: pd.DataFrame = in_order[[*PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
     return groups
 

@@ -23,7 +23,8 @@ class RoundRequest:
     now: wall clock. asked_for: the groups that a batch was asked to retrain; recipe_id: of the recipe to fit. reads:
     `read_settings` when the plan counted events. unproven: whether another recipe may be promoted without evidence.
     requests: ids of the requests of people that the round takes. brake_round, brake_at: the round that took the sample
-    of a brake that is not over, and its time (ISO 8601); empty without one.
+    of a brake that is not over, and its time (ISO 8601); empty without one. parents_by_columns: the order of the plan,
+    see `groups_to_fit`; the notes of its parts are positions in it. Plans of earlier versions have the other one.
     """
 
     round_id: str
@@ -42,6 +43,7 @@ class RoundRequest:
     brake_round: str = ""
     brake_at: str = ""
     requests: tuple[str, ...] = ()
+    parents_by_columns: bool = False
 
     def notes(self) -> dict[str, Any]:
         """Return the request as metadata of the plan's Delta commit."""

@@ -135,7 +135,7 @@ class Rounds:
                 counting = EventCounter(self._training_tables(request))
                 is_table = isinstance(verdicts, pa.Table)
                 rows = counting.add_to_table(verdicts) if is_table else counting.add_to_frame(verdicts)
-            notes = replace(request, reads=self._read_settings()).notes()
+            notes = replace(request, reads=self._read_settings(), parents_by_columns=True).notes()
             self._writers[PLAN].append(_with_constants(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
     def carry_out(
@@ -263,7 +263,9 @@ class Rounds:
 
     def _planned_groups(self, batch_id: int) -> pd.DataFrame:
         """The groups of the stored plan. A fleet's keys fit into memory."""
-        return groups_to_fit(self._stored_rows(tables.VERDICTS, list(VERDICT_COLUMNS), batch_id).to_pandas())
+        request = self._request(batch_id)
+        verdicts = self._stored_rows(tables.VERDICTS, list(VERDICT_COLUMNS), batch_id).to_pandas()
+        return groups_to_fit(verdicts, parents_by_columns=request is not None and request.parents_by_columns)
 
     def _gate(self, request: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         if self._writers[GATE].is_stored(GATE, batch_id, part.number):

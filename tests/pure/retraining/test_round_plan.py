@@ -55,5 +55,12 @@ def test_each_parent_comes_after_its_own_parents_and_a_part_ends_before_what_is_
     assert pooling_ends(planned, None) == pooling_ends(planned[-1:], "estimated") == []
 
 
+def test_a_plan_of_an_earlier_version_keeps_its_order_in_which_its_parts_are_noted() -> None:
+    keys = ['{"region":"a","city":"0"}', '{"region":"a"}', "{}", '["n"]']
+    verdicts = pd.DataFrame([(n, key, None, 0, None, "fit") for n, key in enumerate(keys)], columns=[*VERDICT_COLUMNS])
+    assert groups_to_fit(verdicts, parents_by_columns=False)["group_key"].tolist() == keys
+    assert groups_to_fit(verdicts)["group_key"].tolist() == ["{}", keys[1], keys[0], keys[3]]
+
+
 def test_verdicts_without_numbers_have_none() -> None:
     assert parse_numbers([None, "", "{}"]) == [{}, {}, {}]
