@@ -24,6 +24,8 @@ from spinney.core.training.normal_equations import CHUNK_ROWS, Chunk, NormalEqua
 MAX_PENALTY = 1e12
 """In rows: what a coefficient's penalty is where groups are not shown to differ, so that it stays the parent's."""
 
+_ROUNDING = np.finfo(np.float64).eps
+
 CHUNK_PRODUCTS = 1 << 22
 """Most products of columns that are held at once."""
 
@@ -36,15 +38,17 @@ def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers) -> 
 
     matrix: shape (width, n_rows), the parent's columns without missing values. residuals: of its model. lineage: shape
     (n_rows, rungs), from `lineage_codes`, the groups in the first column.
+
+    Raises ValueError where squares of the columns are not finite, RuntimeError where SciPy finds no solution.
     """
     found = []
+    residuals = np.ldexp(residuals, -np.frexp(np.abs(residuals).max(initial=0.0))[1])  # their squares are finite then
     for codes in reversed(lineage.T):
         order = np.argsort(codes, kind="stable")
         starts = np.concatenate([[0], np.flatnonzero(np.diff(codes[order])) + 1, [len(order)]])
         rung = _Rung(matrix[:, order], residuals[order], starts)
         variances = rung.variances()
         found.append(variances)
-        residuals = residuals.copy()
         residuals[order] -= rung.deviations(variances)
     return np.array(found)
 
@@ -80,10 +84,10 @@ class _Rung:
         rows, groups, width = sizes.sum(), len(sizes), len(self.matrix)
         means = np.add.reduceat(self.residuals, self.starts[:-1]) / sizes
         within = float(((self.residuals - np.repeat(means, np.diff(self.starts))) ** 2).sum())
-        if groups < 2 or rows <= groups or within == 0.0:
-            return np.zeros(1 + width)
-        noise = within / (rows - groups)
         between = float((sizes * (means - sizes @ means / rows) ** 2).sum())
+        if groups < 2 or rows <= groups or within == between == 0.0:
+            return np.zeros(1 + width)
+        noise = max(within / (rows - groups), between * _ROUNDING)  # groups may differ where no row of one does
         intercept = (between - (groups - 1) * noise) / (rows - (sizes**2).sum() / rows)
         squares, system = np.zeros(width), np.zeros((width, width))
         for _, sums in self._chunks():
@@ -91,6 +95,8 @@ class _Rung:
             products = sums.products * scale[:, :, None] * scale[:, None, :]
             squares += ((sums.moments * scale) ** 2).sum(axis=0) - noise * np.einsum("gjj->j", products)
             system += (products**2).sum(axis=0)
+        if not width:  # SciPy ends the process at a system without equations
+            return np.array([max(intercept, 0.0) / noise])
         from scipy.optimize import nnls  # imported late, as scipy.special elsewhere
 
         slopes, _ = nnls(system, squares)

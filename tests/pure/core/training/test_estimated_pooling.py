@@ -198,3 +198,20 @@ def test_rows_of_a_parent_without_their_groups_are_refused() -> None:
     requests = pd.DataFrame({"group_key": ["{}"]})
     with pytest.raises(ContractError, match=ORIGIN):
         fit_groups(SALES.assign(group_key="{}"), requests, RECIPE, CLOCK, SIGNER)
+
+
+def test_a_parent_whose_texts_are_all_missing_is_fitted_to_its_labels_alone() -> None:
+    recipe = replace(RECIPE, features=(Feature("c", "string"),))
+    row = fit("{}", SALES.assign(c=None), recipe=recipe)
+    assert row["status"] == "fitted"
+    assert model(row).estimator.intercept[0] == pytest.approx(SALES["label"].mean())
+
+
+def test_numbers_of_one_parent_that_cannot_be_squared_cost_no_other_its_model() -> None:
+    of_region = SALES["region"] == "r3"
+    two = pd.concat([
+        SALES.assign(**{ORIGIN: SALES["group_key"]}, group_key="{}", label=1e160 * SALES["label"]),
+        SALES[of_region].assign(**{ORIGIN: SALES["group_key"][of_region]}, group_key='{"region":"r3"}'),
+    ], ignore_index=True)  # fmt: skip
+    fits = fit_groups(two, pd.DataFrame({"group_key": ["{}", '{"region":"r3"}']}), RECIPE, CLOCK, SIGNER)
+    assert fits.set_index("group_key")["status"].to_dict() == {"{}": "failed", '{"region":"r3"}': "fitted"}

@@ -67,6 +67,19 @@ def test_groups_that_cannot_be_compared_have_no_variance() -> None:
     assert estimated(x, np.ones(4), np.array([0, 0, 1, 1])).tolist() == [[0.0, 0.0]]
 
 
+@pytest.mark.parametrize("unit", [2.0**-700, 2.0**530])
+def test_the_unit_of_the_residuals_changes_no_variance(unit: float) -> None:
+    """Squares of residuals in the first and the last unit are zero and infinite."""
+    x, y, groups = np.arange(6.0)[None], np.array([1.0, 2, 5, 5, 9, 7]), np.array([0, 0, 1, 1, 2, 2])
+    assert estimated(x, unit * y, groups).tolist() == estimated(x, y, groups).tolist()
+
+
+def test_groups_without_noise_that_differ_are_shown_to_differ() -> None:
+    for columns in np.zeros((1, 4)), np.zeros((0, 4)):
+        found = estimated(columns, np.array([-3.0, -3, 3, 3]), np.array([0, 0, 1, 1]))
+        assert found[0, 0] > 1e12, "a group's own mean counts, its parent's does not"
+
+
 def test_it_does_not_matter_how_many_groups_are_summed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(7)
     groups = np.sort(random.integers(0, 60, 400))
