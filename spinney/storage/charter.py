@@ -192,9 +192,14 @@ def original_columns_of(store: FleetStore) -> dict[str, OriginalColumn] | None:
 
 
 def losses_of(store: FleetStore) -> LossHistory:
-    """Return the losses by which the fleet has measured its models."""
+    """Return the losses by which the fleet has measured its models.
+
+    The present one is the charter's: a configuration may be edited and not migrated, or older than the migration.
+    """
     charter = load_charter(store)
-    return LossHistory.of(str(store.fleet.loss), () if charter is None else charter.migrations)
+    if charter is None:
+        return LossHistory.of(str(store.fleet.loss), ())
+    return LossHistory.of(str(charter.fixed[LOSS]), charter.migrations)
 
 
 def restart_topic(store: FleetStore, topic: str) -> None:

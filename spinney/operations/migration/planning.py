@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow.compute as pc
+
 from schemas import tables
+from spinney.core import keys
 from spinney.core.errors import StoreError
 from spinney.core.migration import (
     ColumnChange,
@@ -182,14 +185,28 @@ def _changes_refused(store: FleetStore, fixed: Mapping[str, Any]) -> Iterator[st
 
 def _refuse_renamed_parents(store: FleetStore, renames: Mapping[str, str]) -> None:
     """Raise StoreError for a new name of a column of parents, whose keys have the names of their columns."""
+    if not renames:
+        return
     of_parents = {name for parent in store.fleet.parents for name in parent}
+    of_stored = _columns_of_stored_parents(store)  # fleet.parents may be edited at any time, and with the rename
     for old, new in renames.items():
+        if old in of_stored and new not in of_parents:
+            raise StoreError(
+                f"--rename {old}={new}: expected a column that no stored model of a parent has in its key; {old} is in "
+                f'one. Keep the name, and read the column from another field by [fleet.fields]: {old} = "{new}"'
+            )
         if new in of_parents:
             raise StoreError(
                 f"--rename {old}={new}: expected a column that is in no parent of fleet.parents; {new} is in one. "
                 f"Stored models of parents have {old} in their keys. Keep the name, and read the column from another "
                 f'field by [fleet.fields]: {old} = "{new}"'
             )
+
+
+def _columns_of_stored_parents(store: FleetStore) -> set[str]:
+    stored = delta.read_table(store, tables.PROMOTIONS, ["group_key"]).column("group_key").unique()
+    parents = stored.filter(pc.starts_with(stored, "{")).to_pylist()
+    return {name for key in parents for name in keys.parent_values(key)}
 
 
 def _refuse_wider_outcomes(store: FleetStore, found: list[ColumnChange]) -> None:

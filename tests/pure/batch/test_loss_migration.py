@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import loaded_stores
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from loaded_stores import START, fit
 
-from batch.load import load
-from batch.weekly import retrain
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
@@ -34,7 +33,6 @@ from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tracking import plots, rounds
 
-START = datetime(2024, 5, 1, tzinfo=UTC)
 TEXT = """\
 [fleet]
 name = "stores"
@@ -77,31 +75,9 @@ def configured(place: Path, loss: str = "absolute", columns: str = "") -> Config
     return parse(TEXT.format(root=place / "root", loss=loss, columns=columns), "fleet.toml", {})
 
 
-def no_spark() -> Any:
-    raise AssertionError("Spark was started")
-
-
 def sell(config: Config, place: Path, first: int) -> None:
-    """Load 40 events of each of three stores."""
-    rows = [
-        {
-            "store": f"s{store}",
-            "id": f"e{n}",
-            "at": START + timedelta(hours=n),
-            "sold": float(3 * n % 7 + store),
-            "x": n % 7,
-            "prediction": 3.0,  # of the system before
-        }
-        for store in range(3)
-        for n in range(first, first + 40)
-    ]
-    file = place / f"history-{first}.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), file)
-    load(config, str(file))
-
-
-def fit(config: Config) -> None:
-    retrain(config, spark=no_spark, show=lambda *_: None)
+    """Load 40 events of each of three stores, with the predictions of the system before."""
+    loaded_stores.sell(config, place, first, more_each_store=1, x=lambda n: n % 7, prediction=lambda _: 3.0)
 
 
 def answers(of: Fleet | Manifest) -> pd.DataFrame:
@@ -171,6 +147,17 @@ def test_what_is_registered_after_the_change_has_the_intervals_of_the_fleet(
     write_manifest(config, Fleet(config).champions(), tmp_path / "manifest")
     found, expected = answers(Manifest(tmp_path / "manifest")), answers(Fleet(config))
     pd.testing.assert_frame_equal(found, expected, rtol=1e-6)  # l² and √l in float32
+
+
+def test_an_edit_that_is_not_migrated_yet_and_an_older_configuration_change_no_interval_and_no_name(
+    living: Config, edited: Edit
+) -> None:
+    before, squared = answers(Fleet(living)), edited("squared")
+    pd.testing.assert_frame_equal(answers(Fleet(squared)), before)
+    assert {status.loss_name for status in Fleet(squared).groups()} == {"absolute"}
+    carry_out_migration(FleetStore.of(squared), {})
+    assert charter.losses_of(FleetStore.of(living)) == charter.losses_of(FleetStore.of(squared))
+    pd.testing.assert_frame_equal(answers(Fleet(living)), before)
 
 
 def test_the_status_and_the_history_of_a_group_name_each_loss(living: Config, edited: Edit, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.table import TableAlterer
+from edited_fleet import no_spark
+from loaded_stores import START, fit, sell
+from past import Past
 
 from batch.load import load
 from batch.weekly import retrain
@@ -45,7 +48,6 @@ from spinney.tables import delta, table_files
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import DirectoryWriter
 
-START = datetime(2024, 5, 1, tzinfo=UTC)
 TEXT = """\
 [fleet]
 name = "stores"
@@ -95,29 +97,8 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
     return edit
 
 
-def no_spark() -> Any:
-    raise AssertionError("Spark was started")
-
-
-def sell(config: Config, place: Path, first: int, **columns: Callable[[int], Any]) -> None:
-    """Load 40 events of each of three stores. columns: name in the file -> value of the nth row; sold is 3 * n % 7."""
-    rows = [
-        {"store": f"s{store}", "id": f"e{n}", "at": START + timedelta(hours=n), "sold": float(3 * n % 7)}
-        | {name: value(n) for name, value in columns.items()}
-        for store in range(3)
-        for n in range(first, first + 40)
-    ]
-    file = place / f"history-{first}.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), file)
-    load(config, str(file))
-
-
 def seventh(n: int) -> int:
     return n % 7
-
-
-def fit(config: Config) -> None:
-    retrain(config, spark=no_spark, show=lambda *_: None)
 
 
 def events(config: Config) -> list[dict[str, Any]]:
@@ -654,3 +635,17 @@ def test_a_column_of_parents_keeps_its_name_since_their_keys_have_it(edited: Edi
     ):
         plan("store", "shop")
     assert [change.name for change in plan("floor", "level").changes] == ["level"]
+
+
+def test_a_column_of_parents_with_models_keeps_its_name_though_the_same_edit_drops_the_parents(
+    edited: Edit, tmp_path: Path
+) -> None:
+    edited(X, 'floor = "string"')
+    text = (tmp_path / "fleet.toml").read_text().replace('["store"]', '["store", "floor"]\nparents = [["store"]]')
+    past = Past(parse(text, "fleet.toml", {}))
+    charter.ensure_charter(FleetStore.of(past.config))
+    past.round(1, {'{"store":"s0"}': 1.0})
+    renamed = text.replace("store", "shop").replace('parents = [["shop"]]', "parents = []")
+    store = FleetStore.of(parse(renamed, "fleet.toml", {}))
+    with pytest.raises(StoreError, match=r"--rename store=shop: .* no stored model of a parent"):
+        plan_migration(store, {"store": "shop"})
