@@ -26,7 +26,7 @@ def test_a_key_is_found_by_its_text_and_the_file_does_not_hold_it(store: FleetSt
     assert KeyRing(store).find(text) == key == list_keys(store)[0]
     assert key.scopes == (Scope.READ, Scope.SCORE)
     content = (store.folder / FILE).read_text()
-    assert text.rpartition("_")[2] not in content
+    assert text.split("_", 2)[2] not in content  # a secret may hold underscores of its own
     assert (store.folder / FILE).stat().st_mode & 0o777 == 0o600
 
 
