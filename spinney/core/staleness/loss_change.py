@@ -1,10 +1,10 @@
 """The judge's state of a shard after a change of the fleet's loss.
 
 The sample of each champion's losses has losses of single rows, which are converted, so the evidence of `error_rise`
-goes on. Its test depends on the order of losses, which the conversion keeps, but for two limits: a converted loss is
-rounded to float32 twice and a new one once, so losses of equal errors may be no ties any more; and between merged knots
-the sample interpolates in units of the loss. Labels that wait for their maturity are
-converted where the losses of their single rows are known; the others still count as labels, but not for the champion.
+goes on. Its test depends on the order of losses, which the conversion keeps, and on which of them are equal, for which
+the sample tolerates rounding (`TIE`). Between merged knots, however, it interpolates in units of the loss. Labels that
+wait for their maturity are converted where the losses of their single rows are known; the others still count as labels,
+but not for the champion.
 Means begin anew: the recent loss, and the loss on held-out rows that it is compared with.
 """
 

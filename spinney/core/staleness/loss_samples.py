@@ -15,6 +15,13 @@ Positions = npt.NDArray[np.int64]
 KNOTS = 24
 """Knots of a sample. Up to so many losses are stored exactly."""
 
+TIE = np.float32(1e-6)
+"""Relative difference up to which a loss is equal to a knot.
+
+Equal errors may give losses that differ in their last bits: a loss was rounded to float32 once, or several times if the
+fleet's loss changed since. A continuous loss comes so near a knot once in ten thousand times, and counts as any tie.
+"""
+
 MAX_WEIGHT = 2_048
 """Losses that a knot stands for at most: a float16 counts no further. More of them move its value, not its weight."""
 
@@ -68,12 +75,12 @@ class LossSamples:
 
         losses, randoms: shape (n_groups,); randoms are uniform in (0, 1).
         """
-        losses = losses.astype(np.float32).astype(np.float64)  # as knots are stored, so that equal losses are equal
-        loss = losses.astype(np.float32)[:, None]
+        stored = self.nearest_ties(losses)
+        loss = stored[:, None]
         weights = self.weights.astype(np.float64)  # their sums are exact
         above = (weights * (self.values > loss)).sum(axis=1)
         equal = (weights * (self.values == loss)).sum(axis=1)
-        above += self._mass_above_left_knot(losses)
+        above += self._mass_above_left_knot(stored.astype(np.float64))
         return np.asarray((above + randoms * (equal + 1.0)) / (weights.sum(axis=1) + 1.0))
 
     def _mass_above_left_knot(self, losses: Floats) -> Floats:
@@ -96,6 +103,19 @@ class LossSamples:
         place = np.where(has_width, (losses - low) / np.where(has_width, high - low, 1.0), 0.0)
         part_above = spread_low * (1 - place) - spread_high * place
         return np.where(has_width, part_above, 0.0)
+
+    def nearest_ties(self, losses: Floats | Floats32) -> Floats32:
+        """Return one loss per group as it is stored: that of its nearest knot where both are equal but for rounding.
+
+        losses: shape (n_groups,), finite and at least 0.
+        """
+        loss = losses.astype(np.float32)
+        right = (self.values < loss[:, None]).sum(axis=1)
+        first = np.arange(0, self.values.size, KNOTS)
+        values = self.values.ravel()
+        below, above = (values[first + np.clip(place, 0, KNOTS - 1)] for place in (right - 1, right))
+        nearest = np.where(np.abs(loss - below) < np.abs(above - loss), below, above)
+        return np.where(np.abs(nearest - loss) <= TIE * loss, nearest, loss)
 
     def start(self, at: Positions, losses: Floats) -> None:
         """Replace the samples of the groups at these positions, in place.
@@ -141,11 +161,10 @@ class LossSamples:
 
     def _add_to(self, samples: LossSamples, at: Positions, losses: Floats) -> None:
         """Store at these positions the samples with one loss each added."""
-        loss = losses.astype(np.float32)[:, None]
-        place = (samples.values <= loss).sum(axis=1)
+        loss = samples.nearest_ties(losses)
+        place = (samples.values <= loss[:, None]).sum(axis=1)
         values, weights = (
-            _inserted(rows, new, place)
-            for rows, new in ((samples.values, loss[:, 0]), (samples.weights, np.float32(1)))
+            _inserted(rows, new, place) for rows, new in ((samples.values, loss), (samples.weights, np.float32(1)))
         )
         values, weights = _with_one_less(values, weights)
         self.values[at], self.weights[at] = values, _as_stored(weights)

@@ -58,7 +58,7 @@ def step(shard: ShardState, settings: JudgeSettings, *decided: DecisionRecord, h
     return advance(shard, JudgeInput(decided, (), health), settings, START)
 
 
-def begun(losses: list[float], settings: JudgeSettings = SETTINGS, power: int = 1) -> ShardState:
+def begun(losses: list[float], settings: JudgeSettings = SETTINGS, power: float = 1) -> ShardState:
     """Two groups with champions, and labels of group A. power: of each absolute loss."""
     reference = [loss**power for loss in REFERENCE]
     decided = [champion(group, reference) for group in (A, B)]
@@ -86,6 +86,24 @@ def test_the_test_of_error_rise_goes_on_as_if_the_loss_had_never_been_another(
     np.testing.assert_array_equal(shard.groups["evidence"], always.groups["evidence"])
     np.testing.assert_array_equal(evidence.samples.weights, expected.samples.weights)
     np.testing.assert_allclose(evidence.samples.values, expected.samples.values, rtol=1e-6)
+
+
+CENTS = st.lists(st.sampled_from([0.1, 0.7, 1.31, 1 / 3, 13.37]), min_size=1, max_size=30)
+"""Errors that repeat, whose squares and roots no float holds exactly."""
+
+
+@pytest.mark.parametrize(("losses", "power"), [(TO_SQUARED, 2), (TO_ABSOLUTE, 0.5)])
+@given(before=CENTS, after=CENTS)
+def test_equal_errors_before_and_after_the_change_are_ties(
+    losses: LossHistory, power: float, before: list[float], after: list[float]
+) -> None:
+    settings = replace(SETTINGS, losses=losses)
+    shard, always = begun(before), begun(before, power=power)
+    for hour, loss in enumerate(after):
+        health = labels((A, [loss**power]), at=START + DAY + HOUR * hour)
+        shard, always = step(shard, settings, health=health), step(always, SETTINGS, health=health)
+    evidence, expected = shard.encoded_evidence.value, always.encoded_evidence.value
+    np.testing.assert_allclose(evidence.sums, expected.sums, rtol=1e-3)
 
 
 def test_means_begin_anew_and_counts_go_on() -> None:

@@ -51,6 +51,29 @@ def test_a_loss_that_a_float32_cannot_hold_stays_equal_to_itself_however_often_i
     assert share_above(samples, loss, 0.25) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("rounded", [np.nextafter(np.float32(0.7), np.float32(n)) for n in (0, 1)])
+def test_losses_that_differ_by_rounding_are_ties_and_are_stored_as_one_knot(rounded: np.float32) -> None:
+    samples = sample_of(0.1, *[0.7] * 3, 0.9)
+    assert share_above(samples, float(rounded), 0.5) == pytest.approx((1 + 0.5 * 4) / 6)
+    samples.add(ONE, np.array([float(rounded)]))
+    assert np.unique(samples.values[0, :6]).tolist() == pytest.approx([0.1, 0.7, 0.9])
+
+
+def test_losses_that_differ_by_more_than_rounding_are_no_ties() -> None:
+    samples = sample_of(*[0.7] * 3)
+    assert share_above(samples, 0.70001, 0.5) == pytest.approx(0.5 / 4)
+    assert share_above(samples, 0.69999, 0.5) == pytest.approx(3.5 / 4)
+
+
+def test_of_two_knots_that_are_ties_a_loss_takes_the_nearest() -> None:
+    low = np.float32(0.5)
+    high = low * np.float32(1 + 8e-7)
+    samples = LossSamples.empty(3)
+    samples.start(np.arange(3), np.array([[low, high]] * 3))
+    between = low * np.array([1 + 1e-7, 1 + 7e-7, 1 + 3e-6])
+    assert samples.nearest_ties(between).tolist() == [low, high, np.float32(between[2])]
+
+
 @given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=3 * KNOTS))
 def test_a_sample_keeps_the_number_and_the_mean_of_its_losses_in_ascending_knots(losses: list[float]) -> None:
     samples = sample_of(*losses)
