@@ -26,7 +26,7 @@ def directory(configured) -> Directory:
 
 def fit(directory: Directory, batch_id: int) -> None:
     schema = arrow_schema(directory.contract)
-    row = {name: None for name in schema.names} | {
+    row = dict.fromkeys(schema.names) | {
         "shard": 0, "group_key": "k", "status": "fitted", "fitted_at": datetime.now(UTC), "batch_id": batch_id,
     }  # fmt: skip
     rows = pa.Table.from_pylist([row], schema=schema)
