@@ -12,7 +12,7 @@ from new_tables import create_tables
 
 import batch.estimate
 import batch.weekly
-from batch.estimate import Estimate
+from batch.cost_prediction import Estimate
 from schemas import tables
 from spinney.cli import main
 from spinney.core.planning.parts import Progress

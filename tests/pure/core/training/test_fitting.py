@@ -19,13 +19,16 @@ from sklearn.preprocessing import StandardScaler
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.gate import decide
+from spinney.core.champions.heldout_losses import pack
 from spinney.core.config import Gate
 from spinney.core.errors import ContractError, TimedOut
 from spinney.core.models.codec import load
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import current_group
-from spinney.core.training.fit_attempt import COLUMNS, failed_result
+from spinney.core.training.champion_reference import earlier_losses
+from spinney.core.training.fit_attempt import COLUMNS, FitAttempt, failed_result
+from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -132,6 +135,13 @@ def test_the_stored_losses_go_on_from_the_champions_and_from_its_own_on_new_rows
     # Ten rows count: of three the challenger's losses, of three the champion's, and the newest four that it came with.
     expected = [*losses(36, 40, 44), *losses(44, 44, 47), *losses(47, 47, 50)]
     np.testing.assert_allclose(second["heldout_losses"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "stored"), [(None, [1.0, 2.5]), ("absolute", [1.0, 2.5]), ("squared", [])])
+def test_stored_losses_of_another_loss_do_not_go_on(name: str | None, stored: list[float]) -> None:
+    request = FitRequest('["a"]', "m", None, None, None, 0, heldout_losses=pack([1.0, 2.5], name))
+    found = earlier_losses(FitAttempt(request, 0, 10), np.array([3.0, np.nan, 4.0]), "absolute")
+    assert found.tolist() == [*stored, 3.0, 4.0]
 
 
 def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_oldest_first() -> None:
