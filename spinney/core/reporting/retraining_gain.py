@@ -27,8 +27,9 @@ from spinney.core.planning.budget import queue_member
 
 VERDICT_COLUMNS = ("group_key", "round_id")
 PROMOTION_COLUMNS = ("group_key", "round_id", "model_id", "decision")
+CHAMPION_COLUMNS = ("group_key", "champion_id")
 MEASURE_COLUMNS = ("group_key", "champion_id", "watched_rows", "watched_champion_loss", "predecessor_loss")
-"""Columns of `verdicts` and `promotions` that are read, and metrics of `models` with their group."""
+"""Columns of `verdicts` and `promotions` that are read, of new champions, and metrics of `models` with their group."""
 
 DRAWN = queue_member(RoundQueue.RANDOM.value)
 """Part of the numbers of a verdict whose group was taken at random."""
@@ -78,7 +79,7 @@ def drawn_champions(drawn: pa.Table, promotions: pa.Table) -> pa.Table:
     decisions = pa.array([decision.value for decision in PROMOTING_DECISIONS])
     promoted = promotions.filter(pc.is_in(promotions.column("decision"), value_set=decisions))
     champions = promoted.join(drawn, list(VERDICT_COLUMNS), join_type="left semi")
-    return champions.select(["group_key", "model_id"]).rename_columns(["group_key", "champion_id"])
+    return champions.select(["group_key", "model_id"]).rename_columns(list(CHAMPION_COLUMNS))
 
 
 def last_comparisons(champions: pa.Table, measures: pa.Table) -> pa.Table:
