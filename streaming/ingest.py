@@ -32,8 +32,8 @@ STEPS: tuple[tuple[str, str, Contract], ...] = (
 def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
     """Return the query `ingest`, in append mode.
 
-    In: records of the events and outcomes topics. Out: distinct validated records with KIND, which says the table;
-    columns as of `validate_records`. State: ids of `kafka.duplicates_within`. Reports the metric `arrivals`: all
+    In: records of the events and outcomes topics. Out: distinct validated records: KIND, which says the table,
+    and the columns of `validate_records`. State: ids of `kafka.duplicates_within`. Reports the metric `arrivals`: all
     records, and the unknown fields in them. editions: of the rules for valid records.
 
     The tasks that compute the rows also write the files; the driver commits them.

@@ -1,4 +1,4 @@
-"""What the four queries have in common: a name, a plan, a checkpoint, a pool, and how they start and stop."""
+"""Common base of the four queries: a name, a plan, a checkpoint, a pool, start and stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spinney.spark.session import apply_required_settings, in_pool
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
 from streaming.clock_checks import (
-    ClockLeapCheck,
+    ClockJumpCheck,
     clock_tolerance,
     refuse_batch_before_watermark,
     refuse_clock_behind_checkpoint,
@@ -60,7 +60,7 @@ class Query:
         write = self.batch_writer(identity)
         refuse_clock_behind_checkpoint(self.name, location, datetime.now(UTC), clock_tolerance(config.kafka))
         checkpoints.write_query_id(location, identity)
-        clock = ClockLeapCheck(self.name, clock_tolerance(config.kafka))
+        clock = ClockJumpCheck(self.name, clock_tolerance(config.kafka))
         batches = _GuardedBatches(self, write, location, clock, stop_requested)
         writer = (
             self.plan.writeStream.queryName(self.name)
@@ -84,7 +84,7 @@ class _GuardedBatches:
     query: Query
     write: WriteBatch
     location: str
-    clock: ClockLeapCheck
+    clock: ClockJumpCheck
     stop_requested: threading.Event
     error: Exception | None = None
 

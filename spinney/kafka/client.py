@@ -30,7 +30,7 @@ __all__ = [
 C = TypeVar("C")
 TIMEOUT_S = 10.0
 MAX_FUTURE_MS = MAX_FUTURE_SECONDS * 1000
-"""How far ahead of the broker a record's own time may be; events are judged by that time."""
+"""Longest time that a record's own timestamp may be ahead of the broker; events are validated against it."""
 
 _MAX_FUTURE_OPTION = "message.timestamp.after.max.ms"
 _QUIET = {"log_level": 0}

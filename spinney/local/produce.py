@@ -28,7 +28,7 @@ FLUSH_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast to send. rate: records per second; None: no limit.
+    """The speed of sending. rate: records per second; None: no limit.
 
     by_event_time: at the distances of the event times, `speed` times faster; records then carry those times.
     """

@@ -118,7 +118,7 @@ def test_a_lost_checkpoint_is_refused_with_what_to_do_and_nothing_is_written(sto
     assert story.lost.returncode == 1
     (sentence,) = [line for line in story.lost.stderr.splitlines() if line.startswith("spinney:")]
     assert "was written from checkpoint" in sentence
-    assert "Put the checkpoint back, or start the fleet anew under another storage.root" in sentence
+    assert "Put the checkpoint back, or start the fleet again under another storage.root" in sentence
     assert story.shops.versions() == story.versions
     # Room for the folder that is put back.
     assert not (story.shops.root / "checkpoints" / "ingest").exists()

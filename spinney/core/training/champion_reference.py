@@ -1,4 +1,4 @@
-"""What challengers are compared with: the losses of their champions, or of the champions' recipes fitted again."""
+"""Reference losses for challengers: those of their champions, or of the champions' recipes fitted again."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def earlier_losses(attempt: FitAttempt, before: Floats) -> Floats:
     """Losses of the group's champions so far on rows they had not seen, oldest first, shape (n_losses,).
 
     before: the champion's on its unseen rows before the held-out ones. None of them count if the champion is of another
-    recipe, or is shown to be worse than the challenger: then they say nothing of the losses to come.
+    recipe, or is shown to be worse than the challenger: then they say nothing about the losses to come.
     """
     if attempt.request.champion_id is None:
         return np.empty(0)
