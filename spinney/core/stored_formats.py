@@ -41,7 +41,7 @@ class StoredFormat:
         read = f"{FIRST}" if self.version == FIRST else f"{FIRST} to {self.version}"
         expected = f"{where}: expected {self.name} in format {read}, which this version of Spinney reads; got"
         if version == 0:
-            raise Corrupt(f"{expected} format {str(found)[:40]!r}, which there is not. Restore it from a backup")
+            raise Corrupt(f"{expected} format {str(found)[:40]!r}, which does not exist. Restore it from a backup")
         raise UnknownFormat(
             f"{expected} format {version}. Nothing was changed. A later version of Spinney wrote it: upgrade Spinney "
             "to that version or a later one"

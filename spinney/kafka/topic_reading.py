@@ -31,7 +31,7 @@ def end_offsets(kafka: Kafka, topics: Iterable[str]) -> dict[str, dict[int, int]
     try:
         for topic in sorted(topics):
             if topic not in partitions_of:
-                raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
+                raise StoreError(f"topic {topic}: expected to exist; it does not. Create it: spinney init")
             partitions = [TopicPartition(topic, number) for number in range(partitions_of[topic])]
             found[topic] = {partition.partition: _watermarks(consumer, partition)[1] for partition in partitions}
     finally:

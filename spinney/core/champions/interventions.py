@@ -64,7 +64,7 @@ def rollback(group_key: str, history: Sequence[Promotion], at: int | None) -> Ch
     target = previous_champion(history)
     if target is None:
         raise GroupError(
-            group_key, "no model answered before the current one, but for withdrawn ones; `spinney why` shows them all"
+            group_key, "no model answered before the current one, except withdrawn ones; `spinney why` shows them all"
         )
     return _replace_champion(group_key, history, target, "answered before the current one")
 

@@ -59,7 +59,7 @@ def check_group_columns(fleet: Fleet) -> Iterator[Problem]:
         if name in fleet.group[:index]:
             yield Problem(key, "each column once", f"`{name}` again", "Remove one.")
         elif name in (fleet.event_id, fleet.event_time, fleet.target):
-            yield Problem(key, "a column that owns a model", f"`{name}`, the event's id, its time or the target")
+            yield Problem(key, "a column that identifies groups", f"`{name}`, the event's id, its time or the target")
         elif kind is None:
             yield undeclared_column(key, name, fleet)
         elif kind not in KEY_TYPES:
@@ -86,7 +86,7 @@ def check_features(fleet: Fleet) -> Iterator[Problem]:
         if name == fleet.target:
             yield Problem(key, "a column known before the answer", f"`{name}`, the target", "Remove it.")
         elif name == fleet.event_id:
-            yield Problem(key, "a column that says something", f"`{name}`, the event's id", "Remove it.")
+            yield Problem(key, "a column with information about the target", f"`{name}`, the event's id", "Remove it.")
         elif name in fleet.features[:index]:
             yield Problem(key, "each feature once", f"`{name}` again", "Remove one.")
         elif fleet.type_of(name) is None:
