@@ -190,10 +190,7 @@ def _is_different_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]
 
 
 def is_time_an_id(time: Guess, group: Sequence[ColumnStatistics]) -> bool:
-    """Return whether the time can serve as the event id: it is unique in each group, and its text is exact.
-
-    The text of a number with a fraction is not exact.
-    """
+    """Return whether the time can be the event id: unique in each group, and not a number with a fraction."""
     if not time.columns or not group:
         return False
     (column,) = time.columns

@@ -101,7 +101,7 @@ def test_a_root_that_is_not_tried_is_refused(root: str) -> None:
     finding = only_finding(MINIMAL.replace("work/sales", root))
     assert (finding.key, finding.got) == ("storage.root", f'"{root}"')
     assert finding.expected.startswith("a path without % ?")
-    assert "not implemented yet" in finding.remedy
+    assert "not supported yet" in finding.remedy
 
 
 def test_a_configuration_is_frozen_and_survives_pickling() -> None:
