@@ -97,15 +97,19 @@ class RoundRecord:
         return {name.value: counts[name] for name in names}
 
     def _mean_losses(self) -> dict[str, float | str | None]:
-        """Means over the groups compared and the name of their loss; None if none was compared."""
+        """Means over the groups compared and the name of their loss; None if none was compared.
+
+        Rows of an earlier version do not name their loss. It is that of the others, since a round has one recipe. Rows
+        that name several losses have no mean.
+        """
         names = ["champion_loss", "challenger_loss"]
         compared = self.promotions.dropna(subset=names)
-        if not len(compared):
-            return {**{f"mean_{name}": None for name in names}, "loss_name": None}
         # The stored name, not the configuration's: a round that is only closed was measured by the loss of its plan.
-        name_of_loss = compared["loss_name"].iloc[0]
+        losses = compared["loss_name"].dropna().unique().tolist()
+        if not len(compared) or len(losses) > 1:
+            return {**{f"mean_{name}": None for name in names}, "loss_name": None}
         means: dict[str, float | str | None] = {f"mean_{name}": float(compared[name].mean()) for name in names}
-        return means | {"loss_name": None if pd.isna(name_of_loss) else str(name_of_loss)}
+        return means | {"loss_name": str(losses[0]) if losses else None}
 
 
 def failed_count(status: pd.Series[Any]) -> int:

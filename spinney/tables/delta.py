@@ -317,7 +317,17 @@ class DirectoryWriter:
         """Commit Parquet files that are in the directory, unless the step is stored; return whether it was done."""
         if self.is_stored(step, batch_id, part):
             return False
-        commit = StepCommit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
+        self._commit_files(files, StepCommit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part))
+        return True
+
+    def append_unrepeated_files(self, files: Sequence[AddAction], step: str) -> None:
+        """Commit Parquet files as a step that no replay repeats; its batch id is the version that this writer opened.
+
+        So no batch before it is looked for, which may be at the far end of the log.
+        """
+        self._commit_files(files, StepCommit(self._query, step, int(self._table.version()), self._checkpoint, {}))
+
+    def _commit_files(self, files: Sequence[AddAction], commit: StepCommit) -> None:
         contract = self._directory.contract
         self._reopen_if_old()
         self._table.update_incremental()
@@ -329,7 +339,6 @@ class DirectoryWriter:
             commit_properties=_commit_properties(commit),
         )
         self._stored(commit)
-        return True
 
     def _stored(self, commit: StepCommit) -> None:
         self._last[commit.step] = commit

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spinney.core.champions import heldout_losses
 from spinney.core.champions.held_out_evidence import HeldOutEvidence
 from spinney.core.errors import MAX_ERROR_CHARACTERS, SpinneyError
 from spinney.core.features.encoding import Floats, Integers
@@ -170,16 +171,19 @@ class ChampionReference:
         return concatenated_ranges(stops - counts, stops), np.repeat(np.arange(len(attempts)), counts)
 
 
-def earlier_losses(attempt: FitAttempt, before: Floats) -> Floats:
+def earlier_losses(attempt: FitAttempt, before: Floats, loss_name: str) -> Floats:
     """Losses of the group's champions so far on rows they had not seen, oldest first, shape (n_losses,).
 
-    before: the champion's on its unseen rows before the held-out ones. None of them count if the champion is of another
-    recipe, or is shown to be worse than the challenger: then they say nothing about the losses to come.
+    before: the champion's on its unseen rows before the held-out ones, by the loss `loss_name`. None of them count if
+    the champion is of another recipe, or is shown to be worse than the challenger: then they say nothing about the
+    losses to come. Stored ones that name another loss do not count either.
     """
     if attempt.request.champion_id is None:
         return np.empty(0)
     evidence = HeldOutEvidence.of_metrics(attempt.metrics, "champion")
     if "changed_from" in attempt.metrics or (evidence is not None and evidence.outcome == "better"):
         return np.empty(0)
-    stored = np.frombuffer(attempt.request.heldout_losses or b"", dtype="<f4").astype(np.float64)
+    packed = attempt.request.heldout_losses
+    is_same_loss = heldout_losses.loss_of(packed) in (None, loss_name)
+    stored = np.array((heldout_losses.unpack(packed) or []) if is_same_loss else [], dtype=np.float64)
     return np.concatenate([stored, before[np.isfinite(before)]])

@@ -178,7 +178,8 @@ class _Fitting:
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]
-            attempt.heldout_losses = sample_losses(losses, earlier_losses(attempt, losses_before[index]), attempt.rows)
+            earlier = earlier_losses(attempt, losses_before[index], self.loss.name)
+            attempt.heldout_losses = sample_losses(losses, earlier, attempt.rows)
         of_groups = [split_by_count(values[compared], counts) for values in (rows, challenger.losses)]
         for attempt, places, losses in zip(fitted, *of_groups, strict=True):
             attempt.compared_places, attempt.compared_losses = places, losses

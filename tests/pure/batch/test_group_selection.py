@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from edited_fleet import NOW, Edit, editor, no_spark, sell
+from new_tables import create_tables
 
 from batch import group_selection
 from batch.group_selection import BatchView, Scope, plan_verdicts
@@ -113,7 +114,7 @@ def test_the_plan_says_which_model_a_champion_replaced_and_is_read_back_as_it_wa
 
 
 def test_a_fleet_without_an_event_has_no_clock(edited: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
-    delta.create_tables(FleetStore.of(edited()))
+    create_tables(FleetStore.of(edited()))
     with pytest.raises(StoreError, match="fleet stores: no events in"):
         BatchView.now_of(FleetStore.of(edited()))
     assert group_selection.read_fleet_clock(FleetStore.of(edited())) is None

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from edited_fleet import NOW, TEXT, no_spark, sell
+from new_tables import create_tables
 
 from batch.group_selection import BatchView, Scope, plan_verdicts
 from batch.weekly import NAME, retrain
@@ -175,7 +176,7 @@ def test_a_batch_that_goes_on_pools_with_the_parents_that_it_has_fitted_itself(
 
 def sell_in_regions(config: Config, regions: int, stores: int) -> None:
     """Ten events of each store. Regions differ by 100."""
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     place, random = FleetStore.of(config).directory(tables.EVENTS), np.random.default_rng(4)
     schema, sold = arrow_schema(place.contract), []
     for region, store, at in product(range(regions), range(stores), range(10)):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
@@ -207,7 +208,7 @@ ACTS = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(ACTS, max_size=25), st.data())
 def test_whatever_stream_batch_and_people_do_the_laws_hold_and_every_order_of_arrival_agrees(
     acts: list[tuple[str, str]], data: st.DataObject

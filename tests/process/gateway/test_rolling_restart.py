@@ -83,7 +83,7 @@ def wait_for_answers(clients: list[Client], port: int) -> None:
 
 
 def test_a_gateway_that_ends_under_load_loses_no_request(tmp_path: Path) -> None:
-    write_fleet(tmp_path, 10, more="[gateway]\nport = 0\ndrain = '2s'")
+    write_fleet(tmp_path, 10, more="[gateway]\nport = 0\ndrain = '4s'")
     stop = threading.Event()
     with gateway(tmp_path) as (first, first_port), gateway(tmp_path) as (_, second_port):
         clients = [Client([first_port, second_port], stop) for _ in range(3)]

@@ -48,12 +48,14 @@ def test_each_row_is_answered_by_the_model_of_its_group(tmp_path: Path) -> None:
     with HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        load = http_load.send(url, "/predict", 1, lambda _: iter(requests), 60.0, requests.__getitem__)
-        client = http_load.Client(url, "/predict", requests.__getitem__)
-        answers = [json.loads(client.post(body)) for body in requests]
-        server.shutdown()
-        thread.join()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            load = http_load.send(url, "/predict", 1, lambda _: iter(requests), 60.0, requests.__getitem__)
+            client = http_load.Client(url, "/predict", requests.__getitem__)
+            answers = [json.loads(client.post(body)) for body in requests]
+        finally:
+            server.shutdown()
+            thread.join()
     assert len(load.seconds) == 3
     assert handler.asked == ["s0", "s1", "s2"] * 2
     assert answers == [[pytest.approx(fleet.expected(key_of(n), row))] for n, row in enumerate(rows)]

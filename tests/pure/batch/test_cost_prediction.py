@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from batch.estimate import GROUP_ROWS, WORK, Sample, next_sample_size, predict_costs, sampling_order
+from batch.cost_prediction import COUNTED, GROUP_ROWS, WORK, Sample, next_sample_size, predict_costs
+from batch.estimate import sampling_order
 from spinney.core.planning.parts import PartPacing, next_part
 
 SHARDS, OF_EACH = 10, 30
@@ -87,7 +88,7 @@ class Machine:
         return seconds
 
     def sample(self, plan: pd.DataFrame) -> Sample:
-        return Sample(len(plan), float(plan[WORK].sum()), self.fit(plan), 50 * len(plan), 700 * len(plan), 10**8, 0)
+        return Sample(len(plan), float(plan[WORK].sum()), self.fit(plan), 50 * len(plan), 700 * len(plan), 0, 10**8, 0)
 
 
 @pytest.mark.parametrize(
@@ -123,3 +124,55 @@ def test_what_is_predicted_is_within_a_factor_of_what_a_batch_takes_by_the_clock
     assert taken / 1.5 < predicted.seconds < taken * 1.5
     assert abs(predicted.parts - parts) <= 1
     assert predicted.table_bytes == pytest.approx(700 * groups, rel=0.01)
+
+
+PART_S, PARENTS_S, GROUP_S, FILE, OF_GROUP = 10.0, 30.0, 0.01, 5_000, 100
+"""Seconds of a part, of one with parents, and of a group. Bytes of a file without rows, and of a group's model."""
+
+
+def sample(plan: pd.DataFrame) -> Sample:
+    """The cost of some groups on a machine without noise."""
+    groups = len(plan)
+    part_s = PARENTS_S if plan["group_key"].str.startswith("{").any() else PART_S
+    seconds, stored = part_s + groups * GROUP_S, FILE + groups * OF_GROUP
+    return Sample(groups, float(plan[WORK].sum()), seconds, groups, stored, FILE, 10**8, 0)
+
+
+def plan_of(keys: list[str], events: int = 10) -> pd.DataFrame:
+    return pd.DataFrame({"group_key": keys, WORK: 1.0, COUNTED: events})
+
+
+PARENTS = ["{}", *(f'{{"shop":"s{n}"}}' for n in range(3)), *(f'{{"shop":"s{n}","town":"t"}}' for n in range(4))]
+GROUPS = [f'["g{n}"]' for n in range(100)]
+
+
+@pytest.mark.parametrize(("pooling_rows", "parts"), [("estimated", [30, 30, 30, 10]), (20.0, [30, 10]), (None, [30])])
+def test_each_level_of_parents_costs_a_part_if_levels_are_fitted_one_after_the_other(
+    pooling_rows: float | str | None, parts: list[float]
+) -> None:
+    mixed = [*GROUPS[:50], *reversed(PARENTS), *GROUPS[50:]]
+    pace = PartPacing(60.0, 0.001, is_measured=False)
+    predicted = predict_costs(sample, plan_of(mixed), pace, cores=8, pooling_rows=pooling_rows)
+    assert predicted.parts == len(parts)
+    assert predicted.seconds == pytest.approx(sum(parts) + 108 * GROUP_S, abs=0.01)
+    assert predicted.sample == 108
+
+
+@pytest.mark.parametrize(
+    ("groups", "cores", "events", "files"),
+    [
+        (60, 8, 10, 1),  # fewer than ten a core: one task
+        (100, 8, 10, 8),
+        (100, 1, 10, 1),
+        (60, 8, 200_000, 6),  # 12 million events, of which a task takes two
+    ],
+)
+def test_a_part_has_a_file_for_each_task_that_fits_it(groups: int, cores: int, events: int, files: int) -> None:
+    keys = [f'["g{n}"]' for n in range(groups)]
+    predicted = predict_costs(sample, plan_of(keys, events), PartPacing(60.0, 0.001, is_measured=False), cores)
+    assert (predicted.parts, predicted.table_bytes) == (1, files * FILE + groups * OF_GROUP)
+
+
+def test_parents_have_a_file_for_each_task_too_up_to_the_cores() -> None:
+    predicted = predict_costs(sample, plan_of(PARENTS), PartPacing(60.0, 0.001, is_measured=False), 3, "estimated")
+    assert (predicted.parts, predicted.table_bytes) == (3, (1 + 3 + 3) * FILE + 8 * OF_GROUP)

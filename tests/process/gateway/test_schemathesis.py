@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import schemathesis
+from example_counts import examples
 from fastapi import FastAPI
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from linear_fleet import write_fleet
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.python import asgi
@@ -61,7 +62,7 @@ def send(operation: Any, mode: GenerationMode, path_part: str | None, statuses: 
     """Send requests. path_part: what stands in the path in place of a random text."""
 
     @given(case=operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=2 if path_part else EXAMPLES, deadline=None, database=None, suppress_health_check=HEALTH)
+    @examples(2 if path_part else EXAMPLES, suppress_health_check=HEALTH)
     def request(case: Any) -> None:
         if path_part is not None:
             case.path_parameters = dict.fromkeys(case.path_parameters, path_part)
@@ -72,6 +73,7 @@ def send(operation: Any, mode: GenerationMode, path_part: str | None, statuses: 
     request()
 
 
+@pytest.mark.hypothesis  # the properties are within, so that `make search` would not see any
 def test_no_request_that_the_documents_allow_or_forbid_is_a_fault(service: Service) -> None:
     by_path: dict[str, Counter[int]] = {}
     for application in (create_app(service), page_application(service)):

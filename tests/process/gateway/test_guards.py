@@ -22,6 +22,7 @@ import requests
 from click.testing import CliRunner
 from linear_fleet import FEATURES, LinearFleet, write_fleet
 from running_server import running
+from waiting import wait_until
 
 from schemas.vocabulary import Scope
 from spinney.cli import main
@@ -35,7 +36,7 @@ from spinney.storage.api_keys import KeyRing, add_key, list_keys, revoke_key
 from spinney.storage.layout import FleetStore
 
 ROW = {"shop": "s1", "dept": "d1", **dict.fromkeys(FEATURES, 1.0)}
-LIMITS = "[gateway]\nport = 0\nconcurrency = 1\nwaiting = 1\ntime_limit = '2s'"
+LIMITS = "[gateway]\nport = 0\nconcurrency = 1\nwaiting = 1\ntime_limit = '60s'"
 ROUTES = [
     ("GET", "/groups/x", Scope.READ),
     ("GET", "/v2/models/lines", Scope.READ),
@@ -128,12 +129,12 @@ def test_more_requests_than_may_wait_are_refused_and_a_late_one_is_given_up(
 
     monkeypatch.setattr(service.answers, "answer", slow)
     monkeypatch.setattr(service, "_run_at_once", lambda *_: None)
+    monkeypatch.setattr(service.queue, "_time_limit_s", 4.0)
     ask = {"url": f"{url}/predict", "json": {"records": [ROW]}, "headers": bearer(text), "timeout": 30}
     callers = [threading.Thread(target=lambda: found.append(requests.post(**ask))) for _ in range(2)]
     for caller in callers:
         caller.start()
-    while service.queue.there < 2:
-        time.sleep(0.01)
+    wait_until(lambda: service.queue.there == 2)
     refused = requests.post(**ask)
     assert code(refused) == (429, "too_many_requests")
     assert int(refused.headers["Retry-After"]) > 0
@@ -142,8 +143,7 @@ def test_more_requests_than_may_wait_are_refused_and_a_late_one_is_given_up(
     assert [code(each) for each in found] == [(503, "time_limit")] * 2
     assert {each.headers["Retry-After"] for each in found} == {"1"}
     go.set()
-    while service.queue.there:
-        time.sleep(0.01)
+    wait_until(lambda: service.queue.there == 0)
     assert requests.post(**ask).status_code == 200, "its thread is free again"
 
 

@@ -53,7 +53,7 @@ SIGNER = Signer(b"k" * 32)
 FEATURES = (Feature("x", "double"), Feature("trouble", "int"))
 RECIPE = replace(RIDGE, estimator="misbehaving:moody", params=(), features=FEATURES)
 RIDGE_OF_ALL = replace(RECIPE, estimator="ridge")
-LIMITS = Limits(time_limit_s=0.5, memory_limit_bytes=256 << 20)
+LIMITS = Limits(time_limit_s=1.5, memory_limit_bytes=256 << 20)
 PATIENT = replace(LIMITS, time_limit_s=30.0)
 COSTS = {
     Trouble.RAISES: ("failed", "ZeroDivisionError", "one by nothing \\udc80"),
@@ -74,8 +74,8 @@ COSTS = {
     Trouble.KILLED: ("failed", "Killed", "SIGKILL while it was fitted: out of memory, or by itself"),
     Trouble.TERMINATED: ("failed", "Killed", "SIGTERM while it was fitted: by itself or by hand"),
     Trouble.DIES_IN_ANSWERS: ("failed", "Killed", "SIGKILL while its new model was asked"),
-    Trouble.SLEEPS: ("timed_out", "TimedOut", "no end within 0.5 s (recipe.time_limit) while it was fitted"),
-    Trouble.HANGS_IN_C: ("timed_out", "TimedOut", "no end within 0.5 s (recipe.time_limit) while it was fitted"),
+    Trouble.SLEEPS: ("timed_out", "TimedOut", "no end within 1.5 s (recipe.time_limit) while it was fitted"),
+    Trouble.HANGS_IN_C: ("timed_out", "TimedOut", "no end within 1.5 s (recipe.time_limit) while it was fitted"),
     Trouble.HANGS_IN_ANSWERS: ("timed_out", "TimedOut", "while its new model was asked; its process was killed"),
 }
 ENDS = [trouble for trouble in COSTS if COSTS[trouble][1] in {"Killed", "Exited", "SystemExit", "KeyboardInterrupt"}]
@@ -680,7 +680,7 @@ def test_a_parent_that_has_used_many_threads_has_children_that_end() -> None:
     np.linalg.svd(random.normal(size=(300, 300)))
     boosted = replace(RECIPE, estimator="hist_gradient_boosting", params=(("max_iter", "5"),))
     rows = fleet([0, 0])
-    result = fitted(rows, recipe=boosted, limits=replace(LIMITS, time_limit_s=5.0))
+    result = fitted(rows, recipe=boosted, limits=PATIENT)
     assert result["status"].tolist() == ["fitted", "fitted"]
     same(result, plain(rows, recipe=boosted))
 

@@ -39,4 +39,7 @@ def test_a_test_outside_every_tier_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "unit/test_three.py")
     done = collect(tmp_path)
     assert done.returncode != 0
-    assert "a test lives in tests/{pure,spark,scale,kafka,e2e}/; move it into its tier" in done.stderr + done.stdout
+    assert (
+        "a test lives in tests/{pure,process,spark,scale,kafka,e2e}/; move it into its tier"
+        in done.stderr + done.stdout
+    )
