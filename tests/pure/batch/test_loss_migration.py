@@ -254,7 +254,7 @@ def test_changed_back_the_first_losses_count_again(living: Config, edited: Edit)
     assert [point.mean for point in read_group_figures(FleetStore.of(config), '["s1"]').errors] == [2.0]
 
 
-def test_a_dry_run_says_which_losses_convert_and_which_means_begin_anew(living: Config, edited: Edit) -> None:
+def test_a_dry_run_says_which_losses_convert_and_which_means_restart(living: Config, edited: Edit) -> None:
     put_health(living, {"loss": 2.0, "last_event_time": START})
     config = edited("squared")
     plan = plan_migration(FleetStore.of(config), {})
@@ -263,7 +263,7 @@ def test_a_dry_run_says_which_losses_convert_and_which_means_begin_anew(living: 
         (3, "convert"),
         (3, "convert; the intervals stay as they are"),
         (None, "convert where the loss of each row is stored; others count as labels only"),
-        (3, "restart"),
+        (3, "restart with each group's next model"),
         (3, "restart"),
         (1, "restart"),
     ]
