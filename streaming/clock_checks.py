@@ -1,7 +1,7 @@
 """Refuse a batch under a wrong clock before it writes.
 
-Duplicates and joins expire by a watermark that follows the batches' timestamps. A single batch dated a year ahead would
-make every record after the clock was corrected too late, and Spark would drop them without a message.
+Ids and joins expire by the batches' timestamps. After a single batch dated a year ahead all ids would be forgotten, and
+every label after the clock was corrected would be too late, which Spark drops without a message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import StartedBatch
-from streaming.watermarks import watermark_delay
 
 MIN_TOLERANCE, MAX_TOLERANCE = timedelta(seconds=1), timedelta(minutes=10)
 """Bounds of the jump of the wall clock that is tolerated between two batches."""
@@ -24,8 +23,8 @@ ReadClock = Callable[[], float]
 
 
 def clock_tolerance(kafka: Kafka) -> timedelta:
-    """Return the largest tolerated jump: half the shortest watermark delay, so that the clock may also jump back."""
-    return max(MIN_TOLERANCE, min(MAX_TOLERANCE, watermark_delay(kafka) / 2, kafka.label_horizon / 2))
+    """Return the largest tolerated jump: a small part of what is remembered, so that the clock may also jump back."""
+    return max(MIN_TOLERANCE, min(MAX_TOLERANCE, kafka.duplicates_within / 4, kafka.label_horizon / 2))
 
 
 def seconds_since_boot() -> float:

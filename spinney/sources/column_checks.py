@@ -11,6 +11,7 @@ from pyarrow import types
 from spinney.core.errors import ContractError
 from spinney.sources.json_lines import SAMPLE_LINES
 from spinney.sources.options import ColumnSelection, ReadOptions
+from spinney.sources.python_values import is_object_map
 from spinney.sources.row_batch import DataFile
 
 _FAMILIES = (
@@ -138,8 +139,11 @@ def _column(file: DataFile, name: str, options: ReadOptions) -> str | None:
 
 
 def _has_path(kind: pa.DataType, path: Sequence[str]) -> bool:
-    """Return whether a nested type has a field at this path."""
+    """Return whether a nested type has a field at this path, or may have it: a map can have any key."""
     for name in path:
+        if is_object_map(kind):
+            kind = kind.item_type
+            continue
         if not types.is_struct(kind) or kind.get_field_index(name) < 0:
             return False
         kind = kind.field(kind.get_field_index(name)).type

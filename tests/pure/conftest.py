@@ -1,3 +1,30 @@
+"""A pure test stays within its process: nothing is started, and nobody listens on a port."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 from configured_fleet import configured, put
 
 __all__ = ["configured", "put"]
+
+IMPURE = frozenset({"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.bind"})
+_seen: list[str] = []
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in IMPURE:
+        _seen.append(f"{event}{arguments[:1]!r}")
+
+
+sys.addaudithook(_note)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_is_started() -> Iterator[None]:
+    _seen.clear()
+    yield
+    assert not _seen, f"pure tests: expected no process and no port; got {', '.join(_seen)}. Move them to tests/process"

@@ -94,7 +94,7 @@ class ChampionReference:
             attempt, places = attempts[at], rows[starts[at] : starts[at + 1]]
             refits.append(RefitRequest(attempt.group_index, str(attempt.request.recipe_id), int(places[0]), places))
             targets.append((attempt, slice(starts[at], starts[at + 1])))
-        results = refit_and_measure(self.training_set, refits, earlier, self.timer, self.recipe.refit_error)
+        results = refit_and_measure(self.training_set, refits, earlier, self.loss, self.timer, self.recipe.refit_error)
         for refit, result, (attempt, span) in zip(refits, results, targets, strict=True):
             attempt.elapsed_ms += result.elapsed_ms
             if result.losses is None:
