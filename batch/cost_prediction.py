@@ -35,7 +35,7 @@ SMALL_SAMPLE_GROUPS = 60
 """Groups of the smaller sample."""
 
 MAX_SAMPLE_SECONDS = 15.0
-"""What a larger sample should take at most, by what the smaller ones took."""
+"""Longest time that a larger sample should take, predicted from the smaller ones."""
 
 MAX_SAMPLE_GROUPS = 16_000
 MAX_SAMPLE_GROWTH = 8

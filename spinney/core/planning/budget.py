@@ -83,7 +83,7 @@ class RoundAllowance:
 
 @dataclass(frozen=True)
 class QueueLengths:
-    """How many groups at the front of each queue can be taken at all; the others need not be considered."""
+    """Most groups that can be taken from the front of each queue; the others need not be considered."""
 
     by_rank: int
     oldest: int

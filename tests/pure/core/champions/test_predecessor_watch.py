@@ -54,7 +54,7 @@ def test_a_champion_that_is_surely_worse_is_withdrawn_and_the_reason_has_the_num
         pytest.param({}, id="without a predecessor"),
         pytest.param(watched(40, 7.0, 9.0, 0.25), id="better"),
         pytest.param(watched(7, 9.0, 7.0, 0.0), id="worse on each of seven rows: chance of that is 1.3 %"),
-        pytest.param(watched(40, 9.0, 7.0, 1.0), id="not surely worse"),
+        pytest.param(watched(40, 9.0, 7.0, 1.0), id="not clearly worse"),
         pytest.param(watched(1, 9.0, 7.0, 0.0) | {"watched_difference_se": None}, id="on one row"),
         pytest.param(watched(40, 9.0 + 1e-15, 9.0, 1e-17, 1e-15), id="the same model, computed in another way"),
         pytest.param(watched(40, math.inf, 9.0, 1.0), id="a loss that is not finite"),
