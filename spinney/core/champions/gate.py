@@ -116,7 +116,7 @@ def _decide_compared(metrics: Mapping[str, Any], evidence: HeldOutEvidence, gate
     is_changed, described = metrics.get("changed_from") is not None, evidence.describe(_whose_loss(metrics))
     if evidence.rows < gate.evidence:
         is_worse_edit = is_changed and evidence.is_measured_worse(gate.margin)
-        if is_worse_edit or evidence.is_surely_worse(gate.margin):
+        if is_worse_edit or evidence.is_clearly_worse(gate.margin):
             return Decision.REFUSED, f"worse: {described}"
         return Decision.UNPROVEN, f"thin evidence, {gate.evidence} rows needed: {described}"
     return _decide_proven(evidence, gate, described)
@@ -189,7 +189,7 @@ def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings, *, is_la
     if evidence is None:
         return Decision.UNPROVEN, f"first model on thin evidence: no held-out rows, {gate.evidence} needed"
     described = evidence.describe("a constant's ")
-    if evidence.is_surely_worse(gate.margin) or (evidence.rows >= gate.evidence and evidence.is_measured_worse(0)):
+    if evidence.is_clearly_worse(gate.margin) or (evidence.rows >= gate.evidence and evidence.is_measured_worse(0)):
         if is_last_rung:
             return Decision.UNPROVEN, f"first model, worse than a constant, but no other model can answer: {described}"
         return Decision.REFUSED, f"first model, worse than a constant: {described}"

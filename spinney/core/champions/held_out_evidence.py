@@ -12,9 +12,9 @@ from spinney.core.number_format import format_number
 
 MIN_ROWS_TO_REFUSE = 7
 """Rows below which no challenger counts as clearly worse. If it is worse on each of seven rows, chance explains that
-with 0.5⁷ = 0.8 %; on fewer rows it explains more than SURELY_WORSE, also where all differences happen to be alike."""
+with 0.5⁷ = 0.8 %; on fewer rows it explains more than CLEARLY_WORSE, also where all differences happen to be alike."""
 
-SURELY_WORSE = 0.01
+CLEARLY_WORSE = 0.01
 """Confidence of being within the margin below which a challenger counts as clearly worse."""
 
 TIE = 1e-9
@@ -69,10 +69,10 @@ class HeldOutEvidence:
         """Whether the challenger's mean loss is more than `1 + margin` times the reference's."""
         return self.loss > self.reference_loss * (1 + margin + TIE)
 
-    def is_surely_worse(self, margin: float) -> bool:
+    def is_clearly_worse(self, margin: float) -> bool:
         """Whether it is worse than the margin allows with a confidence that suffices on few rows too."""
         has_enough_rows = self.difference is not None and self.rows >= MIN_ROWS_TO_REFUSE
-        return has_enough_rows and self.confidence_within(margin) < SURELY_WORSE
+        return has_enough_rows and self.confidence_within(margin) < CLEARLY_WORSE
 
     @property
     def outcome(self) -> str:

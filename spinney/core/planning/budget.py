@@ -53,7 +53,7 @@ class RoundAllowance:
 
     seconds: wall clock, excluding the fixed overhead of a round; None: no limit. oldest_first_share, random_share: of
     `seconds` and of `groups`. groups: largest number of groups; None: no limit. overhead_ms: wall clock per group
-    besides its fit. cores: fits that run at once.
+    without its fit. cores: fits that run at once.
     """
 
     seconds: float | None
