@@ -70,7 +70,7 @@ e2e: setup ## tests of the product as a user runs it
 browser: $(VENV)/.project ## the fleet page in Chromium, by clicks and keys; no part of `make test`
 	@$(BIN)/python benchmarks/page_in_browser.py --groups 2000 $(ARGS)
 
-lock: $(VENV)/.project ## resolve pyproject.toml anew into the two locked lists
+lock: $(VENV)/.project ## resolve pyproject.toml again into the two locked lists
 	@$(BIN)/python -m pip install --quiet uv
 	@echo 'setuptools>=77' | $(LOCK) - --output-file requirements-build.lock
 	@$(LOCK) --extra dev pyproject.toml --output-file requirements.lock

@@ -29,7 +29,7 @@ from spinney.retraining.round_fitting import requests_of
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
 from spinney.tables.delta import DirectoryWriter
-from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, TargetTable, add_actions
+from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, TargetTable, WrittenRows
 from streaming.record_validation import RecordValidator
 
 NAMES = (
@@ -105,9 +105,9 @@ def stored(config: Config, rows: list[dict[str, Any]]) -> None:
     }
     columns[ARRIVED_AT] = pa.array([START] * len(rows), pa.timestamp("us", "UTC"))
     folder = Path(place.uri)
-    writing = RowWriting({"event": TargetTable(folder, place.contract)}, 0)
-    (report,) = writing.write(iter([pa.record_batch(columns)]))
-    files = add_actions(pa.Table.from_batches([report]), "event")
+    target = TargetTable(folder, place.contract)
+    (report,) = RowWriting({"event": target}, 0).write(iter([pa.record_batch(columns)]))
+    files = WrittenRows.of(pa.Table.from_batches([report]), "event", target).add_actions()
     DirectoryWriter(place, "ingest", "c").append_files(files, step="events", batch_id=0)
 
 

@@ -21,6 +21,7 @@ from deltalake import write_deltalake
 
 from spinney.core.errors import ContractError
 from spinney.sources import ColumnSelection, ReadOptions, RowBatch, TextFormat, open_source, python_values
+from spinney.sources.sample import read_sample
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -616,3 +617,23 @@ def test_a_path_into_a_map_is_a_column_that_may_be_there(tmp_path: Path) -> None
     assert open_source(tmp_path / "a.parquet", wanted("m.k.y")).notes == ()
     (note,) = open_source(tmp_path / "a.parquet", wanted("m.k.z")).notes
     assert note.startswith("column m.k.z: in no file")
+
+
+def test_objects_may_differ_between_files_as_columns_may(tmp_path: Path) -> None:
+    for name, box in {"a": {"tag": "q", "x": 1.5}, "b": {"x": 2, "tag": None}, "c": {"x": 2.5}}.items():
+        pq.write_table(pa.table({"box": [box]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(ContractError, match=r"c\.parquet: column box\.tag: expected, since .*a\.parquet has it"):
+        open_source(tmp_path)
+    frame = read_sample(open_source(tmp_path, ReadOptions(missing_as_null=True))).frame
+    assert frame["box.x"].tolist() == [1.5, 2.0, 2.5]
+    assert frame["box.tag"].tolist()[:1] == ["q"]
+    assert frame["box.tag"].isna().tolist() == [False, True, True]
+    pq.write_table(pa.table({"box": [{"tag": "q", "x": "text"}]}), tmp_path / "d.parquet")
+    with pytest.raises(ContractError, match=r"d\.parquet: column box\.x: expected a number, .* got text"):
+        open_source(tmp_path, ReadOptions(missing_as_null=True))
+
+
+def test_a_header_with_blanks_around_its_names_is_shown_with_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("k, x\na,1\n")
+    with pytest.raises(ContractError, match=r"it lacks x and has k, ' x'\. Add them"):
+        open_source(tmp_path / "a.csv", wanted("k", "x", required=("k", "x")))
