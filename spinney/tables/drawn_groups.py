@@ -25,10 +25,10 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
 from spinney.tables.fit_metrics import parse_watched
 from spinney.tables.lookup import ContainsText, NotAfter, NotBefore, RowFilter
-from spinney.tables.present_loss import keep_present_loss
+from spinney.tables.loss_filter import keep_current_loss
 
 WINDOW = timedelta(days=90)
-"""How far the gain from retraining looks back, by the wall clock of the rounds that drew groups."""
+"""Period over which the gain from retraining is computed, by the wall clock of the rounds that drew groups."""
 
 ROWS_AT_ONCE = 50_000
 """Rows of a piece. Metrics take about 700 bytes a row, so a piece of them takes 35 MB."""
@@ -44,8 +44,8 @@ def _no_rows(names: Sequence[str]) -> pa.Table:
 def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> RetrainingGain | None:
     """Return the gain from retraining, by what had been decided at a time; None where no drawn group was compared.
 
-    Only draws within WINDOW before the newest verdict count, and comparisons by the fleet's present loss. at: wall
-    clock; None for now. Raises StoreError when a table was never made.
+    Only draws within WINDOW before the newest verdict count, and comparisons by the fleet's current loss. at: wall
+    clock; None for now. Raises StoreError if a table does not exist.
     """
     return read_comparisons(store, at).gain()
 
@@ -73,10 +73,10 @@ class DrawnComparisons:
         return replace(self, drawn=every_draw, champions=pa.concat_tables([self.champions, *found]))
 
     def with_attempts(self, attempts: Iterable[pa.RecordBatch], losses: LossHistory) -> DrawnComparisons:
-        """Return these with further attempts, of which those by the present loss count. attempts: ATTEMPT_COLUMNS."""
+        """Return these with further attempts, of which those by the current loss count. attempts: ATTEMPT_COLUMNS."""
         compared = self.compared
         for piece in watched_of(self.champions, attempts):
-            measures = keep_present_loss(piece, losses)
+            measures = keep_current_loss(piece, losses)
             known = measures if compared is None else pa.concat_tables([compared, measures])
             compared = retraining_gain.last_comparisons(self.champions, known)
         return replace(self, compared=compared)
@@ -102,7 +102,7 @@ def read_drawn_champions(
     """Return the new champions of groups drawn at random: group_key and champion_id.
 
     since, until: of the draw and of the promotion, both included, by the wall clock; None for now. wanted: the groups,
-    MAX_LOOKUP_GROUPS at most; None for all. Raises StoreError when a table was never made.
+    MAX_LOOKUP_GROUPS at most; None for all. Raises StoreError if a table does not exist.
     """
     return _read_champions(store, since, until, wanted).champions
 
@@ -126,7 +126,7 @@ def _read_champions(
 def watched_of(champions: pa.Table, attempts: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Yield `parse_watched` of the attempts in groups with such champions, in pieces.
 
-    champions: of `read_drawn_champions`. attempts: rows of `models` with group_key and metrics, and others to keep.
+    champions: from `read_drawn_champions`. attempts: rows of `models` with group_key and metrics, and others to keep.
     """
     keys = champions.column("group_key").combine_chunks()
     for piece in _pieces(attempts):

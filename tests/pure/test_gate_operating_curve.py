@@ -33,7 +33,7 @@ def test_on_thirty_rows_of_normal_errors_most_better_challengers_and_few_worse_o
     assert all(cell.worse < cell.equal < cell.better for cell in cells)
 
 
-def test_below_the_evidence_all_but_the_surely_worse_are_promoted(benchmark) -> None:
+def test_below_the_evidence_all_but_the_clearly_worse_are_promoted(benchmark) -> None:
     (cell, *_) = benchmark.operating_curve(Gate(), comparisons=2_000, rows=(5,))
     assert (cell.better, cell.equal, cell.worse) == (1.0, 1.0, 1.0)
 

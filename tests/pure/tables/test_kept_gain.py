@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 from draws import attempt, compared, drawn, promotion, verdict
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core.config import Config
 from spinney.core.migration import Migration
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, kept_gain
+from spinney.tables import kept_gain
 from spinney.tables.drawn_groups import WINDOW, DrawnComparisons, read_comparisons, read_retraining_gain
 from spinney.tables.kept_gain import KeptGain
 
@@ -25,7 +26,7 @@ NOW = datetime(2024, 5, 1, tzinfo=UTC)
 @pytest.fixture
 def config(configured) -> Config:
     made = configured()
-    delta.create_tables(FleetStore.of(made))
+    create_tables(FleetStore.of(made))
     return made
 
 
