@@ -101,7 +101,7 @@ class Stream:
         said = [reason.get(name, "recent error is 2.31 times that of the held-out rows (limit 2)") for name in policy]
         queues = np.where(self.random.random(n) < RANDOM_SHARE, "random", "rank").tolist()
         decided = {"decision": "fit", "policy": policy, "reason": said, "judged_at": at, "predicted_ms": 0.2}
-        decided["numbers"] = [f'{{"rows_since":214,"queue":"{queue}"}}' for queue in queues]
+        decided["numbers"] = [f'{{"queue":"{queue}"}}' for queue in queues]
         self.put(tables.VERDICTS, "stream", n, {**common, **decided})
         constant = loss * self.random.lognormal(0.7, 0.35, n)
         metrics = [

@@ -28,8 +28,8 @@ function query({ query: name, batches, lag }) {
     title, times, summary, largest: known.at(-1) ?? 1, height: 130, format: duration, valueTicks: (top) => ticks(top, 3),
     readout: (index) => `Batch ${count(batches[index].batch_id)}, ${utc(batches[index].started_at, true)} UTC: ${took(index)}`,
     table: table(title, [
-      ["batch", (batch) => count(batch.batch_id), "number"],
       ["began (UTC)", (batch) => time(batch.started_at, true), "nowrap"],
+      ["batch", (batch) => count(batch.batch_id), "number"],
       ["took", (batch) => took(batches.indexOf(batch)), "number"],
     ], batches),
     draw: (svg, x, y) => drawBars(svg, x, y, times, seconds),
