@@ -1,7 +1,7 @@
 # `make` alone lists what there is. One virtual environment, .venv, from hash-locked lists; a stamp file in it says which
 # steps are done, so that a second run does nothing and needs no network.
 
-.PHONY: help setup demo test check lint types imports pure search spark scale kafka e2e browser lock clean
+.PHONY: help setup demo test check lint types imports pure process search spark scale kafka e2e browser lock clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -19,8 +19,8 @@ endif
 # all that it imports: 8 s in place of 3 s of CPU time for `spinney stream`.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Three files of tests at a time, each process with its own Spark and broker: much of a test is one JVM starting.
-TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
+# Four files of tests at a time, each process with its own Spark and broker: much of a test is waiting for a JVM.
+TOGETHER := -n 4 --dist loadfile --no-loadscope-reorder
 # Nothing waits there: as many at a time as there are cores. ARGS="-n 0 --pdb" overrides it.
 ON_ALL_CORES := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
@@ -46,11 +46,14 @@ types: $(VENV)/.project ## mypy --strict
 imports: $(VENV)/.project ## the layers of docs/design.md
 	@$(BIN)/lint-imports
 
-pure: $(VENV)/.project ## tests without Spark and Kafka
+pure: $(VENV)/.project ## tests within one process: no server, no Spark, no Kafka
 	@$(BIN)/python -m pytest tests/pure $(ON_ALL_CORES) $(ARGS)
 
+process: $(VENV)/.project ## tests of other processes, servers and MLflow, without Spark and Kafka
+	@$(BIN)/python -m pytest tests/process $(ON_ALL_CORES) $(ARGS)
+
 search: $(VENV)/.project ## property tests with examples that no run has tried, many more of them
-	@$(BIN)/python -m pytest tests/pure -m hypothesis --hypothesis-profile=search $(ON_ALL_CORES) $(ARGS)
+	@$(BIN)/python -m pytest tests/pure tests/process -m hypothesis --hypothesis-profile=search $(ON_ALL_CORES) $(ARGS)
 
 spark: setup ## tests with a Spark session
 	@$(BIN)/python -m pytest tests/spark $(ARGS)
@@ -67,7 +70,7 @@ e2e: setup ## tests of the product as a user runs it
 browser: $(VENV)/.project ## the fleet page in Chromium, by clicks and keys; no part of `make test`
 	@$(BIN)/python benchmarks/page_in_browser.py --groups 2000 $(ARGS)
 
-lock: $(VENV)/.project ## resolve pyproject.toml anew into the two locked lists
+lock: $(VENV)/.project ## resolve pyproject.toml again into the two locked lists
 	@$(BIN)/python -m pip install --quiet uv
 	@echo 'setuptools>=77' | $(LOCK) - --output-file requirements-build.lock
 	@$(LOCK) --extra dev pyproject.toml --output-file requirements.lock

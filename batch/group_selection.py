@@ -30,6 +30,7 @@ from spinney.retraining.round_plan import PLANNED_SCHEMA, champion_numbers
 from spinney.retraining.round_request import READ
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory
+from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, delta
 from spinney.tables.fleet_clock import read_fleet_clock
@@ -73,7 +74,7 @@ class BatchView:
 
     @classmethod
     def now_of(cls, store: FleetStore) -> BatchView:
-        """Return the present view of a fleet. Raises StoreError for a fleet without events."""
+        """Return the current view of a fleet. Raises StoreError for a fleet without events."""
         pins = delta.pin_versions(store, *READ)
         clock = read_fleet_clock(store)
         if clock is None:
@@ -89,7 +90,8 @@ def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: Bat
     store = FleetStore.of(config)
     source = TrainingTables.of(store, config.recipe, view.pins, view.clock)
     if scope.which == STALE:
-        return _stale(start(), store, JudgeSettings.from_config(config), source, view)
+        settings = JudgeSettings.from_config(config, charter.losses_of(store))
+        return _stale(start(), store, settings, source, view)
     groups = all_groups(source) if scope.which == ALL else _named(source, scope.groups)
     reason = "the batch refits every group" if scope.which == ALL else "asked for by name"
     if not groups.num_rows:

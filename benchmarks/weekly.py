@@ -23,6 +23,9 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.storage.layout import FleetStore
 
+COUNTS = ("groups_in", "fitted", "failed", "too_few_rows", "promoted", "unproven", "refused")
+"""Columns of `rounds` that say what became of the groups."""
+
 
 def loaded(folder: Path, groups: int, rows: int, estimator: str) -> Path:
     """Load a fleet's events as `spinney load` does, so that the table is clustered by group. Returns its configuration.
@@ -64,12 +67,13 @@ def real(file: Path) -> dict[str, float]:
     spark = spark_session(config)
     parts = []
     began = time.perf_counter()
-    retrain(config, spark=spark, show=lambda _, progress: parts.append(progress.done))
+    done = retrain(config, spark=spark, show=lambda _, progress: parts.append(progress.done)) or {}
     seconds = time.perf_counter() - began
     kept = [Path(FleetStore.of(config).directory(base, "batch").uri) for base in (tables.MODELS, tables.PROMOTIONS)]
     size = sum(path.stat().st_size for folder in kept for path in folder.glob("*.parquet"))
     memory = cores_of(spark) * worker_peak_bytes(spark)
-    return {"seconds": seconds, "parts": len(parts), "memory_bytes": memory, "table_bytes": size}
+    counts = {name: int(str(done[name])) for name in COUNTS}
+    return {"seconds": seconds, "parts": len(parts), "memory_bytes": memory, "table_bytes": size, **counts}
 
 
 def alone(what: str, file: Path) -> tuple[dict[str, float], Usage]:
@@ -91,6 +95,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = loaded(Path(folder), asked.groups, asked.rows, asked.estimator)
         (expected, _), (found, usage) = alone("said", file), alone("real", file)
+    counts = {name: int(found[name]) for name in COUNTS}
+    if not counts["groups_in"] == counts["fitted"] == asked.groups:
+        raise SystemExit(f"weekly: expected {asked.groups} groups, all fitted; got {counts}")
     print(f"{asked.groups:,} groups of {asked.rows} rows, {asked.estimator}; said within {expected['took']:.0f} s")
     for name, unit, scale in (
         ("seconds", "s", 1),
@@ -104,6 +111,7 @@ def main() -> None:
         )
     print(f"{'CPU':>13}: {usage.cpu_s:.0f} s, {usage.cpu_s / asked.groups * 1e3:.2f} ms a group")
     print(f"{'peak memory':>13}: {usage.peak_mb:,.0f} MB")
+    print(", ".join(f"{name} {count:,}" for name, count in counts.items()))
 
 
 if __name__ == "__main__":

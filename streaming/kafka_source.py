@@ -9,8 +9,7 @@ from spinney.core.column_names import internal_name
 from spinney.core.config import Kafka, RecordSchema
 from spinney.spark.session import cores_of, is_local
 from spinney.tables.row_writing import ARRIVED_AT, KIND
-from streaming.validated_records import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, validate_records
-from streaming.watermarks import interval, watermark_delay
+from streaming.validated_records import REASON, RECORD_COLUMNS, Editions, validate_records
 
 MAX_RECORDS_PER_BATCH = 200_000
 """Per topic: batches of a backlog take seconds, so that a stop never waits long."""
@@ -47,16 +46,22 @@ def read_records(spark: SparkSession, kafka: Kafka, topic: str) -> DataFrame:
         .option("maxOffsetsPerTrigger", MAX_RECORDS_PER_BATCH)
         .load()
     )
-    if is_local(spark):
-        # Each task generates code before its first record, which takes longer than the records of a second: have no
-        # more tasks than cores. Not on a cluster, whose executors may not have started yet.
-        raw = raw.coalesce(cores_of(spark))
+    raw = coalesce_locally(raw)
     names = {"kafka_partition": "partition", "kafka_offset": "offset", "record_time": "timestamp"}
     columns = (F.col(names.get(name, name)).alias(name) for name in RECORD_COLUMNS)
     # Add the timestamp here, in the lowest projection. It is a constant in the generated code, so each batch has new
     # code, which the JVM interprets before it compiles it. Together with the typed columns that took a third of the
     # batch.
     return raw.select(*columns, F.current_timestamp().alias(ARRIVED_AT))
+
+
+def coalesce_locally(rows: DataFrame) -> DataFrame:
+    """Return rows in no more tasks than cores: each generates code, which takes longer than the records of a second.
+
+    On a cluster they stay as they are: its executors may not have started yet.
+    """
+    spark = rows.sparkSession
+    return rows.coalesce(cores_of(spark)) if is_local(spark) else rows
 
 
 def read_events(spark: SparkSession, schema: RecordSchema, kafka: Kafka, editions: Editions) -> DataFrame:
@@ -75,30 +80,3 @@ def read_outcomes(spark: SparkSession, schema: RecordSchema, kafka: Kafka, editi
         read_records(spark, kafka, schema.outcomes_topic), schema, outcomes=True, editions=editions
     )
     return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), OUTCOME).otherwise(DEAD))
-
-
-def drop_duplicates(rows: DataFrame, kafka: Kafka) -> DataFrame:
-    """Return valid rows once per (KIND, group_key, event_id) for at least `kafka.duplicates_within`, and all dead ones.
-
-    The watermark follows ARRIVED_AT, not the producers' clocks: no record is ever too late, and a repeated batch has
-    the same timestamp and so the same duplicates.
-
-    Spark forgets an id in the second batch that begins after that time, so idle time does not expire ids. Queries have
-    batches of their own: shortly after that time one query may drop a copy that another one keeps.
-    """
-    dead = F.col(KIND) == DEAD
-    # With its time: a topic that was deleted and made again has the same offsets for other records.
-    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset", F.unix_micros(RECORD_TIME))
-    keyed = rows.withColumn(_DISTINCT_IN, F.when(dead, F.lit("")).otherwise(F.col("group_key")))
-    keyed = keyed.withColumn(_DISTINCT_ID, F.when(dead, position).otherwise(F.col("event_id")))
-    return _drop_copies(keyed, _DISTINCT_IN, _DISTINCT_ID, kafka).drop(_DISTINCT_IN, _DISTINCT_ID)
-
-
-def drop_duplicate_events(events: DataFrame, kafka: Kafka) -> DataFrame:
-    """As `drop_duplicates`, with the same state, for rows none of which is dead: no second copy of the key."""
-    return _drop_copies(events, "group_key", "event_id", kafka)
-
-
-def _drop_copies(rows: DataFrame, group: str, identity: str, kafka: Kafka) -> DataFrame:
-    timed = rows.withWatermark(ARRIVED_AT, interval(watermark_delay(kafka)))
-    return timed.dropDuplicatesWithinWatermark([KIND, group, identity])

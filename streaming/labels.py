@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -13,10 +15,14 @@ from spinney.tables.delta import DirectoryWriter
 from streaming.delta_source import read_appended
 from streaming.health import sum_late_labels
 from streaming.query import Query
-from streaming.watermarks import interval
 
 NAME = QueryName.LABELS.value
 STEP = "health"
+
+
+def interval(duration: timedelta) -> str:
+    """Return a duration in Spark's syntax, in milliseconds."""
+    return f"{duration // timedelta(milliseconds=1)} milliseconds"
 
 
 def query(spark: SparkSession, config: Config) -> Query:

@@ -1,4 +1,4 @@
-"""What the four queries have in common: a name, a plan, a checkpoint, a pool, and how they start and stop."""
+"""Common base of the four queries: a name, a plan, a checkpoint, a pool, start and stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spinney.spark.session import apply_required_settings, in_pool
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
 from streaming.clock_checks import (
-    ClockLeapCheck,
+    ClockJumpCheck,
     clock_tolerance,
     refuse_batch_before_watermark,
     refuse_clock_behind_checkpoint,
@@ -36,8 +36,9 @@ class Query:
     """One streaming query before it runs.
 
     batch_writer: given the id of the checkpoint, returns the function that writes each batch. trigger: interval between
-    batches, in Spark's syntax. output_mode: of Spark. write_lock: held while a batch is written, so that no other
-    thread of this process commits to the same directories.
+    batches, in Spark's syntax. output_mode: of Spark. former_operators: numbers of the stateful operators that the
+    query had in earlier versions only; Spark refuses a checkpoint that has a state of them. write_lock: held while a
+    batch is written, so that no other thread of this process commits to the same directories.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Query:
     batch_writer: Callable[[str], WriteBatch]
     trigger: str = "1 second"
     output_mode: str = "append"
+    former_operators: tuple[int, ...] = ()
     write_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(
@@ -60,7 +62,9 @@ class Query:
         write = self.batch_writer(identity)
         refuse_clock_behind_checkpoint(self.name, location, datetime.now(UTC), clock_tolerance(config.kafka))
         checkpoints.write_query_id(location, identity)
-        clock = ClockLeapCheck(self.name, clock_tolerance(config.kafka))
+        for operator in self.former_operators:
+            checkpoints.remove_state(location, operator)
+        clock = ClockJumpCheck(self.name, clock_tolerance(config.kafka))
         batches = _GuardedBatches(self, write, location, clock, stop_requested)
         writer = (
             self.plan.writeStream.queryName(self.name)
@@ -84,7 +88,7 @@ class _GuardedBatches:
     query: Query
     write: WriteBatch
     location: str
-    clock: ClockLeapCheck
+    clock: ClockJumpCheck
     stop_requested: threading.Event
     error: Exception | None = None
 

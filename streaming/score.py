@@ -19,12 +19,14 @@ from spinney.core.config import Config, Kafka
 from spinney.core.features.encoding import DAY_US, NULL_TIME
 from spinney.core.models.signing import Signer
 from spinney.core.records.json_objects import encode_json_objects
+from spinney.core.records.recent_ids import IdHashes
 from spinney.kafka.publishing import Publisher
 from spinney.storage import charter, step_observer
 from spinney.storage.layout import FleetStore, possible_features
 from spinney.tables import delta
 from spinney.tables.delta import DirectoryWriter
 from streaming import answer_batches, kafka_source
+from streaming.copies import RecentRecords
 from streaming.delta_source import read_appended_union
 from streaming.health import ANSWER_COLUMNS, sum_answers
 from streaming.query import Query
@@ -39,9 +41,9 @@ MESSAGES_AT_ONCE = 10_000
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
     """Return the query `score`, in append mode.
 
-    In: the events topic, and rows appended to `promotions`. Out: the answers to the valid distinct events, a value per
-    shard (`streaming.answer_batches`). State: ids of `kafka.duplicates_within`; by shard, the champions of its groups
-    and of all parents. signer: verifies models. editions: of the rules for valid records.
+    In: the events topic, and rows appended to `promotions`. Out: the answers to the valid events, a value per shard
+    (`streaming.answer_batches`). State: by shard, the champions of its groups and of all parents. signer: verifies
+    models. editions: of the rules for valid records.
     """
     store = FleetStore.of(config)
     events, promotions = events_to_score(spark, store, config.kafka, editions), promotions_by_shard(spark, store)
@@ -52,15 +54,14 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
         .groupBy("shard")
         .applyInPandasWithState(scorer.function(), answer_batches.DDL, STATE, "append", "NoTimeout")
     )
-    return Query(NAME, answered, lambda checkpoint: ScoreBatchWriter(config, checkpoint))
+    return Query(NAME, answered, lambda checkpoint: ScoreBatchWriter(config, checkpoint), former_operators=(1,))
 
 
 def events_to_score(spark: SparkSession, store: FleetStore, kafka: Kafka, editions: Editions) -> DataFrame:
-    """Return valid, distinct events with the columns that scoring needs."""
+    """Return valid events with the columns that scoring needs."""
     valid = kafka_source.read_events(spark, store.record_schema, kafka, editions).filter(F.col(REASON).isNull())
-    distinct = kafka_source.drop_duplicate_events(valid, kafka)
     label = F.col(store.fleet.target) if store.has_label_in_event else F.lit(None)
-    return distinct.select(
+    return valid.select(
         "shard",
         "group_key",
         "event_id",
@@ -106,7 +107,7 @@ def promotions_by_shard(spark: SparkSession, store: FleetStore) -> DataFrame:
 
 
 class ScoreBatchWriter:
-    """Writes each batch: to Kafka, then to `predictions`, then the sums to health/score.
+    """Writes the answers to a batch's distinct events: to Kafka, to `predictions`, then the sums to health/score.
 
     One job brings the batch's answers to the driver and advances the state; every sink is written from there. A cached
     frame and a Spark job per sink cost more than the answers, whose number MAX_RECORDS_PER_BATCH bounds.
@@ -119,6 +120,13 @@ class ScoreBatchWriter:
         self._config, self._store = config, FleetStore.of(config)
         self._predictions = DirectoryWriter(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
         self._health = DirectoryWriter(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
+        self._recent = RecentRecords(
+            self._store.directory(tables.PREDICTIONS),
+            "scored_at",
+            config.kafka.events,
+            config.kafka.duplicates_within,
+            self._store.checkpoint(NAME),
+        )
         self._schema = answer_batches.answer_schema(self._store)
         topic = config.kafka.predictions
         self._publisher = Publisher(config.kafka, topic) if topic is not None else None
@@ -132,17 +140,30 @@ class ScoreBatchWriter:
             stored = delta.spark_frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
         elif answers.num_rows:
+            answers = self._distinct(answers, batch_id)
             self._answer(answers, batch_id)
         if not answers.num_rows:
             return
         self._health.append(sum_answers(answers, self._config.fleet, batch_id), step="health", batch_id=batch_id)
 
+    def _distinct(self, answers: pa.Table, batch_id: int) -> pa.Table:
+        """Return the answers without those to copies of events."""
+        ids = IdHashes.of(answers["group_key"], answers["event_id"])
+        if self._recent.are_new(ids, batch_id).all():
+            return answers
+        answers = answers.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
+        ids = IdHashes.of(answers["group_key"], answers["event_id"])
+        return answers.filter(pa.array(self._recent.are_new(ids, batch_id)))
+
     def _answer(self, answers: pa.Table, batch_id: int) -> None:
+        if not answers.num_rows:
+            return
         if self._publisher is not None:
             publish_answers(self._publisher, answers)
             step_observer.announce(f"{NAME}.publish", batch_id)
         answers = answers.append_column("batch_id", pa.repeat(pa.scalar(batch_id, pa.int64()), answers.num_rows))
         self._predictions.append(answers, step="predictions", batch_id=batch_id)
+        self._recent.add(IdHashes.of(answers["group_key"], answers["event_id"]), batch_id)
 
 
 def publish_answers(publisher: Publisher, answers: pa.Table) -> None:

@@ -11,20 +11,27 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
-TIERS = ("pure", "spark", "scale", "kafka", "e2e")
+TIERS = ("pure", "process", "spark", "scale", "kafka", "e2e")
+ORDER = ("e2e", "kafka", "scale", "process", "pure", "spark")
+"""The files that take minutes come first, while there are others beside which they can wait for a JVM."""
+
 HERE = Path(__file__).parent
-FIRST = HERE / "pure" / "workers"
+FIRST = HERE / "process" / "workers"
 """First of its tier: its tests fork, which takes 1.6 times the CPU time once the process has run the others."""
 
-SERVER_THREADS = frozenset({"champions", "figures", "tracking"})
+SERVER_THREADS = frozenset({"champions", "figures", "tidying", "tracking"})
 
 # No example fails for being slow: how long one takes says more of the machine than of the code. `make test` tries the
 # same examples at each run, so that its result is that of the code; `make search` looks for new ones, and many more.
 settings.register_profile(
     "repeatable", max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("search", settings.get_profile("repeatable"), max_examples=1_000, derandomize=False)
+KEPT = DirectoryBasedExampleDatabase(HERE.parent / ".hypothesis" / "examples")  # tried first by the next search
+settings.register_profile(
+    "search", settings.get_profile("repeatable"), max_examples=1_000, derandomize=False, database=KEPT
+)
 settings.load_profile("repeatable")
 
 # Far from UTC, with a summer time: a time that is read in the zone of its process is off by hours in every test.
@@ -58,7 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             text = f"{item.nodeid}: a test lives in tests/{{{','.join(TIERS)}}}/; move it into its tier"
             raise pytest.UsageError(text)
         item.add_marker(tier)
-    items.sort(key=lambda item: (item.path.relative_to(HERE).parts[0], not item.path.is_relative_to(FIRST)))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[int, bool]:
+    tier = item.path.relative_to(HERE).parts[0]
+    return ORDER.index(tier), not item.path.is_relative_to(FIRST)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,6 +11,7 @@ from spinney.core.records.column_conversion import TypedColumn, convert_column, 
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.text_columns import convert_text_column, null_missing_texts
 from spinney.sources import RowBatch
+from spinney.sources.python_values import is_object_map
 
 
 class TypedBatch:
@@ -79,6 +80,9 @@ class TypedBatch:
             return None
         column = self._columns.column(parts[0])
         for part in parts[1:]:
+            if is_object_map(column.type):
+                column = pc.map_lookup(column, part, "last")
+                continue
             if not types.is_struct(column.type) or column.type.get_field_index(part) < 0:
                 return None
             column = pc.struct_field(column, [column.type.get_field_index(part)])

@@ -30,7 +30,7 @@ from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import Snapshot
-from spinney.workers.fit_block import FitTables
+from spinney.workers.group_block import FitTables
 from spinney.workers.supervised_fitting import FitSettings, SupervisedFitter
 from spinney.workers.worker_process import Limits
 
@@ -45,6 +45,9 @@ TASK_EVENTS = 2_000_000
 
 TASK_GROUPS = 20_000
 """Groups per task, if the plan did not count their events."""
+
+UNCOUNTED_EVENTS = TASK_EVENTS // TASK_GROUPS
+"""What a group counts for if the plan did not count its events."""
 
 RESULT_TYPES = {name: tables.MODELS.column(name).type for name in COLUMNS}
 KEPT = "kept"
@@ -107,7 +110,7 @@ class Fitter:
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """What a task returns, given the results of its groups: by default these. ddl: the columns it returns."""
+    """Result of a task, computed from the results of its groups: by default these. ddl: the columns it returns."""
 
     ddl: str = RESULT_DDL
     transform: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter
@@ -131,7 +134,12 @@ def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
     of events each, and the cores end together if their number is a multiple of the cores.
     """
     ordered = requests.sort_by([("shard", "ascending"), ("group_key", "ascending")])
-    events = ordered.column("events").fill_null(TASK_EVENTS // TASK_GROUPS).to_numpy().astype(np.int64)
+    edges = task_edges(ordered.column("events").fill_null(UNCOUNTED_EVENTS).to_numpy().astype(np.int64), cores)
+    return [ordered.slice(first, stop - first) for first, stop in pairwise(edges)]
+
+
+def task_edges(events: np.ndarray, cores: int) -> list[int]:
+    """Return the first group of each task, and the number of groups. events: of each group, in the order of shards."""
     total = int(events.sum())
     few = 1 if len(events) < cores * 10 else cores
     needed = -(-total // TASK_EVENTS)
@@ -139,8 +147,7 @@ def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
     # Weighted by events, plus one so that a group without events is included.
     weight = np.cumsum(events + 1)
     edges = np.searchsorted(weight, weight[-1] * np.arange(1, count) / count).tolist()
-    cuts = sorted({0, *edges, len(events)})
-    return [ordered.slice(first, stop - first) for first, stop in pairwise(cuts)]
+    return sorted({0, *edges, len(events)})
 
 
 def _one_partition_per_task(spark: SparkSession, parts: Sequence[pa.Table]) -> DataFrame:

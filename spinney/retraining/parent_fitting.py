@@ -36,7 +36,7 @@ from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import ShardRange
-from spinney.workers.fit_block import FitTables
+from spinney.workers.group_block import FitTables
 from spinney.workers.supervised_fitting import SupervisedFitter
 
 _TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("events")
@@ -150,7 +150,7 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
     Its tasks raise StoreError if samples or events of a parent are missing.
     """
     parents = tuple(requests.column("group_key").to_pylist())
-    count = min(cores, len(parents))
+    count = parent_tasks(len(parents), cores)
     of_task = tuple(at % count for at in range(len(parents)))
     stored = fitter.rows.events.rows
     ranges = list(training_row_reader.shard_ranges(fitter.rows.shards, max(cores, -(-stored // TASK_EVENTS))))
@@ -164,6 +164,11 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
     ordered = samples.repartitionById(count, f"`{_TASK}`").sortWithinPartitions(_KEY)
     transform = output.transform
     return ordered.mapInArrow(lambda rows: transform(fitting.fit(rows)), output.ddl)
+
+
+def parent_tasks(parents: int, cores: int) -> int:
+    """Return the number of tasks that fit this many parents."""
+    return min(cores, parents)
 
 
 def fit_parents_locally(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBatch]:

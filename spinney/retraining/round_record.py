@@ -31,7 +31,7 @@ class FinishedRound:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What a round stored.
+    """The stored results of a round.
 
     models: group_key, status and fit_ms of its rows of `models`. promotions: group_key, decision, challenger_loss,
     champion_loss and loss_name of its rows of `promotions`. recipe_id: the recipe it was fitted by, None if nothing was
@@ -79,7 +79,7 @@ class RoundRecord:
         return FinishedRound(self.request, float(times.sum()), float(times.max()) if len(times) else 0.0)
 
     def _groups(self) -> dict[str, int]:
-        """How many groups were fitted, failed, kept and so on."""
+        """Number of groups that were fitted, failed, kept and so on."""
         status = Counter(self.models["status"])
         # A group with a model is KEPT too if the other path has promoted the same model: it counts as fitted.
         has_model = self.promotions["group_key"].isin(self.models["group_key"])
@@ -97,24 +97,28 @@ class RoundRecord:
         return {name.value: counts[name] for name in names}
 
     def _mean_losses(self) -> dict[str, float | str | None]:
-        """Means over the groups compared and the name of their loss; None if none was compared."""
+        """Means over the groups compared and the name of their loss; None if none was compared.
+
+        Rows of an earlier version do not name their loss. It is that of the others, since a round has one recipe. Rows
+        that name several losses have no mean.
+        """
         names = ["champion_loss", "challenger_loss"]
         compared = self.promotions.dropna(subset=names)
-        if not len(compared):
-            return {**{f"mean_{name}": None for name in names}, "loss_name": None}
         # The stored name, not the configuration's: a round that is only closed was measured by the loss of its plan.
-        name_of_loss = compared["loss_name"].iloc[0]
+        losses = compared["loss_name"].dropna().unique().tolist()
+        if not len(compared) or len(losses) > 1:
+            return {**{f"mean_{name}": None for name in names}, "loss_name": None}
         means: dict[str, float | str | None] = {f"mean_{name}": float(compared[name].mean()) for name in names}
-        return means | {"loss_name": None if pd.isna(name_of_loss) else str(name_of_loss)}
+        return means | {"loss_name": str(losses[0]) if losses else None}
 
 
 def failed_count(status: pd.Series[Any]) -> int:
-    """How many of these statuses are failures."""
+    """Number of these statuses that are failures."""
     return int(status.isin([ModelStatus.FAILED.value, ModelStatus.TIMED_OUT.value]).sum())
 
 
 def require_sum(row: Mapping[str, Any]) -> None:
-    """Check that the counts of a round add up to its groups. row: of `rounds`. Raises StoreError."""
+    """Check that the counts of a round add up to its groups. row: a row of `rounds`. Raises StoreError."""
     parts = {name: row[name] for name in ("fitted", "failed", "too_few_rows", "kept", "deferred")}
     if sum(parts.values()) != row["groups_in"]:
         text = ", ".join(f"{name} {count}" for name, count in parts.items())

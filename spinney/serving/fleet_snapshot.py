@@ -43,8 +43,8 @@ ROWS_AT_ONCE = 500_000
 class ChampionRows:
     """The promotions of some groups that can still decide which models answer. Immutable.
 
-    rows: of `promotions`, as `condense_rows` returns them, with COLUMNS; the rows of a group are adjacent. promotions:
-    as of `Champions`, without payloads.
+    rows: rows of `promotions`, as `condense_rows` returns them, with COLUMNS; the rows of a group are adjacent.
+    promotions: as of `Champions`, without payloads.
     """
 
     def __init__(self, rows: pa.Table) -> None:
@@ -112,7 +112,7 @@ class FleetSnapshot:
     as the groups in it, not as the fleet.
 
     versions: directory -> the version read. changed_shards: those with other rows than in the snapshot that it was
-    advanced from; None if it was read anew.
+    advanced from; None if the tables were read from the start.
     """
 
     def __init__(

@@ -11,6 +11,7 @@ from pyarrow import types
 from spinney.core.errors import ContractError
 from spinney.sources.json_lines import SAMPLE_LINES
 from spinney.sources.options import ColumnSelection, ReadOptions
+from spinney.sources.python_values import is_object_map
 from spinney.sources.row_batch import DataFile
 
 _FAMILIES = (
@@ -92,7 +93,7 @@ def missing_columns_error(
     name: str, selection: ColumnSelection, columns: Iterable[str], lacking: Sequence[str]
 ) -> ContractError:
     """Return the error for a file that lacks required columns. columns: those it has. lacking: the missing ones."""
-    present = list(columns)
+    present = [column if column == column.strip() else repr(column) for column in columns]  # blanks at an end are seen
     required = [column for column in selection.names if column in selection.required]
     return ContractError(
         f"{name}: expected the columns {', '.join(required)}; it lacks {', '.join(lacking)} and has "
@@ -126,20 +127,33 @@ def _absence_text(file: DataFile) -> str:
 def _column_names(files: Sequence[DataFile], options: ReadOptions) -> list[str]:
     if options.selection is not None:
         return list(options.selection.names)
-    return list(dict.fromkeys(name for file in files for name in _all_columns(file) or ()))
+    return list(dict.fromkeys(name for file in files for name in _leaf_types(_all_columns(file) or {})))
 
 
 def _column(file: DataFile, name: str, options: ReadOptions) -> str | None:
     columns = _all_columns(file) or {}
-    if name in columns or options.selection is None:
-        return name if name in columns else None
+    if options.selection is None:
+        return name if name in _leaf_types(columns) else None
     column = options.selection.find_column(name, columns)
-    return column if column is not None and _has_path(columns[column], name.split(".")[1:]) else None
+    is_there = column is not None and (column == name or _has_path(columns[column], name.split(".")[1:]))
+    return column if is_there else None
+
+
+def _leaf_types(columns: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
+    """Return path → type of the columns, and of the fields inside objects in place of these."""
+    leaves: dict[str, pa.DataType] = {}
+    for name, kind in columns.items():
+        inside = {f"{name}.{field.name}": field.type for field in kind} if types.is_struct(kind) else {}
+        leaves |= _leaf_types(inside) if inside else {name: kind}
+    return leaves
 
 
 def _has_path(kind: pa.DataType, path: Sequence[str]) -> bool:
-    """Return whether a nested type has a field at this path."""
+    """Return whether a nested type has a field at this path, or may have it: a map can have any key."""
     for name in path:
+        if is_object_map(kind):
+            kind = kind.item_type
+            continue
         if not types.is_struct(kind) or kind.get_field_index(name) < 0:
             return False
         kind = kind.field(kind.get_field_index(name)).type
@@ -164,8 +178,9 @@ def _refuse_missing(name: str, files: Sequence[DataFile], with_it: Sequence[Data
 def _refuse_other_types(name: str, files: Sequence[DataFile], options: ReadOptions) -> None:
     first: tuple[str, DataFile] | None = None
     for file in files:
-        column = _column(file, name, options)
-        column_family = type_family((_all_columns(file) or {})[column]) if column == name else None
+        columns = _all_columns(file) or {}
+        kind = (columns if options.selection is not None else _leaf_types(columns)).get(name)
+        column_family = None if kind is None else type_family(kind)
         if column_family is None:
             continue
         if first is None:

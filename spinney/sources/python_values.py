@@ -37,11 +37,30 @@ def to_values(column: pa.Array) -> list[Any]:
         return _times_to_values(column)
     if types.is_struct(arrow_type) and len({field.name for field in arrow_type}) == arrow_type.num_fields > 0:
         return _objects_to_values(column)
+    if is_object_map(arrow_type):
+        return _maps_to_values(column)
     try:
         result: list[Any] = column.to_pylist()
     except (pa.ArrowException, ValueError, OverflowError, UnicodeError):
         return [_to_value(cell) for cell in column]
     return result
+
+
+def is_object_map(kind: pa.DataType) -> bool:
+    """Return whether values of this type are maps whose keys are texts, which are read as objects."""
+    return bool(types.is_map(kind) and types.is_string(kind.key_type))
+
+
+def _maps_to_values(column: pa.MapArray) -> list[Any]:
+    """Of several values of a key the last one counts, as Parquet's specification says."""
+    ends = column.offsets.to_pylist()
+    first, length = ends[0], ends[-1] - ends[0]
+    keys, items = (to_values(part.slice(first, length)) for part in (column.keys, column.items))
+    pairs = list(zip(keys, items, strict=True))
+    return [
+        dict(pairs[begin - first : end - first]) if is_there else None
+        for begin, end, is_there in zip(ends[:-1], ends[1:], column.is_valid().to_pylist(), strict=True)
+    ]
 
 
 def _objects_to_values(column: pa.StructArray) -> list[Any]:

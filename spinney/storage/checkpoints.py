@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -35,6 +36,13 @@ def write_query_id(location: str, name: str) -> None:
     that the right one can be put back.
     """
     create_file(local_folder(location) / METADATA, json.dumps({"id": name}, separators=(",", ":")).encode())
+
+
+def remove_state(location: str, operator: int) -> None:
+    """Remove the state of a stateful operator that the query does not have any more, if there is one."""
+    place = local_folder(location) / "state" / str(operator)
+    if place.is_dir():
+        shutil.rmtree(place)
 
 
 def has_begun(location: str) -> bool:
@@ -75,6 +83,13 @@ def started_batch(location: str, batch_id: int) -> StartedBatch:
     started_at, watermark = (from_microseconds(int(metadata[name]) * 1000) for name in names)
     committed = newest_batch_id(location, "commits")
     return StartedBatch(batch_id, started_at, watermark, committed is not None and committed >= batch_id)
+
+
+def previous_start(location: str, batch_id: int) -> datetime:
+    """Return when the batch before this one began; where Spark has no record of it, when this one began."""
+    with suppress(FileNotFoundError):
+        return started_batch(location, batch_id - 1).started_at
+    return started_batch(location, batch_id).started_at
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
 from spinney.tables.fit_metrics import parse_watched
 from spinney.tables.lookup import ContainsText, NotAfter, NotBefore, RowFilter
-from spinney.tables.present_loss import keep_present_loss
+from spinney.tables.loss_filter import keep_current_loss
 
 WINDOW = timedelta(days=90)
-"""How far the gain from retraining looks back, by the wall clock of the rounds that drew groups."""
+"""Period over which the gain from retraining is computed, by the wall clock of the rounds that drew groups."""
 
 ROWS_AT_ONCE = 50_000
 """Rows of a piece. Metrics take about 700 bytes a row, so a piece of them takes 35 MB."""
@@ -34,8 +34,8 @@ ROWS_AT_ONCE = 50_000
 def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> RetrainingGain | None:
     """Return the gain from retraining, by what had been decided at a time; None where no drawn group was compared.
 
-    Only draws within WINDOW before the newest verdict count, and comparisons by the fleet's present loss. at: wall
-    clock; None for now. Raises StoreError when a table was never made.
+    Only draws within WINDOW before the newest verdict count, and comparisons by the fleet's current loss. at: wall
+    clock; None for now. Raises StoreError if a table does not exist.
     """
     newest = lookup.latest_time(store, tables.VERDICTS, "judged_at", at)
     if newest is None:
@@ -49,17 +49,17 @@ def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> Retra
     columns, losses = ("group_key", "metrics", LOSS_NAME), charter.losses_of(store)
     batches = lookup.read_batches_where(store, tables.MODELS, columns, has_comparison, *within)
     compared: pa.Table | None = None
-    for measures in (keep_present_loss(piece, losses) for piece in watched_of(champions, batches)):
+    for measures in (keep_current_loss(piece, losses) for piece in watched_of(champions, batches)):
         known = measures if compared is None else pa.concat_tables([compared, measures])
         compared = retraining_gain.last_comparisons(champions, known)
     return None if compared is None else retraining_gain.measure_gain(champions, compared)
 
 
 class KeptGain:
-    """The gain from retraining for a process that shows it again and again; read anew once it may have changed.
+    """The gain from retraining for a process that shows it again and again; read again once it may have changed.
 
     Only a fit brings a comparison, and a champion has none before a later fit. So while no fit is stored the gain stays
-    the same, but for draws that leave WINDOW, which are seen within the hour. store: of the fleet.
+    the same, except for draws that leave WINDOW, which are seen within the hour. store: of the fleet.
     """
 
     def __init__(self, store: FleetStore) -> None:
@@ -80,7 +80,7 @@ def read_drawn_champions(
     """Return the new champions of groups drawn at random: group_key and champion_id.
 
     since, until: of the draw and of the promotion, both included, by the wall clock; None for now. wanted: the groups,
-    MAX_LOOKUP_GROUPS at most; None for all. Raises StoreError when a table was never made.
+    MAX_LOOKUP_GROUPS at most; None for all. Raises StoreError if a table does not exist.
     """
     is_drawn, judged = ContainsText("numbers", retraining_gain.DRAWN), _within("judged_at", since, until)
     verdicts = lookup.read_batches_where(
@@ -100,7 +100,7 @@ def read_drawn_champions(
 def watched_of(champions: pa.Table, attempts: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Yield `parse_watched` of the attempts in groups with such champions, in pieces.
 
-    champions: of `read_drawn_champions`. attempts: rows of `models` with group_key and metrics, and others to keep.
+    champions: from `read_drawn_champions`. attempts: rows of `models` with group_key and metrics, and others to keep.
     """
     keys = champions.column("group_key").combine_chunks()
     for piece in _pieces(attempts):

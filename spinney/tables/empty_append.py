@@ -28,5 +28,4 @@ def append_no_rows(directory: Directory, query: str, checkpoint: str) -> None:
     file = local_folder(directory.uri) / f"part-{uuid.uuid4()}.parquet"
     pq.write_table(arrow_schema(directory.contract).empty_table(), file)
     added = AddAction(file.name, file.stat().st_size, {}, int(time.time() * 1000), True, json.dumps({"numRecords": 0}))
-    last = writer.last_commit(STEP)
-    writer.append_files([added], step=STEP, batch_id=0 if last is None else last.batch_id + 1)
+    writer.append_unrepeated_files([added], STEP)

@@ -39,7 +39,7 @@ _open: Callable[[Directory], DeltaTable] = delta.open_existing
 """Opens a table for a lookup."""
 
 _query: Callable[[DeltaTable], QueryBuilder] = query_of
-"""Returns what queries an opened table, under the name `t`."""
+"""Returns an engine that queries an opened table under the name `t`."""
 
 _files_of_groups: Callable[[Directory, DeltaTable, Collection[str], int], ds.Dataset | None] | None = None
 """Returns the files with rows of some groups; None if they are not known. None in a process of few lookups."""
@@ -181,7 +181,7 @@ def keep_tables_open() -> None:
 def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter) -> pa.Table:
     """Return the selected rows from all directories of a table.
 
-    Raises StoreError when the table was never made.
+    Raises StoreError if the table does not exist.
     """
     found = list(read_batches(store, base, columns, wanted))
     return pa.Table.from_batches(found, _schema(store.contract(base), columns))
@@ -196,7 +196,7 @@ def read_batches(
 
 
 def read_where(store: FleetStore, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
-    """Return the rows of a table that meet all conditions. Raises StoreError when it was never made."""
+    """Return the rows of a table that meet all conditions. Raises StoreError if it does not exist."""
     found = list(read_batches_where(store, base, columns, *where))
     return pa.Table.from_batches(found, _schema(store.contract(base), columns))
 
@@ -224,7 +224,7 @@ def select(store: FleetStore, base: Contract, columns: Sequence[str], what: str,
     """Return what ``SELECT what FROM t rest`` gives, where t is the union of a table's directories.
 
     For sums, which are small where the table is large. columns: those that `what` and `rest` use. what, rest: SQL of
-    this package, never of a user. Raises StoreError when the table was never made.
+    this package, never of a user. Raises StoreError if the table does not exist.
     """
     query, parts = QueryBuilder(), []
     for place, (_, table) in enumerate(_open_tables(store, base)):
@@ -254,24 +254,24 @@ def read_newest(
 
 
 def count_rows(store: FleetStore, base: Contract) -> int:
-    """Return the number of rows of a table, from its log alone. Raises StoreError when it was never made."""
+    """Return the number of rows of a table, from its log alone. Raises StoreError if it does not exist."""
     return sum(int(table.count()) for _, table in _open_tables(store, base))
 
 
 def versions(store: FleetStore, base: Contract) -> tuple[int, ...]:
-    """Return the version of each directory of a table. Raises StoreError when it was never made."""
+    """Return the version of each directory of a table. Raises StoreError if it does not exist."""
     return tuple(int(table.version()) for _, table in _open_tables(store, base))
 
 
 def earliest_time(store: FleetStore, base: Contract, column: str) -> datetime | None:
-    """Return the earliest time in a column; None if it has none. Raises StoreError when the table was never made."""
+    """Return the earliest time in a column; None if it has none. Raises StoreError if the table does not exist."""
     return min(_extreme_times(store, base, column, "min", ""), default=None)
 
 
 def latest_time(store: FleetStore, base: Contract, column: str, at: datetime | None = None) -> datetime | None:
     """Return the latest time in a column that is not after `at`; None if it has none. at: None for no bound.
 
-    Raises StoreError when the table was never made.
+    Raises StoreError if the table does not exist.
     """
     where = "" if at is None else str(NotAfter(column, at))
     return max(_extreme_times(store, base, column, "max", where), default=None)
@@ -301,7 +301,7 @@ def to_dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
 def read_group_keys(store: FleetStore, base: Contract, *where: Condition | None) -> list[str]:
     """Return the distinct keys of the rows that meet all conditions, sorted: groups and parents.
 
-    Raises StoreError when the table was never made.
+    Raises StoreError if the table does not exist.
     """
     found: set[str] = set()
     for _, table in _open_tables(store, base):

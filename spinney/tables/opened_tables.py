@@ -16,7 +16,7 @@ class OpenedTables:
     """Opens tables once, and again when something was committed. Safe to use from several threads.
 
     To open a table reads its whole log, 10 to 140 ms after some 60 commits. Whether there is a newer commit takes one
-    look at the file system. A root that is deleted and made anew meanwhile is not noticed.
+    look at the file system. A root that is deleted and recreated meanwhile is not noticed.
 
     clock: seconds that never go back.
     """
@@ -27,7 +27,7 @@ class OpenedTables:
         self._lock = Lock()
 
     def open(self, directory: Directory) -> DeltaTable:
-        """Return the newest version of a directory's table, to be read only. Raises StoreError if it was never made."""
+        """Return the newest version of a directory's table, to be read only. Raises StoreError if it does not exist."""
         with self._lock:
             now = self._clock()
             known, looked_at = self._tables.get(directory.uri, (None, 0.0))
@@ -40,7 +40,7 @@ class OpenedTables:
 
 
 def query_of(table: DeltaTable) -> QueryBuilder:
-    """Return what queries an opened table, under the name `t`."""
+    """Return an engine that queries an opened table under the name `t`."""
     return QueryBuilder().register("t", table)
 
 
@@ -55,7 +55,10 @@ class KeptQueries:
         self._lock = Lock()
 
     def of(self, table: DeltaTable) -> QueryBuilder:
-        """Return what queries the table, under the name `t`. Another object is another table, such as a newer one."""
+        """Return an engine that queries the table under the name `t`.
+
+        Another object is another table, such as a newer version.
+        """
         with self._lock:
             known = self._known.get(table.table_uri)
             if known is None or known[0] is not table:

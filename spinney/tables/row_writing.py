@@ -2,6 +2,8 @@
 
 Collecting the rows on the driver would need their size in advance, so the batch would be cached and read twice. Files
 of a repeated task or a killed batch are part of no commit; `spinney tidy` removes them.
+
+Tasks report the ids of the rows as well. Where the driver finds copies among them, it writes the files once more.
 """
 
 from __future__ import annotations
@@ -9,28 +11,32 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from schemas.contract import Contract
 from spinney.core.column_names import internal_name
+from spinney.core.records.recent_ids import IdHashes
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_files import FileWriter, WrittenFile
+from spinney.tables.sorted_files import FileWriter
 
 KIND, ARRIVED_AT = internal_name("kind"), internal_name("arrived_at")
 """Columns of the rows: which table a row belongs to; the batch's timestamp."""
 
-REPORT_DDL = f"{KIND} string, path string, bytes bigint, rows bigint, partition string, stats string"
+REPORT_DDL = f"{KIND} string, path string, bytes bigint, rows bigint, partition string, stats string, ids binary"
 _REPORT = pa.schema(
     [
         (KIND, pa.string()),
@@ -39,6 +45,7 @@ _REPORT = pa.schema(
         ("rows", pa.int64()),
         ("partition", pa.string()),
         ("stats", pa.string()),
+        ("ids", pa.binary()),
     ]
 )
 
@@ -47,12 +54,14 @@ _REPORT = pa.schema(
 class TargetTable:
     """A table that rows of one kind belong to.
 
-    folder: the table's. source_names: column of the table -> column of the rows, where that has another name.
+    folder: the table's. source_names: column of the table -> column of the rows, where that has another name. has_ids:
+    whether group_key and event_id of a row name a record, whose copies are not to be stored.
     """
 
     folder: Path
     contract: Contract
     source_names: Mapping[str, str] = field(default_factory=dict)
+    has_ids: bool = False
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -92,6 +101,7 @@ class _TaskFiles:
         self._targets, self._batch_id = targets, batch_id
         self._writers: dict[str, FileWriter] = {}
         self._partitions: dict[str, dict[str, date]] = {}
+        self._ids: dict[str, list[bytes]] = {}
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -120,29 +130,74 @@ class _TaskFiles:
             for field in schema
         ]
         self._writers[kind].write(pa.table(columns, schema=schema))
+        if target.has_ids:
+            self._ids.setdefault(kind, []).append(IdHashes.of(rows["group_key"], rows["event_id"]).to_bytes())
 
     def report(self) -> Iterator[dict[str, Any]]:
-        """Yield one row of REPORT_DDL per file."""
+        """Yield one row of REPORT_DDL per file. The first of a kind has the ids of all its files."""
         for kind, writer in self._writers.items():
-            for file in writer.written:
-                yield self._row(kind, file)
+            ids = b"".join(self._ids.get(kind, ()))
+            partition = json.dumps({name: value.isoformat() for name, value in self._partitions[kind].items()})
+            for number, file in enumerate(writer.written):
+                yield {
+                    KIND: kind,
+                    "path": file.path.relative_to(self._targets[kind].folder).as_posix(),
+                    "bytes": file.bytes,
+                    "rows": file.rows,
+                    "partition": partition,
+                    "stats": json.dumps(file.stats),
+                    "ids": b"" if number else ids,
+                }
 
-    def _row(self, kind: str, written: WrittenFile) -> dict[str, Any]:
-        partition = {name: value.isoformat() for name, value in self._partitions[kind].items()}
-        return {
-            KIND: kind,
-            "path": written.path.relative_to(self._targets[kind].folder).as_posix(),
-            "bytes": written.bytes,
-            "rows": written.rows,
-            "partition": json.dumps(partition),
-            "stats": json.dumps(written.stats),
-        }
+
+@dataclass(frozen=True)
+class TaskFile:
+    """A file that a task wrote. partition, stats: as in the log of a Delta table."""
+
+    path: str
+    bytes: int
+    partition: dict[str, str | None]
+    stats: str
 
 
-def add_actions(report: pa.Table, kind: str) -> list[AddAction]:
-    """Return the actions that commit the files of one kind. report: rows of REPORT_DDL."""
-    now = int(time.time() * 1000)
-    files = report.filter(pc.equal(report.column(KIND), kind)).to_pylist()
-    return [
-        AddAction(row["path"], row["bytes"], json.loads(row["partition"]), now, True, row["stats"]) for row in files
-    ]
+@dataclass(frozen=True)
+class WrittenRows:
+    """What the tasks wrote of one kind: files that no commit has yet, and the ids of all rows."""
+
+    target: TargetTable
+    files: tuple[TaskFile, ...]
+    ids: IdHashes
+
+    @classmethod
+    def of(cls, report: pa.Table, kind: str, target: TargetTable) -> WrittenRows:
+        """report: rows of REPORT_DDL."""
+        rows = report.filter(pc.equal(report.column(KIND), kind)).to_pylist()
+        files = (TaskFile(row["path"], row["bytes"], json.loads(row["partition"]), row["stats"]) for row in rows)
+        return cls(target, tuple(files), IdHashes.from_bytes(b"".join(row["ids"] for row in rows)))
+
+    def add_actions(self) -> list[AddAction]:
+        """Return the actions that commit the files."""
+        now = int(time.time() * 1000)
+        return [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in self.files]
+
+    def rewritten(self, are_kept: Callable[[IdHashes], npt.NDArray[np.bool_]]) -> WrittenRows:
+        """Write the rows to keep once more, and remove these files.
+
+        are_kept: says of each id whether its row is kept; they come in the order of the records in Kafka.
+        """
+        paths = [self.target.folder / file.path for file in self.files]
+        rows = pa.concat_tables([pq.ParquetFile(path).read() for path in paths])
+        rows = rows.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
+        ids = IdHashes.of(rows["group_key"], rows["event_id"])
+        is_kept = are_kept(ids)
+        with FileWriter(paths[0].parent, f"part-{uuid.uuid4()}", rows.schema) as writer:
+            if is_kept.any():
+                writer.write(rows.filter(pa.array(is_kept)))
+        files = tuple(
+            replace(self.files[0], path=file.path.relative_to(self.target.folder).as_posix(), bytes=file.bytes,
+                    stats=json.dumps(file.stats))
+            for file in writer.written
+        )  # fmt: skip
+        for path in paths:
+            path.unlink()
+        return WrittenRows(self.target, files, ids.take(is_kept))

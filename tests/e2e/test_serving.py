@@ -29,12 +29,22 @@ KEY = "k" * 32
 PARQUET = "application/vnd.apache.parquet"
 
 
+def unused_port() -> int:
+    """A port that no connection of another test takes until MLflow, which cannot choose one itself, listens there.
+
+    The kernel gives connections ports from 32768 on. Each process looks from a place of its own.
+    """
+    for port in range(20_000 + os.getpid() % 10_000, 32_768):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("ports: expected a free one below 32768; got none")
+
+
 @contextmanager
 def serving(folder: Path, uri: str) -> Iterator[str]:
     """The address of a server of the registered fleet; at the end nothing of it runs any more."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     words = ["models", "serve", "-m", "models:/doors@champion", "--env-manager", "local", "-p", str(port)]
     variables = {**environment(), "MLFLOW_TRACKING_URI": uri, "SPINNEY_SIGNING_KEY": KEY}
     variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), variables["PATH"]])

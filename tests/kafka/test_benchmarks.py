@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -134,3 +135,17 @@ def test_the_benchmark_of_small_commands_runs_all_three(benchmark, broker: str) 
     found = benchmark("oneshot", "--groups", "20", "--rows", "25", "--bootstrap-servers", broker)
     for what in ("stream --once, nothing to do", "load, 1,000 rows", "retrain, 10 groups"):
         assert found[f"{what}, s"]["peer_value"] > 0
+
+
+def test_the_weekly_benchmark_fits_every_group_and_compares_its_prediction(
+    spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    weekly = import_module("weekly")
+    monkeypatch.setattr(weekly, "alone", lambda what, file: (getattr(weekly, what)(file), used(time.monotonic())))
+    monkeypatch.setattr(sys, "argv", ["weekly.py", "--groups", "30", "--rows", "25"])
+    with redirect_stdout(io.StringIO()) as printed:
+        weekly.main()
+    assert "groups_in 30, fitted 30, failed 0, too_few_rows 0" in printed.getvalue()
+    assert re.search(r"seconds: said +[\d.]+ s, was +[\d.]+, ratio", printed.getvalue())

@@ -20,6 +20,7 @@ from shop import Shops
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.errors import StoreError
+from spinney.core.records.recent_ids import SLOTS
 from spinney.kafka import client as kafka
 from spinney.kafka import topic_ids
 from spinney.storage.layout import FleetStore
@@ -101,7 +102,7 @@ class Story:
 
     def wait_until_remembered_long_enough(self) -> None:
         arrived = max(self.table(tables.EVENTS)["ingested_at"].max(), self.table(tables.PREDICTIONS)["scored_at"].max())
-        while datetime.now(UTC) < arrived + timedelta(seconds=SECONDS):
+        while datetime.now(UTC) < arrived + timedelta(seconds=SECONDS * (1 + 1 / SLOTS)):
             time.sleep(0.1)
 
     def table(self, contract: Contract) -> pd.DataFrame:

@@ -58,7 +58,7 @@ def _messages(past: Past) -> Iterator[Any]:
     consumer = Consumer({"bootstrap.servers": past.config.kafka.bootstrap_servers, "group.id": "test", "log_level": 0})
     consumer.assign([TopicPartition(topic, number, 0) for number in ends])
     while left:
-        for message in consumer.consume(left, timeout=10.0):
+        for message in consumer.consume(left, timeout=60.0):
             assert message.error() is None
             left -= 1
             yield message

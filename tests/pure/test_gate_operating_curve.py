@@ -56,7 +56,7 @@ def test_the_most_powerful_test_of_normal_errors_is_that_of_the_ratio_of_varianc
     np.testing.assert_allclose(in_other_unit, scores, rtol=1e-3, atol=1e-3)
 
 
-def test_below_the_evidence_all_but_the_surely_worse_are_promoted(benchmark) -> None:
+def test_below_the_evidence_all_but_the_clearly_worse_are_promoted(benchmark) -> None:
     (cell, *_) = benchmark.operating_curve(Gate(), comparisons=2_000, rows=(5,))
     assert (cell.better, cell.equal, cell.worse) == (1.0, 1.0, 1.0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -36,8 +35,8 @@ def files_named(page: str) -> list[str]:
 
 @cache
 def targets() -> set[str]:
-    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return {line.split()[1] for line in listed.splitlines() if line.startswith("make ")}
+    """What `make` lists; `tests/process/test_makefile.py` runs it."""
+    return set(re.findall(r"^([a-z0-9]+):.* ## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_what_the_pages_tell_people_to_type_is_found_in_code_and_in_backticks() -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 from deltalake import write_deltalake
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
 DEVICES, REGIONS, READINGS = 50_000, 50, 20
@@ -78,7 +78,7 @@ class Devices:
     readings: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __post_init__(self) -> None:
-        delta.create_tables(FleetStore.of(self.config))
+        create_tables(FleetStore.of(self.config))
         charter.ensure_charter(FleetStore.of(self.config))
         signing_key.ensure_key(FleetStore.of(self.config))
         self.signer = signing_key.load_signer(FleetStore.of(self.config))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core import keys
@@ -77,7 +78,7 @@ def sell(
     slope: float = 10.0,
 ) -> None:
     """Events of which x says the label, up to noise: of so many stores, or of these. slope: of the label over x."""
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     random = np.random.default_rng(3 + first)
     place = FleetStore.of(config).directory(tables.EVENTS)
     schema = arrow_schema(place.contract)

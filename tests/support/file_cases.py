@@ -195,6 +195,32 @@ def _of_seconds(*seconds: float) -> pa.Array:
     return pa.array([int(each * 1_000_000) for each in seconds], pa.timestamp("us"))
 
 
+_BOTH: dict[str, dict[str, list[Any]]] = {
+    "store=007/n=3/a": {
+        "store": ["007"] * 2, "n": [3, 3], "id": ["1", "2"], "at": [NOON] * 2, "x": [1.5] * 2, "sold": [1.0, 2.0],
+    },
+    "store=a%20b/n=__HIVE_DEFAULT_PARTITION__/a": {
+        "store": ["a b"], "n": [None], "id": ["3"], "at": [NOON], "x": [2.5], "sold": [3.0],
+    },
+}  # fmt: skip
+
+
+def _both_in_texts(ending: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        for name, columns in _BOTH.items():
+            rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            place = folder / "hist" / f"{name}.{ending}"
+            place.parent.mkdir(parents=True)
+            lines_of = [json.dumps(row, default=str) for row in rows]
+            if ending == "csv":
+                cells = (["" if value is None else str(value) for value in row.values()] for row in rows)
+                lines_of = [",".join(columns), *map(",".join, cells)]
+            place.write_text("\n".join(lines_of))
+        return folder / "hist"
+
+    return write
+
+
 CASES = (
     Case(
         "semicolons, decimal commas and a byte order mark",
@@ -671,6 +697,25 @@ CASES = (
         },
         {"store": "string", "id": "string", "at": "timestamp", "x": "double", "n": "bigint", "sold": "double"},
         features=("x", "n"),
+    ),
+    *(
+        Case(
+            f"values both in paths and in {kind}",
+            CLASSIC,
+            write,
+            {
+                "1": {"store": "007", "x": 1.5, "n": 3, "sold": 1.0},
+                "2": {"store": "007", "x": 1.5, "n": 3, "sold": 2.0},
+                "3": {"store": "a b", "x": 2.5, "sold": 3.0},
+            },
+            {"store": "string", "id": "string", "at": "timestamp", "x": "double", "n": "bigint"},
+            features=("x", "n"),
+        )
+        for kind, write in (
+            ("Parquet", folder_of({f"{name}.parquet": columns for name, columns in _BOTH.items()})),
+            ("CSV", _both_in_texts("csv")),
+            ("JSON lines", _both_in_texts("jsonl")),
+        )
     ),
     Case(
         "values in paths where no other form is allowed",

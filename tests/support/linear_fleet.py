@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core import keys
@@ -25,7 +26,6 @@ from spinney.core.models.signing import Claim
 from spinney.core.recipes.recipe import Feature
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
 FEATURES = ("x0", "x1", "x2", "x3")
@@ -87,7 +87,7 @@ def write_fleet(root: Path, groups: int, *, more: str = "", seed: int = 5) -> Li
     (root / "fleet.toml").write_text(text, encoding="utf-8")
     config = parse(text, "fleet.toml", {})
     charter.ensure_charter(FleetStore.of(config))
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     signing_key.ensure_key(FleetStore.of(config))
     named = [key_of(n) for n in range(groups)] + [parent_of(n) for n in range(min(DEPARTMENTS, groups))]
     drawn = np.random.default_rng(seed).normal(size=(len(named), 1 + len(FEATURES)))

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
+from new_tables import create_tables
 
 from schemas import tables
 from schemas.contract import Contract
@@ -34,7 +35,6 @@ from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
 KEY = "a key of tests and benchmarks alone"
@@ -83,7 +83,7 @@ def write_fleet(folder: Path, groups: int, *, events: int = 3, rounds: int = 2) 
     text = TEXT.format(root=folder / "root", features=json.dumps(FEATURES), columns=columns)
     (folder / "fleet.toml").write_text(text, encoding="utf-8")
     config = read_config(folder / "fleet.toml", {})
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     _put_events(config, groups, events)
     for number in range(rounds):
         _put_round(config, groups, number)

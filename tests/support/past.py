@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
+from new_tables import create_tables
 
 from schemas import tables
 from schemas.contract import Contract
@@ -73,7 +74,7 @@ class Past:
     signer: Signer = field(default_factory=lambda: Signer(b"k" * 32))
 
     def __post_init__(self) -> None:
-        delta.create_tables(FleetStore.of(self.config))
+        create_tables(FleetStore.of(self.config))
 
     def put(self, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
         """Append rows behind everyone's back, in the shards of their groups; columns not named are null."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from file_cases import CLASSIC, NOON, Case, Dead, Fleet, parquet
+from file_cases import CLASSIC, NOON, Case, Dead, Fleet, delta_table, parquet
 from pyarrow import feather, ipc, orc
 
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -121,7 +122,53 @@ _RARE_ROWS = {
 }  # fmt: skip
 _RARE_FEATURES = ("x", "n", "flag", "note", "price", "day", "seen")
 
+_MAPPED = Fleet(fields={"note": "tags.kind", "x": "sizes.big", "seen": "more.k.seen"})
+
+
+def _map_of(item: pa.DataType, *rows: dict[str, Any] | None) -> pa.Array:
+    return pa.array([None if row is None else list(row.items()) for row in rows], pa.map_(pa.string(), item))
+
+
+_MAPS = {
+    "store": ["a"] * 3,
+    "id": ["1", "2", "3"],
+    "at": [NOON] * 3,
+    "tags": _map_of(pa.string(), {"kind": "q", "other": "r"}, {"other": "r"}, None),
+    "sizes": _map_of(pa.float32(), {"big": 1.5, "small": 0.5}, {"big": None}, {}),
+    "more": _map_of(pa.struct({"seen": pa.timestamp("ms", "UTC")}), {"k": {"seen": NOON}}, {"k": None}, None),
+    "sold": [2.0, 3.0, 4.0],
+}
+
+
+def _maps_in_lines(folder: Path) -> Path:
+    """As Spark's to_json writes maps."""
+    rows = pa.table(_MAPS).to_pylist(maps_as_pydicts="strict")
+    (folder / "a.jsonl").write_text("\n".join(json.dumps(row, default=str) for row in rows))
+    return folder / "a.jsonl"
+
+
 TYPED_FILE_CASES = (
+    *(
+        Case(
+            f"maps with fields of the fleet in {kind}",
+            _MAPPED,
+            write,
+            {
+                "1": {"store": "a", "x": 1.5, "note": "q", "seen": NOON, "sold": 2.0},
+                "2": {"store": "a", "sold": 3.0},
+                "3": {"store": "a", "sold": 4.0},
+            },
+            {"store": "string", "id": "string", "at": "timestamp", "sold": "double"},
+            features=("x", "note", "seen"),
+        )
+        for kind, write in (
+            ("Parquet", parquet(_MAPS)),
+            ("an Arrow file", arrow(_MAPS)),
+            ("ORC", _orc(_MAPS)),
+            ("Delta", delta_table(_MAPS)),
+            ("JSON lines", _maps_in_lines),
+        )
+    ),
     *(
         Case(
             f"every common type in {kind}",

@@ -42,7 +42,7 @@ FEWEST_GROUPS = 10
 
 @dataclass(frozen=True)
 class RetrainingGain:
-    """What refits of randomly drawn stale groups gained. The field names are those of `spinney fleet --summary --json`.
+    """The gain of refits of randomly drawn stale groups. The field names are those of `spinney fleet --summary --json`.
 
     groups, champions, rows: compared. predecessor_loss, champion_loss: of the replaced and of the new models, means
     over the groups, each by its rows. gain: predecessor_loss - champion_loss, in the fleet's unit of loss; above 0

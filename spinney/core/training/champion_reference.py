@@ -1,4 +1,4 @@
-"""What challengers are compared with: the losses of their champions, or of the champions' recipes fitted again."""
+"""Reference losses for challengers: those of their champions, or of the champions' recipes fitted again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spinney.core.champions import heldout_losses
 from spinney.core.champions.held_out_evidence import HeldOutEvidence
 from spinney.core.errors import MAX_ERROR_CHARACTERS, SpinneyError
 from spinney.core.features.encoding import Floats, Integers
@@ -93,7 +94,7 @@ class ChampionReference:
             attempt, places = attempts[at], rows[starts[at] : starts[at + 1]]
             refits.append(RefitRequest(attempt.group_index, str(attempt.request.recipe_id), int(places[0]), places))
             targets.append((attempt, slice(starts[at], starts[at + 1])))
-        results = refit_and_measure(self.training_set, refits, earlier, self.timer, self.recipe.refit_error)
+        results = refit_and_measure(self.training_set, refits, earlier, self.loss, self.timer, self.recipe.refit_error)
         for refit, result, (attempt, span) in zip(refits, results, targets, strict=True):
             attempt.elapsed_ms += result.elapsed_ms
             if result.losses is None:
@@ -170,16 +171,19 @@ class ChampionReference:
         return concatenated_ranges(stops - counts, stops), np.repeat(np.arange(len(attempts)), counts)
 
 
-def earlier_losses(attempt: FitAttempt, before: Floats) -> Floats:
+def earlier_losses(attempt: FitAttempt, before: Floats, loss_name: str) -> Floats:
     """Losses of the group's champions so far on rows they had not seen, oldest first, shape (n_losses,).
 
-    before: the champion's on its unseen rows before the held-out ones. None of them count if the champion is of another
-    recipe, or is shown to be worse than the challenger: then they say nothing of the losses to come.
+    before: the champion's on its unseen rows before the held-out ones, by the loss `loss_name`. None of them count if
+    the champion is of another recipe, or is shown to be worse than the challenger: then they say nothing about the
+    losses to come. Stored ones that name another loss do not count either.
     """
     if attempt.request.champion_id is None:
         return np.empty(0)
     evidence = HeldOutEvidence.of_metrics(attempt.metrics, "champion")
     if "changed_from" in attempt.metrics or (evidence is not None and evidence.outcome == "better"):
         return np.empty(0)
-    stored = np.frombuffer(attempt.request.heldout_losses or b"", dtype="<f4").astype(np.float64)
+    packed = attempt.request.heldout_losses
+    is_same_loss = heldout_losses.loss_of(packed) in (None, loss_name)
+    stored = np.array((heldout_losses.unpack(packed) or []) if is_same_loss else [], dtype=np.float64)
     return np.concatenate([stored, before[np.isfinite(before)]])

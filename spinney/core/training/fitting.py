@@ -178,7 +178,8 @@ class _Fitting:
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]
-            attempt.heldout_losses = sample_losses(losses, earlier_losses(attempt, losses_before[index]), attempt.rows)
+            earlier = earlier_losses(attempt, losses_before[index], self.loss.name)
+            attempt.heldout_losses = sample_losses(losses, earlier, attempt.rows)
         of_groups = [split_by_count(values[compared], counts) for values in (rows, challenger.losses)]
         for attempt, places, losses in zip(fitted, *of_groups, strict=True):
             attempt.compared_places, attempt.compared_losses = places, losses
@@ -244,7 +245,7 @@ class _Fitting:
         return concatenated_ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
 
     def _older_rows(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
-        """Where each attempt's rows before the held-out ones begin and stop."""
+        """Start and stop of each attempt's rows before the held-out ones."""
         begins = self.training_set.starts[[attempt.group_index for attempt in attempts]]
         return begins, heldout_begins(attempts, self.training_set)
 

@@ -21,7 +21,7 @@ from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_kernels import KernelResult, Timer
 from spinney.core.training.held_out_loss import RowsToPredict, not_finite_error, row_losses, split_by_group
-from spinney.core.training.loss import loss_named
+from spinney.core.training.loss import Loss
 from spinney.core.training.training_set import TrainingSet
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -54,12 +54,14 @@ def refit_and_measure(
     training_set: TrainingSet,
     refits: Sequence[RefitRequest],
     recipes: Mapping[str, Recipe],
+    loss: Loss,
     timer: Timer,
     known_error: str | None = None,
 ) -> list[RefitResult]:
     """Fit each group's earlier recipe and measure its losses on the held-out rows. Never raises.
 
-    recipes: by recipe_id. known_error: if given, nothing is fitted and each result has this error.
+    recipes: by recipe_id. loss: by which the challengers are measured; an earlier recipe may have another one, by
+    which it is fitted only. known_error: if given, nothing is fitted and each result has this error.
     """
     if known_error is not None:
         return [_failure(recipes[request.recipe_id], known_error) for request in refits]
@@ -69,7 +71,7 @@ def refit_and_measure(
         try:
             with current_group.reported_as(current_group.REFIT):
                 current_group.report(None, current_group.FIT)
-                measured = _measure_recipe(training_set, requests, recipes[name], timer)
+                measured = _measure_recipe(training_set, requests, recipes[name], loss, timer)
         except Exception as error:  # the recipe as a whole fails: no such estimator any more, or no such column
             measured = [
                 _failure(recipes[name], fit_error_text(training_set.keys[request.group_index], error))
@@ -80,7 +82,7 @@ def refit_and_measure(
 
 
 def _measure_recipe(
-    training_set: TrainingSet, refits: Sequence[RefitRequest], recipe: Recipe, timer: Timer
+    training_set: TrainingSet, refits: Sequence[RefitRequest], recipe: Recipe, loss: Loss, timer: Timer
 ) -> list[RefitResult]:
     with_own_features = training_set.with_features(recipe.features)
     begins = np.array([_first_row(training_set, refit, recipe) for refit in refits], dtype=np.int64)
@@ -94,7 +96,11 @@ def _measure_recipe(
         )
         for index, fit in zip(fittable, kernel.fit(stack, timer), strict=True):
             fits[index] = fit
-    return _measure_fits(with_own_features, refits, fits, recipe)
+    losses_and_errors = _measure_fits(with_own_features, refits, fits, loss)
+    return [
+        _result(recipe, training_set.keys[refit.group_index], fit, losses_and_errors.get(index))
+        for index, (refit, fit) in enumerate(zip(refits, fits, strict=True))
+    ]
 
 
 def _first_row(training_set: TrainingSet, refit: RefitRequest, recipe: Recipe) -> int:
@@ -107,8 +113,9 @@ def _first_row(training_set: TrainingSet, refit: RefitRequest, recipe: Recipe) -
 
 
 def _measure_fits(
-    training_set: TrainingSet, refits: Sequence[RefitRequest], fits: Sequence[KernelResult | None], recipe: Recipe
-) -> list[RefitResult]:
+    training_set: TrainingSet, refits: Sequence[RefitRequest], fits: Sequence[KernelResult | None], loss: Loss
+) -> dict[int, tuple[Floats, Exception | None]]:
+    """Return the losses of each fitted model on its request's rows, and what it raised, by the request's position."""
     fitted = [(index, fit.model) for index, fit in enumerate(fits) if fit is not None and fit.model is not None]
     row_model = np.repeat(np.arange(len(fitted)), [len(refits[index].places) for index, _ in fitted])
     places = np.concatenate([refits[index].places for index, _ in fitted]) if fitted else np.empty(0, dtype=np.int64)
@@ -117,25 +124,23 @@ def _measure_fits(
         current_group.report(training_set.keys[refits[fitted[model_index][0]].group_index], current_group.PREDICT)
 
     rows = RowsToPredict(places, row_model)
-    all_losses, raised = row_losses(training_set, [model for _, model in fitted], rows, loss_named(recipe.loss), begin)
+    all_losses, raised = row_losses(training_set, [model for _, model in fitted], rows, loss, begin)
     by_model = enumerate(zip(fitted, split_by_group(all_losses, row_model), strict=True))
-    losses_and_errors = {
-        index: (own_losses, raised.get(model_index)) for model_index, ((index, _), own_losses) in by_model
-    }
-    out = []
-    for index, (refit, fit) in enumerate(zip(refits, fits, strict=True)):
-        key = training_set.keys[refit.group_index]
-        if fit is None:
-            out.append(_failure(recipe, "no row of its window lies before the held-out rows"))
-            continue
-        own_losses, error = losses_and_errors.get(index, (None, fit.error))
-        if own_losses is None or error is not None:
-            out.append(_failure(recipe, fit_error_text(key, error), fit.ms))
-        elif np.isnan(own_losses).any():
-            out.append(_failure(recipe, not_finite_error(key, None).cause, fit.ms))
-        else:
-            out.append(RefitResult(recipe.estimator, own_losses, None, fit.ms))
-    return out
+    return {index: (own_losses, raised.get(model_index)) for model_index, ((index, _), own_losses) in by_model}
+
+
+def _result(
+    recipe: Recipe, key: str, fit: KernelResult | None, measured: tuple[Floats, Exception | None] | None
+) -> RefitResult:
+    """Return the result of one group. measured: the losses of its model and what it raised; None without a model."""
+    if fit is None:
+        return _failure(recipe, "no row of its window lies before the held-out rows")
+    own_losses, error = measured or (None, fit.error)
+    if own_losses is None or error is not None:
+        return _failure(recipe, fit_error_text(key, error), fit.ms)
+    if np.isnan(own_losses).any():
+        return _failure(recipe, not_finite_error(key, None).cause, fit.ms)
+    return RefitResult(recipe.estimator, own_losses, None, fit.ms)
 
 
 def _failure(recipe: Recipe, error: str, ms: float = 0.0) -> RefitResult:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -100,16 +98,3 @@ def test_rows_without_labels_are_refused(rows: Path, tmp_path: Path) -> None:
     result = run("--rows", str(file))
     assert result.exit_code == 1
     assert "expected a column air_time_min with the labels" in result.stderr
-
-
-def test_neither_spark_nor_kafka_nor_mlflow_is_loaded_and_no_root_is_made(rows: Path, tmp_path: Path) -> None:
-    config = tmp_path / "fleet.toml"
-    config.write_text((FLIGHTS / "fleet.toml").read_text())
-    words = ["backtest", "--config", str(config), "--rows", str(rows), "--step", "7d"]
-    script = (
-        f"import sys; from spinney.cli import main\nmain({words!r}, standalone_mode=False)\n"
-        "print([name for name in ('pyspark', 'confluent_kafka', 'mlflow', 'matplotlib') if name in sys.modules])"
-    )
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert out.splitlines()[-1] == "[]"
-    assert [path.name for path in tmp_path.iterdir()] == ["fleet.toml"]

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from new_tables import create_tables
 
 import batch.estimate
 import batch.weekly
-from batch.estimate import Estimate
+from batch.cost_prediction import Estimate
 from schemas import tables
 from spinney.cli import main
 from spinney.core.planning.parts import Progress
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import read_requests
-from spinney.tables import delta
 
 KEY = '["AA","JFK","LAX"]'
 
@@ -94,7 +94,7 @@ def test_a_request_is_left_to_the_stream_and_a_group_that_is_refused_is_an_exit_
     configured, put, monkeypatch
 ) -> None:
     config = configured()
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     known, other, unknown = '["a","1"]', '["b","1"]', '["x","1"]'
     event = {"event_id": "e", "event_time": datetime(2024, 5, 1, tzinfo=UTC), "topic": "sales"}
     event |= {"kafka_partition": 0, "kafka_offset": 0, "batch_id": 0}

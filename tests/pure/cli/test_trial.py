@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -55,14 +53,3 @@ def test_what_cannot_be_tried_is_reported_and_draws_nothing(tmp_path: Path, key:
     assert result.exit_code == code
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_neither_spark_nor_kafka_nor_mlflow_is_loaded(tmp_path: Path) -> None:
-    words = ["try", "--config", str(FLIGHTS / "fleet.toml"), "--rows", str(FLIGHTS / "departures.parquet"), "--group"]
-    script = (
-        "import sys; from spinney.cli import main\n"
-        f"main({[*words, KEY, '--out', str(tmp_path)]!r}, standalone_mode=False)\n"
-        "print([name for name in ('pyspark', 'confluent_kafka', 'mlflow', 'matplotlib.pyplot') if name in sys.modules])"
-    )
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert out.splitlines()[-1] == "[]"

@@ -68,6 +68,19 @@ def test_a_round_that_stored_nothing_has_no_losses() -> None:
     assert (row["mean_champion_loss"], row["mean_challenger_loss"], row["loss_name"]) == (None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("names", "means"),
+    [
+        (["squared", None], (2.0, 2.0, "squared")),  # the first part of an earlier version's round
+        ([None, None], (2.0, 2.0, None)),
+        (["squared", "absolute"], (None, None, None)),
+    ],
+)
+def test_a_mean_has_losses_of_one_name_only(names: list[str | None], means: tuple[float | str | None, ...]) -> None:
+    row = replace(RECORD, promotions=PROMOTIONS.assign(loss_name=[*names, None, None, None])).row()
+    assert (row["mean_champion_loss"], row["mean_challenger_loss"], row["loss_name"]) == means
+
+
 def test_counts_that_do_not_add_up_are_an_error() -> None:
     with pytest.raises(StoreError, match=r"expected its 10 groups .* got fitted 3, .* kept 1, deferred 2, together 9"):
         replace(RECORD, untried=0).row()

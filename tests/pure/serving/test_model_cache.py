@@ -10,6 +10,7 @@ from threading import Event
 import numpy as np
 import pandas as pd
 import pytest
+from new_tables import create_tables
 from past import constant
 
 from schemas import tables
@@ -37,7 +38,7 @@ def config(configured):
     made = configured(
         ('features = ["price", "brand"]', 'features = ["price"]'), ("[kafka]", "[recipe]\nmin_rows = 5\n[kafka]")
     )
-    delta.create_tables(FleetStore.of(made))
+    create_tables(FleetStore.of(made))
     return made
 
 

@@ -6,7 +6,8 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.sources.escaped_quotes import Unescaper, is_escaped
@@ -22,7 +23,7 @@ def as_spark_writes(rows: list[list[str]]) -> str:
     return "".join(",".join(map(cell, row)) + "\n" for row in rows)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.lists(CELLS, min_size=2, max_size=3), min_size=1, max_size=4), st.lists(st.integers(1, 9)))
 def test_any_parts_of_a_file_give_the_texts_that_were_written(rows: list[list[str]], sizes: list[int]) -> None:
     whole, unescaper, found, place = as_spark_writes(rows).encode(), Unescaper(","), b"", 0

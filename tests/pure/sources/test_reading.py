@@ -5,10 +5,12 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from deltalake import write_deltalake
 
 from spinney.core.errors import ContractError
 from spinney.sources import ColumnSelection, ReadOptions, RowBatch, TextFormat, open_source, python_values
+from spinney.sources.sample import read_sample
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -349,9 +352,52 @@ def test_a_part_of_a_delta_table_is_refused_since_only_the_table_knows_what_was_
 
 def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
     (tmp_path / "store=007").mkdir()
-    (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "8"}\nno')
+    (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "007"}\nno')
     (batch,) = batches(tmp_path)
-    assert batch.lines == [b'{"x": 1,"store":"007"}', b'{"store":"007"}', b'{"store": "8"}', b"no"]
+    assert batch.lines == [b'{"x": 1,"store":"007"}', b'{"store":"007"}', b'{"store": "007"}', b"no"]
+
+
+EQUAL = {
+    "text": ("a b", ["a b", "a b"]),
+    "gap": ("__HIVE_DEFAULT_PARTITION__", [None, ""]),
+    "whole": ("-4", [-4, -4]),
+    "flag": ("true", [True, True]),
+    "day": ("2024-05-01", [date(2024, 5, 1)] * 2),
+    "at": ("2024-05-01 12%3A00%3A00", [NOON.replace(tzinfo=None)] * 2),
+    "price": ("1.50", pa.array([Decimal("1.5")] * 2, pa.decimal128(5, 2))),
+    "word": ("w", pa.array(["w", "w"]).dictionary_encode()),
+}
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_a_column_may_be_both_in_a_path_and_in_the_file_with_the_same_values(tmp_path: Path, name: str) -> None:
+    folder, values = EQUAL[name]
+    (place := tmp_path / f"{name}={folder}").mkdir()
+    pq.write_table(pa.table({name: values, "x": [1, 2]}), place / "a.parquet")
+    value = None if name == "gap" else unquote(folder)
+    assert read(tmp_path) == [{name: value, "x": 1}, {name: value, "x": 2}]
+
+
+@pytest.mark.parametrize(
+    ("folder", "values"), [("a", ["a", "b"]), ("a", ["a", None]), ("7", ["7", "07"]), ("5", [5, 6]),
+                           ("__HIVE_DEFAULT_PARTITION__", [None, "a"])]
+)  # fmt: skip
+def test_a_row_with_another_value_than_its_path_is_named_whatever_the_kind_of_file(
+    tmp_path: Path, folder: str, values: list[Any]
+) -> None:
+    rows = [{"k": value, "x": 1} for value in values]
+    writers: dict[str, Callable[[Path], object]] = {
+        "parquet": lambda file: pq.write_table(pa.Table.from_pylist(rows), file),
+        "csv": lambda file: file.write_text("k,x\n" + "".join(f"{row['k'] or ''},1\n" for row in rows)),
+        "jsonl": lambda file: file.write_text("\n".join(map(json.dumps, rows))),
+    }
+    for ending, write in writers.items():
+        place = tmp_path / ending / f"k={folder}"
+        place.mkdir(parents=True)
+        write(place / f"a.{ending}")
+        with pytest.raises(ContractError, match=rf"a\.{ending}: row 2: column k: expected .*, as in the path"):
+            read(tmp_path / ending)
+        assert sum(map(len, batches(tmp_path / ending, wanted("x")))) == 2  # that column is not asked for
 
 
 @pytest.mark.parametrize(
@@ -359,12 +405,12 @@ def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
     [
         ('{"kind":"ö"}', '{"kind":"ö","\\u00f6":"7"}'),
         ('{"in":{"ö":1}}', '{"in":{"ö":1},"\\u00f6":"7"}'),
-        ('{"ö":null}', '{"ö":null}'),
-        ('{"\\u00f6":8}', '{"\\u00f6":8}'),
+        ('{"ö":"7"}', '{"ö":"7"}'),
+        ('{"\\u00f6":7}', '{"\\u00f6":7}'),
         ('{"a":"\\n"}', '{"a":"\\n","\\u00f6":"7"}'),
         ('{"ö":1', '{"ö":1'),
     ],
-    ids=["a value", "in an object", "its own null", "escaped", "another escape", "no JSON"],
+    ids=["a value", "in an object", "its own", "escaped", "another escape", "no JSON"],
 )
 def test_only_a_field_of_the_line_itself_goes_before_the_value_of_the_path(
     tmp_path: Path, line: str, expected: str
@@ -377,9 +423,9 @@ def test_only_a_field_of_the_line_itself_goes_before_the_value_of_the_path(
 
 def test_a_text_like_the_name_of_a_value_of_the_path_is_no_field(tmp_path: Path) -> None:
     (tmp_path / "x=7").mkdir()
-    (tmp_path / "x=7" / "a.jsonl").write_text('{"kind":"x"}\n{"in":{"x":1}}\n{"\\u0078":8}\n')
+    (tmp_path / "x=7" / "a.jsonl").write_text('{"kind":"x"}\n{"in":{"x":1}}\n{"\\u0078":7}\n')
     (batch,) = batches(tmp_path)
-    assert batch.lines == [b'{"kind":"x","x":"7"}', b'{"in":{"x":1},"x":"7"}', b'{"\\u0078":8}']
+    assert batch.lines == [b'{"kind":"x","x":"7"}', b'{"in":{"x":1},"x":"7"}', b'{"\\u0078":7}']
 
 
 def test_a_folder_is_read_in_the_order_of_its_files_and_each_row_knows_its_own(tmp_path: Path) -> None:
@@ -554,3 +600,40 @@ def test_a_csv_with_one_column_says_how_to_name_what_separates_others(tmp_path: 
     assert open_source(tmp_path / "a.txt").notes == (
         "a.txt: one column, 'store at sold'; if it has more, --delimiter says what separates them",
     )
+
+
+def test_a_map_with_texts_as_keys_is_an_object_in_which_the_last_value_of_a_key_counts() -> None:
+    kind = pa.map_(pa.string(), pa.timestamp("ns", "UTC"))
+    rows = pa.array([[("a", 0)], [("a", 0), ("b", 1_999), ("a", 2_000)], None, []], kind)
+    second = datetime(1970, 1, 1, 0, 0, 0, 2, tzinfo=UTC)
+    assert python_values.to_values(rows.slice(1)) == [{"a": second, "b": second.replace(microsecond=1)}, None, {}]
+    by_number = pa.array([[(1, "x")]], pa.map_(pa.int64(), pa.string()))
+    assert python_values.to_values(by_number) == [[(1, "x")]]
+
+
+def test_a_path_into_a_map_is_a_column_that_may_be_there(tmp_path: Path) -> None:
+    kind = pa.map_(pa.string(), pa.struct({"y": pa.int64()}))
+    pq.write_table(pa.table({"x": [1], "m": pa.array([[("k", {"y": 2})]], kind)}), tmp_path / "a.parquet")
+    assert open_source(tmp_path / "a.parquet", wanted("m.k.y")).notes == ()
+    (note,) = open_source(tmp_path / "a.parquet", wanted("m.k.z")).notes
+    assert note.startswith("column m.k.z: in no file")
+
+
+def test_objects_may_differ_between_files_as_columns_may(tmp_path: Path) -> None:
+    for name, box in {"a": {"tag": "q", "x": 1.5}, "b": {"x": 2, "tag": None}, "c": {"x": 2.5}}.items():
+        pq.write_table(pa.table({"box": [box]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(ContractError, match=r"c\.parquet: column box\.tag: expected, since .*a\.parquet has it"):
+        open_source(tmp_path)
+    frame = read_sample(open_source(tmp_path, ReadOptions(missing_as_null=True))).frame
+    assert frame["box.x"].tolist() == [1.5, 2.0, 2.5]
+    assert frame["box.tag"].tolist()[:1] == ["q"]
+    assert frame["box.tag"].isna().tolist() == [False, True, True]
+    pq.write_table(pa.table({"box": [{"tag": "q", "x": "text"}]}), tmp_path / "d.parquet")
+    with pytest.raises(ContractError, match=r"d\.parquet: column box\.x: expected a number, .* got text"):
+        open_source(tmp_path, ReadOptions(missing_as_null=True))
+
+
+def test_a_header_with_blanks_around_its_names_is_shown_with_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("k, x\na,1\n")
+    with pytest.raises(ContractError, match=r"it lacks x and has k, ' x'\. Add them"):
+        open_source(tmp_path / "a.csv", wanted("k", "x", required=("k", "x")))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.errors import ContractError
@@ -257,7 +258,7 @@ def test_lines_that_look_like_rows_are_a_text_where_most_rows_have_such(tmp_path
 ANY_TEXT = st.text(st.sampled_from('ab ,.\n"'), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(ANY_TEXT, min_size=1, max_size=20))
 def test_any_text_of_letters_commas_quotes_and_line_breaks_survives(texts: list[str]) -> None:
     rows = [[str(n), f"2024-05-01T00:{n:02}:00Z", "a", text, "1.5"] for n, text in enumerate(texts)]
@@ -273,7 +274,7 @@ QUOTED = [f'{n},2024-05-01T00:{n:02}:00Z,st,"note, {n}, and more",1.5' for n in 
 TWELVE = len(QUOTED)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.sets(st.integers(0, 2 * TWELVE - 1), max_size=6))
 def test_whichever_quotes_are_missing_each_row_is_read_or_reported(missing: set[int]) -> None:
     """Also where the texts have commas, so that the lines have more cells than the header."""
@@ -293,7 +294,7 @@ def test_whichever_quotes_are_missing_each_row_is_read_or_reported(missing: set[
 PLACES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 4)), max_size=6, unique=True)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(PLACES, st.sampled_from([FACTS, WORDS]))
 def test_wherever_quotes_are_each_row_is_read_or_reported(places: list[tuple[int, int]], rows: list[str]) -> None:
     """Of the lines of a row that is told, each is one of the file's; a row that is read is one of them as it was."""

@@ -10,28 +10,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from file_cases import CASES, NOON, RANGED, Case, Dead
+from file_cases import CASES, Case, Dead
 from foreign_file_cases import FOREIGN_CASES
+from new_tables import create_tables
 from typed_file_cases import TYPED_FILE_CASES
 
 from batch.load import load
-from batch.weekly import retrain
 from schemas import messages, tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.proposal import Choices, propose
 from spinney.core.records.rules import build_rules
-from spinney.local.trial.fit import fit_trial
 from spinney.local.trial.rows import BAD_CELLS, OUT_OF_RANGES, open_rows, read_file_rows
-from spinney.sources import ReadOptions, open_source
+from spinney.sources import open_source
 from spinney.sources.fleet_files import open_fleet_file
 from spinney.sources.rejections import Rejections
 from spinney.sources.row_validation import ValidRow, valid_rows
 from spinney.sources.sample import read_sample
-from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
@@ -77,6 +73,7 @@ def test_produce_sends_the_rows_that_are_expected_and_counts_the_others_by_reaso
 @of_each_case
 def test_load_stores_the_rows_that_are_expected_and_the_others_as_dead_letters(case: Case, made) -> None:
     config, place = made
+    create_tables(FleetStore.of(config))
     loaded = load(config, str(place), options=case.options)
     stored = delta.read_table(FleetStore.of(config), tables.EVENTS).to_pylist()
     names = [name for name in config.record_schema.event_columns if name not in ("id", "at")]
@@ -150,45 +147,6 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
             is_read_otherwise = usual != rule.type
             if rule.source in sources and not is_read_otherwise:
                 assert taken[one].values[rule.name] == _as(value, rule.type), rule.name
-
-
-ROWS = 90
-
-
-def _history(folder: Path, kind: str) -> Path:
-    """Of every ten rows one without x, one outside its range, one that is rejected, one that stands twice."""
-    frame = pd.DataFrame({"id": [f"s{n - n % 10 if n % 10 == 9 else n}" for n in range(ROWS)], "store": "007"})
-    frame["at"] = NOON + pd.to_timedelta(range(ROWS), unit="h")
-    frame["x"] = [np.nan if n % 10 == 1 else 200.0 if n % 10 == 2 else n * n % 97 / 7 for n in range(ROWS)]
-    frame["sold"] = 3 * frame["x"].fillna(1.0) + frame.index % 4
-    frame.loc[frame.index % 10 == 3, "store"] = None
-    if kind == "parquet":
-        frame.to_parquet(folder / "a.parquet", index=False)
-    elif kind == "csv":
-        frame.to_csv(folder / "a.csv", index=False, sep=";", decimal=",")
-    else:
-        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-        (folder / "a.jsonl").write_text("\n".join(json.dumps(row, default=str) for row in rows))
-    return folder / f"a.{kind}"
-
-
-def test_try_of_a_file_and_retrain_after_its_load_give_one_model_whatever_the_kind_of_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(signing_key.KEY, "k" * 32)
-    key, models = keys.encode(["007"]), set()
-    for kind in ("parquet", "csv", "jsonl"):
-        config = RANGED.config(tmp_path / f"root of {kind}")
-        place = str(_history(tmp_path, kind))
-        trial = fit_trial(
-            config, read_file_rows(config.record_schema, open_rows(config.record_schema, place, ReadOptions()), key)
-        )
-        assert load(config, place).rejections.counts == {("out_of_range", "x"): 9, ("null_key", "store"): 9}
-        retrain(config, [key], spark=None)
-        (fitted,) = delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist()
-        assert trial.rows == fitted["rows"] == ROWS - 3 * 9
-        models |= {trial.model_id, fitted["model_id"]}
-    assert len(models) == 1
 
 
 def _as(value: Any, kind: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from new_tables import create_tables
 from past import fleet_toml
 
 from schemas import tables
@@ -237,7 +238,7 @@ def test_a_drain_goes_on_until_no_request_that_waited_is_left_and_leaves_those_t
 @pytest.mark.parametrize("names", [("ingest", "retrain"), ("ingest",)])
 def test_a_restarted_stream_begins_with_a_batch_of_retrain_though_nothing_is_new(config, queries, names) -> None:
     store = FleetStore.of(config)
-    delta.create_tables(store)
+    create_tables(store)
     version = partial(delta.current_version, store.directory(tables.MODELS, "stream"))
     queries |= {name: Running() for name in names}
     for begun in (False, True):

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core.planning.brake import BrakeAction, RaisedErrors
 from spinney.retraining.round_request import RoundRequest
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
 from streaming.planning import DueSummary
 from streaming.round_brake import BrakeDecision, RoundBrake
 
@@ -23,7 +23,7 @@ STORM = {shard: RaisedErrors(50, 30) for shard in range(4)}
 @pytest.fixture
 def config(configured) -> Any:
     made = configured()
-    delta.create_tables(FleetStore.of(made))
+    create_tables(FleetStore.of(made))
     return made
 
 

@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core.config import Config
 from spinney.core.migration import Migration
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, drawn_groups
+from spinney.tables import drawn_groups
 from spinney.tables.drawn_groups import WINDOW, read_retraining_gain
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -26,7 +27,7 @@ UNREADABLE = '{"watched_rows": this is no JSON'
 @pytest.fixture
 def config(configured) -> Config:
     made = configured()
-    delta.create_tables(FleetStore.of(made))
+    create_tables(FleetStore.of(made))
     return made
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core import keys
@@ -27,7 +28,7 @@ ODD = ['["it\'s","1"]', '["a\\\\","1"]', '["é\\"","1"]', '["x","1"]', "{}"]
 @pytest.fixture
 def config(configured) -> Config:
     made = configured(shards=8)
-    delta.create_tables(FleetStore.of(made))
+    create_tables(FleetStore.of(made))
     return made
 
 

@@ -3,12 +3,14 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from schemas.contract import Column, Contract
-from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, TargetTable, add_actions
+from spinney.core.records.recent_ids import IdHashes
+from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, TargetTable, WrittenRows
 
 AT = datetime(2024, 5, 1, 23, 59, tzinfo=UTC)
 BY_DAY = Contract(
@@ -67,10 +69,10 @@ def test_rows_of_each_kind_are_in_files_of_their_table_with_what_the_batch_gives
 def test_what_is_reported_commits_the_files_with_their_partition(writing: RowWriting, tmp_path: Path) -> None:
     report = report_of(writing, batch(("event", "a", None)))
 
-    (action,) = add_actions(report, "event")
+    (action,) = WrittenRows.of(report, "event", writing.targets["event"]).add_actions()
     assert action.partition_values == {"ingested_on": date(2024, 5, 1).isoformat()}
     assert (tmp_path / "events" / action.path).stat().st_size == action.size
-    assert add_actions(report, "dead") == []
+    assert WrittenRows.of(report, "dead", writing.targets["dead"]).add_actions() == []
 
 
 def test_rows_of_a_kind_that_is_not_asked_for_are_passed_over(writing: RowWriting, tmp_path: Path) -> None:
@@ -87,3 +89,57 @@ def test_a_task_without_rows_reports_nothing_in_the_declared_columns(writing: Ro
 
     assert report.num_rows == 0
     assert report.column_names == [each.split()[0] for each in REPORT_DDL.split(", ")]
+
+
+WITH_IDS = Contract(
+    "events",
+    "Rows of records by day.",
+    (
+        *(Column(name, "string", "") for name in ("group_key", "event_id")),
+        *(Column(name, "bigint", "") for name in ("kafka_partition", "kafka_offset")),
+        Column("ingested_on", "date", ""),
+    ),
+    partitioned_by=("ingested_on",),
+)
+
+
+def records(*rows: tuple[str, int, int]) -> pa.RecordBatch:
+    """rows: id, partition and offset."""
+    ids, partitions, offsets = zip(*rows, strict=True)
+    columns = {
+        KIND: ["event"] * len(rows), "group_key": ['["a"]'] * len(rows), "event_id": ids,
+        "kafka_partition": partitions, "kafka_offset": offsets,
+    }  # fmt: skip
+    at = pa.array([AT] * len(rows), pa.timestamp("us", "UTC"))
+    return pa.record_batch({name: pa.array(values) for name, values in columns.items()} | {ARRIVED_AT: at})
+
+
+def written_by_tasks(folder: Path, *tasks: pa.RecordBatch) -> WrittenRows:
+    target = TargetTable(folder, WITH_IDS, has_ids=True)
+    reports = [report_of(RowWriting({"event": target}, 7), rows) for rows in tasks]
+    return WrittenRows.of(pa.concat_tables(reports), "event", target)
+
+
+def test_the_ids_of_all_rows_are_reported(tmp_path: Path) -> None:
+    written = written_by_tasks(tmp_path, records(("a", 0, 0), ("b", 0, 1)), records(("c", 1, 0)))
+    expected = IdHashes.of(pa.array(['["a"]'] * 3), pa.array(["a", "b", "c"]))
+    np.testing.assert_array_equal(written.ids.keys, expected.keys)
+    np.testing.assert_array_equal(written.ids.checks, expected.checks)
+
+
+def test_written_once_more_the_first_record_of_an_id_stays_in_its_partition(tmp_path: Path) -> None:
+    first = written_by_tasks(tmp_path, records(("a", 1, 9), ("b", 1, 3)), records(("b", 0, 5), ("a", 1, 2)))
+    found = first.rewritten(IdHashes.first_of_each)
+    (action,) = found.add_actions()
+    assert action.partition_values == {"ingested_on": "2024-05-01"}
+    (file,) = tmp_path.glob("ingested_on=2024-05-01/*.parquet")  # the files of the tasks are gone
+    assert (tmp_path / action.path, action.size) == (file, file.stat().st_size)
+    rows = pq.ParquetFile(file).read(["event_id", "kafka_partition", "kafka_offset"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [("b", 0, 5), ("a", 1, 2)]
+    assert len(found.ids) == 2
+
+
+def test_where_all_are_copies_no_file_is_left(tmp_path: Path) -> None:
+    written = written_by_tasks(tmp_path, records(("a", 0, 0)))
+    assert written.rewritten(lambda ids: np.zeros(len(ids), bool)).add_actions() == []
+    assert list(tmp_path.rglob("*.parquet")) == []

@@ -6,10 +6,10 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
 from spinney.tracking import attempts
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -19,7 +19,7 @@ ROUND = {"round_id": "batch-1", "kind": "batch", "batch_id": 1}
 @pytest.fixture
 def config(configured):
     made = configured()
-    delta.create_tables(FleetStore.of(made))
+    create_tables(FleetStore.of(made))
     return made
 
 

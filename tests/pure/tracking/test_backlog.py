@@ -7,12 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from new_tables import create_tables
 
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney import tracking
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
 from spinney.tracking import Deliverer, backlog
 from spinney.tracking.rounds import is_over, rounds_by_run
 from spinney.tracking.runs import Run
@@ -23,7 +23,7 @@ AT = datetime(2024, 5, 1, 23, tzinfo=UTC)
 @pytest.fixture
 def config(configured):
     made = configured()
-    delta.create_tables(FleetStore.of(made))
+    create_tables(FleetStore.of(made))
     return made
 
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, lookup
+from spinney.tables import lookup
 from spinney.tables.drawn_groups import WINDOW
 from spinney.tracking import losses
 from spinney.tracking.losses import gains_of_rounds
@@ -24,7 +25,7 @@ A, B, C = '["a",1]', '["b",1]', '["c",1]'
 @pytest.fixture
 def config(configured) -> Config:
     made = configured()
-    delta.create_tables(FleetStore.of(made))
+    create_tables(FleetStore.of(made))
     return made
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batch import group_selection, weekly
-from batch.estimate import Estimate
+from batch.cost_prediction import Estimate
 from schemas import tables
 from spinney import tracking
 from spinney.core.champions.champion_selection import select_champion

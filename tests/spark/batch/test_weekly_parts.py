@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from batch import estimate, weekly
+from batch import cost_prediction, estimate, weekly
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core import keys
@@ -245,7 +245,7 @@ def test_a_dry_run_stores_nothing_and_knows_the_bytes_of_the_real_one(spark, fle
     fleet = whole_part(fleet)
     for n in range(30):
         fleet.sell(f"s{n}", 2, 12)
-    monkeypatch.setattr(estimate, "SMALL_SAMPLE_GROUPS", 8)
+    monkeypatch.setattr(cost_prediction, "SMALL_SAMPLE_GROUPS", 8)
     before = {each.name: len(fleet.rows(each)) for each in tables.ALL}
     assert not Path(fleet.config.storage.root, "charter.json").exists()
     reported = estimate.estimate(fleet.config, spark=spark)

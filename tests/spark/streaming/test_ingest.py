@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import functions as F
+from started_batches import start_batch
 
 from schemas import tables
 from spinney.storage.layout import FleetStore
@@ -30,8 +31,9 @@ def batch_of(spark, fleet, values: list[bytes]):
 
 def test_the_rows_of_a_batch_are_in_their_tables_with_the_time_and_number_of_the_batch(spark, world) -> None:
     fleet = world()
+    start_batch(FleetStore.of(fleet.config), "ingest", 5, AT)
 
-    IngestBatchWriter(FleetStore.of(fleet.config), "c")(batch_of(spark, fleet, [GOOD, LARGE, LARGE]), 5)
+    IngestBatchWriter(fleet.config, "c")(batch_of(spark, fleet, [GOOD, LARGE, LARGE]), 5)
 
     (event,) = fleet.rows(tables.EVENTS)
     assert (event["event_id"], event["ingested_at"], event["ingested_on"]) == ("s", AT, AT.date())
@@ -39,10 +41,29 @@ def test_the_rows_of_a_batch_are_in_their_tables_with_the_time_and_number_of_the
     assert [(row["value"], row["ingested_at"], row["batch_id"]) for row in dead] == [(LARGE, AT, 5)] * 2
 
 
+def test_of_copies_in_a_batch_and_in_the_next_one_only_the_first_is_stored(spark, world) -> None:
+    fleet = world()
+    store = FleetStore.of(fleet.config)
+    other = GOOD.replace(b'"s"', b'"other"')
+    write = IngestBatchWriter(fleet.config, "c")
+    start_batch(store, "ingest", 0, AT)
+    write(batch_of(spark, fleet, [LARGE, GOOD, GOOD, GOOD]), 0)
+    start_batch(store, "ingest", 1, AT)
+    write(batch_of(spark, fleet, [GOOD, other, LARGE]), 1)
+    write = IngestBatchWriter(fleet.config, "c")
+    start_batch(store, "ingest", 2, AT)
+    write(batch_of(spark, fleet, [other, GOOD]), 2)
+
+    stored = [(row["event_id"], row["batch_id"], row["kafka_offset"]) for row in fleet.rows(tables.EVENTS)]
+    assert sorted(stored) == [("other", 1, 1), ("s", 0, 1)]
+    assert len(fleet.rows(tables.DEAD_LETTERS)) == 2
+
+
 def test_a_replay_writes_only_the_steps_that_are_not_stored(spark, world) -> None:
     fleet = world()
+    start_batch(FleetStore.of(fleet.config), "ingest", 0, AT)
     batch = batch_of(spark, fleet, [GOOD, LARGE])
-    stopped = IngestBatchWriter(FleetStore.of(fleet.config), "c")
+    stopped = IngestBatchWriter(fleet.config, "c")
     stopped._targets.pop("dead_letters")  # as if it had been killed after the events
     steps = [each for each in STEPS if each[0] != "dead_letters"]
     with pytest.MonkeyPatch.context() as patch:
@@ -50,7 +71,7 @@ def test_a_replay_writes_only_the_steps_that_are_not_stored(spark, world) -> Non
         stopped(batch, 0)
     assert (len(fleet.rows(tables.EVENTS)), len(fleet.rows(tables.DEAD_LETTERS))) == (1, 0)
 
-    IngestBatchWriter(FleetStore.of(fleet.config), "c")(batch, 0)
+    IngestBatchWriter(fleet.config, "c")(batch, 0)
 
     assert (len(fleet.rows(tables.EVENTS)), len(fleet.rows(tables.DEAD_LETTERS))) == (1, 1)
     files = list(Path(FleetStore.of(fleet.config).directory(tables.EVENTS).uri).glob("**/*.parquet"))

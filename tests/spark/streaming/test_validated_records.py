@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
+from example_counts import examples
 from file_cases import CASES
 from foreign_file_cases import FOREIGN_CASES
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
 from typed_file_cases import TYPED_FILE_CASES
@@ -65,7 +66,7 @@ def drawn() -> list[tuple[Any, ...]]:
     texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
     wholes = st.integers(-(2**63), 2**63 - 1)
 
-    @settings(max_examples=300, database=None)
+    @examples(300)
     @given(st.tuples(st.none() | texts, st.none() | wholes, st.none() | st.booleans(), st.none() | st.dates()))
     def collect(case: tuple[Any, ...]) -> None:
         cases.append(case)

@@ -39,7 +39,7 @@ const timeText = (at, step) => {
 };
 
 /**
- * Return a figure that draws itself as wide as its place, anew when that changes.
+ * Return a figure that draws itself as wide as its container, and again when that width changes.
  * spec: title, summary (text), times (ms), largest and smallest value, format(value), valueTicks(largest), draw(svg, x, y),
  * readout(index) for the time under the pointer, legend (elements), rows and columns of the table with the same numbers.
  */

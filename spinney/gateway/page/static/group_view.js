@@ -54,7 +54,7 @@ function errors({ standing }, figures) {
   const times = figures.errors.map((point) => Date.parse(point.at));
   const means = figures.errors.map((point) => point.mean);
   const text = (index) => `${utc(figures.errors[index].at)}: ${number(means[index])} (${plural(figures.errors[index].labelled, "label")})${standing.loss === null ? "" : `, on held-out rows ${number(standing.loss)}`}`;
-  return section(title, "Mean by event time, beside the error of the present champion on its held-out rows.", chart({
+  return section(title, "Mean by event time, beside the error of the current champion on its held-out rows.", chart({
     title, times, format: number, summary: text(means.length - 1), readout: text, largest: Math.max(...means, standing.loss ?? 0),
     legend: [swatch("median", "mean error"), standing.loss === null ? null : swatch("reference", "held-out error of the champion")],
     table: table(title, [["from (UTC)", (row) => utc(row.at)], ["labels", (row) => count(row.labelled), "number"], ["mean error", (row) => number(row.mean), "number"]], figures.errors),

@@ -1,4 +1,4 @@
-// The page: routes in the hash, one view at a time, polled by its ETag and drawn anew when its figures change.
+// The page: routes in the hash, one view at a time, polled by its ETag and redrawn when its figures change.
 
 import { announce, askForKey, request } from "./client.js";
 import { ago, el, empty } from "./elements.js";

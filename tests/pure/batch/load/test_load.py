@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 from past import fleet_toml
 
 from batch.load import LoadProgress, load, merging, parquet_writer, spool
@@ -193,21 +191,6 @@ def test_a_load_that_was_killed_leaves_nothing_that_the_next_one_reads(config: C
     source = parquet(pd.DataFrame([ROW]), tmp_path / "plain.parquet")
     assert load(config, source).added == {"events": 1, "dead_letters": 0}
     assert not left.exists()
-
-
-def test_the_command_imports_neither_spark_nor_mlflow(config: Config, tmp_path: Path) -> None:
-    source = parquet(history(100), tmp_path / "history.parquet")
-    (tmp_path / "fleet.toml").write_text(config.text)
-    script = (
-        "import sys; from spinney.cli import main\n"
-        f"main(['load', {source!r}, '--config', {str(tmp_path / 'fleet.toml')!r}], standalone_mode=False)\n"
-        "heavy = {'pyspark', 'py4j', 'mlflow', 'sklearn'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("table\trows\tduplicates\nevents\t")
-    assert DeltaTable(str(tmp_path / "root" / "tables" / "events")).version() == 1
 
 
 def test_rows_without_an_id_are_distinguished_by_their_values_and_copies_are_counted_as_duplicates(

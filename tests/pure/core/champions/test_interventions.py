@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
@@ -74,7 +75,7 @@ def test_a_rollback_without_a_time_goes_to_the_model_before_and_the_next_one_fur
     assert answers(history) == "b"
     history = taken(history, rollback(KEY, history, None), 5)
     assert answers(history) == "a"
-    with pytest.raises(GroupError, match=r'group \["a"\]: no model answered before the present one'):
+    with pytest.raises(GroupError, match=r'group \["a"\]: no model answered before the current one'):
         rollback(KEY, history, None)
 
 
@@ -207,7 +208,7 @@ ACTS = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(ACTS, max_size=25), st.data())
 def test_whatever_stream_batch_and_people_do_the_laws_hold_and_every_order_of_arrival_agrees(
     acts: list[tuple[str, str]], data: st.DataObject

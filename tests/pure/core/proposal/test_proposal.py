@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core import durations
@@ -569,7 +570,7 @@ def test_data_that_cannot_make_a_fleet_is_refused(frame: pd.DataFrame) -> None:
         propose(frame, "sales")
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=8),

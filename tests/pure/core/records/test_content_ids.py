@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import pytest
 import xxhash
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import messages
@@ -83,7 +84,7 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(RECORDS, min_size=1, max_size=4))
 def test_many_records_together_get_the_ids_that_each_gets_alone(records: list[dict[str, object]]) -> None:
     rules, lines = rules_of("double", "", widened("float")), [json.dumps(record).encode() for record in records]

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.reporting import retraining_gain
@@ -88,7 +89,7 @@ def test_of_several_comparisons_of_a_champion_the_one_with_all_its_rows_counts()
     assert (found.champions, found.rows, found.gain) == (1, 40, 1.0)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(0, 2**32 - 1))
 def test_any_history_gives_the_numbers_of_pandas(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -121,7 +122,7 @@ def test_any_history_gives_the_numbers_of_pandas(seed: int) -> None:
         assert (found.groups, found.champions, found.rows) == (len(per_group), len(last), last["rows"].sum())
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_a_history_that_is_read_in_pieces_has_the_same_last_comparisons(seed: int, size: int) -> None:
     random = np.random.default_rng(seed)

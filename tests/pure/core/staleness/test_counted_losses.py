@@ -7,7 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.staleness.counted_losses import CountedLosses, random_numbers
@@ -133,7 +134,7 @@ def started(seed: int) -> ErrorEvidence:
     return counted_one_by_one(state, first)
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(st.integers(0, 10_000), st.integers(1, 160), st.sampled_from([1, 1, 4]))
 def test_evidence_in_turns_is_that_of_one_loss_after_the_other_bit_by_bit(seed: int, size: int, most: int) -> None:
     rows = random_rows(seed, size, most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from math import nan
 from typing import Any
 
@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
+from spinney.core.migration import LossHistory
+from spinney.core.migration.loss_history import LossChange
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.initial_state import reconstruct_state
@@ -178,3 +180,14 @@ def test_the_fleets_clock_ages_a_shard_that_is_quiet() -> None:
         reconstruct_state(news, replace(SETTINGS, is_wall_clock=True), START, START + 5 * HOUR).clock
         == START + 5 * HOUR
     )
+
+
+def test_after_a_change_of_the_loss_the_state_names_the_present_one_and_its_input_is_not_converted_again() -> None:
+    promoted = Promotion(0, "m", "promoted", START, START, START)
+    decided = [DecisionRecord(GROUPS[0], promoted, True, START, 4.0, 4.0, heldout_losses=(1.0, 4.0, 9.0))]
+    news = JudgeInput(decided, [], health([(GROUPS[0], "m", 1, 16.0, START)]))
+    change = LossChange(datetime(2024, 5, 1, tzinfo=UTC), "absolute", "squared")
+    settings = replace(SETTINGS, losses=LossHistory("squared", (change,)))
+    found, never_changed = (reconstruct_state(news, each, START + 24 * HOUR, START) for each in (settings, SETTINGS))
+    assert found.loss_name == "squared"
+    assert found.sections[:-1] == never_changed.sections[:-1]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
@@ -179,7 +180,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.lists(ROWS, min_size=1, max_size=3), st.data())
 def test_the_order_of_rows_in_a_batch_does_not_matter(batches: list[list[Row]], data: st.DataObject) -> None:
     one, other = Bench(), Bench()

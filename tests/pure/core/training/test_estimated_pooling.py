@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import ESTIMATED
@@ -82,7 +83,7 @@ def posterior(frame: pd.DataFrame, weights: Floats, variances: Floats, loss: str
     return prior().predict(frame) + located * share + centred @ slopes
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.sampled_from(["squared", "weighted", "absolute"]))
 def test_it_is_the_posterior_mean_with_the_variances_of_all_rungs_between(sizes: list[int], case: str) -> None:
     frames = [rows(n, seed) for seed, n in enumerate(sizes)]

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import recipes
 from recipes import RIDGE
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -23,13 +19,16 @@ from sklearn.preprocessing import StandardScaler
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.gate import decide
+from spinney.core.champions.heldout_losses import pack
 from spinney.core.config import Gate
 from spinney.core.errors import ContractError, TimedOut
 from spinney.core.models.codec import load
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training import current_group, fitting
-from spinney.core.training.fit_attempt import COLUMNS, failed_result
+from spinney.core.training import current_group
+from spinney.core.training.champion_reference import earlier_losses
+from spinney.core.training.fit_attempt import COLUMNS, FitAttempt, failed_result
+from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -136,6 +135,13 @@ def test_the_stored_losses_go_on_from_the_champions_and_from_its_own_on_new_rows
     # Ten rows count: of three the challenger's losses, of three the champion's, and the newest four that it came with.
     expected = [*losses(36, 40, 44), *losses(44, 44, 47), *losses(47, 47, 50)]
     np.testing.assert_allclose(second["heldout_losses"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "stored"), [(None, [1.0, 2.5]), ("absolute", [1.0, 2.5]), ("squared", [])])
+def test_stored_losses_of_another_loss_do_not_go_on(name: str | None, stored: list[float]) -> None:
+    request = FitRequest('["a"]', "m", None, None, None, 0, heldout_losses=pack([1.0, 2.5], name))
+    found = earlier_losses(FitAttempt(request, 0, 10), np.array([3.0, np.nan, 4.0]), "absolute")
+    assert found.tolist() == [*stored, 3.0, 4.0]
 
 
 def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_oldest_first() -> None:
@@ -245,34 +251,6 @@ def test_arguments_are_left_unchanged() -> None:
     fit(rows, asks, replace(RECIPE, estimator="random_forest", params=(("n_estimators", "2"),)))
     pd.testing.assert_frame_equal(rows, before[0])
     pd.testing.assert_frame_equal(asks, before[1])
-
-
-THREADS = """
-import hashlib, sys
-import numpy as np, pandas as pd
-from collections.abc import Callable
-from dataclasses import replace
-from spinney.core.recipes.recipe import Feature
-sys.path[:0] = sys.argv[1:]
-from test_fitting import RECIPE, one, rows_of
-rows = rows_of('["a"]', 1500)
-words = np.random.default_rng(1).integers(0, 32, (1500, 6)).astype(str)
-rows = rows.assign(**{f"s{i}": words[:, i] for i in range(6)})
-features = (*RECIPE.features, *(Feature(f"s{i}", "string") for i in range(6)))
-print(hashlib.sha256(one(rows, replace(RECIPE, features=features, window_rows=9999))["payload"]).hexdigest())
-"""
-
-
-def test_one_core_or_many_give_the_same_bytes() -> None:
-    root, here = Path(fitting.__file__).parents[3], Path(__file__).parent
-    digests = set()
-    for threads in ("1", "2"):
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": str(root)}
-        command = [sys.executable, "-c", THREADS, str(here), str(Path(recipes.__file__).parent)]
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        digests.add(done.stdout)
-    assert len(digests) == 1
 
 
 # Names

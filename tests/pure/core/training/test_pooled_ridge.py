@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
@@ -59,7 +60,7 @@ def pooled(
     return fitted(stack(frames, Pooling((prior,) * len(frames), k), weights))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=4), st.floats(0.1, 100.0), st.booleans())
 def test_it_is_the_ridge_regression_of_the_parents_residuals(sizes: list[int], k: float, weighted: bool) -> None:
     frames = [rows(n, seed) for seed, n in enumerate(sizes)]

@@ -85,6 +85,14 @@ def test_a_champion_that_has_seen_all_rows_is_compared_by_its_recipe_fitted_with
     assert got["champion_id"] == first["model_id"].iloc[0]
 
 
+@pytest.mark.parametrize(("before", "now"), [("absolute", "squared"), ("squared", "absolute")])
+def test_after_a_change_of_the_loss_both_are_measured_by_the_new_one(before: str, now: str) -> None:
+    rows, earlier = rows_of(A).assign(label=lambda frame: 100 * frame["label"]), replace(RIDGE, loss=before)
+    got = metrics(fit(rows, after(replace(RIDGE, loss=now), earlier), fit(rows, earlier)).iloc[0])
+    assert got["refitted"]["recipe_id"] == earlier.recipe_id
+    assert got["champion_loss"] == got["challenger_loss"] > 0  # both recipes fit the same ridge
+
+
 def test_so_is_one_that_has_seen_only_some_of_them() -> None:
     rows = rows_of(A)
     got = metrics(fit(rows, after(CONSTANT, RIDGE), fit(rows[:44], RIDGE)).iloc[0])

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from new_tables import create_tables
 
 from schemas import tables
 from schemas.contract import Contract
@@ -22,7 +23,6 @@ from spinney.core.features.encoding import DAY_US, to_microseconds
 from spinney.local.trial.rows import TrialRows, open_rows, read_file_rows, read_stored_rows
 from spinney.sources import ReadOptions
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
 TEXT = """\
@@ -209,7 +209,7 @@ def event(key: str, name: str, at: datetime, **values: Any) -> dict[str, Any]:
 
 def test_tables_give_the_rows_of_the_window_that_are_mature_and_labelled(tmp_path: Path) -> None:
     config = configured(tmp_path)
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     clock = 300  # ten days before it is hour 60
     put(
         config,
@@ -234,7 +234,7 @@ def test_tables_give_the_rows_of_the_window_that_are_mature_and_labelled(tmp_pat
 
 def test_dates_at_the_ends_of_the_calendar_and_beyond_stop_no_trial(tmp_path: Path) -> None:
     config = configured(tmp_path)
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     place = FleetStore.of(config).directory(tables.EVENTS)
     schema = arrow_schema(place.contract)
     for at, day in enumerate([-719_528, 2_932_896]):  # 0000-01-01, which Python has not, and 9999-12-31
@@ -249,7 +249,7 @@ def test_dates_at_the_ends_of_the_calendar_and_beyond_stop_no_trial(tmp_path: Pa
 
 def test_late_labels_count_once_they_are_observed_and_the_first_of_several(tmp_path: Path) -> None:
     config = configured(tmp_path, late=True)
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     put(config, tables.EVENTS, *(event(A, name, hour(n), price=1.0) for n, name in enumerate("abc")))
     put(config, tables.EVENTS, event(B, "now", hour(50), price=1.0))
 
@@ -269,7 +269,7 @@ def test_tables_that_are_not_there_or_empty_or_without_the_group_say_what_to_do(
         StoreError, match=r"no table events at .*; run `spinney init` and `spinney load`, or name a file"
     ):
         read_stored_rows(FleetStore.of(config), config.recipe.window, A)
-    delta.create_tables(FleetStore.of(config))
+    create_tables(FleetStore.of(config))
     with pytest.raises(StoreError, match="is empty"):
         read_stored_rows(FleetStore.of(config), config.recipe.window, A)
     put(config, tables.EVENTS, event(B, "b", hour(0), price=1.0, sold=1.0))

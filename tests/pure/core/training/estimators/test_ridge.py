@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
@@ -63,7 +64,7 @@ def scikit_learn(frame: pd.DataFrame, weights: np.ndarray | None, alpha: float) 
     return prediction
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.lists(st.integers(2, 60), min_size=1, max_size=6),
     st.integers(1, 9),

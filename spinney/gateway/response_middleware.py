@@ -1,0 +1,91 @@
+"""The outermost layer of the application: headers, answers to faults, and what is counted of each request."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+
+from spinney.gateway.json_logs import FIELDS
+from spinney.gateway.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""Headers that every answer gets unless it sets its own."""
+
+NO_ROUTE = "none"
+"""The route of requests that no route takes, in metrics."""
+
+CLIENT_LEFT = 499
+"""The status that is counted, as nginx does, for a client that closed its connection before it was answered."""
+
+FAULT = "server: a fault of the gateway; the server's log has the cause"
+"""The message for the caller."""
+
+_ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Scope]]
+_Send = Callable[[_Scope], Awaitable[None]]
+_Application = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+
+def problem(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as it is answered."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+class ResponseMiddleware:
+    """Adds HEADERS, answers where a route fails, counts and logs each request. app: an ASGI application.
+
+    is_draining: whether clients are asked to close their connections.
+    """
+
+    def __init__(self, app: _Application, metrics: Metrics, is_draining: Callable[[], bool] = lambda: False) -> None:
+        self._app, self._metrics, self._is_draining = app, metrics, is_draining
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = 0, time.perf_counter()
+
+        async def send_with_headers(message: _Scope) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(header for header in _ENCODED if header[0] not in present)]
+                if self._is_draining():
+                    message["headers"].append((b"connection", b"close"))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            pass  # no fault, and there is nobody to answer
+        except Exception:
+            log.exception("request: a fault of the gateway")
+            if status:
+                raise
+            await problem(500, "fault", FAULT)(scope, receive, send_with_headers)
+        finally:
+            self._count(scope, status or CLIENT_LEFT, time.perf_counter() - began)
+
+    def _count(self, scope: _Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", NO_ROUTE).replace(":path", "")
+        self._metrics.count_request(route, status, seconds)
+        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
+        log.info("request", extra={FIELDS: fields})

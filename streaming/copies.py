@@ -1,0 +1,67 @@
+"""Recognise copies of the records that a query has stored, by the ids of its own recent rows."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from spinney.core.records.recent_ids import IdHashes, Mask, RecentIds
+from spinney.core.timestamps import to_microseconds
+from spinney.storage import checkpoints
+from spinney.storage.layout import Directory
+from spinney.tables import delta
+
+
+class RecentRecords:
+    """The records that a query has stored in a directory, by (group_key, event_id), within some time.
+
+    They are read from the table when the first batch that was not stored before asks for them, and kept in memory from
+    then on: what is stored is what is remembered, whenever a process ends. Times are those of batches, which a repeated
+    batch has again, so it has the same copies.
+
+    Rows of other topics, such as those that `load` has stored, are not compared.
+
+    An id is remembered until a batch begins after one that began at least `remembered` after the id arrived. So a
+    silence, or a time without a running stream, forgets nothing.
+    """
+
+    def __init__(self, directory: Directory, arrived: str, topic: str, remembered: timedelta, location: str) -> None:
+        """arrived: column of the table with the times of the batches. location: of the query's checkpoint."""
+        self._directory, self._arrived, self._topic, self._location = directory, arrived, topic, location
+        self._remembered = remembered
+        self._recent: RecentIds | None = None
+
+    def are_new(self, ids: IdHashes, batch_id: int) -> Mask:
+        """Say of each record of a batch whether it is no copy, shape (n,).
+
+        ids: in the order of the records in Kafka: the first one counts. The batch is not stored yet.
+        """
+        now = checkpoints.previous_start(self._location, batch_id)
+        if self._recent is None:
+            self._recent = self._stored(now)
+        self._recent.forget(now)
+        return ids.first_of_each() & ~self._recent.contain(ids)
+
+    def add(self, ids: IdHashes, batch_id: int) -> None:
+        """Remember what was stored of a batch that `are_new` was asked about."""
+        if self._recent is not None:
+            arrived = checkpoints.started_batch(self._location, batch_id).started_at
+            self._recent.add(ids, to_microseconds(arrived))
+
+    def _stored(self, now: datetime) -> RecentIds:
+        recent = RecentIds(self._remembered)
+        oldest = recent.oldest(now)
+        where = (ds.field(self._arrived) >= pa.scalar(oldest, pa.timestamp("us", "UTC"))) & (
+            ds.field("topic") == self._topic
+        )
+        for name in self._directory.contract.partitioned_by:  # the UTC date of the same time
+            where &= ds.field(name) >= oldest.date()
+        table = delta.open_dataset(delta.open_existing(self._directory))
+        columns = ["group_key", "event_id", self._arrived]
+        for rows in table.scanner(columns, filter=where).to_batches():
+            times = pc.cast(rows[self._arrived], pa.timestamp("us", "UTC")).cast(pa.int64())
+            recent.add(IdHashes.of(rows["group_key"], rows["event_id"]), times.to_numpy(zero_copy_only=False))
+        return recent

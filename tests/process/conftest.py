@@ -1,0 +1,3 @@
+from configured_fleet import configured, put
+
+__all__ = ["configured", "put"]

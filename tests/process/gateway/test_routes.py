@@ -1,0 +1,316 @@
+"""The gateway's routes by HTTP, against `Fleet` and MLflow's own scoring functions on the same tables."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import pytest
+import requests
+from linear_fleet import FEATURES, LinearFleet, key_of, promote, write_fleet
+from mlflow.pyfunc import scoring_server
+from running_server import running
+
+from spinney.core.errors import StoreError
+from spinney.core.json_values import json_value
+from spinney.fleet import Fleet
+from spinney.gateway.app import create_app
+from spinney.gateway.champion_feed import ChampionFeed
+from spinney.gateway.response_middleware import HEADERS
+from spinney.gateway.service import STALE_AFTER_S, Guard, Service
+
+GROUPS = 30
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> LinearFleet:
+    fleet = write_fleet(tmp_path_factory.mktemp("lines"), GROUPS, more="[gateway]\nmax_rows = 200\nmax_mib = 1")
+    promote(fleet.config, {key_of(1): fleet.coefficients[key_of(2)]}, hour=30)
+    return fleet
+
+
+@pytest.fixture(scope="module")
+def service(fleet: LinearFleet) -> Service:
+    return Service(fleet.config, Guard(*[lambda _: "ada"] * 3))
+
+
+@pytest.fixture(scope="module")
+def url(service: Service) -> Iterator[str]:
+    with running(create_app(service)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        yield session
+
+
+def frame(rows: int = 12) -> pd.DataFrame:
+    """Rows of several groups, of one with its parent's model, and of one without any."""
+    shops = [f"s{(7 * n) % GROUPS}" for n in range(rows - 2)] + ["new", "s1"]
+    depts = [f"d{(7 * n) % GROUPS % 10}" for n in range(rows - 2)] + ["d3", "nowhere"]
+    columns = {name: [(n + at) / 3 for n in range(rows)] for at, name in enumerate(FEATURES)}
+    return pd.DataFrame({"shop": shops, "dept": depts, **columns})
+
+
+def code(answer: requests.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def test_predictions_of_mixed_groups_are_those_of_the_fleet(fleet: LinearFleet, url: str, http) -> None:
+    rows = frame()
+    answer = http.post(f"{url}/predict", json={"records": rows.to_dict("records")})
+    expected = json_value(Fleet(fleet.config).predict(rows).to_dict("records"))
+    statuses = [{"status": "no_model" if each["model_id"] is None else "answered"} for each in expected]
+    assert answer.json() == {"predictions": [each | more for each, more in zip(expected, statuses, strict=True)]}
+    assert {each["answered_by"] for each in expected} == {"own", "parent", "none"}
+
+
+def test_as_of_an_earlier_time_the_models_of_then_answer(fleet: LinearFleet, url: str, http) -> None:
+    rows = [{"shop": "s1", "dept": "d1", **dict.fromkeys(FEATURES, 1.0)}]
+    now, then = (
+        http.post(f"{url}/predict", json={"records": rows}, params=as_of).json()["predictions"][0]["prediction"]
+        for as_of in ({}, {"as_of": "2024-05-01T20:00Z"})
+    )
+    assert (now, then) == (fleet.expected(key_of(2), rows[0]), fleet.expected(key_of(1), rows[0]))
+    refused = http.post(f"{url}/predict", json={"records": rows}, params={"as_of": "stream-99"})
+    assert code(refused) == (422, "as_of")
+    assert "expected a time like 2026-11-20T18:00Z, or a round" in refused.json()["error"]["message"]
+
+
+def test_a_bad_record_fails_alone_unless_the_caller_is_strict(url: str, http) -> None:
+    rows = [*frame(3).to_dict("records"), {"shop": "s1", "dept": "d1", "x0": "many"}]
+    found = http.post(f"{url}/predict", json={"records": rows}).json()["predictions"]
+    assert [each["status"] for each in found] == ["answered", "answered", "no_model", "invalid"]
+    assert found[3]["error"]["field"] == "x0"
+    refused = http.post(f"{url}/predict", json={"records": rows}, params={"strict": True})
+    assert code(refused) == (422, "wrong_type")
+    assert refused.json()["error"]["message"].startswith('record 3: x0: expected double; got the text "many"')
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{", (400, "not_json")),
+        (b"\xff", (400, "not_json")),
+        (b"[" * 100_000, (400, "not_json")),
+        (b'{"records": [NaN]}', (400, "not_json")),
+        (
+            b'{"records": [{"shop": "a", "shop": "b", "dept": "d", "x0":1,"x1":1,"x2":1,"x3":1}]}',
+            (400, "duplicate_field"),
+        ),
+        (b"[]", (422, "no_records")),
+        (b'{"records": {}}', (422, "no_records")),
+        (b'{"records": [{"shop": "s1", "dept": "d1"}]}', (422, "contract")),
+        (b'{"records": [' + b"1," * 200 + b"1]}", (422, "too_much")),
+        (b'"' + b"x" * (1 << 20) + b'"', (413, "too_large")),
+    ],
+)
+def test_a_body_that_cannot_be_answered_is_refused(url: str, http, body: bytes, expected: tuple[int, str]) -> None:
+    assert code(http.post(f"{url}/predict", data=body)) == expected
+
+
+def test_a_body_sent_in_pieces_is_refused_once_it_is_too_large(url: str, http) -> None:
+    pieces = (b" " * 65_536 for _ in range(17))
+    assert code(http.post(f"{url}/predict", data=pieces)) == (413, "too_large")
+
+
+def test_no_records_have_no_predictions(url: str, http) -> None:
+    assert http.post(f"{url}/predict", json={"records": []}).json() == {"predictions": []}
+
+
+def test_a_group_is_reported_as_by_spinney_why(fleet: LinearFleet, url: str, http) -> None:
+    found = http.get(f"{url}/groups/{quote(key_of(1))}").json()
+    assert found == json_value(Fleet(fleet.config).why(key_of(1)))
+    assert [each["what"] for each in found["happened"]].count("promoted") == 2
+    assert code(http.get(f"{url}/groups/{quote(key_of(77))}")) == (404, "unknown_group")
+    assert code(http.get(f"{url}/groups/alone")) == (422, "key")
+
+
+def mlflows_answer(fleet: LinearFleet, rows: pd.DataFrame) -> Any:
+    """What MLflow's server writes for the frame that a registered fleet returns."""
+    answered = Fleet(fleet.config).predict(rows)
+    numbers = answered[["prediction", "lower", "upper"]]
+    written = io.StringIO()
+    scoring_server.predictions_to_json(answered.assign(**numbers.astype(object).where(numbers.notna(), None)), written)
+    return json.loads(written.getvalue())
+
+
+def test_each_form_of_mlflows_protocol_is_answered_as_mlflow_does(fleet: LinearFleet, url: str, http) -> None:
+    rows = frame()
+    split = rows.to_dict("split")
+    forms = {
+        "dataframe_split": split,
+        "dataframe_records": rows.to_dict("records"),
+        "instances": rows.to_dict("records"),
+        "inputs": rows.to_dict("list"),
+    }
+    expected = mlflows_answer(fleet, rows)
+    for form, value in forms.items():
+        answer = http.post(f"{url}/invocations", json={form: value, "params": {}})
+        assert answer.json() == expected, form
+    answer = http.post(
+        f"{url}/invocations", data=rows.to_csv(index=False), headers={"Content-Type": "text/csv; charset=utf-8"}
+    )
+    assert answer.json() == expected
+
+
+def test_mlflows_own_client_is_answered(fleet: LinearFleet, url: str) -> None:
+    import mlflow
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    client = ScoringServerClient("127.0.0.1", int(url.rpartition(":")[2]))
+    client.ping()
+    assert client.get_version() == mlflow.__version__
+    found = client.invoke(frame()).get_predictions()
+    expected = Fleet(fleet.config).predict(frame())
+    assert found["model_id"].tolist() == expected["model_id"].tolist()
+    assert found["prediction"].tolist()[:-1] == expected["prediction"].tolist()[:-1]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        ({}, None, (400, "BAD_REQUEST")),
+        ({"inputs": {}, "instances": []}, None, (400, "BAD_REQUEST")),
+        ({"inputs": {"a": [1], "b": [1, 2]}}, None, (400, "BAD_REQUEST")),
+        ({"inputs": "a"}, None, (400, "BAD_REQUEST")),
+        ({"inputs": 1}, None, (400, "BAD_REQUEST")),
+        ({"instances": [[1, 2]]}, None, (400, "BAD_REQUEST")),
+        ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, None, (400, "BAD_REQUEST")),
+        ({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, None, (400, "BAD_REQUEST")),
+        ({"dataframe_records": [{"shop": None, **dict.fromkeys(FEATURES, 1)}]}, None, (400, "null_key")),
+        ("a,a\n1,2\n", "text/csv", (400, "BAD_REQUEST")),
+        ("a,b\n1\n", "text/csv", (400, "BAD_REQUEST")),
+        ("", "text/csv", (400, "BAD_REQUEST")),
+        ("{}", "application/xml", (415, "content_type")),
+        ("{}", "application/json; charset=latin-1", (415, "content_type")),
+    ],
+)
+def test_a_body_outside_mlflows_protocol_is_refused(url: str, http, body: Any, kind: str | None, expected) -> None:
+    content = {"json": body} if kind is None else {"data": body, "headers": {"Content-Type": kind}}
+    assert code(http.post(f"{url}/invocations", **content)) == expected
+
+
+def tensors(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name, "shape": [len(rows), 1], "datatype": "FP64" if name in FEATURES else "BYTES",
+            "data": [[each] for each in rows[name].tolist()],
+        }
+        for name in rows.columns
+    ]  # fmt: skip
+
+
+def test_tensors_of_the_whole_fleet_are_answered_in_columns(fleet: LinearFleet, url: str, http) -> None:
+    rows = frame()
+    answer = http.post(f"{url}/v2/models/lines/infer", json={"id": "7", "inputs": tensors(rows)}).json()
+    expected = json_value(Fleet(fleet.config).predict(rows).to_dict("list"))
+    assert (answer["model_name"], answer["id"]) == ("lines", "7")
+    assert {each["name"]: each["data"] for each in answer["outputs"]} == expected
+    assert [(each["name"], each["datatype"], each["shape"]) for each in answer["outputs"]] == [
+        ("prediction", "FP64", [12]), ("lower", "FP64", [12]), ("upper", "FP64", [12]), ("model_id", "BYTES", [12]),
+        ("answered_by", "BYTES", [12]),
+    ]  # fmt: skip
+
+
+def test_a_group_is_a_model_of_its_own_whose_inputs_are_the_features(fleet: LinearFleet, url: str, http) -> None:
+    model = f"{url}/v2/models/{quote(key_of(5))}"
+    described = http.get(model).json()
+    assert [each["name"] for each in described["inputs"]] == list(FEATURES)
+    assert http.get(f"{model}/ready").json() == {"name": key_of(5), "ready": True}
+    rows = frame()[list(FEATURES)]
+    answer = http.post(f"{model}/infer", json={"inputs": tensors(rows)}).json()
+    expected = [fleet.expected(key_of(5), row) for row in rows.to_dict("records")]
+    assert answer["outputs"][0]["data"] == expected
+    assert set(answer["outputs"][3]["data"]) == {fleet.model_ids[key_of(5)]}
+
+
+def test_the_fleet_describes_itself_as_a_model(url: str, http) -> None:
+    described = http.get(f"{url}/v2/models/lines").json()
+    assert [(each["name"], each["datatype"]) for each in described["inputs"]] == [
+        ("shop", "BYTES"), ("dept", "BYTES"), *((name, "FP64") for name in FEATURES),
+    ]  # fmt: skip
+    answer = http.post(f"{url}/v2/models/lines/infer", json={"inputs": tensors(frame())}).json()
+    assert described["outputs"] == [
+        {"name": each["name"], "datatype": each["datatype"], "shape": [-1]} for each in answer["outputs"]
+    ]
+    assert http.get(f"{url}/v2/models/lines/ready").status_code == 200
+    assert http.get(f"{url}/v2/models/{quote(json.dumps(['new', 'nowhere']))}/ready").status_code == 404
+    assert code(http.get(f"{url}/v2/models/other")) == (404, "unknown_model")
+    assert http.get(f"{url}/v2").json()["name"] == "spinney"
+
+
+GOOD = {"name": "x0", "shape": [1], "datatype": "FP64", "data": [1.0]}
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        None, [], [1], [{"name": "x0"}], [GOOD, GOOD], [GOOD | {"shape": [2]}], [GOOD | {"shape": [-1]}],
+        [GOOD | {"shape": []}], [GOOD | {"shape": [1, 2], "data": [[1, 2]]}], [GOOD | {"shape": [True]}],
+        [GOOD, GOOD | {"name": "x1", "shape": [2], "data": [1, 2]}],
+    ],
+)  # fmt: skip
+def test_tensors_that_are_not_one_value_per_row_are_refused(url: str, http, inputs: Any) -> None:
+    assert code(http.post(f"{url}/v2/models/lines/infer", json={"inputs": inputs})) == (400, "inputs")
+
+
+def test_probes_answer_and_say_when_the_tables_were_not_read_for_long(url: str, http, monkeypatch) -> None:
+    assert [http.get(f"{url}{path}").status_code for path in ("/ping", "/health", "/v2/health/live")] == [200] * 3
+    assert http.get(f"{url}/v2/health/ready").json() == {"ready": True}
+    monkeypatch.setattr(ChampionFeed, "age_s", STALE_AFTER_S)
+    assert http.get(f"{url}/v2/health/ready").status_code == 503
+    assert http.get(f"{url}/ping").status_code == 503
+    assert http.get(f"{url}/v2/health/live").status_code == 200
+
+
+def test_every_answer_has_the_headers_of_a_page_that_may_do_nothing(url: str, http) -> None:
+    for path in ("/ping", "/nowhere", "/groups/alone", "/openapi.json"):
+        answer = http.get(f"{url}{path}")
+        assert {name: answer.headers[name] for name in HEADERS} == HEADERS, path
+    assert code(http.get(f"{url}/nowhere")) == (404, "http")
+    assert code(http.get(f"{url}/predict")) == (405, "http")
+
+
+def test_a_fault_is_answered_without_a_path_or_a_stack(service: Service, url: str, http, monkeypatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError(f"in {service.config.storage.root}")
+
+    monkeypatch.setattr(service.answers, "_answer", fail)
+    answer = http.post(f"{url}/predict", json={"records": []})
+    assert code(answer) == (500, "fault")
+    assert service.config.storage.root not in answer.text
+    assert "ZeroDivisionError" not in answer.text
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_tables_that_cannot_be_read_are_a_503_that_says_when_to_come_again(
+    service: Service, url: str, http, monkeypatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise StoreError(f"table at {service.config.storage.root}: gone")
+
+    monkeypatch.setattr(service.answers, "_answer", fail)
+    answer = http.post(f"{url}/predict", json={"records": []})
+    assert code(answer) == (503, "tables")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert service.config.storage.root not in answer.text
+
+
+def test_the_document_describes_records_by_the_fleets_columns(url: str, http) -> None:
+    document = http.get(f"{url}/openapi.json").json()
+    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    record = body["properties"]["records"]["items"]
+    assert record["required"] == ["shop", "dept"]
+    assert list(record["properties"]) == ["shop", "dept", *FEATURES]
+    assert {"/predict", "/groups/{key}", "/invocations", "/v2/models/{name}/infer"} <= set(document["paths"])
+
+
+def test_new_champions_are_prepared_by_the_thread_that_reads_them(service: Service) -> None:
+    assert service.feed.prepare == service.answers.prepare
