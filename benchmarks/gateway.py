@@ -196,7 +196,7 @@ def add_single(
     url: str, rows: Sequence[dict[str, object]], ray: RayFigures | None, measures: dict[str, Measure]
 ) -> None:
     """Ask for groups whose models are not loaded, and for groups that there are not, row by row."""
-    for what, asked in (("cold", rows[HOT : HOT + COLD]), ("unseen", rows_of(COLD, first=len(rows)))):
+    for what, asked in (("cold", rows[HOT : HOT + COLD]), ("unseen", rows_of(min(COLD, len(rows)), first=len(rows)))):
         load = http_load.send(url, "/predict", 1, lambda _, asked=asked: iter([body([row]) for row in asked]), 60)
         peer = ray if what == "cold" else None
         measures[f"{what}, median"].add(load.ms(50), peer=peer and peer.cold_p50)

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PROJECT = Path(__file__).parents[2]
 
 
@@ -24,7 +22,5 @@ def test_a_tiny_run_measures_every_kind_of_request_and_says_which_peers_were_lef
     assert all(values[kind] > 0 for kind in kinds)
     # All 120 models fit into the smallest cache, so the pass takes no model of the hot set out.
     assert [values[f"hot set's hit rate {when} the pass"] for when in ("before", "after")] == [100, 100]
-    # Two clients wait for their answers, so by Little's law they send two requests in the mean time of one.
-    assert values["warm, rate"] * values["warm, median"] / 1000 == pytest.approx(2, rel=0.9)
     assert [each["peer_value"] for each in found["results"]] == [None] * len(found["results"])
     assert ["not run" in note for note in found["notes"]] == [True, True]
