@@ -1,6 +1,6 @@
 """The gain from retraining for a process that shows it again and again: it reads the rows of new files only.
 
-To read it anew takes seconds if each of 50,000 groups has some ten attempts in the window, and a busy stream stores
+To read it again takes seconds if each of 50,000 groups has some ten attempts in the window, and a busy stream stores
 fits every minute.
 """
 
