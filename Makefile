@@ -19,8 +19,8 @@ endif
 # all that it imports: 8 s in place of 3 s of CPU time for `spinney stream`.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Three files of tests at a time, each process with its own Spark and broker: much of a test is one JVM starting.
-TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
+# Four files of tests at a time, each process with its own Spark and broker: much of a test is waiting for a JVM.
+TOGETHER := -n 4 --dist loadfile --no-loadscope-reorder
 # Nothing waits there: as many at a time as there are cores. ARGS="-n 0 --pdb" overrides it.
 ON_ALL_CORES := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
@@ -70,7 +70,7 @@ e2e: setup ## tests of the product as a user runs it
 browser: $(VENV)/.project ## the fleet page in Chromium, by clicks and keys; no part of `make test`
 	@$(BIN)/python benchmarks/page_in_browser.py --groups 2000 $(ARGS)
 
-lock: $(VENV)/.project ## resolve pyproject.toml anew into the two locked lists
+lock: $(VENV)/.project ## resolve pyproject.toml again into the two locked lists
 	@$(BIN)/python -m pip install --quiet uv
 	@echo 'setuptools>=77' | $(LOCK) - --output-file requirements-build.lock
 	@$(LOCK) --extra dev pyproject.toml --output-file requirements.lock

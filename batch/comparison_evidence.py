@@ -49,12 +49,12 @@ class Evidence:
     why: str | None = None
 
 
-def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: pa.Table, today: Recipe) -> Evidence:
+def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: pa.Table, current: Recipe) -> Evidence:
     """Return the evidence for groups of one recipe.
 
     candidates: shard, group_key, model_id and trained_through of groups and parents. Parents are not counted: their
-    rows are those of all their children, and the gate keeps a parent's champion if nothing was compared. today: the
-    present recipe, which knows earlier names of its features.
+    rows are those of all their children, and the gate keeps a parent's champion if nothing was compared. current: the
+    current recipe, which knows earlier names of its features.
     """
     groups = candidates.filter(
         pa.array([not is_parent(key) for key in candidates.column("group_key").to_pylist()], pa.bool_())
@@ -62,7 +62,7 @@ def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: 
     if not groups.num_rows:
         return Evidence(0, 0, 0)
     store = FleetStore.of(config)
-    why = _why_none(store, signer, view, groups.slice(0, CHAMPIONS_TRIED), today)
+    why = _why_none(store, signer, view, groups.slice(0, CHAMPIONS_TRIED), current)
     if why is not None:
         return Evidence(0, 0, groups.num_rows, why)
     source = TrainingTables.of(store, config.recipe, view.pins, view.clock)
@@ -71,8 +71,8 @@ def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: 
     return Evidence(enough, some - enough, groups.num_rows - some)
 
 
-def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Table, today: Recipe) -> str | None:
-    """Return why the models of these groups cannot predict today's rows; None if one of them can."""
+def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Table, current: Recipe) -> str | None:
+    """Return why the models of these groups cannot predict rows with the current features; None if one of them can."""
     requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
     requests = requests.append_column("predecessor_id", pa.nulls(requests.num_rows, pa.string()))
     wanted = fit_request_table.shards_of(requests, store.fleet.shards)
@@ -80,7 +80,7 @@ def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Tab
     why = None
     for request in requests_of_frame(StoredChampions(files, requests).of(0, requests.num_rows).to_pandas()):
         try:
-            load_champion(request, today, signer)
+            load_champion(request, current, signer)
         except SpinneyError as error:
             why = str(error)
         else:

@@ -35,7 +35,7 @@ SMALL_SAMPLE_GROUPS = 60
 """Groups of the smaller sample."""
 
 MAX_SAMPLE_SECONDS = 15.0
-"""What a larger sample should take at most, by what the smaller ones took."""
+"""Longest time that a larger sample should take, predicted from the smaller ones."""
 
 MAX_SAMPLE_GROUPS = 16_000
 MAX_SAMPLE_GROWTH = 8
@@ -188,7 +188,7 @@ class _Kind:
         return len(task_edges(self.events[first : part.end - self.begin], cores)) - 1
 
     def of_groups(self, measure: str, part: Part) -> float:
-        """Return the cost of the groups of this kind in a part, besides the cost of the part."""
+        """Return the cost of the groups of this kind in a part, without the cost of the part itself."""
         return self._per_work(measure) * self.work * self.groups_in(part) / len(self.events)
 
     def per_part(self, measure: str) -> float:

@@ -63,13 +63,14 @@ def estimate(
 
 
 def sampling_order(rows: pa.Table, window_rows: int) -> tuple[pd.DataFrame, float | None]:
-    """Return the requested groups in the order in which they are sampled, and the mean cost of their last fits, if any.
+    """Return the requested groups in sampling order, and the mean duration of their last fits in ms; None without any.
 
-    Shard after shard, in a fixed random order within a shard. Shards are hashes of the keys, so the first ones are a
-    random sample. They have to be adjacent: the tables are clustered by shard, and a task reads the whole range from
-    its first to its last shard. Shards in random order read nearly the whole table in each sample, which was then
-    counted as the fixed cost of each part (a million groups: 949 s were predicted, 282 s were measured). Groups from
-    all shards would each cost a row group of their own to read (66 times the time).
+    Groups are sorted by shard, and in a fixed random order within a shard. A sample is the first groups of this order.
+    Shards are hashes of the keys, so the groups of the first shards are a random sample. A sample must not jump between
+    shards: the tables are clustered by shard, and a task reads the whole range from its first to its last shard. With
+    shards in random order, each sample read nearly the whole table, which was then counted as the fixed cost of each
+    part (a million groups: 949 s were predicted, 282 s were measured). With groups from all shards, each group would
+    cost a row group of its own to read (66 times the time).
     """
     known = rows.select(["shard", "group_key", "epoch", "predicted_ms", "model_id", "numbers"])
     plan = known.rename_columns({"model_id": "champion_id"}).to_pandas()

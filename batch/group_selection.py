@@ -74,7 +74,7 @@ class BatchView:
 
     @classmethod
     def now_of(cls, store: FleetStore) -> BatchView:
-        """Return the present view of a fleet. Raises StoreError for a fleet without events."""
+        """Return the current view of a fleet. Raises StoreError for a fleet without events."""
         pins = delta.pin_versions(store, *READ)
         clock = read_fleet_clock(store)
         if clock is None:

@@ -1,4 +1,4 @@
-"""What a batch will compare after a change of the recipe. A fleet is not changed without evidence.
+"""Foresee a batch's comparisons after a change of the recipe. A fleet is not changed without evidence.
 
 If a challenger's recipe differs from its champion's, they are compared on rows that neither was fitted on: with the
 champion's recipe fitted again without them, or on rows newer than the champion. If the earlier recipe cannot be fitted
@@ -86,31 +86,32 @@ class RecipeChanges:
 
 
 def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope, view: BatchView) -> RecipeChanges:
-    """Return the changes of recipe in a plan. Pinned groups and those without a champion are not affected.
+    """Return which groups of a plan have a champion of another recipe than the current one, counted by that recipe.
 
-    plan: the verdicts of a batch.
+    Pinned groups and groups without a champion are not counted. plan: the verdicts of a batch. scope: the groups that
+    the batch was asked for. view: the versions of the tables that it reads.
     """
     pinned = pc.match_substring(plan.column("numbers"), '"pinned":true')
     with_champion = plan.filter(pc.and_(pc.is_valid(plan.column("model_id")), pc.invert(pc.fill_null(pinned, False))))
     if not with_champion.num_rows:
         return RecipeChanges((), 0)
     store = FleetStore.of(config)
-    today = recipe_store.with_renamed_features(store, Recipe.of(config))
+    current = recipe_store.with_renamed_features(store, Recipe.of(config))
     wanted = filter_of_groups(with_champion.column("group_key").to_pylist(), config.fleet.shards)
     known = recipe_store.recipes_of_models(store, with_champion.column("model_id").combine_chunks(), wanted)
     both = with_champion.select(["shard", "group_key", "model_id"])
     for name in ("recipe_id", "trained_through"):
         both = both.append_column(name, known.column(name))
-    changed = both.filter(pc.fill_null(pc.not_equal(both.column("recipe_id"), today.recipe_id), True))
+    changed = both.filter(pc.fill_null(pc.not_equal(both.column("recipe_id"), current.recipe_id), True))
     counts = Counter(changed.column("recipe_id").to_pylist())
     earlier = recipe_store.load_recipes(store, signer)
 
     def newer(name: str | None) -> Evidence:
         ids = changed.column("recipe_id")
         of_recipe = changed.filter(pc.is_null(ids) if name is None else pc.equal(ids, name))
-        return count_evidence(config, signer, view, of_recipe, today)
+        return count_evidence(config, signer, view, of_recipe, current)
 
-    describer = _ChangeDescriber(today, newer, config.gate.evidence)
+    describer = _ChangeDescriber(current, newer, config.gate.evidence)
     by_recipe = [describer.describe(name, count, earlier.get(name or "")) for name, count in counts.most_common()]
     changes = RecipeChanges(tuple(by_recipe), 0)
     # Few are never too many: to count the fleet, all its champions would be read.
@@ -128,13 +129,16 @@ class _ChangeDescriber:
     newer: returns the evidence for the groups of an earlier recipe, by its id. required_rows: `gate.evidence`.
     """
 
-    today: Recipe
+    current: Recipe
     newer: Callable[[str | None], Evidence]
     required_rows: int
 
     def describe(self, name: str | None, count: int, earlier: Recipe | None) -> RecipeChange:
         if earlier is not None:
-            what, why = f"recipe changed ({describe_change(earlier, self.today)})", refit_obstacle(earlier, self.today)
+            what, why = (
+                f"recipe changed ({describe_change(earlier, self.current)})",
+                refit_obstacle(earlier, self.current),
+            )
             if why is None:
                 return RecipeChange(count, what, "each compared on its newest rows with a refit of the old recipe")
             what += f", and the old one cannot be fitted again: {why}"
@@ -144,7 +148,7 @@ class _ChangeDescriber:
             short = (name or "unknown")[:SHORT_ID_CHARACTERS]
             what = f"recipe changed, and the old one ({short}) is not stored with a signature that holds"
         found = self.newer(name)
-        has_lost = earlier is not None and missing_features(earlier, self.today)  # `what` has said it
+        has_lost = earlier is not None and missing_features(earlier, self.current)  # `what` has said it
         return RecipeChange(
             count, what, self._words(replace(found, why=None) if has_lost else found), found.without_rows
         )

@@ -102,7 +102,7 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
 
 @dataclass(frozen=True)
 class _BatchPlan:
-    """What to plan. unproven, show: as in `retrain`."""
+    """The request of a batch. unproven, show: as in `retrain`."""
 
     batch_id: int
     scope: Scope

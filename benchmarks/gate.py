@@ -5,6 +5,9 @@ which both miss alike. The challenger's errors are those of an equal model times
 0.8, 1.0 or 1.2 times the champion's; for the squared loss, times the ratio's root. Every comparison is decided by
 `spinney.core.champions.gate.decide`. Also: how often a group that changed, or whose labels went wrong, is held by
 `gate.jump`. Run: ``python benchmarks/gate.py [--loss squared] [--json]``
+
+``--tests`` compares other paired tests, and the most powerful one, where both models err independently: how many of the
+better challengers each promotes if 20 % of the worse ones are promoted.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from harness.gate_tests import TESTS, better_promoted, likelihood_ratio
 
 from spinney.core.champions.gate import decide
 from spinney.core.champions.paired_test import winsorized_differences
@@ -29,6 +33,7 @@ Floats = npt.NDArray[np.float64]
 COMPARISONS = 50_000
 ROWS = (5, 10, 30, 100)
 RATIOS = (0.8, 1.0, 1.2)
+SHARE_OF_WORSE = 0.2
 CORRELATIONS = (0.0, 0.5, 0.9)
 ERRORS = ("normal", "t3")
 SHIFTS = (0.0, 1.0, 2.5, 5.0, 15.0, 30.0)
@@ -89,6 +94,34 @@ def operating_curve(
                 yield Promoted(kind, correlation, size, *shares)
 
 
+@dataclass(frozen=True)
+class Power:
+    """The share of better challengers that a test promotes where it promotes SHARE_OF_WORSE of the worse ones."""
+
+    test: str
+    errors: str
+    rows: int
+    better: float
+
+
+def power_of_tests(
+    loss: str, comparisons: int = COMPARISONS, rows: tuple[int, ...] = (30, 100), seed: int = 33
+) -> Iterator[Power]:
+    """How other paired tests do on rows that both models miss independently, and the most powerful test."""
+    random = np.random.default_rng(seed)
+    power = 1 if loss == "absolute" else 2
+    scales = RATIOS[0] ** (1 / power), RATIOS[2] ** (1 / power)
+    for kind in ERRORS:
+        champion, equal = paired_errors(random, kind, 0.0, (comparisons, max(rows)))
+        for size in rows:
+            one, challengers = champion[:, :size], [equal[:, :size] * scale for scale in scales]
+            for name, test in TESTS.items():
+                scores = [test(np.abs(one) ** power, np.abs(other) ** power) for other in challengers]
+                yield Power(name, kind, size, better_promoted(*scores, SHARE_OF_WORSE))
+            scores = [likelihood_ratio(kind, one, other, scales) for other in challengers]
+            yield Power("most powerful", kind, size, better_promoted(*scores, SHARE_OF_WORSE))
+
+
 def held_shares(gate: Gate, groups: int = COMPARISONS, seed: int = 32) -> Iterator[Held]:
     """How often a challenger that has learned a shift of all labels is held, by rows and errors."""
     random = np.random.default_rng(seed)
@@ -114,7 +147,13 @@ def main() -> None:
     parser.add_argument("--loss", choices=["absolute", "squared"], default="absolute")
     parser.add_argument("--margin", type=float, default=Gate().margin)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--tests", action="store_true", help="compare other paired tests instead")
     asked = parser.parse_args()
+    if asked.tests:
+        print("| test | errors | rows | better ones promoted |\n|---|---|---|---|")
+        for row in power_of_tests(asked.loss, asked.comparisons):
+            print(f"| {row.test} | {row.errors} | {row.rows} | {row.better:.1%} |", flush=True)
+        return
     gate = Gate(margin=asked.margin)
     curve = operating_curve(gate, asked.comparisons, loss=asked.loss)
     held = held_shares(gate, asked.comparisons)

@@ -34,7 +34,7 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe, installed_versions
 from spinney.core.training.fit_kernels import single_threaded
 from spinney.core.training.fitting import fit_groups
-from spinney.workers.fit_block import FitBlock, FitTables
+from spinney.workers.group_block import FitTables, GroupBlock
 from spinney.workers.supervised_fitting import FitSettings, SupervisedFitter
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -146,7 +146,7 @@ def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats:
     fits = FitSettings(recipe, START + timedelta(days=30), SIGNER)
 
     def fit_here() -> None:
-        block = FitBlock(tables)
+        block = GroupBlock(tables)
         fit_groups(block.rows, block.requests, recipe, fits.clock, SIGNER)
 
     here = [_processor(fit_here) for _ in range(repeats)]

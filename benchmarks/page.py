@@ -1,4 +1,4 @@
-"""The fleet page at 50,000 groups: how long a request takes, and how long it takes to read all figures anew.
+"""The fleet page at 50,000 groups: how long a request takes, and how long it takes to read all figures again.
 
 Run: ``python benchmarks/page.py``; ``--serve 8765`` to look at the page; ``--groups 1000`` for a quick look.
 """

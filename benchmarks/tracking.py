@@ -1,6 +1,6 @@
 """The calls to MLflow for a weekly batch, and their seconds, by the number of groups, in both modes.
 
-The round's tables are written as a batch leaves them, without fitting: one model, signed anew for each group; one group
+The round's tables are written as a batch leaves them, without fitting: one model, signed for each group; one group
 in fifty failed. MLflow's own server runs in a thread of this process, with SQLite and its artifacts behind HTTP, so the
 seconds are its as well as ours. Calls are counted at the server. `paced` is what so many calls take at the default of
 `tracking.calls_per_second`, 40: in mode `group` that is the time to expect. `files` is the size of what is uploaded.

@@ -209,8 +209,8 @@ def _worst(summary: Summary) -> str:
     ]
     heads = [" · ".join(summary["fleet"]["group"]), "events", *(STRATEGY_LABELS[name] for name in STRATEGIES)]
     intro = (
-        "By this fleet's own mean error, of the groups with at least ten events judged. With few events each, chance "
-        "has its part in who stands here."
+        "The groups with the largest mean error, of those with at least ten events judged. With few events, chance "
+        "decides in part which groups are listed here."
     )
     return section("worst", "The worst ten groups", intro, card(table(heads, rows, plain=False)))
 

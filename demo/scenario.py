@@ -130,7 +130,7 @@ def parse_scenario(text: str, source: str) -> Scenario:
     try:
         return Scenario.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        finding = Finding(source, None, "", "TOML", str(error), "Strings need quotes, and each key may stand once.")
+        finding = Finding(source, None, "", "TOML", str(error), "Strings need quotes, and each key may occur once.")
         raise ConfigError([finding]) from error
     except ValidationError as error:
         raise ConfigError([_finding(source, details) for details in error.errors(include_url=False)]) from error

@@ -1,1 +1,1 @@
-"""What crosses a boundary: contracts of topics and tables. Plain data, standard library only."""
+"""Contracts of topics and tables. Plain data, standard library only."""

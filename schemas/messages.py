@@ -8,15 +8,15 @@ MAX_RECORD_BYTES = 1 << 20
 """A larger value is a dead letter (``too_large``)."""
 
 MAX_ID_CHARACTERS = 512
-"""Of an event_id and of each key column."""
+"""Longest event_id or key column."""
 
 MAX_FUTURE_SECONDS = 3600
-"""How far an event_time may run ahead of its record's own Kafka timestamp."""
+"""Longest time that an event_time may be ahead of its record's own Kafka timestamp."""
 
 EVENT = Contract(
     "event",
-    "One per event, on the events topic. The id and the time stand under the fleet's own names for them; the columns "
-    "that it declares follow, the target among them where no topic of outcomes is configured. Columns of the group are "
+    "One per event, on the events topic. The id and the time have the names that the fleet gives them. Then come the "
+    "fleet's declared columns, including the target if no topic of outcomes is configured. Columns of the group are "
     "never null.",
     (
         Column(
@@ -28,7 +28,7 @@ EVENT = Contract(
 
 OUTCOME = Contract(
     "outcome",
-    "One per late label, on the outcomes topic. After the id, under the fleet's own name for it, stand the columns of "
+    "One per late label, on the outcomes topic. The id has the name that the fleet gives it. Then come the columns of "
     "the group and the target, none of them null.",
     (
         Column("event_id", "string", "the event's id", nullable=False),

@@ -20,7 +20,7 @@ KAFKA = (
 
 EVENTS = Contract(
     "events",
-    "One row per valid, distinct event. A fleet's declared columns stand after event_time.",
+    "One row per valid, distinct event. A fleet's declared columns come after event_time.",
     (
         SHARD,
         GROUP_KEY,

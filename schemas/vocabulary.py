@@ -35,7 +35,7 @@ class AnsweredBy(StrEnum):
 
 
 class ModelStatus(StrEnum):
-    """How one attempt to fit ended."""
+    """Result of one attempt to fit."""
 
     FITTED = "fitted"
     FAILED = "failed"
@@ -44,7 +44,7 @@ class ModelStatus(StrEnum):
 
 
 class Decision(StrEnum):
-    """What was decided about a challenger, or by a person about a champion."""
+    """Decision about a challenger, or of a person about a champion."""
 
     PROMOTED = "promoted"
     UNPROVEN = "unproven"  # promoted on too little evidence to be sure
@@ -112,9 +112,9 @@ STREAMING = (QueryName.INGEST, QueryName.SCORE, QueryName.LABELS, QueryName.RETR
 
 
 class Scope(StrEnum):
-    """What an API key of the gateway allows."""
+    """A scope of an API key: the calls to the gateway that it allows."""
 
-    READ = "read"  # what is known of groups, rounds and dead letters
+    READ = "read"  # status of groups, rounds and dead letters
     SCORE = "score"  # predictions
     OPERATE = "operate"  # retrain, promote, roll back, pin and unpin under the key's name
 
@@ -124,7 +124,7 @@ PREDECESSOR = "predecessor"
 fleet's clock at the last attempt (since, microseconds)."""
 
 ALSO = "also"
-"""Key in the numbers of a verdict: the policies that apply besides the one that gives the reason."""
+"""Key in the numbers of a verdict: the policies that apply in addition to the one that gives the reason."""
 
 ESTIMATED = "estimated"
 """As `recipe.pooling_rows`: how many rows a parent's model counts as is estimated from the fleet's own rows."""

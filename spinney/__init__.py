@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spinney import earlier_names
+from spinney import moved_modules
 
 if TYPE_CHECKING:
     from spinney.fleet import Fleet
 
 __all__ = ["Fleet"]
 
-earlier_names.install()
+moved_modules.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,7 @@ from spinney.storage import charter, retrain_requests
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
-from spinney.tables import lookup, recipe_names
+from spinney.tables import lookup, recipe_files
 from spinney.tables.lookup import InShards, NotAfter, OfParent, RowFilter
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from spinney.figures.fleet_figures import FleetFigures
     from spinney.figures.group_figures import GroupFigures
     from spinney.figures.pipeline_figures import PipelineFigures
-    from spinney.tables.drawn_groups import KeptGain
+    from spinney.tables.kept_gain import KeptGain
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
 
@@ -57,7 +57,7 @@ ROWS_AT_ONCE = 1_000_000
 class GroupHistory:
     """The history of one group, as `spinney why` shows it; the field names are those of `--json`.
 
-    standing: the group's present status. is_pinned: by a person, so that `unpin` is possible and nothing else; a group
+    standing: the group's current status. is_pinned: by a person, so that `unpin` is possible and nothing else; a group
     whose challenger the gate held is `held` too, and is not pinned. happened: entries, oldest first, with `at` (wall
     clock), `what`, `said` (a sentence), `clock` (the fleet's) and the numbers of a verdict, an attempt or a decision.
     request: of a person to retrain it, until the stream has recorded the round that does. has_two_losses: whether the
@@ -137,7 +137,7 @@ class Fleet:
             self._store, tables.PROMOTIONS, fleet_status.PROMOTION_COLUMNS, decided, OfParent()
         )
         answering = fleet_status.owners_with_champion(of_parents)
-        estimators = recipe_names.read_estimators(self._store)
+        estimators = recipe_files.read_estimators(self._store)
 
         def has_ancestor(key: str) -> bool:
             return not answering.isdisjoint(self._ancestors(key))
@@ -283,7 +283,7 @@ class Fleet:
         statuses: of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_fleet_figures
-        from spinney.tables.drawn_groups import KeptGain
+        from spinney.tables.kept_gain import KeptGain
 
         self._gain = self._gain or KeptGain(self._store)
         statuses, horizon = self.table() if statuses is None else statuses, self.config.kafka.label_horizon
@@ -325,7 +325,7 @@ class Fleet:
         )
 
     def why(self, key: str) -> GroupHistory:
-        """Return the history of a group or parent: verdicts, attempts, decisions and its present status.
+        """Return the history of a group or parent: verdicts, attempts, decisions and its current status.
 
         key: a group_key, such as '["AA","JFK","LAX"]'. Raises StoreError for an unknown group, naming the nearest keys.
         """
@@ -336,7 +336,7 @@ class Fleet:
         )
         decided = self._rows_of(tables.PROMOTIONS, _history_columns(tables.PROMOTIONS), key, *ancestors)
         own = [row for row in decided if row["group_key"] == key]
-        estimators, losses = recipe_names.read_estimators(self._store), charter.losses_of(self._store)
+        estimators, losses = recipe_files.read_estimators(self._store), charter.losses_of(self._store)
         entries = explanation.explain(verdicts, attempts, own, estimators, losses)
         if not entries:
             self._require_known(key)

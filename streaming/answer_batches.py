@@ -39,7 +39,7 @@ def encode_answers(answers: Mapping[str, Column], same: Mapping[str, Any], schem
     """Yield the rows as values of up to ROWS_PER_VALUE rows.
 
     answers: columns of shape (n_rows,); of a time, microseconds since 1970. same: values that all rows have. The other
-    columns are null. schema: of `answer_schema`.
+    columns are null. schema: from `answer_schema`.
     """
     rows = len(answers["event_id"])
     columns = [

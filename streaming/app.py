@@ -41,16 +41,16 @@ from streaming.table_maintenance import MaintenanceThread
 from streaming.validated_records import Editions
 
 CHECK_INTERVAL_S = 1.0
-"""How often the queries are checked: each check asks the JVM whether they still run."""
+"""Interval at which the queries are checked: each check asks the JVM whether they still run."""
 
 STOP_CHECK_INTERVAL_S = 0.05
 TOPIC_CHECK_INTERVAL_S = 60.0
-"""How often the topics are compared with those that were read before."""
+"""Interval at which the topics are compared with those that were read before."""
 
 REPORT_INTERVAL_S = 60.0
 PROGRESS_INTERVAL_S = 5.0
 LAST_PROGRESS_TIMEOUT_S = 10.0
-"""How long to wait for the progress of the last batch of a query that has ended; it comes within milliseconds."""
+"""Longest wait for the progress of the last batch of a query that has ended; it comes within milliseconds."""
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Application:
         """Create missing tables, check the topics and take the leases.
 
         Raises:
-            StoreError: a topic is missing or was made again.
+            StoreError: a topic is missing or was recreated.
             Busy: another process holds a lease.
         """
         delta.create_tables(self._store)
@@ -187,7 +187,7 @@ class Application:
         """Wait until a stop is requested.
 
         Raises:
-            StoreError: a query has failed or dropped a row as too late, or a topic was made again.
+            StoreError: a query has failed or dropped a row as too late, or a topic was recreated.
         """
         progress_at = topics_at = report_at = time.monotonic()
         while not self.stop_requested.wait(CHECK_INTERVAL_S):
@@ -211,7 +211,7 @@ class Application:
             self._refuse_dropped_rows(name)
 
     def check_topics(self) -> None:
-        """Raises StoreError when a topic was made again. If no broker answers, the queries themselves will fail."""
+        """Raises StoreError if a topic was recreated. If no broker answers, the queries themselves will fail."""
         with suppress(Busy):
             found = topics.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
             for topic in topic_ids.recreated_topics(self._store, self.config.kafka, found):
@@ -228,8 +228,8 @@ class Application:
         """Watermarks follow arrival, so a row can be too late only if the machine's clock was wrong."""
         if dropped := self.progress.dropped_rows(name):
             raise StoreError(
-                f"query {name}: {dropped} rows were dropped as too late; this machine's clock must have leapt. "
-                "Set it right, and start the fleet anew from its topics under another storage.root"
+                f"query {name}: {dropped} rows were dropped as too late; this machine's clock must have jumped. "
+                "Set it right, and start the fleet again from its topics under another storage.root"
             )
 
     def latest_progress(self) -> list[dict[str, Any]]:

@@ -16,14 +16,14 @@ from spinney.storage import checkpoints
 from spinney.storage.checkpoints import StartedBatch
 
 MIN_TOLERANCE, MAX_TOLERANCE = timedelta(seconds=1), timedelta(minutes=10)
-"""Bounds of what the wall clock may leap between two batches."""
+"""Bounds of the jump of the wall clock that is tolerated between two batches."""
 
 ReadClock = Callable[[], float]
 """Returns seconds."""
 
 
 def clock_tolerance(kafka: Kafka) -> timedelta:
-    """Return what the clock may leap: a small part of what is remembered, so that it may leap back as well."""
+    """Return the largest tolerated jump: a small part of what is remembered, so that the clock may also jump back."""
     return max(MIN_TOLERANCE, min(MAX_TOLERANCE, kafka.duplicates_within / 4, kafka.label_horizon / 2))
 
 
@@ -32,7 +32,7 @@ def seconds_since_boot() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-class ClockLeapCheck:
+class ClockJumpCheck:
     """Compares the wall clock with the machine's monotonic clock from batch to batch.
 
     query: named in the error. tolerance: see `clock_tolerance`.
@@ -49,12 +49,12 @@ class ClockLeapCheck:
         self._offset_s = wall() - monotonic()
 
     def check(self) -> None:
-        """Raises StoreError when the wall clock leapt since the last check, forwards or backwards."""
+        """Raises StoreError if the wall clock jumped since the last check, forwards or backwards."""
         offset_s = self._wall() - self._monotonic()
-        leap = timedelta(seconds=offset_s - self._offset_s)
-        if abs(leap) > self._tolerance:
+        jump = timedelta(seconds=offset_s - self._offset_s)
+        if abs(jump) > self._tolerance:
             raise StoreError(
-                f"query {self._query}: this machine's clock leapt by {leap} between two batches, to "
+                f"query {self._query}: this machine's clock jumped by {jump} between two batches, to "
                 f"{datetime.fromtimestamp(self._wall(), UTC):%Y-%m-%d %H:%M} UTC; the batch was not written. Set the "
                 "clock right, then start again; if it is right (the machine was paused), start again at once"
             )

@@ -34,9 +34,9 @@ STEPS: tuple[tuple[str, str, Contract], ...] = (
 def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
     """Return the query `ingest`, in append mode.
 
-    In: records of the events and outcomes topics. Out: validated records with KIND, which says the table; columns as of
-    `validate_records`. It has no state in Spark. Reports the metric `arrivals`: all records, and the unknown fields in
-    them. editions: of the rules for valid records.
+    In: records of the events and outcomes topics. Out: validated records: KIND, which says the table, and the columns
+    of `validate_records`. It has no state in Spark. Reports the metric `arrivals`: all records, and the unknown fields
+    in them. editions: of the rules for valid records.
 
     The tasks that compute the rows also write the files; the driver drops copies of records and commits them.
     """

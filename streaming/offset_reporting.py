@@ -20,7 +20,7 @@ INTERVAL_S = 2.0
 """Least seconds between two writes of a query's file."""
 
 KAFKA = "Kafka"
-"""How Spark's description of a Kafka source begins."""
+"""Beginning of Spark's description of a Kafka source."""
 
 
 class OffsetReporter:

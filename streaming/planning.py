@@ -71,7 +71,7 @@ class DueSummary:
 
 @dataclass(frozen=True)
 class RoundRules:
-    """How a round chooses. seed: of the random selection and of a sample."""
+    """Rules by which a round chooses groups. seed: of the random selection and of a sample."""
 
     allowance: RoundAllowance
     seed: str

@@ -51,7 +51,7 @@ class ProgressListener(StreamingQueryListener):
 
     @cached_property
     def _jlistener(self) -> Any:
-        """What PySpark registers and removes in the JVM."""
+        """The object that PySpark registers and removes in the JVM."""
         return java_listener(self)
 
     def attach(self, spark: SparkSession) -> None:

@@ -1,4 +1,4 @@
-"""What the four queries have in common: a name, a plan, a checkpoint, a pool, and how they start and stop."""
+"""Common base of the four queries: a name, a plan, a checkpoint, a pool, start and stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spinney.spark.session import apply_required_settings, in_pool
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
 from streaming.clock_checks import (
-    ClockLeapCheck,
+    ClockJumpCheck,
     clock_tolerance,
     refuse_batch_before_watermark,
     refuse_clock_behind_checkpoint,
@@ -64,7 +64,7 @@ class Query:
         checkpoints.write_query_id(location, identity)
         for operator in self.former_operators:
             checkpoints.remove_state(location, operator)
-        clock = ClockLeapCheck(self.name, clock_tolerance(config.kafka))
+        clock = ClockJumpCheck(self.name, clock_tolerance(config.kafka))
         batches = _GuardedBatches(self, write, location, clock, stop_requested)
         writer = (
             self.plan.writeStream.queryName(self.name)
@@ -88,7 +88,7 @@ class _GuardedBatches:
     query: Query
     write: WriteBatch
     location: str
-    clock: ClockLeapCheck
+    clock: ClockJumpCheck
     stop_requested: threading.Event
     error: Exception | None = None
 

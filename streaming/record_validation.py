@@ -34,7 +34,7 @@ RESULT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unkn
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_FUTURE_SECONDS)
 _ARROW_ERRORS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
-"""What Arrow raises for a value that it cannot hold."""
+"""Exceptions that Arrow raises for a value that it cannot hold."""
 
 
 def value_ddl(fields: Sequence[FieldRule]) -> str:

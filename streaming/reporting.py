@@ -16,7 +16,7 @@ WriteLine = Callable[[str], None]
 
 @dataclass(frozen=True)
 class QueryReport:
-    """What one query did since the last report. counts: by name. dead_letters: rejected records, by kind."""
+    """The activity of one query since the last report. counts: by name. dead_letters: rejected records, by kind."""
 
     query: str
     counts: Mapping[str, int]

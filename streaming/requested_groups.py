@@ -67,8 +67,9 @@ def plan_with_requests(
 ) -> RoundPlan:
     """Return the plan of the due groups, by these rules, and the requested groups before them.
 
-    reported: as for `plan_round`; None if no shard has reported anything. deferred: of `deferred_groups`; may be empty
-    if no shard withholds a group. A requested group that is due too counts once. Raises as `plan_round`.
+    reported: as for `plan_round`; None if no shard has reported anything. deferred: from `deferred_groups`; may be
+    empty if no shard withholds a group. A requested group that is due too counts once. Raises the errors of
+    `plan_round`.
     """
     if requested is None:
         assert reported is not None, "a round without requests has reports"

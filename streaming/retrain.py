@@ -79,7 +79,7 @@ def waiting_requests(store: FleetStore) -> frozenset[str]:
 def force_batch(store: FleetStore) -> None:
     """Let the next start of the query begin with a batch though nothing is new; for the holder of its lease.
 
-    After a start Spark begins no batch before a source has something new, not for the timers of states either, and
+    After a start Spark runs no batch before a source has new data, not even for the timers of states, and
     requests are no source. Does nothing before the first start of all, which has everything to read.
     """
     location = store.checkpoint(NAME)

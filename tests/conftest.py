@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 TIERS = ("pure", "process", "spark", "scale", "kafka", "e2e")
+ORDER = ("e2e", "kafka", "scale", "process", "pure", "spark")
+"""The files that take minutes come first, while there are others beside which they can wait for a JVM."""
+
 HERE = Path(__file__).parent
 FIRST = HERE / "process" / "workers"
 """First of its tier: its tests fork, which takes 1.6 times the CPU time once the process has run the others."""
@@ -62,7 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             text = f"{item.nodeid}: a test lives in tests/{{{','.join(TIERS)}}}/; move it into its tier"
             raise pytest.UsageError(text)
         item.add_marker(tier)
-    items.sort(key=lambda item: (item.path.relative_to(HERE).parts[0], not item.path.is_relative_to(FIRST)))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[int, bool]:
+    tier = item.path.relative_to(HERE).parts[0]
+    return ORDER.index(tier), not item.path.is_relative_to(FIRST)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,7 +19,7 @@ from spinney.core.records.control_characters import has_control_character
 Numbers = npt.NDArray[np.int64]
 
 INVALID = -1
-"""Number of a key that is not surely valid."""
+"""Number of a key that may be invalid."""
 
 
 class GroupNumbers:

@@ -1,4 +1,4 @@
-"""Read the present system's answers from the column `prediction` of loaded events."""
+"""Read the current system's answers from the column `prediction` of loaded events."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def may_be_answer(schema: RecordSchema, columns: Iterable[str] | None) -> bool:
 
 
 class IncumbentAnswers:
-    """Converts answers to the type of the table; null if the present system gave none.
+    """Converts answers to the type of the table; null if the current system gave none.
 
     rules: of the events. source: what is loaded, for messages.
     """
@@ -86,7 +86,7 @@ class IncumbentAnswers:
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def _no_answer(self, odd: str) -> StoreError:
-        what = "what the present system answered" if self._is_number else "the class that the present system answered"
+        what = "what the current system answered" if self._is_number else "the class that the current system answered"
         advice = "" if self._is_number else " (a probability is no class)"
         return StoreError(
             f"load: {self._source}: column {ANSWER}: expected {self._rule.type}, {what}; got {odd}. Convert "

@@ -103,14 +103,14 @@ def load(
 
     source: columns named as in messages; opened by `open_for_load`, or its path. outcomes: whether its rows are
     outcomes, not events. If labels come late and the rows of events have the target, they are loaded as outcomes too,
-    observed at their `observed_at` or `label_delay` after the event. A column `prediction` of events holds the present
+    observed at their `observed_at` or `label_delay` after the event. A column `prediction` of events holds the current
     system's answers, if the fleet neither declares nor reads a column of that name.
 
     Among rows with the same group and id, the one with the earliest event_time (observed_at for outcomes) is loaded; if
     times are equal, the first in the source. Rejected rows become dead letters.
 
-    Raises ContractError: as `open_for_load`; a damaged file; more rejected rows than `options.rejection_limit`. Nothing
-    is stored then. Busy: ingest is running.
+    Raises ContractError: the source cannot be opened (`open_for_load`); a damaged file; more rejected rows than
+    `options.rejection_limit`. Nothing is stored then. Busy: ingest is running.
     """
     options = options or ReadOptions()
     found = (

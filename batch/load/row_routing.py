@@ -43,7 +43,7 @@ class MessageLoad:
 @dataclass(frozen=True)
 class MessageLoads:
     """main: events or outcomes, from the rows as they are. late: outcomes that rows of events contain as well, or None.
-    answers: the present system's answers to the events, or None.
+    answers: the current system's answers to the events, or None.
     """
 
     main: MessageLoad

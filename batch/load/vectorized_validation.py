@@ -59,7 +59,7 @@ class MessageColumns:
 
 
 def event_columns(schema: RecordSchema, originals: Mapping[str, OriginalColumn] | None = None) -> MessageColumns:
-    """Return the columns of events. originals: as of `build_rules`."""
+    """Return the columns of events. originals: as in `build_rules`."""
     fleet = schema.fleet
     stored = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
     stored |= {name: name for name in schema.event_columns if name not in fleet.group}

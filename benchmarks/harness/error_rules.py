@@ -28,7 +28,7 @@ class SequentialTest:
         self._key_shares = np.random.default_rng(seed).random(groups)
 
     def new_champions(self, at: Positions, references: Floats, day: float) -> None:
-        """As `Rule.new_champions`: those that came by an alarm, or first, start anew; others go on."""
+        """As `Rule.new_champions`: those that came by an alarm, or first, restart; others go on."""
         for shard, end in zip(self._shards, self._ends, strict=True):
             begin = end - len(shard)
             mine = (at >= begin) & (at < end)

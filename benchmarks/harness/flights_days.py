@@ -62,7 +62,7 @@ def permuted_days(file: str, patience: float, seed: int) -> dict[str, Any]:
 
 
 def _alarms(losses: pd.DataFrame, groups: int, place: dict[int, int], patience: float) -> int:
-    """Count the alarms in one order of the days; an alarm starts the evidence anew, with the same model."""
+    """Count the alarms in one order of the days; an alarm restarts the evidence, with the same model."""
     moved = losses.assign(at=losses["day"].map(place) * DAY + losses["time"] % DAY).sort_values("at", kind="stable")
     number = moved.groupby("group").cumcount()
     state, shares = ErrorEvidence.empty(groups), random_shares(groups)

@@ -31,7 +31,7 @@ class Load:
 
 JSON = {"Content-Type": "application/json"}
 Headers = Callable[[bytes], Mapping[str, str]]
-"""Returns the headers of a request besides JSON. Given its body."""
+"""Returns the headers of a request in addition to those for JSON. Given its body."""
 
 
 def no_headers(body: bytes) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ from spinney.tables import lookup
 
 @contextmanager
 def served(config: Config, port: int = 0) -> Iterator[tuple[str, LiveFigures]]:
-    """Serve the page on this machine for whoever asks; yields its address."""
+    """Serve the page on this machine without keys; yields its address."""
     lookup.keep_tables_open()  # as `spinney serve` does
     live, queue = LiveFigures(Fleet(config)), WorkQueue(8, 64, 30.0)
     live.start()

@@ -1,7 +1,7 @@
 """What a user could write instead of `retrain --all`: ``python -m harness.peers joblib|polars|spark ROWS OUT``.
 
 ROWS: folder of Parquet with gid, x0 … x7, y. OUT: folder for (gid, pickle) in Parquet. Prints seconds from reading to
-writing, imports and JVM not counted, and models. None of them holds rows back, compares with the present model,
+writing, imports and JVM not counted, and models. None of them holds rows back, compares with the current model,
 isolates a group that fails, or can be resumed.
 
 - joblib: pandas groupby, scikit-learn's Ridge, one process a core.

@@ -27,7 +27,7 @@ _FORMAT = (
     click.option(
         "--escape",
         type=click.Choice(["backslash", "quote"]),
-        help="What stands before a quote within quotes in a CSV [default: detected].",
+        help="The character before a quote within quotes in a CSV [default: detected].",
     ),
     click.option(
         "--multiline", is_flag=True, help="Take lines within quotes in a CSV for text, whatever they look like."
@@ -77,7 +77,7 @@ def _all(verb: F, options: Sequence[Callable[[F], F]]) -> F:
 
 
 def options_of(reading: dict[str, Any]) -> ReadOptions:
-    """What was typed, taken out of `reading`. Raises UsageError."""
+    """Remove the options from `reading` and return them as a value. Raises UsageError."""
     from spinney.core.errors import ContractError
     from spinney.sources import ReadOptions, TextFormat
     from spinney.sources.rejections import RejectionLimit

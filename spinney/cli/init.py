@@ -62,7 +62,7 @@ def init(
     click.echo(f"tables below {config.storage.root}: {len(created['tables'])} made, the others were there", err=True)
     created["signing_key"] = ensure_key(store)
     if created["signing_key"]:
-        click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
+        click.echo(f"signing key: made, {config.storage.root}/signing.key; anyone with it can forge models", err=True)
     # Last: without a broker the tables and the key are still created, which is enough to load and retrain.
     created["topics"] = ensure_topics(config.kafka, partitions, retention_ms)
     for topic, new in created["topics"].items():

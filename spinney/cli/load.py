@@ -50,7 +50,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     stored already are not added again. Rows that are not valid become dead letters, and the exit code is 1.
 
     If labels arrive late and the rows have the target column, the labels are loaded as outcomes too. A column
-    `prediction` holds the answers of your present system; `spinney fleet --incumbent` compares them.
+    `prediction` holds the answers of your current system; `spinney fleet --incumbent` compares them.
 
     With --models, fitted models become the first champions of their groups. SOURCE is then a CSV, JSON lines or Parquet
     file with the group's columns and `model`: a path or an MLflow URI.

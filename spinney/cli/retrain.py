@@ -119,7 +119,7 @@ def _request(config_path: str, groups: tuple[str, ...], options: _RequestOptions
 
 
 def _describe_outcome(outcome: RequestOutcome) -> str:
-    """Return what becomes of a written request, as a sentence."""
+    """Return the outcome of a written request, as a sentence."""
     if outcome.is_stream_running:
         return f"{outcome.group_key}: requested; the stream retrains it in its next round"
     return f"{outcome.group_key}: requested; no stream runs, so the request waits until `spinney stream` is started"

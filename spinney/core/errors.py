@@ -166,7 +166,7 @@ class Corrupt(StoreError):
 
 
 class UnknownFormat(Corrupt):
-    """What is stored has a format that this version of Spinney does not read. Never overwritten."""
+    """A file or row has a format that this version of Spinney does not read. It is never overwritten."""
 
 
 class SetupError(SpinneyError):

@@ -96,7 +96,7 @@ def ancestors(group: Sequence[str], parents: Sequence[Sequence[str]], key: str) 
 def ancestors_of_parent(parents: Sequence[Sequence[str]], key: str) -> tuple[str, ...]:
     """Return the keys of a parent's own parents, nearest first: those that have some of its columns only.
 
-    parents: as of `ancestors`. Raises ContractError if `key` is not a parent's.
+    parents: as in `ancestors`. Raises ContractError if `key` is not a parent's.
     """
     value_of = parent_values(key)
     above = [names for names in parents if set(names) < value_of.keys()]

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class NameOrigin:
-    """Where a name comes from, for error messages. key: its configuration key. kind: what it should name."""
+    """Origin of a name, for error messages. key: its configuration key. kind: what it should name."""
 
     key: str = "recipe.estimator"
     kind: str = "estimator"

@@ -19,7 +19,7 @@ import pyarrow as pa
 from spinney.core.errors import Corrupt
 from spinney.core.stored_formats import FIRST, StoredFormat
 
-REMEDY = "Restore the fleet's root from a backup, or start the fleet anew under another storage.root"
+REMEDY = "Restore the fleet's root from a backup, or start the fleet again under another storage.root"
 
 Body = bytes | memoryview
 
@@ -29,7 +29,7 @@ class StateCodec:
     """A state's bytes: one byte with the version of its format, then the body.
 
     upgrades: version -> function from a body of that version to one of the next. There is one for each version before
-    the present one.
+    the current one.
     """
 
     format: StoredFormat
@@ -45,7 +45,7 @@ class StateCodec:
         return bytes([self.format.version]) + body
 
     def unpack(self, blob: Body) -> memoryview:
-        """Return the body as the present version has it, without a copy unless it is upgraded.
+        """Return the body in the current version, without a copy unless it is upgraded.
 
         Raises UnknownFormat for a version that is not read here, Corrupt for no bytes at all.
         """

@@ -13,10 +13,10 @@ from typing import Any
 from spinney.core.errors import Corrupt, UnknownFormat
 
 KEY = "format"
-"""Of the version in a JSON object."""
+"""Key of the version in a JSON object."""
 
 METADATA_KEY = b"spinney.format"
-"""Of the version in the metadata of a Parquet file."""
+"""Key of the version in the metadata of a Parquet file."""
 
 FIRST = 1
 """The version of content that names none: it was written before versions were stored."""
@@ -24,7 +24,7 @@ FIRST = 1
 
 @dataclass(frozen=True)
 class StoredFormat:
-    """What is stored, by the name that docs/formats.md gives it, and the version that is written today."""
+    """A stored format: its name in docs/formats.md, and the version that is written now."""
 
     name: str
     version: int = FIRST
@@ -41,24 +41,24 @@ class StoredFormat:
         read = f"{FIRST}" if self.version == FIRST else f"{FIRST} to {self.version}"
         expected = f"{where}: expected {self.name} in format {read}, which this version of Spinney reads; got"
         if version == 0:
-            raise Corrupt(f"{expected} format {str(found)[:40]!r}, which there is not. Restore it from a backup")
+            raise Corrupt(f"{expected} format {str(found)[:40]!r}, which does not exist. Restore it from a backup")
         raise UnknownFormat(
             f"{expected} format {version}. Nothing was changed. A later version of Spinney wrote it: upgrade Spinney "
             "to that version or a later one"
         )
 
     def check_object(self, content: Any, where: object) -> int:
-        """Return the version that a JSON object names. Raises as `check`."""
+        """Return the version that a JSON object names. Raises Corrupt and UnknownFormat."""
         return self.check(content.get(KEY) if isinstance(content, Mapping) else None, where)
 
     def check_metadata(self, metadata: Mapping[bytes, bytes] | None, where: object) -> int:
-        """Return the version in the metadata of a Parquet file. Raises as `check`."""
+        """Return the version in the metadata of a Parquet file. Raises Corrupt and UnknownFormat."""
         found = (metadata or {}).get(METADATA_KEY)
         return self.check(None if found is None else found.decode(errors="replace"), where)
 
     @property
     def metadata(self) -> dict[bytes, bytes]:
-        """What a Parquet file's metadata says of this format."""
+        """The entry for this format in a Parquet file's metadata."""
         return {METADATA_KEY: str(self.version).encode()}
 
 

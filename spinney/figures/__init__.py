@@ -1,1 +1,1 @@
-"""What the fleet page shows, read from the tables: of the fleet, of one group, of the pipeline."""
+"""Figures of the fleet page, read from the tables: of the fleet, of one group, of the pipeline."""

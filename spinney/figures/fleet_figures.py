@@ -29,11 +29,11 @@ from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import error_history, fit_metrics, fleet_clock, lookup
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.drawn_groups import KeptGain
+from spinney.tables.kept_gain import KeptGain
 from spinney.tables.lookup import InShards, NotBefore
 
 WINDOW = timedelta(days=30)
-"""How far the bands look back: ages by the wall clock, errors by event time."""
+"""Period that the bands show: ages by the wall clock, errors by event time."""
 
 TIMES = 30
 """Number of times at which the bands have a value."""
@@ -53,7 +53,7 @@ _DECISION = (
 
 @dataclass(frozen=True)
 class FleetFigures:
-    """What is shown of a fleet. The field names are those of the page's JSON.
+    """The figures of a fleet. The field names are those of the page's JSON.
 
     at: when the figures were read, by the wall clock. clock: the fleet's clock then; None before the first event.
     error_label: what the error measures. age: of champions, in seconds. error: mean loss per group and interval of
@@ -74,7 +74,7 @@ class FleetFigures:
 def read_summary(
     store: FleetStore, statuses: pa.Table, incumbent: IncumbentComparison, gain: RetrainingGain | None
 ) -> Summary:
-    """Return the summary of a fleet. statuses: of `Fleet.table`. gain: of `Fleet.gain`. Raises StoreError."""
+    """Return the summary of a fleet. statuses: from `Fleet.table`. gain: from `Fleet.gain`. Raises StoreError."""
     champions = statuses.column("model_id").drop_null().combine_chunks()
     fits, losses = fit_metrics.read_fit_measures(store, champions), charter.losses_of(store)
     summary = summarize_fleet(store.fleet.name, losses.now, statuses, fits, incumbent, gain)
@@ -86,8 +86,8 @@ def read_fleet_figures(
 ) -> FleetFigures:
     """Return the figures of a fleet.
 
-    kept: of the fleet. label_horizon: of `[kafka]`. statuses: of `Fleet.table`. before: an earlier reading; without one
-    the gain from retraining is read anew too. Raises StoreError.
+    kept: of the fleet. label_horizon: of `[kafka]`. statuses: from `Fleet.table`. before: an earlier reading; without
+    one the gain from retraining is read again too. Raises StoreError.
     """
     store, fleet = kept.store, kept.store.fleet
     no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])

@@ -41,7 +41,7 @@ class ErrorPoint:
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """What is shown of a group besides its history. The field names are those of the page's JSON.
+    """The figures of a group beside its history. The field names are those of the page's JSON.
 
     error_label: what the error measures. answers: the newest first, with the label where one came.
     """

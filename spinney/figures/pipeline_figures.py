@@ -62,7 +62,7 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class PipelineFigures:
-    """What is shown of the pipeline. The field names are those of the page's JSON.
+    """The figures of the pipeline. The field names are those of the page's JSON.
 
     rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects. under_way: rounds that are
     planned and not recorded yet, at most one of the stream and one of batches. requests: of people to retrain groups,
@@ -81,7 +81,7 @@ class PipelineFigures:
 
 
 def read_pipeline_figures(store: FleetStore, tracking_uri: str, now: datetime) -> PipelineFigures:
-    """Return the figures of the pipeline. Raises StoreError when a table was never made."""
+    """Return the figures of the pipeline. Raises StoreError if a table does not exist."""
     letters = DeadLetters.opened(store, LetterFilter(since=now - LETTERS_WITHIN))
     queries = (
         QueryBatches(name, checkpoints.batch_times(store.checkpoint(name), BATCHES), read_lag(store, name))
@@ -132,7 +132,7 @@ def _count_attempted(store: FleetStore, planned: OpenRound) -> int:
 
 
 def _tracking_url(uri: str) -> str | None:
-    """The tracking server's address for a browser. A password in it must not reach whoever may only read."""
+    """The tracking server's address for a browser. A password in it must not reach callers who may only read."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return None

@@ -19,7 +19,7 @@ from spinney.gateway.mlflow_routes import mlflow_router
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.predict_routes import predict_router
-from spinney.gateway.safe_answers import FAULT, SafeAnswers, problem
+from spinney.gateway.response_middleware import FAULT, ResponseMiddleware, problem
 from spinney.gateway.service import Service
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ RETRY_AFTER_S = 5
 def create_app(service: Service) -> FastAPI:
     """Return the application of a fleet. Its threads run while it does.
 
-    Its interface is described by /openapi.json. No page shows it: FastAPI's page loads scripts from other hosts.
+    Its interface is described by /openapi.json. It has no page: FastAPI's page loads scripts from other hosts.
     """
     figures = LiveFigures(service.fleet)
 
@@ -51,12 +51,12 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate), service.queue))
     _answer_errors(app)
     app.add_middleware(DirectRoutes, routes=fixed_post_routes(predictions), answer_error=_answer_to)
-    app.add_middleware(SafeAnswers, metrics=service.metrics, is_draining=lambda: service.is_draining)
+    app.add_middleware(ResponseMiddleware, metrics=service.metrics, is_draining=lambda: service.is_draining)
     return app
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """No path, module or stack of the server is in an answer; the log has them."""
+    """Answer errors without any path, module or stack of the server; the log has them."""
 
     @app.exception_handler(RequestError)
     @app.exception_handler(StoreError)

@@ -45,7 +45,7 @@ def guard_by_keys(ring: KeyRing) -> Guard:
 def guard_of_this_machine() -> Guard:
     """Return the guard of `--insecure`: no key, but only under a name of this machine, and never for another site.
 
-    A page of another site could otherwise call the gateway of whoever looks at it, under a name that it has made to
+    A page of another site could otherwise call the gateway of its visitor, under a name that it has made to
     mean this machine.
     """
 
@@ -63,7 +63,7 @@ def guard_of_this_machine() -> Guard:
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of a URL; of none where it cannot be read, as with an open bracket."""
+    """The parts of a URL; empty if it cannot be parsed, as with an open bracket."""
     try:
         return urlsplit(url)
     except ValueError:

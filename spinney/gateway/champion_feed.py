@@ -20,11 +20,11 @@ REREAD_S = 3600.0
 
 
 class ChampionFeed:
-    """The newest snapshot of a fleet. A request takes `current` once, and so sees one moment of the fleet.
+    """The newest snapshot of a fleet. A request reads `current` once, so that it sees one state of the fleet.
 
     prepare: called with each later snapshot before it becomes `current`; may be set before `start`.
 
-    clock: seconds that never go back. Raises StoreError when the tables were never made.
+    clock: seconds that never go back. Raises StoreError if the tables do not exist.
     """
 
     def __init__(self, store: FleetStore, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class ChampionFeed:
         return self._clock() - self._checked_at
 
     def start(self) -> None:
-        """Begin to look at the tables every POLL_S."""
+        """Start to look at the tables every POLL_S."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -51,7 +51,7 @@ class ChampionFeed:
             self._thread.join()
 
     def refresh(self) -> None:
-        """Add what was committed since. The present snapshot stays if the tables cannot be read."""
+        """Add what was committed since. The current snapshot stays if the tables cannot be read."""
         try:
             if self._clock() - self._read_at >= REREAD_S:
                 self._read_all()

@@ -22,7 +22,7 @@ class DirectRoutes:
     """Answers POST requests without a query for some routes, everything else by the application inside it.
 
     Between an ASGI server and the function of a route FastAPI takes 0.4 ms of CPU, more than it takes to answer a
-    record. routes: by path, as of `fixed_post_routes`. answer_error: the answer to an error of such a function, as the
+    record. routes: by path, as in `fixed_post_routes`. answer_error: the answer to an error of such a function, as the
     application would give it; None for a fault.
     """
 

@@ -1,4 +1,4 @@
-"""Errors of a request, as they are answered."""
+"""Errors of a request, with the HTTP status of the answer."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from spinney.tables.arrow_schemas import to_pandas
 
 @dataclass(frozen=True)
 class Records:
-    """What a request asks about.
+    """The groups and rows that a request asks about.
 
     values: the records, as parsed. exact: returns them with numbers as text. by_column: fields have the names of
     columns, as in a frame; otherwise those of messages. as_of: a time or round; None for now. check_names: called with

@@ -1,4 +1,4 @@
-"""The JSON body of a request: parsed fast, and once more exactly if a value asks for it."""
+"""The JSON body of a request: parsed fast, and again exactly if a value needs it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def metrics_router(service: Service) -> APIRouter:
 
 
 def _lag_by_query(store: FleetStore) -> list[Gauge]:
-    """What the streaming queries have not processed, of those that read topics."""
+    """Records that the streaming queries that read topics have not processed."""
     lags = {query.value: read_lag(store, query.value) for query in STREAMING}
     records = {query: sum(topic.records for topic in lag) for query, lag in lags.items() if lag}
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of bodies and answers."""
+"""Schemas of request bodies and answers in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def record_schema(fleet: Fleet) -> dict[str, Any]:
 
 
 def predict_body(fleet: Fleet) -> dict[str, Any]:
-    """Return what the document says of `POST /predict`."""
+    """Return the document's description of `POST /predict`."""
     regression = fleet.task == "regression"
     prediction = {
         "prediction": {"type": ["number" if regression else "string", "null"]},
@@ -124,7 +124,7 @@ INVOCATIONS: dict[str, Any] = {
         | _content({"type": "object", "required": ["predictions"], "properties": {"predictions": _ROWS}})
     },
 }
-"""What the document says of `POST /invocations`."""
+"""The document's description of `POST /invocations`."""
 
 _TENSORS = {
     "type": "array",
@@ -155,4 +155,4 @@ INFER: dict[str, Any] = {
         )
     },
 }
-"""What the document says of `POST /v2/models/{name}/infer`."""
+"""The document's description of `POST /v2/models/{name}/infer`."""

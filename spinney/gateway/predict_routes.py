@@ -1,4 +1,4 @@
-"""The gateway's own routes: predictions, and what is known of one group."""
+"""The gateway's own routes: predictions, and what is known about one group."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def predict_router(service: Service) -> APIRouter:
 
     @router.get("/groups/{key:path}", responses=PROBLEMS)
     async def group(request: Request, key: str) -> Response:
-        """Tell what is known of a group: its status, and each verdict, attempt and decision with its reason.
+        """Return what is known about a group: its status, and each verdict, attempt and decision with its reason.
 
         key: the group's key as a JSON array, or the value of its one key column.
         """

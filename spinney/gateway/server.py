@@ -23,13 +23,13 @@ KEEP_ALIVE_S, BACKLOG = 75, 2048
 
 
 def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]) -> None:
-    """Answer requests until Ctrl-C or, for `gateway.drain` longer, SIGTERM. Then no connection is taken any more, and
-    requests that are there are answered.
+    """Answer requests until Ctrl-C or, for `gateway.drain` longer, SIGTERM. Then no new connection is accepted, and
+    open requests are answered.
 
     on_listening: called with the URL.
 
     Raises SetupError: no API key and not insecure; insecure, and another address than this machine's own; the address
-    cannot be listened on. StoreError: the tables were never made.
+    cannot be listened on. StoreError: the tables do not exist.
     """
     gateway, ring = config.gateway, KeyRing(FleetStore.of(config))
     if insecure and not is_loopback(gateway.host):
@@ -66,7 +66,7 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
 
 
 class _DrainingServer(uvicorn.Server):
-    """Goes on answering for `gateway.drain` after the first SIGTERM, and asks clients meanwhile to go elsewhere.
+    """Keeps answering for `gateway.drain` after the first SIGTERM, and asks clients meanwhile to go elsewhere.
 
     A connection that is closed while its client sends the next request would lose that request.
     """

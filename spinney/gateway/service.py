@@ -1,4 +1,4 @@
-"""What the routes of a gateway share."""
+"""State that the routes of a gateway share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from spinney.storage.layout import FleetStore
 T = TypeVar("T")
 
 Answer = Callable[[Records], RecordAnswers]
-"""Answers records. Raises RequestError for all that the caller can cause."""
+"""Answers records. Raises RequestError for every error that the caller can cause."""
 
 SMALL_BYTES = 4_096
 """Bodies up to this size are answered in the event loop if they can be at once: handing a request to a thread and back
@@ -38,7 +38,10 @@ STALE_AFTER_S = 60.0
 
 @dataclass(frozen=True)
 class Guard:
-    """Who may do what. Each returns the caller's name, and raises RequestError: no key, or one without the scope."""
+    """Checks of the caller's rights. Each returns the caller's name.
+
+    They raise RequestError: no key, or one without the scope.
+    """
 
     read: Authorize
     score: Authorize
@@ -48,7 +51,7 @@ class Guard:
 class Service:
     """One fleet and the threads that answer for it.
 
-    Raises StoreError when the tables were never made, SetupError without a signing key.
+    Raises StoreError if the tables do not exist, SetupError without a signing key.
     """
 
     def __init__(self, config: Config, guard: Guard) -> None:
@@ -68,7 +71,7 @@ class Service:
         return self.feed.age_s < STALE_AFTER_S and not self.is_draining
 
     def start(self) -> None:
-        """Begin to look for new champions."""
+        """Start to look for new champions."""
         self.feed.start()
 
     def drain(self) -> None:
@@ -106,11 +109,11 @@ class Service:
         return any(champions.champion_of(owner) is not None for owner in owners)
 
     def answer(self, records: Records) -> RecordAnswers:
-        """As `FleetAnswers.answer`. Raises RequestError for all that the caller can cause."""
+        """As `FleetAnswers.answer`. Raises RequestError for every error that the caller can cause."""
         return self._counted(self.answers.answer, records)
 
     def answer_at_once(self, records: Records) -> RecordAnswers:
-        """As `FleetAnswers.answer_at_once`. Raises RequestError for all that the caller can cause."""
+        """As `FleetAnswers.answer_at_once`. Raises RequestError for every error that the caller can cause."""
         return self._counted(self.answers.answer_at_once, records)
 
     def _counted(self, answer: Answer, records: Records) -> RecordAnswers:

@@ -29,7 +29,7 @@ class WorkQueue:
 
     @property
     def there(self) -> int:
-        """Requests that send their body, wait or run."""
+        """Number of requests that send their body, wait or run."""
         return self._there
 
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:

@@ -30,7 +30,7 @@ __all__ = [
 C = TypeVar("C")
 TIMEOUT_S = 10.0
 MAX_FUTURE_MS = MAX_FUTURE_SECONDS * 1000
-"""How far ahead of the broker a record's own time may be; events are judged by that time."""
+"""Longest time that a record's own timestamp may be ahead of the broker; events are validated against it."""
 
 _MAX_FUTURE_OPTION = "message.timestamp.after.max.ms"
 _QUIET = {"log_level": 0}
@@ -129,7 +129,7 @@ def _is_created(topic: str, future: Any) -> bool:
             return False
         advice = ". Before Kafka 3.6: make it yourself, with message.timestamp.type=LogAppendTime in place of "
         remedy = f"{advice}{_MAX_FUTURE_OPTION}" if _MAX_FUTURE_OPTION in str(reason.str()) else ""
-        raise StoreError(f"topic {topic}: the broker does not make it: {reason.str()}{remedy}") from error
+        raise StoreError(f"topic {topic}: the broker does not create it: {reason.str()}{remedy}") from error
     return True
 
 
@@ -139,7 +139,7 @@ def _wait_until_listed(kafka: Kafka, topics: Sequence[str]) -> None:
     while not set(topics) <= existing_topics(kafka).keys():
         if time.monotonic() > deadline:
             names = ", ".join(topics)
-            raise Busy(f"topics {names}: made, but after {TIMEOUT_S:g} s not yet listed by the broker. Try again.")
+            raise Busy(f"topics {names}: created, but after {TIMEOUT_S:g} s not yet listed by the broker. Try again.")
         time.sleep(0.1)
 
 

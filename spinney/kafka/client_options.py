@@ -63,7 +63,7 @@ def client_settings(kafka: Kafka) -> dict[str, str | int | bool]:
 def from_java(options: Mapping[str, str]) -> dict[str, str | int | bool]:
     """Return librdkafka's options for Java's; options with the same name in both are passed through.
 
-    Raises ConfigError: as `client_settings`.
+    Raises ConfigError: an option that exists only in Java and cannot be translated.
     """
     settings: dict[str, str | int | bool] = {}
     for name, value in options.items():

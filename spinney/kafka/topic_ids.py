@@ -94,7 +94,7 @@ def accept_topic(store: FleetStore, kafka: Kafka, name: str) -> Acceptance:
 
 
 def accept_topics(store: FleetStore, kafka: Kafka, names: Iterable[str]) -> Iterator[str]:
-    """Accept these topics one by one; yield the outcome of each as text. Raises as `accept_topic`."""
+    """Accept these topics one by one; yield the outcome of each as text. Raises the errors of `accept_topic`."""
     for name in names:
         yield f"topic {name}: {accept_topic(store, kafka, name)}"
 

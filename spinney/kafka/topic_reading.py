@@ -31,7 +31,7 @@ def end_offsets(kafka: Kafka, topics: Iterable[str]) -> dict[str, dict[int, int]
     try:
         for topic in sorted(topics):
             if topic not in partitions_of:
-                raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
+                raise StoreError(f"topic {topic}: expected to exist; it does not. Create it: spinney init")
             partitions = [TopicPartition(topic, number) for number in range(partitions_of[topic])]
             found[topic] = {partition.partition: _watermarks(consumer, partition)[1] for partition in partitions}
     finally:
@@ -70,7 +70,7 @@ def topics_with_lost_records(kafka: Kafka, start_offsets: Offsets) -> set[str]:
 
 
 def read_headers(kafka: Kafka, start_offsets: Offsets, name: str) -> Iterator[str]:
-    """Yield the values of a header in all records from these offsets to the present end.
+    """Yield the values of a header in all records from these offsets to the current end.
 
     Partitions that no longer exist have none. Records of open or aborted transactions are read too: behind an open one
     there may be committed records. Raises Busy: a partition cannot be read.

@@ -68,7 +68,8 @@ def describe_topics(kafka: Kafka, names: Iterable[str], timeout_s: float = TIMEO
 def require_topics(kafka: Kafka, names: Iterable[str]) -> dict[str, Topic]:
     """Return each topic's description.
 
-    Raises StoreError: a topic that does not exist or that this user may not see. Busy: as `describe_topics`.
+    Raises StoreError: a topic that does not exist or that this user may not see.
+    Busy: no answer from the broker.
     """
     found: dict[str, Topic] = {}
     for name, topic in describe_topics(kafka, names).items():
@@ -83,7 +84,7 @@ def require_topics(kafka: Kafka, names: Iterable[str]) -> dict[str, Topic]:
 
 @dataclass(frozen=True)
 class TopicExtent:
-    """What a topic holds, by partition: the offset of its first record and the one after its last."""
+    """The extent of a topic, by partition: the offset of its first record and the one after its last."""
 
     first: dict[str, int]
     end: dict[str, int]
@@ -95,7 +96,7 @@ class TopicExtent:
 
 
 def topic_extent(kafka: Kafka, topic: Topic) -> TopicExtent:
-    """Return what a topic holds, without records of open transactions. Raises Busy: the broker does not answer."""
+    """Return the extent of a topic, without records of open transactions. Raises Busy: the broker does not answer."""
     first, end = (_offsets(kafka, topic, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
     return TopicExtent(first, end)
 

@@ -1,1 +1,1 @@
-"""What makes one machine enough: Java, jars, a broker, checks, `produce`, `try`."""
+"""Everything for running on one machine: Java, jars, a broker, checks, `produce`, `try`."""

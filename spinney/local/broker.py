@@ -75,7 +75,7 @@ class Broker:
 
     data: a directory for this broker only; its content is served again at the next start. port: 0 takes a free one and
     keeps it for this object's later starts. The broker ends with this process, even when that is killed, and not by
-    the terminal's Ctrl-C: whoever made it stops it, after its clients.
+    the terminal's Ctrl-C: its creator stops it, after its clients.
 
     java_options: of its JVM; by default those that use its class archive. stop_timeout_s: `stop` kills it after that.
     """

@@ -23,7 +23,7 @@ from pyspark.sql.streaming.state import GroupState
 from spinney.local.broker import Broker
 from spinney.local.class_archives import QUIET, ArchiveUse, archive_file, empty_conf_folder
 from spinney.local.setup import runtime, spark_home
-from spinney.spark.class_archive import ClassArchive
+from spinney.spark.class_archive_options import ClassArchiveOptions
 from spinney.spark.session import SHORT_LIVED, end_jvm, session
 
 TOPIC = "training"
@@ -57,7 +57,7 @@ def _train(place: Path, parts: Mapping[ArchiveUse, Path], conf_folder: Path) -> 
     """Run both JVMs to their ends. parts: where they write their archives."""
     options = (f"-XX:ArchiveClassesAtExit={parts[ArchiveUse.BROKER]}", *QUIET)
     with Broker(place / "kafka", java_options=options, stop_timeout_s=DUMP_TIMEOUT_S) as broker:
-        archive = ClassArchive((f'"-XX:ArchiveClassesAtExit={parts[ArchiveUse.SPARK]}"', *QUIET), conf_folder)
+        archive = ClassArchiveOptions((f'"-XX:ArchiveClassesAtExit={parts[ArchiveUse.SPARK]}"', *QUIET), conf_folder)
         spark = session(runtime=replace(runtime(), class_archive=archive), options=SHORT_LIVED)
         _send_records(broker.bootstrap_servers)
         _run_queries(spark, broker.bootstrap_servers, place)

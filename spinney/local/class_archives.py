@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from spinney.spark.class_archive import ClassArchive
+from spinney.spark.class_archive_options import ClassArchiveOptions
 
 QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")
 """Java warns about an archive that does not fit on standard output, which belongs to the commands."""
@@ -34,7 +34,7 @@ def archive_file(use: ArchiveUse, spark_home: Path) -> Path:
 
 
 def empty_conf_folder(spark_home: Path) -> Path:
-    """Return the empty folder that stands on the class path of Spark in place of its ``conf`` folder.
+    """Return the empty folder that is on Spark's class path in place of its ``conf`` folder.
 
     Java archives no classes if a folder on the class path holds files.
     """
@@ -47,9 +47,9 @@ def broker_options(spark_home: Path) -> tuple[str, ...]:
     return (f"-XX:SharedArchiveFile={file}", *QUIET) if file.is_file() else ()
 
 
-def spark_archive(spark_home: Path) -> ClassArchive | None:
+def spark_archive(spark_home: Path) -> ClassArchiveOptions | None:
     """Return the archive of Spark; None if there is none."""
     file, conf_folder = archive_file(ArchiveUse.SPARK, spark_home), empty_conf_folder(spark_home)
     if not file.is_file() or not conf_folder.is_dir():
         return None
-    return ClassArchive((f'"-XX:SharedArchiveFile={file}"', *QUIET), conf_folder)
+    return ClassArchiveOptions((f'"-XX:SharedArchiveFile={file}"', *QUIET), conf_folder)

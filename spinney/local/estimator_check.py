@@ -206,7 +206,7 @@ def _payload(case: EstimatorCase) -> None:
     back = case.answers(codec.load(name, payload), case.columns, "a model that was stored and read")
     if not np.array_equal(back, model.raw_predictions(case.columns)):
         raise PointFailed(
-            f"a model stored with codec {name} and read again answers otherwise",
+            f"a model stored with codec {name} and read again gives other predictions",
             "Keep all that predict needs in attributes set by fit: numbers, arrays, texts, scikit-learn's objects",
         )
 
@@ -237,7 +237,7 @@ def _row_order(case: EstimatorCase) -> None:
     for other, same in ((alone, whole[::7]), (backwards, whole)):
         if not np.allclose(other, same, rtol=ROUNDING, atol=ROUNDING):
             raise PointFailed(
-                "a row asked alone, or in another order, is answered otherwise than among others",
+                "a row asked alone, or in another order, gets another prediction than among others",
                 "predict must look at each row by itself: a stream asks for few at a time, a batch for many",
             )
 

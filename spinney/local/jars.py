@@ -136,7 +136,7 @@ def _fetch_missing(jars: Sequence[Jar], folder: Path, fetch: Fetch, progress: Pr
             loaded.unlink()
             raise SetupError(
                 f"{jar.name}: the loaded file is not the locked one: expected sha256 {jar.sha256}; got {got}. "
-                f"It was thrown away. Run this again; if it stays, the repository or a proxy on the way "
+                f"It was deleted. Run this again; if it stays, the repository or a proxy on the way "
                 f"changes files: set {MIRROR} to one that you trust"
             )
         loaded.replace(folder / jar.name)
@@ -169,7 +169,7 @@ def not_loaded(jars: Collection[Jar], cause: str) -> SetupError:
     more = f" and {len(jars) - 1} more" if len(jars) > 1 else ""
     return SetupError(
         f"{first}{more}: could not be loaded: {cause}. Check the network (HTTPS_PROXY is used), or set {MIRROR} to a "
-        "Maven repository that this machine reaches; then run this again: what has come is kept"
+        "Maven repository that this machine reaches; then run this again: the jars that were loaded are kept"
     )
 
 

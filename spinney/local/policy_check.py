@@ -124,7 +124,7 @@ def _is_each_group_alone(case: PolicyCase) -> None:
     for i, key in enumerate(case.groups.keys):
         if not np.array_equal(case.measure(_alone(case.groups, i)), together[i : i + 1], equal_nan=True):
             raise PointFailed(
-                f"group {key} alone is measured otherwise than among others",
+                f"group {key} alone is measured differently than among others",
                 "Which groups share a call depends on the shards: measure each by its own columns",
             )
 
@@ -153,7 +153,7 @@ def _travels(case: PolicyCase) -> None:
         raise PointFailed(f"pickle raised {type(error).__name__}: {error}", "Spark's workers get a copy") from error
     original, others = (policy.measure(case.groups, CLOCK) for policy in (case.policy, copied))
     if not np.array_equal(original, others, equal_nan=True):
-        raise PointFailed("a pickled copy measures otherwise", "Keep all settings in fields of the policy")
+        raise PointFailed("a pickled copy measures differently", "Keep all settings in fields of the policy")
 
 
 def _leaves_no_group_without_a_model(case: PolicyCase) -> None:

@@ -28,7 +28,7 @@ FLUSH_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast to send. rate: records per second; None: no limit.
+    """The speed of sending. rate: records per second; None: no limit.
 
     by_event_time: at the distances of the event times, `speed` times faster; records then carry those times.
     """
@@ -95,7 +95,7 @@ def send(
     """
     charter.check_unchanged(FleetStore.of(config))
     if topic not in client.existing_topics(config.kafka):
-        raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
+        raise StoreError(f"topic {topic}: expected to exist; it does not. Create it: spinney init")
     rules = build_rules(config.record_schema, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)
     sent = Sent(source.rows if source.is_exact else None, Rejections(most))
     sender = _Sender(config.record_schema, config.kafka, topic, pace or Pace(), sent, show)

@@ -27,7 +27,7 @@ def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str
     jvm = java.find(environment)
     files = ensure_jars("spark", jvm, progress, environment)
     java_home = java.wrapped(jvm, jars.cache_folder(environment) / "java")
-    # A person's settings in Spark's folder are heeded, which takes that folder on the class path.
+    # If the user has settings in Spark's conf folder, it has to stay on the class path, and no archive is used.
     is_ours = submit.has_only_generated_files(spark_home() / "conf")
     archive = class_archives.spark_archive(spark_home()) if is_ours else None
     return session.Runtime(files, java_home, archive)

@@ -106,7 +106,7 @@ Read = Callable[[str], Settings]
 def problems(kafka: Kafka, found: Mapping[str, Topic | Absence], settings_of: Read) -> Iterator[Problem]:
     """Yield every problem of the topics, those that stop the fleet first. settings_of: asks the broker.
 
-    Raises StoreError: as `settings_of`.
+    Raises StoreError if `settings_of` does.
     """
     yield from absent(found)
     existing = [topic for topic in found.values() if isinstance(topic, Topic)]

@@ -1,1 +1,1 @@
-"""What people and maintenance do to a fleet: overrides, imported models, dead letters, migrations, compaction."""
+"""Operations by people and by maintenance: overrides, imported models, dead letters, migrations, compaction."""

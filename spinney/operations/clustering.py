@@ -1,4 +1,4 @@
-"""Keep `events` and `outcomes` sorted by group while they grow, so that a refit reads little besides its groups' rows.
+"""Keep `events` and `outcomes` sorted by group while they grow, so that a refit reads little but its groups' rows.
 
 Each partition is a log-structured merge tree (`spinney.tables.merge_selection`). Sorted files are recognised by their
 names, `clustered-<run>-<number>.parquet`, and are not sorted again.
@@ -38,7 +38,7 @@ SORT_BY = {
 
 @dataclass(frozen=True)
 class CommitGuard:
-    """How a rewrite avoids conflicts with a query that writes the same directory.
+    """Rules by which a rewrite avoids conflicts with a query that writes the same directory.
 
     lock: held for each commit, and by the query while it writes a batch. interrupted: whether to stop; files that are
     not committed by then have no effect.
@@ -115,7 +115,7 @@ def carry_out_merges(
 
     The caller must hold the directory's lease. Raises RewriteInterrupted.
 
-    A merge is skipped if one of its files was replaced meanwhile: the next call decides anew.
+    A merge is skipped if one of its files was replaced meanwhile: the next call decides again.
     """
     done = []
     if not merges:

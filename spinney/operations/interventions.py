@@ -63,7 +63,7 @@ class OverrideVerb(StrEnum):
 
 @dataclass(frozen=True)
 class OverrideRequest:
-    """What a person wants to change.
+    """A change that a person requests.
 
     group_keys: None for the whole fleet, including parents. model: a model_id, or its first characters. at: the time to
     go back to.
@@ -77,7 +77,7 @@ class OverrideRequest:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Who decided, and why. Recorded with the decision."""
+    """The person who decided, and the reason. Recorded with the decision."""
 
     by: str
     reason: str
@@ -133,8 +133,8 @@ def carry_out_override(
 
     shown: the proposal that the user confirmed. Promotions written meanwhile by the stream or a batch are included.
 
-    Raises as `propose_override`; StoreError if another person changed a champion since `shown`; Busy while another
-    person's change is being written.
+    Raises the errors of `propose_override`; StoreError if another person changed a champion since `shown`; Busy while
+    another person's change is being written.
     """
     place = store.directory(tables.PROMOTIONS, PEOPLE)
     with leases.held(store, [PEOPLE]):

@@ -99,7 +99,7 @@ def directories_of_lease(store: FleetStore, name: str) -> list[Directory]:
 
 
 def inspect_directory(store: FleetStore, retention: Retention, directory: Directory, now: datetime) -> DirectoryReport:
-    """Report what there is to tidy, without changes. Raises StoreError when the table was never made."""
+    """Report what there is to tidy, without changes. Raises StoreError if the table does not exist."""
     return _report(store, directory, now, find_expired_rows(store, retention, directory, now).rows)
 
 

@@ -22,7 +22,7 @@ from spinney.tables.lookup import RowFilter
 
 @dataclass(frozen=True)
 class RequestOutcome:
-    """What became of an order. request: None if it was only checked, and nothing was written.
+    """The outcome of an order. request: None if it was only checked, and nothing was written.
 
     is_stream_running: whether the query `retrain` runs and will take the request with its next round. waiting: number
     of requests that wait, this one included.
@@ -35,7 +35,7 @@ class RequestOutcome:
 
 
 def check_order(store: FleetStore, group_key: str) -> RequestOutcome:
-    """Return what would become of an order; nothing is written.
+    """Return the outcome that an order would have; nothing is written.
 
     Raises UnknownGroup. GroupError: it is pinned, requested already, or in the plan of a round that is not recorded.
     StoreError: its request, or the lease of `retrain`, cannot be read.
@@ -51,7 +51,7 @@ def check_order(store: FleetStore, group_key: str) -> RequestOutcome:
 def order_retrain(store: FleetStore, group_key: str, attribution: Attribution) -> RequestOutcome:
     """Write a request to retrain a group.
 
-    Raises as `check_order`; Busy if too many requests wait, StoreError if the request cannot be written.
+    Raises the errors of `check_order`; Busy if too many requests wait; StoreError if the request cannot be written.
     """
     check_order(store, group_key)
     request = RetrainRequest.new(group_key, attribution.by, attribution.reason, datetime.now(UTC))

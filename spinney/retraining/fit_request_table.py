@@ -71,7 +71,7 @@ def serialize(requests: pa.Table) -> bytes:
 
 
 def shards_of(requests: pa.Table, shards: int) -> GroupFilter:
-    """Where the tables have the rows of these requests. shards: the fleet's number of shards."""
+    """Location of the rows of these requests in the tables. shards: the fleet's number of shards."""
     return filter_of_groups(requests.column("group_key").to_pylist(), shards)
 
 

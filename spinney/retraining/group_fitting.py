@@ -30,7 +30,7 @@ from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import Snapshot
-from spinney.workers.fit_block import FitTables
+from spinney.workers.group_block import FitTables
 from spinney.workers.supervised_fitting import FitSettings, SupervisedFitter
 from spinney.workers.worker_process import Limits
 
@@ -110,7 +110,7 @@ class Fitter:
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """What a task returns, given the results of its groups: by default these. ddl: the columns it returns."""
+    """Result of a task, computed from the results of its groups: by default these. ddl: the columns it returns."""
 
     ddl: str = RESULT_DDL
     transform: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter

@@ -19,7 +19,7 @@ from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.health_rows import HEALTH_COLUMNS, HealthRows
 from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeInput, ShardReport, UnfittedAttempt
-from spinney.retraining.present_losses import health_in_present_loss, promotions_in_present_loss
+from spinney.retraining.loss_conversion import health_in_current_loss, promotions_in_current_loss
 from spinney.storage import charter
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import reading_queries
@@ -51,10 +51,10 @@ _VERDICT_DTYPES = {name: _DTYPES[kind] for name, kind in (column.split() for col
 def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFrame:
     """The judge's input from all tables as one frame: kind (the table of a row), shard, HEALTH, DECIDED, UNFITTED.
 
-    Times are microseconds; losses are by the fleet's present loss. read: reads a directory, as a stream or as a static
+    Times are microseconds; losses are by the fleet's current loss. read: reads a directory, as a stream or as a static
     frame.
     """
-    rows = partial(_read_in_present_loss, store, read)
+    rows = partial(_read_in_current_loss, store, read)
     health = rows(tables.HEALTH).select(
         F.lit("health").alias("kind"),
         "shard",
@@ -92,11 +92,11 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
     return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
 
 
-def _read_in_present_loss(store: FleetStore, read: Callable[[Directory], DataFrame], base: Contract) -> DataFrame:
-    """The rows of a table that the judge reads, with losses by the fleet's present loss."""
+def _read_in_current_loss(store: FleetStore, read: Callable[[Directory], DataFrame], base: Contract) -> DataFrame:
+    """The rows of a table that the judge reads, with losses by the fleet's current loss."""
     wanted = [directory for directory in store.directories(base) if QueryName.RETRAIN in reading_queries(directory)]
     frames, losses = list(map(read, wanted)), charter.losses_of(store)
-    convert = {tables.HEALTH.name: health_in_present_loss, tables.PROMOTIONS.name: promotions_in_present_loss}
+    convert = {tables.HEALTH.name: health_in_current_loss, tables.PROMOTIONS.name: promotions_in_current_loss}
     if losses.is_changed and base.name in convert:
         frames = [convert[base.name](frame, losses) for frame in frames]
     return reduce(DataFrame.unionByName, frames)

@@ -26,7 +26,7 @@ def read_open_round(store: FleetStore, kind: RoundKind) -> OpenRound | None:
     """Return the round of a path, stream or batch, that is planned and not recorded; None if there is none.
 
     A path begins a round when the one before has ended, so only its newest plan can be carried out: an earlier plan
-    without a record was given up. Raises StoreError when a table was never made, UnknownFormat.
+    without a record was given up. Raises StoreError if a table does not exist, UnknownFormat.
     """
     plan = delta.read_last_step(store.directory(tables.VERDICTS, kind.value))
     if plan is None:

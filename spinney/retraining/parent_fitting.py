@@ -36,7 +36,7 @@ from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import ShardRange
-from spinney.workers.fit_block import FitTables
+from spinney.workers.group_block import FitTables
 from spinney.workers.supervised_fitting import SupervisedFitter
 
 _TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("events")

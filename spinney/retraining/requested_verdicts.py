@@ -28,7 +28,7 @@ REQUEST = "request"
 
 @dataclass(frozen=True)
 class PlanMoment:
-    """What a plan is made from. pins: directory -> version of a table. clock: the fleet's. now: wall clock."""
+    """Inputs of a plan. pins: directory -> version of a table. clock: the fleet's. now: wall clock."""
 
     pins: Mapping[str, int]
     clock: datetime

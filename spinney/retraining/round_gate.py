@@ -66,7 +66,10 @@ class _Decided(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """What of a fitted model a decision depends on. metrics: as of `fit_groups`. elsewhere: OTHER_PATH_EPOCH."""
+    """The properties of a fitted model that a decision depends on.
+
+    metrics: from `fit_groups`. elsewhere: value of OTHER_PATH_EPOCH.
+    """
 
     group_key: str
     model_id: str
@@ -76,7 +79,10 @@ class _Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Watch:
-    """How champions are compared with their predecessors. clock: the fleet's, of the round. Both in microseconds."""
+    """Settings of the comparison of champions with their predecessors.
+
+    clock: the fleet's, of the round. Both in microseconds.
+    """
 
     clock: int
     patience: int
@@ -136,13 +142,16 @@ class RoundGate:
         )
 
     def _uncompared(self, group_key: str) -> UncomparedPolicy:
-        """What may be promoted uncompared. The estimate does not count parents, so FORESEEN does not cover them."""
+        """Whether groups may be promoted without a comparison.
+
+        The estimate before the batch does not count parents, so FORESEEN does not cover them.
+        """
         if self.uncompared is UncomparedPolicy.FORESEEN and is_parent(group_key):
             return UncomparedPolicy.NONE
         return self.uncompared
 
     def _reason_to_withdraw(self, metrics: dict[str, Any], plan: _PlannedGroup, decision: str) -> str | None:
-        """Why a champion is withdrawn: it is surely worse than its predecessor, and is not replaced anyway."""
+        """Why a champion is withdrawn: it is clearly worse than its predecessor, and is not replaced anyway."""
         if plan.pinned or decision not in _STAYING:
             return None
         return reason_to_withdraw(metrics, self._watch_level(plan))

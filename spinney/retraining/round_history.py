@@ -1,4 +1,4 @@
-"""What past rounds took and gave: their durations, and the outcome of a brake's sample."""
+"""Durations of past rounds, and the outcome of a brake's sample."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from spinney.retraining.round_gate import PLAN_COLUMNS
 from spinney.tables.arrow_schemas import arrow_schema
 
 ROUND_COLUMNS = ("round_id", "pins", "batch_id")
-"""The columns of `verdicts` that a round adds to those of whoever plans it."""
+"""The columns of `verdicts` that a round adds to those of its planned verdicts."""
 
 PLANNED_SCHEMA = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
 """The columns of `verdicts` that are given to `Rounds.plan`."""
@@ -49,7 +49,7 @@ def groups_to_fit(verdicts: pd.DataFrame, *, parents_by_columns: bool = True) ->
 
 
 def pooling_ends(keys: Sequence[str], pooling_rows: float | str | None) -> list[int]:
-    """Where a part has to end, so that what is pooled comes after the models that it is pooled with.
+    """Return where parts have to end, so that each model is fitted in a later part than the models it is pooled with.
 
     keys: in the order of `groups_to_fit`. pooling_rows: of the recipe. After all parents; if the weights are estimated,
     after those of each number of columns.
@@ -62,10 +62,10 @@ def pooling_ends(keys: Sequence[str], pooling_rows: float | str | None) -> list[
 
 
 def champion_numbers(champion: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what a verdict's numbers say of the champion, where no judge does.
+    """Return the numbers of a verdict that describe the champion, for plans without a judge.
 
     champion: pinned, predecessor_id and attempted_at of `current_champions`; empty for a group without a promotion.
-    others: numbers that stand before those of the predecessor.
+    others: numbers that come before those of the predecessor.
     """
     numbers: dict[str, Any] = {"pinned": bool(champion.get("pinned")), **(others or {})}
     predecessor, since = champion.get("predecessor_id"), champion.get("attempted_at")

@@ -31,7 +31,7 @@ class FinishedRound:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What a round stored.
+    """The stored results of a round.
 
     models: group_key, status and fit_ms of its rows of `models`. promotions: group_key, decision, challenger_loss,
     champion_loss and loss_name of its rows of `promotions`. recipe_id: the recipe it was fitted by, None if nothing was
@@ -79,7 +79,7 @@ class RoundRecord:
         return FinishedRound(self.request, float(times.sum()), float(times.max()) if len(times) else 0.0)
 
     def _groups(self) -> dict[str, int]:
-        """How many groups were fitted, failed, kept and so on."""
+        """Number of groups that were fitted, failed, kept and so on."""
         status = Counter(self.models["status"])
         # A group with a model is KEPT too if the other path has promoted the same model: it counts as fitted.
         has_model = self.promotions["group_key"].isin(self.models["group_key"])
@@ -113,12 +113,12 @@ class RoundRecord:
 
 
 def failed_count(status: pd.Series[Any]) -> int:
-    """How many of these statuses are failures."""
+    """Number of these statuses that are failures."""
     return int(status.isin([ModelStatus.FAILED.value, ModelStatus.TIMED_OUT.value]).sum())
 
 
 def require_sum(row: Mapping[str, Any]) -> None:
-    """Check that the counts of a round add up to its groups. row: of `rounds`. Raises StoreError."""
+    """Check that the counts of a round add up to its groups. row: a row of `rounds`. Raises StoreError."""
     parts = {name: row[name] for name in ("fitted", "failed", "too_few_rows", "kept", "deferred")}
     if sum(parts.values()) != row["groups_in"]:
         text = ", ".join(f"{name} {count}" for name, count in parts.items())

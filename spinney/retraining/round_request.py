@@ -1,4 +1,4 @@
-"""What a round was asked to do. Stored with its plan, so that a replay needs no other source."""
+"""The request for a round. Stored with its plan, so that a replay needs no other source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READ = (tables.EVENTS, tables.OUTCOMES, tables.PROMOTIONS)
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """What a round was asked to do, stored as the notes of its plan's commit: the field names are part of that format.
+    """The request for a round, stored as the notes of its plan's commit: the field names are part of that format.
 
     groups_in: groups that are stale or requested; deferred: how many of them are left for later. clock: the fleet's;
     now: wall clock. asked_for: the groups that a batch was asked to retrain; recipe_id: of the recipe to fit. reads:

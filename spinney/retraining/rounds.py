@@ -293,7 +293,7 @@ class Rounds:
             self._writers[GATE].append(_with_constants(rows, constants), step=GATE, batch_id=batch_id, part=part.number)
 
     def _kept_count(self, batch_id: int, part: Part) -> int | None:
-        """How many groups of a part were kept; None if its fit was stored by an earlier version."""
+        """Number of groups of a part that were kept; None if its fit was stored by an earlier version."""
         fit = self._writers[FIT].last_commit(FIT)
         is_of_part = fit is not None and (fit.batch_id, fit.part) == (batch_id, part.number)
         return fit.notes.get("kept") if fit is not None and is_of_part else None

@@ -67,7 +67,7 @@ class Selection:
 
 
 def rows_per_group(rows: pa.Table, owner: str, owners: int) -> Integers:
-    """How many rows each group has, shape (owners,)."""
+    """Number of rows of each group, shape (owners,)."""
     return np.bincount(to_int64(rows.column(owner)), minlength=owners).astype(np.int64)
 
 

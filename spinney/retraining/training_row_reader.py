@@ -283,7 +283,7 @@ def _firsts(outcomes: pa.Table, wanted_events: pa.Table) -> Integers:
 
 
 def with_labels(events: pa.Table, labels: pa.Table) -> pa.Table:
-    """Join the events with their labels, without events that have none. labels: of `first_labels`."""
+    """Join the events with their labels, without events that have none. labels: from `first_labels`."""
     return events.join(labels, [GROUP, "event_id"], join_type="inner").combine_chunks()
 
 
@@ -327,7 +327,7 @@ def events_per_key(source: TrainingTables, keys: Sequence[str]) -> dict[str, int
 
 
 def events_per_parent(source: TrainingTables, counts: pa.Table) -> dict[str, int]:
-    """Every parent of these groups -> events of its groups in the window. counts: of `events_per_group`."""
+    """Every parent of these groups -> events of its groups in the window. counts: from `events_per_group`."""
     totals: dict[str, int] = {}
     for key, events in zip(counts.column("group_key").to_pylist(), counts.column("events").to_pylist(), strict=True):
         for parent in ancestors(source.group, source.parents, key):

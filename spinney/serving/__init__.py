@@ -1,1 +1,1 @@
-"""Answers of a fleet: champions routed, models cached, a fleet at a moment as a folder."""
+"""Answers of a fleet: routing to champions, a cache of models, a manifest as a folder."""

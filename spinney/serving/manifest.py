@@ -292,12 +292,12 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
                     "Restore the table, or fit the group again: spinney retrain --group"
                 )
             columns = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
-            columns[heldout_losses.COLUMN] = _in_present_loss(row.heldout_losses, losses)
+            columns[heldout_losses.COLUMN] = _in_current_loss(row.heldout_losses, losses)
             rows.append({"group_key": key, "rank": rank, **columns, **(asdict(signed) if signed else {})})
     return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
 
 
-def _in_present_loss(packed: bytes | None, losses: LossHistory) -> list[float] | None:
+def _in_current_loss(packed: bytes | None, losses: LossHistory) -> list[float] | None:
     """Return held-out losses by the loss of the manifest's configuration, which all of its losses are measured by."""
     stored = heldout_losses.unpack(packed)
     if stored is None:

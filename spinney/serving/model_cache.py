@@ -29,7 +29,7 @@ CACHE_BYTES = 256 << 20
 """Maximum bytes of models that a worker keeps loaded."""
 
 OBJECT_BYTES = 768
-"""Overhead counted per model besides its payload: a linear model of eight features takes 750 B, its payload 290 B."""
+"""Overhead counted per model, without its payload: a linear model of eight features takes 750 B, its payload 290 B."""
 
 _Name = tuple[str, str]
 """A model's group or parent, and its model_id."""
@@ -113,7 +113,7 @@ class ModelCache:
     def find_loaded(self, wanted: Mapping[str, tuple[str, Promotion]]) -> dict[str, Model] | None:
         """Return the models by model_id if all of them are loaded, else None, and then nothing is counted.
 
-        wanted: as of `load`.
+        wanted: as in `load`.
         """
         names = [(owner, name) for name, (owner, _) in wanted.items()]
         with self._lock:

@@ -16,8 +16,8 @@ from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, 
 class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
     """The promotions of each group without payloads.
 
-    rows: of `promotions`, with CHAMPION_COLUMNS and optionally held-out losses and their names; the rows of a group
-    are adjacent.
+    rows: rows of `promotions`, with CHAMPION_COLUMNS and optionally held-out losses and their names; the rows of a
+    group are adjacent.
     """
 
     def __init__(self, rows: pa.Table) -> None:

@@ -26,7 +26,7 @@ def open_arrow(file: Path, name: str, options: ReadOptions) -> DataFile:
         start = raw.read(len(_FILE_MAGIC))
     if start.startswith(_FEATHER_1_MAGIC):
         raise ContractError(
-            f"{name}: expected Feather of version 2; got version 1, which Arrow gives up. Write it again: "
+            f"{name}: expected Feather of version 2; got version 1, which Arrow no longer supports. Write it again: "
             "pyarrow.feather.write_feather(pyarrow.feather.read_table(OLD), NEW)"
         )
     # Arrow takes the first bytes of any other file for a length, and reserves so much memory.

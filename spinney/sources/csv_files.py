@@ -125,7 +125,7 @@ def _read(
 
 @dataclass(frozen=True)
 class _Quotes:
-    """The quotes of a file. are_there: whether it has any. are_escaped: whether any stands behind a backslash.
+    """The quotes of a file. are_there: whether it has any. are_escaped: whether any follows a backslash.
 
     cells: returns the values of `cells_with_text_behind`.
     """

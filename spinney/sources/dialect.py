@@ -12,7 +12,7 @@ from spinney.core.errors import ContractError
 from spinney.sources.cells import are_numbers_or_times, is_number_or_time
 from spinney.sources.delimiters import detect_delimiter, iterate_lines, split_rows
 from spinney.sources.escaped_quotes import is_escaped, unescape
-from spinney.sources.lines_above import find_header
+from spinney.sources.header_detection import find_header
 from spinney.sources.options import TextFormat
 
 SAMPLE_BYTES = 256 * 1024
@@ -45,10 +45,10 @@ _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written.
+    """The format of a CSV file.
 
-    header: its column names as they stand. row_bytes: mean length of a row. lines_above: number of lines above the
-    header. thousands: what stands between the thousands of a number; None: nothing. multiline: as in TextFormat.
+    header: its column names as written. row_bytes: mean length of a row. lines_above: number of lines above the
+    header. thousands: the separator between the thousands of a number; None: no separator. multiline: as in TextFormat.
     is_escaped: whether a backslash escapes a quote within quotes. notes: assumptions about what the file does not say.
     """
 

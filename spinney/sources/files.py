@@ -48,7 +48,7 @@ _ADVICE = {
     "Unpack it first": (".zip", ".xz", ".7z", ".tar", ".tgz"),
     "Save each sheet as CSV": (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"),
 }
-"""What to do with files of these endings."""
+"""Remedy for files with these endings."""
 
 MAX_NAMES_SHOWN = 5
 _FORMAT_BY_MAGIC = {b"PAR1": FileFormat.PARQUET, b"ARROW1": FileFormat.ARROW}

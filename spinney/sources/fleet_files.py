@@ -44,12 +44,12 @@ def number_fields(rules: RecordRules) -> frozenset[str]:
 
 
 def open_fleet_file(schema: RecordSchema, path: str | Path, options: ReadOptions, *, outcomes: bool) -> Source:
-    """Open a file of events or outcomes with all its columns. Raises ContractError: as `open_source`."""
+    """Open a file of events or outcomes with all its columns. Raises ContractError if `open_source` does."""
     return open_columns(path, options, columns_for(schema, outcomes=outcomes))
 
 
 def open_columns(path: str | Path, options: ReadOptions, selection: ColumnSelection) -> Source:
-    """Open a file with a given selection of columns. Raises ContractError: as `open_source`."""
+    """Open a file with a given selection of columns. Raises ContractError if `open_source` does."""
     return open_source(path, replace(options, selection=selection))
 
 

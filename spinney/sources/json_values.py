@@ -11,14 +11,14 @@ from spinney.core.errors import ContractError
 from spinney.core.records.json_text import quote_text
 
 MAX_CHARACTERS = 8 << 20
-"""Of a value, as of a row of CSV."""
+"""Longest value that is read; the limit of a CSV row is the same."""
 
 _READ_CHARACTERS = 1 << 20
 _LONGEST_TOKEN = len(r"-Infinity")
-"""Of those that the decoder reports by their beginning, besides texts."""
+"""Length of the longest token, other than a text, that the decoder reports at its start when it is cut off."""
 
 _SPACE = " \t\r\n\x1e"
-"""What may stand between values: JSON's white space, and RFC 7464's record separator before each."""
+"""Characters that may separate values: JSON's white space, and RFC 7464's record separator before each."""
 
 _AFTER_NUMBERS = tuple(f"{_SPACE},]")
 _BETWEEN = re.compile(rf"[{_SPACE},]*")
@@ -44,10 +44,10 @@ def has_values_across_lines(start: str) -> bool:
 
 
 def split_values(text: TextIO, name: str) -> Iterator[str]:
-    """Yield each value of a file as it stands, in bounded memory.
+    """Yield each value of a file as written, in bounded memory.
 
-    text: of the file, with its line breaks as they are. Values are those of one array around all of them, or stand one
-    after another, with or without commas. name: for messages. Raises ContractError: a value that is not JSON, whose end
+    text: of the file, with its line breaks as they are. Values are those of one array around all of them, or follow one
+    another, with or without commas. name: for messages. Raises ContractError: a value that is not JSON, whose end
     is then unknown, one longer than MAX_CHARACTERS, or a file that is cut off.
     """
     window = _Window(text)

@@ -1,4 +1,4 @@
-"""How files are read, and which of their columns."""
+"""Options for reading files: the text format, the columns, the limit of rejected rows."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from spinney.core.errors import ContractError
 from spinney.sources.rejections import NO_LIMIT, RejectionLimit
 
 THOUSANDS = (",", ".", "'", "_", " ")
-"""What may stand between the thousands of a number; the blank is any that does not break lines too."""
+"""Separators that may be between the thousands of a number; a blank also means any other blank that breaks no line."""
 
 _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How CSV is written. None: detected in each file.
+    """Format of a CSV file. None: detected in each file.
 
-    delimiter: one character. encoding: a name that Python knows. decimal: "." or ",". thousands: what stands between
-    thousands in numbers, one of THOUSANDS; None: nothing. skip_lines: number of lines above the header. multiline:
-    whether no row is taken for several merged ones because of its lines. escape: what stands before a quote
-    within quotes, "backslash" or "quote".
+    delimiter: one character. encoding: a name that Python knows. decimal: "." or ",". thousands: the separator between
+    thousands in numbers, one of THOUSANDS; None: no separator. skip_lines: number of lines above the header. multiline:
+    whether no row is taken for several merged ones because of its lines. escape: the character before a quote within
+    quotes, "backslash" or "quote".
     """
 
     delimiter: str | None = None
@@ -98,7 +98,7 @@ class ColumnSelection:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How the files of a source are read.
+    """Options for reading the files of a source.
 
     text: format of CSV files. selection: columns to read; None reads all. missing_as_null: whether a column that
     only some files of a folder have is null in the others, unless it is required; otherwise such a folder is

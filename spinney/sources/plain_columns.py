@@ -14,7 +14,7 @@ _DECIMAL_DIGITS = 38
 
 _UUID_BYTES, _UUID_TEXT = 16, "S36"
 _DASHES = (8, 12, 16, 20)
-"""Digits of a UUID before which a dash stands."""
+"""Digits of a UUID that follow a dash."""
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

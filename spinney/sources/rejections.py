@@ -31,7 +31,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class RejectionLimit:
-    """How many rows may be rejected before reading stops: a number, or a share of the rows read. None: no limit."""
+    """Limit of rejected rows at which reading stops: a number, or a share of the rows read. None: no limit."""
 
     rows: int | None = None
     share: float | None = None

@@ -24,7 +24,7 @@ class RowBatch:
 
     numbers: each row's number in its file, from 1, without a CSV's header; for JSON lines the line number. columns: the
     values. texts: the columns that are text only because the file has no types: all of a CSV, and the partitions of a
-    path. lines: of JSON lines, each an object as it stands. malformed: rows between these that could not be split into
+    path. lines: of JSON lines, each an object as written. malformed: rows between these that could not be split into
     columns.
     """
 

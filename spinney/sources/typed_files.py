@@ -18,7 +18,7 @@ BATCH_ROWS, BATCH_BYTES = 262_144, 64 * 1024**2
 """Upper bounds of one batch; bytes are estimated from the schema and the file's metadata."""
 
 ERRORS = (pa.ArrowException, OSError)
-"""What Arrow raises for a file that it cannot read."""
+"""Exceptions that Arrow raises for a file that it cannot read."""
 
 _TEXT_BYTES = 32
 

@@ -48,7 +48,7 @@ _MIN_INNER_LINES = 2
 """With fewer lines between the first and the last, most look like rows by chance."""
 
 _MAX_FORMS = 2
-"""Of a first column whose cells are alike. If they have more, a row may have yet another."""
+"""Most forms of a first column whose cells are alike. If they have more, a row may have yet another."""
 
 _MIN_ROWS = 3
 """Fewer rows show neither the forms of a first column nor whether texts of many lines are usual."""
@@ -70,7 +70,7 @@ class MergedRow:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the row, and what to do."""
+        """Text for the user: the fault of the row, and the remedy."""
         if self.has_text_behind:
             got, remedy = ", and text after the closing quote", _REMEDY
         else:
@@ -218,7 +218,7 @@ def _are_rows(lines: Sequence[str], shape: _RowShape) -> bool:
 
 @dataclass(frozen=True)
 class _RowShape:
-    """What a row looks like. text: the place of the column whose cell has line breaks."""
+    """The form of a row. text: the position of the column whose cell has line breaks."""
 
     delimiter: str
     columns: int

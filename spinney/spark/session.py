@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import StreamingQueryListener
 
 from spinney.core.errors import SetupError
-from spinney.spark.class_archive import ClassArchive, spark_conf_folder
+from spinney.spark.class_archive_options import ClassArchiveOptions, spark_conf_folder
 from spinney.spark.deferred_interrupt import defer_interrupt
 from spinney.spark.query_events import JsonQueryListener
 
@@ -136,11 +136,11 @@ LOCAL_JAVA_OPTIONS = (
 
 @dataclass(frozen=True)
 class Runtime:
-    """What Spark needs from this machine. jars: files for its class path; java_home: contains ``bin/java``."""
+    """Files that Spark needs on this machine. jars: files for its class path; java_home: contains ``bin/java``."""
 
     jars: tuple[Path, ...]
     java_home: Path
-    class_archive: ClassArchive | None = None
+    class_archive: ClassArchiveOptions | None = None
 
 
 def session(
@@ -192,7 +192,7 @@ def _add_defaults(environment: MutableMapping[str, str], defaults: Mapping[str, 
         environment.setdefault(name, value)
 
 
-def _start_jvm(settings: Mapping[str, str], class_archive: ClassArchive | None) -> None:
+def _start_jvm(settings: Mapping[str, str], class_archive: ClassArchiveOptions | None) -> None:
     """Start the JVM if it does not run. A Ctrl-C is deferred until it has started.
 
     When it is interrupted, PySpark removes the folder in which the JVM is to write its port. The JVM then fails to

@@ -13,7 +13,7 @@ from pyspark.errors import PySparkException
 from spinney.core.errors import SpinneyError, StoreError
 
 _CLASS_PREFIX = f"{SpinneyError.__module__}."
-"""How the last line of a traceback begins if the exception is one of this package's."""
+"""Beginning of the last line of a traceback if the exception is of a class of this package."""
 
 
 @contextmanager

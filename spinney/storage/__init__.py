@@ -1,1 +1,1 @@
-"""A fleet's root folder besides its tables: layout, charter, leases, checkpoints, keys, configuration files."""
+"""A fleet's root folder, except its tables: layout, charter, leases, checkpoints, keys, configuration files."""

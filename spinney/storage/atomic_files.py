@@ -19,7 +19,7 @@ def local_folder(location: str) -> Path:
     """Return the absolute path of a location. Raises StoreError when it is not on a file system of this machine."""
     path = local_path(location)
     if path is None:
-        raise StoreError(f"{location}: expected {PLAIN_PATH}; other stores are not in effect yet")
+        raise StoreError(f"{location}: expected {PLAIN_PATH}; other stores are not supported yet")
     return Path(path).absolute()
 
 

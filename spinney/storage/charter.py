@@ -46,7 +46,7 @@ Offsets = Mapping[str, Mapping[str, int]]
 class Edition:
     """One edition of the rules for records.
 
-    since: the offsets from which it applies; partitions without one: from their start. originals: present column ->
+    since: the offsets from which it applies; partitions without one: from their start. originals: current column ->
     what it was when the fleet was made, the same for all editions of a charter; None if no migration was made.
     """
 
@@ -186,7 +186,7 @@ def retired_columns_of(store: FleetStore) -> dict[str, str]:
 
 
 def original_columns_of(store: FleetStore) -> dict[str, OriginalColumn] | None:
-    """Return the columns that the fleet was made with, by their present names; None if no migration was made."""
+    """Return the columns that the fleet was made with, by their current names; None if no migration was made."""
     charter = load_charter(store)
     return None if charter is None else original_columns(charter.migrations)
 
@@ -194,7 +194,7 @@ def original_columns_of(store: FleetStore) -> dict[str, OriginalColumn] | None:
 def losses_of(store: FleetStore) -> LossHistory:
     """Return the losses by which the fleet has measured its models.
 
-    The present one is the charter's: a configuration may be edited and not migrated, or older than the migration.
+    The current one is the charter's: a configuration may be edited and not migrated, or older than the migration.
     """
     charter = load_charter(store)
     if charter is None:

@@ -52,7 +52,7 @@ class FleetStore:
 
     @property
     def event_columns(self) -> Mapping[str, str]:
-        """Name -> Spark SQL type of what an event carries besides its id and time."""
+        """Name -> Spark SQL type of an event's fields other than its id and time."""
         return self.record_schema.event_columns
 
     @property

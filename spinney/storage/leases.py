@@ -28,7 +28,7 @@ ALL_LEASES = (*(query.value for query in (*STREAMING, QueryName.WEEKLY)), PEOPLE
 
 
 TIMEOUT_S = 0.1
-"""How long to wait for a lease: `is_held` takes it for a moment. Longer than filelock's interval of 0.05 s."""
+"""Time to wait for a lease: `is_held` takes it for a moment. Longer than filelock's interval of 0.05 s."""
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Requests of people to retrain single groups, which the running stream carries out: one small file per group.
 
-A file is named after its group, so that a group has one request at a time however many processes write. Whoever wants
-a group retrained creates the file. The query `retrain` names the requests that a round takes in the stored plan of the
-round, and deletes their files once the round is recorded. It is the only process that deletes them.
+A file is named after its group, so that a group has one request at a time however many processes write. To
+request a retrain, a process creates the file. The query `retrain` names the requests that a round takes in the stored
+plan of the round, and deletes their files once the round is recorded. It is the only process that deletes them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The newest Kafka offsets that a streaming query has seen, as it reported them: how far a topic reaches beyond it.
 
 The offsets that a query has read are in its checkpoint. The end of a topic is known to Spark at the start of each batch
-and is stored nowhere, so the running stream writes it into a small file per query. Whoever shows the lag needs no Kafka
+and is stored nowhere, so the running stream writes it into a small file per query. A reader of the lag needs no Kafka
 client and no credentials.
 """
 

@@ -126,7 +126,7 @@ def _type_name(kind: Any) -> str:
 
 
 def open_table(directory: Directory) -> DeltaTable | None:
-    """Return the newest version of a directory's table; None when it was never made."""
+    """Return the newest version of a directory's table; None if it does not exist."""
     try:
         return DeltaTable(directory.uri, storage_options=dict(directory.storage_options) or None)
     except TableNotFoundError:
@@ -156,12 +156,12 @@ def with_contract_columns(directory: Directory, dataset: ds.Dataset) -> ds.Datas
 
 
 def current_version(directory: Directory) -> int:
-    """Return the number of the newest version. Raises StoreError when the table was never made."""
+    """Return the number of the newest version. Raises StoreError if the table does not exist."""
     return int(open_existing(directory).version())
 
 
 def open_existing(directory: Directory) -> DeltaTable:
-    """Return the newest version of a directory's table. Raises StoreError when it was never made."""
+    """Return the newest version of a directory's table. Raises StoreError if it does not exist."""
     table = open_table(directory)
     if table is None:
         raise StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
@@ -173,7 +173,7 @@ def read_table(
 ) -> pa.Table:
     """Return the rows of all directories of a table, in no order. For small tables: Spark reads large ones.
 
-    columns: None for all. where: None for all rows. Raises StoreError when a directory was never made.
+    columns: None for all. where: None for all rows. Raises StoreError if a directory does not exist.
     """
     parts = []
     for directory in store.directories(base):
@@ -199,7 +199,7 @@ def pin_versions(store: FleetStore, *bases: Contract) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class StepCommit:
-    """What a commit records of its step. notes: added by the writer. part: of a step written in parts, from 0 on."""
+    """A step as its commit records it. notes: added by the writer. part: of a step written in parts, from 0 on."""
 
     query: str
     step: str
@@ -212,7 +212,7 @@ class StepCommit:
 def read_last_step(directory: Directory) -> StepCommit | None:
     """Return the newest step in a directory's log, from whichever checkpoint it was written; None without any.
 
-    Raises StoreError when the table was never made, UnknownFormat.
+    Raises StoreError if the table does not exist, UnknownFormat.
     """
     table = open_existing(directory)
     for commits in (1, HISTORY_COMMITS, None):  # the newest commit is a step, unless the directory was tidied since
@@ -261,7 +261,7 @@ class DirectoryWriter:
             raise StoreError(
                 f"query {self._query}: table {self.name} was written from checkpoint {foreign[0].checkpoint} "
                 f"(up to batch {foreign[0].batch_id}), but the query's checkpoint now is {self._checkpoint}. Going on "
-                "would store records twice or skip some. Put the checkpoint back, or start the fleet anew under "
+                "would store records twice or skip some. Put the checkpoint back, or start the fleet again under "
                 "another storage.root"
             )
 

@@ -1,4 +1,4 @@
-"""Read mean errors over time, of all groups or of one, from the sums in `health` by the fleet's present loss."""
+"""Read mean errors over time, of all groups or of one, from the sums in `health` by the fleet's current loss."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup, table_files
 from spinney.tables.lookup import NotAfter, NotBefore, RowFilter
-from spinney.tables.present_loss import keep_present_loss, present_loss_sql
+from spinney.tables.loss_filter import current_loss_sql, keep_current_loss
 
 SCHEMA = pa.schema(
     [("group_key", pa.string()), ("bucket", pa.int64()), ("labelled", pa.int64()), ("loss", pa.float64())]
 )
-"""What `read_error_history` returns: sums of the labelled rows and of their losses."""
+"""Columns that `read_error_history` returns: the number of labelled rows and the sum of their losses."""
 
 _COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time", LOSS_NAME)
 _MICROSECONDS = "arrow_cast(last_event_time, 'Int64')"
@@ -30,7 +30,7 @@ _COUNTED = "group_key IS NOT NULL AND model_id IS NOT NULL AND labelled > 0"
 def read_time_range(store: FleetStore) -> tuple[datetime, datetime] | None:
     """Return the least and greatest event time in `health`, from its log alone; None where it has no rows.
 
-    The greatest may be a millisecond too late. Raises StoreError when the table was never made.
+    The greatest may be a millisecond too late. Raises StoreError if the table does not exist.
     """
     ranges = [
         file.ranges["last_event_time"]
@@ -46,14 +46,14 @@ def read_error_history(store: FleetStore, after: datetime, step: timedelta, n_bu
 
     Bucket b holds the rows with a last_event_time after `after + b * step`, and not after the next one's; earlier and
     later rows are left out. Files without a row in time are not opened. The table is added up while it is read, so
-    memory is that of the result. Raises StoreError when the table was never made.
+    memory is that of the result. Raises StoreError if the table does not exist.
     """
     since, width = timestamps.to_microseconds(after), step // timedelta(microseconds=1)
     bucket = f"({_MICROSECONDS} - {since + 1}) / {width}"
     first = NotBefore("last_event_time", after + timedelta(microseconds=1))
     last = NotAfter("last_event_time", after + step * n_buckets)
     what = f"group_key, {bucket} AS bucket, sum(labelled) AS labelled, sum(loss) AS loss"
-    of_loss = present_loss_sql(charter.losses_of(store))
+    of_loss = current_loss_sql(charter.losses_of(store))
     grouped = f"WHERE {_COUNTED} AND {of_loss} AND {first} AND {last} GROUP BY group_key, {bucket}"
     return lookup.select(store, tables.HEALTH, _COLUMNS, what, grouped).cast(SCHEMA)
 
@@ -61,9 +61,9 @@ def read_error_history(store: FleetStore, after: datetime, step: timedelta, n_bu
 def read_group_errors(store: FleetStore, group_key: str) -> pa.Table:
     """Return the rows of `health` of one group that count: model_id, labelled, loss, last_event_time; in no order.
 
-    Raises StoreError when the table was never made.
+    Raises StoreError if the table does not exist.
     """
     columns = ("model_id", "labelled", "loss", "last_event_time", LOSS_NAME)
     rows = lookup.read_rows(store, tables.HEALTH, columns, RowFilter.of_groups([group_key]))
-    rows = keep_present_loss(rows, charter.losses_of(store))
+    rows = keep_current_loss(rows, charter.losses_of(store))
     return rows.filter(pc.and_(pc.is_valid(rows.column("model_id")), pc.greater(rows.column("labelled"), 0)))

@@ -54,7 +54,7 @@ class RewriteSource:
 
     @property
     def dropped(self) -> int:
-        """How many rows are left out."""
+        """Number of rows that are left out."""
         return sum(mask.true_count for mask in self.drop.values())
 
 

@@ -15,7 +15,7 @@ from spinney.core.reporting import retraining_gain
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.present_loss import keep_present_loss
+from spinney.tables.loss_filter import keep_current_loss
 
 MEASURES = pa.schema(
     [
@@ -39,7 +39,7 @@ def read_fit_measures(store: FleetStore, model_ids: pa.Array) -> pa.Table:
     """
     columns = ["model_id", "metrics", LOSS_NAME]
     found = delta.read_table(store, tables.MODELS, columns, ds.field("model_id").isin(model_ids))
-    found = keep_present_loss(found, charter.losses_of(store))
+    found = keep_current_loss(found, charter.losses_of(store))
     return parse_measures(found.column("metrics")).add_column(0, "model_id", found.column("model_id"))
 
 

@@ -28,7 +28,7 @@ from spinney.core.training.training_set import label_text
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.present_loss import keep_present_loss
+from spinney.tables.loss_filter import keep_current_loss
 
 _IDENTITY = ["group_key", "event_id"]
 
@@ -122,7 +122,7 @@ def _held_out_fits(store: FleetStore, champions: Champions) -> dict[str, tuple[H
     stored = delta.read_table(store, tables.MODELS, _FIT_COLUMNS, ds.field("model_id").is_valid())
     return {
         row["group_key"]: (fit, row)
-        for row in keep_present_loss(stored, charter.losses_of(store)).to_pylist()
+        for row in keep_current_loss(stored, charter.losses_of(store)).to_pylist()
         if current.get(row["group_key"]) == row["model_id"] and (fit := _held_out(row)) is not None
     }
 

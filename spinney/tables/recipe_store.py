@@ -21,7 +21,7 @@ from spinney.core.recipes.recipe_change import refit_obstacle, with_current_feat
 from spinney.core.stored_formats import KEY, RECIPE
 from spinney.storage import atomic_files, charter
 from spinney.storage.layout import FleetStore
-from spinney.tables.recipe_names import FOLDER, read_recipe_file
+from spinney.tables.recipe_files import FOLDER, read_recipe_file
 from spinney.tables.snapshot import GroupFilter, take_snapshots
 
 
@@ -41,26 +41,26 @@ def load_recipes(store: FleetStore, signer: Signer) -> dict[str, Recipe]:
     return {name: recipe for name, recipe in found.items() if recipe is not None}
 
 
-def with_earlier_recipes(store: FleetStore, signer: Signer, today: Recipe) -> Recipe:
-    """Return the current recipe with all earlier ones that can be fitted again on the present columns."""
-    others, today = load_recipes(store, signer), with_renamed_features(store, today)
-    others.pop(today.recipe_id, None)
+def with_earlier_recipes(store: FleetStore, signer: Signer, current: Recipe) -> Recipe:
+    """Return the current recipe with all earlier ones that can be fitted again on the current columns."""
+    others, current = load_recipes(store, signer), with_renamed_features(store, current)
+    others.pop(current.recipe_id, None)
     able = (
-        (name, with_current_features(recipe, today))
+        (name, with_current_features(recipe, current))
         for name, recipe in others.items()
-        if refit_obstacle(recipe, today) is None
+        if refit_obstacle(recipe, current) is None
     )
-    return replace(today, earlier=tuple(able))
+    return replace(current, earlier=tuple(able))
 
 
-def with_renamed_features(store: FleetStore, today: Recipe) -> Recipe:
+def with_renamed_features(store: FleetStore, current: Recipe) -> Recipe:
     """Return the current recipe with the former names of its features, from before migrations."""
     renamed = (
         (name, column.now)
         for name, column in sorted(charter.former_columns_of(store).items())
         if column.now is not None
     )
-    return replace(today, renamed=tuple(renamed))
+    return replace(current, renamed=tuple(renamed))
 
 
 def recipes_of_models(store: FleetStore, model_ids: pa.Array, groups: GroupFilter) -> pa.Table:

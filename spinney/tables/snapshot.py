@@ -154,7 +154,7 @@ def filter_of_groups(group_keys: Sequence[str], shards: int) -> GroupFilter:
 
 
 def take_snapshot(directory: Directory, at: int | None = None) -> Snapshot:
-    """Return a directory at a version; None for the newest. Raises StoreError when it was never made."""
+    """Return a directory at a version; None for the newest. Raises StoreError if it does not exist."""
     table = delta.open_existing(directory)
     if at is not None and at != table.version():
         table.load_as_version(at)

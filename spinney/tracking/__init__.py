@@ -12,7 +12,7 @@ attempts   each group's attempt in a round, from `models` and `promotions`
 losses     what the labels have shown since, by round
 plots      the charts of a round
 group_runs mode `group`: a nested run for each group of a round, with its model
-registry   a fleet at a moment as a registered model
+registry   a fleet at one time as a registered model
 ========== ==========================================================================================
 """
 
@@ -151,7 +151,7 @@ def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_strea
 
 
 def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, ends_stream: bool) -> int:
-    store, today, experiment = FleetStore.of(config), Recipe.of(config), server.experiment(config.fleet.name)
+    store, current, experiment = FleetStore.of(config), Recipe.of(config), server.experiment(config.fleet.name)
     shelf = RunIndex(server, config.fleet.name, experiment, charter.ensure_charter(store).fleet_id)
     known = shelf.known()
     named = rounds_by_run(backlog.undelivered_rounds(recorded, known), known)
@@ -165,12 +165,12 @@ def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, 
             runs[name] = replace(run, open=True)
         if config.tracking.mode == "group":
             for row in fresh:
-                RoundGroupRuns(server, store, today, experiment, run, row).deliver()
-                report_rounds(server, store, today, run, [row])
+                RoundGroupRuns(server, store, current, experiment, run, row).deliver()
+                report_rounds(server, store, current, run, [row])
                 run = replace(run, through=row["batch_id"])
                 server.watch.rounds -= 1
         elif fresh:
-            report_rounds(server, store, today, run, fresh)
+            report_rounds(server, store, current, run, fresh)
             server.watch.rounds -= len(fresh)
     going_on = set() if ends_stream else {newest_of_stream(runs, named)}
     for name, run in runs.items():

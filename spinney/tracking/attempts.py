@@ -37,7 +37,7 @@ COLUMNS = (*_ATTEMPT[:3], "decision", "reason", *_ATTEMPT[3:], *_METRICS)
 def attempts_of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
     """Return one row per group of the round, sorted by key: COLUMNS, then other metrics.
 
-    row: of `rounds`. status: of the attempt; `kept` if the champion was up to date. A deferred group has no row.
+    row: a row of `rounds`. status: of the attempt; `kept` if the champion was up to date. A deferred group has no row.
     A withdrawn champion has no row of its own: its numbers are in the metrics.
     """
     tried = _read(store, tables.MODELS, row, (*_ATTEMPT, "metrics"))

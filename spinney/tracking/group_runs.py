@@ -50,11 +50,11 @@ _REQUIRED = ("numpy", "scikit-learn", "skops", "spinney")
 
 @dataclass(frozen=True)
 class RoundGroupRuns:
-    """The nested runs of a round's groups. today: the configuration's recipe. row: of `rounds`."""
+    """The nested runs of a round's groups. current: the configuration's recipe. row: a row of `rounds`."""
 
     server: Server
     store: FleetStore
-    today: Recipe
+    current: Recipe
     experiment: str
     parent: Run
     row: Mapping[str, Any]
@@ -72,7 +72,7 @@ class RoundGroupRuns:
         if not left:
             return
         signer = signing_key.load_signer(store)
-        shared = parameters(store, self.today, self.row)
+        shared = parameters(store, self.current, self.row)
         for stored in attempts.stored_models(store, self.row):
             key = stored["group_key"]
             if key in left:

@@ -24,7 +24,7 @@ _HAS_COMPARISON = pc.match_substring(ds.field("metrics"), retraining_gain.COMPAR
 
 
 def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
+    """Return round_id -> mean_loss and measured. rows: rows of `rounds`, all of one kind.
 
     mean_loss: mean over the models that the round decided about, each measured by its evaluation fit; a kept champion
     counts with its own loss. measured: number of these models.
@@ -46,8 +46,8 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
 def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return round_id -> gain and gain_groups, for rounds that compared new champions of drawn groups.
 
-    rows: of `rounds`, all of one run. gain: as in RetrainingGain, of draws from WINDOW before the day of the run on.
-    gain_groups: number of groups.
+    rows: rows of `rounds`, all of one run. gain: as in RetrainingGain, of draws from WINDOW before the day of the run
+    on. gain_groups: number of groups.
     """
     attempts, compared = _dataset(store, tables.MODELS, rows), _of_rounds(rows) & _HAS_COMPARISON
     keys = attempts.to_table(["group_key"], filter=compared).column("group_key").unique().to_pylist()

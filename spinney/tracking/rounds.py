@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from schemas.vocabulary import RoundKind
 from spinney.core.recipes.recipe import Recipe, canonical_json
 from spinney.storage.layout import FleetStore
-from spinney.tables import recipe_names
+from spinney.tables import recipe_files
 from spinney.tracking import attempts, losses, plots
 from spinney.tracking.runs import RECIPE, THROUGH, Run, to_milliseconds
 from spinney.tracking.server import Server
@@ -100,9 +100,9 @@ def today() -> date:
 
 
 def report_rounds(
-    server: Server, store: FleetStore, today: Recipe, run: Run, fresh: Sequence[Mapping[str, Any]]
+    server: Server, store: FleetStore, current: Recipe, run: Run, fresh: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Log these rounds of one run, then the tag that records their delivery. today: the configuration's recipe."""
+    """Log these rounds of one run, then the tag that records their delivery. current: the configuration's recipe."""
     measured, gained = losses.losses_of_rounds(store, fresh), losses.gains_of_rounds(store, fresh)
     metrics = []
     for row in fresh:
@@ -112,7 +112,7 @@ def report_rounds(
     log_batch(
         server,
         run.run_id,
-        parameters(store, today, fitted) if run.through < 0 or run.recipe_id is None else {},
+        parameters(store, current, fitted) if run.through < 0 or run.recipe_id is None else {},
         metrics,
     )
     if run.recipe_id is None and fitted["recipe_id"]:  # its first rounds fitted nothing
@@ -120,7 +120,7 @@ def report_rounds(
     for row in fresh:
         if row["kind"] == RoundKind.BATCH.value:
             with tempfile.TemporaryDirectory() as folder:
-                write_files(store, today, row, Path(folder))
+                write_files(store, current, row, Path(folder))
                 server.upload(run.run_id, Path(folder))
     # Last: if the process is killed before, the next delivery logs the same steps and files again, which changes
     # nothing.
@@ -152,10 +152,10 @@ def mlflow_name(name: str) -> str:
     return re.sub(r"[^\w\-. :]", "_", name)[:LONGEST_NAME]
 
 
-def parameters(store: FleetStore, today: Recipe, row: Mapping[str, Any]) -> dict[str, str]:
+def parameters(store: FleetStore, current: Recipe, row: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters of a run: the recipe of the round, as far as it is known, and a batch's data versions."""
     found = {"recipe_id": str(row["recipe_id"])} if row["recipe_id"] else {}
-    if recipe := _recipe(store, today, row["recipe_id"]):
+    if recipe := _recipe(store, current, row["recipe_id"]):
         found |= {"estimator": recipe.estimator, "loss": recipe.loss}
         found |= {"features": ", ".join(feature.name for feature in recipe.features)}
         found |= {f"estimator.{name}": text for name, text in recipe.params}
@@ -166,11 +166,11 @@ def parameters(store: FleetStore, today: Recipe, row: Mapping[str, Any]) -> dict
     return found
 
 
-def _recipe(store: FleetStore, today: Recipe, recipe_id: str | None) -> Recipe | None:
-    """Return the recipe with this id: the configuration's, or a stored earlier one. today: the configuration's."""
-    if recipe_id is None or recipe_id == today.recipe_id:
-        return None if recipe_id is None else today
-    text = recipe_names.read_recipe_text(store, recipe_id)
+def _recipe(store: FleetStore, current: Recipe, recipe_id: str | None) -> Recipe | None:
+    """Return the recipe with this id: the configuration's, or a stored earlier one. current: the configuration's."""
+    if recipe_id is None or recipe_id == current.recipe_id:
+        return None if recipe_id is None else current
+    text = recipe_files.read_recipe_text(store, recipe_id)
     return None if text is None else Recipe.of_text(text)
 
 
@@ -184,12 +184,12 @@ def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def write_files(store: FleetStore, today: Recipe, row: Mapping[str, Any], folder: Path) -> None:
+def write_files(store: FleetStore, current: Recipe, row: Mapping[str, Any], folder: Path) -> None:
     """Write the files of a weekly batch: a table of every group, the round with its recipe, and the charts."""
     groups = attempts.attempts_of_round(store, row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     content = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
-    recipe = _recipe(store, today, row["recipe_id"])
+    recipe = _recipe(store, current, row["recipe_id"])
     if recipe is not None:
         content["recipe"] = json.loads(canonical_json(asdict(recipe)))
         del content["recipe"]["earlier"]

@@ -22,7 +22,7 @@ MIN_SHARED_BYTES = 32 << 20
 _REQUEST_LENGTH = struct.Struct("=Q")
 
 Work = Callable[[WorkerChannel, Iterator[list[pa.Table]]], None]
-"""What the worker runs: it sends one result for the tables of each call of `run`."""
+"""Function that the worker runs: it sends one result for the tables of each call of `run`."""
 
 
 class PersistentWorker:

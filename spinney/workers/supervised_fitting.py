@@ -41,7 +41,14 @@ from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import failed_result
 from spinney.core.training.fitting import fit_groups
-from spinney.workers.fit_block import MAX_PIECE_AFTER_DEATH, FitBlock, FitTables, Piece, cut_pieces, ran_out_of_memory
+from spinney.workers.group_block import (
+    MAX_PIECE_AFTER_DEATH,
+    FitTables,
+    GroupBlock,
+    Piece,
+    cut_pieces,
+    ran_out_of_memory,
+)
 from spinney.workers.persistent_worker import PersistentWorker
 from spinney.workers.worker_process import IDLE, Limits, WorkerChannel, WorkerDied, run_supervised
 
@@ -75,14 +82,14 @@ _STATUSES_OF_FITS = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How groups are fitted: the arguments of `fit_groups` and the limits of its worker."""
+    """Settings of fits: the arguments of `fit_groups` and the limits of its worker."""
 
     recipe: Recipe
     clock: datetime
     signer: Signer
     limits: Limits = field(default_factory=Limits)
 
-    def fit_pieces(self, channel: WorkerChannel, block: FitBlock, pieces: list[Piece]) -> None:
+    def fit_pieces(self, channel: WorkerChannel, block: GroupBlock, pieces: list[Piece]) -> None:
         """Fit the pieces of a block and send each result. Runs in the worker."""
         channel.begin(None, MAKE_ESTIMATOR)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
@@ -96,7 +103,7 @@ class FitSettings:
         channel.begin(None, MAKE_ESTIMATOR)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
         for tables in blocks:
-            block = FitBlock(FitTables(*tables))
+            block = GroupBlock(FitTables(*tables))
             with current_group.reported_to(_report_progress(channel, block, list(range(block.n_groups)))):
                 channel.send(fit_groups(block.rows, block.requests, self.recipe, self.clock, self.signer))
 
@@ -152,7 +159,7 @@ class SupervisedFitter:
         Raises what `fit_groups` raises, and ContractError if making `recipe.estimator` kills the worker.
         """
         _preload(self.settings.recipe)
-        block = FitBlock(tables)
+        block = GroupBlock(tables)
         remaining, size, is_whole = list(range(block.n_groups)), block.n_groups, tables.nbytes <= MAX_COPIED_BYTES
         while remaining and (not self._is_estimator_doubtful or self._probe(block, remaining)):
             pieces = cut_pieces(remaining, size)
@@ -179,7 +186,7 @@ class SupervisedFitter:
     def _is_estimator_doubtful(self) -> bool:
         return not self._has_fitted and self._groups_given_up >= MAX_GROUPS_GIVEN_UP
 
-    def _probe(self, block: FitBlock, remaining: Piece) -> bool:
+    def _probe(self, block: GroupBlock, remaining: Piece) -> bool:
         """Fit some groups, spread over the remaining ones, each alone. Return whether one was fitted.
 
         Groups that did not kill their worker are removed from `remaining`.
@@ -196,7 +203,7 @@ class SupervisedFitter:
         self._probes_left = max(1, self._probes_left - count)
         return False
 
-    def _retry_out_of_memory(self, block: FitBlock, size: int) -> tuple[Piece, int]:
+    def _retry_out_of_memory(self, block: GroupBlock, size: int) -> tuple[Piece, int]:
         """Fit one of the groups that ran out of memory alone. Return which ones to fit again, and the piece size.
 
         size: groups of the piece in which they ran out. If enough such results were confirmed before, and this one is
@@ -228,7 +235,7 @@ class SupervisedFitter:
         self._persistent_worker = None
 
     def _fit_in_worker(
-        self, block: FitBlock, pieces: list[Piece], settings: FitSettings | None = None, *, is_whole: bool = False
+        self, block: GroupBlock, pieces: list[Piece], settings: FitSettings | None = None, *, is_whole: bool = False
     ) -> tuple[int, WorkerDied | None]:
         """Fit pieces in one worker. Return how many it fitted, and how it died, if it did.
 
@@ -245,7 +252,7 @@ class SupervisedFitter:
         return done, died
 
     def _fit_in_worker_once(
-        self, block: FitBlock, pieces: list[Piece], settings: FitSettings, *, is_whole: bool
+        self, block: GroupBlock, pieces: list[Piece], settings: FitSettings, *, is_whole: bool
     ) -> tuple[int, WorkerDied | None]:
         is_alone, done = pieces == [pieces[0][:1]] and not is_whole, 0
         if is_whole:
@@ -267,7 +274,7 @@ class SupervisedFitter:
             return done, died
         return done, None
 
-    def _persistent_results(self, block: FitBlock) -> Generator[pd.DataFrame, None, None]:
+    def _persistent_results(self, block: GroupBlock) -> Generator[pd.DataFrame, None, None]:
         if self._persistent_worker is None:
             self._persistent_worker = PersistentWorker(self.settings.fit_tables, self.settings.limits)
         yield self._persistent_worker.run(block.tables.rows, block.tables.requests)
@@ -276,7 +283,7 @@ class SupervisedFitter:
         self.close()
         self.settings = self.settings.without_shadow(reason)
 
-    def _fit_alone(self, block: FitBlock, place: int, died: WorkerDied | None = None) -> None:
+    def _fit_alone(self, block: GroupBlock, place: int, died: WorkerDied | None = None) -> None:
         """Fit a group alone, and record its failure if that kills the worker.
 
         died: how it killed a worker before; without it, it has to kill two.
@@ -297,7 +304,9 @@ class SupervisedFitter:
         self._add_failure(block, error, place, died.elapsed_ms)
         self._groups_given_up += 1
 
-    def _without_comparison(self, settings: FitSettings, block: FitBlock, place: int, died: WorkerDied) -> FitSettings:
+    def _without_comparison(
+        self, settings: FitSettings, block: GroupBlock, place: int, died: WorkerDied
+    ) -> FitSettings:
         """The settings without the comparison that killed the worker.
 
         After MAX_COMPARISON_DEATHS groups the rest of the task goes without it too, except for champions: each is a
@@ -325,7 +334,7 @@ class SupervisedFitter:
             return settings.without_predecessors(died)
         return settings.without_champions(died)
 
-    def _add_failure(self, block: FitBlock, error: FitFailed, place: int, ms: float = 0.0) -> None:
+    def _add_failure(self, block: GroupBlock, error: FitFailed, place: int, ms: float = 0.0) -> None:
         rows, _ = block.rows_and_requests_of([place])
         block.results.append(([place], failed_result(rows, error, self.settings.recipe, self.settings.clock, ms)))
 
@@ -341,7 +350,7 @@ def _half(size: int) -> int:
     return max(1, min(size, MAX_PIECE_AFTER_DEATH) // 2)
 
 
-def _report_progress(channel: WorkerChannel, block: FitBlock, piece: Piece) -> current_group.Listener:
+def _report_progress(channel: WorkerChannel, block: GroupBlock, piece: Piece) -> current_group.Listener:
     """A listener that reports each group to the parent by its position in the block."""
     places = {block.key(place): place for place in piece}
     return lambda key, doing: channel.begin(None if key is None else places[key], doing)

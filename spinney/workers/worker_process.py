@@ -259,7 +259,7 @@ class _Process:
 
 @dataclass(frozen=True)
 class _Status:
-    """What the worker is doing: for which group, and since when (monotonic seconds)."""
+    """The group that a worker is working on, and since when (monotonic seconds)."""
 
     since: float
     place: int | None
@@ -301,7 +301,7 @@ def _exit_text(status: int, activity: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Inherited:
-    """What a worker has from its parent: the parent's process id and the file descriptors that stay open."""
+    """Things that a worker inherits: the parent's process id and the file descriptors that stay open."""
 
     parent_pid: int
     fds: Collection[int]

@@ -6,15 +6,13 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import ledger
 import pytest
 import shop
-from process import SECONDS, called, command, environment
+from process import SECONDS, called, running_stream
 from shop import Shops
 
 from batch.load import load
@@ -33,20 +31,6 @@ RISE = 100.0
 X = 5.0
 
 
-@contextmanager
-def running(shops: Shops, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`spinney stream` in the background; killed at the end if it still runs."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command(shops, "stream"), env=environment(), cwd=shops.folder, stdout=out, stderr=subprocess.STDOUT
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 class Story:
     """Two models a group; the older is promoted, pinned against a batch and a policy, unpinned, and all goes back."""
 
@@ -55,7 +39,7 @@ class Story:
         shops.init()
         self.old, self.new = self.fit(0.0), self.fit(RISE)
         log = shops.folder / "stream.log"
-        with running(shops, log) as self.process:
+        with running_stream(shops, log) as self.process:
             self.log = log
             self.before = self.ask()
             self.by_hand("promote", *self.key, "--model", self.old)

@@ -7,35 +7,21 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ledger
 import pytest
 import shop
-from process import SECONDS, called, command, environment, spinney
+from process import SECONDS, called, command, environment, running_stream, spinney
 from shop import Shops
 
 from schemas import tables
 from streaming.app import Application
 
 OF_A_WAVE = 40
-
-
-@contextmanager
-def running(shops: Shops, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`spinney stream` in the background; killed at the end if it still runs."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command(shops, "stream"), env=environment(), cwd=shops.folder, stdout=out, stderr=subprocess.STDOUT
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def eventually(what: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
@@ -54,12 +40,12 @@ class Story:
         shops.init()
         log = shops.folder / "stream.log"
         self.wave()
-        with running(shops, log) as process:
+        with running_stream(shops, log) as process:
             eventually(self.answered, process, log)
             self.wave()  # whatever of it is under way when the process dies
             process.send_signal(signal.SIGKILL)
             self.killed = process.wait()
-        with running(shops, log) as process:
+        with running_stream(shops, log) as process:
             eventually(self.answered, process, log)
             self.wave()
             self.second = called(["stream", "--once", "--config", str(shops.file)], shops.folder)
@@ -118,7 +104,7 @@ def test_a_lost_checkpoint_is_refused_with_what_to_do_and_nothing_is_written(sto
     assert story.lost.returncode == 1
     (sentence,) = [line for line in story.lost.stderr.splitlines() if line.startswith("spinney:")]
     assert "was written from checkpoint" in sentence
-    assert "Put the checkpoint back, or start the fleet anew under another storage.root" in sentence
+    assert "Put the checkpoint back, or start the fleet again under another storage.root" in sentence
     assert story.shops.versions() == story.versions
     # Room for the folder that is put back.
     assert not (story.shops.root / "checkpoints" / "ingest").exists()

@@ -18,7 +18,7 @@ from spinney.core.errors import SetupError
 from spinney.local.broker import Broker
 from spinney.local.ports import answers
 
-SECONDS = 30
+SECONDS = 60
 QUIET = {"log_level": 0}
 
 

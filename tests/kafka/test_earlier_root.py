@@ -86,7 +86,7 @@ def delete_topics(servers: str) -> None:
     there = [name for name in admin.list_topics(timeout=30).topics if name.startswith("earlier.")]
     for deleted in admin.delete_topics(there).values() if there else ():
         deleted.result()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while any(name in admin.list_topics(timeout=30).topics for name in there):
         assert time.monotonic() < until, "topics of an earlier run are still there"
         time.sleep(0.2)

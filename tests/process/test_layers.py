@@ -58,15 +58,15 @@ def test_only_the_session_module_reaches_into_the_jvm() -> None:
 
 
 @pytest.mark.parametrize(
-    "room",
+    "package",
     [
         *("core/champions", "core/features", "core/intervals", "core/models", "core/planning", "core/proposal"),
         *("core/records", "core/reporting", "core/training", "figures", "kafka", "operations", "sources", "tables"),
         "workers",
     ],
 )
-def test_a_room_below_the_edges_takes_parts_of_the_configuration_never_the_whole(room: str) -> None:
-    files = list((ROOT / "spinney" / room).rglob("*.py"))
+def test_a_package_below_the_edges_takes_parts_of_the_configuration_never_the_whole(package: str) -> None:
+    files = list((ROOT / "spinney" / package).rglob("*.py"))
     assert files
     assert [file.name for file in files if "Config" in names_imported_by(file)] == []
 

@@ -43,7 +43,7 @@ from spinney.serving.manifest import Manifest
 from spinney.storage import api_keys, charter, last_configuration, retrain_requests, signing_key, stream_offsets
 from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, recipe_names, recipe_store
+from spinney.tables import delta, recipe_files, recipe_store
 from spinney.tables.arrow_schemas import arrow_schema
 
 FUTURE = 99
@@ -115,7 +115,7 @@ def of_recipes(root: Root) -> list[Reader]:
     return [
         partial(recipe_store.store_recipe, root.store, root.signer, recipe),
         partial(recipe_store.load_recipes, root.store, root.signer),
-        partial(recipe_names.read_estimators, root.store),
+        partial(recipe_files.read_estimators, root.store),
     ]
 
 

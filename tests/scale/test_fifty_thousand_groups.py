@@ -110,7 +110,7 @@ def test_a_weekly_round_fits_every_group_and_parent_and_its_counts_add_up(story:
 
 def test_every_group_is_answered_by_its_own_model_and_as_polars_computes_it(story: Story) -> None:
     was_refused = [_is_refused(story, nth) for nth in (0, 1)]
-    assert 0 < was_refused[0].sum() < DEVICES / 100  # a first model that is surely worse than a constant, by chance
+    assert 0 < was_refused[0].sum() < DEVICES / 100  # a first model that is clearly worse than a constant, by chance
     assert 0 < was_refused[1].sum() < DEVICES / 2
     first, second = (expected["answer"].to_numpy() for expected in story.expected[:2])
     # A refused challenger leaves the champion of the first round, if there is one.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -47,6 +48,20 @@ def spinney(shops: Shops, verb: str, *words: str, crash_at: str = "") -> subproc
         check=False,
         timeout=SECONDS,
     )
+
+
+@contextmanager
+def running_stream(shops: Shops, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`spinney stream` in the background; killed at the end if it still runs."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command(shops, "stream"), env=environment(), cwd=shops.folder, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def called(

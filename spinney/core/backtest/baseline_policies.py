@@ -51,7 +51,7 @@ class Periodic:
 class SinceAttempt:
     """Stale once the last attempt is so long ago, whether new rows have come or not.
 
-    every: microseconds. name: as of `Periodic`.
+    every: microseconds. name: as in `Periodic`.
     """
 
     every: float
@@ -76,7 +76,7 @@ class SinceAttempt:
 class FixedFactor:
     """Stale once the recent mean loss is `factor` times the mean loss on the champion's held-out rows.
 
-    It ignores how noisy a group is. rows: of the champion that are needed. name: as of `Periodic`.
+    It ignores how noisy a group is. rows: of the champion that are needed. name: as in `Periodic`.
     """
 
     factor: float

@@ -118,7 +118,7 @@ class History:
         return TrainingSet(keys, *of_rows, None if rows.lineage is None else rows.lineage[places])
 
     def _rows_per_group(self, oldest: int) -> Integers:
-        """How many of the `oldest` rows of the history each group has, shape (n_groups,)."""
+        """Return each group's number of rows among the `oldest` rows of the history, shape (n_groups,)."""
         counts = np.bincount(self.group_of_row[self._by_time[:oldest]], minlength=self.n_groups)
         return counts.astype(np.int64)
 

@@ -63,7 +63,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What happened in the round of a step.
+    """The results of the round of a step.
 
     end: of the step, microseconds. fits: models fitted, by the policy that asked for them. decisions: of the gate, and
     attempts without a model, by name. predicted_ms, measured_ms: of the fits. deferred: due groups that were not taken.
@@ -152,7 +152,7 @@ class _Run:
         self._model_of_row = np.full(rows, NO_MODEL, dtype=np.int64)
 
     def answer(self, end: int) -> None:
-        """Answer the events of a step by the present champions, and keep the losses."""
+        """Answer the events of a step by the current champions, and keep the losses."""
         history = self._history
         places = history.answered_within(end - self._settings.steps.length, end)
         models = self._model_of_group[history.group_of_row[places]]

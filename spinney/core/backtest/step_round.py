@@ -178,7 +178,7 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
 
 
 def _withdrawals(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord], clock: int) -> list[DecisionRecord]:
-    """The withdrawals of champions that answer on although they are surely worse than their predecessors."""
+    """The withdrawals of champions that answer on although they are clearly worse than their predecessors."""
     staying = {row.group_key for row in decided if row.promotion.decision in (Decision.REFUSED, Decision.HELD)}
     withdrawn, unknown = [], float("nan")
     for attempt in attempts:

@@ -60,7 +60,7 @@ class EvenlySpread:
 
 @dataclass(frozen=True)
 class Strategy:
-    """What is replayed: policies, budget, recipe and gate, under a name.
+    """A named strategy to replay: policies, budget, recipe and gate.
 
     brake_share, halt_share: as in `[budget]` and `[gate]`; 1: no brake, no halt.
     """

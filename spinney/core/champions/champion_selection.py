@@ -18,7 +18,7 @@ _ANSWERING = frozenset({Decision.PINNED, *PROMOTING_DECISIONS})
 """Decisions after which the model of a single promotion answers."""
 
 KEPT_CANDIDATES = 3
-"""How many of a group's newest candidates a state keeps: one more than may be withdrawn in a row."""
+"""Number of a group's newest candidates that a state keeps: one more than may be withdrawn in a row."""
 
 
 def select_champion(promotions: Iterable[Promotion], unusable: Collection[str] = ()) -> Promotion | None:
@@ -39,7 +39,7 @@ def select_champion(promotions: Iterable[Promotion], unusable: Collection[str] =
 
 
 def select_predecessor(promotions: Iterable[Promotion]) -> Promotion | None:
-    """Return the promotion that names the champion if a machine withdraws the present one; None if none may do so.
+    """Return the promotion that names the champion if a machine withdraws the current one; None if none may do so.
 
     A machine may not withdraw a champion that a person pinned or promoted, nor one that answers because another was
     withdrawn: so at most one in a row is, and a state that keeps KEPT_CANDIDATES selects what the table does. Nor one

@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
         ("attempted_at", pa.int64()),
     ]
 )
-"""What `select_champions` returns."""
+"""Columns that `select_champions` returns."""
 
 _Ints = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
@@ -59,7 +59,7 @@ class ChampionRows:
 def select_champions(rows: pa.Table) -> pa.Table:
     """Return one row of SCHEMA per group that any row names, sorted by key.
 
-    rows: of `promotions`, with INPUT_COLUMNS, in any order. Times are microseconds or timestamps; null is 0.
+    rows: rows of `promotions`, with INPUT_COLUMNS, in any order. Times are microseconds or timestamps; null is 0.
 
     model_id is null where no model may answer. epoch is the greatest of any row. fit_ms is that of the last decision
     with one; of several at the same moment, the longest; null without any. predecessor_id: of the model that would
@@ -159,8 +159,8 @@ class _Candidates:
 def condense_rows(rows: pa.Table) -> pa.Table:
     """Drop the rows that can no longer decide which model answers: `champion_selection.condense` for every group.
 
-    rows: of `promotions`, with CHAMPION_COLUMNS and `codec`, in any order; other columns are kept. Returns the rows
-    left, sorted by key. Of equal rows one is left, so rows may be added again. Errors as for `select_champions`.
+    rows: rows of `promotions`, with CHAMPION_COLUMNS and `codec`, in any order; other columns are kept. Returns the
+    rows left, sorted by key. Of equal rows one is left, so rows may be added again. Errors as for `select_champions`.
     """
     rows = rows.filter(pa.array(_is_in(_text(rows, "decision"), CHAMPION_DECISIONS)))
     history = _History.of(rows)
@@ -217,7 +217,7 @@ class _History:
         )  # fmt: skip
 
     def last_of(self, rows: _Ints, of: _Ints, *before: _Ints) -> _Ints:
-        """Of these rows the last one for each value of `of`, in the order of `before`, then of `place`."""
+        """Return, for each value of `of`, the last of these rows in the order of `before`, then of `place`."""
         order = rows[np.lexsort((self.place[rows], *(key[rows] for key in reversed(before)), of[rows]))]
         ends = np.flatnonzero(np.diff(of[order], append=-1))
         return order[ends]
@@ -233,7 +233,7 @@ class _History:
         return self.last_of(rows, self.group, self.decided_at, self.model)
 
     def newest_candidates(self) -> _Ints:
-        """Of each group's newest KEPT_CANDIDATES models that may answer, the last row by a person and by a machine."""
+        """Return the last row by a person and by a machine of each of a group's KEPT_CANDIDATES newest models."""
         may_answer = _is_in(self.decision, PROMOTING_DECISIONS) & self.is_current & ~self.is_withdrawn
         rows, of_model = np.flatnonzero(may_answer), self._group_and_model()
         newest = self.last_of(rows, of_model)

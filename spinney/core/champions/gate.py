@@ -32,11 +32,11 @@ class GateSettings(Protocol):
 
     @property
     def margin(self) -> float:
-        """How much worse a challenger may be and still pass, as a share of the champion's loss; at least 0."""
+        """Largest excess of a challenger's loss that still passes, as a share of the champion's loss; at least 0."""
 
     @property
     def jump(self) -> float:
-        """How far its predictions may be from the champion's, in spreads of the champion's residuals; may be inf."""
+        """Largest jump of its predictions from the champion's, in spreads of the champion's residuals; may be inf."""
 
 
 class UncomparedPolicy(Enum):
@@ -67,7 +67,7 @@ def decide(
     Rule ``not_worse``: a challenger is promoted if a paired test on the same held-out rows shows with CONFIDENCE that
     its loss is at most ``1 + margin`` times the champion's. So it passes if it measures better, and if it is about
     equal where the rows can tell: it has seen newer data, and what is stored is fitted on the held-out rows too. On
-    fewer than `evidence` rows it is promoted as unproven, unless it is surely worse.
+    fewer than `evidence` rows it is promoted as unproven, unless it is clearly worse.
 
     If the champion was fitted by another recipe (`changed_from`), a challenger that measures worse is refused on fewer
     rows too: an edit must not replace models that measure better. If the champion's own recipe was fitted again on
@@ -78,7 +78,7 @@ def decide(
     champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. Without such
     rows it is promoted as unproven if it is pooled with that champion by estimated weights: it differs from what would
     answer only as far as its rows have shown. Others are then compared with a constant prediction, and refused if they
-    measure worse on `evidence` rows, or are surely worse on fewer. If `is_last_rung`, a refusal would leave nobody to
+    measure worse on `evidence` rows, or are clearly worse on fewer. If `is_last_rung`, a refusal would leave nobody to
     answer, and the model is promoted as unproven.
 
     Where the champion would be withdrawn, being worse than its predecessor at `watch_level`, the challenger has to pass
@@ -116,7 +116,7 @@ def _decide_compared(metrics: Mapping[str, Any], evidence: HeldOutEvidence, gate
     is_changed, described = metrics.get("changed_from") is not None, evidence.describe(_whose_loss(metrics))
     if evidence.rows < gate.evidence:
         is_worse_edit = is_changed and evidence.is_measured_worse(gate.margin)
-        if is_worse_edit or evidence.is_surely_worse(gate.margin):
+        if is_worse_edit or evidence.is_clearly_worse(gate.margin):
             return Decision.REFUSED, f"worse: {described}"
         return Decision.UNPROVEN, f"thin evidence, {gate.evidence} rows needed: {described}"
     return _decide_proven(evidence, gate, described)
@@ -146,7 +146,7 @@ def _reason_to_hold(jump: float, limit: float, otherwise: str) -> str:
 
 
 def _whose_loss(metrics: Mapping[str, Any]) -> str:
-    """What a challenger was compared with, in words that its loss can follow."""
+    """Name of the model that a challenger was compared with, as text before its loss."""
     if refitted := metrics.get("refitted"):
         return f"the champion's recipe ({_recipe_name(refitted)}) fitted on the same older rows, "
     return "the champion's (another recipe) " if metrics.get("changed_from") is not None else "the champion's "
@@ -189,7 +189,7 @@ def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings, *, is_la
     if evidence is None:
         return Decision.UNPROVEN, f"first model on thin evidence: no held-out rows, {gate.evidence} needed"
     described = evidence.describe("a constant's ")
-    if evidence.is_surely_worse(gate.margin) or (evidence.rows >= gate.evidence and evidence.is_measured_worse(0)):
+    if evidence.is_clearly_worse(gate.margin) or (evidence.rows >= gate.evidence and evidence.is_measured_worse(0)):
         if is_last_rung:
             return Decision.UNPROVEN, f"first model, worse than a constant, but no other model can answer: {described}"
         return Decision.REFUSED, f"first model, worse than a constant: {described}"

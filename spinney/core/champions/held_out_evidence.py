@@ -1,4 +1,4 @@
-"""What held-out rows show about a challenger and a reference (its champion, or a constant), in numbers and in words."""
+"""Evidence of held-out rows about a challenger and a reference (its champion, or a constant), as numbers and text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from spinney.core.champions.paired_test import PairedDifference
 from spinney.core.number_format import format_number
 
 MIN_ROWS_TO_REFUSE = 7
-"""Rows below which no challenger counts as surely worse. If it is worse on each of seven rows, chance explains that
-with 0.5⁷ = 0.8 %; on fewer rows it explains more than SURELY_WORSE, also where all differences happen to be alike."""
+"""Rows below which no challenger counts as clearly worse. If it is worse on each of seven rows, chance explains that
+with 0.5⁷ = 0.8 %; on fewer rows it explains more than CLEARLY_WORSE, also where all differences happen to be alike."""
 
-SURELY_WORSE = 0.01
-"""Confidence of being within the margin below which a challenger counts as surely worse."""
+CLEARLY_WORSE = 0.01
+"""Confidence of being within the margin below which a challenger counts as clearly worse."""
 
 TIE = 1e-9
 """Relative difference of two losses that counts as none: two ways to compute the same model differ by rounding."""
@@ -69,14 +69,14 @@ class HeldOutEvidence:
         """Whether the challenger's mean loss is more than `1 + margin` times the reference's."""
         return self.loss > self.reference_loss * (1 + margin + TIE)
 
-    def is_surely_worse(self, margin: float) -> bool:
+    def is_clearly_worse(self, margin: float) -> bool:
         """Whether it is worse than the margin allows with a confidence that suffices on few rows too."""
         has_enough_rows = self.difference is not None and self.rows >= MIN_ROWS_TO_REFUSE
-        return has_enough_rows and self.confidence_within(margin) < SURELY_WORSE
+        return has_enough_rows and self.confidence_within(margin) < CLEARLY_WORSE
 
     @property
     def outcome(self) -> str:
-        """What is shown: "better", "worse" or "no difference shown"."""
+        """The finding: "better", "worse" or "no difference shown"."""
         if self.difference is None:
             return "worse" if self.is_measured_worse(0) else "no difference shown"
         if self._is_identical:

@@ -36,7 +36,7 @@ def to_matrix(packed: Sequence[bytes | None]) -> npt.NDArray[np.float64]:
     """Return the losses of several models, shape (n_models, n_losses), NaN after the last finite one of each.
 
     Losses that are not finite are left out. The number of columns is a multiple of eight, so that NumPy adds the values
-    of a row in the same order whichever rows stand beside it.
+    of a row in the same order whatever other rows there are.
     """
     sizes = np.array([len(losses or b"") // _FLOAT.itemsize for losses in packed], dtype=np.int64)
     plain = (losses[: size * _FLOAT.itemsize] for losses, size in zip(packed, sizes.tolist(), strict=True) if losses)

@@ -10,13 +10,13 @@ import struct
 from collections.abc import Iterable
 
 COLUMN = "heldout_losses"
-"""Of the tables `models` and `promotions`: a list of floats."""
+"""Column of the tables `models` and `promotions`: a list of floats."""
 
 FLOAT_BYTES = 4
 
 
 LOSS_NAME = "loss_name"
-"""Of the same tables: the loss that they are measured by."""
+"""Column of the same tables: the name of the loss by which the held-out losses are measured."""
 
 _CODES = {"absolute": 1, "squared": 2, "log": 3}
 _NAMES = {code: name for name, code in _CODES.items()}

@@ -1,4 +1,4 @@
-"""What people do to champions: promote, roll back, pin, unpin.
+"""Interventions by people: promote, roll back, pin, unpin.
 
 The functions return what would change; `spinney.operations.interventions` writes it. Every intervention, including pin
 and unpin, increments the group's revision, and the higher revision wins over whatever machines write meanwhile.
@@ -23,7 +23,7 @@ SHORT_ID_LENGTH = 12
 
 @dataclass(frozen=True)
 class ChampionChange:
-    """What an intervention changes for one group. The field names are those of `--json`.
+    """The change of one group by an intervention. The field names are those of `--json`.
 
     epoch: the group's new revision. before, after: model_ids of the champions; None where no model of the group's own
     answers. decision: about `after`; None when that is None. withdrawn: model_id that is withdrawn with it. why: in
@@ -54,7 +54,7 @@ def promote(group_key: str, history: Sequence[Promotion], target: Promotion) -> 
 def rollback(group_key: str, history: Sequence[Promotion], at: int | None) -> ChampionChange | None:
     """Make the champion of a former time the champion again.
 
-    at: wall clock, microseconds; None: the champion before the present one. Returns None if that model is the champion
+    at: wall clock, microseconds; None: the champion before the current one. Returns None if that model is the champion
     already. A group that had no model of its own at that time has none again. Raises GroupError when the group is
     pinned, or no model answered before.
     """
@@ -64,9 +64,9 @@ def rollback(group_key: str, history: Sequence[Promotion], at: int | None) -> Ch
     target = previous_champion(history)
     if target is None:
         raise GroupError(
-            group_key, "no model answered before the present one, but for withdrawn ones; `spinney why` shows them all"
+            group_key, "no model answered before the current one, except withdrawn ones; `spinney why` shows them all"
         )
-    return _replace_champion(group_key, history, target, "answered before the present one")
+    return _replace_champion(group_key, history, target, "answered before the current one")
 
 
 def pin(group_key: str, history: Sequence[Promotion], target: Promotion | None = None) -> ChampionChange:
@@ -108,7 +108,7 @@ def unpin(group_key: str, history: Sequence[Promotion]) -> ChampionChange:
 
 
 def previous_champion(history: Sequence[Promotion]) -> Promotion | None:
-    """The last champion before the present one that was never withdrawn; None when there was none."""
+    """The last champion before the current one that was never withdrawn; None when there was none."""
     champion = select_champion(history)
     excluded = withdrawn_model_ids(history) | ({champion.model_id} if champion else set())
     for at in sorted({row.decided_at for row in history if row.decision in CHAMPION_DECISIONS}, reverse=True):

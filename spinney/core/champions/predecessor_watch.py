@@ -1,4 +1,4 @@
-"""The watch after a promotion: whether the champion is surely worse than the model that it replaced.
+"""The watch after a promotion: whether the champion is clearly worse than the model that it replaced.
 
 At each attempt to refit a group both models are compared on the rows newer than the champion, which neither has seen.
 Each look has a level of its own: the time since the last attempt ÷ `patience`, at most MAX_LEVEL. The levels add up to
@@ -77,7 +77,7 @@ def reason_to_withdraw(metrics: Mapping[str, Any], level: float) -> str | None:
 
 @dataclass(frozen=True)
 class ChallengerTerms:
-    """What a challenger has to show against the predecessor of a champion that would be withdrawn.
+    """The requirement for a challenger against the predecessor of a champion that would be withdrawn.
 
     level: of the look. On `rows_needed` rows it has to be at most `margin` worse with this confidence, on fewer rows it
     must not measure worse by more than the margin.

@@ -10,7 +10,7 @@ from spinney.core.champions.promotion import Promotion
 
 
 def reachable_promotions(history: Sequence[Promotion], since: int) -> list[Promotion]:
-    """The promotions that name the champion at any moment from `since` on, and the one before the present champion.
+    """The promotions that name the champion at any moment from `since` on, and the one before the current champion.
 
     history: all promotions of one group. since: wall clock, microseconds. A rollback to a time after `since`, or to the
     previous model, needs no other row, and no model that none of these names.

@@ -12,12 +12,12 @@ MIN_ATTEMPTS = 20
 """Attempts below which a round is never halted: a few groups may fail together by chance."""
 
 HALTED = "halted: "
-"""What the reason of each decision begins with that a halt has turned into `held`."""
+"""Beginning of the reason of each decision that a halt has turned into `held`."""
 
 
 @dataclass(frozen=True)
 class AttemptTally:
-    """How the fits of a round, or of a part of a batch, ended, in groups.
+    """Counts of groups by the result of their fit, in a round or a part of a batch.
 
     attempted: fitted and failed. worse: of the fitted, those shown to be worse than their champion and refused.
     """

@@ -13,7 +13,7 @@ from spinney.core.champions.promotion import Promotion
 
 
 class ChampionSource(Protocol):
-    """Who answers for groups and parents: `Champions`, or a snapshot of a whole fleet."""
+    """Source of the models that answer for groups and parents: `Champions`, or a snapshot of a whole fleet."""
 
     @property
     def promotions(self) -> Mapping[str, tuple[Promotion, ...]]:
@@ -26,7 +26,7 @@ class ChampionSource(Protocol):
 
 
 class RouteKey(NamedTuple):
-    """What a route is looked up by. excluded: model_ids that had no answer and must be passed over."""
+    """The key of a route. excluded: model_ids that had no answer and must be passed over."""
 
     group_key: str
     excluded: frozenset[str] = frozenset()

@@ -18,7 +18,7 @@ _TYPES = dict.fromkeys(("epoch", *TIME_COLUMNS), pa.int64()) | dict.fromkeys(PAY
 SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)]).append(
     pa.field(heldout_losses.COLUMN, pa.binary())
 )
-"""Of the stored bytes. Its columns after group_key are the fields of a Promotion in their order."""
+"""Schema of the stored bytes. Its columns after group_key are the fields of a Promotion in their order."""
 
 
 def _add_losses(body: Body) -> Body:

@@ -59,7 +59,7 @@ def check_group_columns(fleet: Fleet) -> Iterator[Problem]:
         if name in fleet.group[:index]:
             yield Problem(key, "each column once", f"`{name}` again", "Remove one.")
         elif name in (fleet.event_id, fleet.event_time, fleet.target):
-            yield Problem(key, "a column that owns a model", f"`{name}`, the event's id, its time or the target")
+            yield Problem(key, "a column that identifies groups", f"`{name}`, the event's id, its time or the target")
         elif kind is None:
             yield undeclared_column(key, name, fleet)
         elif kind not in KEY_TYPES:
@@ -86,7 +86,7 @@ def check_features(fleet: Fleet) -> Iterator[Problem]:
         if name == fleet.target:
             yield Problem(key, "a column known before the answer", f"`{name}`, the target", "Remove it.")
         elif name == fleet.event_id:
-            yield Problem(key, "a column that says something", f"`{name}`, the event's id", "Remove it.")
+            yield Problem(key, "a column with information about the target", f"`{name}`, the event's id", "Remove it.")
         elif name in fleet.features[:index]:
             yield Problem(key, "each feature once", f"`{name}` again", "Remove one.")
         elif fleet.type_of(name) is None:
@@ -298,22 +298,22 @@ def check_shares(budget: Budget) -> Iterator[Problem]:
 
 
 def check_gate_rule(gate: Gate) -> Iterator[Problem]:
-    """Check that the gate's rule is in effect."""
+    """Yield a problem if `gate.rule` names a rule that is planned but not implemented."""
     if gate.rule in GATE_RULES[1:] or is_module_name(gate.rule):
-        yield Problem("gate.rule", '"not_worse"', f"{to_toml(gate.rule)}, which is not in effect yet", "Remove it.")
+        yield Problem("gate.rule", '"not_worse"', f"{to_toml(gate.rule)}, which is not implemented yet", "Remove it.")
 
 
-def check_not_in_effect(section: str, model: BaseModel) -> Iterator[Problem]:
-    """Yield a problem for each key without effect yet that is set to anything but its default."""
+def check_not_implemented(section: str, model: BaseModel) -> Iterator[Problem]:
+    """Yield a problem for each key that is not implemented yet and is set to anything but its default."""
     for name, info in type(model).model_fields.items():
         key = f"{section}.{name}"
         value = getattr(model, name)
         extra = info.json_schema_extra
         if isinstance(value, BaseModel):
-            yield from check_not_in_effect(key, value)
-        elif isinstance(extra, dict) and extra.get("in_effect") is False and value != info.default:
+            yield from check_not_implemented(key, value)
+        elif isinstance(extra, dict) and extra.get("implemented") is False and value != info.default:
             expected = f"its default, {to_toml(info.default)}"
-            yield Problem(key, expected, display_value(key, value), f"`{key}` is not in effect yet: remove it.")
+            yield Problem(key, expected, display_value(key, value), f"`{key}` is not implemented yet: remove it.")
 
 
 def is_retired(info: FieldInfo) -> bool:
@@ -376,4 +376,4 @@ def find_problems(sections: dict[str, Any]) -> Iterator[Problem]:
             yield from rule(*(sections[name] for name in needs))
     for name, model in sections.items():
         if isinstance(model, BaseModel):
-            yield from check_not_in_effect(name, model)
+            yield from check_not_implemented(name, model)

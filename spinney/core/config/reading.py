@@ -63,7 +63,7 @@ def _parse_toml(text: str, source: str) -> dict[str, Any]:
         at = re.search(r"line ([0-9]+)", str(error))
         line = int(at[1]) if at else text.count("\n") + 1
         what = re.sub(r"\s*\(at .*\)$", "", str(error))
-        remedy = "Strings need quotes, and each key may stand once."
+        remedy = "Strings need quotes, and each key may occur once."
         raise ConfigError([Finding(source, line, "", "TOML", what, remedy)]) from error
 
 

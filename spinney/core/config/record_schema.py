@@ -1,4 +1,4 @@
-"""What a fleet's records look like, and which topics bring them."""
+"""The columns of a fleet's records, and the topics that they come from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RecordSchema:
 
     @property
     def event_columns(self) -> dict[str, str]:
-        """Name -> type of an event's columns besides its id and time; the target only if it is a field of the event."""
+        """Name -> type of an event's columns without its id and time; the target only if it is a field of the event."""
         left_out = {self.fleet.event_id, self.fleet.event_time, "observed_at"}
         if not self.has_label_in_event:
             left_out.add(self.fleet.target)

@@ -26,9 +26,9 @@ _BEFORE = """\
 This page is generated from `spinney/core/config/sections.py` by `python -m spinney.core.config.reference`; a test
 compares them.
 
-A fleet is configured by one TOML file. Unknown keys are errors. So are keys that are not in effect yet, if they are set
-to anything but their default. `spinney check` reports all errors at once; `spinney check --show` prints the values in
-effect and the origin of each.
+A fleet is configured by one TOML file. Unknown keys are errors. So are keys that are not implemented yet, if they are
+set to anything but their default. `spinney check` reports all errors at once; `spinney check --show` prints the values
+in effect and the origin of each.
 
 Every key can be overridden by an environment variable, `SPINNEY_<SECTION>__<KEY>`, with further `__` for deeper keys
 (`SPINNEY_KAFKA__BOOTSTRAP_SERVERS`, `SPINNEY_STALENESS__ERROR_RISE__PATIENCE`). Tables are written as TOML and merged:
@@ -44,7 +44,7 @@ _AFTER = """\
 
 
 def reference() -> str:
-    """Return the page: every key with its type, default and meaning, and whether it is in effect."""
+    """Return the page: every key with its type, default and meaning, and whether it is implemented."""
     lines = [_BEFORE.rstrip(), ""]
     for name, info in Config.model_fields.items():
         lines += _section(name, info)
@@ -85,7 +85,7 @@ def _section(name: str, info: FieldInfo) -> Iterator[str]:
         default = (
             "**required**" if part.is_required() else f"`{to_toml(part.default)}`" if part.default is not None else "–"
         )
-        late = "" if _in_effect(part) else " **Not in effect yet.**"
+        late = "" if _is_implemented(part) else " **Not implemented yet.**"
         late = " **Without effect.**" if is_retired(part) else late
         words = describe_expected(part).replace(durations.EXPECTED, "a duration")
         yield f"| `{key}` | {words} | {default} | {part.description}{late} |"
@@ -101,9 +101,9 @@ def _keys(model: type[BaseModel], before: str) -> Iterator[tuple[str, FieldInfo]
             yield f"{before}{name}", info
 
 
-def _in_effect(info: FieldInfo) -> bool:
+def _is_implemented(info: FieldInfo) -> bool:
     extra: Any = info.json_schema_extra
-    return not isinstance(extra, dict) or extra.get("in_effect", True) is not False
+    return not isinstance(extra, dict) or extra.get("implemented", True) is not False
 
 
 if __name__ == "__main__":

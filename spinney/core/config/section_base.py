@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of: keys with a meaning, and plain types of values."""
+"""Base of the configuration's sections: keys with a meaning, and plain types of values."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Bool = Annotated[bool, Strict()]
 
 
 def config_key(
-    default: Any = ..., *, meaning: str, in_effect: bool = True, retired: bool = False, **constraints: Any
+    default: Any = ..., *, meaning: str, implemented: bool = True, retired: bool = False, **constraints: Any
 ) -> Any:
     """Return a pydantic field. meaning: one sentence for the docs. constraints: pydantic's (ge, le, min_length …)."""
     return Field(
-        default, description=meaning, json_schema_extra={"in_effect": in_effect, "retired": retired}, **constraints
+        default, description=meaning, json_schema_extra={"implemented": implemented, "retired": retired}, **constraints
     )
 
 

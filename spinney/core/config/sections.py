@@ -1,7 +1,7 @@
 """The configuration: every key with its type, default and meaning.
 
 Messages, ``docs/configuration.md`` and ``spinney check --show`` are derived from these models. A key without effect
-yet is marked ``in_effect=False``; setting it to anything but its default is refused.
+yet is marked ``implemented=False``; setting it to anything but its default is refused.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Fleet(Section):
 
 
 class RecipeParents(Section):
-    """How the models of parents are fitted."""
+    """Settings for fitting the models of parents."""
 
     max_rows: Int = config_key(
         100_000, ge=1, meaning="Maximum number of rows for fitting a parent, sampled by hash of the event id."
@@ -235,7 +235,7 @@ class Storage(Section):
         "the environment: at the current folder); `~` is the home folder.",
     )
     options: dict[str, str] = config_key(
-        {}, in_effect=False, repr=False, meaning="Credentials and settings of an object store."
+        {}, implemented=False, repr=False, meaning="Credentials and settings of an object store."
     )
 
 

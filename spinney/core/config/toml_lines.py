@@ -114,7 +114,7 @@ class _Scanner:
             self.advance(2 if quote == '"' and self.peek() == "\\" else 1)
         inside = self.text[start : self.at]
         self.advance(len(end))
-        while len(end) > 1 and self.peek() == quote:  # up to two quotes may stand before the closing three
+        while len(end) > 1 and self.peek() == quote:  # up to two quotes may come before the closing three
             self.advance()
         return _unescaped(inside) if end == '"' else inside
 

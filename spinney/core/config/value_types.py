@@ -21,8 +21,9 @@ TYPES = (
     *("string", "boolean", *INTEGERS, "float", "double", "decimal(p,s)", "date", "timestamp"),
     *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)", "timestamp(year)"),
 )
-"""What `[fleet.columns]` takes. A timestamp with a unit is a number since 1970, or a year, in messages, else ISO 8601
-text.
+"""Types that `[fleet.columns]` accepts.
+
+In messages a timestamp with a unit is a number since 1970, or a year; without a unit it is ISO 8601 text.
 """
 
 EVERY_COLUMN = "*"
@@ -83,7 +84,7 @@ class ColumnType(str):
 
 
 def declared_type(kind: str) -> str:
-    """Return a type as `[fleet.columns]` declares it, as a plain string."""
+    """Return a column's type with its unit, as written in `[fleet.columns]`: ``timestamp(ms)``, not ``timestamp``."""
     return kind.declared if isinstance(kind, ColumnType) else kind
 
 
@@ -161,7 +162,7 @@ def local_path(location: str) -> str | None:
 def _check_root(value: Any) -> Any:
     if isinstance(value, str) and value and local_path(value) is None:
         raise invalid_value(
-            PLAIN_PATH, value, "Object stores and other file systems are not in effect yet: name a folder."
+            PLAIN_PATH, value, "Object stores and other file systems are not supported yet: name a folder."
         )
     return value
 

@@ -267,7 +267,10 @@ def _column_names(feature: Feature) -> tuple[str, ...]:
 
 
 def encode_times(times: Integers, *, with_minutes: bool) -> list[Floats]:
-    """The columns of a timestamp, or without minutes of a date. times: microseconds since 1970, NULL_TIME: missing."""
+    """Return the cyclic columns of timestamps: a sine and a cosine for each period, which are day, week and year.
+
+    times: microseconds since 1970, NULL_TIME: missing. with_minutes: False for dates, which have no time of day.
+    """
     null = times == NULL_TIME
     days = np.where(null, 0, times // DAY_US)
     stamps = days.astype("datetime64[D]")

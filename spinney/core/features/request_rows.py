@@ -86,7 +86,7 @@ def read_request_rows(
     """Validate records and convert them.
 
     records: as `pydantic_core.from_json` parses them. exact: returns the same records with numbers as NumberText; it is
-    called only if a record cannot certainly be read without. rules: of `request_rules`.
+    called only if a record cannot certainly be read without. rules: from `request_rules`.
 
     Raises ContractError if no record has a field of a feature: its name is misspelt, or forgotten. One that is null, or
     that only some records lack, is imputed.

@@ -145,8 +145,8 @@ class FleetIntervals:
 def pools_of(rows: pa.Table, shards: int) -> dict[int, Pool]:
     """Return the pools of all shards, without parents.
 
-    rows: of `promotions`, the champion of each group, sorted by key: group_key, held-out losses and, where they are
-    known, their names. shards: number of shards of the fleet.
+    rows: rows of `promotions`, the champion of each group, sorted by key: group_key, held-out losses and, where they
+    are known, their names. shards: number of shards of the fleet.
     """
     pools: dict[int, list[bytes | None]] = {}
     names = rows[LOSS_NAME] if LOSS_NAME in rows.column_names else None

@@ -1,4 +1,4 @@
-"""How the columns and the loss of a fleet with stored events may change, and what earlier records and models become."""
+"""Changes of the columns and the loss of a fleet with stored events, and their effect on earlier records and models."""
 
 from __future__ import annotations
 

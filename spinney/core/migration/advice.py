@@ -8,15 +8,15 @@ END_IT: Final = (
     "Run `spinney migrate --yes` with the same configuration again, or put [fleet.columns] and fleet.loss back and run "
     "it"
 )
-"""Of a migration that was begun and has not ended."""
+"""Remedy for a migration that was begun and has not ended."""
 
 PUT_BACK_OR_MIGRATE: Final = (
     "Put it back, or look with `spinney migrate` at what the change means and carry it out with `spinney migrate --yes`"
 )
-"""Of a column or a loss that was edited."""
+"""Remedy for a column or a loss that was edited."""
 
 IF_RENAMED: Final = "If it is the same column by another name: `spinney migrate --rename OLD=NEW`."
-"""Of the target or a column of the group."""
+"""Remedy for the target or a column of the group."""
 
 MIGRATING: Final = "`spinney migrate` says what that means; with --yes it"
 """The beginning of a sentence about what it would do to a column."""

@@ -12,7 +12,7 @@ from spinney.core.migration.type_widening import is_widening
 
 
 class ColumnChangeKind(StrEnum):
-    """What happens to a column."""
+    """The change of a column."""
 
     ADDED = "added"
     DROPPED = "dropped"

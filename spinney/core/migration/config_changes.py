@@ -17,7 +17,7 @@ from spinney.core.migration.type_widening import is_widening
 
 GROUP, TARGET, LOSS = "fleet.group", "fleet.target", "fleet.loss"
 MAX_CHARACTERS = 80
-"""Of a value in a message."""
+"""Longest value in a message; the rest is cut off."""
 
 
 class Effect(StrEnum):
@@ -158,7 +158,7 @@ def _about_loss(before: Any) -> tuple[str, str]:
     """Why a change of the loss needs a migration, and what it does."""
     why = "stored losses are by the old one; those of single rows give the new one, means do not"
     return why, (
-        f"{advice.MIGRATING} converts what can be converted and begins the means anew. Or put {to_toml(before)} back."
+        f"{advice.MIGRATING} converts what can be converted and restarts the means. Or put {to_toml(before)} back."
     )
 
 

@@ -1,7 +1,7 @@
 """The losses by which a fleet has measured its models, and what a stored loss is in another one.
 
 Only the absolute and the squared loss of a single row give each other: l² and √l. A mean of losses does not give the
-mean of another loss, so means begin anew with a change.
+mean of another loss, so means restart with a change.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LossHistory:
 
     @classmethod
     def of(cls, now: str, migrations: Iterable[Migration]) -> LossHistory:
-        """Return the losses of a fleet. now: its present loss. migrations: completed ones, oldest first."""
+        """Return the losses of a fleet. now: its current loss. migrations: completed ones, oldest first."""
         changed = (migration for migration in migrations if migration.loss_before and migration.loss_after)
         return cls(
             now,
@@ -60,15 +60,15 @@ class LossHistory:
 
     @property
     def other(self) -> str:
-        """The other loss of regression. Once the loss has changed, all that is stored is by this or the present one."""
+        """The other loss of regression. Once the loss has changed, all that is stored is by this or the current one."""
         return SQUARED if self.now == ABSOLUTE else ABSOLUTE
 
     @property
     def begun_anew(self) -> str | None:
-        """Return what is said of a mean that has the present loss only; None if the loss has never changed."""
+        """Return the note beside a mean that has the current loss only; None if the loss has never changed."""
         if not self.changes:
             return None
-        return f"begun anew with the change of the loss at {self.changes[-1].at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return f"since the loss changed at {self.changes[-1].at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
     def name_of(self, stored: str | None) -> str:
         """Return the name of a stored loss. stored: the column `loss_name`, or empty."""

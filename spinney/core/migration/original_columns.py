@@ -9,7 +9,7 @@ from spinney.core.records.rules import OriginalColumn
 
 
 def original_columns(migrations: Sequence[Migration]) -> dict[str, OriginalColumn] | None:
-    """Return the present name of each column that the fleet was made with -> what it was then.
+    """Return the current name of each column that the fleet was made with -> what it was then.
 
     migrations: oldest first. Dropped columns are there under their last name, added ones are not. None if there was no
     migration: all columns are original.

@@ -16,7 +16,7 @@ from spinney.core.features.encoding import Columns, Encoder, Floats, Integers
 
 
 class Link(IntEnum):
-    """How scores become predictions. The numbers are part of the codec."""
+    """Conversion of scores to predictions. The numbers are part of the codec."""
 
     IDENTITY = 0  # the score is the prediction
     LOGISTIC = 1  # one score: the log odds of the second of two classes

@@ -14,7 +14,7 @@ MIN_KEY_BYTES = 16
 
 @dataclass(frozen=True)
 class Claim:
-    """What a signature binds a payload to: its group, model and codec."""
+    """The group, model and codec that a signature binds a payload to."""
 
     group_key: str
     model_id: str

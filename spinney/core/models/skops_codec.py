@@ -34,7 +34,7 @@ ALLOWED = frozenset(
         "spinney.core.models.imported.Imported",
     }
 )
-"""Types allowed besides those that skops trusts (scikit-learn's public estimators, NumPy, SciPy's functions).
+"""Types allowed in addition to those that skops trusts (scikit-learn's public estimators, NumPy, SciPy's functions).
 
 The list is never taken from a file. Trees are included only because a payload's signature is verified first: a forged
 tree can crash the process.

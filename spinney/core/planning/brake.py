@@ -27,7 +27,7 @@ SAMPLE_VALID = timedelta(days=1)
 
 
 class BrakeAction(Enum):
-    """Which groups a round may take besides those without a model."""
+    """Which groups with a model a round may take; those without one are exempt."""
 
     OFF = auto()  # everything: few groups have a raised error
     SAMPLE = auto()  # a random sample
@@ -37,7 +37,7 @@ class BrakeAction(Enum):
 
 @dataclass(frozen=True)
 class RaisedErrors:
-    """How many groups with a champion there are, and in how many of them the error has risen."""
+    """Number of groups with a champion, and of those in which the error has risen."""
 
     groups: int = 0
     raised: int = 0

@@ -53,7 +53,7 @@ class RoundAllowance:
 
     seconds: wall clock, excluding the fixed overhead of a round; None: no limit. oldest_first_share, random_share: of
     `seconds` and of `groups`. groups: largest number of groups; None: no limit. overhead_ms: wall clock per group
-    besides its fit. cores: fits that run at once.
+    without its fit. cores: fits that run at once.
     """
 
     seconds: float | None
@@ -83,7 +83,7 @@ class RoundAllowance:
 
 @dataclass(frozen=True)
 class QueueLengths:
-    """How many groups at the front of each queue can be taken at all; the others need not be considered."""
+    """Most groups that can be taken from the front of each queue; the others need not be considered."""
 
     by_rank: int
     oldest: int

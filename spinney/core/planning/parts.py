@@ -20,7 +20,7 @@ MAX_GROWTH = 4
 
 @dataclass(frozen=True)
 class PartPacing:
-    """How many groups the next part takes.
+    """Chooses the number of groups of the next part.
 
     target_s: target wall-clock seconds per part, excluding fixed overhead. seconds_per_group: measured or predicted.
     is_measured: whether any fit was ever measured. fixed_s: overhead of a part, seconds. groups, elapsed_s: of the

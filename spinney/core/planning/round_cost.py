@@ -2,7 +2,7 @@
 
     seconds = fixed_s + seconds_per_group × groups + fits / cores
 
-`fixed_s` is what every round costs (plan, scan, gate, commits), `seconds_per_group` what a group costs besides its fit.
+`fixed_s` is what every round costs (plan, scan, gate, commits), `seconds_per_group` what a group costs except its fit.
 Both minimise the absolute error of the logarithm, so that an outlier of a hundred times the usual duration weighs no
 more than one of twice the usual. Rounds of similar size are averaged. A size seen once weighs less than the assumed
 values, so a single unusual round changes almost nothing; a second one of that size does.
@@ -27,7 +27,7 @@ ASSUMED_FIXED_S = 2.0
 """Seconds of a round without groups, before any was measured."""
 
 ASSUMED_SECONDS_PER_GROUP = 0.0024
-"""Core seconds of a group besides its fit, before any round was measured.
+"""Core seconds of a group without its fit, before any round was measured.
 
 Measured: a streaming round of 43,087 groups took 59 s on two cores, of which about 5 s were not the groups'.
 """

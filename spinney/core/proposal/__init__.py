@@ -199,5 +199,5 @@ def _choose_features(columns: list[ColumnStatistics], time: Guess) -> list[Colum
     if not features:
         features = [*time.columns]  # a trend, and what repeats by day, week and year
     if not features:
-        raise ContractError("init --from: expected a column besides id, target and group for the model to see")
+        raise ContractError("init --from: expected a column other than id, target and group for the model to use")
     return features

@@ -33,7 +33,7 @@ _MAGNITUDES, _FAR_APART = 1_000, 10
 
 @dataclass(frozen=True, eq=False)
 class ColumnStatistics:
-    """What a sample shows of one column.
+    """Statistics of one column in a sample.
 
     source: its name in the file. values: its values, null if missing. type: a Spark SQL type. distinct: number of
     distinct values; -1 if they cannot be compared. filled: number of rows with a value. missing_words: words in it that

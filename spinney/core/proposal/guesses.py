@@ -190,7 +190,7 @@ def _is_different_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]
 
 
 def is_time_an_id(time: Guess, group: Sequence[ColumnStatistics]) -> bool:
-    """Return whether the time tells the rows of a group apart, and reads as text: not as a number with a fraction."""
+    """Return whether the time can be the event id: unique in each group, and not a number with a fraction."""
     if not time.columns or not group:
         return False
     (column,) = time.columns

@@ -42,7 +42,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to fit on one group's rows.
+    """The recipe of a fit on one group's rows.
 
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; the newest `window_rows` of a group that are
     not older than `window` are fitted. weight_half_life: age relative to the group's newest row at which a row has half

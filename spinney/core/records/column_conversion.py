@@ -164,7 +164,7 @@ def timestamps_from_micros(micros: npt.NDArray[np.int64], present: Mask, doubtfu
 
 
 def timestamps_from_epoch(column: pa.Array, unit: str) -> TypedColumn:
-    """Return timestamps from integers that count units since 1970, or are years. unit: as of `instant_of_number`."""
+    """Return timestamps from integers that count units since 1970, or are years. unit: as in `instant_of_number`."""
     present = present_mask(column)
     numbers = np.asarray(column.fill_null(0))
     if unit == YEAR:

@@ -135,7 +135,7 @@ def build_rules(
     """Return the rules for events or outcomes.
 
     message: `messages.EVENT` or `messages.OUTCOME`. settings: those in effect when the record arrived; None for the
-    configuration's own. originals: present name -> column that the fleet was made with; None without a migration.
+    configuration's own. originals: current name -> column that the fleet was made with; None without a migration.
     """
     settings = settings if settings is not None else validation_settings(schema.fleet)
     columns = list(message_contract(schema, message).columns)

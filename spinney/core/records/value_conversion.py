@@ -32,7 +32,7 @@ COERCED_BOOLEAN_TEXTS: Final = {
     for word in words
     for spelled in (word, word.capitalize(), word.upper())
 }
-"""Texts of booleans with coercion, besides the numbers 0 and 1."""
+"""Texts that coercion accepts as booleans, in addition to the numbers 0 and 1."""
 
 _FOUR_DIGITS: Final = re.compile(r"[0-9]{4}")
 _WHOLE: Final = re.compile(r"(-?[1-9]\d*|0)\.0+", re.ASCII)

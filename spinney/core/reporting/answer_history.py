@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class IntervalCoverage:
-    """How often prediction intervals held. rows: answers with an interval and a label. covered: of them, inside."""
+    """Coverage of prediction intervals. rows: answers with an interval and a label. covered: of them, inside."""
 
     rows: int
     covered: int

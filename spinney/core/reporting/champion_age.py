@@ -1,4 +1,4 @@
-"""How old the champions of a fleet were at several times, in one vectorised pass per time."""
+"""Ages of a fleet's champions at several times, in one vectorised pass per time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _Ints = npt.NDArray[np.int64]
 def champion_ages(promotions: pa.Table, moments: _Ints, clocks: _Ints) -> Sequence[npt.NDArray[np.float64]]:
     """Return for each moment the ages of the champions at that moment, in seconds; groups without one are left out.
 
-    The age is the time, by the fleet's clock, since the newest training row of the champion: how much of the present
-    the model has not seen. It is at least 0.
+    The age is the time, by the fleet's clock, since the newest training row of the champion: how much of the recent
+    past the model has not seen. It is at least 0.
 
     promotions: rows with CHAMPION_COLUMNS. moments: of the wall clock, shape (n,). clocks: the fleet's clock at those
     moments, shape (n,). Both in microseconds since 1970.

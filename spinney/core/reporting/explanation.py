@@ -36,7 +36,7 @@ _NUMBERS = (
     "by",
     "loss_name",
 )
-"""Fields of an entry in `--json` besides its words."""
+"""Fields of an entry in `--json` other than its text."""
 
 
 def explain(
@@ -79,7 +79,7 @@ def _with_loss_name(entry: dict[str, Any], losses: LossHistory) -> dict[str, Any
 def _changes_of_loss(losses: LossHistory) -> Iterator[dict[str, Any]]:
     for change in losses.changes:
         sentence = (
-            f"from {change.before} to {change.after}; the recent loss and the reference loss are begun anew with it, "
+            f"from {change.before} to {change.after}; the recent loss and the reference loss restart with it, "
             "and stored losses of single rows are converted"
         )
         yield _entry({"at": change.at}, "at", -1, "loss changed", sentence)

@@ -7,7 +7,7 @@ held_out the held-out rows of a champion that is its group's first model, all an
          they were chosen by these very rows
 ======== ==========================================================================================================
 
-The measure is the fleet's loss. For classification it is the share of wrong answers, since only classes are known of
+The measure is the fleet's loss. For classification it is the share of wrong answers, since only classes are known for
 the incumbent; there is no held_out comparison then, since only losses are stored of held-out rows.
 """
 

@@ -16,7 +16,7 @@ def loss_label(loss: str) -> str:
 
 
 def error_label(losses: LossHistory) -> str:
-    """Return what the present errors of a fleet measure and, once its loss has changed, since when."""
+    """Return what the current errors of a fleet measure and, once its loss has changed, since when."""
     label = loss_label(losses.now)
     return label if losses.begun_anew is None else f"{label}, {losses.begun_anew}"
 

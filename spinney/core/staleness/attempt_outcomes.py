@@ -1,4 +1,4 @@
-"""How attempts to fit, and interventions by people, change the state of a group.
+"""Update the state of a group after attempts to fit and interventions by people.
 
 =====================  ==========  ============  ============================================================
 outcome                age, rows   stale_since   next attempt waits for

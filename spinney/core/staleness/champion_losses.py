@@ -20,10 +20,10 @@ RECENT_ROWS = 30
 """Rows that the recent mean loss is averaged over, with exponential weights. It is shown and ranks groups."""
 
 REFERENCE_LOSSES = 20
-"""Losses that a champion is compared with at least, if earlier champions of its group had as many.
+"""Least number of losses that a champion is compared with, if earlier champions of its group had as many.
 
 Against two or three held-out losses no loss is unusual: a group that had an alarm, and a refit after few new rows,
-would be without a test for weeks. Losses of earlier champions make up for the rest. They are a fair reference if the
+would be without a test for weeks. Losses of earlier champions are added. They are a fair reference if the
 alarm was false, and if the refit has cured the error. If it has not, they soon raise another alarm.
 """
 

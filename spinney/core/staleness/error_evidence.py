@@ -4,7 +4,7 @@ Each loss becomes a conformal p-value against the champion's losses so far (`Los
 score: standard normal and independent while a group's losses are exchangeable. Three bets on raised scores,
 exp(tilt · score - tilt² / 2), have an expected value of 1 then. Each multiplies a Shiryaev-Roberts sum that grows by
 the elapsed time / patience, so that the expected value of the sums' mean is at most the elapsed time / patience. A
-group that is stale from a mean of 1 on, and whose sums then start anew, has at most one false alarm per `patience` on
+group that is stale from a mean of 1 on, and whose sums then restart, has at most one false alarm per `patience` on
 average: at any rate of labels, for any distribution of the losses, however often it is looked at.
 
 Sources: Vovk et al. 2021, "Retrain or not retrain: conformal test martingales for change-point detection"; Shin,
@@ -40,7 +40,7 @@ MAX_SUM = 1e6
 """Bound of a sum. While a group with a raised error waits for its refit, its sums would grow without end."""
 
 EARLIER_LOSSES = 200.0
-"""Losses that those of a group's earlier champions count for at most once it has a new one."""
+"""Most losses that those of a group's earlier champions count as, once it has a new champion."""
 
 _SCORES = np.linspace(-6.0, 6.0, 2_401)
 _TAILS = np.array([NormalDist().cdf(score) for score in _SCORES])
@@ -99,11 +99,11 @@ class ErrorEvidence:
         self.samples.limit(at, EARLIER_LOSSES)
 
     def restart(self, at: Positions, references: Floats, clocks: npt.NDArray[np.int64], *, least: int = 0) -> None:
-        """Compare new champions of these groups with their held-out losses, in place. The sums go on.
+        """Compare new champions of these groups with their held-out losses, in place. The sums continue.
 
         references: the champions' losses on their held-out rows, at least 0, shape (len(at), any number); inf where a
-        champion has fewer than others. clocks: the fleet's at the decisions, microseconds. least: losses of earlier
-        champions make up for what a champion has less than this.
+        champion has fewer than others. clocks: the fleet's at the decisions, microseconds. least: if a champion
+        has fewer losses, losses of earlier champions are added up to this number.
         """
         counts = np.isfinite(references).sum(axis=1)
         has_enough = counts >= least
@@ -117,7 +117,7 @@ class ErrorEvidence:
         self.counted_at[at] = np.where(self.counted_at[at] == NEVER, clocks, self.counted_at[at])
 
     def forget(self, is_forgotten: npt.NDArray[np.bool_]) -> None:
-        """Start the sums of some groups anew, in place. is_forgotten: shape (n_groups,)."""
+        """Restart the sums of some groups, in place. is_forgotten: shape (n_groups,)."""
         self.sums[is_forgotten] = 0
 
     def counted(self, rows: CountedLosses, key_shares: Floats, patience: int) -> ErrorEvidence:

@@ -1,4 +1,4 @@
-"""What a refit of each group is expected to gain, by which a round ranks the groups that are due.
+"""Expected gain from a refit of each group, by which a round ranks the groups that are due.
 
     gain per row  = P(error has risen) × excess loss + AGING_PER_DAY × age × reference loss
     expected gain = gain per row × rows per day                   (loss a day)
@@ -44,10 +44,10 @@ _Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ExpectedGain:
-    """What refits are expected to gain, one value per group; 0 where nothing is known to be gained.
+    """Expected gains from refits, one value per group; 0 where none is known.
 
     event_rate: mature labelled rows a day since the last attempt. loss_per_day: loss saved a day. predicted_ms: of the
-    fit. per_second: loss saved a day per second that the refit takes, with what a group costs besides its fit.
+    fit. per_second: loss saved a day per second that the refit takes, with what a group costs apart from its fit.
     """
 
     event_rate: _Floats

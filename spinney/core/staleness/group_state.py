@@ -15,7 +15,7 @@ from schemas.vocabulary import Staleness
 from spinney.core.state_codec import decode_batch, encode_batch
 
 NEVER = -(2**62)
-"""Stands for a missing time, in microseconds."""
+"""Stored in place of a missing time, in microseconds."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ STATE_COLUMNS = (
         "evidence",
         pa.float64(),
         0.0,
-        "evidence that the champion's error has risen; 0: the sums of its test start anew",
+        "evidence that the champion's error has risen; 0: the sums of its test restart",
     ),
     StateColumn(
         "drift",
         pa.float64(),
         np.nan,
-        "evidence that the champion's predictions have left those on its training rows; 0: its test starts anew",
+        "evidence that the champion's predictions have left those on its training rows; 0: its test restarts",
     ),
     StateColumn("has_drifted", pa.bool_(), False, "whether drift was reported"),
     StateColumn("event_at", pa.int64(), NEVER, "time of the newest event, microseconds, by 6 hours"),

@@ -37,7 +37,7 @@ from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge_state_upgrades import UPGRADES
 from spinney.core.staleness.label_arrivals import note_arrivals
 from spinney.core.staleness.lazy_section import LazySection
-from spinney.core.staleness.loss_change import in_present_loss
+from spinney.core.staleness.loss_change import in_current_loss
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.predecessors import add_predecessors
@@ -114,7 +114,7 @@ class JudgeSettings:
 
 @dataclass(frozen=True)
 class JudgeInput:
-    """What happened since the last call.
+    """Events since the last call.
 
     decided: rows of `promotions`. unfitted: rows of `models` without a model. health: its predictions are read only
     with `drift_patience`.
@@ -203,7 +203,7 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     together with an attempt count as new. Unchanged parts are shared with the given state.
     """
     if settings.losses is not None:
-        shard = in_present_loss(shard, settings.losses)
+        shard = in_current_loss(shard, settings.losses)
     clock = _advance_clock(shard.clock, inputs, settings, now)
     deltas = inputs.health.of_groups()
     attempted = {*(row.group_key for row in inputs.decided), *(row.group_key for row in inputs.unfitted)}
@@ -260,7 +260,7 @@ def _advance_clock(clock: int, inputs: JudgeInput, settings: JudgeSettings, now:
 def _update_champions(
     groups: GroupStates, champions: Champions, decided: Sequence[DecisionRecord]
 ) -> dict[int, DecisionRecord | None]:
-    """Store the present champion of each group. The recent error starts anew with a new champion.
+    """Store the current champion of each group. The recent error restarts with a new champion.
 
     Returns the positions of groups with a new champion, with the decision that measured it, if it is among `decided`.
     """
@@ -305,7 +305,7 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class DueLimits:
-    """How many due groups of a shard are put forward at most: by rank, by time since they became due, at random."""
+    """Most due groups that a shard proposes: by rank, by time since they became due, at random."""
 
     by_rank: int
     oldest: int

@@ -1,4 +1,4 @@
-"""When events and labels last came, by which it is noticed that labels have stopped."""
+"""Times of each group's last events and labels, which show that labels have stopped."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ STEPS = 64
 """Times are rounded down to this part of the half-life, so that the stored columns compress well."""
 
 SHORTEST_SPAN = 1 / 16
-"""In half-lives: a rate is taken over at least this time, so that a first label says little of the rate."""
+"""In half-lives: a rate is taken over at least this time, so that a first label has little effect on the rate."""
 
 LIVE_HALF_LIVES = 2
 """A group whose newest label is older than this, in half-lives, is silent: its rate is not known any more."""

@@ -5,7 +5,7 @@ goes on. Its test depends on the order of losses, which the conversion keeps, an
 the sample tolerates rounding (`TIE`). Between merged knots, however, it interpolates in units of the loss. Labels that
 wait for their maturity are converted where the losses of their single rows are known; the others still count as labels,
 but not for the champion.
-Means begin anew: the recent loss, and the loss on held-out rows that it is compared with.
+Means restart: the recent loss, and the loss on held-out rows that it is compared with.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from spinney.core.staleness.judge import ShardState
 
 
-def in_present_loss(shard: ShardState, losses: LossHistory) -> ShardState:
-    """Return the state by the fleet's present loss; the same object if it is by that already."""
+def in_current_loss(shard: ShardState, losses: LossHistory) -> ShardState:
+    """Return the state by the fleet's current loss; the same object if it is by that already."""
     was, now = losses.name_of(shard.loss_name), losses.now
     if was == now:
         return shard
     evidence = converted_evidence(shard.encoded_evidence.value, was, now)
     return replace(
         shard,
-        groups=begin_means_anew(shard.groups),
+        groups=restart_means(shard.groups),
         encoded_pending=shard.encoded_pending.with_value(converted_labels(shard.pending, was, now)),
         encoded_evidence=shard.encoded_evidence.with_value(evidence),
         loss_name=now,
     )
 
 
-def begin_means_anew(groups: GroupStates) -> GroupStates:
+def restart_means(groups: GroupStates) -> GroupStates:
     """Return a copy of the groups without the means of their champions' losses."""
     changed = groups.copy()
     changed["baseline"][:] = np.nan

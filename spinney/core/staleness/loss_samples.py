@@ -23,16 +23,16 @@ fleet's loss changed since. A continuous loss comes so near a knot once in ten t
 """
 
 MAX_WEIGHT = 2_048
-"""Losses that a knot stands for at most: a float16 counts no further. More of them move its value, not its weight."""
+"""Most losses that a knot represents: a float16 counts no further. More of them move its value, not its weight."""
 
 
 @dataclass(frozen=True)
 class LossSamples:
-    """One sample per group: knots at ascending losses, and how many losses each knot stands for.
+    """One sample per group: knots at ascending losses, and how many losses each knot represents.
 
     values: shape (n_groups, KNOTS), inf where a knot is not used. weights: of the same shape, 0 there.
 
-    A full sample merges two neighbouring knots when a loss is added: those that stand for the smallest share of the
+    A full sample merges two neighbouring knots when a loss is added: those that represent the smallest share of the
     losses at least as large as theirs. Shares of large losses are therefore known with the same relative precision
     however many losses there were. This is the t-digest (Dunning 2021, "The t-digest: efficient estimates of
     distributions") with a scale for the upper tail.
@@ -52,7 +52,7 @@ class LossSamples:
 
     @property
     def counts(self) -> Floats:
-        """How many losses each group has had, shape (n_groups,)."""
+        """Number of losses that each group has had, shape (n_groups,)."""
         return np.asarray(self.weights.sum(axis=1, dtype=np.float64))
 
     @property
@@ -84,7 +84,7 @@ class LossSamples:
         return np.asarray((above + randoms * (equal + 1.0)) / (weights.sum(axis=1) + 1.0))
 
     def _mass_above_left_knot(self, losses: Floats) -> Floats:
-        """Correct the count of losses above: half of what a knot stands for lies on each side, evenly to the next.
+        """Correct the count of losses above: half of a knot's losses lie on each side, evenly up to the next.
 
         A knot of one loss lies exactly at its value. Left of the first knot is 0.
         """

@@ -41,7 +41,7 @@ class PredictionDrift:
 
     @classmethod
     def empty(cls, groups: int = 0) -> PredictionDrift:
-        """Nothing is known of so many groups."""
+        """Return the state of so many groups of which nothing is known."""
         return cls(np.full(groups, np.nan), ErrorEvidence.empty(groups))
 
     def resized(self, groups: int) -> PredictionDrift:

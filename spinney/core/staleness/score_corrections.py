@@ -1,4 +1,4 @@
-"""What the scores of a shard's groups have in common, and what repeats of a group's last score: both are taken off."""
+"""Correct scores: subtract the change that a shard's groups have in common, and what repeats a group's last score."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def decide_staleness(groups: GroupStates, result: StalenessResult, now: int) -> 
 
 @dataclass(frozen=True)
 class VerdictContext:
-    """What verdicts are made from. decision, gain: one per group. clock: the fleet's, now: wall clock; microseconds."""
+    """Inputs of verdicts. decision, gain: one per group. clock: the fleet's, now: wall clock; microseconds."""
 
     decision: np.ndarray
     gain: ExpectedGain

@@ -13,7 +13,7 @@ from spinney.core.training.fit_request import FitRequest
 
 
 class OtherFeaturesError(ContractError):
-    """A champion was fitted on a column that is not a feature of today's recipe."""
+    """A champion was fitted on a column that is not a feature of the current recipe."""
 
 
 def load_champion(request: FitRequest, recipe: Recipe, signer: Signer) -> Model:
@@ -27,14 +27,14 @@ def load_champion(request: FitRequest, recipe: Recipe, signer: Signer) -> Model:
     features = tuple(map(recipe.current_feature, model.encoder.features))
     if unknown := [feature.name for feature in features if feature not in recipe.features]:
         raise OtherFeaturesError(
-            f"champion {request.champion_id} of group {request.group_key}: expected features of today's recipe; it was "
-            f"fitted on {', '.join(unknown)} too. It is not compared"
+            f"champion {request.champion_id} of group {request.group_key}: expected features of the current recipe; "
+            f"it was fitted on {', '.join(unknown)} too. It is not compared"
         )
     return replace(model, encoder=replace(model.encoder, features=features))
 
 
 def champion_claim(request: FitRequest) -> tuple[Claim, bytes]:
-    """What the champion's signature covers, and its payload. Raises Corrupt if the payload is missing."""
+    """Return the champion's claim, which its signature covers, and its payload. Raises Corrupt without a payload."""
     if request.champion_id is None or request.codec is None or request.payload is None:
         raise Corrupt(
             f"champion {request.champion_id} of group {request.group_key}: expected its codec and payload; got none"

@@ -1,4 +1,4 @@
-"""What challengers are compared with: the losses of their champions, or of the champions' recipes fitted again."""
+"""Reference losses for challengers: those of their champions, or of the champions' recipes fitted again."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def earlier_losses(attempt: FitAttempt, before: Floats, loss_name: str) -> Float
     """Losses of the group's champions so far on rows they had not seen, oldest first, shape (n_losses,).
 
     before: the champion's on its unseen rows before the held-out ones, by the loss `loss_name`. None of them count if
-    the champion is of another recipe, or is shown to be worse than the challenger: then they say nothing of the losses
-    to come. Stored ones that name another loss do not count either.
+    the champion is of another recipe, or is shown to be worse than the challenger: then they say nothing about the
+    losses to come. Stored ones that name another loss do not count either.
     """
     if attempt.request.champion_id is None:
         return np.empty(0)

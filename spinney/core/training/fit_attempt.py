@@ -276,7 +276,7 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
 def failed_result(
     rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, elapsed_ms: float
 ) -> pd.DataFrame:
-    """The row of a group whose fit killed its process. rows: as of `fit_groups`."""
+    """The row of a group whose fit killed its process. rows: as in `fit_groups`."""
     training_set = select_training_set(rows, [error.group_key], recipe, clock)
     attempt = FitAttempt(
         FitRequest(error.group_key, None, None, None, None, NULL_TIME),

@@ -33,7 +33,7 @@ from spinney.core.training.estimator_template import EstimatorTemplate
 
 @dataclass(frozen=True)
 class Pooling:
-    """What groups are pooled with.
+    """The models that groups are pooled with.
 
     priors: of each group its parent's linear model with one score and the features of the input, or None. rows: how
     many rows of the group a prior counts as, greater than 0; None: as its group variances say.
@@ -165,7 +165,7 @@ class PerGroupKernel:
 
 @dataclass(frozen=True)
 class _Setup:
-    """What all groups of a call share.
+    """Arguments that all groups of a call share.
 
     needs_fill: the estimator does not accept NaN. encoder: None if each group learns its own.
     """

@@ -71,7 +71,7 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     Raises ContractError if a group_key is null or occurs twice.
     """
     if "group_key" not in frame or frame["group_key"].isna().any() or frame["group_key"].duplicated().any():
-        raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
+        raise ContractError("fit requests: group_key: expected one row per group; got a group twice or none")
     names = [f"champion_{name}" for name in CHAMPION_COLUMNS] + [f"predecessor_{name}" for name in PREDECESSOR_COLUMNS]
     of = {name: _objects(frame, name) for name in ("group_key", *names) if name != "champion_trained_through"}
     through = _microseconds(frame, "champion_trained_through")

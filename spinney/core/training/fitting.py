@@ -245,7 +245,7 @@ class _Fitting:
         return concatenated_ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
 
     def _older_rows(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
-        """Where each attempt's rows before the held-out ones begin and stop."""
+        """Start and stop of each attempt's rows before the held-out ones."""
         begins = self.training_set.starts[[attempt.group_index for attempt in attempts]]
         return begins, heldout_begins(attempts, self.training_set)
 

@@ -1,4 +1,4 @@
-"""How much the groups below a parent differ from it, estimated from the parent's sample: empirical Bayes.
+"""Variances of the groups below a parent around it, estimated from the parent's sample: empirical Bayes.
 
 The deviations of a group's intercept and coefficients from its parent's are taken as random, with mean 0 and a variance
 for each. Variances are relative to that of the residuals, so their inverse is a number of rows: a group's own mean
@@ -56,7 +56,7 @@ def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers) -> 
 def shrunk_slopes(sums: NormalEquations, variances: Floats) -> tuple[Floats, dict[int, Exception]]:
     """The most probable deviations of the coefficients, shape (n, width), and errors by position.
 
-    sums: of the residuals of the parents' models. variances: shape (n, 1 + width) of each, as of `estimate_variances`.
+    sums: of the residuals of the parents' models. variances: shape (n, 1 + width) of each, as in `estimate_variances`.
     """
     with np.errstate(divide="ignore"):
         penalties = np.minimum(1.0 / (variances[:, 1:] * sums.scale**2), MAX_PENALTY)
@@ -103,7 +103,7 @@ class _Rung:
         return np.asarray(np.concatenate([[max(intercept, 0.0)], slopes / spread**2]) / noise)
 
     def deviations(self, variances: Floats) -> Floats:
-        """What each row's group is predicted to deviate by, shape (n_rows,)."""
+        """Predicted deviation of each row's group from the parent, shape (n_rows,)."""
         out = np.empty_like(self.residuals)
         for groups, sums in self._chunks():
             of_groups = np.broadcast_to(variances, (len(sums.scale), len(variances)))

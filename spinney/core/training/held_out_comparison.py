@@ -1,4 +1,4 @@
-"""What a challenger's held-out rows show against its champion and against a constant, as metrics of the fit."""
+"""Compare a challenger with its champion and with a constant on held-out rows; the results are metrics of the fit."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class RowsToPredict:
 
 @dataclass(frozen=True)
 class MeasuredRows:
-    """What models predicted, each of shape (n_rows,), and each model's first error, by its index.
+    """Predictions of models, each of shape (n_rows,), and each model's first error, by its index.
 
     losses: NaN without a model or a finite prediction. predictions: NaN also if the labels are classes. values: the
     predictions; where the labels are classes, the largest probability.

@@ -28,7 +28,7 @@ def held_out_counts(rows: Integers, unseen: Integers, recent: Integers) -> Integ
     """The number of held-out rows of each group, shape (n_groups,): its newest ones.
 
     rows: of each group. unseen: those newer than its champion; 0 if there is none, or it may have seen all rows.
-    recent: of `recent_counts`.
+    recent: from `recent_counts`.
 
     At most half of the unseen rows are held out. The measured challenger is fitted on the others, and so on all rows of
     its window that the champion was fitted on: neither model has data that the other lacks, except that the challenger
@@ -55,7 +55,7 @@ def recent_counts(group: Integers, times: Integers, groups: int, half_life: time
 def unseen_counts(group: Integers, times: Integers, requests: Sequence[FitRequest]) -> Integers:
     """The number of rows of each group that are newer than its champion, shape (n_groups,).
 
-    group, times: as of `recent_counts`. requests: one per group.
+    group, times: as in `recent_counts`. requests: one per group.
     """
     seen_until = np.array([seen_through(request) for request in requests], dtype=np.int64)
     return np.bincount(group[times > seen_until[group]], minlength=len(requests))

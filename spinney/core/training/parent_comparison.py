@@ -72,7 +72,7 @@ def compare_with_parents(
 
     It has model_id and group_key of the parent's champion, pooling, ESTIMATED if the first model is pooled with it by
     estimated weights, and rows, the number of rows compared. If there are any:
-    challenger_loss and loss, the means on them, and difference and difference_se, as of `winsorized_differences`. Else
+    challenger_loss and loss, the means on them, and difference and difference_se, as in `winsorized_differences`. Else
     error: why not. attempts: with the held-out rows on which the challenger was measured.
     """
     first = _FirstModels.of(attempts)
@@ -114,7 +114,7 @@ def _parent_losses(
 
 
 def _comparisons(own: Floats, theirs: Floats, counts: Integers) -> list[dict[str, Any]]:
-    """What the rows of each attempt show. counts: shape (attempts,), rows of each."""
+    """The result of each attempt's rows. counts: shape (attempts,), rows of each."""
     differences, errors = winsorized_differences(own - theirs, counts)
     columns: dict[str, list[float | None]] = {
         "challenger_loss": mean_per_group(own, counts),

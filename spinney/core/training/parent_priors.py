@@ -48,10 +48,10 @@ class Priors:
 
 @dataclass(frozen=True)
 class Residuals:
-    """What the parents' models leave of the labels of a chunk.
+    """Residuals of a chunk's labels: the labels minus the predictions of each group's parent model.
 
-    fill: (n, width). of_row: position of each row's group. part: the chunk with filled columns and the residuals as
-    labels. sums: of its normal equations.
+    fill: values that replace missing features, shape (n_groups, width). of_row: position of each row's group. part: the
+    chunk with missing features filled and the residuals as labels. sums: the normal equations of that chunk.
     """
 
     fill: Floats
@@ -81,7 +81,7 @@ def encoder_with_prior(stack: KernelInput, g: int, prior: Model | None) -> Encod
 
 
 def rungs_below(stack: KernelInput, g: int) -> int:
-    """How many rungs of the ladder are below a parent of the input; 0 for a group."""
+    """Return the number of rungs below a parent of the input; 0 for a group."""
     return 0 if stack.lineage is None else int((stack.lineage[int(stack.starts[g])] != NO_CODE).sum())
 
 

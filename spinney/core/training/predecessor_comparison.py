@@ -78,7 +78,7 @@ class _Pair:
 
 
 def _newer_rows(training_set: TrainingSet, attempt: FitAttempt) -> int:
-    """How many of the group's rows are newer than its champion, if that has a predecessor; else 0."""
+    """Number of the group's rows that are newer than its champion, if that has a predecessor; else 0."""
     request = attempt.request
     if request.predecessor is None or request.champion_id is None or request.trained_through == NULL_TIME:
         return 0

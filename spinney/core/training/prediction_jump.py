@@ -1,4 +1,4 @@
-"""How far a challenger's predictions jump from its champion's, in spreads of the champion's residuals.
+"""The jump between a challenger's and its champion's predictions, in spreads of the champion's residuals.
 
 If labels go wrong for every row, those that are fitted and those that are held out, the challenger measures better on
 the held-out rows and the comparison of losses is blind. Then its predictions jump from the champion's. The spread is

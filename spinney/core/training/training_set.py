@@ -40,7 +40,7 @@ class TrainingSet:
     """The training rows of some groups: each group's rows are adjacent and sorted by (event_time, event_id).
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1]. times: microseconds since 1970, UTC.
-    labels: float64, or texts for classification. lineage: of `lineage_codes`, if parents are pooled with estimated
+    labels: float64, or texts for classification. lineage: from `lineage_codes`, if parents are pooled with estimated
     weights.
     """
 

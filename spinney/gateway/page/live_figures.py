@@ -125,7 +125,7 @@ class LiveFigures:
     def group(self, key: str) -> Document:
         """Return the history and the figures of a group, as of the last change of a table or a retrain request.
 
-        Raises as `Fleet.why`.
+        Raises the errors of `Fleet.why`: StoreError for an unknown group.
         """
         self._note_request()
         requested_at = retrain_requests.last_change(self._store)

@@ -16,7 +16,7 @@ _Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, 
 
 
 class OverrideOrder(BaseModel):
-    """What a person orders.
+    """A person's order.
 
     group_key: of a group or parent. model: a model_id or how it begins, for promote and pin. reason: recorded with the
     decision. seen: the `version` of the proposal that the person confirmed; None to see what would change.
@@ -40,8 +40,8 @@ class OverrideOrder(BaseModel):
 def carry_out_order(store: FleetStore, order: OverrideOrder, person: str) -> ProposedOverride:
     """Return what the order changes. It is written if `seen` is given.
 
-    person: who orders it, as recorded. Raises as `carry_out_override`; StoreError if another person changed a champion
-    since the proposal that was seen.
+    person: who orders it, as recorded. Raises the errors of `carry_out_override`, such as
+    StoreError if another person changed a champion since the proposal that was seen.
     """
     signer = load_signer(store)
     request = OverrideRequest(order.verb, (order.group_key,), order.model)
@@ -61,7 +61,10 @@ class RetrainOrder(BaseModel):
 
 
 def carry_out_retrain_order(store: FleetStore, order: RetrainOrder, person: str) -> RequestOutcome:
-    """Return what becomes of an order. A request is written if it has a reason. Raises as `order_retrain`."""
+    """Return the outcome of an order. A request is written if it has a reason.
+
+    Raises the errors of `order_retrain`.
+    """
     if order.reason is None:
         return retrain_orders.check_order(store, order.group_key)
     return retrain_orders.order_retrain(store, order.group_key, Attribution(person, order.reason))

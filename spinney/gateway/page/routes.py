@@ -18,7 +18,7 @@ from spinney.core.reporting.status import State
 from spinney.gateway.page.files import INDEX, PageFile, read_page_files
 from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
 from spinney.gateway.page.overrides import OverrideOrder, RetrainOrder, carry_out_order, carry_out_retrain_order
-from spinney.gateway.safe_answers import problem
+from spinney.gateway.response_middleware import problem
 from spinney.gateway.work_queue import WorkQueue
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
 from spinney.storage.layout import FleetStore
@@ -41,7 +41,7 @@ Authorize = Callable[[Request], str]
 
 @dataclass(frozen=True)
 class Access:
-    """How the routes are guarded. read: for figures. operate: for overrides, recorded under the caller's name."""
+    """Checks that guard the routes. read: for figures. operate: for overrides, recorded under the caller's name."""
 
     read: Authorize
     operate: Authorize

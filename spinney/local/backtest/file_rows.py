@@ -64,7 +64,7 @@ def read_history(
 ) -> FileRows:
     """Return the valid rows of a source, opened by `open_history`.
 
-    originals: as of `build_rules`. Raises ContractError: a damaged file, or more rejected rows than
+    originals: as in `build_rules`. Raises ContractError: a damaged file, or more rejected rows than
     `options.rejection_limit`.
     """
     reader = _Reader(schema, Rejections(options.rejection_limit), originals)

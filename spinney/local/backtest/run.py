@@ -27,7 +27,7 @@ OWN = "as configured"
 
 @dataclass(frozen=True)
 class Request:
-    """What to replay: a configuration, and files with the keys of each candidate that differ.
+    """The replays to run: a configuration, and files with the keys of each candidate that differ.
 
     step: microseconds. has_baselines: whether the baselines of the configuration are replayed too.
     """
@@ -39,7 +39,7 @@ class Request:
 
 
 def run_backtest(request: Request, frame: pd.DataFrame, source: str, show: Show = lambda _: None) -> Backtest:
-    """Replay the configuration and its candidates. frame: as of `History.of`. source: of the rows, for messages.
+    """Replay the configuration and its candidates. frame: as in `History.of`. source: of the rows, for messages.
 
     Raises ConfigError: a candidate's file. ContractError: rows that cannot be used.
     """

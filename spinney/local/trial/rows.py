@@ -109,7 +109,7 @@ def read_file_rows(
 ) -> TrialRows:
     """Return the rows of a source, opened by `open_rows`, that the fleet would fit on.
 
-    originals: as of `build_rules`. The clock is the newest event time of the valid rows of all groups. Raises
+    originals: as in `build_rules`. The clock is the newest event time of the valid rows of all groups. Raises
     ContractError: the group is not in the source.
     """
     _check_key(schema.fleet, group_key)

@@ -26,7 +26,7 @@ REPEATED = "another one has the same id of its group"
 
 @dataclass(frozen=True)
 class RecordId:
-    """What identifies a stored record: the table (events or outcomes), the group and the id."""
+    """The identity of a stored record: the table (events or outcomes), the group and the id."""
 
     table: str
     group_key: str
@@ -36,7 +36,7 @@ class RecordId:
 class RecordAssessor:
     """Assesses records by the current configuration.
 
-    originals: as of `build_rules`. now: the timestamp that a record sent now would get.
+    originals: as in `build_rules`. now: the timestamp that a record sent now would get.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ UNSETTLED = "of an interrupted replay: `--yes` looks up in the topic what has ar
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """What a replay would send. rows: IDENTITY of the records. left: reason -> number of records that are not sent."""
+    """Records that a replay would send. rows: IDENTITY of each. left: reason -> number of records that are not sent."""
 
     rows: pa.Table
     left: Mapping[str, int]

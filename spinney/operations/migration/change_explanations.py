@@ -16,7 +16,7 @@ def explain_changes(
 ) -> Iterator[str]:
     """Yield one sentence per consequence.
 
-    rewritten: bytes of the files that are rewritten; 0 for none. originals: present names of the columns that the fleet
+    rewritten: bytes of the files that are rewritten; 0 for none. originals: current names of the columns that the fleet
     was made with.
     """
     for change in found:
@@ -33,7 +33,7 @@ def explain_changes(
     if any(change.kind != ColumnChangeKind.DROPPED for change in of_features):
         yield (
             f"the recipe changes with {', '.join(change.name for change in of_features)}: a group is fitted "
-            "with it when it is next due, all of them by `spinney retrain --all`; until then the present models answer"
+            "with it when it is next due, all of them by `spinney retrain --all`; until then the current models answer"
         )
     if rewritten:
         yield (

@@ -1,6 +1,6 @@
-"""What a change of the fleet's loss means for the losses that are stored.
+"""The effect of a change of the fleet's loss on stored losses.
 
-Nothing is rewritten. Rows name their loss, and whoever reads them converts the losses of single rows or leaves the row
+Nothing is rewritten. Rows name their loss, and their readers convert the losses of single rows or leave the row
 out of a mean. So the change takes effect with the charter, in one step.
 """
 
@@ -18,7 +18,7 @@ from spinney.tables import lookup
 
 @dataclass(frozen=True)
 class StateChange:
-    """What becomes of losses that are stored. groups: that have some; None where they are not counted."""
+    """The effect on one kind of stored losses. groups: that have some; None where they are not counted."""
 
     state: str
     groups: int | None
@@ -27,7 +27,7 @@ class StateChange:
 
 @dataclass(frozen=True)
 class LossMigration:
-    """A change of the loss. was, becomes: names of losses. states: what becomes of the stored ones."""
+    """A change of the loss. was, becomes: names of losses. states: the effect on stored ones."""
 
     was: str
     becomes: str
@@ -35,7 +35,7 @@ class LossMigration:
 
 
 def plan_loss_change(store: FleetStore, was: str, becomes: str) -> LossMigration:
-    """Return what a change of the loss means. Only reads. Raises StoreError when a table was never made."""
+    """Return what a change of the loss means. Only reads. Raises StoreError if a table does not exist."""
     return LossMigration(was, becomes, tuple(_states(store, was)))
 
 
@@ -52,14 +52,14 @@ def _states(store: FleetStore, was: str) -> Iterator[StateChange]:
         "convert where the loss of each row is stored; others count as labels only",
     )
     yield StateChange(
-        "recent loss and reference loss, which rank due groups", measured, "begin anew: with each group's next model"
+        "recent loss and reference loss, which rank due groups", measured, "restart with each group's next model"
     )
     yield StateChange(
         "held-out losses beside a constant and the incumbent, gain from retraining",
         measured,
-        "begin anew: models that were measured before do not count",
+        "restart: models that were measured before do not count",
     )
-    yield StateChange("mean errors over time", labelled, "begin anew: earlier labels do not count")
+    yield StateChange("mean errors over time", labelled, "restart: earlier labels do not count")
 
 
 def _count_groups(store: FleetStore, base: Contract, column: str, where: str) -> int:
@@ -76,6 +76,6 @@ def explain_loss_change(change: LossMigration) -> Iterator[str]:
     )
     yield (
         "the recipe changes with the loss: a group is fitted with it when it is next due, all of them by `spinney "
-        "retrain --all`; until then the present models answer, and are measured by the new loss"
+        "retrain --all`; until then the current models answer, and are measured by the new loss"
     )
     yield "registered versions of the fleet do not change; register again for models by the new loss"

@@ -38,7 +38,7 @@ OTHERWISE = f"Put it back, or {ANOTHER_ROOT}"
 
 @dataclass(frozen=True)
 class TableChange:
-    """What happens to a table. rows, files, bytes: of the table now. what: the change, in words."""
+    """The effect on a table. rows, files, bytes: of the table now. what: the change, in words."""
 
     table: str
     rows: int

@@ -176,7 +176,7 @@ def test_the_status_and_the_history_of_a_group_name_each_loss(living: Config, ed
         ("absolute", "absolute loss]"), ("squared", "squared loss]"),
     ]  # fmt: skip
     assert f"held-out {history.standing.loss_name} loss" in str(history)
-    assert "the recent loss and the reference loss are begun anew with it" in str(history)
+    assert "the recent loss and the reference loss restart with it" in str(history)
     assert history.standing == next(status for status in Fleet(config).groups() if status.group_key == '["s1"]')
 
 
@@ -191,7 +191,7 @@ def test_no_mean_has_losses_of_both(living: Config, edited: Edit, tmp_path: Path
     summary = Fleet(config).summary()
     assert (summary.against, summary.unmeasured, summary.measure) == ((), 3, "squared")
     assert summary.begun_anew is not None
-    assert summary.begun_anew.startswith("begun anew with the change of the loss at ")
+    assert summary.begun_anew.startswith("since the loss changed at ")
     put_health(config, {"loss": 4.0, "last_event_time": START + timedelta(hours=9), "loss_name": "squared"})
     figures = read_group_figures(FleetStore.of(config), '["s1"]')
     assert [(point.labelled, point.mean) for point in figures.errors] == [(1, 4.0)]
@@ -254,7 +254,7 @@ def test_changed_back_the_first_losses_count_again(living: Config, edited: Edit)
     assert [point.mean for point in read_group_figures(FleetStore.of(config), '["s1"]').errors] == [2.0]
 
 
-def test_a_dry_run_says_which_losses_convert_and_which_means_begin_anew(living: Config, edited: Edit) -> None:
+def test_a_dry_run_says_which_losses_convert_and_which_means_restart(living: Config, edited: Edit) -> None:
     put_health(living, {"loss": 2.0, "last_event_time": START})
     config = edited("squared")
     plan = plan_migration(FleetStore.of(config), {})
@@ -263,9 +263,9 @@ def test_a_dry_run_says_which_losses_convert_and_which_means_begin_anew(living: 
         (3, "convert"),
         (3, "convert; the intervals stay as they are"),
         (None, "convert where the loss of each row is stored; others count as labels only"),
-        (3, "begin anew"),
-        (3, "begin anew"),
-        (1, "begin anew"),
+        (3, "restart with each group's next model"),
+        (3, "restart"),
+        (1, "restart"),
     ]
     assert plan.notes[0].startswith("the loss changes from absolute to squared: new labels")
     assert (plan.changes, plan.obstacles) == ((), ())

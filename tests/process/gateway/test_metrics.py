@@ -21,7 +21,7 @@ from waiting import wait_until
 from spinney.gateway.app import create_app
 from spinney.gateway.json_logs import FIELDS, JsonFormatter, log_as_json
 from spinney.gateway.metrics import Metrics
-from spinney.gateway.safe_answers import SafeAnswers
+from spinney.gateway.response_middleware import ResponseMiddleware
 from spinney.gateway.service import Guard, Service
 from spinney.storage.layout import FleetStore
 from spinney.storage.stream_offsets import SeenOffsets, write_seen_offsets
@@ -120,7 +120,7 @@ def test_a_client_that_leaves_while_it_sends_is_counted_as_such_and_is_no_fault(
 
     metrics = Metrics()
     scope = {"type": "http", "method": "POST", "headers": []}
-    asyncio.run(SafeAnswers(application, metrics)(scope, receive, send))
+    asyncio.run(ResponseMiddleware(application, metrics)(scope, receive, send))
     found = samples(metrics.text([]))
     assert found['spinney_gateway_requests_total{route="none",code="499"}'] == 1
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []

@@ -20,7 +20,7 @@ from spinney.core.json_values import json_value
 from spinney.fleet import Fleet
 from spinney.gateway.app import create_app
 from spinney.gateway.champion_feed import ChampionFeed
-from spinney.gateway.safe_answers import HEADERS
+from spinney.gateway.response_middleware import HEADERS
 from spinney.gateway.service import STALE_AFTER_S, Guard, Service
 
 GROUPS = 30

@@ -8,12 +8,12 @@ import pytest
 
 from spinney.local import java
 from spinney.local.class_archives import ArchiveUse, archive_file, broker_options, empty_conf_folder, spark_archive
-from spinney.spark.class_archive import CONF_FOLDER_VARIABLE, ClassArchive, spark_conf_folder
+from spinney.spark.class_archive_options import CONF_FOLDER_VARIABLE, ClassArchiveOptions, spark_conf_folder
 from spinney.spark.session import DRIVER_CLASS_PATH, DRIVER_JAVA_OPTIONS, Runtime
 from spinney.spark.session import _local_settings as local_settings
 from spinney.spark.session import _with_user_settings as with_user_settings
 
-ARCHIVE = ClassArchive(('"-XX:SharedArchiveFile=/spark home/spark.jsa"',), Path("/spark home/conf"))
+ARCHIVE = ClassArchiveOptions(('"-XX:SharedArchiveFile=/spark home/spark.jsa"',), Path("/spark home/conf"))
 RUNTIME = Runtime((Path("/cache/a.jar"), Path("/cache/b.jar")), Path("/java"), ARCHIVE)
 
 

@@ -96,7 +96,7 @@ def test_after_a_feature_was_dropped_the_champion_stays_and_a_new_group_gets_its
             "reason"
         ]
         assert row["reason"].endswith(
-            f"of group {key}: expected features of today's recipe; it was fitted on z too. It is not compared. "
+            f"of group {key}: expected features of the current recipe; it was fitted on z too. It is not compared. "
             "`spinney retrain --unproven` promotes without evidence"
         )
     assert estimators(edited("constant")) == {"ridge": 2, "constant": 1}

@@ -35,7 +35,7 @@ from spinney.core.training.parent_models import UNREAD_PRIOR
 from spinney.retraining.fit_request_table import PARENT_COLUMNS
 from spinney.retraining.fit_request_table import STORED_MODEL_TYPES as ASK
 from spinney.workers import supervised_fitting
-from spinney.workers.fit_block import MAX_PIECE_AFTER_DEATH, FitBlock, FitTables, cut_pieces
+from spinney.workers.group_block import MAX_PIECE_AFTER_DEATH, FitTables, GroupBlock, cut_pieces
 from spinney.workers.supervised_fitting import (
     MAX_COMPARISON_DEATHS,
     MAX_GROUPS_GIVEN_UP,
@@ -168,14 +168,14 @@ def children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
     """The pieces that each worker was given. A persistent worker is given each block as one piece."""
     given, work, work_on = Given(tmp_path / "given"), FitSettings.fit_pieces, FitSettings.fit_tables
 
-    def noted_work(self: FitSettings, line: WorkerChannel, block: FitBlock, pieces: list[list[int]]) -> None:
+    def noted_work(self: FitSettings, line: WorkerChannel, block: GroupBlock, pieces: list[list[int]]) -> None:
         given.note(pieces)
         work(self, line, block, pieces)
 
     def noted_work_on(self: FitSettings, line: WorkerChannel, blocks: Iterator[list[pa.Table]]) -> None:
         def noted() -> Iterator[list[pa.Table]]:
             for tables in blocks:
-                given.note([list(range(FitBlock(FitTables(*tables)).n_groups))])
+                given.note([list(range(GroupBlock(FitTables(*tables)).n_groups))])
                 yield tables
 
         work_on(self, line, noted())

@@ -67,9 +67,7 @@ def test_a_change_of_the_loss_shows_what_converts_and_is_made_with_yes(past: Pas
     assert shown.exit_code == 0, shown.output
     heading, *states = shown.stdout.splitlines()[:7]
     assert heading == "state\tgroups\twhat"
-    assert (
-        "recent loss and reference loss, which rank due groups\t1\tbegin anew: with each group's next model" in states
-    )
+    assert "recent loss and reference loss, which rank due groups\t1\trestart with each group's next model" in states
     assert "- the loss changes from absolute to squared: new labels" in shown.stderr
     done = json.loads(run("--yes", "--json").stdout)
     assert (done["loss"]["was"], done["loss"]["becomes"], len(done["loss"]["states"])) == ("absolute", "squared", 6)

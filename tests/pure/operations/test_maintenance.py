@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
 from past import Past, hour
+from waiting import wait_until
 
 from schemas import tables
 from spinney.core.champions.promotion import Promotion
@@ -501,11 +502,10 @@ def test_a_tidier_that_is_stopped_ends_and_serves_what_was_asked_before(past) ->
     tidier.add("retrain", threading.Lock())
     tidier.start()
     request = maintenance.request_tidy(FleetStore.of(past.config))
-    deadline = time.monotonic() + 60
-    while maintenance.pending_request(FleetStore.of(past.config), "retrain"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    tidier.stop()
+    try:
+        wait_until(lambda: not maintenance.pending_request(FleetStore.of(past.config), "retrain"))
+    finally:
+        tidier.stop()
     assert maintenance.read_answer(FleetStore.of(past.config), "retrain").request == request
     assert os.listdir(Path(past.config.storage.root) / "tidy")
 

@@ -152,7 +152,7 @@ def test_a_champion_that_is_worse_than_its_predecessor_is_withdrawn_beside_the_r
         pytest.param(1.0, BAD, {}, ["promoted"], id="it is replaced anyway"),
         pytest.param(3.0, {}, {}, ["refused"], id="it was not compared"),
         pytest.param(3.0, BAD, {"pinned": True}, ["held"], id="a person pinned it"),
-        pytest.param(3.0, BAD | {"watched_difference_se": 1.0}, {}, ["refused"], id="it is not surely worse"),
+        pytest.param(3.0, BAD | {"watched_difference_se": 1.0}, {}, ["refused"], id="it is not clearly worse"),
         pytest.param(3.0, BAD, {"watched_since": SINCE + 2 * DAY}, ["refused"], id="it was looked at just now"),
         pytest.param(3.0, BAD, {"watched_since": pd.NA}, ["refused"], id="nothing is known of an earlier look"),
     ],

@@ -1,4 +1,4 @@
-"""A clock that leaps is refused before anything is written under it."""
+"""A clock that jumps is refused before anything is written under it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spinney.storage import checkpoints
 from streaming import clock_checks
 from streaming.clock_checks import (
     MAX_TOLERANCE,
-    ClockLeapCheck,
+    ClockJumpCheck,
     clock_tolerance,
     refuse_batch_before_watermark,
     refuse_clock_behind_checkpoint,
@@ -29,13 +29,13 @@ class Time:
     def __init__(self) -> None:
         self.wall, self.steady = 1_000_000.0, 5.0
 
-    def pass_by(self, seconds: float, leap: float = 0.0) -> None:
-        self.wall += seconds + leap
+    def pass_by(self, seconds: float, jump: float = 0.0) -> None:
+        self.wall += seconds + jump
         self.steady += seconds
 
 
-def clock_of(time: Time) -> ClockLeapCheck:
-    return ClockLeapCheck("score", MAX_TOLERANCE, lambda: time.wall, lambda: time.steady)
+def clock_of(time: Time) -> ClockJumpCheck:
+    return ClockJumpCheck("score", MAX_TOLERANCE, lambda: time.wall, lambda: time.steady)
 
 
 def configured(duplicates_within: str, label_horizon: str = "24h") -> Config:
@@ -67,16 +67,16 @@ def test_a_correction_of_a_minute_is_no_leap_even_many_times() -> None:
     time = Time()
     clock = clock_of(time)
     for _ in range(30):
-        time.pass_by(60, leap=60)
+        time.pass_by(60, jump=60)
         clock.check()
 
 
-@pytest.mark.parametrize("leap", [365 * 86_400.0, -3_600.0])
-def test_a_leap_in_either_direction_is_refused_with_the_query_and_what_to_do(leap: float) -> None:
+@pytest.mark.parametrize("jump", [365 * 86_400.0, -3_600.0])
+def test_a_jump_in_either_direction_is_refused_with_the_query_and_what_to_do(jump: float) -> None:
     time = Time()
     clock = clock_of(time)
-    time.pass_by(5, leap=leap)
-    with pytest.raises(StoreError, match=r"query score: this machine's clock leapt by .* Set the clock right, then"):
+    time.pass_by(5, jump=jump)
+    with pytest.raises(StoreError, match=r"query score: this machine's clock jumped by .* Set the clock right, then"):
         clock.check()
 
 

@@ -263,7 +263,7 @@ def test_a_worker_keeps_no_more_state_decoded_than_it_may() -> None:
         kept.take(1, b"\x07" * 100)
 
 
-def test_a_shard_is_judged_by_the_present_loss_of_the_fleet_from_the_first_call_on(configured) -> None:
+def test_a_shard_is_judged_by_the_current_loss_of_the_fleet_from_the_first_call_on(configured) -> None:
     config = configured()
     change = LossChange(datetime(2024, 5, 1, tzinfo=UTC), "absolute", "squared")
     state = State()

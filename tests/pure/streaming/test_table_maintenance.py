@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from past import Past, fleet_toml, hour
+from waiting import wait_until
 
 from schemas import tables
 from spinney.core.config import parse
@@ -53,11 +54,12 @@ def test_a_running_ingest_clusters_its_events_unasked_and_holds_the_query_s_lock
     with write_lock:
         maintenance.start()
         time.sleep(0.5)
-        assert clustered(past) == [False] * 3
-    until = time.monotonic() + 60
-    while clustered(past) != [True] and time.monotonic() < until:
-        time.sleep(0.02)
-    maintenance.stop()
+        while_locked = clustered(past)
+    try:
+        wait_until(lambda: clustered(past) == [True])
+    finally:
+        maintenance.stop()
+    assert while_locked == [False] * 3
     assert clustered(past) == [True]
     assert not write_lock.locked()
 

@@ -77,7 +77,7 @@ EARLIER = {
     "spinney.core.filled:Filled": "spinney.core.models.filled:Filled",
     "spinney.core.imported:Imported": "spinney.core.models.imported:Imported",
 }
-"""Former name of a class in stored models -> its present name. Entries are never removed."""
+"""Former name of a class in stored models -> its current name. Entries are never removed."""
 
 COMPILED_LOSSES = frozenset(
     f"Cy{name}"

@@ -35,7 +35,7 @@ _NODE_FIELDS = (
     "missing_go_to_left",
 )
 _PREDICTOR_FIELDS = ("value", "count", "num_threshold", "missing_go_to_left", "gain", "depth", "bin_threshold")
-"""Fields of a boosted tree's nodes that are stored unchanged, besides feature_idx, left, right and is_leaf."""
+"""Fields of a boosted tree's nodes that are stored unchanged, in addition to feature_idx, left, right and is_leaf."""
 
 _BITSET = (0, 8)
 """Shape of a boosted tree's sets of categories where no feature is categorical."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spinney.core.staleness.group_state import GroupStates
 
 GROWTH = 0.5
-"""Of `new_rows` unless it is configured: a model is fitted anew once its rows have grown by half."""
+"""Threshold of `new_rows` unless one is configured: a model is refitted once its rows have grown by half."""
 
 USUAL_AGE = 0.7
 """Share of `max_age` after which groups are refitted by `row_days`, on average.

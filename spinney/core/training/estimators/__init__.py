@@ -53,7 +53,7 @@ def kernel_for(estimator: str, task: str, params: Params) -> Kernel:
     except Exception as error:
         raise ContractError(
             f"recipe.estimator {estimator} with {dict(params)}: expected an unfitted estimator; got "
-            f"{type(error).__name__}: {error}. Mend recipe.params or the function"
+            f"{type(error).__name__}: {error}. Correct recipe.params or the function"
         ) from error
     suitable = sorted(name for name, builtin in builtins().items() if task in builtin.tasks)
     raise ContractError(

@@ -75,7 +75,7 @@ def test_a_rollback_without_a_time_goes_to_the_model_before_and_the_next_one_fur
     assert answers(history) == "b"
     history = taken(history, rollback(KEY, history, None), 5)
     assert answers(history) == "a"
-    with pytest.raises(GroupError, match=r'group \["a"\]: no model answered before the present one'):
+    with pytest.raises(GroupError, match=r'group \["a"\]: no model answered before the current one'):
         rollback(KEY, history, None)
 
 

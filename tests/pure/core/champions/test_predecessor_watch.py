@@ -39,7 +39,7 @@ def test_a_look_has_the_share_of_patience_that_has_passed_and_one_percent_at_mos
     assert level_of_look(-DAY, 365 * DAY) == 0
 
 
-def test_a_champion_that_is_surely_worse_is_withdrawn_and_the_reason_has_the_numbers() -> None:
+def test_a_champion_that_is_clearly_worse_is_withdrawn_and_the_reason_has_the_numbers() -> None:
     # Σd = 80, Σd² = 40·39·0.25² + 40·2² = 257.5, so x = 80 ÷ √257.5 = 4.99 and c (1 - Φ(x)) = 9.8e-7.
     numbers = watched(40, 9.0, 7.0, 0.25)
     assert reason_to_withdraw(numbers, 0.005) == (
@@ -54,7 +54,7 @@ def test_a_champion_that_is_surely_worse_is_withdrawn_and_the_reason_has_the_num
         pytest.param({}, id="without a predecessor"),
         pytest.param(watched(40, 7.0, 9.0, 0.25), id="better"),
         pytest.param(watched(7, 9.0, 7.0, 0.0), id="worse on each of seven rows: chance of that is 1.3 %"),
-        pytest.param(watched(40, 9.0, 7.0, 1.0), id="not surely worse"),
+        pytest.param(watched(40, 9.0, 7.0, 1.0), id="not clearly worse"),
         pytest.param(watched(1, 9.0, 7.0, 0.0) | {"watched_difference_se": None}, id="on one row"),
         pytest.param(watched(40, 9.0 + 1e-15, 9.0, 1e-17, 1e-15), id="the same model, computed in another way"),
         pytest.param(watched(40, math.inf, 9.0, 1.0), id="a loss that is not finite"),

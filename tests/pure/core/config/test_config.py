@@ -86,7 +86,7 @@ def test_secrets_are_not_in_the_repr() -> None:
 def test_a_secret_that_is_refused_is_not_shown() -> None:
     finding = only_finding(with_line('options = { AWS_SECRET_ACCESS_KEY = "hush" }', after="[storage]"))
     assert (finding.key, finding.got) == ("storage.options", "********")
-    assert "not in effect yet" in finding.remedy
+    assert "not implemented yet" in finding.remedy
 
 
 @pytest.mark.parametrize("root", ["work/a b", "/srv/fleets/ä", "file:///srv/fleets/a", "./a:b"])
@@ -101,7 +101,7 @@ def test_a_root_that_is_not_tried_is_refused(root: str) -> None:
     finding = only_finding(MINIMAL.replace("work/sales", root))
     assert (finding.key, finding.got) == ("storage.root", f'"{root}"')
     assert finding.expected.startswith("a path without % ?")
-    assert "not in effect yet" in finding.remedy
+    assert "not supported yet" in finding.remedy
 
 
 def test_a_configuration_is_frozen_and_survives_pickling() -> None:
@@ -311,7 +311,7 @@ def test_a_key_that_does_nothing_yet_is_refused() -> None:
     finding = only_finding(with_line('options = { region = "eu-west-1" }', after="[storage]"))
     assert finding.key == "storage.options"
     assert finding.line is not None
-    assert finding.remedy == "`storage.options` is not in effect yet: remove it."
+    assert finding.remedy == "`storage.options` is not implemented yet: remove it."
 
 
 def test_drift_is_recorded_unless_it_is_asked_to_trigger() -> None:
@@ -333,7 +333,7 @@ def test_a_policy_of_ones_own_is_named_by_its_module_and_a_built_in_one_is_not_l
 
 @pytest.mark.parametrize("text", ["[gate]\nrule = 'better'", "[gate]\nrule = 'my:rule'"])
 def test_a_value_that_does_nothing_yet_is_refused(text: str) -> None:
-    assert "not in effect yet" in only_finding(MINIMAL + text + "\n").got
+    assert "not implemented yet" in only_finding(MINIMAL + text + "\n").got
 
 
 def test_a_key_that_does_nothing_yet_may_have_its_default() -> None:

@@ -177,8 +177,8 @@ def test_a_change_of_the_loss_leads_to_the_migration_and_says_what_it_converts()
     )  # fmt: skip
     assert change.why == "stored losses are by the old one; those of single rows give the new one, means do not"
     assert change.remedy == (
-        "`spinney migrate` says what that means; with --yes it converts what can be converted and begins the means "
-        'anew. Or put "absolute" back.'
+        "`spinney migrate` says what that means; with --yes it converts what can be converted and restarts the "
+        'means. Or put "absolute" back.'
     )
 
 

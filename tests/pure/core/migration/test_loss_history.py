@@ -55,7 +55,7 @@ def test_a_loss_that_was_changed_back_is_known_at_each_time() -> None:
         ],
     )
     assert (history.first, history.other, history.is_changed) == ("absolute", "squared", True)
-    assert history.begun_anew == "begun anew with the change of the loss at 2024-05-03 10:30 UTC"
+    assert history.begun_anew == "since the loss changed at 2024-05-03 10:30 UTC"
     moments = (datetime(2024, 4, 30, tzinfo=UTC), datetime(2024, 5, 2, tzinfo=UTC), datetime(2024, 5, 4, tzinfo=UTC))
     assert [history.name_at(moment) for moment in moments] == ["absolute", "squared", "absolute"]
     assert [history.name_of(stored) for stored in (None, "", "squared")] == ["absolute", "absolute", "squared"]

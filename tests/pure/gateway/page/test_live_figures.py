@@ -103,13 +103,15 @@ def test_nothing_is_read_while_nobody_looks_and_a_request_wakes_the_reader(past:
     fleet = Counting(past.config)
     live = LiveFigures(fleet, pause_s=0.01, watched_s=0.0)
     live.start()
-    wait_until(lambda: fleet.readings == 1 and live._is_asleep)
-    past.round(3, {A: 2})
-    time.sleep(0.1)
-    assert fleet.readings == 1
-    live._watched_s = 60.0
-    first = live.latest()
-    assert first is not None
-    wait_until(lambda: live.latest().fleet.etag != first.fleet.etag)
-    live.stop()
+    try:
+        wait_until(lambda: fleet.readings == 1 and live._is_asleep)
+        past.round(3, {A: 2})
+        time.sleep(0.1)
+        assert fleet.readings == 1
+        live._watched_s = 60.0
+        first = live.latest()
+        assert first is not None
+        wait_until(lambda: live.latest().fleet.etag != first.fleet.etag)
+    finally:
+        live.stop()
     assert not live._thread.is_alive()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spinney.core.errors import ContractError
 from spinney.sources import ReadOptions, TextFormat, open_source
-from spinney.sources.lines_above import find_header
+from spinney.sources.header_detection import find_header
 
 
 @pytest.mark.parametrize(

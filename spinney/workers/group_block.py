@@ -1,4 +1,4 @@
-"""A block: the training rows and fit requests of some groups, and the results so far."""
+"""A block of groups that one worker process fits: their training rows, fit requests and results so far."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class FitTables:
 
 
 @dataclass(frozen=True)
-class FitBlock:
-    """Rows and requests of some groups, and their results.
+class GroupBlock:
+    """The training rows and fit requests of some groups, and the results so far.
 
     results: each fitted piece with its rows of `fit_groups`. out_of_memory: place -> result of groups that ran out of
     memory while they were fitted with others.
@@ -47,7 +47,7 @@ class FitBlock:
 
     @property
     def n_groups(self) -> int:
-        """How many groups are requested."""
+        """Number of requested groups."""
         return int(self.tables.requests.num_rows)
 
     @cached_property

@@ -25,7 +25,7 @@ _PACKAGES = frozenset(name.rpartition(".")[0] for name in MOVED)
 
 
 class _Alias(Loader):
-    """A module whose attributes are those of the module under its present name."""
+    """A module whose attributes are those of the module under its current name."""
 
     def create_module(self, spec: ModuleSpec) -> None:
         """The default: an empty module."""

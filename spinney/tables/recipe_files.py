@@ -1,4 +1,4 @@
-"""Read the estimators of stored recipes for display, without a signing key and without heavy imports."""
+"""Read stored recipes for display, without a signing key and without heavy imports."""
 
 from __future__ import annotations
 

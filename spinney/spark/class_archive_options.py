@@ -1,4 +1,4 @@
-"""How Spark's JVM is told of an archive of its classes."""
+"""Options by which Spark's JVM reads or writes an archive of its classes (class data sharing)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ CONF_FOLDER_VARIABLE = "SPARK_CONF_DIR"
 
 
 @dataclass(frozen=True)
-class ClassArchive:
-    """How a JVM reads or writes an archive of its classes (`spinney.local.class_archives`).
+class ClassArchiveOptions:
+    """Options of a JVM that reads or writes a class archive, made by `spinney.local.class_archives`.
 
-    java_options: of the JVM. conf_folder: an empty folder, Spark's ``conf`` folder unless SPARK_CONF_DIR is set.
+    java_options: for the command line. conf_folder: an empty folder, in place of Spark's ``conf`` folder unless
+    SPARK_CONF_DIR is set.
     """
 
     java_options: tuple[str, ...]
@@ -23,7 +24,7 @@ class ClassArchive:
 
 
 @contextmanager
-def spark_conf_folder(archive: ClassArchive | None) -> Iterator[None]:
+def spark_conf_folder(archive: ClassArchiveOptions | None) -> Iterator[None]:
     """Give the JVM that starts inside the context the archive's ``conf`` folder, unless SPARK_CONF_DIR is set.
 
     Not for longer: a ``spark-submit`` that this process starts reads its own.

@@ -1,4 +1,4 @@
-"""The losses in `health` and `promotions` by the fleet's present loss, as Spark SQL, after a change of the loss.
+"""Convert the stored losses of `health` and `promotions` to the fleet's current loss, in Spark SQL.
 
 Losses of single rows are converted. A sum or a mean is that of the converted losses where all of them are stored;
 otherwise it is null, as if no loss were known.
@@ -15,8 +15,8 @@ from spinney.core.champions.heldout_losses import COLUMN, LOSS_NAME
 from spinney.core.migration import LossHistory, converted_sql
 
 
-def health_in_present_loss(health: DataFrame, losses: LossHistory) -> DataFrame:
-    """Return rows of `health` with `loss` and `losses` by the present loss. The loss must have changed."""
+def health_in_current_loss(health: DataFrame, losses: LossHistory) -> DataFrame:
+    """Return rows of `health` with `loss` and `losses` by the current loss. The loss must have changed."""
     of_sum = _sum_of("losses", losses)
     return _replaced(
         health,
@@ -29,8 +29,8 @@ def health_in_present_loss(health: DataFrame, losses: LossHistory) -> DataFrame:
     )
 
 
-def promotions_in_present_loss(promotions: DataFrame, losses: LossHistory) -> DataFrame:
-    """Return rows of `promotions` with challenger_loss and held-out losses by the present loss.
+def promotions_in_current_loss(promotions: DataFrame, losses: LossHistory) -> DataFrame:
+    """Return rows of `promotions` with challenger_loss and held-out losses by the current loss.
 
     The loss must have changed. The mean is that of the stored losses, which a judge expects of a model anyway.
     """

@@ -15,7 +15,7 @@ from spinney.core.config import Config
 from spinney.core.migration import LossHistory, convert_losses
 from spinney.core.migration.loss_history import LossChange
 from spinney.retraining import judge_input
-from spinney.retraining.present_losses import health_in_present_loss, promotions_in_present_loss
+from spinney.retraining.loss_conversion import health_in_current_loss, promotions_in_current_loss
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -55,11 +55,11 @@ def expected_health(losses: LossHistory) -> list[tuple[float | None, list[float]
 
 
 @pytest.mark.parametrize("losses", [TO_SQUARED, BACK])
-def test_a_row_of_health_has_the_present_loss_or_none(spark, losses: LossHistory) -> None:
+def test_a_row_of_health_has_the_current_loss_or_none(spark, losses: LossHistory) -> None:
     rows = spark.createDataFrame(
         HEALTH, "n int, labelled bigint, loss double, losses array<float>, loss_name string"
     ).coalesce(1)
-    found = health_in_present_loss(rows, losses)
+    found = health_in_current_loss(rows, losses)
     assert found.dtypes == rows.dtypes
     for row, (loss, listed) in zip(found.orderBy("n").collect(), expected_health(losses), strict=True):
         assert row.loss == (None if loss is None else pytest.approx(loss))
@@ -71,7 +71,7 @@ def test_the_mean_of_a_promotion_is_that_of_its_converted_losses(spark) -> None:
         [(1.9, [1.0, 3.0]), (1.9, None), (None, [1.0, 3.0]), (1.9, [])],
         "challenger_loss double, heldout_losses array<float>",
     ).coalesce(1)  # of a table that no writer of this version has opened
-    found = [tuple(row)[:2] for row in promotions_in_present_loss(rows, TO_SQUARED).collect()]
+    found = [tuple(row)[:2] for row in promotions_in_current_loss(rows, TO_SQUARED).collect()]
     assert found == [(5.0, [1.0, 9.0]), (None, None), (None, [1.0, 9.0]), (None, [])]
 
 
@@ -103,7 +103,7 @@ def test_the_workers_of_the_stream_get_the_losses_of_the_fleet(spark, world, mon
     assert judge.settings.losses == charter.losses_of(FleetStore.of(config)) == TO_SQUARED
 
 
-def test_the_judge_reads_every_table_by_the_present_loss(spark, world) -> None:
+def test_the_judge_reads_every_table_by_the_current_loss(spark, world) -> None:
     fleet = world()
     group = '["a","1"]'
     same: dict[str, Any] = {"shard": 1, "group_key": group, "model_id": "m", "batch_id": 0}

@@ -51,10 +51,10 @@ def find_header(sample: str, skip_lines: int | None, delimiter: str | None) -> B
 
 
 def _find_below_comments(lines: Sequence[str], above: int, delimiter: str | None) -> int:
-    """Return the place of the header; 0 if no line stands above it. above: number of lines above `lines`."""
+    """Return the place of the header; 0 if no line is above it. above: number of lines above `lines`."""
     marked = [at for at, line in enumerate(lines) if line.startswith("#")]
     end = next((at for at, line in enumerate(lines) if line.strip("\r\n") and not line.startswith("#")), None)
-    if end is None and len(marked) > 1:  # all lines begin with #: the last one stands for a row
+    if end is None and len(marked) > 1:  # all lines begin with #: the last one counts as a row
         end = marked[-1]
     if not end:
         return 0

@@ -23,7 +23,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""Of every answer that does not have its own."""
+"""Headers that every answer gets unless it sets its own."""
 
 NO_ROUTE = "none"
 """The route of requests that no route takes, in metrics."""
@@ -46,7 +46,7 @@ def problem(status: int, code: str, message: str, headers: Mapping[str, str] | N
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
-class SafeAnswers:
+class ResponseMiddleware:
     """Adds HEADERS, answers where a route fails, counts and logs each request. app: an ASGI application.
 
     is_draining: whether clients are asked to close their connections.
