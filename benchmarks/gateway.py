@@ -10,7 +10,8 @@ with the same client: it keeps its connections and sends the next request when i
 - pass: all groups once, in requests of 1,000, through a cache that holds a tenth of them; between, a hot set of a
   hundred groups is asked for again. Its hit rate before and after is from /metrics.
 
---ray-python names the Python of a virtual environment in which ``pip install "ray[serve]"`` was run.
+--ray-python names the Python of a virtual environment in which ``pip install "ray[serve]"`` was run. --no-mlflow leaves
+MLflow's server out.
 
 A ratio is ours over the peer's. Run: ``python benchmarks/gateway.py --groups 50000``, in about two minutes.
 """
@@ -25,9 +26,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow.sklearn
 import numpy as np
 import pandas as pd
 import requests
@@ -39,7 +40,6 @@ from harness.ray_models import write_models
 from harness.ray_serving import NOT_RUN, RayFigures, RayLoad, measure_ray
 from harness.ray_serving import PEER as RAY
 from harness.results import Measure, arguments, show, work_folder
-from sklearn.linear_model import Ridge
 
 sys.path.append(str(PROJECT / "tests" / "support"))
 
@@ -49,12 +49,14 @@ SIZES = {"groups": 50_000, "clients": 4, "seconds": 8.0}
 HOT, COLD = 100, 400
 ROWS, ROWS_GROUPS, REQUESTS = 10_000, 1_000, 10
 PEER = "mlflow models serve, one model"
+NO_MLFLOW = f"{PEER}: not run, since --no-mlflow was given"
 BYTES_PER_MODEL = 1_050
 """Of a linear model of four features, as the cache counts them."""
 
 
 def main() -> None:
     parser = arguments(__doc__ or "", SIZES, needs_broker=False)
+    parser.add_argument("--no-mlflow", action="store_true", help="do not measure MLflow's server")
     parser.add_argument("--ray-python", type=Path, help="a Python that has ray[serve]: measure Ray Serve too")
     asked = parser.parse_args()
     os.environ["SPINNEY_SIGNING_KEY"] = KEY
@@ -63,16 +65,16 @@ def main() -> None:
         cache_mib = max(1, asked.groups * BYTES_PER_MODEL // 10 >> 20)
         fleet = write_fleet(folder / "fleet", asked.groups, more="[gateway]\nport = 0")
         write_fleet(folder / "small", asked.groups, more=f"[gateway]\nport = 0\ncache_mib = {cache_mib}")
-        model = folder / "model"
-        save_peer(model)
+        if not asked.no_mlflow:
+            save_peer(folder / "model")
         for _ in range(asked.runs):
-            run_peer(model, asked.clients, asked.seconds)
-            if asked.ray_python:
-                run_ray(asked, folder / "ray", fleet)
-            run_ours(folder / "fleet", asked.groups, asked.clients, asked.seconds, measures)
+            mlflow = None if asked.no_mlflow else run_mlflow(folder / "model", asked)
+            ray = run_ray(asked, folder / "ray", fleet) if asked.ray_python else None
+            run_ours(folder / "fleet", asked, Peers(mlflow, ray), measures)
             run_pass(folder / "small", asked.groups, measures)
+    notes = ([NO_MLFLOW] if asked.no_mlflow else []) + ([] if asked.ray_python else [NOT_RUN])
     asked.ray_python = str(asked.ray_python or "")
-    show(asked, MEASURES, () if asked.ray_python else (NOT_RUN,))
+    show(asked, MEASURES, notes)
 
 
 MEASURES = (
@@ -98,21 +100,37 @@ MEASURES = (
     Measure("memory, cache of a tenth, after the pass", "MB"),
 )
 
-_of_peer: dict[str, float] = {}
-"""Values of MLflow's server in this run."""
 
-_of_ray: list[RayFigures] = []
-"""Values of Ray Serve, one for each run so far; none without --ray-python."""
+@dataclass(frozen=True)
+class MlflowFigures:
+    """What was measured of MLflow's server. Times in milliseconds."""
+
+    warm_p50: float
+    warm_p99: float
+    rate: float
+    cpu_ms: float
+    mb: float
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What was measured of the peers in a run; None of those that were not asked for."""
+
+    mlflow: MlflowFigures | None = None
+    ray: RayFigures | None = None
 
 
 def save_peer(folder: Path) -> None:
+    import mlflow.sklearn  # with scikit-learn two seconds, which --no-mlflow saves
+    from sklearn.linear_model import Ridge
+
     random = np.random.default_rng(0)
     rows = pd.DataFrame(random.normal(size=(200, len(FEATURES))), columns=list(FEATURES))
     model = Ridge().fit(rows, rows.to_numpy() @ random.normal(size=len(FEATURES)))
     mlflow.sklearn.save_model(model, folder, input_example=rows.iloc[:1])
 
 
-def run_peer(model: Path, clients: int, seconds: float) -> None:
+def run_mlflow(model: Path, asked: argparse.Namespace) -> MlflowFigures:
     port = 20_000 + os.getpid() % 10_000
     command = ["-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local", "-p", str(port)]
     scripts = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}  # it runs uvicorn
@@ -121,59 +139,68 @@ def run_peer(model: Path, clients: int, seconds: float) -> None:
         wait_until_it_answers(url, server)
         rows = ({name: values[name] for name in FEATURES} for values in rows_of(HOT))
         bodies = [json.dumps({"dataframe_records": [row]}).encode() for row in rows]
-        http_load.send(url, "/invocations", clients, http_load.repeated(bodies), 1.0)
-        before = cpu_of(server)
-        load = http_load.send(url, "/invocations", clients, http_load.repeated(bodies), seconds)
-        cpu_ms = 1e3 * (cpu_of(server) - before) / len(load.seconds)
-        _of_peer.update(p50=load.ms(50), p99=load.ms(99), rate=load.rate, cpu=cpu_ms, mb=last_memory(server))
+        load, cpu_ms = send_warm(url, "/invocations", server, bodies, asked)
+        return MlflowFigures(load.ms(50), load.ms(99), load.rate, cpu_ms, memory_mb(server))
 
 
-def run_ray(asked: argparse.Namespace, folder: Path, fleet: LinearFleet) -> None:
+def run_ray(asked: argparse.Namespace, folder: Path, fleet: LinearFleet) -> RayFigures:
     rows = rows_of(min(asked.groups, HOT + COLD))
     write_models(folder, {str(row["shop"]): fleet.coefficients[key_of(n)].tolist() for n, row in enumerate(rows)})
     load = RayLoad(rows[:HOT], rows[HOT:], asked.clients, asked.seconds)
-    _of_ray.append(measure_ray(asked.ray_python, folder, load))
+    return measure_ray(asked.ray_python, folder, load)
 
 
-def run_ours(folder: Path, groups: int, clients: int, seconds: float, measures: dict[str, Measure]) -> None:
+def run_ours(folder: Path, asked: argparse.Namespace, peers: Peers, measures: dict[str, Measure]) -> None:
     with serving(folder) as (url, server, started_s):
         measures["start until it answers"].add(started_s)
-        rows = rows_of(groups)
-        hot = [body([row]) for row in rows[:HOT]]
-        http_load.send(url, "/predict", clients, http_load.repeated(hot), 1.0)
-        before = cpu_of(server)
-        load = http_load.send(url, "/predict", clients, http_load.repeated(hot), seconds)
-        cpu_ms = 1e3 * (cpu_of(server) - before) / len(load.seconds)
-        measures["warm, CPU of the server per request"].add(cpu_ms, peer=_of_peer["cpu"])
-        measures["warm, median"].add(load.ms(50), peer=_of_peer["p50"])
-        measures["warm, 99 %"].add(load.ms(99), peer=_of_peer["p99"])
-        measures["warm, rate"].add(load.rate, peer=_of_peer["rate"])
-        add_beside_ray(load, cpu_ms, measures)
-        for what, asked in (("cold", rows[HOT : HOT + COLD]), ("unseen", rows_of(COLD, first=groups))):
-            load = http_load.send(url, "/predict", 1, lambda _, asked=asked: iter([body([row]) for row in asked]), 60)
-            ray = _of_ray[-1] if _of_ray and what == "cold" else None
-            measures[f"{what}, median"].add(load.ms(50), peer=ray and ray.cold_p50)
-            measures[f"{what}, 99 %"].add(load.ms(99), peer=ray and ray.cold_p99)
-        mixed = np.random.default_rng(1).integers(0, min(ROWS_GROUPS, groups), ROWS).tolist()
+        rows = rows_of(asked.groups)
+        load, cpu_ms = send_warm(url, "/predict", server, [body([row]) for row in rows[:HOT]], asked)
+        add_warm(load, cpu_ms, peers, measures)
+        add_single(url, rows, peers.ray, measures)
+        mixed = np.random.default_rng(1).integers(0, min(ROWS_GROUPS, asked.groups), ROWS).tolist()
         request = body([rows[n] for n in mixed])
         load = http_load.send(url, "/predict", 1, lambda _: iter([request] * (REQUESTS + 1)), 60)
         measures["10,000 rows of 1,000 groups, median"].add(float(np.median(load.seconds[1:])) * 1e3)
         pass_over(Client(url, "/predict"), rows)
-        mb = last_memory(server)
-        measures["memory with all models loaded"].add(mb, peer=_of_peer["mb"])
-        if _of_ray:
-            measures["memory, all models, beside Ray with 500"].add(mb, peer=_of_ray[-1].mb)
+        mb = memory_mb(server)
+        measures["memory with all models loaded"].add(mb, peer=peers.mlflow and peers.mlflow.mb)
+        if peers.ray:
+            measures["memory, all models, beside Ray with 500"].add(mb, peer=peers.ray.mb)
 
 
-def add_beside_ray(warm: Load, cpu_ms: float, measures: dict[str, Measure]) -> None:
-    """Add our figures of the warm load beside those of Ray Serve in the same run; nothing if that was not run."""
-    if not _of_ray:
-        return
-    ray = _of_ray[-1]
-    measures["warm, median, beside Ray"].add(warm.ms(50), peer=ray.warm_p50)
-    measures["warm, 99 %, beside Ray"].add(warm.ms(99), peer=ray.warm_p99)
-    measures["warm, rate, beside Ray"].add(warm.rate, peer=ray.rate)
-    measures["warm, CPU per request, beside Ray"].add(cpu_ms, peer=ray.cpu_ms)
+def send_warm(
+    url: str, path: str, server: Process, bodies: Sequence[bytes], asked: argparse.Namespace
+) -> tuple[Load, float]:
+    """Send these requests again and again; returns what clients measured, and milliseconds of the server's CPU each."""
+    http_load.send(url, path, asked.clients, http_load.repeated(bodies), min(1.0, asked.seconds))
+    before = server.measure().cpu_s
+    load = http_load.send(url, path, asked.clients, http_load.repeated(bodies), asked.seconds)
+    return load, 1e3 * (server.measure().cpu_s - before) / len(load.seconds)
+
+
+def add_warm(warm: Load, cpu_ms: float, peers: Peers, measures: dict[str, Measure]) -> None:
+    """Add our figures of the warm load beside those of each peer that was measured in the same run."""
+    peer, ray = peers.mlflow, peers.ray
+    measures["warm, CPU of the server per request"].add(cpu_ms, peer=peer and peer.cpu_ms)
+    measures["warm, median"].add(warm.ms(50), peer=peer and peer.warm_p50)
+    measures["warm, 99 %"].add(warm.ms(99), peer=peer and peer.warm_p99)
+    measures["warm, rate"].add(warm.rate, peer=peer and peer.rate)
+    if ray:
+        measures["warm, median, beside Ray"].add(warm.ms(50), peer=ray.warm_p50)
+        measures["warm, 99 %, beside Ray"].add(warm.ms(99), peer=ray.warm_p99)
+        measures["warm, rate, beside Ray"].add(warm.rate, peer=ray.rate)
+        measures["warm, CPU per request, beside Ray"].add(cpu_ms, peer=ray.cpu_ms)
+
+
+def add_single(
+    url: str, rows: Sequence[dict[str, object]], ray: RayFigures | None, measures: dict[str, Measure]
+) -> None:
+    """Ask for groups whose models are not loaded, and for groups that there are not, row by row."""
+    for what, asked in (("cold", rows[HOT : HOT + COLD]), ("unseen", rows_of(min(COLD, len(rows)), first=len(rows)))):
+        load = http_load.send(url, "/predict", 1, lambda _, asked=asked: iter([body([row]) for row in asked]), 60)
+        peer = ray if what == "cold" else None
+        measures[f"{what}, median"].add(load.ms(50), peer=peer and peer.cold_p50)
+        measures[f"{what}, 99 %"].add(load.ms(99), peer=peer and peer.cold_p99)
 
 
 def run_pass(folder: Path, groups: int, measures: dict[str, Measure]) -> None:
@@ -186,7 +213,7 @@ def run_pass(folder: Path, groups: int, measures: dict[str, Measure]) -> None:
         pass_over(client, rows, between=hot)
         measures["pass over all groups"].add(time.monotonic() - began)
         measures["hot set's hit rate after the pass"].add(hit_rate(url, client, hot, repeats=1))
-        measures["memory, cache of a tenth, after the pass"].add(last_memory(server))
+        measures["memory, cache of a tenth, after the pass"].add(memory_mb(server))
 
 
 @contextmanager
@@ -255,15 +282,9 @@ def counts(url: str) -> tuple[float, float]:
     return hits, loads
 
 
-def cpu_of(server: Process) -> float:
-    """Seconds since its start."""
-    time.sleep(1.5)  # until it was measured once more
-    return server.usage().cpu_s
-
-
-def last_memory(server: Process) -> float:
-    time.sleep(1.5)
-    return server.usage().memory[-1][1]
+def memory_mb(server: Process) -> float:
+    """Memory of the server now."""
+    return server.measure().memory[-1][1]
 
 
 if __name__ == "__main__":

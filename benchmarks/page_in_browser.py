@@ -173,7 +173,7 @@ def a_change_appears_without_reload_and_keeps_the_place(page: Page, url: str, fl
     expect(page, "window.isSame && document.querySelector('main details').open && scrollY === 300", expected=True)
 
 
-def every_control_has_a_name_and_every_chart_a_text(page: Page, url: str, fleet: Fleet) -> None:
+def every_control_has_a_name_and_every_chart_a_text_and_a_table(page: Page, url: str, fleet: Fleet) -> None:
     del fleet
     for route in ("", "#/groups", f"#/group/{key_of(GROUP)}", "#/pipeline"):
         page.open(url + route)
@@ -182,6 +182,7 @@ def every_control_has_a_name_and_every_chart_a_text(page: Page, url: str, fleet:
         named = "(e) => (e.innerText || e.getAttribute('aria-label') || e.labels?.[0]?.innerText || '').trim()"
         all_named = f"[...document.querySelectorAll('a, button, input, select, svg')].filter((e) => !({named})(e))"
         expect(page, f"{all_named}.map((e) => e.outerHTML)", [])
+        expect(page, "document.querySelectorAll('figure:not(:has(details table))').length", 0)
         expect(page, "document.querySelectorAll('th:not([scope])').length", 0)
         expect(page, "document.querySelectorAll('header').length + document.querySelectorAll('main').length", 2)
 
@@ -206,7 +207,7 @@ CHECKS: tuple[Check, ...] = (
     a_group_is_asked_for_once_with_a_reason,
     dead_letters_open_and_their_bytes_stay_text,
     a_change_appears_without_reload_and_keeps_the_place,
-    every_control_has_a_name_and_every_chart_a_text,
+    every_control_has_a_name_and_every_chart_a_text_and_a_table,
     no_page_is_wider_than_a_phone,
 )
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from spinney.figures.fleet_figures import FleetFigures
     from spinney.figures.group_figures import GroupFigures
     from spinney.figures.pipeline_figures import PipelineFigures
-    from spinney.tables.drawn_groups import KeptGain
+    from spinney.tables.kept_gain import KeptGain
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
 
@@ -283,7 +283,7 @@ class Fleet:
         statuses: of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_fleet_figures
-        from spinney.tables.drawn_groups import KeptGain
+        from spinney.tables.kept_gain import KeptGain
 
         self._gain = self._gain or KeptGain(self._store)
         statuses, horizon = self.table() if statuses is None else statuses, self.config.kafka.label_horizon

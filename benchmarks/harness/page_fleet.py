@@ -41,6 +41,9 @@ ROUND_HOURS, STEP_HOURS = 3, 6
 SHARE = 0.012
 """Share of the groups in a round of the stream."""
 
+RANDOM_SHARE = 0.1
+"""Share of a round's groups that are drawn at random. The gain from retraining is measured on them."""
+
 
 class Stream:
     """What a week of the stream left in the tables. now: when it ends."""
@@ -52,6 +55,7 @@ class Stream:
         self.shards = pa.array([keys.shard_of(key, many_groups.SHARDS) for key in self.keys.to_pylist()], pa.int32())
         self.random = np.random.default_rng(11)
         self.level = self.random.lognormal(2, 0.5, groups)
+        self.promoted_by = np.full(groups, -1)  # number of the stream's round that promoted the champion
 
     def write(self) -> None:
         """Write all tables."""
@@ -95,13 +99,16 @@ class Stream:
         common = {**self.of_groups(group), **of_round, "model_id": names, "fitted_at": at, "trained_through": at}
         reason = {"new_rows": "214 new rows since the last fit (limit 200)", "max_age": "7 d since the last attempt"}
         said = [reason.get(name, "recent error is 2.31 times that of the held-out rows (limit 2)") for name in policy]
+        queues = np.where(self.random.random(n) < RANDOM_SHARE, "random", "rank").tolist()
         decided = {"decision": "fit", "policy": policy, "reason": said, "judged_at": at, "predicted_ms": 0.2}
+        decided["numbers"] = [f'{{"queue":"{queue}"}}' for queue in queues]
         self.put(tables.VERDICTS, "stream", n, {**common, **decided})
         constant = loss * self.random.lognormal(0.7, 0.35, n)
         metrics = [
-            json.dumps({"challenger_loss": a, "constant_loss": b, "heldout_rows": 12})
-            for a, b in zip(loss.tolist(), constant.tolist(), strict=True)
+            json.dumps({"challenger_loss": a, "constant_loss": b, "heldout_rows": 12, **watched})
+            for a, b, watched in zip(loss.tolist(), constant.tolist(), self._watched(group, before), strict=True)
         ]
+        self.promoted_by[group[~worse]] = number
         fitted = {"status": "fitted", "recipe_id": "5" * 64, "metrics": metrics, "trained_from": self.began}
         self.put(tables.MODELS, "stream", n, {**common, **fitted, **made})
         decision = np.where(worse, "refused", "promoted").tolist()
@@ -134,6 +141,19 @@ class Stream:
             1,
             {**of_round, **counts, **totals, "seconds": seconds, "reasons": reasons, "started_at": at},
         )
+
+    def _watched(self, group: np.ndarray, losses: np.ndarray) -> list[dict[str, Any]]:
+        """The metrics that compare each champion that the stream promoted with the model before it."""
+        gains = self.random.normal(1.05, 0.2, len(group))
+        return [
+            {
+                "champion_id": many_groups.model_id(number, promoted_by + 2), "watched_rows": 12,
+                "watched_champion_loss": loss, "predecessor_loss": loss * gain,
+            } if promoted_by >= 0 else {}
+            for number, promoted_by, loss, gain in zip(
+                group.tolist(), self.promoted_by[group].tolist(), losses.tolist(), gains.tolist(), strict=True
+            )
+        ]  # fmt: skip
 
     def _put_health(self) -> None:
         group = np.arange(self.groups)

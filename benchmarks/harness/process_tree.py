@@ -80,6 +80,7 @@ class Process:
         self._memory: list[tuple[float, dict[str, float]]] = []
         self._cpu: dict[int, float] = {}
         self._ended_s = 0.0
+        self._measuring = threading.Lock()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
 
@@ -123,8 +124,13 @@ class Process:
         self._process.wait()
         self._sampler.join()
 
+    def measure(self) -> Usage:
+        """Measure it now instead of at the next sample, and return the cost until now."""
+        self._measure()
+        return self.usage()
+
     def usage(self) -> Usage:
-        """Return the cost until now, or until its end."""
+        """Return the cost until the last sample, or until its end."""
         samples = tuple(self._memory)
         return Usage(
             self._ended_s or time.monotonic() - self.began,
@@ -135,6 +141,11 @@ class Process:
 
     def _sample(self) -> None:
         while self.runs:
+            self._measure()
+            time.sleep(SAMPLE_INTERVAL_S)
+
+    def _measure(self) -> None:
+        with self._measuring:
             pids = descendants(self._process.pid)
             for pid in pids:
                 self._cpu[pid] = max(self._cpu.get(pid, 0.0), cpu_seconds(pid))
@@ -143,7 +154,6 @@ class Process:
                 mb[kind_of(pid, self._process.pid)] += pss_mb(pid)
             if any(mb.values()):
                 self._memory.append((time.monotonic() - self.began, mb))
-            time.sleep(SAMPLE_INTERVAL_S)
 
 
 def run(command: Sequence[str], folder: Path, *, name: str, environment: Mapping[str, str] | None = None) -> Usage:

@@ -16,8 +16,6 @@ from harness.process_tree import Process, last_lines
 PEER = "Ray Serve, model multiplexing"
 NOT_RUN = f"{PEER}: not run, since --ray-python names no Python that has ray[serve]"
 PATH = "/predict"
-SETTLE_S = 1.5
-"""Until CPU and memory were measured once more."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +67,9 @@ def _measured(url: str, server: Process, load: RayLoad) -> RayFigures:
     hot, cold = headers_by_body(load.hot), headers_by_body(load.cold)
     bodies = http_load.repeated([*hot])
     http_load.send(url, PATH, load.clients, bodies, 1.0, hot.__getitem__)
-    before = _cpu_of(server)
+    before = server.measure().cpu_s
     warm = http_load.send(url, PATH, load.clients, bodies, load.seconds, hot.__getitem__)
-    cpu_ms = 1e3 * (_cpu_of(server) - before) / len(warm.seconds)
+    cpu_ms = 1e3 * (server.measure().cpu_s - before) / len(warm.seconds)
     first = http_load.send(url, PATH, 1, lambda _: iter(cold), 60.0, cold.__getitem__)
-    time.sleep(SETTLE_S)
-    mb = server.usage().memory[-1][1]
+    mb = server.measure().memory[-1][1]
     return RayFigures(warm.ms(50), warm.ms(99), warm.rate, cpu_ms, first.ms(50), first.ms(99), mb)
-
-
-def _cpu_of(server: Process) -> float:
-    time.sleep(SETTLE_S)
-    return server.usage().cpu_s

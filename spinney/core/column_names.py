@@ -1,4 +1,4 @@
-"""Column names: internal ones beside those that a fleet declares, and any name as an SQL identifier."""
+"""Reserved names of internal columns, and any column name quoted as an SQL identifier."""
 
 from __future__ import annotations
 

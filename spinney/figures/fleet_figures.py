@@ -29,7 +29,7 @@ from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import error_history, fit_metrics, fleet_clock, lookup
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.drawn_groups import KeptGain
+from spinney.tables.kept_gain import KeptGain
 from spinney.tables.lookup import InShards, NotBefore
 
 WINDOW = timedelta(days=30)

@@ -23,11 +23,10 @@ from spinney.core.intervals.champion_intervals import Pool, pools_of
 from spinney.serving.model_cache import SignedPayload
 from spinney.serving.promotion_histories import LayeredHistories, PromotionHistories
 from spinney.storage.atomic_files import local_folder
-from spinney.storage.layout import Directory, FleetStore
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_log
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.table_files import FORMAT as PARQUET
-from spinney.tables.table_files import Bounds, TableFile, fragment_of_file
+from spinney.tables.table_files import dataset_of_paths
 
 COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
 
@@ -189,7 +188,8 @@ def advance(snapshot: FleetSnapshot, store: FleetStore) -> FleetSnapshot:
     versions, new = dict(snapshot.versions), [_no_rows()]
     for directory in store.directories(tables.PROMOTIONS):
         versions[directory.name], paths = table_log.read_new_files(directory, versions[directory.name])
-        new += _deciding(_dataset(directory, paths)) if paths else []
+        schema, folder = arrow_schema(directory.contract), local_folder(directory.uri)
+        new += _deciding(dataset_of_paths(folder, paths, schema)) if paths else []
     if versions == snapshot.versions:
         return snapshot
     rows = pa.concat_tables(new)
@@ -213,12 +213,6 @@ def _deciding(dataset: ds.Dataset) -> Iterator[pa.Table]:
     )
     schema = _no_rows().schema
     return (pa.Table.from_batches([batch]).cast(schema) for batch in found if batch.num_rows)
-
-
-def _dataset(directory: Directory, paths: Iterable[str]) -> ds.Dataset:
-    schema, folder = arrow_schema(directory.contract), local_folder(directory.uri)
-    files = [fragment_of_file(folder, TableFile(path, 0, 0, Bounds()), schema) for path in paths]
-    return ds.FileSystemDataset(files, schema, PARQUET)
 
 
 def _by_key(rows: pa.Table) -> pa.Table:

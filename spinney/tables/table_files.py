@@ -274,6 +274,15 @@ def fragment_of_file(base: Path, file: TableFile, schema: pa.Schema) -> ds.Parqu
     return FORMAT.make_fragment(str(base / file.path), filesystem=fs.LocalFileSystem(), partition_expression=known)
 
 
+def dataset_of_paths(base: Path, paths: Iterable[str], schema: pa.Schema) -> ds.Dataset:
+    """Return files as a dataset whose columns are those of `schema`; null where a file lacks one. Opens nothing.
+
+    base: the table's folder. paths: below it.
+    """
+    files = [fragment_of_file(base, TableFile(path, 0, 0, Bounds()), schema) for path in paths]
+    return ds.FileSystemDataset(files, schema, FORMAT)
+
+
 def _file(row: Mapping[str, Any]) -> TableFile:
     greatest = row.get("max.group_key")
     is_exact = Path(row["path"]).name.startswith(CLUSTERED)

@@ -27,8 +27,9 @@ from spinney.core.planning.budget import queue_member
 
 VERDICT_COLUMNS = ("group_key", "round_id")
 PROMOTION_COLUMNS = ("group_key", "round_id", "model_id", "decision")
+CHAMPION_COLUMNS = ("group_key", "champion_id")
 MEASURE_COLUMNS = ("group_key", "champion_id", "watched_rows", "watched_champion_loss", "predecessor_loss")
-"""Columns of `verdicts` and `promotions` that are read, and metrics of `models` with their group."""
+"""Columns of `verdicts` and `promotions` that are read, of new champions, and metrics of `models` with their group."""
 
 DRAWN = queue_member(RoundQueue.RANDOM.value)
 """Part of the numbers of a verdict whose group was taken at random."""
@@ -78,11 +79,13 @@ def drawn_champions(drawn: pa.Table, promotions: pa.Table) -> pa.Table:
     decisions = pa.array([decision.value for decision in PROMOTING_DECISIONS])
     promoted = promotions.filter(pc.is_in(promotions.column("decision"), value_set=decisions))
     champions = promoted.join(drawn, list(VERDICT_COLUMNS), join_type="left semi")
-    return champions.select(["group_key", "model_id"]).rename_columns(["group_key", "champion_id"])
+    return champions.select(["group_key", "model_id"]).rename_columns(list(CHAMPION_COLUMNS))
 
 
 def last_comparisons(champions: pa.Table, measures: pa.Table) -> pa.Table:
     """Return the comparison of each of these champions that has the most rows, sorted by group and champion.
+
+    Of two with as many rows, the one with the smaller losses, so that the order of reading makes no difference.
 
     champions: group_key and champion_id. measures: MEASURE_COLUMNS, one row per attempt. The last comparisons of two
     tables together are those of their last comparisons, so a history can be read in pieces.
@@ -92,6 +95,7 @@ def last_comparisons(champions: pa.Table, measures: pa.Table) -> pa.Table:
     compared = measures.filter(pc.fill_null(is_compared, False))
     rows = compared.join(champions, ["group_key", "champion_id"], join_type="left semi")
     order = [("group_key", "ascending"), ("champion_id", "ascending"), ("watched_rows", "descending")]
+    order += [(name, "ascending") for name in MEASURE_COLUMNS[3:]]
     rows = rows.sort_by(order).combine_chunks()
     codes = [np.asarray(rows.column(name).combine_chunks().dictionary_encode().indices) for name, _ in order[:2]]
     is_first = np.logical_or.reduce([np.diff(code, prepend=-1) != 0 for code in codes])

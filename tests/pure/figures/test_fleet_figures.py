@@ -16,7 +16,7 @@ from spinney.core.config import parse
 from spinney.figures.fleet_figures import read_fleet_figures
 from spinney.fleet import Fleet
 from spinney.storage.layout import FleetStore
-from spinney.tables.drawn_groups import KeptGain
+from spinney.tables.kept_gain import KeptGain
 
 A, B = '["a","1"]', '["b","1"]'
 

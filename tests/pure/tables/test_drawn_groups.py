@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
+from draws import attempt, compared, drawn, promotion, verdict
 from new_tables import create_tables
 
 from schemas import tables
@@ -29,34 +27,6 @@ def config(configured) -> Config:
     made = configured()
     create_tables(FleetStore.of(made))
     return made
-
-
-def verdict(key: str, at: datetime, queue: str, round_id: str) -> Mapping[str, Any]:
-    numbers = f'{{"rows_since":4,"queue":"{queue}"}}'
-    return {"group_key": key, "judged_at": at, "decision": "fit", "round_id": round_id, "numbers": numbers}
-
-
-def promotion(key: str, at: datetime, model_id: str, round_id: str) -> Mapping[str, Any]:
-    of_round = {"round_id": round_id, "decided_at": at, "clock": at, "epoch": 0}
-    return {"group_key": key, "model_id": model_id, "decision": "promoted", **of_round}
-
-
-def attempt(key: str, at: datetime, metrics: str | None) -> Mapping[str, Any]:
-    whole = {"group_key": key, "fitted_at": at, "clock": at, "status": "fitted", "recipe_id": "r", "round_id": "later"}
-    return {**whole, "metrics": metrics}
-
-
-def compared(champion: str, rows: int, predecessor: float) -> str:
-    losses = {"watched_champion_loss": 3.0, "predecessor_loss": predecessor}
-    return json.dumps({"champion_id": champion, "watched_rows": rows, **losses})
-
-
-def drawn(config: Config, put, key: str, at: datetime, queue: str = "random") -> str:
-    """A group that a round took and gave a new champion, whose id is returned."""
-    round_id, champion = f"stream {key} {at}", f"{key} {at}"
-    put(config, tables.VERDICTS, [verdict(key, at, queue, round_id)], "stream")
-    put(config, tables.PROMOTIONS, [promotion(key, at, champion, round_id)], "stream")
-    return champion
 
 
 def test_only_metrics_of_comparisons_in_drawn_groups_are_parsed(config: Config, put) -> None:
@@ -131,28 +101,3 @@ def test_without_a_verdict_a_draw_or_a_new_champion_there_is_no_gain(config: Con
     assert read_retraining_gain(store) is None
     put(config, tables.PROMOTIONS, [promotion('["a",1]', NOW, "m", "s")], "stream")
     assert read_retraining_gain(store) is None
-
-
-def test_a_kept_gain_is_read_again_after_a_fit_or_an_hour_and_not_after_other_changes(
-    config: Config, put, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, reads = FleetStore.of(config), []
-    original = read_retraining_gain
-    monkeypatch.setattr(drawn_groups, "read_retraining_gain", lambda store: reads.append(1) or original(store))
-    kept, keys = drawn_groups.KeptGain(store), ('["a",1]', '["b",1]')
-    champions = [drawn(config, put, key, NOW) for key in keys]
-    assert kept.read(NOW) is None
-    for n, (key, champion) in enumerate(zip(keys, champions, strict=True), start=1):
-        put(config, tables.MODELS, [attempt(key, NOW, compared(champion, 12, 4.0))], "stream")
-        found = kept.read(NOW)
-        assert found == original(store)
-        assert found is not None
-        assert (found.groups, len(reads)) == (n, 1 + n)
-        drawn(config, put, f'["{n}",1]', NOW)  # a verdict and a promotion, whose champion no fit has compared yet
-        assert kept.read(NOW) == found == original(store)
-        assert len(reads) == 1 + n
-    assert kept.read(NOW, again=True) == kept.read(NOW + timedelta(minutes=59))
-    assert len(reads) == 4
-    drawn(config, put, '["c",1]', NOW + WINDOW + timedelta(seconds=1))  # both draws have left the window
-    assert kept.read(NOW + timedelta(hours=1)) is None
-    assert len(reads) == 5

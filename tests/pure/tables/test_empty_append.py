@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from new_tables import create_tables
 
 from schemas import tables
 from spinney.core.errors import StoreError
@@ -20,7 +21,7 @@ from spinney.tables.empty_append import STEP, append_no_rows
 @pytest.fixture
 def directory(configured) -> Directory:
     store = FleetStore.of(configured())
-    delta.create_tables(store)
+    create_tables(store)
     return store.directory(tables.MODELS, "stream")
 
 

@@ -147,6 +147,15 @@ def test_what_later_batches_wrote(config, put) -> None:
     assert sorted(rows.column("model_id").to_pylist()) == [f"{ODD[0]} 3", f"{ODD[0]} 4"]
 
 
+def test_a_table_without_rows_has_none_whatever_is_asked(config) -> None:
+    store, wanted = FleetStore.of(config), RowFilter.of_groups(['["x","1"]'])
+    assert lookup.read_rows(store, tables.MODELS, COLUMNS, wanted).num_rows == 0
+    assert lookup.read_newest(store, tables.MODELS, COLUMNS, "fitted_at", 5).column_names == COLUMNS
+    assert lookup.latest_time(store, tables.MODELS, "fitted_at") is None
+    assert lookup.read_group_keys(store, tables.MODELS) == []
+    assert [*lookup.read_batches_where(store, tables.MODELS, COLUMNS)] == []
+
+
 def test_a_table_that_was_never_made_is_named(configured) -> None:
     with pytest.raises(StoreError, match=r"table models/stream: nothing at .*spinney init"):
         lookup.read_rows(FleetStore.of(configured()), tables.MODELS, COLUMNS, RowFilter.of_groups(ODD))

@@ -12,7 +12,7 @@ from schemas import tables
 from spinney.core.errors import StoreError
 from spinney.storage.layout import Directory
 from spinney.tables.delta import REOPEN_AFTER_S
-from spinney.tables.opened_tables import KeptQueries, OpenedTables
+from spinney.tables.opened_tables import KeptQueries, OpenedTables, query_of
 
 
 class Clock:
@@ -89,3 +89,24 @@ def test_a_kept_query_answers_several_threads_at_once(directory: Directory) -> N
     queries, table = KeptQueries(), OpenedTables().open(directory)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda _: counted(queries, table), range(40))) == [1] * 40
+
+
+def all_of(table: DeltaTable, *queries: str) -> pa.Table:
+    """What the last of some queries gives."""
+    builder = query_of(table)
+    assert builder is not None
+    return [pa.RecordBatchReader.from_stream(builder.execute(query)).read_all() for query in queries][-1]
+
+
+def test_a_table_without_files_has_no_query(tmp_path: Path) -> None:
+    table = DeltaTable.create(str(tmp_path / "t"), pa.schema([("n", pa.int64())]))
+    assert query_of(table) is None
+    assert KeptQueries().of(table) is None
+
+
+@pytest.mark.parametrize(("column", "reads"), [("payload", "true"), ("label", "false")])
+def test_the_page_index_is_read_where_rows_have_models_and_may_be_large(tmp_path, column: str, reads: str) -> None:
+    write_deltalake(str(tmp_path / "t"), pa.table({"group_key": ["a"], column: [b"1"]}))
+    show = "SHOW datafusion.execution.parquet.enable_page_index"
+    shown = all_of(DeltaTable(str(tmp_path / "t")), "SET datafusion.catalog.information_schema = true", show)
+    assert shown.column("value").to_pylist() == [reads]

@@ -4,7 +4,7 @@ import { el, utc } from "./elements.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = { top: 8, right: 10, bottom: 22, left: 54 };
-const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 259200, 604800];
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -66,7 +66,7 @@ function drawn(spec, width, readout) {
     svg.append(shape("line", { class: "rule", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }));
     svg.append(shape("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, spec.format(value)));
   }
-  const [moments, step] = timeTicks(first, last, Math.max(2, Math.floor(inner.width / 90)));
+  const [moments, step] = timeTicks(first, last, Math.max(4, Math.floor(inner.width / 90)));
   for (const at of moments) {
     const isLast = x(at) > width - 24; // in the middle, the end of the text would be cut off
     svg.append(shape("text", { x: isLast ? width : x(at), y: total - 5, "text-anchor": isLast ? "end" : "middle" }, timeText(at, step)));

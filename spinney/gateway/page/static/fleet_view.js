@@ -42,12 +42,20 @@ function constantText({ summary, error_label: label }) {
   return [`On held-out rows the ${label} is ${number(constant.fleet_loss)}${than}.`];
 }
 
-/** What refits gain, measured on stale groups drawn at random; below zero the error falls. */
+/** What refits gain, measured on stale groups drawn at random. */
 function gainText(gain) {
   if (!gain) return [];
-  const share = gain.percent === null ? "" : ` (${number(-gain.percent)} %)`;
-  const interval = gain.lower === null ? "" : `, 95 % interval ${number(-gain.upper)} to ${number(-gain.lower)}`;
-  return [`Retraining a stale group changes its error by ${number(-gain.gain)}${share}${interval}, on ${plural(gain.groups, "group")} drawn at random.`];
+  const [verb, sign] = gain.gain < 0 ? ["raises", -1] : ["lowers", 1];
+  const interval = (format, unit, ...ends) => {
+    const [low, high] = ends.map((end) => sign * end).sort((a, b) => a - b);
+    return `95 % interval ${format(low)} to ${format(high)}${unit}`;
+  };
+  const share = (value) => value.toFixed(1);
+  const known = gain.percent === null ? [] : [`${share(sign * gain.percent)} %`];
+  if (gain.percent_lower !== null) known.push(interval(share, " %", gain.percent_lower, gain.percent_upper));
+  else if (gain.lower !== null) known.push(interval(number, "", gain.lower, gain.upper));
+  const size = known.length ? ` (${known.join("; ")})` : "";
+  return [`Retraining a stale group ${verb} its error by ${number(sign * gain.gain)}${size}, on ${plural(gain.groups, "group")} drawn at random.`];
 }
 
 function states(summary) {

@@ -79,6 +79,12 @@ function answers(figures) {
   return section(title, `The newest ${plural(rows.length, "answer")}.${cover}`, chart({
     title, times, format: number, summary: text(rows.length - 1), readout: text, largest: most, smallest: least,
     valueTicks: (top) => signedTicks(least, top),
+    table: table(title, [
+      ["event time (UTC)", (row) => utc(row.event_time), "nowrap"],
+      ["predicted", (row) => number(row.prediction), "number"],
+      ["actual", (row) => number(row.label), "number"],
+      ["interval", interval, "number"],
+    ], rows),
     legend: [swatch("answer", "predicted"), swatch("label", "actual"), lower.some((value) => value !== null) ? swatch("inner", "interval") : null],
     draw: (svg, x, y) => {
       drawWhiskers(svg, x, y, times, lower, upper);
@@ -87,6 +93,8 @@ function answers(figures) {
     },
   }));
 }
+
+const interval = (row) => (row.lower === null ? "–" : `${number(row.lower)} to ${number(row.upper)}`);
 
 /** The range of an axis: from 0 unless all values are far from it, where their differences would be lost. */
 function valueRange(values) {
@@ -127,7 +135,7 @@ function events(figures) {
     ["event time (UTC)", (row) => time(row.event_time, true), "nowrap"],
     ["predicted", (row) => number(row.prediction), "number"],
     ["actual", (row) => number(row.label), "number"],
-    ["interval", (row) => (row.lower === null ? "–" : `${number(row.lower)} to ${number(row.upper)}`), "number"],
+    ["interval", interval, "number"],
     ["answered by", (row) => row.answered_by],
     ["model", (row) => modelId(row.model_id)],
     ["answered after", (row) => duration(Math.max((Date.parse(row.scored_at) - Date.parse(row.event_time)) / 1000, 0)), "number"],

@@ -17,12 +17,21 @@ let shown = { view: null, etag: null, at: null, problem: null };
 let timer = 0;
 let turn = 0;
 
+/** A part of the hash as text; unchanged where it is not encoded as it should be. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 /** The view that the hash names, with the rest of its path and its parameters. */
 function route() {
   const [path, search] = location.hash.replace(/^#\//, "").split("?");
   const [name, ...rest] = path.split("/");
   const view = VIEWS[name] ?? fleetView;
-  return { view, rest: decodeURIComponent(rest.join("/")), params: new URLSearchParams(search ?? "") };
+  return { view, rest: decoded(rest.join("/")), params: new URLSearchParams(search ?? "") };
 }
 
 /** Show the view that the hash names. hasNavigated: the focus goes to it, where a reader has followed a link. */

@@ -22,9 +22,16 @@ function query({ query: name, batches, lag }) {
   const known = seconds.filter((value) => value !== null).sort((a, b) => a - b);
   const summary = known.length ? `Seconds a batch, the last ${count(known.length)}: median ${duration(known[Math.floor(known.length / 2)])}, longest ${duration(known.at(-1))}` : "No batch has ended yet";
   const times = batches.map((batch) => Date.parse(batch.started_at));
+  const took = (index) => (seconds[index] === null ? "has not ended" : duration(seconds[index]));
+  const title = `Batches of ${name}`;
   return section(name, `${state}${lagText(lag)}`, chart({
-    title: `Batches of ${name}`, times, summary, largest: known.at(-1) ?? 1, height: 130, format: duration, valueTicks: (top) => ticks(top, 3),
-    readout: (index) => `Batch ${count(batches[index].batch_id)}, ${utc(batches[index].started_at, true)} UTC: ${seconds[index] === null ? "has not ended" : duration(seconds[index])}`,
+    title, times, summary, largest: known.at(-1) ?? 1, height: 130, format: duration, valueTicks: (top) => ticks(top, 3),
+    readout: (index) => `Batch ${count(batches[index].batch_id)}, ${utc(batches[index].started_at, true)} UTC: ${took(index)}`,
+    table: table(title, [
+      ["began (UTC)", (batch) => time(batch.started_at, true), "nowrap"],
+      ["batch", (batch) => count(batch.batch_id), "number"],
+      ["took", (batch) => took(batches.indexOf(batch)), "number"],
+    ], batches),
     draw: (svg, x, y) => drawBars(svg, x, y, times, seconds),
   }));
 }

@@ -124,13 +124,14 @@ def test_any_history_gives_the_numbers_of_pandas(seed: int) -> None:
 
 @examples(40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
-def test_a_history_that_is_read_in_pieces_has_the_same_last_comparisons(seed: int, size: int) -> None:
+def test_a_history_that_is_read_in_pieces_and_in_any_order_has_the_same_last_comparisons(seed: int, size: int) -> None:
     random = np.random.default_rng(seed)
     keys, models = random.choice(list("abc"), 40), random.choice(list("xyz"), 40)
-    losses, rows = random.gamma(2.0, size=(40, 2)).round(3).tolist(), random.permutation(40).tolist()
+    losses, rows = random.gamma(2.0, size=(40, 2)).round(3).tolist(), random.integers(0, 6, 40).tolist()
     measures = table([*zip(keys, models, rows, *zip(*losses, strict=True), strict=True)], MEASURES)
     champions = pa.table({"group_key": list("abca"), "champion_id": list("xyzz")})
     whole = last_comparisons(champions, measures)
+    assert last_comparisons(champions, measures.take(random.permutation(40))) == whole
     found = measures.slice(0, 0)
     for start in range(0, 40, size):
         found = last_comparisons(champions, pa.concat_tables([found, measures.slice(start, size)]))
