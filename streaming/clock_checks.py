@@ -85,7 +85,7 @@ def refuse_clock_behind_checkpoint(query: str, location: str, now: datetime, tol
     remedy = (
         f"nothing of it was written: set the clock right, remove {location}/offsets/{began.batch_id}, and start again"
         if not began.is_committed
-        else "set the clock right, or wait until then: until then every record would count as late"
+        else "set the clock right, or wait until then: until then ids would be forgotten too early"
     )
     raise StoreError(
         f"query {query}: its newest batch ({began.batch_id}) is dated {_utc_text(began.started_at)}, and this "

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from spinney.core.records.recent_ids import IdHashes, Mask, RecentIds
 from spinney.core.timestamps import to_microseconds
 from spinney.storage import checkpoints
 from spinney.storage.layout import Directory
 from spinney.tables import delta
+from spinney.tables.table_log import files_appended_since
+from streaming.clock_checks import MAX_TOLERANCE as CLOCK_TOLERANCE
 
 
 class RecentRecords:
@@ -53,15 +57,28 @@ class RecentRecords:
 
     def _stored(self, now: datetime) -> RecentIds:
         recent = RecentIds(self._remembered)
-        oldest = recent.oldest(now)
-        where = (ds.field(self._arrived) >= pa.scalar(oldest, pa.timestamp("us", "UTC"))) & (
-            ds.field("topic") == self._topic
-        )
-        for name in self._directory.contract.partitioned_by:  # the UTC date of the same time
-            where &= ds.field(name) >= oldest.date()
-        table = delta.open_dataset(delta.open_existing(self._directory))
-        columns = ["group_key", "event_id", self._arrived]
-        for rows in table.scanner(columns, filter=where).to_batches():
-            times = pc.cast(rows[self._arrived], pa.timestamp("us", "UTC")).cast(pa.int64())
-            recent.add(IdHashes.of(rows["group_key"], rows["event_id"]), times.to_numpy(zero_copy_only=False))
+        for rows in self._rows_since(recent.oldest(now)):
+            times = pc.cast(rows[self._arrived], pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
+            recent.add(IdHashes.of(rows["group_key"], rows["event_id"]), times.to_numpy())
         return recent
+
+    def _rows_since(self, oldest: datetime) -> Iterator[pa.Table]:
+        """Yield the ids and times of the query's rows since a time.
+
+        The files of its own commits are read while they are there, also those that were merged with others since: a
+        merged file may have the rows of the whole history.
+        """
+        columns = ["group_key", "event_id", self._arrived]
+        since = pa.scalar(oldest, pa.timestamp("us", "UTC"))
+        where = (ds.field(self._arrived) >= since) & (ds.field("topic") == self._topic)
+        table = delta.open_existing(self._directory)
+        files = files_appended_since(self._directory, oldest - CLOCK_TOLERANCE, int(table.version()))
+        if files is None:
+            for name in self._directory.contract.partitioned_by:  # the UTC date of the same time
+                where &= ds.field(name) >= oldest.date()
+            for batch in delta.open_dataset(table).scanner(columns, filter=where).to_batches():
+                yield pa.Table.from_batches([batch])
+            return
+        for file in files:
+            rows = pq.ParquetFile(file).read([*columns, "topic"])
+            yield rows.filter(where)

@@ -90,7 +90,7 @@ class IngestBatchWriter:
     def _commit(self, written: WrittenRows, step: str, batch_id: int) -> None:
         recent = self._recent.get(step)
         if recent is not None and not recent.are_new(written.ids, batch_id).all():
-            written = written.rewritten(lambda ids: recent.are_new(ids, batch_id))
+            written = written.without_copies(lambda ids: recent.are_new(ids, batch_id))
         if written.files:
             self._writers[step].append_files(written.add_actions(), step=step, batch_id=batch_id)
         if recent is not None:

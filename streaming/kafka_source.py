@@ -1,11 +1,10 @@
-"""Streams of validated, distinct records of Kafka topics, the same for every query that reads a topic."""
+"""Streams of validated records of Kafka topics, the same for every query that reads a topic."""
 
 from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spinney.core.column_names import internal_name
 from spinney.core.config import Kafka, RecordSchema
 from spinney.spark.session import cores_of, is_local
 from spinney.tables.row_writing import ARRIVED_AT, KIND
@@ -17,7 +16,6 @@ MAX_RECORDS_PER_BATCH = 200_000
 RECORDS_PER_POLL, BYTES_PER_FETCH = 20_000, 4 << 20
 
 EVENT, OUTCOME, DEAD = "event", "outcome", "dead"
-_DISTINCT_IN, _DISTINCT_ID = internal_name("distinct_in"), internal_name("distinct_id")
 
 
 def kafka_options(kafka: Kafka) -> dict[str, str]:

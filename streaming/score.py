@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -140,30 +141,30 @@ class ScoreBatchWriter:
             stored = delta.spark_frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
         elif answers.num_rows:
-            answers = self._distinct(answers, batch_id)
-            self._answer(answers, batch_id)
+            answers = self._answer_distinct(answers, batch_id)
         if not answers.num_rows:
             return
         self._health.append(sum_answers(answers, self._config.fleet, batch_id), step="health", batch_id=batch_id)
 
-    def _distinct(self, answers: pa.Table, batch_id: int) -> pa.Table:
-        """Return the answers without those to copies of events."""
+    def _answer_distinct(self, answers: pa.Table, batch_id: int) -> pa.Table:
+        """Publish and store the answers but those to copies of events. Returns them."""
         ids = IdHashes.of(answers["group_key"], answers["event_id"])
-        if self._recent.are_new(ids, batch_id).all():
-            return answers
-        answers = answers.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
-        ids = IdHashes.of(answers["group_key"], answers["event_id"])
-        return answers.filter(pa.array(self._recent.are_new(ids, batch_id)))
+        order = np.lexsort((answers["kafka_offset"].to_numpy(), answers["kafka_partition"].to_numpy()))
+        is_new = np.empty(len(ids), dtype=bool)
+        is_new[order] = self._recent.are_new(ids.take(order), batch_id)
+        if not is_new.all():
+            answers, ids = answers.filter(pa.array(is_new)), ids.take(is_new)
+        if answers.num_rows:
+            self._publish_and_store(answers, batch_id)
+            self._recent.add(ids, batch_id)
+        return answers
 
-    def _answer(self, answers: pa.Table, batch_id: int) -> None:
-        if not answers.num_rows:
-            return
+    def _publish_and_store(self, answers: pa.Table, batch_id: int) -> None:
         if self._publisher is not None:
             publish_answers(self._publisher, answers)
             step_observer.announce(f"{NAME}.publish", batch_id)
         answers = answers.append_column("batch_id", pa.repeat(pa.scalar(batch_id, pa.int64()), answers.num_rows))
         self._predictions.append(answers, step="predictions", batch_id=batch_id)
-        self._recent.add(IdHashes.of(answers["group_key"], answers["event_id"]), batch_id)
 
 
 def publish_answers(publisher: Publisher, answers: pa.Table) -> None:

@@ -168,7 +168,7 @@ def serve_requests(config: Config, query: str, write_lock: threading.Lock, shoul
             done.append(
                 maintenance.tidy_directory(
                     store,
-                    config.retention,
+                    config.safe_retention,
                     directory,
                     datetime.now(UTC),
                     CommitGuard(write_lock, should_stop),

@@ -47,7 +47,7 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     config = load_config(config_path)
     store = FleetStore.of(config)
     surveys = [
-        inspect_directory(store, config.retention, directory, datetime.now(UTC))
+        inspect_directory(store, config.safe_retention, directory, datetime.now(UTC))
         for directory in store.every_directory()
     ]
     if dry_run:
@@ -77,7 +77,7 @@ def _carry_out(config: Config, seconds: float) -> tuple[list[DirectoryReport], d
         for name in sorted(waiting):
             answered = maintenance.read_answer(store, name)
             if (answered and answered.request == request) or maintenance.tidy_if_idle(
-                store, config.retention, name, request
+                store, config.safe_retention, name, request
             ):
                 waiting.discard(name)
         if not waiting or time.monotonic() >= until:

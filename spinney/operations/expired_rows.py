@@ -9,7 +9,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -55,11 +55,18 @@ def find_expired_rows(store: FleetStore, retention: Retention, directory: Direct
         return ExpiredRows()
     table, since = delta.open_existing(directory), now - max(kept_for, LEAST)
     if kind in DATES:
-        dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.list_files(table))
-        old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
+        dates = [(on, file.rows) for file in table_files.list_files(table) if (on := file.partition[DATES[kind]])]
+        if kind == tables.PREDICTIONS.name and dates:
+            # While no newer ones come, the last ones stay: copies of their events are recognised by them.
+            since = min(since, since - (now - _end_of(max(on for on, _ in dates))))
+        old = [(on, rows) for on, rows in dates if on < since.date()]
         return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
     parts = [rows for rows in _expired_parts(store, directory, since) if rows.num_rows]
     return ExpiredRows(sum(rows.num_rows for rows in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
+
+
+def _end_of(day: date) -> datetime:
+    return datetime.combine(day, time.max, UTC)
 
 
 def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> Iterator[pa.Table]:

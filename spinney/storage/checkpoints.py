@@ -86,10 +86,10 @@ def started_batch(location: str, batch_id: int) -> StartedBatch:
 
 
 def previous_start(location: str, batch_id: int) -> datetime:
-    """Return when the batch before this one began; where Spark has no record of it, when this one began."""
-    with suppress(FileNotFoundError):
-        return started_batch(location, batch_id - 1).started_at
-    return started_batch(location, batch_id).started_at
+    """Return when the batch before this one began; if the checkpoint has no earlier batch, when this one began."""
+    names = os.listdir(local_folder(location) / "offsets")
+    earlier = max((int(name) for name in names if name.isdigit() and int(name) < batch_id), default=batch_id)
+    return started_batch(location, earlier).started_at
 
 
 @dataclass(frozen=True)

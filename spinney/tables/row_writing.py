@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from schemas.contract import Contract
 from spinney.core.column_names import internal_name
 from spinney.core.records.recent_ids import IdHashes
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_files import FileWriter
+from spinney.tables.sorted_files import FileWriter, WrittenFile
 
 KIND, ARRIVED_AT = internal_name("kind"), internal_name("arrived_at")
 """Columns of the rows: which table a row belongs to; the batch's timestamp."""
@@ -180,24 +180,45 @@ class WrittenRows:
         now = int(time.time() * 1000)
         return [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in self.files]
 
-    def rewritten(self, are_kept: Callable[[IdHashes], npt.NDArray[np.bool_]]) -> WrittenRows:
-        """Write the rows to keep once more, and remove these files.
+    def without_copies(self, are_kept: Callable[[IdHashes], npt.NDArray[np.bool_]]) -> WrittenRows:
+        """Drop rows: write the files that have any of them once more, and remove these.
 
-        are_kept: says of each id whether its row is kept; they come in the order of the records in Kafka.
+        are_kept: returns for each id whether its row is kept; they come in the order of the records in Kafka. Rows pass
+        through memory by row groups.
         """
         paths = [self.target.folder / file.path for file in self.files]
-        rows = pa.concat_tables([pq.ParquetFile(path).read() for path in paths])
-        rows = rows.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
-        ids = IdHashes.of(rows["group_key"], rows["event_id"])
-        is_kept = are_kept(ids)
-        with FileWriter(paths[0].parent, f"part-{uuid.uuid4()}", rows.schema) as writer:
-            if is_kept.any():
-                writer.write(rows.filter(pa.array(is_kept)))
-        files = tuple(
-            replace(self.files[0], path=file.path.relative_to(self.target.folder).as_posix(), bytes=file.bytes,
-                    stats=json.dumps(file.stats))
-            for file in writer.written
-        )  # fmt: skip
-        for path in paths:
+        parts = [pq.ParquetFile(path).read(list(_IDENTITY)) for path in paths]
+        whole = pa.concat_tables(parts)
+        ids = IdHashes.of(whole["group_key"], whole["event_id"])
+        order = np.lexsort((whole["kafka_offset"].to_numpy(), whole["kafka_partition"].to_numpy()))
+        is_kept = np.empty(len(ids), dtype=bool)
+        is_kept[order] = are_kept(ids.take(order))
+        ends = np.cumsum([part.num_rows for part in parts])
+        files: list[TaskFile] = []
+        for file, path, of_file in zip(self.files, paths, np.split(is_kept, ends[:-1]), strict=True):
+            if of_file.all():
+                files.append(file)
+                continue
+            files += (self._task_file(file, written) for written in _rewrite(path, of_file))
             path.unlink()
-        return WrittenRows(self.target, files, ids.take(is_kept))
+        return WrittenRows(self.target, tuple(files), ids.take(is_kept))
+
+    def _task_file(self, before: TaskFile, written: WrittenFile) -> TaskFile:
+        path = written.path.relative_to(self.target.folder).as_posix()
+        return TaskFile(path, written.bytes, before.partition, json.dumps(written.stats))
+
+
+_IDENTITY = ("group_key", "event_id", "kafka_partition", "kafka_offset")
+
+
+def _rewrite(path: Path, is_kept: npt.NDArray[np.bool_]) -> list[WrittenFile]:
+    """Write the kept rows of a file into new files beside it."""
+    source, at = pq.ParquetFile(path), 0
+    with FileWriter(path.parent, f"part-{uuid.uuid4()}", source.schema_arrow) as writer:
+        for number in range(source.num_row_groups):
+            rows = source.read_row_group(number)
+            kept = rows.filter(pa.array(is_kept[at : at + rows.num_rows]))
+            at += rows.num_rows
+            if kept.num_rows:
+                writer.write(kept)
+    return writer.written

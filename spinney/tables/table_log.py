@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from spinney.core.timestamps import from_microseconds
 from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import Directory
 
@@ -53,6 +55,26 @@ def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     return after, paths
 
 
+def files_appended_since(directory: Directory, since: datetime, newest: int) -> list[Path] | None:
+    """Return the files that commits appended since a time, newest commit first, as they were written.
+
+    newest: version to begin with. Compactions leave them on disk for a while. None if the log does not reach back to
+    that time, or if one of the files is gone.
+    """
+    folder, found = local_folder(directory.uri), []
+    for version in range(newest, -1, -1):
+        try:
+            actions = _actions(_commit_file(directory, version))
+        except FileNotFoundError:
+            return None
+        if _committed_at(actions) < since:
+            break
+        paths = [action["add"]["path"] for action in actions if action.get("add", {}).get("dataChange")]
+        if not any(action.get("remove", {}).get("dataChange") for action in actions):
+            found += [folder / unquote(path) for path in paths]
+    return found if all(path.exists() for path in found) else None
+
+
 def has_newer_commit(directory: Directory, version: int) -> bool:
     """Whether the log has the commit after a version, by one look at the file system."""
     return _commit_file(directory, version + 1).exists()
@@ -64,6 +86,12 @@ def _commit_file(directory: Directory, version: int) -> Path:
 
 def _actions(commit: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in commit.read_bytes().splitlines() if line]
+
+
+def _committed_at(actions: list[dict[str, Any]]) -> datetime:
+    """Return the time of a commit; the latest possible if it does not say."""
+    times = [action["commitInfo"]["timestamp"] for action in actions if "timestamp" in action.get("commitInfo", {})]
+    return from_microseconds(times[0] * 1000) if times else datetime.max.replace(tzinfo=UTC)
 
 
 def _rows(added: list[dict[str, Any]]) -> int | None:

@@ -195,7 +195,7 @@ def test_the_faults_left_their_traces(crashed: Crashed) -> None:
 @pytest.mark.parametrize(
     ("query", "tables_written_twice"),
     [
-        ("ingest", ("events", "outcomes", "dead_letters")),
+        ("ingest", ("dead_letters",)),  # of events and outcomes the copies are recognised by their ids, too
         ("retrain", ("verdicts",)),
     ],
 )

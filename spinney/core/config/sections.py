@@ -243,7 +243,9 @@ class Retention(Section):
     """What `spinney tidy` deletes. Without a key: nothing."""
 
     predictions: PositiveDuration | None = config_key(
-        None, meaning="Predictions older than this are deleted, by whole days."
+        None,
+        meaning="Predictions older than this are deleted, by whole days; not before copies of their events may count "
+        "again (twice `kafka.duplicates_within`), and none while no newer ones come.",
     )
     health: PositiveDuration | None = config_key(None, meaning="Health older than this is deleted, by whole days.")
     verdicts: PositiveDuration | None = config_key(
@@ -327,6 +329,14 @@ class Config(Section):
     def effective(self) -> list[Setting]:
         """Return every key with its value and origin, secrets masked."""
         return effective(self, self._origins)
+
+    @property
+    def safe_retention(self) -> Retention:
+        """The retention, but with predictions for as long as copies of their events are recognised by them."""
+        if self.retention.predictions is None:
+            return self.retention
+        least = 2 * self.kafka.duplicates_within + timedelta(days=1)
+        return self.retention.model_copy(update={"predictions": max(self.retention.predictions, least)})
 
     @property
     def record_schema(self) -> RecordSchema:

@@ -259,7 +259,8 @@ def test_models_are_forgotten_without_the_query_s_lock_and_what_it_stores_meanwh
     assert len(models(past)) == 11 - 5 + 1
 
 
-def test_whole_dates_of_predictions_go_and_what_has_no_rule_stays(past) -> None:
+@pytest.mark.parametrize("days", [4.5, 40], ids=["a running stream", "a stream that stopped weeks ago"])
+def test_whole_dates_of_predictions_go_by_the_newest_and_what_has_no_rule_stays(past, days: float) -> None:
     rows = [
         {
             "group_key": A,
@@ -273,7 +274,7 @@ def test_whole_dates_of_predictions_go_and_what_has_no_rule_stays(past) -> None:
     past.put(tables.PREDICTIONS, "", *rows)
     health = [{"shard": 0, "group_key": A, "observed_on": hour(0).date(), "batch_id": 1}]
     past.put(tables.HEALTH, "score", *health)
-    done = all_tidied(past, hour(4.5 * DAY))
+    done = all_tidied(past, hour(days * DAY))
     assert done["predictions"].forgotten == 2
     stored = (
         delta.read_table(FleetStore.of(past.config), tables.PREDICTIONS, ["event_id"]).column("event_id").to_pylist()

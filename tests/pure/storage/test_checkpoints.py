@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from spinney.storage.checkpoints import (
     end_offsets,
     kafka_end_offsets,
     newest_batch_id,
+    previous_start,
     query_id,
+    remove_state,
     rewind,
     started_batch,
     write_query_id,
@@ -98,3 +102,22 @@ def test_a_query_that_never_ran_has_nothing_to_rewind(tmp_path: Path) -> None:
     rewind(str(tmp_path / "score"), "sales", {"0": 0})
     assert kafka_end_offsets(str(tmp_path / "score"), "sales") is None
     assert not (tmp_path / "score").exists()
+
+
+def test_the_state_of_one_operator_is_removed_and_no_other(tmp_path: Path) -> None:
+    for operator in (0, 1):
+        (tmp_path / "state" / str(operator) / "_metadata").mkdir(parents=True)
+    remove_state(str(tmp_path), 1)
+    remove_state(str(tmp_path), 1)
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["0"]
+
+
+@pytest.mark.parametrize(("started", "batch_id", "expected"), [([4], 4, 4), ([3, 4], 4, 3), ([1, 4, 5], 4, 1)])
+def test_the_batch_before_is_the_newest_earlier_one_that_the_checkpoint_has(
+    tmp_path: Path, started: list[int], batch_id: int, expected: int
+) -> None:
+    (tmp_path / "offsets").mkdir()
+    for number in started:
+        times = f'{{"batchWatermarkMs":0,"batchTimestampMs":{number * 1000}}}'
+        (tmp_path / "offsets" / str(number)).write_text(f"v1\n{times}\n-\n")
+    assert previous_start(str(tmp_path), batch_id).timestamp() == expected

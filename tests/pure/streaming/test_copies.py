@@ -16,6 +16,7 @@ from spinney.core.records.recent_ids import IdHashes
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
+from streaming import copies
 from streaming.copies import RecentRecords
 
 START = datetime(2024, 5, 1, 23, 30, tzinfo=UTC)
@@ -99,3 +100,43 @@ def test_rows_of_another_topic_are_not_compared(ingest: Ingest) -> None:
     loaded = ingest.rows(0, START, "1", topic="history.parquet")
     delta.DirectoryWriter(ingest.directory, "load", "c").append(loaded, step="events", batch_id=0)
     assert ingest.batch(0, START + HOUR, "1") == ["1"]
+
+
+def scanned(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are opened from the log, as they were appended."""
+    opened: list[str] = []
+    read = copies.pq.ParquetFile
+    monkeypatch.setattr(copies.pq, "ParquetFile", lambda path: opened.append(path.name) or read(path))
+    return opened
+
+
+def test_of_a_table_that_was_merged_only_what_was_appended_in_the_time_is_read(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    for batch_id in range(3):
+        ingest.batch(batch_id, now, f"{batch_id}")
+    before = set(delta.open_existing(ingest.directory).file_uris())
+    delta.open_existing(ingest.directory).optimize.compact()
+    assert not before & set(delta.open_existing(ingest.directory).file_uris())
+    ingest.begin()
+    opened = scanned(ingest, monkeypatch)
+    assert ingest.batch(3, now + HOUR, "0", "1", "2", "3") == ["3"]
+    assert len(opened) == 3
+
+
+@pytest.mark.parametrize("is_gone", ["file", "log"])
+def test_where_appended_files_are_gone_the_table_itself_is_read(ingest: Ingest, is_gone: str) -> None:
+    now = datetime.now(UTC)
+    for batch_id in range(3):
+        ingest.batch(batch_id, now, f"{batch_id}")
+    table = delta.open_existing(ingest.directory)
+    appended = table.file_uris()
+    table.optimize.compact()
+    if is_gone == "file":
+        Path(appended[0]).unlink()
+    else:
+        table.create_checkpoint()
+        (Path(ingest.directory.uri) / "_delta_log" / f"{1:020d}.json").unlink()
+    ingest.begin()
+    assert ingest.batch(3, now + HOUR, "0", "1", "2", "3") == ["3"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -103,6 +104,9 @@ WITH_IDS = Contract(
 )
 
 
+RECORD = ("event_id", "kafka_partition", "kafka_offset")
+
+
 def records(*rows: tuple[str, int, int]) -> pa.RecordBatch:
     """rows: id, partition and offset."""
     ids, partitions, offsets = zip(*rows, strict=True)
@@ -127,19 +131,32 @@ def test_the_ids_of_all_rows_are_reported(tmp_path: Path) -> None:
     np.testing.assert_array_equal(written.ids.checks, expected.checks)
 
 
-def test_written_once_more_the_first_record_of_an_id_stays_in_its_partition(tmp_path: Path) -> None:
-    first = written_by_tasks(tmp_path, records(("a", 1, 9), ("b", 1, 3)), records(("b", 0, 5), ("a", 1, 2)))
-    found = first.rewritten(IdHashes.first_of_each)
-    (action,) = found.add_actions()
-    assert action.partition_values == {"ingested_on": "2024-05-01"}
-    (file,) = tmp_path.glob("ingested_on=2024-05-01/*.parquet")  # the files of the tasks are gone
-    assert (tmp_path / action.path, action.size) == (file, file.stat().st_size)
-    rows = pq.ParquetFile(file).read(["event_id", "kafka_partition", "kafka_offset"]).to_pylist()
-    assert [tuple(row.values()) for row in rows] == [("b", 0, 5), ("a", 1, 2)]
-    assert len(found.ids) == 2
+def test_of_copies_in_the_files_of_two_tasks_the_first_record_stays(tmp_path: Path) -> None:
+    tasks = records(("a", 1, 9), ("b", 1, 3), ("c", 1, 4)), records(("b", 0, 5), ("a", 1, 2)), records(("d", 2, 0))
+    first = written_by_tasks(tmp_path, *tasks)
+    found = first.without_copies(IdHashes.first_of_each)
+    actions = found.add_actions()
+    assert {action.partition_values["ingested_on"] for action in actions} == {"2024-05-01"}
+    sizes = {path.relative_to(tmp_path).as_posix(): path.stat().st_size for path in tmp_path.rglob("*.parquet")}
+    assert {action.path: action.size for action in actions} == sizes  # the file that had copies is gone
+    assert {file.path for file in first.files[1:]} <= set(sizes)  # those without copies stay
+    rows = pa.concat_tables(pq.ParquetFile(tmp_path / path).read(list(RECORD)) for path in sizes).to_pylist()
+    assert sorted(tuple(row.values()) for row in rows) == [("a", 1, 2), ("b", 0, 5), ("c", 1, 4), ("d", 2, 0)]
+    assert len(found.ids) == 4
+    assert json.loads(actions[0].stats)["numRecords"] == 1
 
 
 def test_where_all_are_copies_no_file_is_left(tmp_path: Path) -> None:
     written = written_by_tasks(tmp_path, records(("a", 0, 0)))
-    assert written.rewritten(lambda ids: np.zeros(len(ids), bool)).add_actions() == []
+    assert written.without_copies(lambda ids: np.zeros(len(ids), bool)).add_actions() == []
     assert list(tmp_path.rglob("*.parquet")) == []
+
+
+def test_copies_are_found_in_each_row_group_of_a_large_file(tmp_path: Path) -> None:
+    many = 25_000
+    tasks = records(*((f"e{n}", 0, n) for n in range(many)))
+    found = written_by_tasks(tmp_path, tasks).without_copies(lambda ids: np.arange(len(ids)) % 1_000 != 7)
+    (file,) = tmp_path.rglob("*.parquet")
+    kept = [n for n in range(many) if n % 1_000 != 7]
+    assert pq.ParquetFile(file).read(["kafka_offset"])["kafka_offset"].to_pylist() == kept
+    assert len(found.ids) == len(kept)

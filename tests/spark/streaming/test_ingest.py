@@ -59,6 +59,15 @@ def test_of_copies_in_a_batch_and_in_the_next_one_only_the_first_is_stored(spark
     assert len(fleet.rows(tables.DEAD_LETTERS)) == 2
 
 
+def test_a_replay_of_a_batch_with_copies_stores_none_of_them(spark, world) -> None:
+    fleet = world()
+    start_batch(FleetStore.of(fleet.config), "ingest", 0, AT)
+    batch = batch_of(spark, fleet, [GOOD, LARGE, GOOD])
+    for _ in range(2):
+        IngestBatchWriter(fleet.config, "c")(batch, 0)
+    assert (len(fleet.rows(tables.EVENTS)), len(fleet.rows(tables.DEAD_LETTERS))) == (1, 1)
+
+
 def test_a_replay_writes_only_the_steps_that_are_not_stored(spark, world) -> None:
     fleet = world()
     start_batch(FleetStore.of(fleet.config), "ingest", 0, AT)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from past import fleet_toml
 from pydantic import ValidationError
 
 from spinney.core.config import Config, parse
@@ -621,3 +622,15 @@ def test_only_the_id_may_be_read_from_the_field_of_the_time() -> None:
     assert read(with_line('fields = { id = "day", at = "day" }')).fleet.fields == {"id": "day", "at": "day"}
     assert only_finding(with_line('fields = { price = "at" }')).key == "fleet.fields.price"
     assert only_finding(with_line('fields = { id = "sold" }')).key == "fleet.fields.id"
+
+
+@pytest.mark.parametrize(
+    ("kept", "remembered", "days"), [("30d", "2h", 30), ("2d", "7d", 15), ("1h", "12h", 2), (None, "7d", None)]
+)
+def test_predictions_are_kept_while_copies_of_their_events_are_recognised_by_them(
+    kept: str | None, remembered: str, days: int | None
+) -> None:
+    rule = "" if kept is None else f'[retention]\npredictions = "{kept}"\nhealth = "1d"\n'
+    config = parse(fleet_toml(kafka=f'duplicates_within = "{remembered}"', more=rule), "fleet.toml", {})
+    assert config.safe_retention.predictions == (None if days is None else timedelta(days=days))
+    assert config.safe_retention.health == config.retention.health
