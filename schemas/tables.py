@@ -192,6 +192,11 @@ TRAINING_PREDICTIONS = Column(
     "predictions of the model on its training rows, ascending; of classes the largest probability; of 32 rows at most, "
     "of evenly spaced ranks",
 )
+HELDOUT_PREDICTIONS = Column(
+    "heldout_predictions",
+    "array<float>",
+    "predictions for the rows of heldout_losses by the same models, oldest first; of classes the largest probability",
+)
 
 
 MODELS = Contract(
@@ -232,6 +237,7 @@ MODELS = Contract(
         HELDOUT_LOSSES,
         LOSS_NAME,
         TRAINING_PREDICTIONS,
+        HELDOUT_PREDICTIONS,
         Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),
         Column("payload", "binary", "the model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),
@@ -264,6 +270,7 @@ PROMOTIONS = Contract(
         HELDOUT_LOSSES,
         LOSS_NAME,
         TRAINING_PREDICTIONS,
+        HELDOUT_PREDICTIONS,
         Column("trained_through", "timestamp", "event_time of the model's newest training row"),
         Column("fitted_at", "timestamp", "when the model was fitted"),
         Column("decided_at", "timestamp", "wall clock: the round's timestamp", nullable=False),

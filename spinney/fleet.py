@@ -387,7 +387,7 @@ class Fleet:
 
 
 _PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
-_NOT_SHOWN = (*PAYLOAD_COLUMNS[1:], heldout_losses.COLUMN, "training_predictions", "pins")
+_NOT_SHOWN = (*PAYLOAD_COLUMNS[1:], heldout_losses.COLUMN, "training_predictions", "heldout_predictions", "pins")
 _SHADOW_COLUMNS = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 
 

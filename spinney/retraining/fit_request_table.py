@@ -37,6 +37,7 @@ CHAMPION_TYPES = {
     "champion_trained_through": "timestamp",
     "champion_recipe_id": "string",
     "champion_heldout_losses": "array<float>",
+    "champion_heldout_predictions": "array<float>",
 }
 """The columns about the champion that a challenger is compared with, and their Spark SQL types."""
 
@@ -51,9 +52,9 @@ PREDECESSOR_TYPES = {
 STORED_MODEL_TYPES = CHAMPION_TYPES | PREDECESSOR_TYPES
 """The columns that `StoredChampions` adds to a request."""
 
-CHAMPION_COLUMNS_OF_PARENT = tuple(name for name in CHAMPION_TYPES if name != "champion_heldout_losses")
+CHAMPION_COLUMNS_OF_PARENT = tuple(name for name in CHAMPION_TYPES if not name.startswith("champion_heldout_"))
 PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name in CHAMPION_COLUMNS_OF_PARENT))
-"""The columns about the nearest parent's champion, whose held-out losses are not needed."""
+"""The columns about the nearest parent's champion, whose held-out losses and predictions are not needed."""
 
 
 def split_parents(requests: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -23,6 +23,7 @@ _WITHOUT_PAYLOAD = (
     "heldout_losses",
     "loss_name",
     "training_predictions",
+    "heldout_predictions",
     "trained_through",
     "fitted_at",
     "rows",

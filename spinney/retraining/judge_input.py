@@ -16,6 +16,7 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import MACHINES, QueryName
 from spinney.core.champions.promotion import Promotion
+from spinney.core.staleness.attempt_outcomes import SAMPLE_COLUMNS
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.health_rows import HEALTH_COLUMNS, HealthRows
 from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeInput, ShardReport, UnfittedAttempt
@@ -74,8 +75,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
             F.col("challenger_loss").alias("loss"),
             "by",
             "fit_ms",
-            "heldout_losses",
-            "training_predictions",
+            *SAMPLE_COLUMNS,
             "rows",
         ).alias(DECIDED),
     )
@@ -136,11 +136,10 @@ def _parse_attempt(key: str, row: Mapping[str, Any]) -> UnfittedAttempt:
 
 def _parse_promotion(key: str, row: Mapping[str, Any]) -> DecisionRecord:
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    lists = (row[name] for name in ("heldout_losses", "training_predictions"))
-    heldout, predictions = (() if values is None else tuple(map(float, values)) for values in lists)
+    samples = {name: () if row[name] is None else tuple(map(float, row[name])) for name in SAMPLE_COLUMNS}
     by_machine, clock = row["by"] in MACHINES, _to_int(row["clock"])
     promotion = Promotion.from_row({**row, "heldout_losses": None})  # the record has them
-    return DecisionRecord(key, promotion, by_machine, clock, loss, fit_ms, heldout, predictions, _to_int(row["rows"]))
+    return DecisionRecord(key, promotion, by_machine, clock, loss, fit_ms, rows=_to_int(row["rows"]), **samples)
 
 
 def _to_int(value: Any) -> int:

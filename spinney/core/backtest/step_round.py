@@ -23,6 +23,7 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.planning.brake import Brake, SampleOutcome, choose_with_brake, sample_size
 from spinney.core.planning.budget import Candidate, RoundAllowance
+from spinney.core.staleness.attempt_outcomes import SAMPLE_COLUMNS
 from spinney.core.staleness.judge import DecisionRecord, UnfittedAttempt
 from spinney.core.timestamps import to_microseconds
 from spinney.core.training.fit_request import FitRequest, StoredModel
@@ -171,10 +172,10 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
     decision, _ = decide(attempt.metrics, strategy.gate, watch_level=attempt.watch_level)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
     loss = attempt.metrics["challenger_loss"]
-    heldout, predictions = (tuple(row[name] or ()) for name in ("heldout_losses", "training_predictions"))
+    samples = {name: tuple(row[name] or ()) for name in SAMPLE_COLUMNS}
     loss = unknown if loss is None else loss
     ms, rows = float(row["fit_ms"]), int(row["rows"])
-    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, heldout, predictions, rows)
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, rows=rows, **samples)
 
 
 def _withdrawals(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord], clock: int) -> list[DecisionRecord]:
@@ -203,6 +204,7 @@ def _load(row: Mapping[Any, Any]) -> FittedModel:
         trained_through=_trained_through(row),
         recipe_id=str(row["recipe_id"]),
         heldout_losses=heldout_losses.pack(row["heldout_losses"]),
+        heldout_predictions=heldout_losses.pack(row["heldout_predictions"]),
     )
     return FittedModel(model, request)
 

@@ -42,13 +42,17 @@ repeated after this time, then after four times as long while no more rows are f
 always repeated, since the table may be hours behind and the group may never get another row."""
 
 
+SAMPLE_COLUMNS = ("heldout_losses", "training_predictions", "heldout_predictions")
+"""Columns of `promotions` with samples of a model's losses and predictions: lists of numbers."""
+
+
 @dataclass(frozen=True)
 class DecisionRecord:
     """One row of `promotions` as the judge reads it.
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
-    fit_ms: NaN if nothing was fitted. heldout_losses, training_predictions: stored with the model; empty if not known.
-    rows: that the model was fitted on; 0 if not known.
+    fit_ms: NaN if nothing was fitted. heldout_losses, training_predictions, heldout_predictions: stored with the model;
+    empty if not known. rows: that the model was fitted on; 0 if not known.
     """
 
     group_key: str
@@ -60,6 +64,7 @@ class DecisionRecord:
     heldout_losses: tuple[float, ...] = ()
     training_predictions: tuple[float, ...] = ()
     rows: int = 0
+    heldout_predictions: tuple[float, ...] = ()
 
     @property
     def usual_loss(self) -> float:

@@ -51,7 +51,7 @@ STATE_COLUMNS = (
         "drift",
         pa.float64(),
         np.nan,
-        "evidence that the champion's predictions have left those on its training rows; 0: its test restarts",
+        "evidence that the champion's predictions have left those stored with it; 0: its test restarts",
     ),
     StateColumn("has_drifted", pa.bool_(), False, "whether drift was reported"),
     StateColumn("event_at", pa.int64(), NEVER, "time of the newest event, microseconds, by 6 hours"),

@@ -1,11 +1,15 @@
-"""Evidence that the predictions of a champion have moved away from those on its training rows. It needs no labels.
+"""Evidence that the predictions of a champion have moved away from those it was made with. It needs no labels.
 
-A prediction's distance is |prediction - median of the champion's predictions on its training rows|. The distances on
-the training rows are the reference, and the sequential test of `error_evidence` says whether those of new events are
-larger: the conformal test martingale of Vovk et al. 2021, with the distance as its nonconformity measure, added up as
-an e-detector (Shin, Ramdas and Rinaldo 2022). A group whose predictions do not change reaches the limit at most once
-per `patience` on average, if they are exchangeable with those on its training rows. What most groups of a shard have
-in common, such as a season, is not counted.
+The reference are predictions for held-out rows, which the predicting model had not seen. With fewer than
+LEAST_HELD_OUT of them it is the champion's predictions on its training rows. A prediction's distance is |prediction -
+median of the reference|, and the sequential test of `error_evidence` says whether those of new events are larger than
+those of the reference: the conformal test martingale of Vovk et al. 2021, with the distance as its nonconformity
+measure, added up as an e-detector (Shin, Ramdas and Rinaldo 2022). A group whose predictions do not change reaches the
+limit at most once per `patience` on average, if they are exchangeable with those of the reference. What most groups of
+a shard have in common, such as a season, is not counted.
+
+Predictions on training rows are not exchangeable with later ones if the estimator is flexible: a random forest is surer
+of the class of a row that it has seen, and its predictions of numbers lie farther apart there.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from spinney.core.staleness.loss_samples import Floats
 from spinney.core.staleness.verdicts import DRIFT
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
 
+LEAST_HELD_OUT = 12
+"""Held-out predictions that are enough for a reference."""
+
 MAX_DISTANCE = float(np.finfo(np.float32).max)
 
 
@@ -32,7 +39,7 @@ MAX_DISTANCE = float(np.finfo(np.float32).max)
 class PredictionDrift:
     """The state of the tests of a shard's groups, in the order of its groups.
 
-    centres: median prediction on the training rows of each group's champion, shape (n_groups,); NaN if not known.
+    centres: median of the reference of each group's champion, shape (n_groups,); NaN if it has none.
     evidence: of the distances.
     """
 
@@ -50,12 +57,12 @@ class PredictionDrift:
         return PredictionDrift(np.concatenate([self.centres, new]), self.evidence.resized(groups))
 
     def start(self, groups: GroupStates, new_champions: Mapping[int, DecisionRecord | None]) -> None:
-        """Compare new champions with the predictions on their own training rows, in place.
+        """Compare new champions with the predictions that were stored with them, in place.
 
         new_champions: position of a group -> the decision that measured its champion; None if that is not known.
         """
         at = np.fromiter(new_champions, dtype=np.int64, count=len(new_champions))
-        references = [_finite(champion.training_predictions if champion else ()) for champion in new_champions.values()]
+        references = [_reference_of(champion) for champion in new_champions.values()]
         clocks = np.array(
             [champion.clock if champion else NEVER for champion in new_champions.values()], dtype=np.int64
         )
@@ -117,6 +124,14 @@ def _sorted_by_time(rows: HealthRows) -> HealthRows:
         whole = list(zip(*columns, strict=True))
         order = np.array(sorted(range(len(rows)), key=whole.__getitem__), dtype=np.int64)
     return rows.take(order)
+
+
+def _reference_of(champion: DecisionRecord | None) -> Floats:
+    """The predictions that those of new events are compared with, shape (n,); none if nothing is known of them."""
+    if champion is None:
+        return np.empty(0)
+    held_out = _finite(champion.heldout_predictions)
+    return held_out if len(held_out) >= LEAST_HELD_OUT else _finite(champion.training_predictions)
 
 
 def _finite(values: tuple[float, ...]) -> Floats:

@@ -35,6 +35,17 @@ OLDER_ROWS = 100
 
 
 @dataclass(frozen=True)
+class UnseenRows:
+    """A model's losses and predictions on rows that it had not seen, oldest first, each of shape (n_rows,).
+
+    predictions: of classes the largest probability.
+    """
+
+    losses: Floats
+    predictions: Floats
+
+
+@dataclass(frozen=True)
 class ChampionReference:
     """Measures the champions of attempts on held-out rows. signer: verifies the champions."""
 
@@ -46,13 +57,13 @@ class ChampionReference:
 
     def losses_of(
         self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers
-    ) -> tuple[MeasuredRows, list[Floats]]:
+    ) -> tuple[MeasuredRows, list[UnseenRows]]:
         """The losses that challengers are compared with; NaN if there is none. Predictions are champions' own only.
 
         They are the champion's, unless it has seen some of these rows or predicts none of them and its recipe is known:
         then those of its recipe, fitted again without these rows.
 
-        Also the champion's losses on the rows before these that it has not seen either, of each attempt.
+        Also the champion's answers for the rows before these that it has not seen either, of each attempt.
         """
         earlier = dict(self.recipe.earlier)
         refittable = [index for index, attempt in enumerate(attempts) if attempt.request.recipe_id in earlier]
@@ -70,14 +81,15 @@ class ChampionReference:
         predictions = np.full(len(rows), np.nan)
         out[asked], predictions[asked] = champions.losses[: len(asked)], champions.predictions[: len(asked)]
         counts_before = np.bincount(index_before, minlength=len(attempts))
-        losses_before = split_by_count(champions.losses[len(asked) :], counts_before)
+        of_before = (split_by_count(part[len(asked) :], counts_before) for part in (champions.losses, champions.values))
+        answers_before = [UnseenRows(*parts) for parts in zip(*of_before, strict=True)]
         unanswered_refittable = sorted(unanswered.keys() & set(refittable) - set(needs_refit))
         refit_losses, has_loss = self._refit_losses(attempts, unanswered_refittable, attempt_index, rows)
         out[has_loss] = refit_losses[has_loss]
         for index, model in unanswered.items():
             if "refitted" not in attempts[index].metrics:
                 self._note_unanswered(attempts[index], model)
-        return MeasuredRows(out, predictions, predictions, {}), losses_before
+        return MeasuredRows(out, predictions, predictions, {}), answers_before
 
     def _refit_losses(
         self, attempts: Sequence[FitAttempt], wanted: Sequence[int], which: Integers, rows: Integers
@@ -124,7 +136,7 @@ class ChampionReference:
         of_rows = RowsToPredict(rows[asked], attempt_index[asked])
         on_begin = reporter(attempts, current_group.PREDICT_CHAMPION)
         found = measure_models(self.training_set, champions, of_rows, self.loss, on_begin)
-        out.losses[asked], out.predictions[asked] = found.losses, found.predictions
+        out.losses[asked], out.predictions[asked], out.values[asked] = found.losses, found.predictions, found.values
         for index, raised in found.errors.items():
             attempts[index].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
         n_predicted = np.bincount(of_rows.model_index[np.isfinite(found.losses)], minlength=len(attempts))
@@ -171,19 +183,27 @@ class ChampionReference:
         return concatenated_ranges(stops - counts, stops), np.repeat(np.arange(len(attempts)), counts)
 
 
-def earlier_losses(attempt: FitAttempt, before: Floats, loss_name: str) -> Floats:
-    """Losses of the group's champions so far on rows they had not seen, oldest first, shape (n_losses,).
+def earlier_answers(attempt: FitAttempt, before: UnseenRows, loss_name: str) -> UnseenRows:
+    """Losses and predictions of the group's champions so far on rows they had not seen, oldest first.
 
     before: the champion's on its unseen rows before the held-out ones, by the loss `loss_name`. None of them count if
     the champion is of another recipe, or is shown to be worse than the challenger: then they say nothing about the
-    losses to come. Stored ones that name another loss do not count either.
+    answers to come. Stored losses that name another loss do not count either. An earlier version stored no predictions
+    with a champion, so there may be fewer of them than losses.
     """
+    nothing = UnseenRows(np.empty(0), np.empty(0))
     if attempt.request.champion_id is None:
-        return np.empty(0)
+        return nothing
     evidence = HeldOutEvidence.of_metrics(attempt.metrics, "champion")
     if "changed_from" in attempt.metrics or (evidence is not None and evidence.outcome == "better"):
-        return np.empty(0)
-    packed = attempt.request.heldout_losses
+        return nothing
+    packed, is_answered = attempt.request.heldout_losses, np.isfinite(before.losses)
     is_same_loss = heldout_losses.loss_of(packed) in (None, loss_name)
-    stored = np.array((heldout_losses.unpack(packed) or []) if is_same_loss else [], dtype=np.float64)
-    return np.concatenate([stored, before[np.isfinite(before)]])
+    return UnseenRows(
+        np.concatenate([_unpacked(packed if is_same_loss else None), before.losses[is_answered]]),
+        np.concatenate([_unpacked(attempt.request.heldout_predictions), before.predictions[is_answered]]),
+    )
+
+
+def _unpacked(packed: bytes | None) -> Floats:
+    return np.array(heldout_losses.unpack(packed) or [], dtype=np.float64)

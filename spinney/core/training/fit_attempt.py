@@ -56,6 +56,7 @@ COLUMNS = (
     "metrics",
     "heldout_losses",
     "training_predictions",
+    "heldout_predictions",
     "codec",
     "payload",
     "signature",
@@ -70,9 +71,9 @@ class FitAttempt:
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
     compared, and the challenger's losses on them. prior: its parent's model, if it is pooled with it. measured_rows:
-    newest rows on which the champion is measured: the held-out ones, and others it has not seen. heldout_losses: of
-    `sample_losses`; None if the challenger was not measured. training_predictions: see `spread_predictions`; None
-    without a model.
+    newest rows on which the champion is measured: the held-out ones, and others it has not seen. heldout_losses,
+    heldout_predictions: of `sample_evenly`; None if the challenger was not measured. training_predictions: see
+    `spread_predictions`; None without a model.
     """
 
     request: FitRequest
@@ -91,6 +92,7 @@ class FitAttempt:
     compared_places: Integers | None = None
     compared_losses: Floats | None = None
     heldout_losses: Floats | None = None
+    heldout_predictions: Floats | None = None
     training_predictions: Floats | None = None
 
     @property
@@ -108,7 +110,7 @@ class FitAttempt:
         statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
         self.status = statuses.get(type(error), ModelStatus.FAILED)
         self.error, self.model_id, self.model, self.signed_payload = error, None, None, None
-        self.heldout_losses = self.training_predictions = None
+        self.heldout_losses = self.heldout_predictions = self.training_predictions = None
 
     def refuse_comparison(self, why: str, *, refit_failed: bool) -> None:
         """Record why the champion, or its recipe fitted again, is not compared."""
@@ -264,6 +266,7 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
         "metrics": [json.dumps(a.metrics) for a in attempts],
         "heldout_losses": [_listed(a.heldout_losses) for a in attempts],
         "training_predictions": [_listed(a.training_predictions) for a in attempts],
+        "heldout_predictions": [_listed(a.heldout_predictions) for a in attempts],
         "codec": [name for name, _, _ in signed_payload],
         "payload": [payload for _, payload, _ in signed_payload],
         "signature": [signature for _, _, signature in signed_payload],

@@ -20,7 +20,7 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group, shadow_recipe
-from spinney.core.training.champion_reference import ChampionReference, earlier_losses
+from spinney.core.training.champion_reference import ChampionReference, earlier_answers
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
     FitAttempt,
@@ -45,7 +45,7 @@ from spinney.core.training.held_out_loss import (
     split_by_count,
     split_by_group,
 )
-from spinney.core.training.held_out_rows import sample_losses
+from spinney.core.training.held_out_rows import sample_evenly
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.parent_comparison import compare_with_parents
 from spinney.core.training.parent_models import ParentModels
@@ -160,7 +160,7 @@ class _Fitting:
             self.training_set, _models(fitted), held, self.loss, reporter(fitted, current_group.PREDICT)
         )
         champions = ChampionReference(self.training_set, self.recipe, self.loss, self.timer, signer)
-        reference, losses_before = champions.losses_of(fitted, attempt_index, rows)
+        reference, answers_before = champions.losses_of(fitted, attempt_index, rows)
         has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
         compared = np.flatnonzero(np.isfinite(reference.losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
@@ -169,17 +169,17 @@ class _Fitting:
             older, ComparedRows(rows[compared], counts, challenger.at(compared), reference.at(compared)), self.loss
         )
         has_failed = any_per_group(np.isnan(challenger.losses), attempt_index, len(fitted))
-        for index, (attempt, losses) in enumerate(
-            zip(fitted, split_by_group(challenger.losses, attempt_index), strict=True)
-        ):
+        own = (split_by_group(values, attempt_index) for values in (challenger.losses, challenger.values))
+        for index, (attempt, losses, predictions) in enumerate(zip(fitted, *own, strict=True)):
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, challenger.errors.get(index)))
                 continue
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]
-            earlier = earlier_losses(attempt, losses_before[index], self.loss.name)
-            attempt.heldout_losses = sample_losses(losses, earlier, attempt.rows)
+            earlier = earlier_answers(attempt, answers_before[index], self.loss.name)
+            attempt.heldout_losses = sample_evenly(losses, earlier.losses, attempt.rows)
+            attempt.heldout_predictions = sample_evenly(predictions, earlier.predictions, attempt.rows)
         of_groups = [split_by_count(values[compared], counts) for values in (rows, challenger.losses)]
         for attempt, places, losses in zip(fitted, *of_groups, strict=True):
             attempt.compared_places, attempt.compared_losses = places, losses

@@ -1,4 +1,4 @@
-"""Which of a group's newest rows are held out, and the sample of losses on rows that no model had seen."""
+"""Which of a group's newest rows are held out, and the sample of answers for rows that no model had seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HELD_OUT_ONE_IN = 5
 _MICROSECOND = timedelta(microseconds=1)
 
 MAX_LOSSES = 32
-"""Losses that are stored with a model, 4 bytes each: the reference for the losses of its answers.
+"""Losses that are stored with a model, 4 bytes each: the reference for the losses of its answers. As many predictions.
 
 They are spread evenly over the rows. The newest alone may all be of one day, and what happened to a fleet on that day
 would make the intervals of all its answers too wide or too narrow (decision 0033).
@@ -70,17 +70,17 @@ def seen_through(request: FitRequest) -> int:
     )
 
 
-def sample_losses(own: Floats, earlier: Floats, rows: int) -> Floats:
-    """The losses to store with a model, oldest first: MAX_LOSSES at most, spread evenly.
+def sample_evenly(own: Floats, earlier: Floats, rows: int) -> Floats:
+    """The losses, or the predictions, to store with a model, oldest first: MAX_LOSSES at most, spread evenly.
 
-    own: of the measured challenger on its held-out rows. earlier: of the champions before it, of the same recipe, on
+    own: of the measured challenger for its held-out rows. earlier: of the champions before it, of the same recipe, on
     rows that they had not seen; oldest first. rows: of the group.
 
-    Earlier losses fill up what is missing to a fifth of the rows, so that a refit after a few new rows does not leave
-    the group with a sample of one or two losses.
+    Earlier ones fill up what is missing to a fifth of the rows, so that a refit after a few new rows does not leave
+    the group with a sample of one or two.
     """
     missing = max(rows // HELD_OUT_ONE_IN - len(own), 0)
-    losses = np.concatenate([earlier[max(len(earlier) - missing, 0) :], own]) if missing and len(earlier) else own
-    if len(losses) <= MAX_LOSSES:
-        return losses
-    return losses[is_evenly_spaced(np.arange(len(losses)), len(losses), MAX_LOSSES)]
+    values = np.concatenate([earlier[max(len(earlier) - missing, 0) :], own]) if missing and len(earlier) else own
+    if len(values) <= MAX_LOSSES:
+        return values
+    return values[is_evenly_spaced(np.arange(len(values)), len(values), MAX_LOSSES)]

@@ -1,4 +1,4 @@
-"""A model's predictions on its own training rows, as few numbers: the reference for the drift of later ones."""
+"""A model's predictions on its own training rows, as few numbers: a reference for the drift of later ones."""
 
 from __future__ import annotations
 

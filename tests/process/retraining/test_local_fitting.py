@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from edited_fleet import editor, sell
 
@@ -16,6 +18,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.planning.parts import PartPacing
 from spinney.retraining import local_fitting
+from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.round_record import FinishedRound
 from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds
@@ -23,6 +26,7 @@ from spinney.spark.session import LazySession
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from spinney.tables.snapshot import ShardRange, take_snapshots
 
 GROUPS = 3
 ONE_BY_ONE = PartPacing(target_s=0.001, seconds_per_group=1.0, is_measured=True)
@@ -68,6 +72,24 @@ def test_a_small_round_is_fitted_here_in_all_of_its_parts(config) -> None:
     assert finished.longest_ms == max(times) > 0
     assert finished.fit_ms == pytest.approx(sum(times)), "of all parts"
     assert rounds.carry_out(0) == FinishedRound(finished.request), "recorded already: nothing is read again"
+
+
+def test_the_predictions_for_held_out_rows_are_in_the_promotion_and_come_with_the_champion_to_its_next_fit(
+    config,
+) -> None:
+    planned(config, no_spark).carry_out(0)
+    store, samples = FleetStore.of(config), ["model_id", "group_key", "heldout_losses", "heldout_predictions"]
+    models = delta.read_table(store, tables.MODELS, samples).sort_by("group_key")
+    assert delta.read_table(store, tables.PROMOTIONS, samples).sort_by("group_key") == models
+    lengths = [pc.list_value_length(models.column(name)).to_pylist() for name in samples[2:]]
+    assert lengths[0] == lengths[1]
+    assert min(lengths[0]) >= 1
+    ids = {"champion_id": models.column("model_id"), "predecessor_id": pa.nulls(models.num_rows, pa.string())}
+    requests = pa.table({"group_key": models.column("group_key"), **ids})
+    files = [path for each in take_snapshots(store, tables.MODELS) for path in each.files_for(ShardRange(0, 1_000))]
+    stored = StoredChampions(files, requests).of(0, models.num_rows)
+    for name in samples[2:]:
+        assert stored.column(f"champion_{name}").to_pylist() == models.column(name).to_pylist()
 
 
 @pytest.mark.parametrize("ahead", [True, False])

@@ -53,6 +53,7 @@ DECIDED = {
     "fit_ms": 7.5,
     "heldout_losses": np.array([0.5, 0.0]),
     "training_predictions": np.array([1.0, 2.5]),
+    "heldout_predictions": np.array([3.5, 2.0]),
     "rows": 40,
 }
 PROMOTION = {"kind": "promotion", "group_key": A, "decided": DECIDED}
@@ -86,6 +87,7 @@ def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
     assert row.promotion == Promotion(2, "m1", "promoted", START + 1, START + 2, START + 3)
     assert (row.group_key, row.by_machine, row.clock, row.loss, row.fit_ms) == (A, True, START + 4, 0.25, 7.5)
     assert (row.heldout_losses, row.training_predictions, row.rows) == ((0.5, 0.0), (1.0, 2.5), 40)
+    assert row.heldout_predictions == (3.5, 2.0)
 
 
 def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
@@ -94,7 +96,7 @@ def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
     assert not row.by_machine
     assert np.isnan(row.loss)
     assert np.isnan(row.fit_ms)
-    assert row.heldout_losses == row.training_predictions == ()
+    assert row.heldout_losses == row.training_predictions == row.heldout_predictions == ()
     assert (row.promotion.trained_through, row.promotion.fitted_at) == (0, 0)
 
 

@@ -1,4 +1,4 @@
-"""Policy `drift`: the champion's predictions have left those on its training rows."""
+"""Policy `drift`: the champion's predictions have left those that were stored with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drift:
-    """Stale once there is enough evidence that predictions lie farther out than on the champion's training rows.
+    """Stale once there is enough evidence that predictions lie farther out than those stored with the champion.
 
     The evidence is that of a sequential test (`spinney.core.staleness.prediction_drift`), which needs no labels. A
     group whose predictions do not change is stale by it at most once per `patience`, on average.

@@ -1,4 +1,4 @@
-"""Drift of predictions: against those on the training rows, one by one, reported once, a trigger only when asked."""
+"""Drift of predictions: against a stored reference, one by one, reported once, a trigger only when asked."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import CODEC, DecisionRecord, JudgeInput, JudgeSettings, ShardState, advance, judge
 from spinney.core.staleness.loss_samples import KNOTS
 from spinney.core.staleness.policies import Drift, NewGroup
+from spinney.core.staleness.prediction_drift import LEAST_HELD_OUT
 from spinney.core.state_codec import encode_batch, join_sections, split_sections
 
 HOUR = 3_600_000_000
@@ -83,6 +84,21 @@ def test_predictions_farther_out_than_any_on_the_training_rows_are_drift_on_eith
         assert bench.drift() == 0
         bench.tick(rows=events(predictions))
         assert bench.drift() > 1
+
+
+def test_predictions_for_held_out_rows_are_the_reference_if_there_are_enough_of_them() -> None:
+    held_out = tuple(np.linspace(7.0, 11.0, LEAST_HELD_OUT).tolist())
+    few = Bench()
+    few.tick([replace(promoted("m1"), heldout_predictions=held_out[1:])])
+    few.tick(rows=events(FAR))
+    assert few.drift() > 1, "against 4 to 6 on the training rows"
+    enough = Bench()
+    enough.tick([replace(promoted("m1"), heldout_predictions=(nan, *held_out))])
+    assert enough.shard.encoded_drift.value.centres.tolist() == [9.0]
+    enough.tick(rows=events(FAR))
+    assert 0 < enough.drift() < 1
+    enough.tick(rows=events([30.0] * 12, since=START + DAY))
+    assert enough.drift() > 1
 
 
 def test_predictions_like_those_on_the_training_rows_are_none() -> None:

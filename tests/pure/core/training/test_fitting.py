@@ -26,7 +26,7 @@ from spinney.core.models.codec import load
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import current_group
-from spinney.core.training.champion_reference import earlier_losses
+from spinney.core.training.champion_reference import UnseenRows, earlier_answers
 from spinney.core.training.fit_attempt import COLUMNS, FitAttempt, failed_result
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_groups
@@ -140,8 +140,32 @@ def test_the_stored_losses_go_on_from_the_champions_and_from_its_own_on_new_rows
 @pytest.mark.parametrize(("name", "stored"), [(None, [1.0, 2.5]), ("absolute", [1.0, 2.5]), ("squared", [])])
 def test_stored_losses_of_another_loss_do_not_go_on(name: str | None, stored: list[float]) -> None:
     request = FitRequest('["a"]', "m", None, None, None, 0, heldout_losses=pack([1.0, 2.5], name))
-    found = earlier_losses(FitAttempt(request, 0, 10), np.array([3.0, np.nan, 4.0]), "absolute")
-    assert found.tolist() == [*stored, 3.0, 4.0]
+    before = UnseenRows(np.array([3.0, np.nan, 4.0]), np.array([30.0, np.nan, 40.0]))
+    found = earlier_answers(FitAttempt(request, 0, 10), before, "absolute")
+    assert found.losses.tolist() == [*stored, 3.0, 4.0]
+    assert found.predictions.tolist() == [30.0, 40.0]
+
+
+def test_the_stored_predictions_are_of_the_same_rows_by_the_same_models_as_the_stored_losses() -> None:
+    rows = rows_of('["a"]', n=50)
+    first = one(rows[:44])
+    carried = {name: first[name] for name in ("heldout_losses", "heldout_predictions")}
+    second = one(rows, **champion_of(first), **carried)
+    parts = ((36, 40, 44), (44, 44, 47), (47, 47, 50))  # fitted on, and the rows predicted: see the test before
+    expected = [oracle(rows[:fitted]).predict(rows[begin:stop][["x", "z"]].to_numpy()) for fitted, begin, stop in parts]
+    np.testing.assert_allclose(second["heldout_predictions"], np.concatenate(expected), rtol=1e-5)
+    of_earlier_version = one(rows, **champion_of(first), heldout_losses=first["heldout_losses"])
+    np.testing.assert_allclose(of_earlier_version["heldout_predictions"], np.concatenate(expected[1:]), rtol=1e-5)
+    assert len(of_earlier_version["heldout_losses"]) == 10
+
+
+def test_of_classes_the_largest_probability_for_the_held_out_rows_is_stored_too() -> None:
+    rows = rows_of('["a"]', n=20)
+    rows["label"] = np.where(rows["label"] > rows["label"].median(), "high", "low")
+    features = rows[["x", "z"]].to_numpy()
+    other = make_pipeline(StandardScaler(), LogisticRegression()).fit(features[:16], rows["label"][:16])
+    expected = other.predict_proba(features[16:]).max(axis=1)
+    np.testing.assert_allclose(one(rows, CLASSES)["heldout_predictions"], expected, rtol=1e-3)
 
 
 def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_oldest_first() -> None:
@@ -171,8 +195,10 @@ def test_of_classes_the_largest_probability_on_the_training_rows_is_stored() -> 
     np.testing.assert_allclose(row["training_predictions"], expected, rtol=1e-3)
 
 
-def test_a_group_that_was_not_measured_has_no_held_out_losses() -> None:
-    assert one(rows_of('["a"]', n=4))["heldout_losses"] is None
+def test_a_group_that_was_not_measured_has_no_held_out_losses_and_predictions() -> None:
+    row = one(rows_of('["a"]', n=4))
+    assert row["heldout_losses"] is None
+    assert row["heldout_predictions"] is None
 
 
 def test_the_result_is_one_row_per_ask_in_their_order_with_the_columns_of_the_contract() -> None:

@@ -1,4 +1,4 @@
-"""Which rows are held out, and the sample of losses that a model is stored with."""
+"""Which rows are held out, and the sample of losses and predictions that a model is stored with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.training.held_out_rows import MAX_LOSSES, held_out_counts, recent_counts, sample_losses
+from spinney.core.training.held_out_rows import MAX_LOSSES, held_out_counts, recent_counts, sample_evenly
 
 
 def test_a_fifth_is_held_out_without_a_champion_and_half_of_the_new_rows_at_most_with_one() -> None:
@@ -37,14 +37,14 @@ def test_the_measured_challenger_is_fitted_on_every_row_that_its_champion_was_fi
 
 def test_losses_of_earlier_champions_fill_up_the_sample_to_a_fifth_of_the_rows() -> None:
     own, earlier = np.array([8.0, 9.0]), np.arange(7.0)
-    assert sample_losses(own, earlier, 25).tolist() == [4, 5, 6, 8, 9]
-    assert sample_losses(own, earlier, 100).tolist() == [*range(7), 8, 9]
-    assert sample_losses(own, earlier, 10).tolist() == [8, 9]
-    assert sample_losses(own, np.empty(0), 100).tolist() == [8, 9]
+    assert sample_evenly(own, earlier, 25).tolist() == [4, 5, 6, 8, 9]
+    assert sample_evenly(own, earlier, 100).tolist() == [*range(7), 8, 9]
+    assert sample_evenly(own, earlier, 10).tolist() == [8, 9]
+    assert sample_evenly(own, np.empty(0), 100).tolist() == [8, 9]
 
 
 def test_the_newest_loss_and_an_even_spread_of_the_others_stay_of_a_long_sample() -> None:
-    found = sample_losses(np.arange(40.0, 60.0), np.arange(40.0), 300)
+    found = sample_evenly(np.arange(40.0, 60.0), np.arange(40.0), 300)
     assert len(found) == MAX_LOSSES
     assert (found[0], found[-1]) == (0, 59)
     assert set(np.diff(found)) == {1.0, 2.0}

@@ -24,7 +24,7 @@ BATCHES = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def traffic():
     return TrafficPlan(200, 10, 0)
 
@@ -50,7 +50,7 @@ def fits(traffic, change):
     return verdicts, models, promotions
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tables(traffic):
     change = pd.Timestamp(BEGAN) + pd.Timedelta(seconds=traffic.lead_in_seconds)
     verdicts, models, promotions = fits(traffic, change)
@@ -88,7 +88,7 @@ def tables(traffic):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run(traffic, tables):
     sent = BEGAN.timestamp() + seconds_of(traffic)
     return ScaleRun(
