@@ -14,7 +14,7 @@ __all__ = ["configured", "put"]
 
 IMPURE = frozenset({"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.bind"})
 ABOUT_THE_MACHINE = frozenset({"lscpu", "uname", "ldconfig", "gcc", "cc", "ld", "objdump", "sysctl", "file"})
-"""Programs that libraries ask once in a process for its cores or its shared libraries, in whichever module comes first."""
+"""Programs that libraries ask for cores or shared libraries, once in a process, in whichever module comes first."""
 _seen: list[str] = []
 
 
