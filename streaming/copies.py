@@ -10,17 +10,23 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from schemas import tables
+from schemas.contract import Contract
 from spinney.core.records.recent_ids import IdHashes, Mask, RecentIds
 from spinney.core.timestamps import to_microseconds
 from spinney.storage import checkpoints
-from spinney.storage.layout import Directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.table_log import files_appended_since
 from streaming.clock_checks import MAX_TOLERANCE as CLOCK_TOLERANCE
 
 
+ARRIVED = {tables.EVENTS.name: "ingested_at", tables.OUTCOMES.name: "ingested_at", tables.PREDICTIONS.name: "scored_at"}
+"""Table -> its column with the timestamp of the batch that a row came in."""
+
+
 class RecentRecords:
-    """The records that a query has stored in a directory, by (group_key, event_id), within some time.
+    """The records that a query has stored in a table, by (group_key, event_id), within some time.
 
     They are read from the table when the first batch that was not stored before asks for them, and kept in memory from
     then on: what is stored is what is remembered, whenever a process ends. Times are those of batches, which a repeated
@@ -32,10 +38,12 @@ class RecentRecords:
     silence, or a time without a running stream, forgets nothing.
     """
 
-    def __init__(self, directory: Directory, arrived: str, topic: str, remembered: timedelta, location: str) -> None:
-        """arrived: column of the table with the times of the batches. location: of the query's checkpoint."""
-        self._directory, self._arrived, self._topic, self._location = directory, arrived, topic, location
-        self._remembered = remembered
+    def __init__(self, store: FleetStore, query: str, contract: Contract, remembered: timedelta) -> None:
+        """contract: of the table, one of ARRIVED."""
+        schema = store.record_schema
+        self._topic = schema.outcomes_topic if contract.name == tables.OUTCOMES.name else schema.events_topic
+        self._directory, self._arrived = store.directory(contract), ARRIVED[contract.name]
+        self._query, self._location, self._remembered = query, store.checkpoint(query), remembered
         self._recent: RecentIds | None = None
 
     def are_new(self, ids: IdHashes, batch_id: int) -> Mask:
@@ -72,7 +80,7 @@ class RecentRecords:
         since = pa.scalar(oldest, pa.timestamp("us", "UTC"))
         where = (ds.field(self._arrived) >= since) & (ds.field("topic") == self._topic)
         table = delta.open_existing(self._directory)
-        files = files_appended_since(self._directory, oldest - CLOCK_TOLERANCE, int(table.version()))
+        files = files_appended_since(self._directory, self._query, oldest - CLOCK_TOLERANCE, int(table.version()))
         if files is None:
             for name in self._directory.contract.partitioned_by:  # the UTC date of the same time
                 where &= ds.field(name) >= oldest.date()

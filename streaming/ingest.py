@@ -71,11 +71,10 @@ class IngestBatchWriter:
             )
             for step, directory in directories.items()
         }
-        remembered, location = config.kafka.duplicates_within, store.checkpoint(NAME)
         self._recent = {
-            step: RecentRecords(directories[step], "ingested_at", topic, remembered, location)
-            for step, topic in (("events", config.kafka.events), ("outcomes", config.kafka.outcomes))
-            if topic is not None
+            step: RecentRecords(store, NAME, contract, config.kafka.duplicates_within)
+            for step, _, contract in STEPS
+            if self._targets[step].has_ids
         }
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
@@ -89,7 +88,7 @@ class IngestBatchWriter:
 
     def _commit(self, written: WrittenRows, step: str, batch_id: int) -> None:
         recent = self._recent.get(step)
-        if recent is not None and not recent.are_new(written.ids, batch_id).all():
+        if recent is not None and len(written.ids) and not recent.are_new(written.ids, batch_id).all():
             written = written.without_copies(lambda ids: recent.are_new(ids, batch_id))
         if written.files:
             self._writers[step].append_files(written.add_actions(), step=step, batch_id=batch_id)

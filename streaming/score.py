@@ -121,13 +121,7 @@ class ScoreBatchWriter:
         self._config, self._store = config, FleetStore.of(config)
         self._predictions = DirectoryWriter(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
         self._health = DirectoryWriter(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
-        self._recent = RecentRecords(
-            self._store.directory(tables.PREDICTIONS),
-            "scored_at",
-            config.kafka.events,
-            config.kafka.duplicates_within,
-            self._store.checkpoint(NAME),
-        )
+        self._recent = RecentRecords(self._store, NAME, tables.PREDICTIONS, config.kafka.duplicates_within)
         self._schema = answer_batches.answer_schema(self._store)
         topic = config.kafka.predictions
         self._publisher = Publisher(config.kafka, topic) if topic is not None else None

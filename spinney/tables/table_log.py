@@ -55,8 +55,8 @@ def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     return after, paths
 
 
-def files_appended_since(directory: Directory, since: datetime, newest: int) -> list[Path] | None:
-    """Return the files that commits appended since a time, newest commit first, as they were written.
+def files_appended_since(directory: Directory, query: str, since: datetime, newest: int) -> list[Path] | None:
+    """Return the files that a query's commits appended since a time, newest commit first, as they were written.
 
     newest: version to begin with. Compactions leave them on disk for a while. None if the log does not reach back to
     that time, or if one of the files is gone.
@@ -70,7 +70,7 @@ def files_appended_since(directory: Directory, since: datetime, newest: int) -> 
         if _committed_at(actions) < since:
             break
         paths = [action["add"]["path"] for action in actions if action.get("add", {}).get("dataChange")]
-        if not any(action.get("remove", {}).get("dataChange") for action in actions):
+        if _batch(actions)[0] == query:
             found += [folder / unquote(path) for path in paths]
     return found if all(path.exists() for path in found) else None
 

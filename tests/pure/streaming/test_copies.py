@@ -38,8 +38,7 @@ class Ingest:
 
     def begin(self) -> None:
         """As a new process."""
-        location = self.store.checkpoint("ingest")
-        self.recent = RecentRecords(self.directory, "ingested_at", "sales", 2 * HOUR, location)
+        self.recent = RecentRecords(self.store, "ingest", tables.EVENTS, 2 * HOUR)
 
     def batch(self, batch_id: int, at: datetime, *ids: str) -> list[str]:
         start_batch(self.store, "ingest", batch_id, at)
@@ -108,6 +107,17 @@ def scanned(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     read = copies.pq.ParquetFile
     monkeypatch.setattr(copies.pq, "ParquetFile", lambda path: opened.append(path.name) or read(path))
     return opened
+
+
+def test_what_other_processes_appended_is_not_read(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.now(UTC)
+    loaded = ingest.rows(0, now, "1", topic="history.parquet")
+    delta.DirectoryWriter(ingest.directory, "load", "c").append(loaded, step="events", batch_id=0)
+    ingest.batch(0, now, "2")
+    ingest.begin()
+    opened = scanned(ingest, monkeypatch)
+    assert ingest.batch(1, now, "1", "2") == ["1"]
+    assert len(opened) == 1
 
 
 def test_of_a_table_that_was_merged_only_what_was_appended_in_the_time_is_read(
