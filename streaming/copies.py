@@ -20,7 +20,6 @@ from spinney.tables import delta
 from spinney.tables.table_log import files_appended_since
 from streaming.clock_checks import MAX_TOLERANCE as CLOCK_TOLERANCE
 
-
 ARRIVED = {tables.EVENTS.name: "ingested_at", tables.OUTCOMES.name: "ingested_at", tables.PREDICTIONS.name: "scored_at"}
 """Table -> its column with the timestamp of the batch that a row came in."""
 
