@@ -46,7 +46,7 @@ class RecentRecords:
         self._recent: RecentIds | None = None
 
     def are_new(self, ids: IdHashes, batch_id: int) -> Mask:
-        """Say of each record of a batch whether it is no copy, shape (n,).
+        """Return whether each record of a batch is no copy, shape (n,).
 
         ids: in the order of the records in Kafka: the first one counts. The batch is not stored yet.
         """

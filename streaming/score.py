@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -20,7 +19,7 @@ from spinney.core.config import Config, Kafka
 from spinney.core.features.encoding import DAY_US, NULL_TIME
 from spinney.core.models.signing import Signer
 from spinney.core.records.json_objects import encode_json_objects
-from spinney.core.records.recent_ids import IdHashes
+from spinney.core.records.recent_ids import IdHashes, ask_in_order
 from spinney.kafka.publishing import Publisher
 from spinney.storage import charter, step_observer
 from spinney.storage.layout import FleetStore, possible_features
@@ -143,9 +142,8 @@ class ScoreBatchWriter:
     def _answer_distinct(self, answers: pa.Table, batch_id: int) -> pa.Table:
         """Publish and store the answers but those to copies of events. Returns them."""
         ids = IdHashes.of(answers["group_key"], answers["event_id"])
-        order = np.lexsort((answers["kafka_offset"].to_numpy(), answers["kafka_partition"].to_numpy()))
-        is_new = np.empty(len(ids), dtype=bool)
-        is_new[order] = self._recent.are_new(ids.take(order), batch_id)
+        places = (answers[name].to_numpy() for name in ("kafka_partition", "kafka_offset"))
+        is_new = ask_in_order(lambda ordered: self._recent.are_new(ordered, batch_id), ids, *places)
         if not is_new.all():
             answers, ids = answers.filter(pa.array(is_new)), ids.take(is_new)
         if answers.num_rows:

@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -29,7 +28,7 @@ from deltalake.transaction import AddAction
 
 from schemas.contract import Contract
 from spinney.core.column_names import internal_name
-from spinney.core.records.recent_ids import IdHashes
+from spinney.core.records.recent_ids import IdHashes, Mask, ask_in_order
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.sorted_files import FileWriter, WrittenFile
 
@@ -180,7 +179,7 @@ class WrittenRows:
         now = int(time.time() * 1000)
         return [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in self.files]
 
-    def without_copies(self, are_kept: Callable[[IdHashes], npt.NDArray[np.bool_]]) -> WrittenRows:
+    def without_copies(self, are_kept: Callable[[IdHashes], Mask]) -> WrittenRows:
         """Drop rows: write the files that have any of them once more, and remove these.
 
         are_kept: returns for each id whether its row is kept; they come in the order of the records in Kafka. Rows pass
@@ -190,9 +189,7 @@ class WrittenRows:
         parts = [pq.ParquetFile(path).read(list(_IDENTITY)) for path in paths]
         whole = pa.concat_tables(parts)
         ids = IdHashes.of(whole["group_key"], whole["event_id"])
-        order = np.lexsort((whole["kafka_offset"].to_numpy(), whole["kafka_partition"].to_numpy()))
-        is_kept = np.empty(len(ids), dtype=bool)
-        is_kept[order] = are_kept(ids.take(order))
+        is_kept = ask_in_order(are_kept, ids, whole["kafka_partition"].to_numpy(), whole["kafka_offset"].to_numpy())
         ends = np.cumsum([part.num_rows for part in parts])
         files: list[TaskFile] = []
         for file, path, of_file in zip(self.files, paths, np.split(is_kept, ends[:-1]), strict=True):
@@ -211,7 +208,7 @@ class WrittenRows:
 _IDENTITY = ("group_key", "event_id", "kafka_partition", "kafka_offset")
 
 
-def _rewrite(path: Path, is_kept: npt.NDArray[np.bool_]) -> list[WrittenFile]:
+def _rewrite(path: Path, is_kept: Mask) -> list[WrittenFile]:
     """Write the kept rows of a file into new files beside it."""
     source, at = pq.ParquetFile(path), 0
     with FileWriter(path.parent, f"part-{uuid.uuid4()}", source.schema_arrow) as writer:

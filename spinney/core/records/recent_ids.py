@@ -11,10 +11,11 @@ binary search a run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ SLOTS = 16
 """Slots in the time for which ids are remembered. An id is forgotten up to one slot later."""
 
 Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.integer[Any]]
 
 _SEPARATOR = b"\0"
 """No JSON text has it, so no two pairs of a key and an id are joined to the same bytes."""
@@ -75,7 +77,7 @@ class IdHashes:
         return self.take(np.argsort(self.keys, kind="stable"))  # which merges sorted runs in linear time
 
     def first_of_each(self) -> Mask:
-        """Say of each hash whether no equal one comes before it, shape (n,)."""
+        """Return whether each hash is the first of those equal to it, shape (n,)."""
         order = np.lexsort((np.arange(len(self)), self.checks, self.keys))
         in_order = self.take(order)
         is_first = np.ones(len(self), dtype=bool)
@@ -84,7 +86,7 @@ class IdHashes:
         return is_first
 
     def among(self, run: IdHashes) -> Mask:
-        """Say of each hash whether it is in a sorted run, shape (n,)."""
+        """Return whether each hash is in a sorted run, shape (n,)."""
         is_there = np.zeros(len(self), dtype=bool)
         wanted = np.arange(len(self))
         at = np.searchsorted(run.keys, self.keys)
@@ -102,6 +104,14 @@ class IdHashes:
 def join_hashes(parts: Sequence[IdHashes]) -> IdHashes:
     """Return the hashes of all parts, one part after the other. parts: at least one."""
     return IdHashes(np.concatenate([part.keys for part in parts]), np.concatenate([part.checks for part in parts]))
+
+
+def ask_in_order(are_new: Callable[[IdHashes], Mask], ids: IdHashes, partitions: Ints, offsets: Ints) -> Mask:
+    """Return which records are new, shape (n,). are_new: asked with the ids in the order of the records in Kafka."""
+    order = np.lexsort((offsets, partitions))
+    is_new = np.empty(len(ids), dtype=bool)
+    is_new[order] = are_new(ids.take(order))
+    return is_new
 
 
 class RecentIds:
@@ -129,7 +139,7 @@ class RecentIds:
                 self._slots[slot] = [join_hashes(runs).sorted()]
 
     def contain(self, ids: IdHashes) -> Mask:
-        """Say of each id whether it is remembered, shape (n,)."""
+        """Return whether each id is remembered, shape (n,)."""
         order = np.argsort(ids.keys)  # in this order a binary search finds the memory of the one before in the cache
         wanted = ids.take(order)
         found = np.zeros(len(ids), dtype=bool)
