@@ -7,23 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from recipes import VERSIONED
 
 from spinney.core.errors import ContractError
 from spinney.core.recipes import recipe as module
 from spinney.core.recipes.recipe import Feature, Recipe, Shadow, installed_versions
-
-BASE = Recipe(
-    estimator="ridge",
-    params=(("alpha", "1.0"),),
-    features=(Feature("x", "double"), Feature("s", "string")),
-    target=Feature("y", "double"),
-    task="regression",
-    loss="absolute",
-    min_rows=20,
-    window_rows=2000,
-    window=timedelta(days=90),
-    versions=(("numpy", "2.4.6"), ("scikit-learn", "1.9.1")),
-)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +20,7 @@ BASE = Recipe(
         {"estimator": "constant"},
         {"params": (("alpha", "2.0"),)},
         {"params": ()},
-        {"features": BASE.features[::-1]},
+        {"features": VERSIONED.features[::-1]},
         {"features": (Feature("x", "float"), Feature("s", "string"))},
         {"target": Feature("y", "float")},
         {"loss": "squared"},
@@ -45,13 +33,13 @@ BASE = Recipe(
     ],
 )
 def test_whatever_changes_a_model_changes_the_recipes_name(change: dict[str, Any]) -> None:
-    assert replace(BASE, **change).recipe_id != BASE.recipe_id
+    assert replace(VERSIONED, **change).recipe_id != VERSIONED.recipe_id
 
 
 def test_our_own_change_of_fitting_changes_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = BASE.recipe_id
+    before = VERSIONED.recipe_id
     monkeypatch.setattr(module, "FITTING_VERSION", module.FITTING_VERSION + 1)
-    assert replace(BASE).recipe_id != before
+    assert replace(VERSIONED).recipe_id != before
 
 
 WATCHED = ['["g2"]', '["g14"]', '["g19"]', '["g20"]', '["g32"]']
@@ -87,8 +75,8 @@ VERSIONS = {"scikit-learn": "1.9.1", "numpy": "2.4.6"}
 
 def test_a_configuration_gives_its_recipe() -> None:
     made = Recipe.of(config(), VERSIONS)
-    assert made == BASE
-    assert made.recipe_id == BASE.recipe_id
+    assert made == VERSIONED
+    assert made.recipe_id == VERSIONED.recipe_id
     assert made.arguments == {"alpha": 1.0}
 
 
@@ -133,8 +121,8 @@ def test_a_parameter_that_is_no_json_is_refused() -> None:
 
 def test_a_shadow_is_the_recipe_with_another_estimator_and_no_part_of_its_name() -> None:
     made = Recipe.of(config(shadow={"estimator": "constant", "share": 0.25}), VERSIONS)
-    assert made.recipe_id == BASE.recipe_id
-    assert made.shadow == Shadow(replace(BASE, estimator="constant", params=()), 0.25)
+    assert made.recipe_id == VERSIONED.recipe_id
+    assert made.shadow == Shadow(replace(VERSIONED, estimator="constant", params=()), 0.25)
     alone = Recipe.of(config(estimator="constant", params={}), VERSIONS)
     assert made.shadow is not None
     assert made.shadow.recipe.recipe_id == alone.recipe_id
@@ -143,30 +131,30 @@ def test_a_shadow_is_the_recipe_with_another_estimator_and_no_part_of_its_name()
 
 def test_a_shadow_that_cannot_be_imported_stops_no_recipe() -> None:
     made = Recipe.of(config(shadow={"estimator": "no_such_module:make"}), VERSIONS)
-    assert replace(made, shadow=None) == BASE
+    assert replace(made, shadow=None) == VERSIONED
     assert made.shadow is not None
     assert made.shadow.recipe.estimator == "no_such_module:make"
 
 
 def test_a_share_of_the_groups_is_watched_the_same_in_every_process_and_no_parent() -> None:
     groups = [f'["g{n}"]' for n in range(4000)]
-    tenth, half = (Shadow(BASE, share) for share in (0.1, 0.5))
+    tenth, half = (Shadow(VERSIONED, share) for share in (0.1, 0.5))
     watched = [key for key in groups if tenth.includes(key)]
     # 400 expected, standard deviation 19.
     assert 310 < len(watched) < 490
     assert all(half.includes(key) for key in watched)
     assert [key for key in groups[:40] if tenth.includes(key)] == WATCHED
-    assert all(Shadow(BASE, 1.0).includes(key) for key in groups)
-    assert not any(Shadow(BASE, 1.0).includes(key) for key in ("{}", '{"region":"north"}'))
+    assert all(Shadow(VERSIONED, 1.0).includes(key) for key in groups)
+    assert not any(Shadow(VERSIONED, 1.0).includes(key) for key in ("{}", '{"region":"north"}'))
 
 
 def test_pooling_is_part_of_the_name_and_without_it_the_name_is_as_before_there_was_any() -> None:
     pooled = Recipe.of(config(pooling_rows=20.0), VERSIONS)
-    assert pooled == replace(BASE, pooling_rows=20.0)
-    assert pooled.recipe_id != BASE.recipe_id
+    assert pooled == replace(VERSIONED, pooling_rows=20.0)
+    assert pooled.recipe_id != VERSIONED.recipe_id
     assert Recipe.of_text(pooled.text) == pooled
-    assert "pooling_rows" not in BASE.text
-    assert Recipe.of_text(BASE.text) == BASE
+    assert "pooling_rows" not in VERSIONED.text
+    assert Recipe.of_text(VERSIONED.text) == VERSIONED
 
 
 def test_with_estimated_weights_the_parents_are_part_of_the_recipe() -> None:
@@ -174,10 +162,10 @@ def test_with_estimated_weights_the_parents_are_part_of_the_recipe() -> None:
     made.fleet.group, made.fleet.parents = ["region", "store"], [["region"], []]
     pooled = Recipe.of(made, VERSIONS)
     ladder = (("region", "store"), ("region",), ())
-    assert pooled == replace(BASE, pooling_rows="estimated", ladder=ladder)
+    assert pooled == replace(VERSIONED, pooling_rows="estimated", ladder=ladder)
     assert Recipe.of_text(pooled.text) == pooled
     assert replace(pooled, ladder=ladder[::2]).recipe_id != pooled.recipe_id
-    assert "ladder" not in BASE.text
+    assert "ladder" not in VERSIONED.text
 
 
 def test_a_shadow_is_not_pooled() -> None:
