@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import resource
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -16,29 +14,32 @@ import pyarrow.parquet as pq
 import xxhash
 from pyspark.sql import SparkSession
 
-from batch.cost_prediction import COUNTED, GROUP_ROWS, WORK, Estimate, Sample, predict_costs
+from batch.cost_prediction import Estimate, predict_costs
 from batch.group_selection import BatchView, Scope, initial_pace, plan_verdicts
 from batch.recipe_changes import recipe_changes
+from batch.sample_writing import SAMPLE_DDL, SampleWriter
+from batch.sampled_costs import COUNTED, GROUP_ROWS, WORK, Capacity, Sample, held_rows, parent_block_rows
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
+from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
-from spinney.retraining.group_fitting import KEPT, UNCOUNTED_EVENTS
+from spinney.retraining.group_fitting import UNCOUNTED_EVENTS, TaskOutput
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
+from spinney.retraining.parent_fitting import parent_tasks
 from spinney.retraining.round_fitting import fit_plan, fitter_of
 from spinney.retraining.round_plan import parse_numbers, predecessor_columns
 from spinney.retraining.round_record import failed_count
 from spinney.retraining.round_request import RoundRequest
-from spinney.spark.session import apply_required_settings, cores_of, session
+from spinney.spark.session import apply_required_settings, cores_of, session, task_slots
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
-_TIME = pa.timestamp("us", "UTC")
-
-RUSAGE_UNIT_BYTES = 1024 if sys.platform != "darwin" else 1
+DELIVERY_SECONDS = 4.0
+"""What the delivery to MLflow takes besides what it takes for each group: its client is imported, 13 calls."""
 
 
 def estimate(
@@ -56,10 +57,15 @@ def estimate(
     plan, mean_ms = sampling_order(rows, config.recipe.window_rows)
     planning = time.perf_counter() - start
     if not len(plan):
-        return Estimate(0, planning, 0, 0, 0, 0, 0)
+        return Estimate(
+            0, planning, 0, 0, 0, 0, 0,
+            seconds_low=planning, seconds_high=planning, memory_low_bytes=0, memory_high_bytes=0,
+        )  # fmt: skip
     pace, pooling_rows = initial_pace(cores_of(spark), config.budget, mean_ms), config.recipe.pooling_rows
-    found = predict_costs(_Sampler(spark, config, view).sample, plan, pace, cores_of(spark), pooling_rows)
-    return replace(found, seconds=planning + found.seconds, changes=changes.lines, refusal=changes.refusal)
+    capacity = Capacity(cores_of(spark), task_slots(spark))
+    found = predict_costs(_Sampler(spark, config, view).sample, plan, pace, capacity, pooling_rows)
+    delivery = 0.0 if config.tracking.mode == "off" else DELIVERY_SECONDS
+    return replace(found.plus(planning + delivery), changes=changes.lines, refusal=changes.refusal)
 
 
 def sampling_order(rows: pa.Table, window_rows: int) -> tuple[pd.DataFrame, float | None]:
@@ -76,8 +82,8 @@ def sampling_order(rows: pa.Table, window_rows: int) -> tuple[pd.DataFrame, floa
     plan = known.rename_columns({"model_id": "champion_id"}).to_pandas()
     plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}".encode()) for key in plan["group_key"]]
     plan = plan.sort_values(["shard", "lot", "group_key"], ignore_index=True)
-    plan[EVENTS] = pd.array([None] * len(plan), dtype="Int64")
     numbers = parse_numbers(plan["numbers"])
+    plan[EVENTS] = pd.array([of_group.get(EVENTS) for of_group in numbers], dtype="Int64")
     plan = plan.assign(**predecessor_columns(numbers, plan.index))
     plan[WORK] = [GROUP_ROWS + min(of_group.get(EVENTS) or 0, window_rows) for of_group in numbers]
     mean_ms = plan["predicted_ms"].mean()
@@ -95,45 +101,61 @@ class _Sampler:
     view: BatchView
 
     def sample(self, plan: pd.DataFrame) -> Sample:
-        view = self.view
-        request = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
+        """Fit these groups, or parents, and decide about their models."""
         began = time.perf_counter()
-        store = FleetStore.of(self.config)
-        signer = signing_key.load_signer(store)
-        plan = with_parents(plan, PlannedChampions(store, view.pins), self.config.recipe.pooling_rows)
-        fitter = fitter_of(store, signer, Recipe.of(self.config), self.config.recipe, request)
-        fitted = fit_plan(self.spark, plan, fitter).toArrow()
-        fitted = fitted.filter(pc.not_equal(fitted.column("status"), KEPT))
-        models = fitted.append_column("shard", pa.repeat(pa.scalar(0, pa.int32()), fitted.num_rows))
-        models = models.append_column("fitted_at", pa.repeat(pa.scalar(view.now, _TIME), fitted.num_rows))
+        reports = self._fit(plan)
+        fitted = time.perf_counter()
+        files = reports.column("contents").drop_null().to_pylist()
+        models = pa.concat_tables([arrow_schema(tables.MODELS).empty_table(), *map(_models_in, files)])
         decided = round_gate.RoundGate(self.config.gate).decide_all(models, plan)
+        promotions_bytes = _parquet_bytes(decided, tables.PROMOTIONS)
+        ended = time.perf_counter()
+        file_bytes, rows = _parquet_bytes(models.slice(0, 0), tables.MODELS), pc.sum(models.column("rows")).as_py() or 0
         return Sample(
             groups=len(plan),
             work=float(plan[WORK].sum()),
-            seconds=time.perf_counter() - began,
-            rows=pc.sum(fitted.column("rows")).as_py() or 0,
-            bytes=_parquet_bytes(models, tables.MODELS) + _parquet_bytes(decided, tables.PROMOTIONS),
-            file_bytes=_parquet_bytes(models.slice(0, 0), tables.MODELS),
-            peak_bytes=worker_peak_bytes(self.spark),
-            failed=failed_count(fitted.column("status").to_pandas()),
+            fit_s=fitted - began,
+            gate_s=ended - fitted,
+            rows=rows,
+            task_rows=self._task_rows(plan, rows),
+            bytes=sum(map(len, files)) - max(len(files) - 1, 0) * file_bytes + promotions_bytes,
+            file_bytes=file_bytes,
+            worker_peak=pc.max(reports.column("worker_peak")).as_py(),
+            child_peak=pc.max(reports.column("child_peak")).as_py(),
+            failed=failed_count(models.column("status").to_pandas()),
         )
 
+    def _fit(self, plan: pd.DataFrame) -> pa.Table:
+        """Fit as a batch does. Returns rows of SAMPLE_DDL."""
+        view, recipe = self.view, Recipe.of(self.config)
+        request = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
+        constants = {
+            "round_id": request.round_id,
+            "generation": None,
+            "loss_name": recipe.loss,
+            "fitted_at": view.now,
+            "clock": view.clock,
+            "batch_id": 0,
+        }
+        # The rows of parents are read in other tasks than fit them, so the peak of these is that of both.
+        is_peak_reset = not is_parent(plan["group_key"].iloc[0])
+        writing = SampleWriter(constants, self.config.fleet.shards, is_peak_reset)
+        store = FleetStore.of(self.config)
+        plan = with_parents(plan, PlannedChampions(store, view.pins), self.config.recipe.pooling_rows)
+        fitter = fitter_of(store, signing_key.load_signer(store), recipe, self.config.recipe, request)
+        return fit_plan(self.spark, plan, fitter, TaskOutput(SAMPLE_DDL, writing.write)).toArrow()
 
-def worker_peak_bytes(spark: SparkSession) -> int:
-    """Return the largest resident memory so far of a Python worker, or of the child process that fits for it."""
-    tasks = cores_of(spark)
-    found = spark.range(0, tasks, 1, tasks).mapInArrow(_peaks, "peak bigint").collect()
-    return max(int(row["peak"]) for row in found)
+    def _task_rows(self, plan: pd.DataFrame, rows: int) -> int:
+        """Return the most rows that a task of the sample held at once. rows: that were used for fitting."""
+        cores = cores_of(self.spark)
+        if is_parent(plan["group_key"].iloc[0]):
+            return parent_block_rows(rows, parent_tasks(len(plan), cores))
+        in_order = plan.sort_values(["shard", "group_key"])
+        return held_rows(in_order[COUNTED].to_numpy(), cores)
 
 
-def _peaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield this worker's peak.
-
-    The child process begins as a copy of its worker, so their shared memory counts once.
-    """
-    for _ in batches:
-        most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        yield pa.RecordBatch.from_pydict({"peak": [most * RUSAGE_UNIT_BYTES]})
+def _models_in(contents: bytes) -> pa.Table:
+    return pq.read_table(pa.BufferReader(contents), schema=arrow_schema(tables.MODELS))
 
 
 def _parquet_bytes(rows: pa.Table, contract: Contract) -> int:

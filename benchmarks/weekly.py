@@ -1,6 +1,7 @@
 """Cost of `retrain --all` compared with the prediction of `retrain --all --dry-run`: seconds, memory, bytes.
 
 Both in a process of their own, both counted once Spark has started. The batch writes all tables and reports to MLflow.
+Memory is that of Python workers, by their proportional shares of what they share (Linux only).
 A fleet of made-up groups is loaded into a temporary folder. CPU seconds and peak memory are those of the process tree
 of the batch, Spark's start included. Run: ``python benchmarks/weekly.py --groups 5000 --rows 50 --estimator ridge``
 """
@@ -17,11 +18,14 @@ from pathlib import Path
 
 from harness.commands import OF_MODULES
 from harness.fleet import LabelModel, Rows, Settings
-from harness.process_tree import Usage, python, run
+from harness.process_tree import WORKERS, Usage, peak_mb, python, run
 
 from schemas import tables
 from spinney.core.config import parse
 from spinney.storage.layout import FleetStore
+
+INTERVAL_S = 0.25
+"""Seconds between samples of memory: a task holds its most for about a second."""
 
 COUNTS = ("groups_in", "fitted", "failed", "too_few_rows", "promoted", "unproven", "refused")
 """Columns of `rounds` that say what became of the groups."""
@@ -57,10 +61,8 @@ def said(file: Path) -> dict[str, float]:
 
 def real(file: Path) -> dict[str, float]:
     """Return the cost of the retraining."""
-    from batch.estimate import worker_peak_bytes
     from batch.weekly import retrain
     from spinney.cli.options import spark_session
-    from spinney.spark.session import cores_of
     from spinney.storage.config_file import read_config
 
     config = read_config(file)
@@ -71,14 +73,14 @@ def real(file: Path) -> dict[str, float]:
     seconds = time.perf_counter() - began
     kept = [Path(FleetStore.of(config).directory(base, "batch").uri) for base in (tables.MODELS, tables.PROMOTIONS)]
     size = sum(path.stat().st_size for folder in kept for path in folder.glob("*.parquet"))
-    memory = cores_of(spark) * worker_peak_bytes(spark)
     counts = {name: int(str(done[name])) for name in COUNTS}
-    return {"seconds": seconds, "parts": len(parts), "memory_bytes": memory, "table_bytes": size, **counts}
+    return {"seconds": seconds, "parts": len(parts), "table_bytes": size, **counts}
 
 
 def alone(what: str, file: Path) -> tuple[dict[str, float], Usage]:
     """Run one size in a new process. Returns what it found, and the cost of its process tree."""
-    usage = run(python(__file__, what, str(file)), file.parent, name=what, environment=OF_MODULES)
+    command = python(__file__, what, str(file))
+    usage = run(command, file.parent, name=what, environment=OF_MODULES, interval_s=INTERVAL_S)
     return json.loads((file.parent / f"{what}.out").read_text().splitlines()[-1]), usage
 
 
@@ -99,16 +101,19 @@ def main() -> None:
     if not counts["groups_in"] == counts["fitted"] == asked.groups:
         raise SystemExit(f"weekly: expected {asked.groups} groups, all fitted; got {counts}")
     print(f"{asked.groups:,} groups of {asked.rows} rows, {asked.estimator}; said within {expected['took']:.0f} s")
+    found["memory_bytes"] = peak_mb(usage.memory_by_kind.get(WORKERS, ())) * 1e6
     for name, unit, scale in (
         ("seconds", "s", 1),
         ("memory_bytes", "MB", 1e6),
         ("table_bytes", "MB", 1e6),
         ("parts", "", 1),
     ):
-        ratio = expected[name] / found[name]
-        print(
-            f"{name:>13}: said {expected[name] / scale:8.1f} {unit}, was {found[name] / scale:8.1f}, ratio {ratio:.2f}"
-        )
+        was = found[name]
+        compared = f"said {expected[name] / scale:8.1f} {unit}, was {was / scale:8.1f}"
+        print(f"{name:>13}: {compared}, ratio {expected[name] / was if was else float('nan'):.2f}")
+    low, high = (expected[f"memory_{end}_bytes"] / 1e6 for end in ("low", "high"))
+    seconds = f"{expected['seconds_low']:.1f} to {expected['seconds_high']:.1f} s"
+    print(f"{'range said':>13}: {seconds}, {low:,.0f} to {high:,.0f} MB")
     print(f"{'CPU':>13}: {usage.cpu_s:.0f} s, {usage.cpu_s / asked.groups * 1e3:.2f} ms a group")
     print(f"{'peak memory':>13}: {usage.peak_mb:,.0f} MB")
     print(", ".join(f"{name} {count:,}" for name, count in counts.items()))

@@ -62,13 +62,19 @@ class Process:
     """A command in a session of its own, sampled until it ends. Leaving the context kills the whole tree.
 
     folder: where it runs, and where ``NAME.out`` and ``NAME.err`` take its output. environment: added to this process'
-    own; the project comes first on PYTHONPATH.
+    own; the project comes first on PYTHONPATH. interval_s: seconds between samples.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, *, name: str, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        folder: Path,
+        *,
+        name: str,
+        environment: Mapping[str, str] | None = None,
+        interval_s: float = SAMPLE_INTERVAL_S,
     ) -> None:
-        self.name = name
+        self.name, self._interval_s = name, interval_s
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         self.began = time.monotonic()
         known = {**os.environ, **(environment or {})}
@@ -142,7 +148,7 @@ class Process:
     def _sample(self) -> None:
         while self.runs:
             self._measure()
-            time.sleep(SAMPLE_INTERVAL_S)
+            time.sleep(self._interval_s)
 
     def _measure(self) -> None:
         with self._measuring:
@@ -156,10 +162,17 @@ class Process:
                 self._memory.append((time.monotonic() - self.began, mb))
 
 
-def run(command: Sequence[str], folder: Path, *, name: str, environment: Mapping[str, str] | None = None) -> Usage:
-    """Run a command to its end and return its cost. Raises RuntimeError: it failed."""
+def run(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    name: str,
+    environment: Mapping[str, str] | None = None,
+    interval_s: float = SAMPLE_INTERVAL_S,
+) -> Usage:
+    """Run a command to its end and return its cost, as `Process` does. Raises RuntimeError: it failed."""
     before = _waited_for()
-    with Process(command, folder, name=name, environment=environment) as process:
+    with Process(command, folder, name=name, environment=environment, interval_s=interval_s) as process:
         usage = process.wait()
     # Samples miss the time after the last one; the kernel's sum misses children that were not waited for.
     return replace(usage, cpu_s=max(usage.cpu_s, _waited_for() - before))

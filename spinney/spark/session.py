@@ -318,6 +318,11 @@ def cores_of(spark: SparkSession) -> int:
     return int(spark.sparkContext.defaultParallelism)
 
 
+def task_slots(spark: SparkSession) -> int:
+    """Return how many tasks run at the same time: on one machine by default one more than `cores_of`."""
+    return int(slots[1]) if (slots := re.match(r"local\[(\d+)", str(spark.sparkContext.master))) else cores_of(spark)
+
+
 def is_local(spark: SparkSession) -> bool:
     """Whether tasks run in the process of the driver."""
     return str(spark.sparkContext.master).startswith("local")

@@ -19,7 +19,9 @@ def append_rows(target: DeltaTable | str, rows: pa.Table, commit: CommitProperti
     """Append rows to a table, opened or by its place. More than one row group is sorted by shard."""
     properties = None
     if len(rows) > ROW_GROUP_ROWS and _SHARD in rows.column_names:
-        rows, properties = sorted_by_shard(rows), WriterProperties(max_row_group_size=ROW_GROUP_ROWS)
+        # deltalake compresses by default, but not if it is given properties that do not say so.
+        properties = WriterProperties(max_row_group_size=ROW_GROUP_ROWS, compression="SNAPPY")
+        rows = sorted_by_shard(rows)
     write_deltalake(target, rows, mode="append", commit_properties=commit, writer_properties=properties)
 
 

@@ -26,7 +26,6 @@ def test_no_time_is_called_utc_where_it_may_come_out_of_spark() -> None:
 def test_rows_are_collected_in_few_places_and_without_times() -> None:
     """A time that is collected is `unix_micros`, read by `spinney.core.timestamps`."""
     assert files_with(r"(?<!gc)\.collect\(\)") == {
-        "batch/estimate.py",
         "benchmarks/registry.py",
         "streaming/planning.py",
         "streaming/requested_groups.py",

@@ -22,6 +22,14 @@ from spinney.storage.retrain_requests import read_requests
 KEY = '["AA","JFK","LAX"]'
 
 
+RANGES: dict[str, Any] = {
+    "seconds_low": 250.0,
+    "seconds_high": 400.0,
+    "memory_low_bytes": 800_000_000,
+    "memory_high_bytes": 1_100_000_000,
+}
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the batch is asked for; it says how far it is, and that there was nothing to do."""
@@ -35,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def estimate(config: Any, groups: Any, *, stale: bool, spark: Any) -> Estimate:
         found.append(("estimate", groups, stale))
-        return Estimate(50_000, 312.4, 6, 900_000_000, 21_500_000, 1_200, 3)
+        return Estimate(50_000, 312.4, 6, 900_000_000, 21_500_000, 1_200, 3, **RANGES)
 
     monkeypatch.setattr(batch.weekly, "retrain", retrain)
     monkeypatch.setattr(batch.estimate, "estimate", estimate)
@@ -81,10 +89,10 @@ def test_on_a_pipe_each_part_is_a_line_beside_the_result(asked) -> None:
 def test_an_estimate_is_a_sentence_or_an_object(asked) -> None:
     done = CliRunner().invoke(main, ["retrain", "--all", "--dry-run"])
     assert done.stdout.strip() == (
-        "50,000 groups: about 5 min 12 s in 6 parts, 900 MB of memory in Python workers, 21.5 MB more in tables; "
-        "by a sample of 1,200, of which 3 failed"
+        "50,000 groups: about 5 min 12 s (4 min 10 s to 6 min 40 s) in 6 parts, 900 MB (800 to 1,100) of memory in "
+        "Python workers, 21.5 MB more in tables; by a sample of 1,200, of which 3 failed"
     )
-    changed = Estimate(1, 1.0, 1, 1, 1, 1, 0, ("1 group: recipe changed (a → b)",), "1 of 1 groups")
+    changed = Estimate(1, 1.0, 1, 1, 1, 1, 0, ("1 group: recipe changed (a → b)",), "1 of 1 groups", **RANGES)
     assert str(changed).splitlines()[1:] == ["1 group: recipe changed (a → b)", "it would be refused: 1 of 1 groups"]
     done = CliRunner().invoke(main, ["retrain", "--all", "--dry-run", "--json"])
     assert json.loads(done.stdout)["table_bytes"] == 21_500_000

@@ -58,3 +58,10 @@ def test_a_small_append_is_written_as_it_is(store) -> None:
     shards = np.array([5, 3, 5, 1])
     file = pq.ParquetFile(append(store, outcomes(store, shards)))
     assert file.read().column("shard").to_pylist() == [5, 3, 5, 1]
+
+
+@pytest.mark.parametrize("rows", [4, 25_000])
+def test_an_append_is_compressed_whatever_its_size(store, rows: int) -> None:
+    metadata = pq.ParquetFile(append(store, outcomes(store, np.arange(rows) % 64))).metadata
+    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    assert {group.column(n).compression for group in groups for n in range(group.num_columns)} == {"SNAPPY"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -139,13 +140,15 @@ def test_the_command_line_says_what_went_wrong_and_ends_with_its_number(fleet, t
     assert "no such file" in capsys.readouterr().err
     file.write_text(fleet.config.text)
     monkeypatch.setattr(weekly, "retrain", lambda config, groups, **message: {"groups": groups, "at": START, **message})
-    monkeypatch.setattr(weekly, "estimate", lambda config, groups, *, stale: Estimate(7, 1.5, 1, 8, 9, 5, stale))
+    ends = {"seconds_low": 1.0, "seconds_high": 2.0, "memory_low_bytes": 7, "memory_high_bytes": 9}
+    found = Estimate(7, 1.5, 1, 8, 9, 5, 1, **ends)
+    monkeypatch.setattr(weekly, "estimate", lambda config, groups, *, stale: replace(found, failed=int(stale)))
     assert weekly.main(["--config", str(file), "--group", A, "--group", B]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["groups"], report["at"], report["stale"]) == ([A, B], str(START), False)
     assert weekly.main(["--config", str(file), "--stale", "--dry-run"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["groups"], report["seconds"], report["failed"]) == (7, 1.5, True)
+    assert (report["groups"], report["seconds"], report["seconds_high"], report["failed"]) == (7, 1.5, 2.0, 1)
 
     def busy(*_, **__):
         raise Busy("another process runs it")

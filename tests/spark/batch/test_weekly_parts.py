@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from batch import cost_prediction, estimate, weekly
+from batch import cost_prediction, estimate, sampled_costs, weekly
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core import keys
@@ -245,7 +245,8 @@ def test_a_dry_run_stores_nothing_and_knows_the_bytes_of_the_real_one(spark, fle
     fleet = whole_part(fleet)
     for n in range(30):
         fleet.sell(f"s{n}", 2, 12)
-    monkeypatch.setattr(cost_prediction, "SMALL_SAMPLE_GROUPS", 8)
+    for module in (cost_prediction, sampled_costs):
+        monkeypatch.setattr(module, "SMALL_SAMPLE_GROUPS", 8)
     before = {each.name: len(fleet.rows(each)) for each in tables.ALL}
     assert not Path(fleet.config.storage.root, "charter.json").exists()
     reported = estimate.estimate(fleet.config, spark=spark)
@@ -253,8 +254,8 @@ def test_a_dry_run_stores_nothing_and_knows_the_bytes_of_the_real_one(spark, fle
     assert not Path(fleet.config.storage.root, "charter.json").exists()
     assert (reported.groups, reported.parts, reported.failed) == (39, 1, 0)  # 36 shops, two departments, all together
     assert 3 + 8 < reported.sample <= 39
-    assert reported.memory_bytes > 50e6
-    assert reported.seconds > 0
+    assert 50e6 < reported.memory_low_bytes <= reported.memory_bytes <= reported.memory_high_bytes
+    assert 0 < reported.seconds_low <= reported.seconds <= reported.seconds_high
     weekly.retrain(fleet.config, spark=spark)
     real = sum(
         path.stat().st_size

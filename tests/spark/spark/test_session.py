@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from spinney.spark.session import (
     in_pool,
     session,
     sibling_session,
+    task_slots,
 )
 
 UNION = "spark.sql.unionOutputPartitioning"
@@ -89,6 +91,16 @@ def test_times_are_utc_whatever_the_machine_says(spark) -> None:
 
 def test_a_shuffle_makes_one_partition_per_core(spark) -> None:
     assert int(spark.conf.get(PARTITIONS)) == cores_of(spark)
+
+
+def test_one_task_more_than_cores_runs_at_once(spark) -> None:
+    assert task_slots(spark) == cores_of(spark) + 1
+
+
+@pytest.mark.parametrize(("master", "slots"), [("local[4]", 4), ("local[4, 2]", 4), ("local[*]", 8), ("yarn", 8)])
+def test_elsewhere_as_many_tasks_run_at_once_as_the_master_or_the_parallelism_says(master: str, slots: int) -> None:
+    context = SimpleNamespace(master=master, defaultParallelism=8)
+    assert task_slots(SimpleNamespace(sparkContext=context)) == slots
 
 
 def test_state_is_kept_in_rocksdb_with_changelogs(spark) -> None:

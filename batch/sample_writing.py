@@ -1,0 +1,66 @@
+"""Write the models of a sample in the tasks that fit them, as a batch does, without storing them.
+
+A task writes its files into a temporary folder and returns their bytes, from which the driver's gate reads, so that a
+sample costs what a batch of its size costs. With them it reports the greatest memory of its worker process.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from spinney.retraining.model_writer import ModelWriter
+
+SAMPLE_DDL = "contents binary, worker_peak bigint, child_peak bigint"
+_REPORT = pa.schema([("contents", pa.binary()), ("worker_peak", pa.int64()), ("child_peak", pa.int64())])
+
+RUSAGE_UNIT_BYTES = 1024 if sys.platform != "darwin" else 1
+_RESET_PEAK = "5"
+"""What Linux takes in `clear_refs` for: the greatest resident memory is the present one."""
+
+
+@dataclass(frozen=True)
+class SampleWriter:
+    """Writes the models of a sample. Pickled into Spark's workers.
+
+    constants, shards: as for ModelWriter. is_peak_reset: whether to report the greatest memory during the task, not
+    during the life of its worker, which may have had larger tasks before (Linux only).
+    """
+
+    constants: Mapping[str, Any]
+    shards: int
+    is_peak_reset: bool
+
+    def write(self, fitted: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Write the models. Yields rows of SAMPLE_DDL: one for each file, and one with the peaks in bytes.
+
+        worker_peak: of this process. child_peak: of the process that fits for it, which begins as a copy of this one.
+        """
+        if self.is_peak_reset:
+            reset_peak()
+        with tempfile.TemporaryDirectory(prefix="spinney-sample-") as folder:
+            for _ in ModelWriter(Path(folder), self.constants, self.shards).write(fitted):
+                pass
+            files = [file.read_bytes() for file in sorted(Path(folder).iterdir())]
+        rows = [*({"contents": contents} for contents in files), peaks()]
+        yield pa.RecordBatch.from_pylist(rows, schema=_REPORT)
+
+
+def reset_peak() -> None:
+    """Set this process' greatest resident memory to the present one; does nothing where the system cannot."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
+
+
+def peaks() -> dict[str, int]:
+    """Return the greatest resident memory of this process, since `reset_peak`, and of its ended children, in bytes."""
+    worker, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {"worker_peak": worker * RUSAGE_UNIT_BYTES, "child_peak": child * RUSAGE_UNIT_BYTES}

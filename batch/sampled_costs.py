@@ -1,0 +1,224 @@
+"""What groups of one kind cost, measured by fitting samples of them as a batch does.
+
+A sample has a cost per part, whatever its size, a cost per unit of work, and memory for the rows that a task holds.
+Samples of different sizes tell these apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+import numpy as np
+import pandas as pd
+
+from spinney.core.keys import is_parent
+from spinney.core.planning.parts import Part
+from spinney.retraining.group_fitting import BLOCK_ROWS, TASK_EVENTS, task_edges
+from spinney.retraining.parent_fitting import parent_tasks
+from spinney.retraining.row_selection import HELD_ROWS
+
+WORK = "work"
+"""Column of a plan: the rows that a group has in its window, and GROUP_ROWS. Its cost is about proportional to it."""
+
+GROUP_ROWS = 60
+"""A group without rows costs about as much as this many rows of a group (ridge, 8 features)."""
+
+COUNTED = "counted_events"
+"""Column of a plan: the stored events of a group, by which a part is cut into tasks."""
+
+SMALL_SAMPLE_GROUPS = 60
+"""Groups of the smaller sample."""
+
+MAX_SAMPLE_SECONDS = 15.0
+"""Longest time that a larger sample should take, predicted from the smaller ones."""
+
+MAX_SAMPLE_GROUPS = 16_000
+MAX_SAMPLE_GROWTH = 8
+"""Largest ratio of the sizes of two successive samples."""
+MIN_SECONDS_RATIO = 4
+"""Smallest ratio of the seconds of the last and the first sample at which no larger sample is needed."""
+
+Choose = Callable[[Sequence[float]], float]
+"""Chooses among the costs per unit that the largest sample shows beside each smaller one, the smallest first."""
+
+FIRST: Choose = itemgetter(0)
+LAST: Choose = itemgetter(-1)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What fits a batch. cores: for which its tasks are cut. slots: tasks that run at once, each in its own worker."""
+
+    cores: int
+    slots: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The cost of fitting some groups.
+
+    work: sum of WORK. fit_s, gate_s: one after the other. rows: used for fitting. task_rows: held at once by the task
+    that holds the most (`held_rows`). bytes: in tables, if one task wrote them. file_bytes: of a file of `models`
+    without rows. worker_peak: resident bytes of the worker that took the most; child_peak: of the process that fits for
+    a worker, memory that it shares with it included.
+    """
+
+    groups: int
+    work: float
+    fit_s: float
+    gate_s: float
+    rows: int
+    task_rows: int
+    bytes: int
+    file_bytes: int
+    worker_peak: int
+    child_peak: int
+    failed: int
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of the fit and the gate."""
+        return self.fit_s + self.gate_s
+
+
+Sampling = Callable[[pd.DataFrame], Sample]
+"""Fits the groups of a plan and returns what that cost."""
+
+
+def held_rows(events: np.ndarray, cores: int) -> int:
+    """Return the most rows that a task of these groups holds at once. events: of each group, in the order of shards.
+
+    A task reads the rows of all its groups before it fits them. Those that no window can have are dropped meanwhile.
+    """
+    edges = task_edges(events, cores)
+    return min(int(np.add.reduceat(events, edges[:-1]).max()), HELD_ROWS)
+
+
+@dataclass(frozen=True)
+class SampledGroups:
+    """Groups, or parents, that form parts of their own, and the measured costs of samples of them, the smallest first.
+
+    begin: place of the first in the order of the batch. work: of all. events: of each. are_parents: or groups.
+    """
+
+    begin: int
+    work: float
+    events: np.ndarray
+    are_parents: bool
+    samples: Sequence[Sample]
+
+    @classmethod
+    def of(cls, sample: Sampling, begin: int, plan: pd.DataFrame) -> SampledGroups:
+        """Sample the groups of a plan. begin: place of its first group in the order of the batch."""
+        samples = [sample(plan.head(SMALL_SAMPLE_GROUPS))]
+        while size := next_sample_size([(found.groups, found.seconds) for found in samples], len(plan)):
+            samples.append(sample(plan.head(size)))
+        are_parents = is_parent(plan["group_key"].iloc[0])
+        return cls(begin, float(plan[WORK].sum()), plan[COUNTED].to_numpy(), are_parents, samples)
+
+    @property
+    def small_sample(self) -> Sample:
+        """The first sample."""
+        return self.samples[0]
+
+    @property
+    def large_sample(self) -> Sample:
+        """The last sample."""
+        return self.samples[-1]
+
+    def groups_in(self, part: Part) -> int:
+        """Return how many groups of this kind are in a part."""
+        return max(min(part.end, self.begin + len(self.events)) - max(part.begin, self.begin), 0)
+
+    def part_bytes(self, part: Part, cores: int) -> float:
+        """Return the bytes in tables of the groups of this kind in a part. Each task writes a file."""
+        if not self.groups_in(part):
+            return 0.0
+        other_files = (self._tasks_in(part, cores) - 1) * self.large_sample.file_bytes
+        return self.per_part("bytes") + other_files + self.of_groups("bytes", part)
+
+    def _events_in(self, part: Part) -> np.ndarray:
+        return self.events[max(part.begin - self.begin, 0) : max(part.end - self.begin, 0)]
+
+    def _tasks_in(self, part: Part, cores: int) -> int:
+        if self.are_parents:
+            return parent_tasks(self.groups_in(part), cores)
+        return len(task_edges(self._events_in(part), cores)) - 1
+
+    def of_groups(self, measure: str, part: Part, choose: Choose = FIRST) -> float:
+        """Return the cost of the groups of this kind in a part, without the cost of the part itself."""
+        return self._per_work(measure, choose) * self.work * self.groups_in(part) / len(self.events)
+
+    def per_part(self, measure: str, choose: Choose = FIRST) -> float:
+        """Return the cost per part, whatever its size."""
+        return float(getattr(self.large_sample, measure) - self._per_work(measure, choose) * self.large_sample.work)
+
+    def _per_work(self, measure: str, choose: Choose) -> float:
+        """Return the cost per unit of work, at most that of the larger sample divided by its work."""
+        large = self.large_sample
+        most = getattr(large, measure) / max(large.work, 1.0)
+        return min(choose(self._slopes(measure, "work")), float(most))
+
+    def _slopes(self, measure: str, by: str) -> list[float]:
+        """Return how much a measure grows with another, from each smaller sample to the largest; [0] for one sample."""
+        most, units = (getattr(self.large_sample, name) for name in (measure, by))
+        pairs = [(getattr(small, measure), getattr(small, by)) for small in self.samples[:-1]]
+        return [max((most - less) / max(units - fewer, 1), 0.0) for less, fewer in pairs] or [0.0]
+
+    def memory_bytes(self, part: Part, capacity: Capacity, choose: Choose) -> float:
+        """Return the resident bytes of the workers of a part.
+
+        Memory that workers share is counted for each of them. It is about as large as what the processes that fit for
+        them add, which is not counted, unless such a process was the larger one: 2,331 MB of three workers by this
+        count, 2,391 MB of all six processes by their proportional shares.
+        """
+        if not self.groups_in(part):
+            return 0.0
+        large = self.large_sample
+        more_rows = self._task_rows(part, capacity.cores) - large.task_rows
+        grown = large.worker_peak + choose(self._slopes("worker_peak", "task_rows")) * more_rows
+        worker = max(grown, min(large.worker_peak, self.small_sample.worker_peak))
+        fitting = max(large.child_peak - large.worker_peak, 0)
+        return self._workers(part, capacity) * (worker + fitting)
+
+    def _task_rows(self, part: Part, cores: int) -> int:
+        """Return the most rows that a task of this part holds at once."""
+        if not self.are_parents:
+            return held_rows(self._events_in(part), cores)
+        rows = self.groups_in(part) * self.large_sample.rows / self.large_sample.groups
+        return parent_block_rows(rows, self._tasks_in(part, cores))
+
+    def _workers(self, part: Part, capacity: Capacity) -> int:
+        """Return how many tasks of this part run at once. The rows of parents are read by tasks of their own."""
+        if not self.are_parents:
+            return min(self._tasks_in(part, capacity.cores), capacity.slots)
+        return min(max(capacity.cores, -(-int(self.events.max()) // TASK_EVENTS)), capacity.slots)
+
+
+def parent_block_rows(rows: float, tasks: int) -> int:
+    """Return the most rows of parents that one of these tasks holds at once: a block. rows: of all parents."""
+    return min(int(rows / tasks), BLOCK_ROWS)
+
+
+def next_sample_size(samples: Sequence[tuple[int, float]], available: int) -> int | None:
+    """Return how many groups to sample next, or None if the samples show the cost per group.
+
+    samples: groups and seconds of each, smallest first. available: groups of the plan. Reading costs seconds whatever
+    the number of groups. Until a sample takes four times as long as the first, it shows that cost and its noise rather
+    than the groups: a million groups were once predicted to take eleven times as long as they did.
+    """
+    (first_groups, first_seconds), (groups, seconds) = samples[0], samples[-1]
+    if groups >= available or groups < first_groups:
+        return None
+    if len(samples) == 1:
+        # At least four times as many: a smaller difference would be lost in noise.
+        affordable = max(4 * groups, int(groups * MAX_SAMPLE_SECONDS / max(seconds, 0.1)))
+        return min(affordable, MAX_SAMPLE_GROWTH * groups, MAX_SAMPLE_GROUPS, available)
+    if seconds >= MIN_SECONDS_RATIO * first_seconds:
+        return None
+    slope = max((seconds - first_seconds) / (groups - first_groups), 1e-6)
+    affordable = groups + int(max(MAX_SAMPLE_SECONDS - seconds, 0.0) / slope)
+    size = min(affordable, MAX_SAMPLE_GROWTH * groups, MAX_SAMPLE_GROUPS, available)
+    return size if size >= 2 * groups else None
