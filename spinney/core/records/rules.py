@@ -93,8 +93,8 @@ class FieldRule:
 class RecordRules:
     """The rules for one kind of message.
 
-    fields: in the contract's order. time: the column with the record's time. known: top-level fields that do not count
-    as unknown.
+    fields: in the contract's order. time: the column with the record's time. known: the top-level
+    fields that a message may be cut down to, without another result.
     """
 
     fields: tuple[FieldRule, ...]
