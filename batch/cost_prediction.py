@@ -18,9 +18,9 @@ import pandas as pd
 from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent, parent_values
 from spinney.core.planning.parts import Part, PartPacing, next_part
-from spinney.retraining.group_fitting import BLOCK_ROWS, task_edges
 from spinney.retraining.parent_fitting import parent_tasks
 from spinney.retraining.round_plan import pooling_ends
+from spinney.retraining.spark_fitting import BLOCK_ROWS, task_edges
 
 WORK = "work"
 """Column of a plan: the rows that a group has in its window, and GROUP_ROWS. Its cost is about proportional to it."""

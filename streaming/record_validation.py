@@ -19,9 +19,9 @@ import pyarrow as pa
 from schemas.messages import MAX_FUTURE_SECONDS
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import quote_identifier
-from spinney.core.records.column_checks import doubtful_mask
+from spinney.core.internal_column_names import quote_identifier
 from spinney.core.records.column_conversion import Mask
+from spinney.core.records.doubtful_rows import doubtful_mask
 from spinney.core.records.json_columns import JsonColumns, read_json_columns
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, ValidationResult, validate

@@ -11,8 +11,8 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from schemas import messages
 from schemas.contract import Contract
-from spinney.core.column_names import internal_name, quote_identifier
 from spinney.core.config import RecordSchema
+from spinney.core.internal_column_names import internal_name, quote_identifier
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.storage.charter import Edition
 from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl

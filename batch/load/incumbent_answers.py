@@ -16,7 +16,7 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.config import RecordSchema
 from spinney.core.errors import StoreError
 from spinney.core.records.input_message_encoding import encode_message
-from spinney.core.records.json_text import describe_value
+from spinney.core.records.json_parsing import describe_value
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import RejectedError, read_message, value_of
 from spinney.sources import ColumnSelection, python_values

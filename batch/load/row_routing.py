@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from batch.load.dead_letters import DeadLetters
 from batch.load.incumbent_answers import ANSWER, IncumbentAnswers
-from batch.load.late_labels import label_mask
+from batch.load.labels_in_events import label_mask
 from batch.load.row_validation import LateLabels, ValidRows
 from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from spinney.core.records.json_columns import count_strings
-from spinney.core.records.json_text import UnreadableError, read_value
+from spinney.core.records.json_parsing import UnreadableError, read_value
 from spinney.gateway.errors import RequestError
 
 

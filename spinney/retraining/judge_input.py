@@ -23,7 +23,7 @@ from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeI
 from spinney.retraining.loss_conversion import health_in_current_loss, promotions_in_current_loss
 from spinney.storage import charter
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import reading_queries
+from spinney.storage.stream_readers import reading_queries
 
 HEALTH = HEALTH_COLUMNS
 DECIDED, UNFITTED = "decided", "unfitted"

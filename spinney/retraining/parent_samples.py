@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from spinney.core.column_names import internal_name
+from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
-from spinney.core.training.lineage import ORIGIN
+from spinney.core.training.row_lineage import ORIGIN
 from spinney.retraining.row_selection import Integers, Selection, lowest, to_int64
 from spinney.retraining.training_row_reader import (
     GROUP,

@@ -18,8 +18,8 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import internal_name
 from spinney.core.config import Recipe
+from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining.row_selection import Integers, Selection, newest, rows_per_group, to_int64
 from spinney.storage.layout import FleetStore, feature_sources

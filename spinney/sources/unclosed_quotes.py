@@ -31,7 +31,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.sources.cells import are_numbers_or_times, cell_form
+from spinney.sources.cell_forms import are_numbers_or_times, cell_form
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _LINE_BREAKS = "[\r\n]"

@@ -21,8 +21,8 @@ from spinney.core.recipes.recipe_change import refit_obstacle, with_current_feat
 from spinney.core.stored_formats import KEY, RECIPE
 from spinney.storage import atomic_files, charter
 from spinney.storage.layout import FleetStore
-from spinney.tables.recipe_files import FOLDER, read_recipe_file
 from spinney.tables.snapshot import GroupFilter, take_snapshots
+from spinney.tables.unverified_recipes import FOLDER, read_recipe_file
 
 
 def store_recipe(store: FleetStore, signer: Signer, recipe: Recipe) -> None:

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from schemas.contract import Contract
-from spinney.core.column_names import internal_name
+from spinney.core.internal_column_names import internal_name
 from spinney.core.records.recent_ids import IdHashes, Mask, ask_in_order
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.sorted_files import FileWriter, WrittenFile

@@ -23,9 +23,9 @@ from spinney.core.errors import ConfigError
 from spinney.core.keys import shard_of
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.retraining import group_fitting
-from spinney.retraining.group_fitting import Fitter
+from spinney.retraining import spark_fitting
 from spinney.retraining.round_fitting import requests_of
+from spinney.retraining.spark_fitting import Fitter
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
 from spinney.tables.delta import DirectoryWriter
@@ -110,7 +110,7 @@ def answered(root: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
     )
     shard = shard_of(KEY, config.fleet.shards)
     plan = pd.DataFrame({"shard": [shard], "group_key": [KEY], "champion_id": [None], "events": [60]})
-    asked = group_fitting.task_batches(requests_of(plan))
+    asked = spark_fitting.task_batches(requests_of(plan))
     (made,) = pa.Table.from_batches(fitting.fit_tasks(asked)).to_pylist()
     assert made["status"] == "fitted", made["error"]
     row = {"fitted_at": clock, "clock": clock, "decided_at": clock, "epoch": 0, "decision": "promoted", "by": "stream"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spinney.core.champions import heldout_losses
+from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.champion_selection import condense, select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, TIME_COLUMNS, Promotion
 from spinney.core.state_codec import Body, StateCodec, add_missing_columns, decode_batch, encode_batch
@@ -16,14 +16,14 @@ from spinney.core.stored_formats import CHAMPIONS_STATE
 
 _TYPES = dict.fromkeys(("epoch", *TIME_COLUMNS), pa.int64()) | dict.fromkeys(PAYLOAD_COLUMNS[1:], pa.binary())
 SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)]).append(
-    pa.field(heldout_losses.COLUMN, pa.binary())
+    pa.field(held_out_loss_codec.COLUMN, pa.binary())
 )
 """Schema of the stored bytes. Its columns after group_key are the fields of a Promotion in their order."""
 
 
 def _add_losses(body: Body) -> Body:
     """Version 1 to 2: the held-out losses, null since they were not stored."""
-    return add_missing_columns(body, SCHEMA, {heldout_losses.COLUMN: None})
+    return add_missing_columns(body, SCHEMA, {held_out_loss_codec.COLUMN: None})
 
 
 COMPRESSION = "zstd"

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from spinney.core import keys
-from spinney.core.champions.heldout_loss_arrays import pack_column, to_matrix
-from spinney.core.champions.heldout_losses import COLUMN, LOSS_NAME, loss_of
+from spinney.core.champions.held_out_loss_arrays import pack_column, to_matrix
+from spinney.core.champions.held_out_loss_codec import COLUMN, LOSS_NAME, loss_of
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Fleet

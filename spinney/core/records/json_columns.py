@@ -39,7 +39,7 @@ from spinney.core.records.column_conversion import (
 )
 from spinney.core.records.content_ids import add_content_ids
 from spinney.core.records.rules import FieldRule, RecordRules
-from spinney.core.records.text_columns import convert_text_column, null_missing_texts
+from spinney.core.records.text_column_conversion import convert_text_column, null_missing_texts
 from spinney.core.records.validation import raw_value
 
 _INTEGER_LIMIT = 1 << 63

@@ -11,9 +11,9 @@ from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_B
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.records.content_ids import add_content_id
 from spinney.core.records.control_characters import has_control_character
-from spinney.core.records.json_text import NumberText, UnreadableError, describe_value, has_surrogate, read_object
+from spinney.core.records.json_parsing import NumberText, UnreadableError, describe_value, has_surrogate, read_object
 from spinney.core.records.rules import FieldRule, RecordRules
-from spinney.core.records.times import EPOCH
+from spinney.core.records.time_parsing import EPOCH
 from spinney.core.records.value_conversion import NotFiniteError, WrongTypeError, convert_value
 
 MAX_DETAIL_CHARACTERS: Final = 500

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
-from spinney.core.champions.fleet_champions import integer_values, locate_champions
+from spinney.core.champions.fleet_champion_selection import integer_values, locate_champions
 from spinney.core.champions.promotion import CHAMPION_COLUMNS
 from spinney.core.recipes.display_name import recipe_display_name
-from spinney.core.reporting.status import FAILED_STATUSES, State
+from spinney.core.reporting.group_status import FAILED_STATUSES, State
 
 PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, "rows", "challenger_loss", "loss_name")
 VERDICT_COLUMNS = ("group_key", "decision", "round_id", "reason", "judged_at")

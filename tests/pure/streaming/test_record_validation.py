@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from schemas import messages
 from spinney.core.config import parse
-from spinney.core.records.column_checks import doubtful_mask
+from spinney.core.records.doubtful_rows import doubtful_mask
 from spinney.core.records.json_columns import JsonColumns, read_json_columns
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import validate

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spinney.core.column_names import is_internal_name
 from spinney.core.config.cross_checks import RESERVED_NAMES
+from spinney.core.internal_column_names import is_internal_name
 from spinney.tables.row_writing import ARRIVED_AT
 from streaming import kafka_source
 
