@@ -29,13 +29,13 @@ class JsonBody:
             raise RequestError(400, error.reason.value, f"body: {error.detail}") from error
 
     def strings_beside(self, name: str) -> int:
-        """Names and texts of an object's body, without those in the value of this name."""
+        """Return the number of names and texts in an object's body, not counting those in the value of `name`."""
         return len(self.value) + sum(count_strings(value) for other, value in self.value.items() if other != name)
 
     def require_unique_names(self, strings: int) -> None:
         """Raise RequestError if a name is twice in one object: the parser keeps the last one only.
 
-        strings: names and texts in the whole value.
+        strings: number of names and texts in the whole value.
         """
         quotes = self.raw.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
         if quotes != 2 * strings:

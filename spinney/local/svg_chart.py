@@ -181,12 +181,12 @@ def _variable(colour: str) -> str:
 
 
 def format_tick(value: float) -> str:
-    """A number of an axis: whole ones with a comma for thousands."""
+    """Return an axis tick's number as text; whole numbers have a comma for thousands."""
     return f"{value:,.0f}" if abs(value - round(value)) < 1e-9 else f"{value:g}"
 
 
 def spread_out(values: Sequence[float], gap: float) -> list[float]:
-    """The values, in the same order, moved so that no two are nearer than `gap`. Their mean stays."""
+    """Return the values, in the same order, moved so that no two are nearer than `gap`. Their mean stays."""
     order = sorted(range(len(values)), key=lambda at: values[at])
     moved: list[Any] = list(values)
     for before, at in pairwise(order):

@@ -35,7 +35,7 @@ class PlannedChampions:
     own: tuple[RoundKind, int] | None = None
 
     def of(self, parents: Sequence[str]) -> dict[str, str]:
-        """Parent -> its champion, for those of these parents that have one."""
+        """Return the champion of each of these parents that has one, by the parent's key."""
         wanted = filter_of_groups(parents, self.store.fleet.shards)
         names = {name: name for name in fleet_champion_selection.INPUT_COLUMNS}
         rows = [table.read(names, wanted) for table in take_snapshots(self.store, tables.PROMOTIONS, self.pins)]

@@ -158,7 +158,7 @@ def _one_partition_per_task(spark: SparkSession, parts: Sequence[pa.Table]) -> D
 
 
 def task_batches(requests: pa.Table) -> list[pa.RecordBatch]:
-    """The requests as input of `Fitter.fit_tasks` in this process."""
+    """Return the requests as batches for `Fitter.fit_tasks` in this process."""
     values = [fit_request_table.serialize(part) for part in cut_into_tasks(requests, cores=1)]
     return [pa.RecordBatch.from_pydict({"requests": pa.array([value], pa.binary())}) for value in values]
 

@@ -56,7 +56,7 @@ class TrainingTables:
 
     @classmethod
     def of(cls, store: FleetStore, recipe: Recipe, pins: Mapping[str, int], clock: datetime) -> TrainingTables:
-        """The tables at the pinned versions.
+        """Return the tables at the pinned versions.
 
         recipe: the section `[recipe]`. clock: the fleet's; rows are `label_delay` to `recipe.window` older.
         """
@@ -170,7 +170,10 @@ class _OlderEvents:
 
     @classmethod
     def oldest_of(cls, rows: pa.Table, numbers: Sequence[int]) -> _OlderEvents:
-        """Older than these rows. rows: with the columns GROUP, event_time and event_id; each of `numbers` has some."""
+        """Return the filter for events older than these rows.
+
+        rows: with the columns GROUP, event_time and event_id; each of `numbers` has some.
+        """
         names = [GROUP, "event_time", "event_id"]
         processed = rows.select(names).filter(pc.is_in(rows.column(GROUP), pa.array(numbers, pa.int32())))
         in_order = processed.sort_by([(name, "ascending") for name in names])
@@ -183,7 +186,7 @@ class _OlderEvents:
         return newest
 
     def of(self, events: pa.Table) -> pa.Table:
-        """The older ones among these events, which are of groups in `numbers`."""
+        """Return those of the events that are older. events: of groups in `numbers`."""
         place = pc.index_in(events.column(GROUP), value_set=pa.array(self.numbers, pa.int32())).combine_chunks()
         time, at = events.column("event_time"), self.times.take(place)
         same = pc.and_(pc.equal(time, at), pc.less(events.column("event_id"), self.ids.take(place)))

@@ -70,7 +70,7 @@ class ChampionRows:
         return self._champions[key]
 
     def rows_of(self, group_keys: Iterable[str]) -> pa.Table:
-        """The rows of these groups; those of a group are adjacent."""
+        """Return the rows of these groups; the rows of one group are adjacent."""
         ends = (self.promotions.ends(key) for key in group_keys if key in self.promotions)
         places = [place for first, end in ends for place in range(first, end)]
         return self.rows.take(pa.array(places, pa.int64()))

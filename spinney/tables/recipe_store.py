@@ -78,7 +78,7 @@ def recipes_of_models(store: FleetStore, model_ids: pa.Array, groups: GroupFilte
 
 
 def recipe_folder(store: FleetStore) -> Path:
-    """The folder that recipes are stored in."""
+    """Return the folder in which recipes are stored."""
     return store.folder / FOLDER
 
 

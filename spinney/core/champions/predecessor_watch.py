@@ -24,7 +24,10 @@ MAX_LEVEL = 0.01
 
 
 def level_of_look(elapsed: int, patience: int) -> float:
-    """The level of a look. elapsed: since the last attempt; patience: mean time between false withdrawals. One unit."""
+    """Return the significance level of one comparison with the predecessor.
+
+    elapsed: time since the last attempt. patience: mean time between false withdrawals, in the same unit.
+    """
     return min(MAX_LEVEL, max(elapsed, 0) / patience)
 
 
@@ -39,7 +42,7 @@ class PredecessorEvidence:
 
     @classmethod
     def of_metrics(cls, metrics: Mapping[str, Any]) -> PredecessorEvidence | None:
-        """From the metrics of a fit. None if nothing was compared, or on one row."""
+        """Return the evidence in the metrics of a fit; None if nothing was compared, or only one row."""
         names = ("watched_champion_loss", "predecessor_loss", "watched_difference", "watched_difference_se")
         values = [metrics.get(name) for name in names]
         if any(value is None or not math.isfinite(value) for value in values):

@@ -55,7 +55,7 @@ class Promotion:
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> Promotion:
-        """From a row of `promotions`, or some of its columns. Times may be microseconds or datetimes; null is 0."""
+        """Return the promotion of a row, or of some of its columns. Times: microseconds or datetimes; null is 0."""
         times: dict[str, Any] = {name: _integer_or_zero(row.get(name)) for name in TIME_COLUMNS}
         texts: dict[str, Any] = {name: _value_or_none(row.get(name)) or "" for name in _TEXT_COLUMNS}
         payload: dict[str, Any] = {name: _value_or_none(row.get(name)) for name in PAYLOAD_COLUMNS}
@@ -66,7 +66,7 @@ class Promotion:
         return cls(_integer_or_zero(row.get("epoch")), **times, **texts, **payload, heldout_losses=losses)
 
     def column(self, name: str) -> Any:
-        """The value of one of CHAMPION_COLUMNS (except group_key) or PAYLOAD_COLUMNS, or the packed losses."""
+        """Return the value of one of CHAMPION_COLUMNS (except group_key) or PAYLOAD_COLUMNS, or the packed losses."""
         return self.revision if name == "epoch" else getattr(self, name)
 
     @property

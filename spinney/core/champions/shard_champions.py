@@ -57,12 +57,12 @@ class Champions:
 
     @classmethod
     def empty(cls) -> Champions:
-        """No promotions."""
+        """Return the champions of a shard without promotions."""
         return cls({})
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[Any, Any]]) -> Champions:
-        """From rows of `promotions` with CHAMPION_COLUMNS and, where they have them, PAYLOAD_COLUMNS."""
+        """Return the champions by rows of `promotions`: CHAMPION_COLUMNS and, where they have them, PAYLOAD_COLUMNS."""
         return cls.empty().with_promotions((row["group_key"], Promotion.from_row(row)) for row in rows)
 
     def with_promotions(self, promotions: Iterable[tuple[str, Promotion]]) -> Champions:
@@ -97,7 +97,7 @@ class Champions:
 
     @classmethod
     def from_batch(cls, batch: pa.RecordBatch) -> Champions:
-        """From a batch of SCHEMA, in which the promotions of a group have their order."""
+        """Return the champions by a batch of SCHEMA, in which the promotions of a group have their order."""
         promotions: dict[str, list[Promotion]] = {}
         columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
         for key, *values in zip(*columns, strict=True):

@@ -26,8 +26,9 @@ _STEP, _MIX_1, _MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1C
 class OrderedLosses:
     """Single losses of champions in the order in which they are counted, one value per loss.
 
-    at: position of its group. losses: finite, at least 0. times: event times, microseconds. is_evidence: whether it
-    counts as evidence, or only for the sample. starts: the first loss of each block, ascending.
+    at: position of its group. losses: finite, at least 0. times: event times, microseconds. is_evidence: whether it is
+    tested for a rise, or only joins the sample that later losses are compared with. starts: the first loss of each
+    block, ascending.
     """
 
     at: Positions
@@ -72,11 +73,12 @@ class OrderedLosses:
 
 @dataclass(frozen=True)
 class CountedLosses:
-    """Rows with losses of champions, in the order in which they are counted.
+    """Rows of health, each with one or more losses of its group's champion, in the order in which they are counted.
 
     at: position of each row's group, shape (n_rows,). lengths: number of losses of each row, at least 1. losses: of all
     rows one after the other, each finite and at least 0, shape (lengths.sum(),). times: event times, microseconds.
-    is_evidence: whether a row counts as evidence, or only for the sample.
+    is_evidence: whether a row's losses are tested for a rise. Others only join the sample that later losses are
+    compared with.
     """
 
     at: Positions

@@ -39,13 +39,13 @@ class Loss:
     _sql: Callable[[str, str, str], str]
 
     def per_row(self, label: npt.NDArray[Any], predictions: Predictions) -> Floats:
-        """Shape (n_rows,): the loss of each row, NaN if there is none. label: numbers, or texts for `log`."""
+        """Return the loss of each row, shape (n_rows,); NaN if there is none. label: numbers, or texts for `log`."""
         with np.errstate(all="ignore"):
             out = self._per_row(label, predictions)
         return np.where(np.isfinite(out), out, np.nan)
 
     def sql(self, label: str = "label", prediction: str = "prediction", probabilities: str = "probabilities") -> str:
-        """The loss as a Spark SQL expression over three columns; null if there is none.
+        """Return the loss as a Spark SQL expression over three columns; its value is null if there is no loss.
 
         label, prediction: expressions of type double, label of type string for `log`; probabilities:
         map<string,double>.

@@ -58,7 +58,7 @@ class ChampionReference:
     def losses_of(
         self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers
     ) -> tuple[MeasuredRows, list[UnseenRows]]:
-        """The losses that challengers are compared with; NaN if there is none. Predictions are champions' own only.
+        """Return the losses that challengers are compared with, NaN if there is none, and champions' own predictions.
 
         They are the champion's, unless it has seen some of these rows or predicts none of them and its recipe is known:
         then those of its recipe, fitted again without these rows.
@@ -184,7 +184,7 @@ class ChampionReference:
 
 
 def earlier_answers(attempt: FitAttempt, before: UnseenRows, loss_name: str) -> UnseenRows:
-    """Losses and predictions of the group's champions so far on rows they had not seen, oldest first.
+    """Return losses and predictions of the group's champions so far on rows that they had not seen, oldest first.
 
     before: the champion's on its unseen rows before the held-out ones, by the loss `loss_name`. None of them count if
     the champion is of another recipe, or is shown to be worse than the challenger: then they say nothing about the

@@ -181,6 +181,6 @@ class _Rows:
         return self.sums(np.ones(len(self.cell)))
 
     def sums(self, values: Floats) -> Floats:
-        """Weighted, of each cell."""
+        """Return the weighted sum of `values` in each cell, shape (cells,)."""
         sums: Floats = np.bincount(self.cell, self.weights * values, minlength=self.cells).astype(np.float64)
         return sums
