@@ -78,7 +78,7 @@ class ShardIntervals:
         self._by_losses: dict[bytes | None, float] = {}
 
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
-        """As `Intervals` says, for groups of this shard."""
+        """Return the half-width of each answer's interval, as `Intervals`, for groups of this shard."""
         del group_keys
         return self.of_losses([None if row is None else row.heldout_losses for row in promotions])
 
@@ -126,7 +126,7 @@ class FleetIntervals:
         return later
 
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
-        """As `Intervals` says."""
+        """Return the half-width of each answer's interval, as `Intervals`."""
         listed = [keys.shard_of(key, self.shards) for key in group_keys]
         if len(set(listed)) == 1:  # as of a single record, for which sorting would take longer than all else here
             self.calibrate(listed)

@@ -82,8 +82,8 @@ def summarize_fleet(
 ) -> Summary:  # fmt: skip
     """Return the summary of a fleet.
 
-    statuses: as `derive_statuses` returns them. fits: of the champions, with FIT_COLUMNS, null where a value is not
-    known; fits of other models are ignored.
+    measure: name of the loss that the errors are means of. statuses: as `derive_statuses` returns them. fits: of the
+    champions, with FIT_COLUMNS, null where a value is not known; fits of other models are ignored.
     """
     counts = Counter(statuses.column("state").to_pylist())
     measured = _measure_champions(statuses, fits)
@@ -118,7 +118,7 @@ def _measure_champions(statuses: pa.Table, fits: pa.Table) -> pa.Table:
 
 
 def _ratios(loss: npt.NDArray[np.float64], constant: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """As `MeasuredChampion.ratio`."""
+    """Return loss / constant_loss of each champion, by the same rules as `MeasuredChampion.ratio`."""
     of_zero = np.where(loss == 0, 1.0, np.inf)
     return np.divide(loss, constant, out=of_zero, where=constant != 0)
 

@@ -33,22 +33,22 @@ class UserPolicy:
 
     @property
     def name(self) -> str:
-        """As `Policy.name`."""
+        """The name that the policy gives itself."""
         return self.policy.name
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """As `Policy.limits`."""
+        """Return the user's limits. Raises ContractError unless there is a finite one above 0 for each group."""
         limits = self._numbers("limits", len(groups), lambda: self.policy.limits(groups))
         if not (np.isfinite(limits) & (limits > 0)).all():
             raise self._error("limits", "finite numbers above 0", "others")
         return limits
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """As `Policy.measure`."""
+        """Return the user's measures. Raises ContractError unless there is a number for each group."""
         return self._numbers("measure", len(groups), lambda: self.policy.measure(groups, clock))
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`. Falls back to the numbers, since a reason must not stop a stream."""
+        """Return the user's text; the numbers if that raises, since a reason must not stop a stream."""
         try:
             return str(self.policy.describe(value, limit))
         except Exception:  # a user's function may raise anything
