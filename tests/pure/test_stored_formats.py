@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from spinney.serving import manifest
 from spinney.serving.manifest import Manifest
 from spinney.storage import api_keys, charter, last_configuration, latest_offsets, retrain_requests, signing_key
 from spinney.storage.api_keys import KeyRing
+from spinney.storage.label_index.label_index import IndexShape, LabelIndex, ReadThrough
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store, unverified_recipes
 from spinney.tables.arrow_schemas import arrow_schema
@@ -189,6 +191,13 @@ def of_offsets(root: Root) -> list[Reader]:
     return [partial(latest_offsets.read_lag, root.store, "score")]
 
 
+def of_the_label_index(root: Root) -> list[Reader]:
+    folder = root.store.folder / "index"
+    root.write_json("index/manifest.json", {"runs": {}})
+    shape = IndexShape(timedelta(hours=1), pa.schema([]), pa.float64())
+    return [partial(LabelIndex.open, folder, shape, ReadThrough("c", 0, []))]
+
+
 STORED_LATER = {
     "charter.json": of_charter,
     "topics.json": of_topics,
@@ -203,6 +212,7 @@ STORED_LATER = {
     "manifest": of_manifests,
     "api_keys.json": of_api_keys,
     "offsets": of_offsets,
+    "label index": of_the_label_index,
 }
 
 
