@@ -81,8 +81,8 @@ class Estimate:
 class Sample:
     """The cost of fitting some groups.
 
-    work: sum of WORK. rows: used for fitting. bytes: in tables, if one task wrote them. file_bytes: of a file of
-    `models` without rows. peak_bytes: resident in one worker.
+    work: sum of the groups' WORK. rows: number of rows used for fitting. bytes: size in tables, if one task writes
+    them. file_bytes: size of a file of `models` without rows. peak_bytes: resident memory of one worker.
     """
 
     groups: int

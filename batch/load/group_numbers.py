@@ -75,7 +75,7 @@ class GroupNumbers:
         return number
 
     def numbers_of_valid(self, columns: Sequence[pa.Array]) -> Numbers:
-        """Return the same for rows that are known to be valid. Raises ContractError for an invalid key."""
+        """Return the numbers of rows that are known to be valid. Raises ContractError for an invalid key."""
         numbers = self.numbers(columns)
         if (numbers == INVALID).any():
             raise ContractError("load: expected the keys of valid rows; got one that is null, empty or too long")

@@ -50,7 +50,7 @@ class IncumbentAnswers:
 
     @property
     def field(self) -> pa.Field:
-        """The column as the table has it."""
+        """The column of `incumbent` that holds the answers."""
         return pa.field(ANSWER, self._stored)
 
     def of_columns(self, batch: TypedBatch) -> pa.Array:

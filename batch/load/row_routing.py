@@ -52,7 +52,10 @@ class MessageLoads:
 
 
 class RowRouter:
-    """Reads batches. moment: the time of this load. rows: number of rows read so far, valid or not."""
+    """Sends the rows of batches on: valid ones to the spools of their kinds, others to the dead letters.
+
+    moment: the time of this load. rows: number of rows read so far, valid or not.
+    """
 
     def __init__(
         self, schema: RecordSchema, loads: MessageLoads, dead: DeadLetters, rejections: Rejections, moment: datetime

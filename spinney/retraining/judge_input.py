@@ -147,7 +147,7 @@ def _to_int(value: Any) -> int:
 
 
 def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Verdicts of a shard as rows of VERDICTS."""
+    """Return the verdicts of a shard as rows of VERDICTS."""
     columns: dict[str, Any] = {name: [row[name] for row in verdicts] for name in VERDICT_COLUMNS}
     columns["numbers"] = [json.dumps(numbers, separators=(",", ":")) for numbers in columns["numbers"]]
     arrays = {name: np.array(values, dtype=_VERDICT_DTYPES[name]) for name, values in columns.items()}

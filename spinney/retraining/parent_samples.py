@@ -91,7 +91,7 @@ class _Reading:
         self._parents: list[list[int]] = []
 
     def selection(self, most: int, *, label_is_inside: bool) -> Selection:
-        """A Selection of the rows with the lowest hashes of each parent."""
+        """Return a Selection of the rows with the lowest hashes of each parent."""
         label = [self.source.schema.field("label")] if label_is_inside else []
         names = [field for field in event_schema(self.source) if field.name != "label"]
         schema = pa.schema([*names, *label, (_HASH, pa.int64()), (PARENT, pa.int64())])

@@ -27,7 +27,7 @@ from spinney.workers.worker_process import Limits
 def fitter_of(
     store: FleetStore, signer: Signer, recipe: Recipe, settings: sections.Recipe, request: RoundRequest
 ) -> spark_fitting.Fitter:
-    """The Fitter of a round: it reads the pinned versions, as of the round's clock.
+    """Return the Fitter of a round. It reads the pinned versions, as of the round's clock.
 
     recipe: to fit by. settings: the section that it was made from, for the limits of workers and reads.
     """
@@ -54,6 +54,6 @@ def fit_plan(
 
 
 def requests_of(plan: pd.DataFrame) -> pa.Table:
-    """The fit requests of a plan, which has the columns of REQUEST_SCHEMA and may have others or lack parents."""
+    """Return the fit requests of a plan: REQUEST_SCHEMA. The plan may have other columns, and may lack parents."""
     absent = {name: pd.Series(None, plan.index, dtype=object) for name in REQUEST_SCHEMA.names if name not in plan}
     return pa.Table.from_pandas(plan.assign(**absent)[REQUEST_SCHEMA.names], REQUEST_SCHEMA, preserve_index=False)

@@ -244,7 +244,7 @@ def _numbered_schema(table: Snapshot, columns: Mapping[str, str]) -> pa.Schema:
 
 
 def with_inline_label(events: pa.Table) -> pa.Table:
-    """The events that have a label, if labels are inside the events."""
+    """Return the events that have a label, in a fleet whose labels are inside the events."""
     return events.filter(pc.is_valid(events.column("label")))
 
 

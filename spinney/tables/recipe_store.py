@@ -54,7 +54,7 @@ def with_earlier_recipes(store: FleetStore, signer: Signer, current: Recipe) -> 
 
 
 def with_renamed_features(store: FleetStore, current: Recipe) -> Recipe:
-    """Return the current recipe with the former names of its features, from before migrations."""
+    """Return the current recipe, in which features also have their names from before migrations."""
     renamed = (
         (name, column.now)
         for name, column in sorted(charter.former_columns_of(store).items())

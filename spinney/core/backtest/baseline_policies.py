@@ -76,7 +76,7 @@ class SinceAttempt:
 class FixedFactor:
     """Stale once the recent mean loss is `factor` times the mean loss on the champion's held-out rows.
 
-    It ignores how noisy a group is. rows: of the champion that are needed. name: as in `Periodic`.
+    It ignores how noisy a group is. rows: labelled rows that the champion needs first. name: as in `Periodic`.
     """
 
     factor: float

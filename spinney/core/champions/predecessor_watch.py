@@ -52,7 +52,9 @@ class PredecessorEvidence:
         return cls(rows, champion, predecessor, SymmetricDifference(mean, error, rows))
 
     def is_worse(self, level: float) -> bool:
-        """Whether the champion is worse, with a probability of at most `level` if it is not. level: 0: never.
+        """Whether the champion is shown to be worse: if it were not, such a difference had at most the chance `level`.
+
+        level: significance level; at 0 the champion is never shown to be worse.
 
         Its mean loss has to be higher too: a champion that is a little worse on most rows and avoids a few great errors
         is the better one by the loss of the fleet, and cutting the sizes hides that.
@@ -70,7 +72,7 @@ class PredecessorEvidence:
 def reason_to_withdraw(metrics: Mapping[str, Any], level: float) -> str | None:
     """Why the champion of a fit is withdrawn, with its numbers; None if it is not.
 
-    metrics: as `fit_groups` returns them. level: of this look, `level_of_look`.
+    metrics: as `fit_groups` returns them. level: significance level, from `level_of_look`.
     """
     evidence = PredecessorEvidence.of_metrics(metrics)
     if evidence is None or not evidence.is_worse(level):
@@ -82,8 +84,8 @@ def reason_to_withdraw(metrics: Mapping[str, Any], level: float) -> str | None:
 class ChallengerTerms:
     """The requirement for a challenger against the predecessor of a champion that would be withdrawn.
 
-    level: of the look. On `rows_needed` rows it has to be at most `margin` worse with this confidence, on fewer rows it
-    must not measure worse by more than the margin.
+    level: significance level at which the champion was found worse. On `rows_needed` rows the challenger has to be at
+    most `margin` worse with this confidence, on fewer rows it must not measure worse by more than the margin.
     """
 
     level: float

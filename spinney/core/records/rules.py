@@ -109,7 +109,7 @@ class RecordRules:
 
     @property
     def content_id(self) -> FieldRule | None:
-        """The id, if it is a hash of the other columns."""
+        """The rule of the id, if it is a hash of the other columns; None if a field has it."""
         return next((rule for rule in self.fields if rule.is_content_id), None)
 
     @cached_property
