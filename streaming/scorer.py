@@ -164,7 +164,8 @@ def intervals_of(shard: int, champions: Champions, rule: IntervalRule | None) ->
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> dict[str, Column]:
     """Return columns of `predictions`, each of shape (n_events,), in the order of the events.
 
-    The others are the same in all rows, or null. A frame of these would take a small batch half a millisecond.
+    Columns of `predictions` that are missing here are null, or have one value in all rows. A frame of all columns would
+    take a small batch half a millisecond.
     """
     rows = add_former_columns(events, scorer.former)
     models, intervals = ModelSource(scorer.store, scorer.signer), intervals_of(shard, champions, scorer.rule)

@@ -124,7 +124,7 @@ def _read_champions(
 
 
 def watched_of(champions: pa.Table, attempts: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield `parse_watched` of the attempts in groups with such champions, in pieces.
+    """Yield, in pieces, the comparisons with predecessors that attempts in the groups of these champions have stored.
 
     champions: from `read_drawn_champions`. attempts: rows of `models` with group_key and metrics, and others to keep.
     """

@@ -114,7 +114,7 @@ class JudgeSettings:
 
 @dataclass(frozen=True)
 class JudgeInput:
-    """Events since the last call.
+    """What has come since the last call.
 
     decided: rows of `promotions`. unfitted: rows of `models` without a model. health: its predictions are read only
     with `drift_patience`.
