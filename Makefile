@@ -109,7 +109,7 @@ $(VENV)/.project: pyproject.toml $(VENV)/.packages
 	@$(INSTALL) --quiet --no-index --no-deps --no-build-isolation --editable . || $(OFFLINE)
 	@touch $@
 
-$(VENV)/.machine: spinney/local/jars.lock spinney/local/submit.py $(VENV)/.project
+$(VENV)/.machine: spinney/local/jars.lock spinney/local/spark_submit_conf.py $(VENV)/.project
 	@$(BIN)/python -m spinney.local.setup
 	@touch $@
 

@@ -18,9 +18,9 @@ import pandas as pd
 from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent, parent_values
 from spinney.core.planning.parts import Part, PartPacing, next_part
-from spinney.retraining.group_fitting import BLOCK_ROWS, task_edges
 from spinney.retraining.parent_fitting import parent_tasks
 from spinney.retraining.round_plan import pooling_ends
+from spinney.retraining.spark_fitting import BLOCK_ROWS, task_edges
 
 WORK = "work"
 """Column of a plan: the rows that a group has in its window, and GROUP_ROWS. Its cost is about proportional to it."""
@@ -81,8 +81,8 @@ class Estimate:
 class Sample:
     """The cost of fitting some groups.
 
-    work: sum of WORK. rows: used for fitting. bytes: in tables, if one task wrote them. file_bytes: of a file of
-    `models` without rows. peak_bytes: resident in one worker.
+    work: sum of the groups' WORK. rows: number of rows used for fitting. bytes: size in tables, if one task writes
+    them. file_bytes: size of a file of `models` without rows. peak_bytes: resident memory of one worker.
     """
 
     groups: int

@@ -25,12 +25,12 @@ from spinney.core.config import Config
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
-from spinney.retraining.group_fitting import KEPT, UNCOUNTED_EVENTS
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of
 from spinney.retraining.round_plan import parse_numbers, predecessor_columns
 from spinney.retraining.round_record import failed_count
 from spinney.retraining.round_request import RoundRequest
+from spinney.retraining.spark_fitting import KEPT, UNCOUNTED_EVENTS
 from spinney.spark.session import apply_required_settings, cores_of, session
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore

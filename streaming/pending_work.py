@@ -17,7 +17,7 @@ from spinney.core.config import Config, Kafka
 from spinney.kafka import client, topic_ids, topics
 from spinney.storage import charter, checkpoints, leases, retrain_requests
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import reading_queries
+from spinney.storage.stream_readers import reading_queries
 from spinney.tables import delta
 from spinney.tables.table_log import read_appends
 from streaming.clock_checks import clock_tolerance, refuse_clock_behind_checkpoint

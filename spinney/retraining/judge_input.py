@@ -23,7 +23,7 @@ from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeI
 from spinney.retraining.loss_conversion import health_in_current_loss, promotions_in_current_loss
 from spinney.storage import charter
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import reading_queries
+from spinney.storage.stream_readers import reading_queries
 
 HEALTH = HEALTH_COLUMNS
 DECIDED, UNFITTED = "decided", "unfitted"
@@ -147,7 +147,7 @@ def _to_int(value: Any) -> int:
 
 
 def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Verdicts of a shard as rows of VERDICTS."""
+    """Return the verdicts of a shard as rows of VERDICTS."""
     columns: dict[str, Any] = {name: [row[name] for row in verdicts] for name in VERDICT_COLUMNS}
     columns["numbers"] = [json.dumps(numbers, separators=(",", ":")) for numbers in columns["numbers"]]
     arrays = {name: np.array(values, dtype=_VERDICT_DTYPES[name]) for name, values in columns.items()}

@@ -27,7 +27,7 @@ VERDICT_COLUMNS = ("shard", "group_key", "model_id", "epoch", "numbers", "decisi
 
 
 def groups_to_fit(verdicts: pd.DataFrame, *, parents_by_columns: bool = True) -> pd.DataFrame:
-    """The groups to fit, parents first, then by shard and key: PLAN_COLUMNS, EVENTS and is_group.
+    """Return the groups to fit, parents first, then by shard and key: PLAN_COLUMNS, EVENTS and is_group.
 
     parents_by_columns: of the parents those with the fewest columns are first, so each comes after its own parents.
 

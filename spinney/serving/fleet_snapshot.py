@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
-from spinney.core.champions import heldout_losses
-from spinney.core.champions.fleet_champions import condense_rows, integer_values, locate_champions
+from spinney.core.champions import held_out_loss_codec
+from spinney.core.champions.fleet_champion_selection import condense_rows, integer_values, locate_champions
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, CHAMPION_DECISIONS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.intervals.champion_intervals import Pool, pools_of
 from spinney.serving.model_cache import SignedPayload
@@ -28,7 +28,7 @@ from spinney.tables import delta, table_log
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.table_files import dataset_of_paths
 
-COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
+COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME)
 
 _Ints = npt.NDArray[np.int64]
 
@@ -70,7 +70,7 @@ class ChampionRows:
         return self._champions[key]
 
     def rows_of(self, group_keys: Iterable[str]) -> pa.Table:
-        """The rows of these groups; those of a group are adjacent."""
+        """Return the rows of these groups; the rows of one group are adjacent."""
         ends = (self.promotions.ends(key) for key in group_keys if key in self.promotions)
         places = [place for first, end in ends for place in range(first, end)]
         return self.rows.take(pa.array(places, pa.int64()))
@@ -81,7 +81,7 @@ class ChampionRows:
         wanted = np.array(sorted(shards), dtype=np.int64)
         first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
         places = np.concatenate([order[:0], *(order[slice(*ends)] for ends in zip(first, last, strict=True))])
-        names = ["group_key", heldout_losses.COLUMN, heldout_losses.LOSS_NAME]
+        names = ["group_key", held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME]
         return self.rows.select(names).take(pa.array(places))
 
     @cached_property

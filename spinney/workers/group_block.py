@@ -112,7 +112,7 @@ class GroupBlock:
 
 
 def ran_out_of_memory(results: pd.DataFrame) -> pd.Series[bool]:
-    """Which groups ran out of memory, in their fit or in a comparison. results: rows of `fit_groups`."""
+    """Return a mask of the groups that ran out of memory, in their fit or in a comparison. results: of `fit_groups`."""
     return results["error_class"].eq("MemoryError") | results["metrics"].str.contains("MemoryError")
 
 

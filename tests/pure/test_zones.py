@@ -28,7 +28,7 @@ def test_rows_are_collected_in_few_places_and_without_times() -> None:
     assert files_with(r"(?<!gc)\.collect\(\)") == {
         "batch/estimate.py",
         "benchmarks/registry.py",
-        "streaming/planning.py",
+        "streaming/round_planning.py",
         "streaming/requested_groups.py",
         "streaming/retrain.py",
     }

@@ -121,7 +121,7 @@ class Encoder:
         return len(static_column_names(self.features)) + sum(map(len, self.vocabularies))
 
     def matrix(self, columns: Columns) -> Floats:
-        """Shape (n_rows, width), C order. `columns` is left unchanged but may share its memory."""
+        """Return the columns as a matrix, shape (n_rows, width), C order. It may share the memory of `columns`."""
         if not self.vocabularies:
             return columns.numbers
         parts = [columns.numbers]
@@ -132,7 +132,7 @@ class Encoder:
         return np.concatenate(parts, axis=1)
 
     def as_data(self) -> dict[str, Any]:
-        """This encoder as a JSON object."""
+        """Return this encoder as a JSON object."""
         data: dict[str, Any] = {"features": [[feature.name, feature.type] for feature in self.features]}
         return {**data, "words": [list(words) for words in self.vocabularies]} if self.vocabularies else data
 

@@ -189,12 +189,12 @@ class Shadow:
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces. A duration is its number of microseconds."""
+    """Return JSON with sorted keys and no spaces. A duration is its number of microseconds."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_microseconds)
 
 
 def module_digest(estimator: str) -> str:
-    """SHA-256 of the source of the module of a ``module:function``; empty for a built-in name.
+    """Return the SHA-256 of the source of the module of a ``module:function``; empty for a built-in name.
 
     It covers the whole module, so a change of a helper function there gives another recipe.
     """
@@ -227,7 +227,7 @@ def candidate_estimators(params: Mapping[str, Any]) -> list[str]:
 
 
 def user_code_digest(estimator: str, params: Mapping[str, Any]) -> str:
-    """The digest of all user code that an estimator and its candidates name; empty if there is none.
+    """Return the digest of all user code that an estimator and its candidates name; empty if there is none.
 
     Raises ContractError if a source cannot be read.
     """

@@ -104,7 +104,7 @@ class GroupStates:
 
     @classmethod
     def empty(cls) -> GroupStates:
-        """No groups."""
+        """Return states of no groups."""
         return cls([], {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()})
 
     def __len__(self) -> int:

@@ -52,7 +52,7 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
 
 
 def for_groups(stack: KernelInput, g: int, model: Model) -> Model:
-    """The model of a group or parent that has no prior, as its groups are pooled with it.
+    """Return the model of a group or parent that has no prior, in the form that its groups are pooled with.
 
     Its intercept fits the fleet's loss, and a parent's has the variances of what is below it.
     """

@@ -187,7 +187,7 @@ def reporter(attempts: Sequence[FitAttempt], activity: str) -> Callable[[int], N
 
 
 def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:
-    """SHA-256 in hex over the arguments: equal in every process for the same group, rows and recipe."""
+    """Return the SHA-256, in hex, of the arguments: equal in every process for the same group, rows and recipe."""
     parent = "null" if parent_model_id is None else quoted(parent_model_id)
     # A JSON list written by hand: json.dumps sets up an encoder for each call, which takes longer than the digest.
     text = f"[{quoted(group_key)}, {quoted(fingerprint)}, {quoted(recipe_id)}, {parent}]"
@@ -244,7 +244,7 @@ def sign_model(attempt: FitAttempt, signer: Signer) -> None:
 
 
 def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, recipe: Recipe) -> pd.DataFrame:
-    """One row per attempt, with COLUMNS."""
+    """Return a frame with COLUMNS and a row per attempt."""
     times, starts = training_set.times, training_set.starts
     signed_payload: list[tuple[str | None, bytes | None, bytes | None]] = [
         a.signed_payload or (None, None, None) for a in attempts

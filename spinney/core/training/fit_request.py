@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spinney.core.champions.heldout_losses import pack
+from spinney.core.champions.held_out_loss_codec import pack
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import NULL_TIME, to_microseconds
 

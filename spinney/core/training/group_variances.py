@@ -79,7 +79,10 @@ class _Rung:
     starts: Integers
 
     def variances(self) -> Floats:
-        """Shape (1 + width,)."""
+        """Return the variances of the groups' intercepts and coefficients around the parent's, shape (1 + width,).
+
+        Relative to the variance of a row around its group's mean.
+        """
         sizes, spread = np.diff(self.starts).astype(np.float64), _spread(self.matrix)
         rows, groups, width = sizes.sum(), len(sizes), len(self.matrix)
         means = np.add.reduceat(self.residuals, self.starts[:-1]) / sizes

@@ -42,12 +42,12 @@ class MeasuredRows:
     errors: dict[int, Exception]
 
     def at(self, rows: Integers) -> MeasuredRows:
-        """The rows at these positions, with the errors of all."""
+        """Return the rows at these positions, with the errors of all groups."""
         return MeasuredRows(self.losses[rows], self.predictions[rows], self.values[rows], self.errors)
 
     @classmethod
     def nothing(cls, rows: int) -> MeasuredRows:
-        """So many rows without a model."""
+        """Return the result for so many rows without a model: no losses and no errors."""
         return cls(np.full(rows, np.nan), np.full(rows, np.nan), np.full(rows, np.nan), {})
 
 
@@ -124,7 +124,7 @@ def mean_per_group(values: Floats, counts: Integers) -> list[float | None]:
 
 
 def finite_or_none(values: Floats) -> list[float | None]:
-    """The values as JSON can have them: None in place of NaN and infinity."""
+    """Return the values as JSON can hold them: None in place of NaN and infinity."""
     return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
@@ -134,7 +134,7 @@ def rows_of_columns(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]
 
 
 def any_per_group(is_marked: npt.NDArray[np.bool_], which: Integers, groups: int) -> npt.NDArray[np.bool_]:
-    """Shape (groups,): whether any of the group's rows is marked."""
+    """Return whether any of each group's rows is marked, shape (groups,)."""
     return np.bincount(which[is_marked], minlength=groups) > 0
 
 
@@ -150,7 +150,7 @@ def split_by_count(values: npt.NDArray[Any], counts: Integers) -> list[npt.NDArr
 
 
 def finite_mean(values: Floats) -> float | None:
-    """The mean; None if there are no values or it is not finite."""
+    """Return the mean of some values; None if there are none or it is not finite."""
     found = float(np.add.reduce(values) / len(values)) if len(values) else math.nan
     return found if math.isfinite(found) else None
 

@@ -62,7 +62,10 @@ def unseen_counts(group: Integers, times: Integers, requests: Sequence[FitReques
 
 
 def seen_through(request: FitRequest) -> int:
-    """The time of the newest row that the champion has seen, microseconds. If unknown, it may have seen all rows."""
+    """Return the time of the newest row that the champion has seen, microseconds.
+
+    If it is unknown, the greatest possible time, since the champion may have seen all rows.
+    """
     return (
         np.iinfo(np.int64).max
         if request.champion_id is None or request.trained_through == NULL_TIME

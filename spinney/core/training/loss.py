@@ -38,7 +38,7 @@ class Loss:
     _per_row: Callable[[npt.NDArray[Any], Any], Floats]
 
     def per_row(self, label: npt.NDArray[Any], predictions: Predictions) -> Floats:
-        """Shape (n_rows,): the loss of each row, NaN if there is none. label: numbers, or texts for `log`."""
+        """Return the loss of each row, shape (n_rows,); NaN if there is none. label: numbers, or texts for `log`."""
         with np.errstate(all="ignore"):
             out = self._per_row(label, predictions)
         return np.where(np.isfinite(out), out, np.nan)

@@ -13,7 +13,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.champion_model import OtherFeaturesError, load_champion
 from spinney.core.training.fit_request import FitRequest
-from spinney.core.training.lineage import Ladder, rung_of
+from spinney.core.training.row_lineage import Ladder, rung_of
 
 UNREAD_PRIOR = "UnreadPrior"
 """Error class of a group whose parent's model could not be loaded, so that it is not known what to pool it with."""

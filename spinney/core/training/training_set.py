@@ -30,7 +30,7 @@ from spinney.core.features.encoding import (
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fit_kernels import KernelInput
-from spinney.core.training.lineage import ORIGIN, lineage_codes
+from spinney.core.training.row_lineage import ORIGIN, lineage_codes
 
 _MICROSECOND = pd.Timedelta(1, "us")
 
@@ -53,7 +53,7 @@ class TrainingSet:
     lineage: Integers | None = None
 
     def fingerprint(self, g: int) -> str:
-        """SHA-256 in hex over the features, labels, ids and times of the rows of the group at position g."""
+        """Return the SHA-256, in hex, of the features, labels, ids and times of the rows of the group at position g."""
         rows = slice(int(self.starts[g]), int(self.starts[g + 1]))
         labels = self.labels[rows]
         digest = hashlib.sha256(json.dumps(self.ids[rows].tolist()).encode())
@@ -72,7 +72,7 @@ class TrainingSet:
     def kernel_input(
         self, groups: Sequence[int], stops: Integers, recipe: Recipe, begins: Integers | None = None
     ) -> KernelInput:
-        """The input of a kernel. groups: positions of the groups to fit.
+        """Return the input of a kernel. groups: positions of the groups to fit.
 
         stops: shape (len(groups),): the end of each group's rows, to leave its newest out. begins: their beginning, to
         leave its oldest out; None: its first row.

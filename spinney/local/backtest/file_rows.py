@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from batch.load.groups import GroupNumbers
+from batch.load.group_numbers import GroupNumbers
 from batch.load.loading import open_for_load
 from batch.load.row_validation import OBSERVED_AT, ValidRows
 from batch.load.typed_batch import TypedBatch
