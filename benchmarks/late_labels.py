@@ -141,7 +141,8 @@ def main(words: Sequence[str] | None = None) -> None:
     asked = arguments(__doc__ or "", sizes, needs_broker=False).parse_args(words)
     names = ("p50", "p95", "longest")
     cpu, wall = ([Measure(f"a batch, {kind}, {name}", "ms") for name in names] for kind in ("CPU", "wall"))
-    size, filled = Measure("files per prediction held", "bytes"), Measure("filling, per prediction and outcome", "µs CPU")
+    size = Measure("files per prediction held", "bytes")
+    filled = Measure("filling, per prediction and outcome", "µs CPU")
     memory = {kind: Measure(f"memory, {kind}", "MB") for kind in ("RssAnon", "RssFile")}
     for _ in range(asked.runs):
         with work_folder() as folder:
