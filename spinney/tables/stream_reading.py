@@ -21,10 +21,12 @@ from spinney.tables.table_log import read_appended_files
 class TableOffset:
     """The end of a batch in a Delta table that is read as a stream.
 
-    version, files: it has read all earlier versions, and as many files of this one. is_snapshot: these are files of
-    the table at this version, by which a stream begins, and no version alone was read yet.
+    table_id: Delta's id of the table. version, files: the stream has read all earlier versions, and as many files of
+    this one. is_snapshot: these are files of the table at this version, by which the stream begins, and it has read no
+    version by itself yet.
     """
 
+    table_id: str
     version: int
     files: int
     is_snapshot: bool
@@ -36,7 +38,8 @@ class TableOffset:
         Its index is that of the last file that was read, counted from 0; a negative one stands for none.
         """
         content = json.loads(text)
-        return cls(content["reservoirVersion"], max(content["index"] + 1, 0), content["isStartingVersion"])
+        files = max(int(content["index"]) + 1, 0)
+        return cls(content["reservoirId"], int(content["reservoirVersion"]), files, content["isStartingVersion"])
 
 
 def files_read(directory: Directory, offset: TableOffset, since: datetime) -> list[Path]:

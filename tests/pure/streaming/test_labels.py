@@ -126,7 +126,13 @@ class Fleet:
         place.mkdir(parents=True, exist_ok=True)
         times = {"batchTimestampMs": int(at_minute(minute).timestamp() * 1000), "batchWatermarkMs": 0}
         ends = [
-            {"sourceVersion": 1, "reservoirVersion": self.versions[contract], "index": -1, "isStartingVersion": False}
+            {
+                "sourceVersion": 1,
+                "reservoirId": "t",
+                "reservoirVersion": self.versions[contract],
+                "index": -1,
+                "isStartingVersion": False,
+            }
             for contract in WRITERS
         ]
         (place / str(self.batch_id)).write_text("\n".join(["v1", *map(json.dumps, [times, *ends])]))
