@@ -20,7 +20,6 @@ from streaming.clock_checks import (
     refuse_batch_before_watermark,
     refuse_clock_behind_checkpoint,
 )
-from streaming.labels import interval
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -105,10 +104,6 @@ def test_a_short_memory_tolerates_only_short_leaps(
 ) -> None:
     config = configured(duplicates_within, label_horizon)
     assert clock_tolerance(config.kafka) == tolerated
-
-
-def test_an_interval_is_whole_milliseconds() -> None:
-    assert interval(timedelta(seconds=1.5)) == "1500 milliseconds"
 
 
 @pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=1)])
