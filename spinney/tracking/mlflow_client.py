@@ -42,8 +42,8 @@ class DeliveryProgress:
     """Progress of a delivery, shared between the thread that delivers and the one that waits for it.
 
     leaving: set it to end the delivery at its next call. asked_at: start of the current call on the monotonic clock;
-    None between calls, so that work between calls does not count as waiting. rounds: number not delivered yet, as far as
-    known. detail: progress within the current round; empty if that is quick.
+    None between calls, so that work between calls does not count as waiting. rounds: number not delivered yet, as far
+    as known. detail: progress within the current round; empty if that is quick.
     """
 
     def __init__(self) -> None:
