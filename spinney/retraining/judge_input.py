@@ -155,7 +155,7 @@ def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFr
 
 
 def report_rows(shard: int, report: ShardReport, clock: int) -> pd.DataFrame:
-    """Return the judge's report about a shard of a stream as rows of VERDICTS, the summary first. clock: the shard's."""
+    """Return the judge's report about a shard as rows of VERDICTS, the summary first. clock: the shard's."""
     summary = dict.fromkeys(VERDICT_COLUMNS) | {
         "decision": SUMMARY,
         "numbers": {

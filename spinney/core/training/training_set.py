@@ -206,7 +206,7 @@ def _labels(values: pd.Series[Any], recipe: Recipe) -> tuple[npt.NDArray[Any], n
 
 
 def label_text(value: Any, target: Feature) -> str:
-    """Return a class as text, as Spark's cast to string writes it. Raises ContractError for an unsupported target type."""
+    """Return a class as text, as Spark's cast to string writes it. Raises ContractError for an unsupported type."""
     kind = target.type.partition("(")[0]
     if kind == "string":
         return str(value)
