@@ -115,7 +115,7 @@ def row_losses(
 
 
 def mean_per_group(values: Floats, counts: Integers) -> list[float | None]:
-    """Return the mean of the first counts[0] values, of the next counts[1], and so on, each as `finite_mean` gives it."""
+    """Return the mean of the first counts[0] values, the next counts[1] and so on, each as by `finite_mean`."""
     begins, out = np.cumsum(counts) - counts, np.full(len(counts), np.nan)
     for size in np.unique(counts[counts > 0]).tolist():
         alike = np.flatnonzero(counts == size)
