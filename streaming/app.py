@@ -222,7 +222,7 @@ class Application:
         raise StoreError(f"query {name}: {summary}") from error
 
     def latest_progress(self) -> list[dict[str, Any]]:
-        """The newest finished batch of each query, as Spark reports it; none of a query before its first."""
+        """Return the newest finished batch of each query, as Spark reports it; none of a query before its first."""
         newest = (self.progress.latest(name) for name in self.running)
         return [dict(progress) for progress in newest if progress is not None]
 

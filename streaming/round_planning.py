@@ -143,7 +143,7 @@ def _plan_in_spark(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> R
 
 
 def shortlist_candidates(verdicts: DataFrame, summary: DueSummary, rules: RoundRules) -> DataFrame:
-    """The due groups that `rules.choose` can reach; a group may occur more than once."""
+    """Return the due groups that `rules.choose` can reach; a group may occur more than once."""
     all_due = verdicts.filter(F.col("decision") == Staleness.FIT.value).select(*_CANDIDATE)
     if not rules.brake.is_on:
         return _fronts(all_due, rules)

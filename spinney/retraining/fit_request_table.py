@@ -77,5 +77,5 @@ def shards_of(requests: pa.Table, shards: int) -> GroupFilter:
 
 
 def deserialize(value: bytes) -> pa.Table:
-    """The requests that `serialize` wrote."""
+    """Return the requests that `serialize` wrote."""
     return pa.ipc.open_stream(value).read_all()

@@ -33,7 +33,7 @@ _PAYLOAD = ("model_id", "codec", "payload", "signature")
 
 
 def read_round_models(store: FleetStore, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
-    """The columns of a round's models that the gate uses, with payloads small enough to be copied to promotions.
+    """Return the columns of a round's models that the gate uses, with payloads small enough to be copied to promotions.
 
     shards: the first and the last wanted shard.
     """

@@ -50,7 +50,7 @@ _VERDICT_DTYPES = {name: _DTYPES[kind] for name, kind in (column.split() for col
 
 
 def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFrame:
-    """The judge's input from all tables as one frame: kind (the table of a row), shard, HEALTH, DECIDED, UNFITTED.
+    """Return the judge's input from all tables as one frame: kind (a row's table), shard, HEALTH, DECIDED, UNFITTED.
 
     Times are microseconds; losses are by the fleet's current loss. read: reads a directory, as a stream or as a static
     frame.
@@ -155,7 +155,7 @@ def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFr
 
 
 def report_rows(shard: int, report: ShardReport, clock: int) -> pd.DataFrame:
-    """The judge's report about a shard of a stream as rows of VERDICTS, the summary first. clock: the shard's."""
+    """Return the judge's report about a shard as rows of VERDICTS, the summary first. clock: the shard's."""
     summary = dict.fromkeys(VERDICT_COLUMNS) | {
         "decision": SUMMARY,
         "numbers": {

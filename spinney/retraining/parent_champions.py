@@ -51,7 +51,7 @@ class PlannedChampions:
 def with_parents(
     plan: pd.DataFrame, planned: PlannedChampions, pooling_rows: float | str | None = None
 ) -> pd.DataFrame:
-    """The plan with parent_key and parent_id: the nearest parent that has a champion, and that champion.
+    """Return the plan with parent_key and parent_id: the nearest parent that has a champion, and that champion.
 
     plan: group_key and champion_id. pooling_rows: of the recipe; if groups are not pooled with their parents' models,
     both are null for groups that have a champion. They are null for parents, unless the weights are estimated.

@@ -145,7 +145,7 @@ class _ParentFitting:
 
 
 def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: TaskOutput) -> DataFrame:
-    """A lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of parents only.
+    """Return a lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of parents only.
 
     Its tasks raise StoreError if samples or events of a parent are missing.
     """

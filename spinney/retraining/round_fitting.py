@@ -40,7 +40,7 @@ def fitter_of(
 def fit_plan(
     spark: SparkSession, plan: pd.DataFrame, fitting: spark_fitting.Fitter, output: TaskOutput | None = None
 ) -> DataFrame:
-    """A lazy Spark frame that fits the groups and parents of a plan and returns `output`, by default the results.
+    """Return a lazy Spark frame that fits the groups and parents of a plan, with `output`, by default the results.
 
     plan: the columns of REQUEST_SCHEMA. Its tasks raise StoreError if rows are missing that the plan counted.
     """

@@ -51,7 +51,7 @@ def largest_round_groups(store: FleetStore, kind: RoundKind) -> int:
 
 
 def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """The total and the longest fit of each batch with fits, in milliseconds."""
+    """Return the total and the longest fit of each batch with fits, in milliseconds."""
     table = delta.open_table(store.directory(tables.MODELS, kind.value))
     if table is None or not batch_ids:
         return {}

@@ -82,7 +82,7 @@ def parse_numbers(texts: Iterable[str | None]) -> list[dict[str, Any]]:
 
 
 def predecessor_columns(numbers: Sequence[Mapping[str, Any]], index: pd.Index[Any]) -> dict[str, Any]:
-    """The plan's columns predecessor_id and watched_since. numbers: of verdicts, parsed. index: of the plan."""
+    """Return the plan's columns predecessor_id and watched_since. numbers: of verdicts, parsed. index: of the plan."""
     found = [of_group.get(PREDECESSOR) or {} for of_group in numbers]
     return {
         "predecessor_id": pd.Series([predecessor.get("model_id") for predecessor in found], index, dtype=object),

@@ -102,19 +102,19 @@ class Rounds:
         return self._writers[PLAN].is_stored(PLAN, batch_id)
 
     def unfinished(self) -> tuple[int, RoundRequest] | None:
-        """The batch whose plan is stored but whose round is not recorded; None if the last one is recorded."""
+        """Return the batch whose plan is stored but whose round is not recorded; None if the last one is recorded."""
         plan = self._writers[PLAN].last_commit(PLAN)
         if plan is None or self._writers[RECORD].is_stored(RECORD, plan.batch_id) or not plan.notes["groups_in"]:
             return None
         return plan.batch_id, RoundRequest.of_notes(plan.notes)
 
     def last_request(self) -> RoundRequest | None:
-        """The request of the newest plan; None before the first."""
+        """Return the request of the newest plan; None before the first."""
         plan = self._writers[PLAN].last_commit(PLAN)
         return None if plan is None else RoundRequest.of_notes(plan.notes)
 
     def next_batch(self) -> int:
-        """The number of a new batch, for the weekly path. Spark numbers those of the stream."""
+        """Return the number of a new batch, for the weekly path. Spark numbers those of the stream."""
         plan = self._writers[PLAN].last_commit(PLAN)
         return 0 if plan is None else plan.batch_id + 1
 

@@ -98,13 +98,13 @@ class Fitter:
             yield from fit_one_block(FitTables(of_rows, block_requests), worker).to_batches()
 
     def champions(self, requests: pa.Table) -> StoredChampions:
-        """The stored champions of these requests."""
+        """Return the stored champions of these requests."""
         shards = fit_request_table.shards_of(requests, self.rows.shards)
         files = [path for table in self.models for path in table.files_for(shards)]
         return StoredChampions(files, requests)
 
     def make_worker(self) -> SupervisedFitter:
-        """A worker that fits block after block."""
+        """Return a worker that fits block after block."""
         return SupervisedFitter(FitSettings(self.recipe, self.clock, self.signer, self.limits))
 
 
@@ -117,7 +117,7 @@ class TaskOutput:
 
 
 def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: TaskOutput) -> DataFrame:
-    """A lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of groups only.
+    """Return a lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of groups only.
 
     Its tasks raise StoreError if they read another number of a group's events than the plan counted.
     """

@@ -214,7 +214,7 @@ def _event_columns(source: TrainingTables) -> dict[str, str]:
 
 
 def event_schema(source: TrainingTables) -> pa.Schema:
-    """The schema of `event_batches`."""
+    """Return the schema of `event_batches`."""
     return _numbered_schema(source.events, _event_columns(source))
 
 
@@ -249,7 +249,7 @@ def with_inline_label(events: pa.Table) -> pa.Table:
 
 
 def first_labels(source: TrainingTables, wanted: GroupFilter, numbered: NumberGroups, events: pa.Table) -> pa.Table:
-    """The first label in `outcomes` of each of these events: GROUP, event_id and label. May have other events too.
+    """Return the first label in `outcomes` of each of these events: GROUP, event_id, label. May have other events too.
 
     An id may have several labels if its copies are further apart than `duplicates_within`: the one observed first is
     used, the least one if several were observed at the same time. events: with the columns GROUP and event_id.
@@ -319,7 +319,7 @@ def _sum_counts(rows: pa.Table) -> pa.Table:
 
 
 def events_per_key(source: TrainingTables, keys: Sequence[str]) -> dict[str, int]:
-    """The number of events in the window of each of these groups and parents."""
+    """Return the number of events in the window of each of these groups and parents."""
     parents = {key for key in keys if is_parent(key)}
     # A parent has groups in all shards.
     wanted = ShardRange(0, source.shards - 1) if parents else filter_of_groups(keys, source.shards)

@@ -61,7 +61,7 @@ class ChampionRows:
         return len(self._places)
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent; None without one."""
+        """Return the champion of a group or parent; None without one."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -76,7 +76,7 @@ class ChampionRows:
         return self.rows.take(pa.array(places, pa.int64()))
 
     def losses(self, shards: Collection[int]) -> pa.Table:
-        """The keys, held-out losses and their names of the champions in these shards, by shard and key."""
+        """Return the keys, held-out losses and their names of the champions in these shards, by shard and key."""
         ordered, order = self._shards_of_champions
         wanted = np.array(sorted(shards), dtype=np.int64)
         first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
@@ -93,7 +93,7 @@ class ChampionRows:
         return shards[order], places[order]
 
     def payload(self, owner: str) -> SignedPayload | None:
-        """The payload stored with the promotion of a group's champion; None without one."""
+        """Return the payload stored with the promotion of a group's champion; None without one."""
         place = self._places.get(owner)
         codec, payload, signature = (
             None if place is None else self.rows.column(name)[place].as_py() for name in PAYLOAD_COLUMNS
@@ -140,7 +140,7 @@ class FleetSnapshot:
         return _by_key(pa.concat_tables([_without(self.settled.rows, recent), recent])).combine_chunks()
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent if all its models are usable, else None."""
+        """Return the champion of a group or parent if all its models are usable, else None."""
         return self._layer_of(key).champion_of(key)
 
     def pools(self, shards: Collection[int], n_shards: int) -> dict[int, Pool]:

@@ -56,7 +56,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         return self._slices[key][0]
 
     def losses(self, first: int, end: int) -> list[bytes | None]:
-        """The packed held-out losses of the rows from `first` to before `end`."""
+        """Return the packed held-out losses of the rows from `first` to before `end`."""
         if self._losses is None:
             return [None] * (end - first)
         names = None if self._loss_names is None else self._loss_names.slice(first, end - first)

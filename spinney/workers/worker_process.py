@@ -61,7 +61,7 @@ class Limits:
 
     @classmethod
     def of(cls, recipe: sections.Recipe) -> Limits:
-        """The limits that the section [recipe] sets."""
+        """Return the limits that the section [recipe] sets."""
         return cls(recipe.time_limit.total_seconds(), recipe.memory_limit_mib << 20)
 
 

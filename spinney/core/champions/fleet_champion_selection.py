@@ -131,7 +131,7 @@ class _Candidates:
         return ChampionRows(self.group_keys, self.group, np.where(pinned >= 0, pinned, promoted), pinned >= 0)
 
     def predecessor_rows(self, champions: ChampionRows) -> _Ints:
-        """The row of each group that `champion_selection.select_predecessor` returns; -1 for none."""
+        """Return the row of each group that `champion_selection.select_predecessor` returns; -1 for none."""
         n_groups, has_champion = len(self.group_keys), champions.champion_row >= 0
         champion_names = self.names.take(_or_null(champions.champion_row)).take(pa.array(self.group))
         is_own = self.is_candidate & np.asarray(pc.fill_null(pc.equal(self.names, champion_names), False))
@@ -223,12 +223,12 @@ class _History:
         return order[ends]
 
     def last_withdrawals(self) -> _Ints:
-        """The last withdrawal of each withdrawn model."""
+        """Return the last withdrawal of each withdrawn model."""
         rows = np.flatnonzero(_is_in(self.decision, {Decision.WITHDRAWN}))
         return self.last_of(rows, self._group_and_model(), self.revision)
 
     def last_pins(self) -> _Ints:
-        """The pin that counts in each group that has one."""
+        """Return the pin that counts in each group that has one."""
         rows = np.flatnonzero(_is_in(self.decision, {Decision.PINNED}) & self.is_current)
         return self.last_of(rows, self.group, self.decided_at, self.model)
 
@@ -258,7 +258,7 @@ def _sorted_codes(texts: pa.Array) -> _Ints:
 
 
 def integer_values(rows: pa.Table, name: str) -> _Ints:
-    """A column of integers, or of timestamps as microseconds since 1970, as an array; null is 0."""
+    """Return a column of integers, or of timestamps as microseconds since 1970, as an array; null is 0."""
     column = _combined(rows, name)
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("us", column.type.tz))

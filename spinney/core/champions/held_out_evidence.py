@@ -90,7 +90,7 @@ class HeldOutEvidence:
         return "worse" if confidence <= 1 - SHOWN else "no difference shown"
 
     def describe(self, whose: str) -> str:
-        """The numbers, as in ``loss 7.1 against 8 on 34 rows (11 % lower; better with 96 % confidence)``.
+        """Return the numbers, as in ``loss 7.1 against 8 on 34 rows (11 % lower; better with 96 % confidence)``.
 
         whose: the reference in words, before its loss.
         """
@@ -132,7 +132,7 @@ def _is_finite(value: float | None) -> TypeGuard[float]:
 
 
 def format_confidence(share: float) -> str:
-    """A confidence as a whole percentage; "under 1 %" and "over 99 %" at the ends."""
+    """Return a confidence as a whole percentage; "under 1 %" and "over 99 %" at the ends."""
     if share < 0.01:
         return "under 1 %"
     return "over 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")

@@ -63,7 +63,7 @@ class PredecessorEvidence:
         return level > 0 and not is_tie and self.difference.chance_if_equal <= level
 
     def describe(self) -> str:
-        """The numbers, as in ``loss 9.1 against its predecessor's 7.2 on 40 rows (chance under 1 % if …)``."""
+        """Return the numbers, as in ``loss 9.1 against its predecessor's 7.2 on 40 rows (chance under 1 % if …)``."""
         losses = f"loss {format_number(self.champion_loss)} against its predecessor's "
         losses += f"{format_number(self.predecessor_loss)} on {self.rows} rows newer than both"
         return f"{losses} (chance {_format_chance(self.difference.chance_if_equal)} if it were as good)"

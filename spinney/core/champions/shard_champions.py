@@ -50,7 +50,7 @@ class Champions:
     _champions: dict[str, Promotion | None] = field(default_factory=dict, compare=False, repr=False)
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent if all its models are usable, else None. Cached."""
+        """Return the champion of a group or parent if all its models are usable, else None. Cached."""
         if key not in self._champions:
             self._champions[key] = select_champion(self.promotions.get(key, ()))
         return self._champions[key]

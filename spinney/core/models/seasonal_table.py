@@ -33,7 +33,7 @@ class Cells:
 
     @classmethod
     def named(cls, text: object) -> Cells:
-        """The cells of ``"hour_of_week"``, ``"day_of_week"``, ``"hour_of_day"`` or ``"PERIOD/STEP"`` (``"12h/30m"``).
+        """Return the cells of ``"hour_of_week"``, ``"day_of_week"``, ``"hour_of_day"`` or a text like ``"12h/30m"``.
 
         Raises ValueError for anything else.
         """

@@ -79,7 +79,7 @@ def excess_losses(groups: GroupStates) -> _Floats:
 
 
 def aging_losses(groups: GroupStates, clock: int) -> _Floats:
-    """The loss per row that each champion is assumed to have gained by its age since the last attempt.
+    """Return the loss per row that each champion is assumed to have gained by its age since the last attempt.
 
     A champion without a reference loss has the mean of the shard's. clock: microseconds.
     """

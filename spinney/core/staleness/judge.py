@@ -142,7 +142,7 @@ class ShardState:
 
     @classmethod
     def empty(cls) -> ShardState:
-        """The state of a shard without groups."""
+        """Return the state of a shard without groups."""
         pending = LazySection(PendingLabels.from_bytes, PendingLabels.to_bytes, PendingLabels.empty())
         evidence = LazySection(ErrorEvidence.from_bytes, ErrorEvidence.to_bytes, ErrorEvidence.empty())
         drift = LazySection(PredictionDrift.from_bytes, PredictionDrift.to_bytes, PredictionDrift.empty())

@@ -75,7 +75,10 @@ def for_groups(stack: KernelInput, g: int, model: Model) -> Model:
 
 
 def weighted_medians(values: Floats, weights: Floats | None, starts: Integers) -> Floats:
-    """The median of each group's values, shape (n,): half of the weight is on either side. starts: shape (n + 1,)."""
+    """Return the weighted median of each group's values, shape (n,): half of the weight is on either side.
+
+    starts: shape (n + 1,): group g has values starts[g] to starts[g + 1].
+    """
     sizes = np.diff(starts)
     if weights is None:
         return group_medians(values, sizes)

@@ -176,13 +176,13 @@ def hold_out_rows(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
 
 
 def heldout_begins(attempts: Sequence[FitAttempt], training_set: TrainingSet) -> Integers:
-    """The position of the oldest held-out row of each attempt, shape (n_attempts,)."""
+    """Return the position of the oldest held-out row of each attempt, shape (n_attempts,)."""
     stops: Integers = training_set.starts[[attempt.group_index + 1 for attempt in attempts]]
     return stops - np.array([attempt.heldout_rows for attempt in attempts], dtype=np.int64)
 
 
 def reporter(attempts: Sequence[FitAttempt], activity: str) -> Callable[[int], None]:
-    """A function that reports, by its index, which attempt's group is being worked on."""
+    """Return a function that reports, by its index, which attempt's group is being worked on."""
     return lambda index: current_group.report(attempts[index].request.group_key, activity)
 
 
@@ -279,7 +279,7 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
 def failed_result(
     rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, elapsed_ms: float
 ) -> pd.DataFrame:
-    """The row of a group whose fit killed its process. rows: as in `fit_groups`."""
+    """Return the row of a group whose fit killed its process. rows: as in `fit_groups`."""
     training_set = select_training_set(rows, [error.group_key], recipe, clock)
     attempt = FitAttempt(
         FitRequest(error.group_key, None, None, None, None, NULL_TIME),

@@ -199,7 +199,7 @@ def accepts_missing_values(estimator: Any) -> bool:
 
 
 def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
-    """The arguments of `fit` that pass `weights` to the last step; empty if it takes no weights."""
+    """Return the arguments of `fit` that pass `weights` to the last step; empty if it takes no weights."""
     step_names = []
     while isinstance(estimator, Pipeline):
         step, estimator = estimator.steps[-1]
@@ -209,5 +209,5 @@ def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
 
 
 def seed_for(group_key: str) -> int:
-    """A 32-bit seed that depends on the group's key only."""
+    """Return a 32-bit seed that depends on the group's key only."""
     return int.from_bytes(hashlib.sha256(group_key.encode()).digest()[:4], "big")

@@ -109,13 +109,13 @@ def _report_index(on_begin: Callable[[int], None], indices: Sequence[int], posit
 def row_losses(
     training_set: TrainingSet, models: Sequence[Model], rows: RowsToPredict, loss: Loss, on_begin: Callable[[int], None]
 ) -> tuple[Floats, dict[int, Exception]]:
-    """The losses and errors of `measure_rows`."""
+    """Return the losses and errors of `measure_rows`."""
     measured = measure_rows(training_set, models, rows, loss, on_begin)
     return measured.losses, measured.errors
 
 
 def mean_per_group(values: Floats, counts: Integers) -> list[float | None]:
-    """The mean of the first counts[0] values, of the next counts[1] and so on; the same bits as `finite_mean`."""
+    """Return the mean of the first counts[0] values, the next counts[1] and so on, each as by `finite_mean`."""
     begins, out = np.cumsum(counts) - counts, np.full(len(counts), np.nan)
     for size in np.unique(counts[counts > 0]).tolist():
         alike = np.flatnonzero(counts == size)
@@ -129,7 +129,7 @@ def finite_or_none(values: Floats) -> list[float | None]:
 
 
 def rows_of_columns(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """One dictionary per row. columns: of equal length."""
+    """Return one dictionary per row. columns: of equal length."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -139,12 +139,12 @@ def any_per_group(is_marked: npt.NDArray[np.bool_], which: Integers, groups: int
 
 
 def split_by_group(values: npt.NDArray[Any], group_index: Integers) -> list[npt.NDArray[Any]]:
-    """The values of each group. group_index: ascending, and every group occurs."""
+    """Return the values of each group. group_index: ascending, and every group occurs."""
     return split_by_count(values, np.bincount(group_index))
 
 
 def split_by_count(values: npt.NDArray[Any], counts: Integers) -> list[npt.NDArray[Any]]:
-    """The first counts[0] values, the next counts[1] and so on: as np.split, which takes ten times as long."""
+    """Return the first counts[0] values, the next counts[1] and so on: as np.split, which takes ten times as long."""
     stops = np.cumsum(counts).tolist()
     return [values[begin:stop] for begin, stop in zip([0, *stops], stops, strict=False)]
 
@@ -156,7 +156,7 @@ def finite_mean(values: Floats) -> float | None:
 
 
 def not_finite_error(group_key: str, error: Exception | None) -> FitFailed:
-    """The error of a model that has no finite prediction for some row. error: what the model raised, if it did."""
+    """Return the error of a model without a finite prediction for some row. error: what the model raised, if it did."""
     if error is not None:
         return FitFailed.of(group_key, error)
     return FitFailed(group_key, "NotFinite", "the fitted model answered NaN or infinity for rows it was asked about")

@@ -45,7 +45,7 @@ class Loss:
 
 
 def loss_named(name: str) -> Loss:
-    """The loss with this name. Raises ContractError for a name that is not in LOSSES."""
+    """Return the loss with this name. Raises ContractError for a name that is not in LOSSES."""
     if name not in LOSSES:
         raise ContractError(f"fleet.loss: expected one of {', '.join(LOSSES)}; got {name!r}")
     return LOSSES[name]

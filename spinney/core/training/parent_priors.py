@@ -74,7 +74,7 @@ class Residuals:
 
 
 def encoder_with_prior(stack: KernelInput, g: int, prior: Model | None) -> Encoder:
-    """The group's encoder: of each string feature the parent's values, then those that only the group has."""
+    """Return the group's encoder: of each string feature the parent's values, then those that only the group has."""
     if not stack.columns.words or prior is None:
         return Encoder(stack.columns.features, ((),) * len(stack.columns.words))
     own = Encoder.learn(stack.columns.take(stack.rows(g)))

@@ -43,7 +43,7 @@ def lineage_codes(
 
 
 def rung_of(key: str, ladder: Ladder) -> int | None:
-    """The position of a group or parent on the ladder, 0 for a group; None for a parent that is not on it."""
+    """Return the position of a group or parent on the ladder, 0 for a group; None for a parent that is not on it."""
     if not is_parent(key):
         return 0
     columns = set(parent_values(key))

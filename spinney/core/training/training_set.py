@@ -66,7 +66,7 @@ class TrainingSet:
         return digest.hexdigest()
 
     def with_features(self, features: tuple[Feature, ...]) -> TrainingSet:
-        """The same rows with these features only. Raises ContractError for a feature that they do not have."""
+        """Return the same rows with these features only. Raises ContractError for a feature that they do not have."""
         return self if features == self.columns.features else replace(self, columns=self.columns.select(features))
 
     def kernel_input(
@@ -90,7 +90,7 @@ class TrainingSet:
 
 
 def concatenated_ranges(begins: Integers, stops: Integers) -> Integers:
-    """The concatenation of range(begins[0], stops[0]), range(begins[1], stops[1]) and so on."""
+    """Return the concatenation of range(begins[0], stops[0]), range(begins[1], stops[1]) and so on."""
     sizes = stops - begins
     shift = begins - (np.cumsum(sizes) - sizes)
     places: Integers = np.arange(int(sizes.sum()), dtype=np.int64) + np.repeat(shift, sizes)
@@ -206,7 +206,7 @@ def _labels(values: pd.Series[Any], recipe: Recipe) -> tuple[npt.NDArray[Any], n
 
 
 def label_text(value: Any, target: Feature) -> str:
-    """A class as text, written as Spark's cast to string does. Raises ContractError for an unsupported target type."""
+    """Return a class as text, as Spark's cast to string writes it. Raises ContractError for an unsupported type."""
     kind = target.type.partition("(")[0]
     if kind == "string":
         return str(value)

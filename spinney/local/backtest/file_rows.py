@@ -115,7 +115,7 @@ class _Reader:
         self.rejections.check(source, self.rows)
 
     def frame(self) -> pd.DataFrame:
-        """The valid rows."""
+        """Return the valid rows."""
         rows = pa.concat_tables([self._columns.schema().empty_table(), *self._valid])
         keys = self._groups.keys().take(rows.column(GROUP).combine_chunks())
         frame = to_pandas(rows.drop_columns([GROUP, PLACE]).append_column("group_key", keys))
