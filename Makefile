@@ -19,10 +19,7 @@ endif
 # all that it imports: 8 s in place of 3 s of CPU time for `spinney stream`.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Four files of tests at a time, each process with its own Spark and broker: the longest, a chain of killed streams, takes
-# 525 s for 255 s of CPU time, so three of its kind leave a part of two cores idle.
-TOGETHER := -n 4 --dist loadfile --no-loadscope-reorder
-# Nothing waits there: as many at a time as there are cores. ARGS="-n 0 --pdb" overrides it.
+# Tests without Spark: as many files at a time as there are cores. ARGS="-n 0 --pdb" overrides it.
 ON_ALL_CORES := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 help: ## what there is
@@ -33,8 +30,9 @@ setup: $(VENV)/.class-archives ## packages, jars, Java: all that the others need
 demo: $(VENV)/.machine ## the whole loop on real flights, with its own Kafka; ARGS="--json" is passed on
 	@$(BIN)/spinney demo $(ARGS)
 
+# One process, which keeps two cores busy with one Spark session and one broker: four processes took a quarter longer.
 test: check setup ## lint, types, import rules and every tier of tests; KAFKA=host:port takes that broker
-	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+	@$(BIN)/python -m pytest $(ARGS)
 
 check: lint types imports ## what needs no test run
 
@@ -109,7 +107,7 @@ $(VENV)/.project: pyproject.toml $(VENV)/.packages
 	@$(INSTALL) --quiet --no-index --no-deps --no-build-isolation --editable . || $(OFFLINE)
 	@touch $@
 
-$(VENV)/.machine: spinney/local/jars.lock spinney/local/submit.py $(VENV)/.project
+$(VENV)/.machine: spinney/local/jars.lock spinney/local/spark_submit_conf.py $(VENV)/.project
 	@$(BIN)/python -m spinney.local.setup
 	@touch $@
 

@@ -20,9 +20,9 @@ from spinney.core import keys
 from spinney.core.config import Budget, Config
 from spinney.core.errors import StoreError
 from spinney.core.planning.parts import PartPacing
-from spinney.core.staleness.initial_state import reconstruct_state
 from spinney.core.staleness.judge import UNKNOWN_COST_MS, JudgeSettings, judge
 from spinney.core.staleness.policies import NewGroup
+from spinney.core.staleness.reconstructed_state import reconstruct_state
 from spinney.core.timestamps import to_microseconds
 from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS

@@ -15,9 +15,9 @@ import pandas as pd
 
 from spinney.core.keys import is_parent
 from spinney.core.planning.parts import Part
-from spinney.retraining.group_fitting import BLOCK_ROWS, TASK_EVENTS, task_edges
 from spinney.retraining.parent_fitting import parent_tasks
 from spinney.retraining.row_selection import HELD_ROWS
+from spinney.retraining.spark_fitting import BLOCK_ROWS, TASK_EVENTS, task_edges
 
 WORK = "work"
 """Column of a plan: the rows that a group has in its window, and GROUP_ROWS. Its cost is about proportional to it."""
@@ -59,10 +59,10 @@ class Capacity:
 class Sample:
     """The cost of fitting some groups.
 
-    work: sum of WORK. fit_s, gate_s: one after the other. rows: used for fitting. task_rows: held at once by the task
-    that holds the most (`held_rows`). bytes: in tables, if one task wrote them. file_bytes: of a file of `models`
-    without rows. worker_peak: resident bytes of the worker that took the most; child_peak: of the process that fits for
-    a worker, memory that it shares with it included.
+    work: sum of the groups' WORK. fit_s, gate_s: seconds of each step, one after the other. rows: number of rows used
+    for fitting. task_rows: rows held at once by the task that holds the most (`held_rows`). bytes: size in tables, if
+    one task writes them. file_bytes: size of a file of `models` without rows. worker_peak: resident bytes of the worker
+    that took the most; child_peak: of the process that fits for a worker, memory that it shares with it included.
     """
 
     groups: int

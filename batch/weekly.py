@@ -155,7 +155,7 @@ def _progress_callback(round_id: str, show: Show | None) -> Callable[[Progress],
 
 
 def recorded_round(store: FleetStore, round_id: str) -> dict[str, object] | None:
-    """The round's row of `rounds`, its JSON columns as objects."""
+    """Return the round's row of `rounds`, its JSON columns as objects."""
     for row in delta.read_table(store, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
         written = ("reasons", "seconds", "pins")
         return {name: json.loads(value) if name in written else value for name, value in row.items()}

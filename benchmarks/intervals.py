@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from spinney.core import keys
-from spinney.core.champions.heldout_losses import pack
+from spinney.core.champions.held_out_loss_codec import pack
 from spinney.core.intervals.champion_intervals import IntervalRule, ShardIntervals
 from spinney.core.intervals.conformal import Floats
 from spinney.core.models import codec

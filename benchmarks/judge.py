@@ -3,7 +3,7 @@
 A tick comes every few seconds for each of the shards, whether anything happened or not; 64 shards of 800 groups are
 50,000 groups. Each new row of health has one prediction and one loss of its group's champion, which has losses and
 predictions to be compared with. *Function of the query* is a busy tick as Spark calls it: with its rows as frames and
-with the report. Run: ``python benchmarks/judge.py --groups 800 --news 160``
+with the report. Run: ``python benchmarks/judge.py --groups 800 --new-rows 160``
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ QUEUES = QueueLengths(100, 20, 5)
 class Load:
     """The load of one tick.
 
-    groups: in the shard. news: new rows of health. waiting: pending rows in the state, all of which mature, while the
-    new rows do not; 0: the new rows are mature at once.
+    groups: in the shard. new_rows: rows of health that have come. waiting: pending rows in the state, all of which
+    mature, while the new rows do not; 0: the new rows are mature at once.
     """
 
     groups: int
-    news: int
+    new_rows: int
     waiting: int
 
     @property
@@ -90,8 +90,8 @@ def promoted(n: int, clock: int) -> DecisionRecord:
 def full_shard(load: Load) -> ShardState:
     """Every group has its champion; the newest deltas wait to mature."""
     deltas = HealthRows.of_frame(health(load, load.waiting, START))
-    news = JudgeInput([promoted(n, START) for n in range(load.groups)], [], deltas)
-    shard = advance(ShardState.empty(), news, load.settings, START)
+    inputs = JudgeInput([promoted(n, START) for n in range(load.groups)], [], deltas)
+    shard = advance(ShardState.empty(), inputs, load.settings, START)
     judge(shard, load.settings, START)
     return shard
 
@@ -134,22 +134,22 @@ class State:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, usual in {"groups": 800, "news": 160, "waiting": 0, "repeats": 30}.items():
+    for name, usual in {"groups": 800, "new-rows": 160, "waiting": 0, "repeats": 30}.items():
         parser.add_argument(f"--{name}", type=int, default=usual)
     asked = parser.parse_args()
-    load = Load(asked.groups, asked.news, asked.waiting)
+    load = Load(asked.groups, asked.new_rows, asked.waiting)
     settings = load.settings
     shard, clock = full_shard(load), START + 3_600 * SECOND
     blob = shard.to_bytes()
-    frame = health(load, load.news, clock)
+    frame = health(load, load.new_rows, clock)
     deltas = HealthRows.of_frame(frame)
     quiet = JudgeInput([], [], HealthRows.empty())
     busy = JudgeInput([promoted(n, clock) for n in range(min(10, load.groups))], [], deltas)
     rows, state = frame.assign(kind="health", decided=None, unfitted=None), State(blob, clock // 1000)
     function = ShardJudge(settings, QUEUES).function()
 
-    def tick(news: JudgeInput) -> bytes:
-        after = advance(ShardState.from_bytes(blob), news, settings, clock)
+    def tick(inputs: JudgeInput) -> bytes:
+        after = advance(ShardState.from_bytes(blob), inputs, settings, clock)
         judge(after, settings, clock)
         return after.to_bytes()
 
@@ -163,7 +163,7 @@ def main() -> None:
         "quiet tick": lambda: tick(quiet),
         "function of the query": lambda: list(function((0,), iter([rows]), state)),
     }
-    print(f"{load.groups} groups, {load.news} deltas, {load.waiting} maturing, {len(blob) / 1024:.0f} kB of state")
+    print(f"{load.groups} groups, {load.new_rows} deltas, {load.waiting} maturing, {len(blob) / 1024:.0f} kB of state")
     for name, call in parts.items():
         print(f"{name:>21}: {per_call(call, asked.repeats):7.2f} ms of CPU per shard")
 

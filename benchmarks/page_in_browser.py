@@ -18,7 +18,7 @@ from harness.browser import BrowserError, Page, opened_browser
 from harness.page_fleet import key_of, make_fleet
 from harness.page_server import served
 
-from spinney.core.reporting.status import State
+from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
 from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
 from spinney.operations.interventions import OverrideVerb

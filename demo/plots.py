@@ -33,7 +33,7 @@ from spinney.core.reporting.palette import (
     TEXT,
     TRACK,
 )
-from spinney.local.chart import FONT_PX, LABEL_PX, Chart
+from spinney.local.svg_chart import FONT_PX, LABEL_PX, Chart
 
 LINES: Mapping[str, Mapping[str, Any]] = {
     "fleet": {"color": GREEN, "linewidth": 3.2, "zorder": 6},
@@ -63,7 +63,7 @@ RUNNING_MEAN_LEAST = 5
 
 
 def draw_daily_error(summary: Mapping[str, Any]) -> str:
-    """Mean loss of each day, a line for each of the four fleets, without the groups of the injected change."""
+    """Draw the mean loss of each day, a line for each of the four fleets, without the groups of the injected change."""
     days = summary["worth"]["daily_without_injected"]
     chart = Chart(WIDE, 340, right=150)
     lines = {name: [(at, day[name]) for at, day in enumerate(days)] for name in STRATEGIES}
@@ -78,7 +78,7 @@ def draw_daily_error(summary: Mapping[str, Any]) -> str:
 
 
 def draw_recovery_lines(summary: Mapping[str, Any]) -> str:
-    """The changed groups' mean loss of the last 24 hours, from a day before the change on."""
+    """Draw the changed groups' mean loss of the last 24 hours, from a day before the change on."""
     injected = summary["worth"]["injected"]
     chart = Chart(CHART, 340, right=128)
     lines = injected["line"]
@@ -95,7 +95,7 @@ def draw_recovery_lines(summary: Mapping[str, Any]) -> str:
 
 
 def draw_recovery_bars(summary: Mapping[str, Any]) -> str:
-    """Hours of event time until the error had recovered. An empty, dashed bar: not within the demo."""
+    """Draw the hours of event time until the error had recovered. An empty, dashed bar: not within the demo."""
     injected = summary["worth"]["injected"]
     recovered = injected["hours_to_recover"]
     change = datetime.fromisoformat(injected["change_at"])
@@ -125,7 +125,7 @@ def draw_recovery_bars(summary: Mapping[str, Any]) -> str:
 
 
 def draw_group_states(summary: Mapping[str, Any]) -> str:
-    """One strip of all groups, divided by state."""
+    """Draw all groups as one strip, divided by state."""
     by_state = {state: groups for state, groups in summary["groups"]["by_state"].items() if groups}
     total = max(sum(by_state.values()), 1)
     chart = Chart(WIDE, 40, left=0, right=0, top=0, bottom=0)
@@ -147,7 +147,7 @@ def draw_group_states(summary: Mapping[str, Any]) -> str:
 
 
 def draw_retraining_reasons(summary: Mapping[str, Any]) -> str:
-    """Groups retrained on each day of event time, stacked by the policy that gave the reason."""
+    """Draw the number of groups retrained on each day of event time, stacked by the policy that gave the reason."""
     days = summary["retrained"]["by_day"]
     by_policy = summary["retrained"]["by_reason"]
     chart = Chart(CHART, 300, top=40)
@@ -172,7 +172,7 @@ def draw_retraining_reasons(summary: Mapping[str, Any]) -> str:
 
 
 def draw_freshness(summary: Mapping[str, Any]) -> str:
-    """Distribution of the seconds from stale to a new champion answering; median and 95th percentile are marked."""
+    """Draw the seconds from stale to a new champion answering, with median and 95th percentile marked."""
     fresh = summary["freshness"]
     chart = Chart(NARROW, 300, top=40)
     if not fresh["histogram"]:
@@ -195,7 +195,7 @@ def draw_freshness(summary: Mapping[str, Any]) -> str:
 
 
 def draw_group_timeline(summary: Mapping[str, Any]) -> str:
-    """One group: the loss of each event, its running mean, and the rounds that retrained it."""
+    """Draw one group: the loss of each event, its running mean, and the rounds that retrained it."""
     group = summary["life"]
     start = datetime.fromisoformat(summary["span"]["start"])
     end = datetime.fromisoformat(summary["span"]["end"])
@@ -265,7 +265,7 @@ def running_mean(points: Sequence[tuple[float, float]], width: int = RUNNING_MEA
 
 
 def draw_batch_durations(batches: Mapping[str, Any], top: float) -> str:
-    """The durations of one query's batches, in their order. top: seconds at the top, the same for all queries."""
+    """Draw the durations of one query's batches, in their order. top: seconds at the top, the same for all queries."""
     durations = batches["line"]
     chart = Chart(300, 120, left=0, right=0, top=4, bottom=4)
     chart.axes.set(xlim=(-0.5, max(len(durations), 1) - 0.5), ylim=(0, top))

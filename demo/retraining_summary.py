@@ -17,7 +17,7 @@ from schemas.tables import MODELS, PROMOTIONS, VERDICTS
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.features.encoding import Floats
 from spinney.core.reporting import retraining_gain
-from spinney.core.reporting.status import State
+from spinney.core.reporting.group_status import State
 from spinney.fleet import GroupStatus
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.fit_metrics import parse_watched

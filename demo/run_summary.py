@@ -9,7 +9,7 @@ dead_letters    reason -> records found
 outcomes        records, distinct, duplicates (sent); stored, loaded, matched, unmatched (in the table)
 predictions     rows, by_answer: own, parent, global, none -> rows
 reconciliation  adds_up; checks: name, says, expected, found, missing, unexpected, twice, examples, adds_up
-groups          total; by_state: see `spinney.core.reporting.status.State`
+groups          total; by_state: see `spinney.core.reporting.group_status.State`
 retrained       fits, groups, by_reason, by_day, by_decision, not_fitted, before_the_stream
 found_by_error  changed, found (by error_rise), hours: n, p50, p95, max (event time); others: not_risen, refitted,
                 unnoticed, see `found_by_error`, None if `worth` is; None without a change

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
-from spinney.core.champions import heldout_losses
+from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
@@ -24,12 +24,12 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.number_format import format_number
 from spinney.core.reporting import explanation
-from spinney.core.reporting.status import GroupStatus, State, derive_status
+from spinney.core.reporting.group_status import GroupStatus, State, derive_status
 from spinney.storage import charter, retrain_requests
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
-from spinney.tables import lookup, recipe_files
+from spinney.tables import lookup, unverified_recipes
 from spinney.tables.lookup import InShards, NotAfter, OfParent, RowFilter
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
     from spinney.core.intervals.champion_intervals import FleetIntervals
     from spinney.core.models.model import Model
+    from spinney.core.reporting.fleet_summary import Summary
     from spinney.core.reporting.incumbent_comparison import IncumbentComparison
     from spinney.core.reporting.retraining_gain import RetrainingGain
     from spinney.core.reporting.shadow_comparison import ShadowComparison
-    from spinney.core.reporting.summary import Summary
     from spinney.figures.fleet_figures import FleetFigures
     from spinney.figures.group_figures import GroupFigures
     from spinney.figures.pipeline_figures import PipelineFigures
-    from spinney.tables.kept_gain import KeptGain
+    from spinney.tables.incremental_gain import IncrementalGain
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
 
@@ -104,7 +104,7 @@ class Fleet:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._store = FleetStore.of(config)
-        self._gain: KeptGain | None = None
+        self._gain: IncrementalGain | None = None
 
     @classmethod
     def open(cls, path: str | Path = "fleet.toml") -> Fleet:
@@ -128,7 +128,7 @@ class Fleet:
         import pyarrow as pa
 
         from spinney.core.reporting import fleet_status
-        from spinney.core.reporting.loss_labels import name_losses
+        from spinney.core.reporting.loss_names import name_losses
 
         at = self._moment(as_of)
         decided, judged, fitted = (_until(name, at) for name in ("decided_at", "judged_at", "fitted_at"))
@@ -137,7 +137,7 @@ class Fleet:
             self._store, tables.PROMOTIONS, fleet_status.PROMOTION_COLUMNS, decided, OfParent()
         )
         answering = fleet_status.owners_with_champion(of_parents)
-        estimators = recipe_files.read_estimators(self._store)
+        estimators = unverified_recipes.read_estimators(self._store)
 
         def has_ancestor(key: str) -> bool:
             return not answering.isdisjoint(self._ancestors(key))
@@ -237,14 +237,14 @@ class Fleet:
 
     def _intervals(self, at: datetime | None) -> FleetIntervals | None:
         from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
-        from spinney.tables import champion_losses
+        from spinney.tables import held_out_losses
 
         first_loss = charter.losses_of(self._store).first
         rule = IntervalRule.of(self.config.fleet, self.config.intervals.coverage, first_loss)
         if rule is None:
             return None
         until = _until("decided_at", at)
-        pools = partial(champion_losses.read_pools, self._store, until=until)
+        pools = partial(held_out_losses.read_pools, self._store, until=until)
         return FleetIntervals(rule, self.config.fleet.shards, pools)
 
     def incumbent(self) -> IncumbentComparison:
@@ -272,7 +272,7 @@ class Fleet:
         `RetrainingGain` says what is measured. Only draws in the 90 days before the newest verdict count, without
         decisions and verdicts that `spinney tidy` has removed. Errors as for `groups`.
         """
-        from spinney.tables.drawn_groups import read_retraining_gain
+        from spinney.tables.random_draws import read_retraining_gain
 
         return read_retraining_gain(self._store, self._moment(as_of))
 
@@ -283,9 +283,9 @@ class Fleet:
         statuses: of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_fleet_figures
-        from spinney.tables.kept_gain import KeptGain
+        from spinney.tables.incremental_gain import IncrementalGain
 
-        self._gain = self._gain or KeptGain(self._store)
+        self._gain = self._gain or IncrementalGain(self._store)
         statuses, horizon = self.table() if statuses is None else statuses, self.config.kafka.label_horizon
         return read_fleet_figures(self._gain, horizon, statuses, datetime.now(UTC), before)
 
@@ -336,7 +336,7 @@ class Fleet:
         )
         decided = self._rows_of(tables.PROMOTIONS, _history_columns(tables.PROMOTIONS), key, *ancestors)
         own = [row for row in decided if row["group_key"] == key]
-        estimators, losses = recipe_files.read_estimators(self._store), charter.losses_of(self._store)
+        estimators, losses = unverified_recipes.read_estimators(self._store), charter.losses_of(self._store)
         entries = explanation.explain(verdicts, attempts, own, estimators, losses)
         if not entries:
             self._require_known(key)
@@ -386,8 +386,8 @@ class Fleet:
         return lookup.to_dicts(lookup.read_rows(self._store, base, [*columns], RowFilter.of_groups(group_keys)))
 
 
-_PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
-_NOT_SHOWN = (*PAYLOAD_COLUMNS[1:], heldout_losses.COLUMN, "training_predictions", "heldout_predictions", "pins")
+_PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME)
+_NOT_SHOWN = (*PAYLOAD_COLUMNS[1:], held_out_loss_codec.COLUMN, "training_predictions", "heldout_predictions", "pins")
 _SHADOW_COLUMNS = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 
 

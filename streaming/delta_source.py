@@ -10,12 +10,16 @@ from schemas.contract import Contract
 from spinney.storage.layout import Directory, FleetStore
 
 
-def read_appended(spark: SparkSession, directory: Directory) -> DataFrame:
+def read_appended(spark: SparkSession, directory: Directory, max_bytes: int | None = None) -> DataFrame:
     """Return a stream of every row appended to the directory, once, from its start.
 
-    Commits that remove or rewrite rows (retention, compaction) are skipped.
+    Commits that remove or rewrite rows (retention, compaction) are skipped. max_bytes: of the files that a batch reads,
+    which are at least one; None: as many as Delta takes by default.
     """
-    return spark.readStream.format("delta").option("skipChangeCommits", "true").load(directory.uri)
+    reader = spark.readStream.format("delta").option("skipChangeCommits", "true")
+    if max_bytes is not None:
+        reader = reader.option("maxBytesPerTrigger", f"{max_bytes}b")
+    return reader.load(directory.uri)
 
 
 def read_appended_union(spark: SparkSession, store: FleetStore, base: Contract) -> DataFrame:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from schemas import tables
 from spinney.core.config import Fleet
@@ -38,16 +37,37 @@ LOSSES_TYPE, PREDICTIONS_TYPE = (arrow_schema(tables.HEALTH).field(name).type fo
 def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
     """Return the health of one scoring batch, as rows of `health`; none where there are no answers.
 
-    One row per (group, model, maturity step) with sums, and one row per shard with the newest event time. The sums are
-    those of `sum_late_labels`, computed without a Spark job for a batch that is in memory already.
+    One row per (group, model, maturity step) with sums, and one row per shard with the newest event time.
 
     answers: ANSWER_COLUMNS, all rows with the same scored_at. fleet: the section `[fleet]`.
     """
     if not answers.num_rows:
         return arrow_schema(tables.HEALTH).empty_table()
+    same = {"observed_on": answers["scored_at"][0].cast(pa.date32()).as_py(), "batch_id": batch_id}
+    parts = (_sums(answers, fleet), _clock_rows(answers["event_time"], fleet.shards))
+    return pa.concat_tables([_as_health(part, {"loss_name": fleet.loss, **same}) for part in parts])
+
+
+def sum_late_labels(answers: pa.Table, fleet: Fleet, observed_on: date, batch_id: int) -> pa.Table:
+    """Return the health of labels that came after their answers: sums per (group, model, maturity step).
+
+    `rows` is 0 and `drift` is null, since both were counted when the answers were made.
+
+    answers: ANSWER_COLUMNS without scored_at, with their labels. observed_on: UTC date of the batch.
+    """
+    if not answers.num_rows:
+        return arrow_schema(tables.HEALTH).empty_table()
+    same = {"rows": 0, "loss_name": fleet.loss, "observed_on": observed_on, "batch_id": batch_id}
+    return _as_health(_sums(answers, fleet).drop_columns(["rows", "drift"]), same)
+
+
+def _sums(answers: pa.Table, fleet: Fleet) -> pa.Table:
+    """Return the sums per (group, model, maturity step), with columns of `health`."""
     loss, values = _losses(answers, fleet), _predicted_values(answers, fleet)
     has_label, has_loss = pc.is_valid(answers["label"]), pa.array(np.isfinite(loss))
     known = np.where(np.isfinite(loss), loss, 0.0)
+    # A label counts for its group whichever model answered, so that a new group gets its first model. Without a loss
+    # it does not count for the model.
     is_creditable = pc.or_(pc.invert(has_label), has_loss)
     counted = pa.table(
         {
@@ -76,11 +96,7 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
     if has_loss.true_count:
         losses = _kept_values(sums["labelled_losses"], MAX_LOSSES, LOSSES_TYPE, at_least=2)
         sums = sums.append_column("losses", losses)
-    sums = sums.append_column("drift", _kept_values(sums["predicted"], MAX_PREDICTIONS, PREDICTIONS_TYPE, at_least=1))
-    parts = (sums, _clock_rows(answers["event_time"], fleet.shards))
-    scored_on = answers["scored_at"][0].cast(pa.date32()).as_py()
-    same = {"loss_name": fleet.loss, "observed_on": scored_on, "batch_id": batch_id}
-    return pa.concat_tables([_as_health(part, same) for part in parts])
+    return sums.append_column("drift", _kept_values(sums["predicted"], MAX_PREDICTIONS, PREDICTIONS_TYPE, at_least=1))
 
 
 def _kept_values(values_of_rows: pa.ChunkedArray, most: int, kind: pa.ListType, *, at_least: int) -> pa.Array:
@@ -167,47 +183,3 @@ def _as_health(rows: pa.Table, same: Mapping[str, Any]) -> pa.Table:
         else:
             columns.append(pa.repeat(pa.scalar(same.get(field.name), field.type), rows.num_rows))
     return pa.table(columns, schema=schema)
-
-
-def sum_late_labels(answers: DataFrame, fleet: Fleet, at: str, batch_id: int) -> DataFrame:
-    """Return the health of late labels: sums per (group, model, maturity step), columns of `health`, in Spark.
-
-    answers: rows of predictions with `label`; `rows` is 0, since they were counted when they were scored. at: the
-    column with the batch's timestamp. fleet: the section `[fleet]`.
-    """
-    loss = F.expr(loss_named(fleet.loss).sql())
-    # A label counts for its group whichever model answered, so that a new group gets its first model. Without a loss
-    # it does not count for the model.
-    credited = F.expr("CASE WHEN label IS NULL OR loss IS NOT NULL THEN model_id END")
-    counted = answers.withColumn("loss", loss).withColumn("model_id", credited).withColumn("step", F.expr(_step(fleet)))
-    sums = counted.groupBy("shard", "group_key", "model_id", "step", at).agg(
-        F.lit(0).cast("bigint").alias("rows"),
-        F.count("label").alias("labelled"),
-        F.coalesce(F.sum("loss"), F.lit(0.0)).alias("loss"),
-        F.coalesce(F.sum(F.col("loss") * F.col("loss")), F.lit(0.0)).alias("squared_loss"),
-        F.max("event_time").alias("last_event_time"),
-        F.sort_array(F.collect_list(F.col("loss").cast("float"))).alias("losses"),
-    )
-    sums = sums.withColumn("losses", F.expr(_SEVERAL_LOSSES)).withColumn("loss_name", F.lit(fleet.loss))
-    return _complete(sums, at, batch_id)
-
-
-_SEVERAL_LOSSES = f"""
-CASE WHEN size(losses) > {MAX_LOSSES} THEN transform(
-    sequence(0, {MAX_LOSSES - 1}),
-    i -> element_at(losses, CAST(1 + i * (size(losses) - 1) DIV {MAX_LOSSES - 1} AS int))
-) WHEN size(losses) > 1 THEN losses END"""
-"""`is_evenly_spaced` in Spark, and null for up to one loss."""
-
-
-def _step(fleet: Fleet) -> str:
-    seconds = fleet.label_delay.total_seconds() / BUCKETS_PER_LABEL_DELAY
-    return f"floor(unix_micros(event_time) / {int(seconds * 1e6)}L)" if seconds >= 1 else "0L"
-
-
-def _complete(rows: DataFrame, at: str, batch_id: int) -> DataFrame:
-    filled = rows.withColumn("observed_on", F.to_date(at)).withColumn("batch_id", F.lit(batch_id).cast("bigint"))
-    for column in tables.HEALTH.columns:
-        if column.name not in filled.columns:
-            filled = filled.withColumn(column.name, F.lit(0 if column.type == "bigint" else None).cast(column.type))
-    return filled.select(*tables.HEALTH.names)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spinney.core.config import Kafka, RecordSchema
 from spinney.spark.session import cores_of, is_local
-from spinney.tables.row_writing import ARRIVED_AT, KIND
-from streaming.validated_records import REASON, RECORD_COLUMNS, Editions, validate_records
+from spinney.tables.row_writing import ARRIVED_AT
+from streaming.validated_records import RECORD_COLUMNS, Editions, edition_index_sql, validate_events
 
 MAX_RECORDS_PER_BATCH = 200_000
 """Per topic: batches of a backlog take seconds, so that a stop never waits long."""
 
 RECORDS_PER_POLL, BYTES_PER_FETCH = 20_000, 4 << 20
-
-EVENT, OUTCOME, DEAD = "event", "outcome", "dead"
 
 
 def kafka_options(kafka: Kafka) -> dict[str, str]:
@@ -63,18 +63,19 @@ def coalesce_locally(rows: DataFrame) -> DataFrame:
 
 
 def read_events(spark: SparkSession, schema: RecordSchema, kafka: Kafka, editions: Editions) -> DataFrame:
-    """Return the events topic, validated: the columns of `validate_records`, and KIND, which is EVENT or DEAD."""
-    validated = validate_records(
-        read_records(spark, kafka, schema.events_topic), schema, outcomes=False, editions=editions
-    )
-    return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), EVENT).otherwise(DEAD))
+    """Return the events topic, validated: the columns of `validate_events` and ARRIVED_AT."""
+    return validate_events(read_records(spark, kafka, schema.events_topic), schema, editions)
 
 
-def read_outcomes(spark: SparkSession, schema: RecordSchema, kafka: Kafka, editions: Editions) -> DataFrame | None:
-    """Return the outcomes topic, validated, with KIND OUTCOME or DEAD; None if labels are inside the events."""
-    if schema.outcomes_topic is None:
-        return None
-    validated = validate_records(
-        read_records(spark, kafka, schema.outcomes_topic), schema, outcomes=True, editions=editions
+def read_unvalidated(spark: SparkSession, schema: RecordSchema, kafka: Kafka, editions: Editions) -> DataFrame:
+    """Return the records of both topics: the columns that `TopicRows.rows` needs."""
+    topics = (schema.events_topic, schema.outcomes_topic)
+    streams = [read_records(spark, kafka, topic) for topic in topics if topic is not None]
+    records = reduce(DataFrame.unionByName, streams)
+    if len(streams) > 1:
+        records = coalesce_locally(records)
+    return records.selectExpr(
+        *("key", "value", "topic", "kafka_partition", "kafka_offset", ARRIVED_AT),
+        "unix_micros(record_time) AS record_us",
+        f"{edition_index_sql(editions)} AS edition",
     )
-    return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), OUTCOME).otherwise(DEAD))

@@ -2,83 +2,136 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
+from spinney.core.errors import Corrupt, UnknownFormat
+from spinney.storage import checkpoints, step_observer
+from spinney.storage.atomic_files import local_folder
+from spinney.storage.label_index.label_index import IndexShape, LabelIndex, ReadThrough
 from spinney.storage.layout import FleetStore
 from spinney.tables.delta import DirectoryWriter
 from streaming.delta_source import read_appended
 from streaming.health import sum_late_labels
+from streaming.kafka_source import coalesce_locally
+from streaming.label_recovery import rebuild_index
+from streaming.label_rows import (
+    OUTCOME_COLUMNS,
+    arrived_outcomes,
+    arrived_predictions,
+    index_shape,
+    prediction_columns,
+)
 from streaming.query import Query
 
 NAME = QueryName.LABELS.value
 STEP = "health"
+IS_OUTCOME = "is_outcome"
+INDEX_FOLDER = "label_index"
+"""Folder of the index in the query's checkpoint."""
 
+MAX_BYTES_PER_BATCH = 16 * 1024**2
+"""Bytes of files that a batch reads of each table, and at least one file: the driver holds their rows."""
 
-def interval(duration: timedelta) -> str:
-    """Return a duration in Spark's syntax, in milliseconds."""
-    return f"{duration // timedelta(milliseconds=1)} milliseconds"
+log = logging.getLogger(__name__)
 
 
 def query(spark: SparkSession, config: Config) -> Query:
     """Return the query `labels`, in append mode.
 
-    In: rows appended to `predictions` and `outcomes`. Out: the columns of `predictions` with `label`, and batch_at, the
-    timestamp of the batch; `LabelsBatchWriter` stores their sums in health/labels. State: predictions and outcomes of
-    the last `kafka.label_horizon` that wait for each other, and the ids of outcomes.
+    In: rows appended to `predictions` and `outcomes`. Out: both, told apart by IS_OUTCOME; `LabelsBatchWriter` joins
+    them and stores the sums in health/labels. It has no state in Spark.
     """
     store = FleetStore.of(config)
-    plan = join_labels(
-        read_appended(spark, store.directory(tables.PREDICTIONS)),
-        read_appended(spark, store.directory(tables.OUTCOMES)),
-        answer_type=store.answer_type,
-        horizon=interval(config.kafka.label_horizon),
+    shape = index_shape(store, config.kafka)
+    parts = (
+        (tables.PREDICTIONS, prediction_columns(shape), False),
+        (tables.OUTCOMES, OUTCOME_COLUMNS, True),
     )
-    return Query(NAME, plan, lambda checkpoint: LabelsBatchWriter(store, checkpoint), trigger="2 seconds")
-
-
-def join_labels(predictions: DataFrame, outcomes: DataFrame, *, answer_type: str, horizon: str) -> DataFrame:
-    """Return each prediction with its outcome if they arrived within a horizon of each other.
-
-    predictions, outcomes: streams of the tables. answer_type: Spark SQL type of the labels. horizon: interval as Spark
-    SQL, such as `5 minutes`. The watermarks follow arrival, so that neither side is too late
-    because the other one moved its watermark. The first outcome of an id counts: ids are remembered for twice the
-    horizon, the longest time between the first outcome that a prediction can match and the last.
-    """
-    left = (
-        predictions.drop("label")
-        .withColumn("predicted_at", F.current_timestamp())
-        .withWatermark("predicted_at", horizon)
-        .alias("p")
+    predictions, outcomes = (
+        read_appended(spark, store.directory(contract), max_bytes=MAX_BYTES_PER_BATCH)
+        .select(*columns)
+        .withColumn(IS_OUTCOME, F.lit(is_outcome))
+        for contract, columns, is_outcome in parts
     )
-    right = (
-        outcomes.select("group_key", "event_id", F.col("label").cast(answer_type).alias("label"))
-        .withColumn("seen_at", F.current_timestamp())
-        .withWatermark("seen_at", horizon)
-        .dropDuplicatesWithinWatermark(["group_key", "event_id"])
-        .alias("o")
+    rows = coalesce_locally(predictions.unionByName(outcomes, allowMissingColumns=True))
+    # Earlier versions joined in Spark, and dropped copies of outcomes before.
+    return Query(
+        NAME,
+        rows,
+        lambda checkpoint: LabelsBatchWriter(store, shape, checkpoint),
+        trigger="2 seconds",
+        former_operators=(0, 1),
     )
-    condition = f"""p.group_key = o.group_key AND p.event_id = o.event_id
-        AND o.seen_at BETWEEN p.predicted_at - INTERVAL {horizon} AND p.predicted_at + INTERVAL {horizon}"""
-    joined = left.join(right, F.expr(condition), "inner").withColumn("batch_at", F.current_timestamp())
-    return joined.select("p.*", "o.label", "batch_at")
 
 
 class LabelsBatchWriter:
-    """Appends the sums of each batch to health/labels, by `streaming.health.sum_late_labels`."""
+    """Joins the rows of each batch by an index of those before, and appends the sums to health/labels.
 
-    def __init__(self, store: FleetStore, checkpoint: str) -> None:
-        self._fleet = store.fleet
+    The index is stored after the sums. So a batch of which it is stored is complete, and a batch that was killed before
+    finds the index of the batch before.
+    """
+
+    def __init__(self, store: FleetStore, shape: IndexShape, checkpoint: str) -> None:
+        self._store, self._shape, self._checkpoint = store, shape, checkpoint
+        self._location = store.checkpoint(NAME)
         self._writer = DirectoryWriter(store.directory(tables.HEALTH, "labels"), NAME, checkpoint)
+        self._index: LabelIndex | None = None
+
+    @property
+    def _folder(self) -> Path:
+        return local_folder(self._location) / INDEX_FOLDER
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write a batch, except what an earlier attempt at it has stored."""
-        # Computed even if it is already stored: the state of the join must advance.
-        rows = sum_late_labels(batch, self._fleet, "batch_at", batch_id).toArrow()
-        if rows.num_rows:
-            self._writer.append(rows, step=STEP, batch_id=batch_id)
+        if self._index is None:
+            self._index = self._opened(batch_id)
+            if self._index is not None:
+                return
+            self._index = self._before(batch_id)
+        self._write(batch.toArrow(), self._index, batch_id)
+
+    def _write(self, rows: pa.Table, index: LabelIndex, batch_id: int) -> None:
+        began = checkpoints.started_batch(self._location, batch_id).started_at
+        predictions = arrived_predictions(rows.filter(pc.invert(rows[IS_OUTCOME])), self._shape)
+        outcomes = index.with_first(*arrived_outcomes(rows.filter(rows[IS_OUTCOME]), self._shape, began))
+        labelled = index.join(predictions, outcomes)
+        if labelled.num_rows:
+            sums = sum_late_labels(labelled, self._store.fleet, began.date(), batch_id)
+            self._writer.append(sums, step=STEP, batch_id=batch_id)
+        index.add(predictions, outcomes)
+        index.store(self._read_through(batch_id), began)
+        step_observer.announce(f"{NAME}.index", batch_id)
+
+    def _read_through(self, batch_id: int) -> ReadThrough:
+        return ReadThrough(self._checkpoint, batch_id, checkpoints.end_offsets(self._location, batch_id))
+
+    def _opened(self, batch_id: int) -> LabelIndex | None:
+        """Return the index that was stored after a batch; None without one, or if it is damaged."""
+        try:
+            return LabelIndex.open(self._folder, self._shape, self._read_through(batch_id))
+        except UnknownFormat:
+            raise
+        except Corrupt as error:
+            log.warning("query %s: its index is built again from the tables: %s", NAME, error)
+            return None
+
+    def _before(self, batch_id: int) -> LabelIndex:
+        """Return the index as it was before a batch."""
+        if batch_id == 0:
+            return LabelIndex(self._folder, self._shape)
+        found = self._opened(batch_id - 1)
+        if found is None:
+            found = rebuild_index(self._store, self._shape, self._folder, self._location, batch_id - 1)
+            found.store(
+                self._read_through(batch_id - 1), checkpoints.started_batch(self._location, batch_id - 1).started_at
+            )
+        return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from deltalake import DeltaTable
 
@@ -17,13 +16,11 @@ from spinney.core.config import Config, Kafka
 from spinney.kafka import client, topic_ids, topics
 from spinney.storage import charter, checkpoints, leases, retrain_requests
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import reading_queries
+from spinney.storage.stream_readers import reading_queries
 from spinney.tables import delta
+from spinney.tables.stream_reading import TableOffset
 from spinney.tables.table_log import read_appends
 from streaming.clock_checks import clock_tolerance, refuse_clock_behind_checkpoint
-
-BASE_INDEX = -1
-"""Index of an offset in a Delta table when nothing of its version was read."""
 
 TablesById = dict[str, tuple[Directory, DeltaTable]]
 """Delta's id of a table -> directory and table."""
@@ -103,25 +100,25 @@ def _unread_commits(store: FleetStore, name: str, opened: TablesById) -> Iterato
     location = store.checkpoint(name)
     newest = checkpoints.newest_batch_id(location, "offsets")
     lines = checkpoints.end_offsets(location, newest) if newest is not None else []
-    offsets = [offset for line in lines if line is not None and "reservoirId" in (offset := json.loads(line))]
+    offsets = [TableOffset.parse(line) for line in lines if line is not None and "reservoirId" in json.loads(line)]
     for offset in offsets:
         yield from _unread_commits_from(name, offset, opened)
     if None in lines:
         # A source without an offset, since it was empty, does not name its table.
-        known = {str(offset["reservoirId"]) for offset in offsets}
+        known = {offset.table_id for offset in offsets}
         for table_id, (directory, table) in opened.items():
             if table_id not in known and table.file_uris() and name in reading_queries(directory):
                 yield f"table {directory.name} was empty when {name} read it last"
 
 
-def _unread_commits_from(name: str, offset: dict[str, Any], opened: TablesById) -> Iterator[str]:
-    """Say what a query has not read of one table. offset: Spark's, of what to read next."""
-    if offset["reservoirId"] not in opened:
+def _unread_commits_from(name: str, offset: TableOffset, opened: TablesById) -> Iterator[str]:
+    """Say what a query has not read of one table."""
+    if offset.table_id not in opened:
         yield f"query {name} has read a table that is none of the fleet's now"
         return
-    directory, table = opened[offset["reservoirId"]]
-    if offset["index"] != BASE_INDEX or offset["isStartingVersion"]:
-        yield f"table {directory.name}: {name} has read a part of version {offset['reservoirVersion']}"
+    directory, table = opened[offset.table_id]
+    if offset.files or offset.is_snapshot:
+        yield f"table {directory.name}: {name} has read a part of version {offset.version}"
         return
-    for commit in read_appends(directory, int(offset["reservoirVersion"]), int(table.version())):
+    for commit in read_appends(directory, offset.version, int(table.version())):
         yield f"table {directory.name}: version {commit.version} is not read by {name}"

@@ -19,16 +19,16 @@ import pyarrow as pa
 from schemas.messages import MAX_FUTURE_SECONDS
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import quote_identifier
-from spinney.core.records.column_checks import doubtful_mask
+from spinney.core.internal_column_names import quote_identifier
 from spinney.core.records.column_conversion import Mask
+from spinney.core.records.doubtful_rows import doubtful_mask
 from spinney.core.records.json_columns import JsonColumns, read_json_columns
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, ValidationResult, validate
 
 log = logging.getLogger(__name__)
 
-RESULT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
+RESULT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING"
 """DDL of the result of each record, to be formatted with the fields of a valid one."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -101,7 +101,7 @@ class RecordValidator:
         columns = [read.columns[rule.name].values for rule in self._fields]
         value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields])
         texts = [pa.nulls(len(read.unread), pa.string())] * 3
-        return pa.StructArray.from_arrays([value, *texts, pa.array(read.unknown_fields)], fields=list(self._type))
+        return pa.StructArray.from_arrays([value, *texts], fields=list(self._type))
 
     def _validate_record(self, value: bytes | None, micros: int, edition: int) -> ValidationResult:
         try:
@@ -117,7 +117,7 @@ class RecordValidator:
     def _type(self) -> pa.DataType:
         value = pa.struct([(rule.name, arrow_type(rule.type)) for rule in self._fields])
         texts = [(name, pa.string()) for name in ("reason", "detail", "field")]
-        return pa.struct([("value", value), *texts, ("unknown_fields", pa.int32())])
+        return pa.struct([("value", value), *texts])
 
     def _result_structs(self, results: list[ValidationResult]) -> pa.StructArray:
         columns = [self._column(rule, results) for rule in self._fields]
@@ -129,8 +129,7 @@ class RecordValidator:
             pa.array([_storable_text(result.detail) for result in results], pa.string()),
             pa.array([result.field for result in results], pa.string()),
         ]
-        unknown = pa.array([result.unknown_fields for result in results], pa.int32())
-        return pa.StructArray.from_arrays([value, *texts, unknown], fields=list(self._type))
+        return pa.StructArray.from_arrays([value, *texts], fields=list(self._type))
 
     def _column(self, rule: FieldRule, results: list[ValidationResult]) -> pa.Array:
         """Return the values of a field, null where there is none. A record whose value Arrow refuses becomes rejected

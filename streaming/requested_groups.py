@@ -22,7 +22,7 @@ from spinney.core.planning.budget import Candidate, take_requested
 from spinney.retraining.requested_verdicts import PlanMoment, candidates_of, requested_verdicts
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
-from streaming.planning import DueSummary, RoundPlan, RoundRules, plan_round
+from streaming.round_planning import DueSummary, RoundPlan, RoundRules, plan_round
 
 FIT, DEFERRED = Staleness.FIT.value, Staleness.DEFERRED.value
 

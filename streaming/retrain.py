@@ -36,10 +36,10 @@ from spinney.tables.empty_append import append_no_rows
 from spinney.tables.fleet_clock import read_fleet_clock
 from streaming.delta_source import read_appended
 from streaming.judging import STATE_SCHEMA, ShardJudge
-from streaming.planning import DueSummary, RoundRules
 from streaming.query import Query
 from streaming.requested_groups import plan_with_requests, take_requests
 from streaming.round_brake import BrakeDecision, RoundBrake
+from streaming.round_planning import DueSummary, RoundRules
 
 NAME = QueryName.RETRAIN.value
 TRIGGER = "5 seconds"

@@ -18,7 +18,7 @@ from spinney.core.planning.brake import (
 from spinney.retraining.round_history import sample_outcome
 from spinney.retraining.round_request import RoundRequest
 from spinney.storage.layout import FleetStore
-from streaming.planning import DueSummary
+from streaming.round_planning import DueSummary
 
 log = logging.getLogger(__name__)
 

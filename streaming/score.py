@@ -13,12 +13,12 @@ from pyspark.sql import functions as F
 
 from schemas import messages, tables
 from schemas.vocabulary import QueryName
-from spinney.core.champions import heldout_losses
+from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.promotion import TIME_COLUMNS
 from spinney.core.config import Config, Kafka
 from spinney.core.features.encoding import DAY_US, NULL_TIME
 from spinney.core.models.signing import Signer
-from spinney.core.records.json_objects import encode_json_objects
+from spinney.core.records.json_encoding import encode_json_objects
 from spinney.core.records.recent_ids import IdHashes, ask_in_order
 from spinney.kafka.publishing import Publisher
 from spinney.storage import charter, step_observer
@@ -101,7 +101,7 @@ def promotions_by_shard(spark: SparkSession, store: FleetStore) -> DataFrame:
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
     # Exact: each float is a double, whose shortest text is read as the same number.
     sql = {name: f"unix_micros({name})" for name in TIME_COLUMNS}
-    sql[heldout_losses.COLUMN] = f"CAST({heldout_losses.COLUMN} AS array<double>)"
+    sql[held_out_loss_codec.COLUMN] = f"CAST({held_out_loss_codec.COLUMN} AS array<double>)"
     packed = F.struct(*(F.expr(sql.get(name, name)).alias(name) for name in PROMOTION_COLUMNS))
     return rows.select(F.explode(shards).alias("shard"), "group_key", F.to_json(packed).alias(PROMOTION))
 

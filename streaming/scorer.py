@@ -15,11 +15,11 @@ import pandas as pd
 import xxhash
 from pyspark.sql.streaming.state import GroupState
 
-from spinney.core.champions import heldout_losses
+from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.column_names import internal_name
 from spinney.core.config import Config, RecordSchema
+from spinney.core.internal_column_names import internal_name
 from spinney.core.intervals.champion_intervals import IntervalRule, ShardIntervals, pool_of
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models.signing import Signer
@@ -34,7 +34,7 @@ PROMOTION = internal_name("promotion")
 rows, and a null struct of thirteen fields as thirteen columns."""
 
 PROMOTION_COLUMNS = (
-    *CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME,
+    *CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS, held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME,
 )  # fmt: skip
 _BINARY = ("payload", "signature")
 Rows = Iterable[pd.DataFrame]
@@ -122,9 +122,9 @@ def _read_promotion(text: str) -> dict[str, Any]:
     """The columns of a promotion as Spark wrote them; those that are null are missing."""
     found: dict[str, Any] = json.loads(text)
     binary = {name: base64.b64decode(found[name]) for name in _BINARY if name in found}
-    losses = found.get(heldout_losses.COLUMN)
+    losses = found.get(held_out_loss_codec.COLUMN)
     # Spark writes what is not finite as text.
-    return {**found, **binary, heldout_losses.COLUMN: None if losses is None else [float(loss) for loss in losses]}
+    return {**found, **binary, held_out_loss_codec.COLUMN: None if losses is None else [float(loss) for loss in losses]}
 
 
 def update_champions(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:
@@ -164,7 +164,8 @@ def intervals_of(shard: int, champions: Champions, rule: IntervalRule | None) ->
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> dict[str, Column]:
     """Return columns of `predictions`, each of shape (n_events,), in the order of the events.
 
-    The others are the same in all rows, or null. A frame of these would take a small batch half a millisecond.
+    Columns of `predictions` that are missing here are null, or have one value in all rows. A frame of all columns would
+    take a small batch half a millisecond.
     """
     rows = add_former_columns(events, scorer.former)
     models, intervals = ModelSource(scorer.store, scorer.signer), intervals_of(shard, champions, scorer.rule)

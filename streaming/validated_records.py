@@ -10,8 +10,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
 from schemas import messages
-from spinney.core.column_names import internal_name, quote_identifier
+from schemas.contract import Contract
 from spinney.core.config import RecordSchema
+from spinney.core.internal_column_names import internal_name, quote_identifier
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.storage.charter import Edition
 from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl
@@ -19,12 +20,8 @@ from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
 """The columns of a source, as in Kafka. record_time is the record's own timestamp."""
 
-KEY, VALUE, RECORD_TIME = map(internal_name, ("key", "value", "record_time"))
-REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(internal_name, ("reason", "detail", "field", "unknown_fields"))
+REASON, DETAIL, FIELD = map(internal_name, ("reason", "detail", "field"))
 """Internal columns beside those that a fleet declares."""
-
-DEAD_LETTER_COLUMNS = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
-"""Columns of `dead_letters` that have another name in a validated row."""
 
 Editions = Sequence[Edition]
 
@@ -41,31 +38,23 @@ def shard_sql(shards: int, key: str = "group_key") -> str:
     return f"CAST(pmod(xxhash64({key}), {shards}L) AS INT)"
 
 
-def validate_records(records: DataFrame, schema: RecordSchema, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
-    """The records of one topic, validated and with typed columns.
+def validate_events(records: DataFrame, schema: RecordSchema, editions: Editions = ()) -> DataFrame:
+    """The records of the events topic, validated and with typed columns.
 
     records: RECORD_COLUMNS, and others that are kept. editions: the validation settings by offset; without them those
     of the configuration apply.
 
-    Returns topic, kafka_partition, kafka_offset, KEY, VALUE, RECORD_TIME, REASON (null: valid), DETAIL, FIELD,
-    UNKNOWN_FIELDS, shard, group_key, event_id and, of an event, event_time and the declared columns, of an outcome,
-    label and observed_at.
+    Returns topic, kafka_partition, kafka_offset, REASON (null: valid), DETAIL, FIELD, shard, group_key, event_id,
+    event_time and the declared columns.
     """
-    message = messages.OUTCOME if outcomes else messages.EVENT
-    rules = [build_rules(schema, message, edition.settings, edition.originals) for edition in editions]
-    rules = rules or [build_rules(schema, message)]
     extra_columns = [name for name in records.columns if name not in RECORD_COLUMNS]
-    validated = _with_results(records, rules, editions)
+    validated = _with_results(records, edition_rules(schema, messages.EVENT, editions), editions)
     typed = validated.selectExpr(
-        f"key AS {KEY}",
-        f"value AS {VALUE}",
-        f"record_time AS {RECORD_TIME}",
         *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in extra_columns)),
         *(f"{_RESULT}.{name} AS {internal_name(name)}" for name in ("reason", "detail", "field")),
-        f"{_RESULT}.unknown_fields AS {UNKNOWN_FIELDS}",
         *(
             f"{_RESULT}.value.{quote_identifier(field)} AS `{name}`"
-            for name, field in _message_columns(schema, outcomes=outcomes).items()
+            for name, field in stored_fields(schema, messages.EVENT).items()
         ),
     )
     return typed.selectExpr("*", f"{group_key_sql(schema.fleet.group)} AS group_key").selectExpr(
@@ -73,10 +62,16 @@ def validate_records(records: DataFrame, schema: RecordSchema, *, outcomes: bool
     )
 
 
-def _message_columns(schema: RecordSchema, *, outcomes: bool) -> dict[str, str]:
-    """Return column of a validated row -> column of the message."""
+def edition_rules(schema: RecordSchema, message: Contract, editions: Editions) -> tuple[RecordRules, ...]:
+    """Return the rules of each edition; without editions those of the configuration."""
+    rules = (build_rules(schema, message, edition.settings, edition.originals) for edition in editions)
+    return tuple(rules) or (build_rules(schema, message),)
+
+
+def stored_fields(schema: RecordSchema, message: Contract) -> dict[str, str]:
+    """Return column of a stored row -> field of the validated message."""
     fleet = schema.fleet
-    if outcomes:
+    if message is messages.OUTCOME:
         named = {"event_id": fleet.event_id, "label": fleet.target, "observed_at": "observed_at"}
         return named | {name: name for name in fleet.group}
     return {
@@ -90,12 +85,12 @@ def _with_results(records: DataFrame, rules: Sequence[RecordRules], editions: Ed
     """Return the records with the column _RESULT. rules: of each edition."""
     as_udf: Any = arrow_udf  # PySpark's stubs know no functions of iterators of tuples
     validate = as_udf(RecordValidator(tuple(rules)).function(), RESULT_DDL.format(value_ddl(rules[-1].fields)))
-    arguments = (F.expr(sql) for sql in ("value", "unix_micros(record_time)", _edition_index_sql(editions)))
+    arguments = (F.expr(sql) for sql in ("value", "unix_micros(record_time)", edition_index_sql(editions)))
     # Nondeterministic, so that no rule of the optimiser repeats or moves it.
     return records.select("*", validate.asNondeterministic()(*arguments).alias(_RESULT))
 
 
-def _edition_index_sql(editions: Editions) -> str:
+def edition_index_sql(editions: Editions) -> str:
     """Return, as SQL, the index of the edition that applies to a record: the last one whose first offset it has
     reached.
     """

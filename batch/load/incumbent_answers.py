@@ -16,7 +16,7 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.config import RecordSchema
 from spinney.core.errors import StoreError
 from spinney.core.records.input_message_encoding import encode_message
-from spinney.core.records.json_text import describe_value
+from spinney.core.records.json_parsing import describe_value
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import RejectedError, read_message, value_of
 from spinney.sources import ColumnSelection, python_values
@@ -50,7 +50,7 @@ class IncumbentAnswers:
 
     @property
     def field(self) -> pa.Field:
-        """The column as the table has it."""
+        """The column of `incumbent` that holds the answers."""
         return pa.field(ANSWER, self._stored)
 
     def of_columns(self, batch: TypedBatch) -> pa.Array:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch.load.dead_letters import DeadLetters
-from batch.load.groups import GroupNumbers
+from batch.load.group_numbers import GroupNumbers
 from batch.load.incumbent_answers import ANSWER, IncumbentAnswers, may_be_answer
 from batch.load.row_routing import MessageLoad, MessageLoads, RowRouter
 from batch.load.spool import Spool

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from batch.load.groups import GroupNumbers, Numbers
+from batch.load.group_numbers import GroupNumbers, Numbers
 from batch.load.vectorized_validation import GROUP, PLACE
 from spinney.core.records.column_conversion import Mask
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from batch.load.dead_letters import DeadLetters
 from batch.load.incumbent_answers import ANSWER, IncumbentAnswers
-from batch.load.late_labels import label_mask
+from batch.load.labels_in_events import label_mask
 from batch.load.row_validation import LateLabels, ValidRows
 from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch
@@ -52,7 +52,10 @@ class MessageLoads:
 
 
 class RowRouter:
-    """Reads batches. moment: the time of this load. rows: number of rows read so far, valid or not."""
+    """Sends the rows of batches on: valid ones to the spools of their kinds, others to the dead letters.
+
+    moment: the time of this load. rows: number of rows read so far, valid or not.
+    """
 
     def __init__(
         self, schema: RecordSchema, loads: MessageLoads, dead: DeadLetters, rejections: Rejections, moment: datetime

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch.load.groups import GroupNumbers
+from batch.load.group_numbers import GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import GROUP, PLACE, MessageColumns
 from schemas.messages import OUTCOME

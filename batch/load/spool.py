@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from batch.load.groups import GroupNumbers
+from batch.load.group_numbers import GroupNumbers
 from batch.load.vectorized_validation import GROUP
 from spinney.core.errors import StoreError
 

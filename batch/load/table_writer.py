@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 from deltalake.transaction import AddAction
 
 from batch.load import parquet_writer
-from batch.load.groups import GroupNumbers
+from batch.load.group_numbers import GroupNumbers
 from batch.load.incumbent_answers import ANSWER
 from batch.load.merging import Merger
 from batch.load.spool import Spool

@@ -9,7 +9,7 @@ from pyarrow import types
 from spinney.core.arrow_types import arrow_type
 from spinney.core.records.column_conversion import TypedColumn, convert_column, decode_column
 from spinney.core.records.rules import FieldRule, RecordRules
-from spinney.core.records.text_columns import convert_text_column, null_missing_texts
+from spinney.core.records.text_column_conversion import convert_text_column, null_missing_texts
 from spinney.sources import RowBatch
 from spinney.sources.python_values import is_object_map
 

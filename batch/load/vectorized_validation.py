@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from batch.load.groups import INVALID, GroupNumbers
+from batch.load.group_numbers import INVALID, GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Fleet, RecordSchema
-from spinney.core.records.column_checks import doubtful_mask
 from spinney.core.records.column_conversion import Mask, TypedColumn, union_masks
 from spinney.core.records.content_ids import add_content_ids
+from spinney.core.records.doubtful_rows import doubtful_mask
 from spinney.core.records.json_columns import read_json_columns
 from spinney.core.records.rules import FieldRule, OriginalColumn, RecordRules, build_rules
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.error_fleets import Bools, Floats
-from spinney.core.staleness.champion_losses import REFERENCE_LOSSES
-from spinney.core.staleness.counted_losses import CountedLosses
 from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
+from spinney.core.staleness.loss_counting import REFERENCE_LOSSES
+from spinney.core.staleness.loss_order import CountedLosses
 from spinney.core.staleness.loss_samples import LossSamples
 
 DAY = 86_400_000_000

@@ -26,8 +26,8 @@ from spinney.core.training.baseline import group_medians
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_training_set
 from spinney.core.training.held_out_loss import RowsToPredict, row_losses
-from spinney.core.training.lineage import ORIGIN
 from spinney.core.training.loss import loss_named
+from spinney.core.training.row_lineage import ORIGIN
 
 DAY = 86_400_000_000
 REFIT_AFTER = 7 * DAY

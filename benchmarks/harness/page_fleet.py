@@ -22,10 +22,10 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config
+from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets
 from spinney.storage.layout import FleetStore
-from spinney.storage.stream_offsets import SeenOffsets, write_seen_offsets
+from spinney.tables.append_layout import append_rows
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.large_appends import append_rows
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 import many_groups

@@ -16,9 +16,9 @@ SAMPLE_INTERVAL_S = 2.0
 
 
 class MemorySampler:
-    """Samples in a thread while its context is open.
+    """Samples the memory (PSS) of this process tree every SAMPLE_INTERVAL_S, in a thread, while its context is open.
 
-    excluded: ids of processes that are not counted, nor their descendants. samples: (seconds since the epoch, MB).
+    excluded: ids of processes that are not counted, nor their descendants. samples: (seconds since 1970, MB).
     """
 
     def __init__(self, excluded: Iterable[int] = ()) -> None:

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from demo.formatting import format_number, format_seconds
 from demo.plots import CHART, LINES, NARROW, WIDE, draw_histogram, empty_chart
 from spinney.core.reporting.palette import GREEN, ORANGE
-from spinney.local.chart import Chart
+from spinney.local.svg_chart import Chart
 
 KIND_LINES = {"changed": LINES["fleet"], "as_busy": LINES["daily"], "others": LINES["never"]}
 """How the line of each kind of group is drawn."""
@@ -20,7 +20,7 @@ Points = Sequence[Sequence[float]]
 
 
 def draw_errors(summary: Mapping[str, Any]) -> str:
-    """Mean error every few seconds, a line for each kind of group; the change is marked."""
+    """Draw the mean error every few seconds as SVG, a line for each kind of group; the change is marked."""
     lines = {kind: summary["errors"]["line"][kind] for kind in KIND_LINES if summary["errors"]["line"][kind]}
     chart = Chart(WIDE, 340, right=120)
     _set_scales(chart, list(lines.values()), "mean absolute error")
@@ -33,7 +33,7 @@ def draw_errors(summary: Mapping[str, Any]) -> str:
 
 
 def draw_latency(summary: Mapping[str, Any]) -> str:
-    """Median and 95th percentile of the latency of the events sent every few seconds."""
+    """Draw the median and 95th percentile of the latency of the events of every few seconds, as SVG."""
     line = summary["latency"]["line"]
     chart = Chart(CHART, 300, right=74, top=40)
     lines = {"median": [(at, p50) for at, p50, _ in line], "95 %": [(at, p95) for at, _, p95 in line]}
@@ -52,7 +52,7 @@ def draw_latency(summary: Mapping[str, Any]) -> str:
 
 
 def draw_memory(summary: Mapping[str, Any]) -> str:
-    """Memory of the process tree over the stream."""
+    """Draw the memory of the process tree over the stream, as SVG."""
     line = [(at, mb / 1024) for at, mb in summary["memory"]["line"]]
     chart = Chart(NARROW, 300, top=40)
     _set_scales(chart, [line], "GB")
@@ -63,7 +63,7 @@ def draw_memory(summary: Mapping[str, Any]) -> str:
 
 
 def draw_time_to_answer(summary: Mapping[str, Any]) -> str:
-    """Distribution over the changed groups: seconds from the change to the new champion's first answer."""
+    """Draw how many seconds each changed group took from the change to its new champion's first answer, as SVG."""
     bins = summary["refits"]["histogram"]
     chart = Chart(WIDE, 260, top=40)
     if not bins:

@@ -40,7 +40,7 @@ from demo.stage_timer import StageTimer
 from schemas import tables as contracts
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.reporting.status import State
+from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
 from spinney.kafka import client
 from spinney.local import watchdog

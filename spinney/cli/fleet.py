@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, plain, table, write_json
-from spinney.core.reporting.status import State
+from spinney.core.reporting.group_status import State
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -28,7 +28,7 @@ from spinney.core.errors import GroupError, StoreError
 if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.core.planning.parts import Progress
-    from spinney.operations.retrain_orders import RequestOutcome
+    from spinney.operations.retrain_now import RequestOutcome
 
 
 @click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]'"""))
@@ -97,7 +97,7 @@ def _request(config_path: str, groups: tuple[str, ...], options: _RequestOptions
     if options.reason is None:
         raise click.UsageError("expected --reason with --request: it is recorded with the verdict")
     from spinney.operations.interventions import Attribution
-    from spinney.operations.retrain_orders import order_retrain
+    from spinney.operations.retrain_now import request_retrain
     from spinney.storage.layout import FleetStore
 
     attribution = Attribution(person_of(options.by), reason_of(options.reason))
@@ -106,7 +106,7 @@ def _request(config_path: str, groups: tuple[str, ...], options: _RequestOptions
     outcomes, refusals = [], []
     for key in group_keys:
         try:
-            outcomes.append(order_retrain(store, key, attribution))
+            outcomes.append(request_retrain(store, key, attribution))
         except (GroupError, StoreError) as error:
             refusals.append({"group_key": key, "why": str(error)})
     if as_json:

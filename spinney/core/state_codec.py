@@ -105,7 +105,7 @@ def add_missing_columns(blob: Body, schema: pa.Schema, initial: Mapping[str, Any
 
 
 def join_sections(sections: Sequence[bytes]) -> bytes:
-    """Several blobs as one: how many, their lengths, then they. At most 255."""
+    """Join up to 255 blobs into one: their number, their lengths, then the blobs."""
     lengths = struct.pack(f"<B{len(sections)}Q", len(sections), *(len(section) for section in sections))
     return lengths + b"".join(sections)
 

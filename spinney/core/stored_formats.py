@@ -75,8 +75,9 @@ MODEL = StoredFormat("models", 2)
 MANIFEST = StoredFormat("manifest", 2)
 API_KEYS = StoredFormat("api_keys.json")
 OFFSETS = StoredFormat("offsets")
+LABEL_INDEX = StoredFormat("label index")
 
 ALL: Iterable[StoredFormat] = (
     CHARTER, TOPICS, LAST_CONFIGURATION, RECIPE, REPLAY, REQUEST, COMMIT, JUDGE_STATE, CHAMPIONS_STATE, MODEL, MANIFEST,
-    API_KEYS, OFFSETS,
+    API_KEYS, OFFSETS, LABEL_INDEX,
 )  # fmt: skip

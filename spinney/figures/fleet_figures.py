@@ -15,21 +15,21 @@ import pyarrow.compute as pc
 from schemas import tables
 from schemas.vocabulary import Staleness
 from spinney.core import timestamps
-from spinney.core.champions.fleet_champions import integer_values
+from spinney.core.champions.fleet_champion_selection import integer_values
 from spinney.core.champions.promotion import CHAMPION_COLUMNS
 from spinney.core.reporting.champion_age import champion_ages, clock_at
+from spinney.core.reporting.fleet_summary import Summary, summarize_fleet
 from spinney.core.reporting.incumbent_comparison import IncumbentComparison, measure_for
 from spinney.core.reporting.incumbent_comparison import summarize as summarize_comparison
-from spinney.core.reporting.loss_labels import error_label
+from spinney.core.reporting.loss_names import error_label
 from spinney.core.reporting.quantile_bands import NO_BANDS, QuantileBands, make_bands, regular_moments, round_step
 from spinney.core.reporting.retrain_queue import QUEUE_COLUMNS, RetrainQueue, describe_queue
 from spinney.core.reporting.retraining_gain import RetrainingGain
-from spinney.core.reporting.summary import Summary, summarize_fleet
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import error_history, fit_metrics, fleet_clock, lookup
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.kept_gain import KeptGain
+from spinney.tables.incremental_gain import IncrementalGain
 from spinney.tables.lookup import InShards, NotBefore
 
 WINDOW = timedelta(days=30)
@@ -82,7 +82,11 @@ def read_summary(
 
 
 def read_fleet_figures(
-    kept: KeptGain, label_horizon: timedelta, statuses: pa.Table, now: datetime, before: FleetFigures | None = None
+    kept: IncrementalGain,
+    label_horizon: timedelta,
+    statuses: pa.Table,
+    now: datetime,
+    before: FleetFigures | None = None,
 ) -> FleetFigures:
     """Return the figures of a fleet.
 

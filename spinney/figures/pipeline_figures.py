@@ -16,9 +16,9 @@ from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterF
 from spinney.retraining.open_rounds import OpenRound, read_open_round
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import BatchTime
+from spinney.storage.latest_offsets import TopicLag, read_lag
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, read_requests
-from spinney.storage.stream_offsets import TopicLag, read_lag
 from spinney.tables import lookup
 from spinney.tables.lookup import HasText, NotBefore
 

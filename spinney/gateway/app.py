@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 
 from spinney.core.errors import StoreError
-from spinney.gateway.direct_routes import DirectRoutes, fixed_post_routes
+from spinney.gateway.direct_dispatch import DirectDispatch, fixed_post_routes
 from spinney.gateway.errors import RequestError
 from spinney.gateway.inference_routes import inference_router
 from spinney.gateway.metrics_routes import metrics_router
@@ -50,7 +50,7 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(router)
     app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate), service.queue))
     _answer_errors(app)
-    app.add_middleware(DirectRoutes, routes=fixed_post_routes(predictions), answer_error=_answer_to)
+    app.add_middleware(DirectDispatch, routes=fixed_post_routes(predictions), answer_error=_answer_to)
     app.add_middleware(ResponseMiddleware, metrics=service.metrics, is_draining=lambda: service.is_draining)
     return app
 

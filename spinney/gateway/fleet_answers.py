@@ -63,7 +63,7 @@ class RecordAnswers:
         return found
 
     def entries(self) -> list[dict[str, Any]]:
-        """One object per record, with its status: answered, no_model or invalid."""
+        """Return one object per record, with its status: answered, no_model or invalid."""
         names = [*self.columns, "status"]
         statuses = ["no_model" if name is None else "answered" for name in self.columns["model_id"]]
         rows = zip(*self.columns.values(), statuses, strict=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from spinney.core import keys
 from spinney.core.config import Fleet
-from spinney.core.records.json_text import NumberText
+from spinney.core.records.json_parsing import NumberText
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, INTEGER_BITS
 from spinney.gateway.errors import RequestError, take_records
 from spinney.gateway.fleet_answers import RecordAnswers, Records

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from spinney.core.records.json_columns import count_strings
-from spinney.core.records.json_text import UnreadableError, read_value
+from spinney.core.records.json_parsing import UnreadableError, read_value
 from spinney.gateway.errors import RequestError
 
 
@@ -29,13 +29,13 @@ class JsonBody:
             raise RequestError(400, error.reason.value, f"body: {error.detail}") from error
 
     def strings_beside(self, name: str) -> int:
-        """Names and texts of an object's body, without those in the value of this name."""
+        """Return the number of names and texts in an object's body, not counting those in the value of `name`."""
         return len(self.value) + sum(count_strings(value) for other, value in self.value.items() if other != name)
 
     def require_unique_names(self, strings: int) -> None:
         """Raise RequestError if a name is twice in one object: the parser keeps the last one only.
 
-        strings: names and texts in the whole value.
+        strings: number of names and texts in the whole value.
         """
         quotes = self.raw.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
         if quotes != 2 * strings:

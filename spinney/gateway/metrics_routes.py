@@ -12,8 +12,8 @@ from schemas.vocabulary import STREAMING
 from spinney.gateway.metrics import CONTENT_TYPE, Gauge
 from spinney.gateway.openapi import PROBLEMS
 from spinney.gateway.service import Service
+from spinney.storage.latest_offsets import read_lag
 from spinney.storage.layout import FleetStore
-from spinney.storage.stream_offsets import read_lag
 
 
 def metrics_router(service: Service) -> APIRouter:

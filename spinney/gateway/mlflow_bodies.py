@@ -14,7 +14,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from spinney.core.records.input_message_encoding import encode_message
-from spinney.core.records.json_text import read_value
+from spinney.core.records.json_parsing import read_value
 from spinney.core.records.rules import RecordRules
 from spinney.gateway.errors import RequestError, take_records
 from spinney.gateway.fleet_answers import Records

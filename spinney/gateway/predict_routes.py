@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
 
 from spinney.core.errors import ContractError, StoreError
-from spinney.core.json_values import json_value
+from spinney.core.json_conversion import json_value
 from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import Records, group_of
 from spinney.gateway.json_body import read_json

@@ -17,7 +17,7 @@ from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.policies import Policy, configured_policies
-from spinney.core.staleness.policies.own_policy import OwnPolicy, load_policies
+from spinney.core.staleness.policies.user_policy import UserPolicy, load_policies
 from spinney.core.staleness.verdicts import StalenessResult
 from spinney.local.estimator_check import FailedPoint, PointFailed
 
@@ -33,7 +33,7 @@ STEPS = (0, 1, 3_600_000_000, DAY, 30 * DAY, 3_650 * DAY)
 class PolicyCase:
     """A policy, the policies that it is configured with, and synthetic groups."""
 
-    policy: OwnPolicy
+    policy: UserPolicy
     configured: tuple[Policy, ...]
     groups: GroupStates
     min_rows: int

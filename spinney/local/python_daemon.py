@@ -44,8 +44,8 @@ def _start() -> None:
 
     import spinney.core.models.batch_scoring
     import spinney.core.staleness.judge
-    import spinney.retraining.group_fitting  # noqa: F401
-    import streaming.record_validation  # noqa: F401  # with these come pandas, Arrow, scikit-learn
+    import spinney.retraining.spark_fitting  # noqa: F401
+    import streaming.stored_rows  # noqa: F401  # with these come pandas, Arrow, scikit-learn
 
     gc.collect()
     gc.freeze()

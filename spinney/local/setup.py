@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spinney.core.errors import SetupError
-from spinney.local import class_archives, jars, java, submit
+from spinney.local import class_archives, jars, java, spark_submit_conf
 from spinney.local.ivy import ivy
-from spinney.local.mirror import mirror
+from spinney.local.maven_repository import mirror
 from spinney.spark import session
 
 
@@ -28,7 +28,7 @@ def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str
     files = ensure_jars("spark", jvm, progress, environment)
     java_home = java.wrapped(jvm, jars.cache_folder(environment) / "java")
     # If the user has settings in Spark's conf folder, it has to stay on the class path, and no archive is used.
-    is_ours = submit.has_only_generated_files(spark_home() / "conf")
+    is_ours = spark_submit_conf.has_only_generated_files(spark_home() / "conf")
     archive = class_archives.spark_archive(spark_home()) if is_ours else None
     return session.Runtime(files, java_home, archive)
 
@@ -78,7 +78,7 @@ def main() -> int:
     try:
         jvm = java.find(os.environ)
         ensure_jars(None, jvm, _show)
-        written = submit.write_defaults(runtime(), spark_home() / "conf")
+        written = spark_submit_conf.write_defaults(runtime(), spark_home() / "conf")
     except SetupError as error:
         sys.stderr.write(f"spinney: {error}\n")
         return 1

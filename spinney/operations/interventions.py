@@ -85,7 +85,7 @@ class Attribution:
 
 @dataclass(frozen=True)
 class SkippedGroup:
-    """A group that is not changed. wanting: although the request named it for a change that is not possible."""
+    """A group that is not changed, and why. wanting: the request asks for a change that is impossible in this group."""
 
     group_key: str
     model_id: str | None

@@ -39,7 +39,7 @@ from spinney.operations.request_files import read_request_file, write_request_fi
 from spinney.retraining.round_request import READ
 from spinney.storage import checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import reading_queries
+from spinney.storage.stream_readers import reading_queries
 from spinney.tables import delta, table_files
 from spinney.tables.file_rewriting import RewriteSource, RewriteTarget
 from spinney.tables.table_files import TableFile

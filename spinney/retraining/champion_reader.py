@@ -67,7 +67,7 @@ class StoredChampions:
         )
 
     def of(self, first: int, stop: int) -> pa.Table:
-        """group_key and STORED_MODEL_TYPES of the requests `first` to before `stop`; null if no model is stored."""
+        """Return group_key and STORED_MODEL_TYPES of the requests `first` to before `stop`; null: no stored model."""
         keys = self._keys.slice(first, stop - first)
         stored = self._read(self._within(first, stop)) if self._all_rows is None else self._all_rows
         columns = {"group_key": keys}

@@ -43,7 +43,7 @@ class EventCounter:
         return verdicts.set_column(verdicts.column_names.index("numbers"), "numbers", texts)
 
     def add_to_frame(self, verdicts: DataFrame) -> DataFrame:
-        """The same for a Spark frame. Only the keys of the groups to fit are collected."""
+        """Do for a Spark frame what `add_to_table` does. Only the keys of the groups to fit are collected."""
         is_due = F.col("decision") == Staleness.FIT.value
         keys = verdicts.filter(is_due).select("group_key").toArrow().column("group_key").to_pylist()
         if not keys:

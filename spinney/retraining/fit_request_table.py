@@ -58,13 +58,13 @@ PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name 
 
 
 def split_parents(requests: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The requests of groups, and those of parents."""
+    """Return the requests of groups, and those of parents."""
     are_parents = pa.array(map(is_parent, requests.column("group_key").to_pylist()), pa.bool_())
     return requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
 
 
 def serialize(requests: pa.Table) -> bytes:
-    """Requests as one binary value of a Spark row."""
+    """Return requests as one binary value, for a row of a Spark frame."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, REQUEST_SCHEMA) as writer:
         writer.write_table(requests.cast(REQUEST_SCHEMA))
@@ -72,10 +72,10 @@ def serialize(requests: pa.Table) -> bytes:
 
 
 def shards_of(requests: pa.Table, shards: int) -> GroupFilter:
-    """Location of the rows of these requests in the tables. shards: the fleet's number of shards."""
+    """Return the filter that finds the rows of these requests in the tables. shards: the fleet's number of shards."""
     return filter_of_groups(requests.column("group_key").to_pylist(), shards)
 
 
 def deserialize(value: bytes) -> pa.Table:
-    """The requests that `serialize` wrote."""
+    """Return the requests that `serialize` wrote."""
     return pa.ipc.open_stream(value).read_all()

@@ -33,7 +33,7 @@ _PAYLOAD = ("model_id", "codec", "payload", "signature")
 
 
 def read_round_models(store: FleetStore, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
-    """The columns of a round's models that the gate uses, with payloads small enough to be copied to promotions.
+    """Return the columns of a round's models that the gate uses, with payloads small enough to be copied to promotions.
 
     shards: the first and the last wanted shard.
     """
@@ -50,7 +50,7 @@ def read_round_models(store: FleetStore, kind: str, batch_id: int, shards: tuple
 
 
 def with_other_path_epoch(models: pa.Table, store: FleetStore, kind: RoundKind) -> pa.Table:
-    """The rows of `models` with the column OTHER_PATH_EPOCH.
+    """Return the rows of `models` with one more column, OTHER_PATH_EPOCH.
 
     Both paths fit the same model on the same rows, so the second one may find it promoted already. This is read without
     a lock: if both decide at the same time, both promote it, which the order of champions resolves.

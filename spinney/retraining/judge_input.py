@@ -23,7 +23,7 @@ from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeI
 from spinney.retraining.loss_conversion import health_in_current_loss, promotions_in_current_loss
 from spinney.storage import charter
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import reading_queries
+from spinney.storage.stream_readers import reading_queries
 
 HEALTH = HEALTH_COLUMNS
 DECIDED, UNFITTED = "decided", "unfitted"
@@ -50,7 +50,7 @@ _VERDICT_DTYPES = {name: _DTYPES[kind] for name, kind in (column.split() for col
 
 
 def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFrame:
-    """The judge's input from all tables as one frame: kind (the table of a row), shard, HEALTH, DECIDED, UNFITTED.
+    """Return the judge's input from all tables as one frame: kind (a row's table), shard, HEALTH, DECIDED, UNFITTED.
 
     Times are microseconds; losses are by the fleet's current loss. read: reads a directory, as a stream or as a static
     frame.
@@ -147,7 +147,7 @@ def _to_int(value: Any) -> int:
 
 
 def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Verdicts of a shard as rows of VERDICTS."""
+    """Return the verdicts of a shard as rows of VERDICTS."""
     columns: dict[str, Any] = {name: [row[name] for row in verdicts] for name in VERDICT_COLUMNS}
     columns["numbers"] = [json.dumps(numbers, separators=(",", ":")) for numbers in columns["numbers"]]
     arrays = {name: np.array(values, dtype=_VERDICT_DTYPES[name]) for name, values in columns.items()}
@@ -155,7 +155,7 @@ def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFr
 
 
 def report_rows(shard: int, report: ShardReport, clock: int) -> pd.DataFrame:
-    """The judge's report about a shard of a stream as rows of VERDICTS, the summary first. clock: the shard's."""
+    """Return the judge's report about a shard as rows of VERDICTS, the summary first. clock: the shard's."""
     summary = dict.fromkeys(VERDICT_COLUMNS) | {
         "decision": SUMMARY,
         "numbers": {

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 import pyarrow as pa
 
 from spinney.core.keys import is_parent
-from spinney.retraining import group_fitting, parent_fitting
+from spinney.retraining import parent_fitting, spark_fitting
 from spinney.retraining.fit_request_table import split_parents
-from spinney.retraining.group_fitting import Fitter
+from spinney.retraining.spark_fitting import Fitter
 
 MAX_GROUPS = 1_000
 """Most groups and parents of a round that is fitted in this process."""
@@ -26,7 +26,7 @@ def is_faster_than_spark(keys: Collection[str], events: int, predicted_seconds: 
     """
     if len(keys) > MAX_GROUPS or predicted_seconds > MAX_PREDICTED_S:
         return False
-    return events <= group_fitting.TASK_EVENTS or not any(map(is_parent, keys))
+    return events <= spark_fitting.TASK_EVENTS or not any(map(is_parent, keys))
 
 
 def fit_locally(requests: pa.Table, fitting: Fitter) -> Iterator[pa.RecordBatch]:
@@ -36,6 +36,6 @@ def fit_locally(requests: pa.Table, fitting: Fitter) -> Iterator[pa.RecordBatch]
     """
     of_groups, of_parents = split_parents(requests)
     if of_groups.num_rows:
-        yield from fitting.fit_tasks(group_fitting.task_batches(of_groups))
+        yield from fitting.fit_tasks(spark_fitting.task_batches(of_groups))
     if of_parents.num_rows:
         yield from parent_fitting.fit_parents_locally(of_parents, fitting)

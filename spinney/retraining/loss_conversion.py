@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spinney.core.champions.heldout_losses import COLUMN, LOSS_NAME
+from spinney.core.champions.held_out_loss_codec import COLUMN, LOSS_NAME
 from spinney.core.migration import LossHistory, converted_sql
 
 

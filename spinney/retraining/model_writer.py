@@ -21,7 +21,7 @@ from deltalake.transaction import AddAction
 
 from schemas import tables
 from spinney.core.keys import shard_of
-from spinney.retraining.group_fitting import KEPT
+from spinney.retraining.spark_fitting import KEPT
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.sorted_files import FileWriter, WrittenFile
 
@@ -72,7 +72,7 @@ def _report_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
 
 
 def add_actions(report: pa.Table) -> list[AddAction]:
-    """The Delta actions that add the files of a report to the table."""
+    """Return the Delta actions that add the files of a report to the table."""
     now = int(time.time() * 1000)
     files = report.filter(pc.is_valid(report.column("path"))).to_pylist()
     return [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in files]

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import ESTIMATED, RoundKind
-from spinney.core.champions import fleet_champions
+from spinney.core.champions import fleet_champion_selection
 from spinney.core.config import Fleet
 from spinney.core.keys import ancestors, ancestors_of_parent, is_parent
 from spinney.retraining import fit_request_table
@@ -35,15 +35,15 @@ class PlannedChampions:
     own: tuple[RoundKind, int] | None = None
 
     def of(self, parents: Sequence[str]) -> dict[str, str]:
-        """Parent -> its champion, for those of these parents that have one."""
+        """Return the champion of each of these parents that has one, by the parent's key."""
         wanted = filter_of_groups(parents, self.store.fleet.shards)
-        names = {name: name for name in fleet_champions.INPUT_COLUMNS}
+        names = {name: name for name in fleet_champion_selection.INPUT_COLUMNS}
         rows = [table.read(names, wanted) for table in take_snapshots(self.store, tables.PROMOTIONS, self.pins)]
         if self.own is not None:
             kind, batch_id = self.own
             written = take_snapshot(self.store.directory(tables.PROMOTIONS, kind.value))
             rows.append(written.read(names, wanted, ds.field("batch_id") == batch_id))
-        known = fleet_champions.select_champions(pa.concat_tables(rows))
+        known = fleet_champion_selection.select_champions(pa.concat_tables(rows))
         ids = zip(known.column("group_key").to_pylist(), known.column("model_id").to_pylist(), strict=True)
         return {key: model_id for key, model_id in ids if model_id is not None}
 
@@ -51,7 +51,7 @@ class PlannedChampions:
 def with_parents(
     plan: pd.DataFrame, planned: PlannedChampions, pooling_rows: float | str | None = None
 ) -> pd.DataFrame:
-    """The plan with parent_key and parent_id: the nearest parent that has a champion, and that champion.
+    """Return the plan with parent_key and parent_id: the nearest parent that has a champion, and that champion.
 
     plan: group_key and champion_id. pooling_rows: of the recipe; if groups are not pooled with their parents' models,
     both are null for groups that have a champion. They are null for parents, unless the weights are estimated.

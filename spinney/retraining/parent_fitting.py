@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import internal_name
 from spinney.core.errors import StoreError
-from spinney.core.training.lineage import ORIGIN
+from spinney.core.internal_column_names import internal_name
+from spinney.core.training.row_lineage import ORIGIN
 from spinney.retraining import fit_request_table, parent_samples, training_row_reader
 from spinney.retraining.fit_request_table import PARENT_COLUMNS
-from spinney.retraining.group_fitting import (
+from spinney.retraining.parent_champions import ParentChampions
+from spinney.retraining.spark_fitting import (
     BLOCK_ROWS,
     TASK_EVENTS,
     Batches,
@@ -32,7 +33,6 @@ from spinney.retraining.group_fitting import (
     fit_one_block,
     require_planned_events,
 )
-from spinney.retraining.parent_champions import ParentChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import ShardRange
@@ -145,7 +145,7 @@ class _ParentFitting:
 
 
 def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: TaskOutput) -> DataFrame:
-    """A lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of parents only.
+    """Return a lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of parents only.
 
     Its tasks raise StoreError if samples or events of a parent are missing.
     """

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from spinney.core.column_names import internal_name
+from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
-from spinney.core.training.lineage import ORIGIN
+from spinney.core.training.row_lineage import ORIGIN
 from spinney.retraining.row_selection import Integers, Selection, lowest, to_int64
 from spinney.retraining.training_row_reader import (
     GROUP,
@@ -91,7 +91,7 @@ class _Reading:
         self._parents: list[list[int]] = []
 
     def selection(self, most: int, *, label_is_inside: bool) -> Selection:
-        """A Selection of the rows with the lowest hashes of each parent."""
+        """Return a Selection of the rows with the lowest hashes of each parent."""
         label = [self.source.schema.field("label")] if label_is_inside else []
         names = [field for field in event_schema(self.source) if field.name != "label"]
         schema = pa.schema([*names, *label, (_HASH, pa.int64()), (PARENT, pa.int64())])

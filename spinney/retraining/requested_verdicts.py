@@ -72,7 +72,7 @@ def deferred_groups(store: FleetStore, group_keys: Sequence[str]) -> dict[str, i
 def _verdict(
     store: FleetStore, request: RetrainRequest, champion: Mapping[str, Any], moment: PlanMoment
 ) -> dict[str, Any]:
-    """The row of a request. champion: of fleet_champions.SCHEMA; empty for a group without a promotion."""
+    """The row of a request. champion: of fleet_champion_selection.SCHEMA; empty for a group without a promotion."""
     fit_ms = champion.get("fit_ms")
     return {
         "shard": keys.shard_of(request.group_key, store.fleet.shards),

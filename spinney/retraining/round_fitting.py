@@ -12,10 +12,10 @@ from schemas import tables
 from spinney.core.config import sections
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.retraining import group_fitting, parent_fitting
+from spinney.retraining import parent_fitting, spark_fitting
 from spinney.retraining.fit_request_table import REQUEST_SCHEMA, split_parents
-from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.round_request import RoundRequest
+from spinney.retraining.spark_fitting import TaskOutput
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import cores_of
 from spinney.storage.layout import FleetStore
@@ -26,34 +26,34 @@ from spinney.workers.worker_process import Limits
 
 def fitter_of(
     store: FleetStore, signer: Signer, recipe: Recipe, settings: sections.Recipe, request: RoundRequest
-) -> group_fitting.Fitter:
-    """The Fitter of a round: it reads the pinned versions, as of the round's clock.
+) -> spark_fitting.Fitter:
+    """Return the Fitter of a round. It reads the pinned versions, as of the round's clock.
 
     recipe: to fit by. settings: the section that it was made from, for the limits of workers and reads.
     """
     rows = TrainingTables.of(store, settings, request.pins, request.clock)
     models = tuple(take_snapshots(store, tables.MODELS))
     compared = recipe_store.with_earlier_recipes(store, signer, recipe)
-    return group_fitting.Fitter(compared, signer, request.clock, rows, models, Limits.of(settings))
+    return spark_fitting.Fitter(compared, signer, request.clock, rows, models, Limits.of(settings))
 
 
 def fit_plan(
-    spark: SparkSession, plan: pd.DataFrame, fitting: group_fitting.Fitter, output: TaskOutput | None = None
+    spark: SparkSession, plan: pd.DataFrame, fitting: spark_fitting.Fitter, output: TaskOutput | None = None
 ) -> DataFrame:
-    """A lazy Spark frame that fits the groups and parents of a plan and returns `output`, by default the results.
+    """Return a lazy Spark frame that fits the groups and parents of a plan, with `output`, by default the results.
 
     plan: the columns of REQUEST_SCHEMA. Its tasks raise StoreError if rows are missing that the plan counted.
     """
     of_groups, of_parents = split_parents(requests_of(plan))
     cores, task_output, frames = cores_of(spark), output or TaskOutput(), []
     if of_groups.num_rows:
-        frames.append(group_fitting.fit_groups(spark, of_groups, fitting, cores, task_output))
+        frames.append(spark_fitting.fit_groups(spark, of_groups, fitting, cores, task_output))
     if of_parents.num_rows:
         frames.append(parent_fitting.fit_parents(spark, of_parents, fitting, cores, task_output))
     return reduce(DataFrame.unionByName, frames)
 
 
 def requests_of(plan: pd.DataFrame) -> pa.Table:
-    """The fit requests of a plan, which has the columns of REQUEST_SCHEMA and may have others or lack parents."""
+    """Return the fit requests of a plan: REQUEST_SCHEMA. The plan may have other columns, and may lack parents."""
     absent = {name: pd.Series(None, plan.index, dtype=object) for name in REQUEST_SCHEMA.names if name not in plan}
     return pa.Table.from_pandas(plan.assign(**absent)[REQUEST_SCHEMA.names], REQUEST_SCHEMA, preserve_index=False)

@@ -89,7 +89,7 @@ class Watch:
 
     @classmethod
     def of(cls, patience: timedelta, clock: datetime) -> Watch:
-        """The watch of a round. Champions may be withdrawn falsely as often as `error_rise` may raise false alarms.
+        """Return the watch of a round. False withdrawals may be as frequent as false alarms of `error_rise`.
 
         Like all of `[gate]`, `patience` is that of the configuration when the gate runs, not when the round was
         planned: an edit before a restart changes what is allowed, but no row of evidence and not the time of the look.
@@ -97,7 +97,10 @@ class Watch:
         return cls(timestamps.to_microseconds(clock), patience // timedelta(microseconds=1))
 
     def level(self, since: Any) -> float:
-        """The level of a look after the last attempt at `since`; 0 if that is not known."""
+        """Return the significance level at which a champion is compared with its predecessor now.
+
+        since: the group's last attempt, microseconds. If it is not known, the level is 0: no champion is withdrawn.
+        """
         return 0.0 if pd.isna(since) else level_of_look(self.clock - int(since), self.patience)
 
 
@@ -115,7 +118,7 @@ class RoundGate:
     parents: tuple[tuple[str, ...], ...] = ()
 
     def decide_all(self, models: pa.Table, plan: pd.DataFrame) -> pa.Table:
-        """One row of SCHEMA per group of the plan that was fitted or kept, and one per withdrawn champion.
+        """Return a row of SCHEMA for each group of the plan that was fitted or kept, and for each withdrawn champion.
 
         models: rows of `models`, with OTHER_PATH_EPOCH or without. plan: PLAN_COLUMNS, one row per group. A group
         without a row in `models` was kept: its rows and recipe are its champion's.

@@ -27,7 +27,7 @@ def tally_attempts(models: pa.Table, decided: pa.Table) -> AttemptTally:
 
 
 def hold_replacements(decisions: pa.Table, plan: pd.DataFrame, why: str) -> pa.Table:
-    """The decisions with each promotion that would replace a champion turned into `held`. New groups are exempt.
+    """Return the decisions, in which each promotion that would replace a champion is `held`. New groups are exempt.
 
     No champion is withdrawn: its newest labels may be what is broken.
 
@@ -50,7 +50,7 @@ def hold_replacements(decisions: pa.Table, plan: pd.DataFrame, why: str) -> pa.T
 
 
 def halt_of(reasons: pa.ChunkedArray) -> str | None:
-    """Why a round was halted, from the reasons of its decisions; None if it was not."""
+    """Return why a round was halted, from the reasons of its decisions; None if it was not."""
     halted = reasons.filter(pc.starts_with(reasons, HALTED))
     if not len(halted):
         return None

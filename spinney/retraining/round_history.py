@@ -24,7 +24,7 @@ PLAN_STAGE = "plan"
 
 
 def past_rounds(store: FleetStore, kind: RoundKind) -> list[PastRound]:
-    """The last rounds of a path that were completed in one run, oldest first."""
+    """Return the last rounds of a path that were completed without an interruption, oldest first."""
     table = delta.open_table(store.directory(tables.ROUNDS, kind.value))
     if table is None:
         return []
@@ -51,7 +51,7 @@ def largest_round_groups(store: FleetStore, kind: RoundKind) -> int:
 
 
 def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """The total and the longest fit of each batch with fits, in milliseconds."""
+    """Return the total and the longest fit of each batch with fits, in milliseconds."""
     table = delta.open_table(store.directory(tables.MODELS, kind.value))
     if table is None or not batch_ids:
         return {}
@@ -63,7 +63,7 @@ def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> d
 
 
 def sample_outcome(store: FleetStore, round_id: str) -> SampleOutcome:
-    """In how many groups of a stream's round both models were compared, and in how many the challenger was better."""
+    """Return in how many groups of a stream's round the models were compared, and in how many the challenger won."""
     directory = store.directory(tables.PROMOTIONS, RoundKind.STREAM.value)
     is_compared = ds.field("champion_loss").is_valid() & ds.field("challenger_loss").is_valid()
     rows = delta.open_dataset(delta.open_existing(directory)).to_table(

@@ -27,7 +27,7 @@ VERDICT_COLUMNS = ("shard", "group_key", "model_id", "epoch", "numbers", "decisi
 
 
 def groups_to_fit(verdicts: pd.DataFrame, *, parents_by_columns: bool = True) -> pd.DataFrame:
-    """The groups to fit, parents first, then by shard and key: PLAN_COLUMNS, EVENTS and is_group.
+    """Return the groups to fit, parents first, then by shard and key: PLAN_COLUMNS, EVENTS and is_group.
 
     parents_by_columns: of the parents those with the fewest columns are first, so each comes after its own parents.
 
@@ -82,7 +82,7 @@ def parse_numbers(texts: Iterable[str | None]) -> list[dict[str, Any]]:
 
 
 def predecessor_columns(numbers: Sequence[Mapping[str, Any]], index: pd.Index[Any]) -> dict[str, Any]:
-    """The plan's columns predecessor_id and watched_since. numbers: of verdicts, parsed. index: of the plan."""
+    """Return the plan's columns predecessor_id and watched_since. numbers: of verdicts, parsed. index: of the plan."""
     found = [of_group.get(PREDECESSOR) or {} for of_group in numbers]
     return {
         "predecessor_id": pd.Series([predecessor.get("model_id") for predecessor in found], index, dtype=object),

@@ -50,7 +50,7 @@ class RoundRecord:
     halted: str | None = None
 
     def row(self) -> dict[str, Any]:
-        """The row of `rounds`. Raises StoreError if the counts of its groups do not add up."""
+        """Return the row of `rounds`. Raises StoreError if the counts of its groups do not add up."""
         request = self.request
         row = {
             "round_id": request.round_id,
@@ -74,7 +74,7 @@ class RoundRecord:
         return row
 
     def finished(self) -> FinishedRound:
-        """The round with the times of its fits."""
+        """Return the round with the times of its fits."""
         times = self.models["fit_ms"].fillna(0.0)
         return FinishedRound(self.request, float(times.sum()), float(times.max()) if len(times) else 0.0)
 

@@ -57,7 +57,7 @@ class RoundRequest:
 
 
 def read_settings(fleet: Fleet, window: timedelta) -> str:
-    """The settings that determine which events a round reads and that may be edited, as one text.
+    """Return the settings that determine which events a round reads and that may be edited, as one text.
 
     window: `recipe.window`.
     """

@@ -43,16 +43,16 @@ from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
 from spinney.core.planning.parts import Part, PartPacing, Progress, next_part
 from spinney.core.recipes.recipe import Recipe
-from spinney.retraining import gate_input, group_fitting, local_fitting, round_gate, round_halting
+from spinney.retraining import gate_input, local_fitting, round_gate, round_halting, spark_fitting
 from spinney.retraining.background_step import BackgroundStep
 from spinney.retraining.event_counting import EVENTS, EventCounter
-from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
 from spinney.retraining.parent_champions import PlannedChampions, with_parents
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit, pooling_ends
 from spinney.retraining.round_record import FinishedRound, RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.round_request import RoundRequest, read_settings
+from spinney.retraining.spark_fitting import TaskOutput
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory, is_started
 from spinney.spark.task_errors import unwrap_task_errors
@@ -102,19 +102,19 @@ class Rounds:
         return self._writers[PLAN].is_stored(PLAN, batch_id)
 
     def unfinished(self) -> tuple[int, RoundRequest] | None:
-        """The batch whose plan is stored but whose round is not recorded; None if the last one is recorded."""
+        """Return the batch whose plan is stored but whose round is not recorded; None if the last one is recorded."""
         plan = self._writers[PLAN].last_commit(PLAN)
         if plan is None or self._writers[RECORD].is_stored(RECORD, plan.batch_id) or not plan.notes["groups_in"]:
             return None
         return plan.batch_id, RoundRequest.of_notes(plan.notes)
 
     def last_request(self) -> RoundRequest | None:
-        """The request of the newest plan; None before the first."""
+        """Return the request of the newest plan; None before the first."""
         plan = self._writers[PLAN].last_commit(PLAN)
         return None if plan is None else RoundRequest.of_notes(plan.notes)
 
     def next_batch(self) -> int:
-        """The number of a new batch, for the weekly path. Spark numbers those of the stream."""
+        """Return the number of a new batch, for the weekly path. Spark numbers those of the stream."""
         plan = self._writers[PLAN].last_commit(PLAN)
         return 0 if plan is None else plan.batch_id + 1
 
@@ -254,7 +254,7 @@ class Rounds:
             writer, notes = self._writers[FIT], fitted.notes
             writer.append_files(fitted.files, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
 
-    def _fit_and_write(self, plan: pd.DataFrame, fitting: group_fitting.Fitter, writing: ModelWriter) -> pa.Table:
+    def _fit_and_write(self, plan: pd.DataFrame, fitting: spark_fitting.Fitter, writing: ModelWriter) -> pa.Table:
         """Fit and write the models of a plan. Returns the report, rows of REPORT_DDL."""
         if self._fits_locally:
             return pa.Table.from_batches(writing.write(local_fitting.fit_locally(requests_of(plan), fitting)))

@@ -49,7 +49,7 @@ class Selection:
             self._drop()
 
     def table(self) -> pa.Table:
-        """The selected rows of all that were added."""
+        """Return the rows that are selected from all that were added."""
         self._drop()
         return self._held[0]
 

@@ -18,8 +18,8 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import internal_name
 from spinney.core.config import Recipe
+from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining.row_selection import Integers, Selection, newest, rows_per_group, to_int64
 from spinney.storage.layout import FleetStore, feature_sources
@@ -56,7 +56,7 @@ class TrainingTables:
 
     @classmethod
     def of(cls, store: FleetStore, recipe: Recipe, pins: Mapping[str, int], clock: datetime) -> TrainingTables:
-        """The tables at the pinned versions.
+        """Return the tables at the pinned versions.
 
         recipe: the section `[recipe]`. clock: the fleet's; rows are `label_delay` to `recipe.window` older.
         """
@@ -170,7 +170,10 @@ class _OlderEvents:
 
     @classmethod
     def oldest_of(cls, rows: pa.Table, numbers: Sequence[int]) -> _OlderEvents:
-        """Older than these rows. rows: with the columns GROUP, event_time and event_id; each of `numbers` has some."""
+        """Return the filter for events older than these rows.
+
+        rows: with the columns GROUP, event_time and event_id; each of `numbers` has some.
+        """
         names = [GROUP, "event_time", "event_id"]
         processed = rows.select(names).filter(pc.is_in(rows.column(GROUP), pa.array(numbers, pa.int32())))
         in_order = processed.sort_by([(name, "ascending") for name in names])
@@ -183,7 +186,7 @@ class _OlderEvents:
         return newest
 
     def of(self, events: pa.Table) -> pa.Table:
-        """The older ones among these events, which are of groups in `numbers`."""
+        """Return those of the events that are older. events: of groups in `numbers`."""
         place = pc.index_in(events.column(GROUP), value_set=pa.array(self.numbers, pa.int32())).combine_chunks()
         time, at = events.column("event_time"), self.times.take(place)
         same = pc.and_(pc.equal(time, at), pc.less(events.column("event_id"), self.ids.take(place)))
@@ -211,7 +214,7 @@ def _event_columns(source: TrainingTables) -> dict[str, str]:
 
 
 def event_schema(source: TrainingTables) -> pa.Schema:
-    """The schema of `event_batches`."""
+    """Return the schema of `event_batches`."""
     return _numbered_schema(source.events, _event_columns(source))
 
 
@@ -241,12 +244,12 @@ def _numbered_schema(table: Snapshot, columns: Mapping[str, str]) -> pa.Schema:
 
 
 def with_inline_label(events: pa.Table) -> pa.Table:
-    """The events that have a label, if labels are inside the events."""
+    """Return the events that have a label, in a fleet whose labels are inside the events."""
     return events.filter(pc.is_valid(events.column("label")))
 
 
 def first_labels(source: TrainingTables, wanted: GroupFilter, numbered: NumberGroups, events: pa.Table) -> pa.Table:
-    """The first label in `outcomes` of each of these events: GROUP, event_id and label. May have other events too.
+    """Return the first label in `outcomes` of each of these events: GROUP, event_id, label. May have other events too.
 
     An id may have several labels if its copies are further apart than `duplicates_within`: the one observed first is
     used, the least one if several were observed at the same time. events: with the columns GROUP and event_id.
@@ -316,7 +319,7 @@ def _sum_counts(rows: pa.Table) -> pa.Table:
 
 
 def events_per_key(source: TrainingTables, keys: Sequence[str]) -> dict[str, int]:
-    """The number of events in the window of each of these groups and parents."""
+    """Return the number of events in the window of each of these groups and parents."""
     parents = {key for key in keys if is_parent(key)}
     # A parent has groups in all shards.
     wanted = ShardRange(0, source.shards - 1) if parents else filter_of_groups(keys, source.shards)

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
-from spinney.core.champions import heldout_losses
-from spinney.core.champions.fleet_champions import condense_rows, integer_values, locate_champions
+from spinney.core.champions import held_out_loss_codec
+from spinney.core.champions.fleet_champion_selection import condense_rows, integer_values, locate_champions
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, CHAMPION_DECISIONS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.intervals.champion_intervals import Pool, pools_of
 from spinney.serving.model_cache import SignedPayload
@@ -28,7 +28,7 @@ from spinney.tables import delta, table_log
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.table_files import dataset_of_paths
 
-COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
+COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME)
 
 _Ints = npt.NDArray[np.int64]
 
@@ -61,7 +61,7 @@ class ChampionRows:
         return len(self._places)
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent; None without one."""
+        """Return the champion of a group or parent; None without one."""
         place = self._places.get(key)
         if place is None:
             return None
@@ -70,18 +70,18 @@ class ChampionRows:
         return self._champions[key]
 
     def rows_of(self, group_keys: Iterable[str]) -> pa.Table:
-        """The rows of these groups; those of a group are adjacent."""
+        """Return the rows of these groups; the rows of one group are adjacent."""
         ends = (self.promotions.ends(key) for key in group_keys if key in self.promotions)
         places = [place for first, end in ends for place in range(first, end)]
         return self.rows.take(pa.array(places, pa.int64()))
 
     def losses(self, shards: Collection[int]) -> pa.Table:
-        """The keys, held-out losses and their names of the champions in these shards, by shard and key."""
+        """Return the keys, held-out losses and their names of the champions in these shards, by shard and key."""
         ordered, order = self._shards_of_champions
         wanted = np.array(sorted(shards), dtype=np.int64)
         first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
         places = np.concatenate([order[:0], *(order[slice(*ends)] for ends in zip(first, last, strict=True))])
-        names = ["group_key", heldout_losses.COLUMN, heldout_losses.LOSS_NAME]
+        names = ["group_key", held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME]
         return self.rows.select(names).take(pa.array(places))
 
     @cached_property
@@ -93,7 +93,7 @@ class ChampionRows:
         return shards[order], places[order]
 
     def payload(self, owner: str) -> SignedPayload | None:
-        """The payload stored with the promotion of a group's champion; None without one."""
+        """Return the payload stored with the promotion of a group's champion; None without one."""
         place = self._places.get(owner)
         codec, payload, signature = (
             None if place is None else self.rows.column(name)[place].as_py() for name in PAYLOAD_COLUMNS
@@ -140,7 +140,7 @@ class FleetSnapshot:
         return _by_key(pa.concat_tables([_without(self.settled.rows, recent), recent])).combine_chunks()
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent if all its models are usable, else None."""
+        """Return the champion of a group or parent if all its models are usable, else None."""
         return self._layer_of(key).champion_of(key)
 
     def pools(self, shards: Collection[int], n_shards: int) -> dict[int, Pool]:

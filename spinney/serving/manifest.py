@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spinney.core import keys
-from spinney.core.champions import heldout_losses
+from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
@@ -72,11 +72,11 @@ _SCHEMA = pa.schema(
         ("codec", pa.string()),
         ("payload", pa.binary()),
         ("signature", pa.binary()),
-        (heldout_losses.COLUMN, pa.list_(pa.float32())),
+        (held_out_loss_codec.COLUMN, pa.list_(pa.float32())),
     ]
 )
 
-_WITHOUT_LOSSES = _SCHEMA.remove(_SCHEMA.get_field_index(heldout_losses.COLUMN))
+_WITHOUT_LOSSES = _SCHEMA.remove(_SCHEMA.get_field_index(held_out_loss_codec.COLUMN))
 """Schema of a manifest of version 1."""
 
 
@@ -146,7 +146,7 @@ class Manifest:
             raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
         ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *ends])
-        self._losses = [heldout_losses.COLUMN] if version > 1 else []
+        self._losses = [held_out_loss_codec.COLUMN] if version > 1 else []
         self._histories = PromotionHistories(self._file.read([*CHAMPION_COLUMNS, *self._losses]))
         self._signer = self._key()
         rule = IntervalRule.of(self.config.fleet, self.config.intervals.coverage) if self._losses else None
@@ -292,17 +292,17 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
                     "Restore the table, or fit the group again: spinney retrain --group"
                 )
             columns = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
-            columns[heldout_losses.COLUMN] = _in_current_loss(row.heldout_losses, losses)
+            columns[held_out_loss_codec.COLUMN] = _in_current_loss(row.heldout_losses, losses)
             rows.append({"group_key": key, "rank": rank, **columns, **(asdict(signed) if signed else {})})
     return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
 
 
 def _in_current_loss(packed: bytes | None, losses: LossHistory) -> list[float] | None:
     """Return held-out losses by the loss of the manifest's configuration, which all of its losses are measured by."""
-    stored = heldout_losses.unpack(packed)
+    stored = held_out_loss_codec.unpack(packed)
     if stored is None:
         return None
-    was = losses.name_of(heldout_losses.loss_of(packed))
+    was = losses.name_of(held_out_loss_codec.loss_of(packed))
     return [float(loss) for loss in convert_losses(np.array(stored, dtype=np.float64), was, losses.now)]
 
 

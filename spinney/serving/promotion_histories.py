@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.core.champions import heldout_losses
-from spinney.core.champions.heldout_loss_arrays import pack_column
+from spinney.core.champions import held_out_loss_codec
+from spinney.core.champions.held_out_loss_arrays import pack_column
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 
 
@@ -27,7 +27,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         ]
         self._losses, self._loss_names = (
             rows.column(name) if name in rows.schema.names else None
-            for name in (heldout_losses.COLUMN, heldout_losses.LOSS_NAME)
+            for name in (held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME)
         )
         self._slices = _slices_of(rows.column("group_key"))
         self._made: dict[str, tuple[Promotion, ...]] = {}
@@ -56,7 +56,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         return self._slices[key][0]
 
     def losses(self, first: int, end: int) -> list[bytes | None]:
-        """The packed held-out losses of the rows from `first` to before `end`."""
+        """Return the packed held-out losses of the rows from `first` to before `end`."""
         if self._losses is None:
             return [None] * (end - first)
         names = None if self._loss_names is None else self._loss_names.slice(first, end - first)

@@ -17,7 +17,7 @@ from spinney.core.errors import ContractError
 from spinney.sources import column_checks
 from spinney.sources.csv_bytes import MarkedStream, end_mark
 from spinney.sources.dialect import Dialect, detect_dialect
-from spinney.sources.number_marks import has_other_mark, with_points
+from spinney.sources.localized_numbers import has_other_mark, with_points
 from spinney.sources.options import ReadOptions
 from spinney.sources.quoted_cells import cells_with_text_behind
 from spinney.sources.row_batch import DataFile, MalformedRow, RowBatch

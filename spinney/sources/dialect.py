@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinney.core.errors import ContractError
-from spinney.sources.cells import are_numbers_or_times, is_number_or_time
+from spinney.sources.cell_forms import are_numbers_or_times, is_number_or_time
 from spinney.sources.delimiters import detect_delimiter, iterate_lines, split_rows
 from spinney.sources.escaped_quotes import is_escaped, unescape
 from spinney.sources.header_detection import find_header

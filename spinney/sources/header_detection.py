@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from spinney.core.errors import ContractError
-from spinney.sources.cells import is_number_or_time
+from spinney.sources.cell_forms import is_number_or_time
 from spinney.sources.delimiters import detect_delimiter, iterate_lines, split_rows
 
 _EXCEL_DELIMITER = re.compile(r'"?sep=(.)"?')

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from spinney.core.errors import ContractError
-from spinney.core.records.json_text import has_surrogate, unique_object
+from spinney.core.records.json_parsing import has_surrogate, unique_object
 from spinney.sources.dialect import SAMPLE_BYTES, refuse_other_bytes
-from spinney.sources.json_values import has_values_across_lines, split_values
+from spinney.sources.json_splitting import has_values_across_lines, split_values
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile, RowBatch
 

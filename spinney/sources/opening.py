@@ -11,10 +11,10 @@ from spinney.core.config.value_types import local_path
 from spinney.core.errors import ContractError
 from spinney.sources import column_checks
 from spinney.sources.arrow_files import open_arrow
-from spinney.sources.compressed import unpack
 from spinney.sources.csv_files import open_csv
+from spinney.sources.decompression import unpack
 from spinney.sources.delta_tables import open_delta
-from spinney.sources.files import FileFormat, SourceFile, find_files
+from spinney.sources.file_discovery import FileFormat, SourceFile, find_files
 from spinney.sources.fleet_tables import with_message_names
 from spinney.sources.json_lines import open_json_lines
 from spinney.sources.options import ReadOptions

@@ -20,10 +20,10 @@ _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "
 class TextFormat:
     """Format of a CSV file. None: detected in each file.
 
-    delimiter: one character. encoding: a name that Python knows. decimal: "." or ",". thousands: the separator between
-    thousands in numbers, one of THOUSANDS; None: no separator. skip_lines: number of lines above the header. multiline:
-    whether no row is taken for several merged ones because of its lines. escape: the character before a quote within
-    quotes, "backslash" or "quote".
+    delimiter: one character. encoding: a name that Python knows. decimal: "." or ",". thousands: the separator
+    between thousands in numbers, one of THOUSANDS; None: no separator. skip_lines: number of lines above the header.
+    multiline: whether line breaks in a quoted cell are always text, even if the lines look like rows merged by a
+    stray quote. escape: the character before a quote within quotes, "backslash" or "quote".
     """
 
     delimiter: str | None = None

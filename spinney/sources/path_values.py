@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spinney.core.errors import ContractError
-from spinney.core.records.json_text import UnreadableError, read_object
-from spinney.core.records.times import instant_of_text
+from spinney.core.records.json_parsing import UnreadableError, read_object
+from spinney.core.records.time_parsing import instant_of_text
 from spinney.sources.options import ReadOptions
 from spinney.sources.python_values import to_values
 from spinney.sources.row_batch import DataFile, RowBatch

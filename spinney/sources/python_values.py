@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_SECOND, PER_SECOND
+from spinney.core.records.time_parsing import DAY_SECONDS, END_SECOND, FIRST_SECOND, PER_SECOND
 
 
 def to_rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:

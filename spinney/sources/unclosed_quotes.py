@@ -31,7 +31,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.sources.cells import are_numbers_or_times, cell_form
+from spinney.sources.cell_forms import are_numbers_or_times, cell_form
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _LINE_BREAKS = "[\r\n]"
@@ -84,8 +84,8 @@ def find_merged_rows(
     """Return the merged rows of a batch.
 
     cells: all columns of the file, as text. with_text_behind: returns the values of the file's cells of several lines
-    with text after their closing quote; called only if there are cells of several lines. by_lines: whether rows are
-    also recognised by their lines.
+    with text after their closing quote; called only if there are cells of several lines. by_lines: whether a row
+    is also found to be merged because the lines in its cells look like rows.
     """
     with_breaks = _rows_with_line_breaks(cells)
     if not len(with_breaks):

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from schemas import tables
 from spinney.core import timestamps
-from spinney.core.champions.heldout_losses import LOSS_NAME
+from spinney.core.champions.held_out_loss_codec import LOSS_NAME
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup, table_files

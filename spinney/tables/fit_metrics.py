@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 from pyarrow import json
 
 from schemas import tables
-from spinney.core.champions.heldout_losses import LOSS_NAME
+from spinney.core.champions.held_out_loss_codec import LOSS_NAME
 from spinney.core.reporting import retraining_gain
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore

@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.champions.champion_selection import select_champion
-from spinney.core.champions.heldout_losses import LOSS_NAME
+from spinney.core.champions.held_out_loss_codec import LOSS_NAME
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.recipes.recipe import Feature
 from spinney.core.reporting.incumbent_comparison import (

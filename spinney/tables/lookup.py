@@ -171,11 +171,11 @@ def keep_tables_open() -> None:
 
     For a process that answers many lookups of roots that stay, such as the gateway.
     """
-    from spinney.tables.group_files import GroupFiles
+    from spinney.tables.group_file_cache import GroupFileCache
 
     global _open, _query, _files_of_groups
 
-    _open, _query, _files_of_groups = OpenedTables().open, KeptQueries().of, GroupFiles().dataset_of
+    _open, _query, _files_of_groups = OpenedTables().open, KeptQueries().of, GroupFileCache().dataset_of
 
 
 def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter) -> pa.Table:

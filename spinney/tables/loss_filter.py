@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.core.champions.heldout_losses import LOSS_NAME
+from spinney.core.champions.held_out_loss_codec import LOSS_NAME
 from spinney.core.migration import LossHistory
 
 

@@ -21,8 +21,8 @@ from spinney.core.recipes.recipe_change import refit_obstacle, with_current_feat
 from spinney.core.stored_formats import KEY, RECIPE
 from spinney.storage import atomic_files, charter
 from spinney.storage.layout import FleetStore
-from spinney.tables.recipe_files import FOLDER, read_recipe_file
 from spinney.tables.snapshot import GroupFilter, take_snapshots
+from spinney.tables.unverified_recipes import FOLDER, read_recipe_file
 
 
 def store_recipe(store: FleetStore, signer: Signer, recipe: Recipe) -> None:
@@ -54,7 +54,7 @@ def with_earlier_recipes(store: FleetStore, signer: Signer, current: Recipe) -> 
 
 
 def with_renamed_features(store: FleetStore, current: Recipe) -> Recipe:
-    """Return the current recipe with the former names of its features, from before migrations."""
+    """Return the current recipe, in which features also have their names from before migrations."""
     renamed = (
         (name, column.now)
         for name, column in sorted(charter.former_columns_of(store).items())
@@ -78,7 +78,7 @@ def recipes_of_models(store: FleetStore, model_ids: pa.Array, groups: GroupFilte
 
 
 def recipe_folder(store: FleetStore) -> Path:
-    """The folder that recipes are stored in."""
+    """Return the folder in which recipes are stored."""
     return store.folder / FOLDER
 
 

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +27,13 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from schemas.contract import Contract
-from spinney.core.column_names import internal_name
+from spinney.core.internal_column_names import internal_name
 from spinney.core.records.recent_ids import IdHashes, Mask, ask_in_order
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.sorted_files import FileWriter, WrittenFile
 
 KIND, ARRIVED_AT = internal_name("kind"), internal_name("arrived_at")
-"""Columns of the rows: which table a row belongs to; the batch's timestamp."""
+"""Columns: of the report, which table a file belongs to; of the rows, the batch's timestamp."""
 
 REPORT_DDL = f"{KIND} string, path string, bytes bigint, rows bigint, partition string, stats string, ids binary"
 _REPORT = pa.schema(
@@ -53,13 +53,12 @@ _REPORT = pa.schema(
 class TargetTable:
     """A table that rows of one kind belong to.
 
-    folder: the table's. source_names: column of the table -> column of the rows, where that has another name. has_ids:
-    whether group_key and event_id of a row name a record, whose copies are not to be stored.
+    folder: the table's. has_ids: whether group_key and event_id of a row name a record, whose copies are not to be
+    stored.
     """
 
     folder: Path
     contract: Contract
-    source_names: Mapping[str, str] = field(default_factory=dict)
     has_ids: bool = False
 
     @cached_property
@@ -78,18 +77,16 @@ class RowWriting:
     targets: Mapping[str, TargetTable]
     batch_id: int
 
-    def write(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def write(self, parts: Iterable[tuple[str, pa.Table]]) -> Iterator[pa.RecordBatch]:
         """One row of REPORT_DDL for each file.
 
-        batches: KIND, ARRIVED_AT (the same in all rows) and the columns of the tables, without `ingested_at`,
-        `ingested_on` and `batch_id`, which are the same for a whole batch.
+        parts: a kind and its rows, at least one: ARRIVED_AT (the same in all rows) and the columns of the table,
+        without `ingested_at`, `ingested_on` and `batch_id`, which are the same for a whole batch.
         """
         with _TaskFiles(self.targets, self.batch_id) as files:
-            for batch in batches:
-                rows = pa.table(batch)
-                for kind in pc.unique(rows.column(KIND)).to_pylist():
-                    if kind in self.targets:
-                        files.write(kind, rows.filter(pc.equal(rows.column(KIND), kind)))
+            for kind, rows in parts:
+                if kind in self.targets:
+                    files.write(kind, rows)
         yield pa.RecordBatch.from_pylist(list(files.report()), schema=_REPORT)
 
 
@@ -125,7 +122,7 @@ class _TaskFiles:
         columns = [
             pa.repeat(pa.scalar(constants[field.name], field.type), rows.num_rows)
             if field.name in constants
-            else rows.column(target.source_names.get(field.name, field.name)).cast(field.type)
+            else rows.column(field.name).cast(field.type)
             for field in schema
         ]
         self._writers[kind].write(pa.table(columns, schema=schema))

@@ -69,7 +69,7 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
-        """Rows of all files, as far as the log has their number."""
+        """Number of rows of the files whose number of rows is in the log."""
         return sum(file.rows for file in self.files)
 
     def files_for(self, wanted: GroupFilter) -> list[str]:

@@ -23,7 +23,7 @@ from pyarrow import fs
 
 from spinney.core.errors import StoreError
 from spinney.core.keys import shard_of
-from spinney.core.records.times import FIRST_DAY, LAST_DAY
+from spinney.core.records.time_parsing import FIRST_DAY, LAST_DAY
 
 CLUSTERED = "clustered-"
 """Prefix of a clustered file's name. The texts in its statistics are exact bounds, however long."""

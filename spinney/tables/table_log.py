@@ -75,6 +75,23 @@ def files_appended_since(directory: Directory, query: str, since: datetime, newe
     return found if all(path.exists() for path in found) else None
 
 
+@dataclass(frozen=True)
+class AppendedFiles:
+    """The files with the rows that a commit appended, in its order; none if it also dropped rows."""
+
+    committed_at: datetime
+    files: list[Path]
+
+
+def read_appended_files(directory: Directory, version: int) -> AppendedFiles:
+    """Return what a commit appended. Compactions append nothing. Raises FileNotFoundError: it is not in the log."""
+    actions, folder = _actions(_commit_file(directory, version)), local_folder(directory.uri)
+    if any(action.get("remove", {}).get("dataChange") for action in actions):
+        return AppendedFiles(_committed_at(actions), [])
+    paths = [action["add"]["path"] for action in actions if action.get("add", {}).get("dataChange")]
+    return AppendedFiles(_committed_at(actions), [folder / unquote(path) for path in paths])
+
+
 def has_newer_commit(directory: Directory, version: int) -> bool:
     """Whether the log has the commit after a version, by one look at the file system."""
     return _commit_file(directory, version + 1).exists()

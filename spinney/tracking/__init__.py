@@ -32,9 +32,9 @@ from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tracking import backlog
 from spinney.tracking.group_runs import RoundGroupRuns
+from spinney.tracking.mlflow_client import DeliveryClient, DeliveryProgress, DeliveryStopped
 from spinney.tracking.rounds import is_over, newest_of_stream, report_rounds, rounds_by_run
 from spinney.tracking.runs import RUNNING, RunIndex
-from spinney.tracking.server import DeliveryProgress, DeliveryStopped, Server
 
 log = logging.getLogger(__name__)
 
@@ -146,11 +146,11 @@ def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_strea
     recorded = backlog.open_rounds(store)
     if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
-    with leases.held(store, [leases.TRACKING]), Server(config.tracking, watch or DeliveryProgress()) as server:
+    with leases.held(store, [leases.TRACKING]), DeliveryClient(config.tracking, watch or DeliveryProgress()) as server:
         return _deliver(config, recorded, server, ends_stream=ends_stream)
 
 
-def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, ends_stream: bool) -> int:
+def _deliver(config: Config, recorded: backlog.OpenedRounds, server: DeliveryClient, *, ends_stream: bool) -> int:
     store, current, experiment = FleetStore.of(config), Recipe.of(config), server.experiment(config.fleet.name)
     shelf = RunIndex(server, config.fleet.name, experiment, charter.ensure_charter(store).fleet_id)
     known = shelf.known()

@@ -23,9 +23,9 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tracking import attempts
+from spinney.tracking.mlflow_client import DeliveryClient
 from spinney.tracking.rounds import LONGEST_NAME, log_batch, parameters, round_metrics
 from spinney.tracking.runs import Run, is_unfinished, runs_by_identity, to_milliseconds
-from spinney.tracking.server import Server
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as Stored
@@ -52,7 +52,7 @@ _REQUIRED = ("numpy", "scikit-learn", "skops", "spinney")
 class RoundGroupRuns:
     """The nested runs of a round's groups. current: the configuration's recipe. row: a row of `rounds`."""
 
-    server: Server
+    server: DeliveryClient
     store: FleetStore
     current: Recipe
     experiment: str

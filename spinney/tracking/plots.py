@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core.features.encoding import Floats
-from spinney.core.reporting.loss_labels import loss_label
+from spinney.core.reporting.loss_names import loss_label
 from spinney.core.reporting.palette import BACKGROUND, BASELINE, GREEN, GRID, MUTED, TEXT
 
 MOST_BINS = 40

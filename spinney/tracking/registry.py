@@ -34,8 +34,8 @@ from spinney.serving.manifest import ManifestSummary
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from spinney.tracking.mlflow_client import DeliveryClient, DeliveryProgress
 from spinney.tracking.runs import FLEET, RUNNING, runs_by_identity
-from spinney.tracking.server import DeliveryProgress, Server
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -157,7 +157,7 @@ def _register(
     requirements = pinned_requirements()
     asked_by = [json.dumps(model_signature(store).to_dict()), CODE.read_text(encoding="utf-8")]
     digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
-    with Server(tracking, DeliveryProgress()) as server:
+    with DeliveryClient(tracking, DeliveryProgress()) as server:
         if not take_over:
             _refuse_other_owner(server, wanted, identity)
         found = _versions(server, wanted.model, digest)
@@ -177,7 +177,7 @@ def _register(
     return replace(wanted, version=version, made=bool(made))
 
 
-def _refuse_other_owner(server: Server, wanted: RegisteredVersion, identity: str) -> None:
+def _refuse_other_owner(server: DeliveryClient, wanted: RegisteredVersion, identity: str) -> None:
     """Raise StoreError if the alias names a version of another fleet."""
     from mlflow.exceptions import MlflowException
 
@@ -196,12 +196,12 @@ def _refuse_other_owner(server: Server, wanted: RegisteredVersion, identity: str
         )
 
 
-def _versions(server: Server, model: str, digest: str) -> set[int]:
+def _versions(server: DeliveryClient, model: str, digest: str) -> set[int]:
     found = server.ask("search_model_versions", f"name = '{model}' AND tags.`{DIGEST}` = '{digest}'")
     return {int(version.version) for version in found}
 
 
-def _single_version(server: Server, model: str, versions: set[int]) -> int:
+def _single_version(server: DeliveryClient, model: str, versions: set[int]) -> int:
     """Return the first version.
 
     Others, created when a call was repeated because its answer was lost, are deleted unless they have an alias.
@@ -216,7 +216,9 @@ def _single_version(server: Server, model: str, versions: set[int]) -> int:
     return first
 
 
-def _unfinished_run(server: Server, experiment: str, identity: str, digest: str, *, has_version: bool) -> str | None:
+def _unfinished_run(
+    server: DeliveryClient, experiment: str, identity: str, digest: str, *, has_version: bool
+) -> str | None:
     """End the runs that earlier processes left running. Returns the run to continue, if any.
 
     A run ends once its version exists, and one process registers at a time, so a running one belongs to a killed
@@ -231,7 +233,7 @@ def _unfinished_run(server: Server, experiment: str, identity: str, digest: str,
     return go_on
 
 
-def _unfinished_runs(server: Server, experiment: str, identity: str) -> dict[str, str]:
+def _unfinished_runs(server: DeliveryClient, experiment: str, identity: str) -> dict[str, str]:
     """Return this fleet's unfinished runs, one per digest."""
     found = server.search(experiment, f"tags.`{MANIFEST_OF}` = '{identity}' AND attributes.status = '{RUNNING}'")
     active = (run for run in found if run.info.lifecycle_stage == "active")
@@ -239,7 +241,7 @@ def _unfinished_runs(server: Server, experiment: str, identity: str) -> dict[str
     return {name: str(run.info.run_id) for name, run in runs.items()}
 
 
-def _new_run(server: Server, experiment: str, tags: dict[str, str], fleet: str) -> str:
+def _new_run(server: DeliveryClient, experiment: str, tags: dict[str, str], fleet: str) -> str:
     manifest_tags = {"spinney.kind": manifest.FOLDER, DIGEST: tags[DIGEST], MANIFEST_OF: tags[FLEET]}
     made = server.ask("create_run", experiment, tags=manifest_tags, run_name=f"{fleet} {manifest.FOLDER}").info.run_id
     return _unfinished_runs(server, experiment, tags[FLEET]).get(tags[DIGEST], str(made))
@@ -321,7 +323,7 @@ def _save(store: FleetStore, folder: Path, place: Path, requirements: list[str])
         )
 
 
-def _new_version(server: Server, place: Path, tags: dict[str, str], fleet: str, run: str, text: str) -> int:
+def _new_version(server: DeliveryClient, place: Path, tags: dict[str, str], fleet: str, run: str, text: str) -> int:
     from mlflow.exceptions import MlflowException
 
     server.ask("log_artifacts", run, str(place), MODEL)

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from schemas.vocabulary import RoundKind
 from spinney.core.recipes.recipe import Recipe, canonical_json
 from spinney.storage.layout import FleetStore
-from spinney.tables import recipe_files
-from spinney.tracking import attempts, losses, plots
+from spinney.tables import unverified_recipes
+from spinney.tracking import attempts, plots, round_losses
+from spinney.tracking.mlflow_client import DeliveryClient
 from spinney.tracking.runs import RECIPE, THROUGH, Run, to_milliseconds
-from spinney.tracking.server import Server
 
 COUNTS = (
     "groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred", "promoted", "unproven", "refused", "held",
@@ -100,10 +100,10 @@ def today() -> date:
 
 
 def report_rounds(
-    server: Server, store: FleetStore, current: Recipe, run: Run, fresh: Sequence[Mapping[str, Any]]
+    server: DeliveryClient, store: FleetStore, current: Recipe, run: Run, fresh: Sequence[Mapping[str, Any]]
 ) -> None:
     """Log these rounds of one run, then the tag that records their delivery. current: the configuration's recipe."""
-    measured, gained = losses.losses_of_rounds(store, fresh), losses.gains_of_rounds(store, fresh)
+    measured, gained = round_losses.losses_of_rounds(store, fresh), round_losses.gains_of_rounds(store, fresh)
     metrics = []
     for row in fresh:
         of_round = measured.get(row["round_id"], {}) | gained.get(row["round_id"], {})
@@ -127,7 +127,7 @@ def report_rounds(
     server.ask("set_tag", run.run_id, THROUGH, str(max(row["batch_id"] for row in fresh)))
 
 
-def log_batch(server: Server, run_id: str, parameters: Mapping[str, str], metrics: Sequence[Any]) -> None:
+def log_batch(server: DeliveryClient, run_id: str, parameters: Mapping[str, str], metrics: Sequence[Any]) -> None:
     """Log metrics and parameters in as few calls as possible, usually one."""
     from mlflow.entities import Param
 
@@ -170,7 +170,7 @@ def _recipe(store: FleetStore, current: Recipe, recipe_id: str | None) -> Recipe
     """Return the recipe with this id: the configuration's, or a stored earlier one. current: the configuration's."""
     if recipe_id is None or recipe_id == current.recipe_id:
         return None if recipe_id is None else current
-    text = recipe_files.read_recipe_text(store, recipe_id)
+    text = unverified_recipes.read_recipe_text(store, recipe_id)
     return None if text is None else Recipe.of_text(text)
 
 

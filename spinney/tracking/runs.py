@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from spinney.tracking.server import DELETED, Server
+from spinney.tracking.mlflow_client import DELETED, DeliveryClient
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as Stored
@@ -46,7 +46,7 @@ class Run:
 class RunIndex:
     """The runs of a fleet's experiment."""
 
-    server: Server
+    server: DeliveryClient
     fleet_name: str
     experiment: str
     fleet_id: str
@@ -82,7 +82,9 @@ def _run(run: Stored) -> Run:
     return Run(run.info.run_id, through, is_unfinished(run), is_deleted(run), run.data.tags.get(RECIPE))
 
 
-def runs_by_identity(server: Server, found: Iterable[Stored], identity: Callable[[Stored], str]) -> dict[str, Stored]:
+def runs_by_identity(
+    server: DeliveryClient, found: Iterable[Stored], identity: Callable[[Stored], str]
+) -> dict[str, Stored]:
     """Return the runs by their identity.
 
     Of several with the same identity the most advanced is kept and the others are deleted. A deleted run counts only if

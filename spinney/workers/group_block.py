@@ -65,15 +65,15 @@ class GroupBlock:
         len(self._places_of_rows)
 
     def key(self, place: int) -> str:
-        """The group_key of a request."""
+        """Return the group_key of a request."""
         return str(self.requests["group_key"].iat[place])
 
     def parent_id(self, place: int) -> str:
-        """The model_id of the parent's champion of a request that has one."""
+        """Return the model_id of the parent's champion of a request that has one."""
         return str(self.requests["parent_id"].iat[place])
 
     def rows_and_requests_of(self, piece: Piece) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The rows and requests of a piece."""
+        """Return the rows and requests of a piece."""
         if len(piece) == len(self.requests):
             return self.rows, self.requests
         requests = self.requests.iloc[piece]
@@ -112,7 +112,7 @@ class GroupBlock:
 
 
 def ran_out_of_memory(results: pd.DataFrame) -> pd.Series[bool]:
-    """Which groups ran out of memory, in their fit or in a comparison. results: rows of `fit_groups`."""
+    """Return a mask of the groups that ran out of memory, in their fit or in a comparison. results: of `fit_groups`."""
     return results["error_class"].eq("MemoryError") | results["metrics"].str.contains("MemoryError")
 
 

@@ -108,27 +108,27 @@ class FitSettings:
                 channel.send(fit_groups(block.rows, block.requests, self.recipe, self.clock, self.signer))
 
     def with_failed_shadow(self, group_key: str, died: WorkerDied) -> FitSettings:
-        """These settings, with the shadow recorded as failed in this group and not tried there again."""
+        """Return these settings with the shadow recorded as failed in this group and not tried there again."""
         return self._with_shadow(failed_groups=((group_key, f"{died.error_class}: {died.text}"),))
 
     def without_shadow(self, reason: str) -> FitSettings:
-        """These settings, with the shadow tried in no group. reason: recorded in each group."""
+        """Return these settings with the shadow tried in no group. reason: recorded in each group."""
         return self._with_shadow(disabled_reason=f"{NOT_TRIED_PREFIX}{reason}")
 
     def without_refits(self, died: WorkerDied, prefix: str = "") -> FitSettings:
-        """These settings, with no champion's recipe fitted again. prefix: put before the recorded error."""
+        """Return these settings with no champion's recipe fitted again. prefix: put before the recorded error."""
         return replace(self, recipe=replace(self.recipe, refit_error=f"{prefix}{died.error_class}: {died.text}"))
 
     def without_champions(self, died: WorkerDied) -> FitSettings:
-        """These settings, with no champion loaded or called for a comparison."""
+        """Return these settings with no champion loaded or called for a comparison."""
         return replace(self, recipe=replace(self.recipe, champion_error=f"{died.error_class}: {died.text}"))
 
     def without_predecessors(self, died: WorkerDied) -> FitSettings:
-        """These settings, with no champion's predecessor loaded or called."""
+        """Return these settings with no champion's predecessor loaded or called."""
         return replace(self, recipe=replace(self.recipe, predecessor_error=f"{died.error_class}: {died.text}"))
 
     def without_parent(self, model_id: str, died: WorkerDied, prefix: str = "") -> FitSettings:
-        """These settings, with this parent's model not loaded, or not called, by what killed the worker."""
+        """Return these settings with this parent's model not loaded, or not called, by what killed the worker."""
         recipe, named = self.recipe, (model_id, f"{prefix}{died.error_class}: {died.text}")
         if died.activity == current_group.READ_PARENT:
             return replace(self, recipe=replace(recipe, unread_parents=(*recipe.unread_parents, named)))
@@ -357,7 +357,7 @@ def _report_progress(channel: WorkerChannel, block: GroupBlock, piece: Piece) ->
 
 
 def attributed_group(piece: Piece, died: WorkerDied) -> int | None:
-    """The group that killed the worker; None if unknown.
+    """Return the group that killed the worker; None if unknown.
 
     When memory was short, the last status may be of an earlier piece.
     """

@@ -61,7 +61,7 @@ class Limits:
 
     @classmethod
     def of(cls, recipe: sections.Recipe) -> Limits:
-        """The limits that the section [recipe] sets."""
+        """Return the limits that the section [recipe] sets."""
         return cls(recipe.time_limit.total_seconds(), recipe.memory_limit_mib << 20)
 
 
@@ -231,7 +231,7 @@ class _Process:
     reaped_status: int | None = None
 
     def exit_status(self) -> int | None:
-        """Its exit code, or minus the signal that killed it; None while it runs."""
+        """Return the worker's exit code, or minus the signal that killed it; None while it runs."""
         if self.reaped_status is not None:
             return self.reaped_status
         try:
@@ -247,7 +247,7 @@ class _Process:
         return state.si_status if state.si_code == os.CLD_EXITED else -state.si_status
 
     def end(self) -> None:
-        """Kill it and its process group, then reap it. Until it is reaped, no other process gets its id."""
+        """Kill the worker and its process group, then reap it. Until then no other process gets its id."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         if self.reaped_status is None:

@@ -18,9 +18,9 @@ from shop import Shops
 from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
+from spinney.storage.latest_offsets import read_lag
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import read_requests
-from spinney.storage.stream_offsets import read_lag
 from streaming.app import Application
 
 WHO = ("north", 1)

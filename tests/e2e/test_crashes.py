@@ -35,7 +35,7 @@ SMALL_PARTS = ("SPINNEY_BUDGET__PART_SECONDS", "0.01")
 """The parents are a part, then four groups, then the last two."""
 
 INGEST = ("ingest.events", "ingest.outcomes", "ingest.dead_letters")
-LATER = ("score.publish", "score.predictions", "score.health", "labels.health")
+LATER = ("score.publish", "score.predictions", "score.health", "labels.health", "labels.index")
 RETRAIN = ("retrain.plan", "retrain.fit", "retrain.gate", "retrain.record")
 POINTS = (*WEEKLY, *INGEST, *LATER, *RETRAIN)
 WITH_ALL_QUERIES = ("labels.health", "retrain.plan")

@@ -15,22 +15,22 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from past import Past
+from unvalidated_records import unvalidated
 
-from schemas import messages, tables
+from schemas import tables
 from spinney.core.config import Config, parse
 from spinney.core.errors import ConfigError
 from spinney.core.keys import shard_of
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.records.rules import build_rules
 from spinney.fleet import Fleet
-from spinney.retraining import group_fitting
-from spinney.retraining.group_fitting import Fitter
+from spinney.retraining import spark_fitting
 from spinney.retraining.round_fitting import requests_of
+from spinney.retraining.spark_fitting import Fitter
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
 from spinney.tables.delta import DirectoryWriter
-from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, TargetTable, WrittenRows
-from streaming.record_validation import RecordValidator
+from spinney.tables.row_writing import RowWriting, TargetTable, WrittenRows
+from streaming.ingest import stored_rows
 
 NAMES = (
     *("key", "value", "record_time", "reason", "detail", "field", "unknown_fields", "kind", "arrived_at"),
@@ -86,27 +86,14 @@ def events(names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def stored(config: Config, rows: list[dict[str, Any]]) -> None:
     """As the stream would: validated in a worker, and written by the task that has the rows."""
-    texts = pa.array([json.dumps(row).encode() for row in rows], pa.binary())
-    micros = pa.array([int(START.timestamp() * 1e6) + 86_400_000_000] * len(rows), pa.int64())
-    validator = RecordValidator((build_rules(config.record_schema, messages.EVENT),))
-    results = validator.validate(texts, micros, pa.array([0] * len(rows), pa.int32()))
-    assert results.field("reason").to_pylist() == [None] * len(rows)
-    of_event = {"event_id": "sale", "event_time": "when"}
     place = FleetStore.of(config).directory(tables.EVENTS)
-    values = results.field("value")
-    constants = {
-        "shard": shard_of(KEY, config.fleet.shards), "group_key": KEY, "topic": "sales", "kafka_partition": 0,
-        "kafka_offset": 0, KIND: "event",
-    }  # fmt: skip
-    columns = {
-        name: pa.array([constants[name]] * len(rows)) if name in constants else values.field(of_event.get(name, name))
-        for name in (*place.contract.names, KIND)
-        if name not in ("ingested_at", "ingested_on", "batch_id")
-    }
-    columns[ARRIVED_AT] = pa.array([START] * len(rows), pa.timestamp("us", "UTC"))
+    values = [json.dumps(row).encode() for row in rows]
+    records = unvalidated(values, "sales", START, record_time=START + timedelta(days=1))
+    parts = list(stored_rows(config.record_schema, ()).of([records]))
+    assert [(kind, found.num_rows) for kind, found in parts] == [("event", len(rows))]
     folder = Path(place.uri)
     target = TargetTable(folder, place.contract)
-    (report,) = RowWriting({"event": target}, 0).write(iter([pa.record_batch(columns)]))
+    (report,) = RowWriting({"event": target}, 0).write(parts)
     files = WrittenRows.of(pa.Table.from_batches([report]), "event", target).add_actions()
     DirectoryWriter(place, "ingest", "c").append_files(files, step="events", batch_id=0)
 
@@ -123,7 +110,7 @@ def answered(root: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
     )
     shard = shard_of(KEY, config.fleet.shards)
     plan = pd.DataFrame({"shard": [shard], "group_key": [KEY], "champion_id": [None], "events": [60]})
-    asked = group_fitting.task_batches(requests_of(plan))
+    asked = spark_fitting.task_batches(requests_of(plan))
     (made,) = pa.Table.from_batches(fitting.fit_tasks(asked)).to_pylist()
     assert made["status"] == "fitted", made["error"]
     row = {"fitted_at": clock, "clock": clock, "decided_at": clock, "epoch": 0, "decision": "promoted", "by": "stream"}

@@ -15,7 +15,7 @@ from many_groups import key_of, model_id, write_fleet
 import spinney.fleet
 from spinney.cli import main
 from spinney.core.config import Config
-from spinney.core.reporting.status import State
+from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
 
 GROUPS = 210

@@ -21,7 +21,7 @@ from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
-from spinney.core.reporting.status import State
+from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema

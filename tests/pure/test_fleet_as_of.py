@@ -16,7 +16,7 @@ from spinney.core import keys
 from spinney.core.champions.routing import RouteKey, find_routes
 from spinney.core.errors import StoreError
 from spinney.core.models import batch_scoring
-from spinney.core.reporting.status import State
+from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
 from spinney.operations.interventions import Attribution, OverrideVerb, carry_out_override
 from spinney.operations.interventions import OverrideRequest as Asked

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,11 @@ from spinney.operations.dead_letters import ledger, purge
 from spinney.operations.dead_letters.letters import IDENTITY
 from spinney.serving import manifest
 from spinney.serving.manifest import Manifest
-from spinney.storage import api_keys, charter, last_configuration, retrain_requests, signing_key, stream_offsets
+from spinney.storage import api_keys, charter, last_configuration, latest_offsets, retrain_requests, signing_key
 from spinney.storage.api_keys import KeyRing
+from spinney.storage.label_index.label_index import IndexShape, LabelIndex, ReadThrough
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, recipe_files, recipe_store
+from spinney.tables import delta, recipe_store, unverified_recipes
 from spinney.tables.arrow_schemas import arrow_schema
 
 FUTURE = 99
@@ -115,7 +117,7 @@ def of_recipes(root: Root) -> list[Reader]:
     return [
         partial(recipe_store.store_recipe, root.store, root.signer, recipe),
         partial(recipe_store.load_recipes, root.store, root.signer),
-        partial(recipe_files.read_estimators, root.store),
+        partial(unverified_recipes.read_estimators, root.store),
     ]
 
 
@@ -186,7 +188,14 @@ def of_api_keys(root: Root) -> list[Reader]:
 
 def of_offsets(root: Root) -> list[Reader]:
     root.write_json("offsets/score.json", {"ends": {}})
-    return [partial(stream_offsets.read_lag, root.store, "score")]
+    return [partial(latest_offsets.read_lag, root.store, "score")]
+
+
+def of_the_label_index(root: Root) -> list[Reader]:
+    folder = root.store.folder / "index"
+    root.write_json("index/manifest.json", {"runs": {}})
+    shape = IndexShape(timedelta(hours=1), pa.schema([]), pa.float64())
+    return [partial(LabelIndex.open, folder, shape, ReadThrough("c", 0, []))]
 
 
 STORED_LATER = {
@@ -203,6 +212,7 @@ STORED_LATER = {
     "manifest": of_manifests,
     "api_keys.json": of_api_keys,
     "offsets": of_offsets,
+    "label index": of_the_label_index,
 }
 
 

@@ -27,7 +27,7 @@ def test_rows_are_collected_in_few_places_and_without_times() -> None:
     """A time that is collected is `unix_micros`, read by `spinney.core.timestamps`."""
     assert files_with(r"(?<!gc)\.collect\(\)") == {
         "benchmarks/registry.py",
-        "streaming/planning.py",
+        "streaming/round_planning.py",
         "streaming/requested_groups.py",
         "streaming/retrain.py",
     }

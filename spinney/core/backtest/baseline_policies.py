@@ -30,18 +30,18 @@ class Periodic:
     name: str = "max_age"
 
     def limits(self, groups: GroupStates) -> Floats:
-        """As `Policy.limits`."""
+        """Return one period for each group."""
         return np.ones(len(groups))
 
     def measure(self, groups: GroupStates, clock: int) -> Floats:
-        """As `Policy.measure`."""
+        """Return the periods that have ended since each group's last attempt; NaN without a model or an attempt."""
         has_age = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
         phase = groups.key_shares
         ended = np.floor(clock / self.every - phase) - np.floor(groups["attempted_at"] / self.every - phase)
         return np.where(has_age, ended, np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         del limit
         period = format_duration(round(self.every) * MICROSECOND)
         return f"{value:.0f} periods of {period} have ended since the last attempt"
@@ -58,16 +58,16 @@ class SinceAttempt:
     name: str = "max_age"
 
     def limits(self, groups: GroupStates) -> Floats:
-        """As `Policy.limits`."""
+        """Return the longest time since an attempt, microseconds, the same for each group."""
         return np.full(len(groups), self.every)
 
     def measure(self, groups: GroupStates, clock: int) -> Floats:
-        """As `Policy.measure`."""
+        """Return the time since each group's last attempt, microseconds; NaN without a model or an attempt."""
         has_age = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
         return np.where(has_age, (clock - groups["attempted_at"]).astype(np.float64), np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         age, longest = (format_duration(round(span) * MICROSECOND) for span in (value, limit))
         return f"{age} since the last attempt (limit {longest})"
 
@@ -76,7 +76,7 @@ class SinceAttempt:
 class FixedFactor:
     """Stale once the recent mean loss is `factor` times the mean loss on the champion's held-out rows.
 
-    It ignores how noisy a group is. rows: of the champion that are needed. name: as in `Periodic`.
+    It ignores how noisy a group is. rows: labelled rows that the champion needs first. name: as in `Periodic`.
     """
 
     factor: float
@@ -84,11 +84,11 @@ class FixedFactor:
     name: str = "error_rise"
 
     def limits(self, groups: GroupStates) -> Floats:
-        """As `Policy.limits`."""
+        """Return the factor for each group."""
         return np.full(len(groups), self.factor)
 
     def measure(self, groups: GroupStates, clock: int) -> Floats:
-        """As `Policy.measure`."""
+        """Return each champion's recent mean loss in multiples of that on its held-out rows; NaN for too few rows."""
         del clock
         enough: npt.NDArray[np.bool_] = (groups["champion_rows"] >= self.rows) & (groups["baseline"] > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -96,5 +96,5 @@ class FixedFactor:
             return np.where(enough & (groups["recent_weight"] > 0), recent / groups["baseline"], np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         return f"recent error is {value:.2f} times that of the held-out rows (limit {limit:g})"

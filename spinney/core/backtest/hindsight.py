@@ -135,7 +135,7 @@ class _LossTable:
         self._loss = loss_named(recipe.loss)
 
     def costs(self, show: Callable[[int], None]) -> Floats:
-        """The costs of `choose_refits`."""
+        """Return the argument `costs` of `choose_refits`."""
         n_times, n_groups = len(self._grid.times), self._history.n_groups
         costs = np.full((n_times + 1, n_groups, n_times), np.inf)
         costs[0] = self._sums(self._places, self._never[self._places])
@@ -151,7 +151,7 @@ class _LossTable:
         return costs
 
     def losses_of(self, chosen: Choices) -> tuple[Floats, list[int], list[float]]:
-        """The loss of each row under a schedule; and for each time the number of refits and their milliseconds."""
+        """Return the loss of each row under a schedule, and the number and the milliseconds of refits at each time."""
         losses, counts, ms = self._never.copy(), [], []
         fitted_at = np.full(self._history.n_groups, -1, dtype=np.int64)
         for at, groups in enumerate(chosen):

@@ -77,15 +77,15 @@ class History:
 
     @cached_property
     def group_of_row(self) -> Integers:
-        """Shape (n_rows,): the position of each row's group."""
+        """The position of each row's group, shape (n_rows,)."""
         return np.repeat(np.arange(self.n_groups), np.diff(self.rows.starts))
 
     def answered_within(self, begin: int, end: int) -> Integers:
-        """Positions of the rows whose event is in (begin, end], by time. Microseconds."""
+        """Return the positions of the rows whose event time is in (begin, end], in order of time; microseconds."""
         return _within(self._by_time, self._sorted_times, begin, end)
 
     def known_within(self, begin: int, end: int) -> Integers:
-        """Positions of the rows whose label becomes known for the judge in (begin, end]. Microseconds."""
+        """Return the positions of the rows whose label the judge first knows in (begin, end]; microseconds."""
         positions = _within(self._by_known_at, self._sorted_known_at, begin, end)
         if self.timing.health_horizon is None:
             return positions

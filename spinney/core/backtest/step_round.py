@@ -12,7 +12,7 @@ import numpy as np
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core.backtest.history import History
 from spinney.core.backtest.strategy import Strategy
-from spinney.core.champions import heldout_losses
+from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.gate import decide, is_shown_worse
 from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
@@ -203,8 +203,8 @@ def _load(row: Mapping[Any, Any]) -> FittedModel:
         signature=row["signature"],
         trained_through=_trained_through(row),
         recipe_id=str(row["recipe_id"]),
-        heldout_losses=heldout_losses.pack(row["heldout_losses"]),
-        heldout_predictions=heldout_losses.pack(row["heldout_predictions"]),
+        heldout_losses=held_out_loss_codec.pack(row["heldout_losses"]),
+        heldout_predictions=held_out_loss_codec.pack(row["heldout_predictions"]),
     )
     return FittedModel(model, request)
 

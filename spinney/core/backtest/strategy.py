@@ -31,7 +31,7 @@ class WithinAllowance:
     allowance: RoundAllowance
 
     def choose(self, due: Sequence[Candidate], step: int, refits: int) -> list[str]:
-        """As `Selection.choose`."""
+        """Return the group_keys to fit, as `Selection.choose`."""
         del refits
         return choose_groups(due, self.allowance, seed=str(step))
 
@@ -49,7 +49,7 @@ class EvenlySpread:
     shares: RoundAllowance
 
     def choose(self, due: Sequence[Candidate], step: int, refits: int) -> list[str]:
-        """As `Selection.choose`."""
+        """Return the group_keys to fit, as `Selection.choose`."""
         first = [group.group_key for group in due if group.policy == FIRST_POLICY]
         others = [group for group in due if group.policy != FIRST_POLICY]
         groups = self.refits * (step + 1) // self.steps - refits

@@ -41,10 +41,13 @@ def select_champion(promotions: Iterable[Promotion], unusable: Collection[str] =
 def select_predecessor(promotions: Iterable[Promotion]) -> Promotion | None:
     """Return the promotion that names the champion if a machine withdraws the current one; None if none may do so.
 
-    A machine may not withdraw a champion that a person pinned or promoted, nor one that answers because another was
-    withdrawn: so at most one in a row is, and a state that keeps KEPT_CANDIDATES selects what the table does. Nor one
-    without a predecessor in its revision, or whose predecessor may have seen any row (it is imported without a
-    `trained_through`): they could not be compared.
+    A machine may not withdraw a champion
+
+    - that a person pinned or promoted;
+    - that answers because another one was withdrawn. So at most one in a row is withdrawn, and a state that keeps
+      KEPT_CANDIDATES gives the same result as the whole table;
+    - that has no predecessor in its revision, or one that may have seen any row (imported, without a
+      `trained_through`), since the two could not be compared.
     """
     current = _CurrentRevision.of(promotions)
     champion = max(current.candidates, key=_total_order, default=None)
@@ -66,7 +69,7 @@ def is_pinned(promotions: Iterable[Promotion]) -> bool:
 
 
 def decided_until(promotions: Iterable[Promotion], at: int) -> list[Promotion]:
-    """The promotions decided by `at` (wall clock, microseconds); `select_champion` of these is the champion of then."""
+    """Return the promotions decided by `at` (wall clock, microseconds): those that select the champion at that time."""
     return [row for row in promotions if row.decided_at <= at]
 
 

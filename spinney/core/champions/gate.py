@@ -61,8 +61,8 @@ def decide(
     """Return PROMOTED, UNPROVEN, HELD or REFUSED, and the reason with its numbers.
 
     metrics: as `fit_groups` returns them. is_last_rung: whether the model is of the last parent of the fleet's ladder,
-    after which no model can answer. watch_level: of this look at the champion; 0: it is not compared with its
-    predecessor.
+    after which no model can answer. watch_level: significance level of the test whether the champion is worse than its
+    predecessor; 0: not tested.
 
     Rule ``not_worse``: a challenger is promoted if a paired test on the same held-out rows shows with CONFIDENCE that
     its loss is at most ``1 + margin`` times the champion's. So it passes if it measures better, and if it is about

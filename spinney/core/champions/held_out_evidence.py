@@ -38,7 +38,10 @@ class HeldOutEvidence:
 
     @classmethod
     def of_metrics(cls, metrics: Mapping[str, Any], reference: str) -> HeldOutEvidence | None:
-        """From the metrics of `fit_groups`. reference: champion or constant. None if a loss is missing or infinite."""
+        """Return the evidence in the metrics of `fit_groups`; None if a loss is missing or infinite.
+
+        reference: champion or constant.
+        """
         rows = int(metrics.get("heldout_rows") or 0)
         loss, reference_loss = metrics.get("challenger_loss"), metrics.get(f"{reference}_loss")
         if not (_is_finite(loss) and _is_finite(reference_loss)):
@@ -49,7 +52,7 @@ class HeldOutEvidence:
 
     @classmethod
     def of_parent(cls, found: Mapping[str, Any] | None) -> HeldOutEvidence | None:
-        """From the metric `parent` of a first model. None if no row was compared or a loss is infinite."""
+        """Return the evidence in a first model's metric `parent`; None if no row was compared or a loss is infinite."""
         if not found or not found["rows"]:
             return None
         losses = {"heldout_rows": found["rows"], "challenger_loss": found["challenger_loss"]}
@@ -57,7 +60,7 @@ class HeldOutEvidence:
         return cls.of_metrics(losses | {name: found[of] for name, of in names.items()}, "parent")
 
     def confidence_within(self, margin: float) -> float:
-        """Confidence, from 0 to 1, that the challenger's loss is at most `1 + margin` times the reference's.
+        """Return the confidence, from 0 to 1, that the challenger's loss is at most `1 + margin` times the reference's.
 
         Without a standard error it is 1 or 0, by the measured losses.
         """
@@ -87,7 +90,7 @@ class HeldOutEvidence:
         return "worse" if confidence <= 1 - SHOWN else "no difference shown"
 
     def describe(self, whose: str) -> str:
-        """The numbers, as in ``loss 7.1 against 8 on 34 rows (11 % lower; better with 96 % confidence)``.
+        """Return the numbers, as in ``loss 7.1 against 8 on 34 rows (11 % lower; better with 96 % confidence)``.
 
         whose: the reference in words, before its loss.
         """
@@ -129,7 +132,7 @@ def _is_finite(value: float | None) -> TypeGuard[float]:
 
 
 def format_confidence(share: float) -> str:
-    """A confidence as a whole percentage; "under 1 %" and "over 99 %" at the ends."""
+    """Return a confidence as a whole percentage; "under 1 %" and "over 99 %" at the ends."""
     if share < 0.01:
         return "under 1 %"
     return "over 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")

@@ -108,7 +108,7 @@ def unpin(group_key: str, history: Sequence[Promotion]) -> ChampionChange:
 
 
 def previous_champion(history: Sequence[Promotion]) -> Promotion | None:
-    """The last champion before the current one that was never withdrawn; None when there was none."""
+    """Return the last champion before the current one that was never withdrawn; None when there was none."""
     champion = select_champion(history)
     excluded = withdrawn_model_ids(history) | ({champion.model_id} if champion else set())
     for at in sorted({row.decided_at for row in history if row.decision in CHAMPION_DECISIONS}, reverse=True):

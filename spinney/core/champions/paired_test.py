@@ -51,7 +51,7 @@ def _student_t() -> Callable[[float, float], float]:
 
 
 def winsorized_differences(differences: Floats, counts: Integers) -> tuple[Floats, Floats]:
-    """The winsorised mean of each group's differences and its standard error, each of shape (groups,).
+    """Return the winsorised mean of each group's differences and its standard error, each of shape (groups,).
 
     differences: shape (n_rows,), those of the first group first. counts: shape (groups,), rows of each group. NaN for a
     group without rows; the standard error also for a group with one row.

@@ -24,7 +24,10 @@ MAX_LEVEL = 0.01
 
 
 def level_of_look(elapsed: int, patience: int) -> float:
-    """The level of a look. elapsed: since the last attempt; patience: mean time between false withdrawals. One unit."""
+    """Return the significance level of one comparison with the predecessor.
+
+    elapsed: time since the last attempt. patience: mean time between false withdrawals, in the same unit.
+    """
     return min(MAX_LEVEL, max(elapsed, 0) / patience)
 
 
@@ -39,7 +42,7 @@ class PredecessorEvidence:
 
     @classmethod
     def of_metrics(cls, metrics: Mapping[str, Any]) -> PredecessorEvidence | None:
-        """From the metrics of a fit. None if nothing was compared, or on one row."""
+        """Return the evidence in the metrics of a fit; None if nothing was compared, or only one row."""
         names = ("watched_champion_loss", "predecessor_loss", "watched_difference", "watched_difference_se")
         values = [metrics.get(name) for name in names]
         if any(value is None or not math.isfinite(value) for value in values):
@@ -49,7 +52,9 @@ class PredecessorEvidence:
         return cls(rows, champion, predecessor, SymmetricDifference(mean, error, rows))
 
     def is_worse(self, level: float) -> bool:
-        """Whether the champion is worse, with a probability of at most `level` if it is not. level: 0: never.
+        """Whether the champion is shown to be worse: if it were not, such a difference had at most the chance `level`.
+
+        level: significance level; at 0 the champion is never shown to be worse.
 
         Its mean loss has to be higher too: a champion that is a little worse on most rows and avoids a few great errors
         is the better one by the loss of the fleet, and cutting the sizes hides that.
@@ -58,7 +63,7 @@ class PredecessorEvidence:
         return level > 0 and not is_tie and self.difference.chance_if_equal <= level
 
     def describe(self) -> str:
-        """The numbers, as in ``loss 9.1 against its predecessor's 7.2 on 40 rows (chance under 1 % if …)``."""
+        """Return the numbers, as in ``loss 9.1 against its predecessor's 7.2 on 40 rows (chance under 1 % if …)``."""
         losses = f"loss {format_number(self.champion_loss)} against its predecessor's "
         losses += f"{format_number(self.predecessor_loss)} on {self.rows} rows newer than both"
         return f"{losses} (chance {_format_chance(self.difference.chance_if_equal)} if it were as good)"
@@ -67,7 +72,7 @@ class PredecessorEvidence:
 def reason_to_withdraw(metrics: Mapping[str, Any], level: float) -> str | None:
     """Why the champion of a fit is withdrawn, with its numbers; None if it is not.
 
-    metrics: as `fit_groups` returns them. level: of this look, `level_of_look`.
+    metrics: as `fit_groups` returns them. level: significance level, from `level_of_look`.
     """
     evidence = PredecessorEvidence.of_metrics(metrics)
     if evidence is None or not evidence.is_worse(level):
@@ -79,8 +84,8 @@ def reason_to_withdraw(metrics: Mapping[str, Any], level: float) -> str | None:
 class ChallengerTerms:
     """The requirement for a challenger against the predecessor of a champion that would be withdrawn.
 
-    level: of the look. On `rows_needed` rows it has to be at most `margin` worse with this confidence, on fewer rows it
-    must not measure worse by more than the margin.
+    level: significance level at which the champion was found worse. On `rows_needed` rows the challenger has to be at
+    most `margin` worse with this confidence, on fewer rows it must not measure worse by more than the margin.
     """
 
     level: float

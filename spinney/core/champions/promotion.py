@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas.vocabulary import Decision
 from spinney.core import timestamps
-from spinney.core.champions import heldout_losses
+from spinney.core.champions import held_out_loss_codec
 
 CHAMPION_COLUMNS = (
     "group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id",
@@ -55,18 +55,18 @@ class Promotion:
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> Promotion:
-        """From a row of `promotions`, or some of its columns. Times may be microseconds or datetimes; null is 0."""
+        """Return the promotion of a row, or of some of its columns. Times: microseconds or datetimes; null is 0."""
         times: dict[str, Any] = {name: _integer_or_zero(row.get(name)) for name in TIME_COLUMNS}
         texts: dict[str, Any] = {name: _value_or_none(row.get(name)) or "" for name in _TEXT_COLUMNS}
         payload: dict[str, Any] = {name: _value_or_none(row.get(name)) for name in PAYLOAD_COLUMNS}
-        losses = row.get(heldout_losses.COLUMN)
+        losses = row.get(held_out_loss_codec.COLUMN)
         if isinstance(losses, float):  # a frame has NaN for no list
             losses = None
-        losses = heldout_losses.pack(losses, _value_or_none(row.get(heldout_losses.LOSS_NAME)))
+        losses = held_out_loss_codec.pack(losses, _value_or_none(row.get(held_out_loss_codec.LOSS_NAME)))
         return cls(_integer_or_zero(row.get("epoch")), **times, **texts, **payload, heldout_losses=losses)
 
     def column(self, name: str) -> Any:
-        """The value of one of CHAMPION_COLUMNS (except group_key) or PAYLOAD_COLUMNS, or the packed losses."""
+        """Return the value of one of CHAMPION_COLUMNS (except group_key) or PAYLOAD_COLUMNS, or the packed losses."""
         return self.revision if name == "epoch" else getattr(self, name)
 
     @property

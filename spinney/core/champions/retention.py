@@ -10,10 +10,12 @@ from spinney.core.champions.promotion import Promotion
 
 
 def reachable_promotions(history: Sequence[Promotion], since: int) -> list[Promotion]:
-    """The promotions that name the champion at any moment from `since` on, and the one before the current champion.
+    """Return the promotions that a rollback to a time after `since`, or to the previous model, can need.
 
-    history: all promotions of one group. since: wall clock, microseconds. A rollback to a time after `since`, or to the
-    previous model, needs no other row, and no model that none of these names.
+    These are the ones that name the champion at any moment from `since` on, and the previous champion's. Such a
+    rollback needs no model but those that they name.
+
+    history: all promotions of one group. since: wall clock, microseconds.
     """
     kept = [*condense(decided_until(history, since)), *(row for row in history if row.decided_at > since)]
     earlier = previous_champion(history)

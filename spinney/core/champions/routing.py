@@ -21,7 +21,7 @@ class ChampionSource(Protocol):
         ...
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent if all its models are usable, else None."""
+        """Return the champion of a group or parent if all its models are usable, else None."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spinney.core.champions import heldout_losses
+from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.champion_selection import condense, select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, TIME_COLUMNS, Promotion
 from spinney.core.state_codec import Body, StateCodec, add_missing_columns, decode_batch, encode_batch
@@ -16,14 +16,14 @@ from spinney.core.stored_formats import CHAMPIONS_STATE
 
 _TYPES = dict.fromkeys(("epoch", *TIME_COLUMNS), pa.int64()) | dict.fromkeys(PAYLOAD_COLUMNS[1:], pa.binary())
 SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)]).append(
-    pa.field(heldout_losses.COLUMN, pa.binary())
+    pa.field(held_out_loss_codec.COLUMN, pa.binary())
 )
 """Schema of the stored bytes. Its columns after group_key are the fields of a Promotion in their order."""
 
 
 def _add_losses(body: Body) -> Body:
     """Version 1 to 2: the held-out losses, null since they were not stored."""
-    return add_missing_columns(body, SCHEMA, {heldout_losses.COLUMN: None})
+    return add_missing_columns(body, SCHEMA, {held_out_loss_codec.COLUMN: None})
 
 
 COMPRESSION = "zstd"
@@ -50,19 +50,19 @@ class Champions:
     _champions: dict[str, Promotion | None] = field(default_factory=dict, compare=False, repr=False)
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent if all its models are usable, else None. Cached."""
+        """Return the champion of a group or parent if all its models are usable, else None. Cached."""
         if key not in self._champions:
             self._champions[key] = select_champion(self.promotions.get(key, ()))
         return self._champions[key]
 
     @classmethod
     def empty(cls) -> Champions:
-        """No promotions."""
+        """Return the champions of a shard without promotions."""
         return cls({})
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[Any, Any]]) -> Champions:
-        """From rows of `promotions` with CHAMPION_COLUMNS and, where they have them, PAYLOAD_COLUMNS."""
+        """Return the champions by rows of `promotions`: CHAMPION_COLUMNS and, where they have them, PAYLOAD_COLUMNS."""
         return cls.empty().with_promotions((row["group_key"], Promotion.from_row(row)) for row in rows)
 
     def with_promotions(self, promotions: Iterable[tuple[str, Promotion]]) -> Champions:
@@ -97,7 +97,7 @@ class Champions:
 
     @classmethod
     def from_batch(cls, batch: pa.RecordBatch) -> Champions:
-        """From a batch of SCHEMA, in which the promotions of a group have their order."""
+        """Return the champions by a batch of SCHEMA, in which the promotions of a group have their order."""
         promotions: dict[str, list[Promotion]] = {}
         columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
         for key, *values in zip(*columns, strict=True):

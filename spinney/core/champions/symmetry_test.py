@@ -36,9 +36,9 @@ _CONSTANT = 1 / (4 * 0.5 * math.erfc(1.0))
 
 @dataclass(frozen=True)
 class SymmetricDifference:
-    """The mean of loss - reference loss over some rows, with cut sizes, and its raised standard error.
+    """The mean of loss - reference loss over some rows, and its standard error, after large differences were cut.
 
-    Both in units of the loss. rows: at least two.
+    Both are results of `cut_differences`, in units of the loss. rows: at least two.
     """
 
     mean: float
@@ -57,7 +57,10 @@ class SymmetricDifference:
 
 
 def cut_differences(differences: Floats, counts: Integers) -> tuple[Floats, Floats]:
-    """The mean of each group's differences with cut sizes, and its raised standard error, each of shape (groups,).
+    """Return the mean of each group's differences after the largest were cut, and its standard error, shape (groups,).
+
+    CUT_SHARE of the differences are cut to the size of the next one. The standard error is raised by the correlation of
+    successive differences.
 
     differences: shape (n_rows,), those of the first group first, each group's in the order of time. counts: shape
     (groups,), rows of each group. NaN for a group without rows; the standard error also for a group with one row.

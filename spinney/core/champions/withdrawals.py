@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def without_withdrawn(promotions: Iterable[Promotion], withdrawals: Iterable[Promotion]) -> list[Promotion]:
-    """The promotions of one group whose models are not withdrawn.
+    """Return the promotions of one group whose models are not withdrawn.
 
     promotions: of the group's greatest revision. withdrawals: the `withdrawn` rows of all revisions.
     """
@@ -56,7 +56,7 @@ def mark_withdrawn(model: _Ints, is_withdrawal: _Bools, is_current: _Bools, is_b
 
 
 def withdrawn_model_ids(promotions: Iterable[Promotion]) -> set[str]:
-    """The models withdrawn in any revision: those that no machine may promote."""
+    """Return the models withdrawn in any revision: those that no machine may promote."""
     return {row.model_id for row in promotions if row.decision == Decision.WITHDRAWN}
 
 

@@ -12,7 +12,10 @@ EXCLUDED: dict[str, Any] = {"kafka": {"options"}, "storage": {"options"}, "spark
 
 
 def without_secrets(config: Config) -> str:
-    """Return the values in effect that are not defaults, wherever they were set, as TOML that `parse` accepts."""
+    """Return the configuration as TOML that `parse` accepts, without EXCLUDED, where credentials could be.
+
+    It has the values that are set, in the file or by the environment, and no defaults.
+    """
     values = config.model_dump(exclude_unset=True, exclude_none=True, exclude=EXCLUDED)
     return "\n".join(_section(name, keys) for name, keys in values.items() if keys)
 

@@ -70,7 +70,7 @@ class Columns:
         return len(self.numbers)
 
     def take(self, rows: npt.NDArray[Any] | slice) -> Columns:
-        """The rows at these positions, under this mask or in this slice. Consecutive rows share this memory."""
+        """Return the rows at these positions, under this mask or in this slice. Consecutive rows share this memory."""
         wanted = rows if isinstance(rows, slice) else as_slice(rows)
         return Columns(self.features, self.numbers[wanted], self.codes[wanted], self.words)
 
@@ -121,7 +121,7 @@ class Encoder:
         return len(static_column_names(self.features)) + sum(map(len, self.vocabularies))
 
     def matrix(self, columns: Columns) -> Floats:
-        """Shape (n_rows, width), C order. `columns` is left unchanged but may share its memory."""
+        """Return the columns as a matrix, shape (n_rows, width), C order. It may share the memory of `columns`."""
         if not self.vocabularies:
             return columns.numbers
         parts = [columns.numbers]
@@ -132,13 +132,13 @@ class Encoder:
         return np.concatenate(parts, axis=1)
 
     def as_data(self) -> dict[str, Any]:
-        """This encoder as a JSON object."""
+        """Return this encoder as a JSON object."""
         data: dict[str, Any] = {"features": [[feature.name, feature.type] for feature in self.features]}
         return {**data, "words": [list(words) for words in self.vocabularies]} if self.vocabularies else data
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Encoder:
-        """The encoder from `as_data`. Raises KeyError, TypeError or ValueError for any other object."""
+        """Return the encoder from `as_data`. Raises KeyError, TypeError or ValueError for any other object."""
         features = tuple(Feature(str(name), str(type_)) for name, type_ in data["features"])
         words = tuple(tuple(map(str, vocabulary)) for vocabulary in data.get("words", ()))
         if len(words) != len(string_features(features)):
@@ -178,13 +178,13 @@ def require_features(columns: Sequence[str], features: Sequence[Feature]) -> Non
 
 @lru_cache(maxsize=64)
 def static_column_names(features: tuple[Feature, ...]) -> tuple[str, ...]:
-    """The names of the matrix' columns that are the same in every group: all but those of strings."""
+    """Return the names of the matrix' columns that are the same in every group: all but those of strings."""
     return tuple(name for feature in features for name in _column_names(feature))
 
 
 @lru_cache(maxsize=64)
 def string_features(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    """The features of type string, in declared order."""
+    """Return the features of type string, in declared order."""
     return tuple(feature for feature in features if feature.type == "string")
 
 

@@ -18,9 +18,9 @@ from spinney.core.config import RecordSchema
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import to_float64
 from spinney.core.records import value_conversion
-from spinney.core.records.json_text import NumberText
+from spinney.core.records.json_parsing import NumberText
 from spinney.core.records.rules import FieldRule, build_rules
-from spinney.core.records.times import instant_of_text, unit_description
+from spinney.core.records.time_parsing import instant_of_text, unit_description
 
 _BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _NUMBERS = frozenset({"integer", "floating", "mixed-integer-float"})

@@ -20,10 +20,10 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Fleet, RecordSchema
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Integers
-from spinney.core.records.column_checks import doubtful_mask
 from spinney.core.records.column_conversion import Mask
+from spinney.core.records.doubtful_rows import doubtful_mask
 from spinney.core.records.json_columns import count_strings, read_object_columns
-from spinney.core.records.json_text import describe_value
+from spinney.core.records.json_parsing import describe_value
 from spinney.core.records.rules import FieldRule, RecordRules, build_rules
 from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, RejectedError, value_of
 

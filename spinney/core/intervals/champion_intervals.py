@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from spinney.core import keys
-from spinney.core.champions.heldout_loss_arrays import pack_column, to_matrix
-from spinney.core.champions.heldout_losses import COLUMN, LOSS_NAME, loss_of
+from spinney.core.champions.held_out_loss_arrays import pack_column, to_matrix
+from spinney.core.champions.held_out_loss_codec import COLUMN, LOSS_NAME, loss_of
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Fleet
@@ -78,7 +78,7 @@ class ShardIntervals:
         self._by_losses: dict[bytes | None, float] = {}
 
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
-        """As `Intervals` says, for groups of this shard."""
+        """Return the half-width of each answer's interval, as `Intervals`, for groups of this shard."""
         del group_keys
         return self.of_losses([None if row is None else row.heldout_losses for row in promotions])
 
@@ -126,7 +126,7 @@ class FleetIntervals:
         return later
 
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
-        """As `Intervals` says."""
+        """Return the half-width of each answer's interval, as `Intervals`."""
         listed = [keys.shard_of(key, self.shards) for key in group_keys]
         if len(set(listed)) == 1:  # as of a single record, for which sorting would take longer than all else here
             self.calibrate(listed)

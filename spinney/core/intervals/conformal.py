@@ -3,7 +3,7 @@
 Vovk, Gammerman, Shafer 2005, "Algorithmic Learning in a Random World", and Lei et al. 2018, "Distribution-Free
 Predictive Inference for Regression": of n + 1 exchangeable residuals, the last is at most the ceil((n + 1)·coverage)-th
 smallest of the others with at least the probability `coverage`. A group alone has too few held-out residuals for that,
-and all groups together differ in scale. Hence a residual is divided by the scale of its group (normalised conformal
+and all groups together differ in scale. So a residual is divided by the scale of its group (normalised conformal
 prediction: Papadopoulos, Gammerman, Vovk 2008), and the quotients of all groups of a pool form one calibration set.
 
 - The scale of a group is its mean absolute residual, shrunk toward the pool's in logarithms. How far is estimated from

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from spinney.core.errors import MAX_ERROR_CHARACTERS
-from spinney.core.features.arrow_columns import table_to_columns
+from spinney.core.features.arrow_encoding import table_to_columns
 from spinney.core.features.encoding import Columns, Floats, Integers, to_columns
 from spinney.core.models.linear import Linear, predict_linear
 from spinney.core.models.model import Model, labels_of

@@ -21,13 +21,13 @@ class Filled:
         self.fill = fill
 
     def filled(self, matrix: Floats) -> Floats:
-        """The matrix with its missing values replaced; the matrix itself if there are none."""
+        """Return the matrix with its missing values replaced; the matrix itself if there are none."""
         missing = np.isnan(matrix)
         return np.where(missing, self.fill, matrix) if missing.any() else matrix
 
 
 def column_means(matrix: Floats) -> Floats:
-    """Each column's mean over the rows that have a value; 0 if none has."""
+    """Return each column's mean over the rows that have a value; 0 if none has."""
     missing = np.isnan(matrix)
     if not missing.any():
         return np.asarray(matrix.mean(axis=0))

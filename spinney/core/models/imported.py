@@ -28,7 +28,7 @@ class Imported:
         self.names = names
 
     def raw(self, columns: Columns, predict: Callable[[Any, Any, int], Floats]) -> Floats:
-        """The result of `predict(estimator, input, number of rows)`."""
+        """Return the result of `predict(estimator, input, number of rows)`."""
         return predict(self.estimator, self._given(columns), len(columns))
 
     def _given(self, columns: Columns) -> Any:

@@ -41,7 +41,7 @@ class Linear:
 
 
 def constant_linear(values: Sequence[float], width: int, link: Link) -> Linear:
-    """A model that always predicts `values`: one number, or with Link.CONSTANT each class' probability."""
+    """Return a model that always predicts `values`: one number, or with Link.CONSTANT each class' probability."""
     k = len(values)
     return Linear(link, np.array(values, dtype=np.float64), np.zeros((k, width)), np.zeros(width))
 

@@ -29,7 +29,7 @@ class Model:
     classes: tuple[str, ...] | None = None
 
     def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        """Shape (n_rows,): float64 for regression, NaN without a prediction; texts for classification.
+        """Return the predictions, shape (n_rows,): float64 for regression, NaN for none; texts for classification.
 
         Raises ContractError if the frame lacks a feature or has one of another type.
         """
@@ -37,13 +37,16 @@ class Model:
         return raw[:, 0] if self.classes is None else labels_of(raw, self.classes)
 
     def probabilities(self, frame: pd.DataFrame) -> tuple[tuple[str, ...], Floats] | None:
-        """The classes and a matrix of shape (n_rows, n_classes); None for regression. Raises like `predict`."""
+        """Return the classes and their probabilities, shape (n_rows, n_classes). Raises the errors of `predict`.
+
+        None for regression.
+        """
         if self.classes is None:
             return None
         return self.classes, self.raw_predictions(to_columns(frame, self.encoder.features))
 
     def raw_predictions(self, columns: Columns) -> Floats:
-        """Shape (n_rows, 1) of predictions, or (n_rows, n_classes) of probabilities."""
+        """Return predictions of shape (n_rows, 1), or probabilities of shape (n_rows, n_classes)."""
         if isinstance(self.estimator, Linear):
             return predict_linear([self.encoder], [self.estimator], np.zeros(len(columns), dtype=np.int64), columns)
         if not len(columns):
@@ -66,7 +69,7 @@ class Model:
 
 
 def labels_of(probabilities: Floats, classes: tuple[str, ...]) -> npt.NDArray[np.object_]:
-    """The most probable class of each row, the first if several are equal; None if a probability is not finite."""
+    """Return the most probable class of each row, the first of equal ones; None if a probability is not finite."""
     labels: npt.NDArray[np.object_] = np.array(classes, dtype=object)[np.argmax(probabilities, axis=1)]
     labels[~np.isfinite(probabilities).all(axis=1)] = None
     return labels

@@ -33,7 +33,7 @@ class Cells:
 
     @classmethod
     def named(cls, text: object) -> Cells:
-        """The cells of ``"hour_of_week"``, ``"day_of_week"``, ``"hour_of_day"`` or ``"PERIOD/STEP"`` (``"12h/30m"``).
+        """Return the cells of ``"hour_of_week"``, ``"day_of_week"``, ``"hour_of_day"`` or a text like ``"12h/30m"``.
 
         Raises ValueError for anything else.
         """
@@ -46,7 +46,7 @@ class Cells:
         return self.period // self.step
 
     def of(self, minutes: Integers) -> Integers:
-        """The cell of each minute of the week; `len(self)` for -1, a missing time."""
+        """Return the cell of each minute of the week; `len(self)` for -1, a missing time."""
         return np.where(minutes < 0, len(self), minutes % self.period // self.step)
 
     def is_refinement_of(self, coarser: Cells) -> bool:
@@ -74,12 +74,12 @@ class Seasonal:
     values: Floats
 
     def predict(self, matrix: Floats) -> Floats:
-        """Shape (n_rows,)."""
+        """Return the predictions, shape (n_rows,): the value of each row's cell."""
         predictions: Floats = self.predict_proba(matrix)[:, 0]
         return predictions
 
     def predict_proba(self, matrix: Floats) -> Floats:
-        """Shape (n_rows, n_classes)."""
+        """Return the values of each row's cell, for classes their shares, shape (n_rows, n_classes)."""
         cycle_columns = matrix[:, self.column : self.column + self.columns]
         predictions: Floats = self.values[self.cells.of(minutes_of_week(cycle_columns))]
         return predictions

@@ -40,7 +40,7 @@ class Signer:
                 )
 
     def sign(self, claim: Claim, payload: bytes) -> bytes:
-        """The signature: 32 bytes, HMAC-SHA-256 over the claim and the payload's digest."""
+        """Return the signature: 32 bytes, HMAC-SHA-256 over the claim and the payload's digest."""
         return hmac.digest(self.key, _message(claim, payload), "sha256")
 
     def verify(self, claim: Claim, payload: bytes, signature: bytes | None) -> None:

@@ -40,12 +40,12 @@ class GroupModel(BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: pd.DataFrame) -> npt.NDArray[Any]:
-        """Shape (n_rows,): numbers, or the names of classes. Raises ContractError if X lacks a feature."""
+        """Return numbers, or the names of classes, shape (n_rows,). Raises ContractError if X lacks a feature."""
         return self.model.predict(X)
 
     @available_if(lambda self: self.model.classes is not None)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: pd.DataFrame) -> Floats:
-        """Shape (n_rows, n_classes), in the order of `classes_`. Raises like `predict`."""
+        """Return probabilities in the order of `classes_`, shape (n_rows, n_classes). Raises as `predict` does."""
         found = self.model.probabilities(X)
         assert found is not None, "asked of a classification only"
         return found[1]

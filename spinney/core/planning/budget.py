@@ -70,11 +70,11 @@ class RoundAllowance:
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing is left: a round that has taken requested groups takes no others."""
+        """Whether no group can be taken: the groups that people requested have used up the whole round."""
         return self.seconds == 0.0 or self.groups == 0
 
     def max_groups_affordable(self) -> int | None:
-        """The number of groups a round could take if fits took no time; None: no limit."""
+        """Return how many groups a round could take if fits took no time; None: no limit."""
         if self.seconds is None or self.overhead_ms <= 0:
             return self.groups
         affordable = int(self.seconds * 1000.0 / self.overhead_ms) + 1
@@ -200,7 +200,7 @@ class _Selection:
 
 
 def parallel_duration(total: float, longest: float, cores: int) -> float:
-    """The elapsed time of fits that take `total` in sum: at least as long as the longest of them."""
+    """Return the elapsed time of parallel fits whose times add up to `total`; never less than the longest of them."""
     return max(total / cores, longest)
 
 

@@ -84,7 +84,8 @@ def next_part(
 
     before: None for the first part. total: groups and parents of the plan, of which the first `parents` are parents.
     Parents form parts of their own, since their rows are those of all their children, unless one part takes everything.
-    apart: where a part has to end even then, ascending, because the rest is pooled with the models that come before.
+    apart: places in the plan, ascending, at which a part ends even then: the groups behind one are pooled with models
+    of the groups before it.
     pacing: None: one part takes everything.
     """
     number, begin = (0, 0) if before is None else (before.number + 1, before.end)

@@ -14,7 +14,7 @@ from pandas.api import types
 
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.value_types import INTEGERS
-from spinney.core.records.times import date_of_text, instant_of_text
+from spinney.core.records.time_parsing import date_of_text, instant_of_text
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, NUMBER
 
 MISSING_WORDS = (

@@ -12,7 +12,7 @@ from spinney.core.config.cross_checks import KEY_TYPES
 from spinney.core.config.value_types import INTEGERS, is_number
 from spinney.core.errors import ContractError
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
-from spinney.core.records.times import EPOCH, YEAR, date_of_text
+from spinney.core.records.time_parsing import EPOCH, YEAR, date_of_text
 from spinney.core.similar_names import did_you_mean
 
 TARGET_NAMES = ("label", "target", "outcome", "class")

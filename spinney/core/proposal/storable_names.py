@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from unicodedata import combining, normalize
 
-from spinney.core.column_names import is_internal_name
 from spinney.core.config.cross_checks import RESERVED_NAMES, is_storable
+from spinney.core.internal_column_names import is_internal_name
 
 
 def stored_names(sources: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:

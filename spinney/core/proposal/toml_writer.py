@@ -47,7 +47,7 @@ class Proposal:
 
 
 def proposal_lines(plan: Proposal) -> Iterator[str]:
-    """Yield the lines of the file."""
+    """Yield the lines of the proposed `fleet.toml`."""
     yield from _fleet(plan)
     yield from _columns(plan)
     yield from _fields(plan)

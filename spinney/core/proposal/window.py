@@ -12,7 +12,7 @@ from spinney.core import durations
 from spinney.core.config.sections import Recipe
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
 from spinney.core.proposal.guesses import Guess
-from spinney.core.records.times import EPOCH, PER_SECOND, YEAR
+from spinney.core.records.time_parsing import EPOCH, PER_SECOND, YEAR
 
 DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default
 DEFAULT_ROWS: int = Recipe.model_fields["min_rows"].default

@@ -83,7 +83,7 @@ class Recipe:
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
-        """The recipe of a configuration.
+        """Return the recipe of a configuration.
 
         versions: library -> version; by default those installed here. Raises ContractError if the source of a
         ``module:function`` estimator cannot be read.
@@ -126,7 +126,7 @@ class Recipe:
 
     @classmethod
     def of_text(cls, text: str) -> Recipe:
-        """The recipe with this `text`, which may be of an earlier FITTING_VERSION."""
+        """Return the recipe with this `text`, which may be of an earlier FITTING_VERSION."""
         own = json.loads(text)
         del own["fitting"]
         lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
@@ -165,7 +165,7 @@ class Shadow:
 
     @classmethod
     def of(cls, settings: sections.Shadow, recipe: Recipe) -> Shadow | None:
-        """The shadow of a configuration: `recipe` with another estimator. None if none is configured."""
+        """Return the shadow of a configuration: `recipe` with another estimator. None if none is configured."""
         if settings.estimator is None:
             return None
         try:
@@ -189,12 +189,12 @@ class Shadow:
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces. A duration is its number of microseconds."""
+    """Return JSON with sorted keys and no spaces. A duration is its number of microseconds."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_microseconds)
 
 
 def module_digest(estimator: str) -> str:
-    """SHA-256 of the source of the module of a ``module:function``; empty for a built-in name.
+    """Return the SHA-256 of the source of the module of a ``module:function``; empty for a built-in name.
 
     It covers the whole module, so a change of a helper function there gives another recipe.
     """
@@ -216,7 +216,7 @@ def _params_as_json(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def candidate_estimators(params: Mapping[str, Any]) -> list[str]:
-    """The names of the estimators among `candidates` in an estimator's parameters, as of best_of."""
+    """Return the names of the estimators among `candidates` in an estimator's parameters, as of best_of."""
     listed = params.get("candidates")
     names = (
         [candidate.get("estimator") for candidate in listed if isinstance(candidate, Mapping)]
@@ -227,7 +227,7 @@ def candidate_estimators(params: Mapping[str, Any]) -> list[str]:
 
 
 def user_code_digest(estimator: str, params: Mapping[str, Any]) -> str:
-    """The digest of all user code that an estimator and its candidates name; empty if there is none.
+    """Return the digest of all user code that an estimator and its candidates name; empty if there is none.
 
     Raises ContractError if a source cannot be read.
     """
@@ -236,7 +236,7 @@ def user_code_digest(estimator: str, params: Mapping[str, Any]) -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of LIBRARIES installed here, from package metadata."""
+    """Return the versions of LIBRARIES installed here, from package metadata."""
     return {name: metadata.version(name) for name in LIBRARIES}
 
 

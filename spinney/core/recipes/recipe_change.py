@@ -14,7 +14,7 @@ ARROW = "→"
 
 
 def describe_change(earlier: Recipe, current: Recipe) -> str:
-    """The differences as text: ``ridge → constant``, ``alpha 1.0 → 10.0, window 90d → 30d``."""
+    """Return the differences as text: ``ridge → constant``, ``alpha 1.0 → 10.0, window 90d → 30d``."""
     return ", ".join(_changes(earlier, current)) or "Spinney's own fitting"
 
 
@@ -39,14 +39,14 @@ def refit_obstacle(earlier: Recipe, current: Recipe) -> str | None:
 
 
 def missing_features(earlier: Recipe, current: Recipe) -> list[str]:
-    """The names of the earlier recipe's features that the current rows do not have."""
+    """Return the names of the earlier recipe's features that the current rows do not have."""
     return [
         feature.name for feature in with_current_features(earlier, current).features if feature not in current.features
     ]
 
 
 def with_current_features(earlier: Recipe, current: Recipe) -> Recipe:
-    """The earlier recipe with its features' current names and types."""
+    """Return the earlier recipe with its features' current names and types."""
     return replace(earlier, features=tuple(map(current.current_feature, earlier.features)))
 
 

@@ -19,7 +19,7 @@ from pyarrow import types
 from spinney.core.arrow_types import arrow_type
 from spinney.core.records.control_characters import DELETE, FIRST_PRINTABLE
 from spinney.core.records.rules import FieldRule
-from spinney.core.records.times import (
+from spinney.core.records.time_parsing import (
     DAY_SECONDS,
     END_SECOND,
     EPOCH,

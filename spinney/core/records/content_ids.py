@@ -30,8 +30,9 @@ _END = 2.0**63
 
 
 def add_content_id(values: dict[str, Any], rules: RecordRules) -> None:
-    """Add the id of a record whose rules read none, in place. values: of the other columns, as `convert_value` returns
-    them.
+    """Add the id of a record in place, if it is a hash of the other columns and not read from a field.
+
+    values: of the other columns, as `convert_value` returns them.
     """
     if rules.content_id is not None:
         cells = ((original.name, _plain(values[rule.name], original)) for rule, original in rules.hashed)
@@ -39,7 +40,7 @@ def add_content_id(values: dict[str, Any], rules: RecordRules) -> None:
 
 
 def add_content_ids(columns: dict[str, TypedColumn], rules: RecordRules, rows: int) -> None:
-    """Add the ids of many records whose rules read none, in place: the same as `add_content_id` gives for each.
+    """Add the ids of many records in place, the same as `add_content_id` adds to each.
 
     columns: the other columns by name, each of shape (rows,).
     """

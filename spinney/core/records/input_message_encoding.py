@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from spinney.core.records.rules import FieldRule, RecordRules
-from spinney.core.records.times import number_of_instant
+from spinney.core.records.time_parsing import number_of_instant
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER_BITS, NUMBER
 
 _Path = tuple[str, ...]

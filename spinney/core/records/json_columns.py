@@ -39,7 +39,7 @@ from spinney.core.records.column_conversion import (
 )
 from spinney.core.records.content_ids import add_content_ids
 from spinney.core.records.rules import FieldRule, RecordRules
-from spinney.core.records.text_columns import convert_text_column, null_missing_texts
+from spinney.core.records.text_column_conversion import convert_text_column, null_missing_texts
 from spinney.core.records.validation import raw_value
 
 _INTEGER_LIMIT = 1 << 63
@@ -59,12 +59,11 @@ _Native = tuple[set[type], Callable[[Values, FieldRule], TypedColumn] | None]
 class JsonColumns:
     """The declared fields of some records.
 
-    columns: by column name; the values of unread records have no meaning. unknown_fields: as in `ValidationResult`,
-    shape (rows,). unread: mask of the records that were not read, shape (rows,).
+    columns: by column name; the values of unread records have no meaning. unread: mask of the records that were not
+    read, shape (rows,).
     """
 
     columns: Mapping[str, TypedColumn]
-    unknown_fields: npt.NDArray[np.int32]
     unread: Mask
 
 
@@ -78,20 +77,19 @@ def read_json_columns(records: Sequence[bytes | None], rules: RecordRules) -> Js
     found = read_object_columns(objects, rules, has_exact_decimals=True)
     quotes = np.fromiter((0 if record is None else record.count(b'"') for record in records), np.int64, len(records))
     unread = np.fromiter((record is None for record in parsed), np.bool_, len(records)) | (quotes != 2 * found.strings)
-    return JsonColumns(found.columns, found.unknown_fields, unread)
+    return JsonColumns(found.columns, unread)
 
 
 @dataclass(frozen=True)
 class ObjectColumns:
     """The declared fields of some parsed objects.
 
-    columns: by column name; values that are not certainly those of `validate` are doubtful. unknown_fields: as in
-    `ValidationResult`, shape (rows,). strings: names and texts in each object, shape (rows,). If the text of an object
-    has no backslash, it has twice as many quotes, and more if a name occurs twice.
+    columns: by column name; values that are not certainly those of `validate` are doubtful. strings: names and texts in
+    each object, shape (rows,). If the text of an object has no backslash, it has twice as many quotes, and more if a
+    name occurs twice.
     """
 
     columns: Mapping[str, TypedColumn]
-    unknown_fields: npt.NDArray[np.int32]
     strings: npt.NDArray[np.int64]
 
 
@@ -103,7 +101,7 @@ def read_object_columns(
     has_exact_decimals: whether floats in columns of decimals are, as Python writes them, the numbers of the text.
     """
     fields = {rule.source: _field_values(objects, rule) for rule in rules.read if not rule.undeclared}
-    strings, unknown = _count_strings_and_unknown(objects, fields, rules)
+    strings = _count_strings(objects, fields)
     no_values = [None] * len(objects)
     missing = pa.array(sorted(rules.missing), pa.string())
     columns = {
@@ -116,7 +114,7 @@ def read_object_columns(
         for rule in rules.read
     }
     add_content_ids(columns, rules, len(objects))
-    return ObjectColumns(columns, unknown, strings)
+    return ObjectColumns(columns, strings)
 
 
 def count_strings(value: Any) -> int:
@@ -167,10 +165,8 @@ def _field_values(objects: Sequence[Mapping[str, Any]], rule: FieldRule) -> Valu
         return [record.get(source) for record in objects]
 
 
-def _count_strings_and_unknown(
-    objects: Sequence[Mapping[str, Any]], fields: Mapping[str, Values], rules: RecordRules
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Return, for each object, its number of names and texts, and its number of unknown top-level fields."""
+def _count_strings(objects: Sequence[Mapping[str, Any]], fields: Mapping[str, Values]) -> npt.NDArray[np.int64]:
+    """Return the number of names and texts in each object. fields: the values of each field that a rule reads."""
     names = np.fromiter(map(len, objects), np.int64, len(objects))
     present, texts = np.zeros_like(names), np.zeros_like(names)
     nested = np.zeros(len(names), np.bool_)
@@ -180,12 +176,11 @@ def _count_strings_and_unknown(
             present += _type_mask(values, kinds, lambda kind: kind is not NoneType)
             texts += _type_mask(values, kinds, lambda kind: kind is str)
             nested |= _type_mask(values, kinds, lambda kind: kind in (dict, list))
-    strings, unknown = names + texts, np.zeros(len(names), np.int32)
+    strings = names + texts
     # Count exactly where there is a null, a nested value or a field that no rule uses.
     for at in np.flatnonzero((names != present) | nested).tolist():
         strings[at] = count_strings(objects[at])
-        unknown[at] = sum(name not in rules.known for name in objects[at])
-    return strings, unknown
+    return strings
 
 
 def _type_mask(values: Values, kinds: set[type], wanted: Callable[[type], bool]) -> Mask:

@@ -30,6 +30,7 @@ SLOTS = 16
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.integer[Any]]
+Places = npt.NDArray[np.int64]
 
 _SEPARATOR = b"\0"
 """No JSON text has it, so no two pairs of a key and an id are joined to the same bytes."""
@@ -88,17 +89,26 @@ class IdHashes:
     def among(self, run: IdHashes) -> Mask:
         """Return whether each hash is in a sorted run, shape (n,)."""
         is_there = np.zeros(len(self), dtype=bool)
-        wanted = np.arange(len(self))
-        at = np.searchsorted(run.keys, self.keys)
+        is_there[self.equal_in(run)[0]] = True
+        return is_there
+
+    def equal_in(self, run: IdHashes) -> tuple[Places, Places]:
+        """Return the pairs of a hash and an equal one in a sorted run, as their places, each of shape (pairs,)."""
+        wanted, at = np.arange(len(self)), np.searchsorted(run.keys, self.keys)
+        found: list[tuple[Places, Places]] = []
         while len(wanted):
             in_run = at < len(run)
             wanted, at = wanted[in_run], at[in_run]
             same_key = run.keys[at] == self.keys[wanted]
             wanted, at = wanted[same_key], at[same_key]
             same = run.checks[at] == self.checks[wanted]
-            is_there[wanted[same]] = True
-            wanted, at = wanted[~same], at[~same] + 1  # another id with the same key
-        return is_there
+            found.append((wanted[same], at[same]))
+            at = at + 1  # the same id again, or another id with the same key
+        return (_joined([pair[0] for pair in found]), _joined([pair[1] for pair in found]))
+
+
+def _joined(places: Sequence[Places]) -> Places:
+    return np.concatenate([np.empty(0, np.int64), *places])
 
 
 def join_hashes(parts: Sequence[IdHashes]) -> IdHashes:

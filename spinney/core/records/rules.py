@@ -93,8 +93,8 @@ class FieldRule:
 class RecordRules:
     """The rules for one kind of message.
 
-    fields: in the contract's order. time: the column with the record's time. known: top-level fields that do not count
-    as unknown.
+    fields: in the contract's order. time: the column with the record's time. known: the top-level
+    fields that a message may be cut down to, without another result.
     """
 
     fields: tuple[FieldRule, ...]
@@ -109,7 +109,7 @@ class RecordRules:
 
     @property
     def content_id(self) -> FieldRule | None:
-        """The id, if it is a hash of the other columns."""
+        """The rule of the id, if it is a hash of the other columns; None if a field has it."""
         return next((rule for rule in self.fields if rule.is_content_id), None)
 
     @cached_property

@@ -11,9 +11,9 @@ from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_B
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.records.content_ids import add_content_id
 from spinney.core.records.control_characters import has_control_character
-from spinney.core.records.json_text import NumberText, UnreadableError, describe_value, has_surrogate, read_object
+from spinney.core.records.json_parsing import NumberText, UnreadableError, describe_value, has_surrogate, read_object
 from spinney.core.records.rules import FieldRule, RecordRules
-from spinney.core.records.times import EPOCH
+from spinney.core.records.time_parsing import EPOCH
 from spinney.core.records.value_conversion import NotFiniteError, WrongTypeError, convert_value
 
 MAX_DETAIL_CHARACTERS: Final = 500
@@ -25,15 +25,13 @@ class ValidationResult:
     """The values of a valid record, or the reason why a record is rejected.
 
     values: column -> value as `convert_value` returns it, None where there is none; None for a rejected record. field:
-    the column that the reason is about; None if it is about the whole record. unknown_fields: number of top-level
-    fields of the message that the fleet does not declare.
+    the column that the reason is about; None if it is about the whole record.
     """
 
     values: Mapping[str, Any] | None
     reason: DeadLetterReason | None = None
     field: str | None = None
     detail: str | None = None
-    unknown_fields: int = 0
 
 
 class RejectedError(Exception):
@@ -52,16 +50,14 @@ def validate(value: bytes | None, recorded_at: datetime, rules: RecordRules) -> 
     recorded_at: the record's own timestamp, aware; the event may lie at most an hour after it. The first field that
     fails, in the contract's order, gives the reason.
     """
-    unknown = 0
     try:
         message = read_message(value)
-        unknown = sum(name not in rules.known for name in message)
         values = {rule.name: value_of(message, rule, rules) for rule in rules.read}
         add_content_id(values, rules)
         _check_time(values[rules.time], recorded_at, rules)
     except RejectedError as error:
-        return ValidationResult(None, error.reason, error.field, error.detail[:MAX_DETAIL_CHARACTERS], unknown)
-    return ValidationResult(values, unknown_fields=unknown)
+        return ValidationResult(None, error.reason, error.field, error.detail[:MAX_DETAIL_CHARACTERS])
+    return ValidationResult(values)
 
 
 def read_message(value: bytes | None) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Final
 
-from spinney.core.records.json_text import NumberText
+from spinney.core.records.json_parsing import NumberText
 from spinney.core.records.rules import FieldRule
-from spinney.core.records.times import date_of_text, instant_of_number, instant_of_text, unit_description
+from spinney.core.records.time_parsing import date_of_text, instant_of_number, instant_of_text, unit_description
 
 INTEGER_BITS: Final[Mapping[str, int]] = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _WIDE_CONTEXT: Final = Context(prec=900)

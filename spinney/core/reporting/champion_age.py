@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spinney.core.champions.fleet_champions import integer_values, locate_champions
+from spinney.core.champions.fleet_champion_selection import integer_values, locate_champions
 
 _Ints = npt.NDArray[np.int64]
 

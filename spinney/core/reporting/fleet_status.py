@@ -1,6 +1,6 @@
 """The status of every group of a fleet, in one vectorised pass over rows of its tables.
 
-The same rules as `status`, which takes one group at a time. A property test compares the two.
+The same rules as `group_status`, which takes one group at a time. A property test compares the two.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
-from spinney.core.champions.fleet_champions import integer_values, locate_champions
+from spinney.core.champions.fleet_champion_selection import integer_values, locate_champions
 from spinney.core.champions.promotion import CHAMPION_COLUMNS
 from spinney.core.recipes.display_name import recipe_display_name
-from spinney.core.reporting.status import FAILED_STATUSES, State
+from spinney.core.reporting.group_status import FAILED_STATUSES, State
 
 PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, "rows", "challenger_loss", "loss_name")
 VERDICT_COLUMNS = ("group_key", "decision", "round_id", "reason", "judged_at")
@@ -89,7 +89,7 @@ def _recipes(model_ids: pa.Array, attempts: pa.Table, estimators: Mapping[str, s
 def _states(
     has_champion: _Bools, has_parent: _Bools, pinned: _Bools, verdict_decision: pa.Array, outcome: pa.Array
 ) -> pa.Array:
-    """As `status.derive_state`, for arrays."""
+    """Return each group's state, by the same rules as `group_status.derive_state`."""
     is_refused = np.where(
         np.asarray(verdict_decision.is_null()),
         _among(outcome, {Decision.REFUSED}),

@@ -30,7 +30,7 @@ class QuantileBands:
     quantiles: tuple[tuple[float, ...] | None, ...]
 
     def followed_by(self, others: QuantileBands) -> QuantileBands:
-        """Return these bands and others. Of a time that both have, the last is found by `at`."""
+        """Return these bands followed by others. If both have a time, `at` finds that of the others."""
         return QuantileBands(self.times + others.times, self.groups + others.groups, self.quantiles + others.quantiles)
 
     def at(self, times: tuple[datetime, ...]) -> QuantileBands:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core import timestamps
-from spinney.core.champions.fleet_champions import integer_values
-from spinney.core.reporting.status import State
+from spinney.core.champions.fleet_champion_selection import integer_values
+from spinney.core.reporting.group_status import State
 
 QUEUE_COLUMNS = ("group_key", "policy", "reason", "stale_since", "predicted_ms", "judged_at")
 """Columns of `verdicts` that are read."""

@@ -68,7 +68,7 @@ class DecisionRecord:
 
     @property
     def usual_loss(self) -> float:
-        """The loss to expect of the model: over the stored losses, of which there are more than held-out rows."""
+        """The loss to expect of the model: the mean of its stored losses, else `loss`. They are of more rows."""
         return float(np.mean(self.heldout_losses)) if self.heldout_losses else self.loss
 
 

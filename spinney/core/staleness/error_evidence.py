@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spinney.core.errors import Corrupt
-from spinney.core.staleness.counted_losses import CountedLosses, OrderedLosses, random_numbers
 from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.loss_order import CountedLosses, OrderedLosses, random_numbers
 from spinney.core.staleness.loss_samples import KNOTS, Floats, Floats32, LossSamples, Positions
 from spinney.core.staleness.score_corrections import ScoreCorrections
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
@@ -95,11 +95,13 @@ class ErrorEvidence:
         )
 
     def carry_on(self, at: Positions) -> None:
-        """Compare new champions of these groups with the losses of earlier ones, in place."""
+        """From now on compare the losses of these groups' new champions with those of earlier champions, in place."""
         self.samples.limit(at, EARLIER_LOSSES)
 
     def restart(self, at: Positions, references: Floats, clocks: npt.NDArray[np.int64], *, least: int = 0) -> None:
-        """Compare new champions of these groups with their held-out losses, in place. The sums continue.
+        """From now on compare the losses of these groups' new champions with their own held-out losses, in place.
+
+        Only what losses are compared with is replaced: the sums of evidence continue.
 
         references: the champions' losses on their held-out rows, at least 0, shape (len(at), any number); inf where a
         champion has fewer than others. clocks: the fleet's at the decisions, microseconds. least: if a champion
@@ -117,7 +119,7 @@ class ErrorEvidence:
         self.counted_at[at] = np.where(self.counted_at[at] == NEVER, clocks, self.counted_at[at])
 
     def forget(self, is_forgotten: npt.NDArray[np.bool_]) -> None:
-        """Restart the sums of some groups, in place. is_forgotten: shape (n_groups,)."""
+        """Set the sums of evidence of some groups to 0, in place. is_forgotten: shape (n_groups,)."""
         self.sums[is_forgotten] = 0
 
     def counted(self, rows: CountedLosses, key_shares: Floats, patience: int) -> ErrorEvidence:

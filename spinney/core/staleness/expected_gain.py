@@ -66,7 +66,7 @@ class ExpectedGain:
 
 
 def excess_losses(groups: GroupStates) -> _Floats:
-    """By how much the champion's recent mean loss is expected to exceed the reference; 0 where either is unknown.
+    """Return by how much each champion's recent mean loss is expected to exceed the reference; 0 if either is unknown.
 
     The reference is the champion's mean loss on its held-out rows. An excess, at least 0, counts with the probability
     that the error has risen: the evidence of `error_rise` taken as odds.
@@ -79,7 +79,7 @@ def excess_losses(groups: GroupStates) -> _Floats:
 
 
 def aging_losses(groups: GroupStates, clock: int) -> _Floats:
-    """The loss per row that each champion is assumed to have gained by its age since the last attempt.
+    """Return the loss per row that each champion is assumed to have gained by its age since the last attempt.
 
     A champion without a reference loss has the mean of the shard's. clock: microseconds.
     """

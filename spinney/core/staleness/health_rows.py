@@ -53,7 +53,7 @@ class HealthRows(RowColumns):
 
     @classmethod
     def empty(cls) -> HealthRows:
-        """No rows."""
+        """Return no rows, with all columns."""
         return cls.of_frame(pd.DataFrame())
 
     @classmethod

@@ -28,7 +28,6 @@ from spinney.core.staleness.attempt_outcomes import (
     spend_evidence,
     time_order,
 )
-from spinney.core.staleness.champion_losses import CountTimes, count_labels, start_samples
 from spinney.core.staleness.encoded_champions import EncodedChampions
 from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
@@ -38,6 +37,7 @@ from spinney.core.staleness.judge_state_upgrades import UPGRADES
 from spinney.core.staleness.label_arrivals import note_arrivals
 from spinney.core.staleness.lazy_section import LazySection
 from spinney.core.staleness.loss_change import in_current_loss
+from spinney.core.staleness.loss_counting import CountTimes, count_labels, start_samples
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.predecessors import add_predecessors
@@ -114,7 +114,7 @@ class JudgeSettings:
 
 @dataclass(frozen=True)
 class JudgeInput:
-    """Events since the last call.
+    """What has come since the last call.
 
     decided: rows of `promotions`. unfitted: rows of `models` without a model. health: its predictions are read only
     with `drift_patience`.
@@ -142,7 +142,7 @@ class ShardState:
 
     @classmethod
     def empty(cls) -> ShardState:
-        """The state of a shard without groups."""
+        """Return the state of a shard without groups."""
         pending = LazySection(PendingLabels.from_bytes, PendingLabels.to_bytes, PendingLabels.empty())
         evidence = LazySection(ErrorEvidence.from_bytes, ErrorEvidence.to_bytes, ErrorEvidence.empty())
         drift = LazySection(PredictionDrift.from_bytes, PredictionDrift.to_bytes, PredictionDrift.empty())

@@ -13,7 +13,7 @@ INITIAL = {column.name: column.initial for column in group_state.STATE_COLUMNS}
 
 
 def add_evidence(body: Body) -> bytes:
-    """Version 1 to 2: the evidence that errors have risen, and the losses of pending labels. Both start empty."""
+    """Upgrade 1 to 2: adds the evidence that errors have risen, and the losses of pending labels. Both start empty."""
     clock, groups, champions, pending = split_sections(body)
     return join_sections(
         [
@@ -27,7 +27,7 @@ def add_evidence(body: Body) -> bytes:
 
 
 def add_drift(body: Body) -> bytes:
-    """Version 2 to 3: drift, and the rows of the last model: both unknown until each group's next attempt."""
+    """Upgrade 2 to 3: adds drift, and the rows of the last model: both unknown until each group's next attempt."""
     clock, groups, *others = split_sections(body)
     return join_sections(
         [
@@ -40,14 +40,14 @@ def add_drift(body: Body) -> bytes:
 
 
 def add_rates(body: Body) -> bytes:
-    """Version 3 to 4: the recent rates of labels, unknown until the next labels: earlier ones were counted undated."""
+    """Upgrade 3 to 4: adds the recent rates of labels, unknown until the next labels. Earlier ones have no times."""
     clock, groups, *others = split_sections(body)
     added = add_missing_columns(groups, group_state.SCHEMA, INITIAL)
     return join_sections([bytes(clock), added, *map(bytes, others)])
 
 
 def add_loss_name(body: Body) -> bytes:
-    """Version 4 to 5: the name of the loss, empty: the loss that the fleet was made with, since none could change."""
+    """Upgrade 4 to 5: adds the name of the loss. Empty: the loss that the fleet was made with, as none could change."""
     return join_sections([*map(bytes, split_sections(body)), b""])
 
 

@@ -55,7 +55,7 @@ def count_recent(groups: GroupStates, at: Positions, times: Integers, labelled: 
 
 
 def usual_intervals(groups: GroupStates, half_life: int) -> Floats:
-    """The recent time between two labels of each group, microseconds; NaN for fewer than two counted labels.
+    """Return the recent time between two labels of each group, microseconds; NaN for fewer than two counted labels.
 
     With the weight q of a label one interval before the newest, labels at equal intervals have the decayed count
     C = (1 - q Q) / (1 - q), where Q is the weight of the oldest. Solved for q this gives the interval. So it is exact

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spinney.core.migration import LossHistory, convert_losses
-from spinney.core.staleness.champion_losses import MAX_LOSS
 from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import GroupStates
+from spinney.core.staleness.loss_counting import MAX_LOSS
 from spinney.core.staleness.pending_labels import PendingLabels
 
 if TYPE_CHECKING:

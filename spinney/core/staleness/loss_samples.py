@@ -43,7 +43,7 @@ class LossSamples:
 
     @classmethod
     def empty(cls, groups: int) -> LossSamples:
-        """Samples of so many groups, without losses."""
+        """Return the samples of so many groups that have no losses yet."""
         shape = (groups, KNOTS)
         return cls(np.full(shape, np.inf, dtype=np.float32), np.zeros(shape, dtype=np.float32))
 

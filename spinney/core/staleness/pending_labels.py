@@ -55,7 +55,7 @@ class PendingLabels:
 
     @classmethod
     def empty(cls) -> PendingLabels:
-        """No labels."""
+        """Return no labels, with all columns."""
         return _EMPTY
 
     def with_labels(self, health: HealthRows, label_delay: int) -> PendingLabels:

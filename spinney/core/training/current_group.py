@@ -42,7 +42,7 @@ def report(group_key: str | None, activity: str) -> None:
 
 @contextmanager
 def reported_to(listener: Listener) -> Iterator[None]:
-    """A context in which reports go to `listener`."""
+    """Send reports to `listener` while the context is open."""
     token = _listener.set(listener)
     try:
         yield
@@ -52,7 +52,7 @@ def reported_to(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def reported_as(activity: str) -> Iterator[None]:
-    """A context in which every report has this activity."""
+    """Name this activity in every report while the context is open."""
     outer = _listener.get()
     with reported_to(lambda group_key, _: outer(group_key, activity)):
         yield

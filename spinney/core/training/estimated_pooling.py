@@ -52,7 +52,7 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
 
 
 def for_groups(stack: KernelInput, g: int, model: Model) -> Model:
-    """The model of a group or parent that has no prior, as its groups are pooled with it.
+    """Return the model of a group or parent that has no prior, in the form that its groups are pooled with.
 
     Its intercept fits the fleet's loss, and a parent's has the variances of what is below it.
     """
@@ -75,7 +75,10 @@ def for_groups(stack: KernelInput, g: int, model: Model) -> Model:
 
 
 def weighted_medians(values: Floats, weights: Floats | None, starts: Integers) -> Floats:
-    """The median of each group's values, shape (n,): half of the weight is on either side. starts: shape (n + 1,)."""
+    """Return the weighted median of each group's values, shape (n,): half of the weight is on either side.
+
+    starts: shape (n + 1,): group g has values starts[g] to starts[g + 1].
+    """
     sizes = np.diff(starts)
     if weights is None:
         return group_medians(values, sizes)

@@ -47,7 +47,7 @@ class EstimatorTemplate:
         return cls(estimator, free, _pickled(estimator, seeded) if plain else None, plain and _is_valid(parts))
 
     def copy(self, seed: int) -> Any:
-        """An unfitted copy, its unseeded random states set to `seed`."""
+        """Return an unfitted copy, its unseeded random states set to `seed`."""
         if self.pickled is None:
             estimator = clone(self.estimator)
             return estimator.set_params(**dict.fromkeys(self.unseeded, seed)) if self.unseeded else estimator
@@ -57,7 +57,7 @@ class EstimatorTemplate:
         return estimator
 
     def without_validation(self) -> AbstractContextManager[Any]:
-        """A context in which fits skip the validation of parameters, if it was done already."""
+        """Let fits in a context skip the validation of parameters, if it was done already."""
         context: AbstractContextManager[Any] = (
             sklearn.config_context(skip_parameter_validation=True) if self.is_valid else nullcontext()
         )

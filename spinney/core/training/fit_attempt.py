@@ -176,18 +176,18 @@ def hold_out_rows(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
 
 
 def heldout_begins(attempts: Sequence[FitAttempt], training_set: TrainingSet) -> Integers:
-    """The position of the oldest held-out row of each attempt, shape (n_attempts,)."""
+    """Return the position of the oldest held-out row of each attempt, shape (n_attempts,)."""
     stops: Integers = training_set.starts[[attempt.group_index + 1 for attempt in attempts]]
     return stops - np.array([attempt.heldout_rows for attempt in attempts], dtype=np.int64)
 
 
 def reporter(attempts: Sequence[FitAttempt], activity: str) -> Callable[[int], None]:
-    """A function that reports, by its index, which attempt's group is being worked on."""
+    """Return a function that reports, by its index, which attempt's group is being worked on."""
     return lambda index: current_group.report(attempts[index].request.group_key, activity)
 
 
 def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:
-    """SHA-256 in hex over the arguments: equal in every process for the same group, rows and recipe."""
+    """Return the SHA-256, in hex, of the arguments: equal in every process for the same group, rows and recipe."""
     parent = "null" if parent_model_id is None else quoted(parent_model_id)
     # A JSON list written by hand: json.dumps sets up an encoder for each call, which takes longer than the digest.
     text = f"[{quoted(group_key)}, {quoted(fingerprint)}, {quoted(recipe_id)}, {parent}]"
@@ -244,7 +244,7 @@ def sign_model(attempt: FitAttempt, signer: Signer) -> None:
 
 
 def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, recipe: Recipe) -> pd.DataFrame:
-    """One row per attempt, with COLUMNS."""
+    """Return a frame with COLUMNS and a row per attempt."""
     times, starts = training_set.times, training_set.starts
     signed_payload: list[tuple[str | None, bytes | None, bytes | None]] = [
         a.signed_payload or (None, None, None) for a in attempts
@@ -279,7 +279,7 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
 def failed_result(
     rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, elapsed_ms: float
 ) -> pd.DataFrame:
-    """The row of a group whose fit killed its process. rows: as in `fit_groups`."""
+    """Return the row of a group whose fit killed its process. rows: as in `fit_groups`."""
     training_set = select_training_set(rows, [error.group_key], recipe, clock)
     attempt = FitAttempt(
         FitRequest(error.group_key, None, None, None, None, NULL_TIME),

@@ -66,7 +66,7 @@ class KernelInput:
         return len(self.keys)
 
     def rows(self, g: int) -> slice:
-        """The rows of the group at position g."""
+        """Return the slice of the rows of the group at position g."""
         return slice(int(self.starts[g]), int(self.starts[g + 1]))
 
 
@@ -90,7 +90,7 @@ class Kernel(Protocol):
     """Fits every group of its input. timer: seconds, as time.perf_counter."""
 
     def fit(self, stack: KernelInput, timer: Timer) -> list[KernelResult]:
-        """One result per group, in the order of the input."""
+        """Return a model or an error for each group, in the order of the input."""
         ...
 
 
@@ -176,7 +176,7 @@ class _Setup:
 
 
 def single_threaded() -> AbstractContextManager[Any]:
-    """A context in which BLAS and OpenMP use one thread: more threads change the bits of sums over many columns."""
+    """Let BLAS and OpenMP use one thread in a context: more threads change the bits of sums over many columns."""
     limit: AbstractContextManager[Any] = _pools().limit(limits=1)
     return limit
 
@@ -199,7 +199,7 @@ def accepts_missing_values(estimator: Any) -> bool:
 
 
 def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
-    """The arguments of `fit` that pass `weights` to the last step; empty if it takes no weights."""
+    """Return the arguments of `fit` that pass `weights` to the last step; empty if it takes no weights."""
     step_names = []
     while isinstance(estimator, Pipeline):
         step, estimator = estimator.steps[-1]
@@ -209,5 +209,5 @@ def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
 
 
 def seed_for(group_key: str) -> int:
-    """A 32-bit seed that depends on the group's key only."""
+    """Return a 32-bit seed that depends on the group's key only."""
     return int.from_bytes(hashlib.sha256(group_key.encode()).digest()[:4], "big")

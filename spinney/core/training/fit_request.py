@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spinney.core.champions.heldout_losses import pack
+from spinney.core.champions.held_out_loss_codec import pack
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import NULL_TIME, to_microseconds
 
@@ -51,7 +51,7 @@ class FitRequest:
     parent: FitRequest | None = None
 
     def for_predecessor(self) -> FitRequest:
-        """The same request with the predecessor in the champion's place. Raises AssertionError without one."""
+        """Return the same request with the predecessor in the champion's place. Raises AssertionError without one."""
         assert self.predecessor is not None, f"group {self.group_key}: no predecessor"
         stored = self.predecessor
         return replace(
@@ -69,7 +69,7 @@ class FitRequest:
 
 
 def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
-    """The fit requests in a frame as `fit_groups` takes it.
+    """Return the fit requests in a frame as `fit_groups` takes it.
 
     Raises ContractError if a group_key is null or occurs twice.
     """

@@ -20,7 +20,6 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group, shadow_recipe
-from spinney.core.training.champion_reference import ChampionReference, earlier_answers
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
     FitAttempt,
@@ -50,6 +49,7 @@ from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.parent_comparison import compare_with_parents
 from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.predecessor_comparison import compare_predecessors
+from spinney.core.training.reference_losses import ChampionReference, earlier_answers
 from spinney.core.training.training_predictions import spread_predictions
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
 

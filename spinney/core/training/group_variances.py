@@ -54,7 +54,7 @@ def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers) -> 
 
 
 def shrunk_slopes(sums: NormalEquations, variances: Floats) -> tuple[Floats, dict[int, Exception]]:
-    """The most probable deviations of the coefficients, shape (n, width), and errors by position.
+    """Return the most probable deviations of the coefficients, shape (n, width), and errors by position.
 
     sums: of the residuals of the parents' models. variances: shape (n, 1 + width) of each, as in `estimate_variances`.
     """
@@ -65,7 +65,7 @@ def shrunk_slopes(sums: NormalEquations, variances: Floats) -> tuple[Floats, dic
 
 
 def own_share(total_weight: Floats, variances: Floats) -> Floats:
-    """The weight of each group's own location against its parent's, from 0 to 1, shape (n,)."""
+    """Return the weight of each group's own location against its parent's, from 0 to 1, shape (n,)."""
     rows = total_weight * variances[:, 0]
     return np.asarray(rows / (1.0 + rows))
 
@@ -79,7 +79,10 @@ class _Rung:
     starts: Integers
 
     def variances(self) -> Floats:
-        """Shape (1 + width,)."""
+        """Return the variances of the groups' intercepts and coefficients around the parent's, shape (1 + width,).
+
+        Relative to the variance of a row around its group's mean.
+        """
         sizes, spread = np.diff(self.starts).astype(np.float64), _spread(self.matrix)
         rows, groups, width = sizes.sum(), len(sizes), len(self.matrix)
         means = np.add.reduceat(self.residuals, self.starts[:-1]) / sizes

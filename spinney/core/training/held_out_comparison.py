@@ -46,7 +46,7 @@ class ComparedRows:
 
 
 def comparison_metrics(older: OlderRows, rows: ComparedRows, loss: Loss) -> list[dict[str, Any]]:
-    """The metrics of each group, as `fit_groups` describes them; null if there are no rows or it is not finite."""
+    """Return the metrics of each group that `fit_groups` describes; null without rows or where they are not finite."""
     group_of_row = np.repeat(np.arange(len(rows.counts)), rows.counts)
     constant = constant_losses(
         older.training_set, older.begins, older.stops, RowsToPredict(rows.places, group_of_row), loss

@@ -42,12 +42,12 @@ class MeasuredRows:
     errors: dict[int, Exception]
 
     def at(self, rows: Integers) -> MeasuredRows:
-        """The rows at these positions, with the errors of all."""
+        """Return the rows at these positions, with the errors of all groups."""
         return MeasuredRows(self.losses[rows], self.predictions[rows], self.values[rows], self.errors)
 
     @classmethod
     def nothing(cls, rows: int) -> MeasuredRows:
-        """So many rows without a model."""
+        """Return the result for so many rows without a model: no losses and no errors."""
         return cls(np.full(rows, np.nan), np.full(rows, np.nan), np.full(rows, np.nan), {})
 
 
@@ -109,13 +109,13 @@ def _report_index(on_begin: Callable[[int], None], indices: Sequence[int], posit
 def row_losses(
     training_set: TrainingSet, models: Sequence[Model], rows: RowsToPredict, loss: Loss, on_begin: Callable[[int], None]
 ) -> tuple[Floats, dict[int, Exception]]:
-    """The losses and errors of `measure_rows`."""
+    """Return the losses and errors of `measure_rows`."""
     measured = measure_rows(training_set, models, rows, loss, on_begin)
     return measured.losses, measured.errors
 
 
 def mean_per_group(values: Floats, counts: Integers) -> list[float | None]:
-    """The mean of the first counts[0] values, of the next counts[1] and so on; the same bits as `finite_mean`."""
+    """Return the mean of the first counts[0] values, the next counts[1] and so on, each as by `finite_mean`."""
     begins, out = np.cumsum(counts) - counts, np.full(len(counts), np.nan)
     for size in np.unique(counts[counts > 0]).tolist():
         alike = np.flatnonzero(counts == size)
@@ -124,39 +124,39 @@ def mean_per_group(values: Floats, counts: Integers) -> list[float | None]:
 
 
 def finite_or_none(values: Floats) -> list[float | None]:
-    """The values as JSON can have them: None in place of NaN and infinity."""
+    """Return the values as JSON can hold them: None in place of NaN and infinity."""
     return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def rows_of_columns(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """One dictionary per row. columns: of equal length."""
+    """Return one dictionary per row. columns: of equal length."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def any_per_group(is_marked: npt.NDArray[np.bool_], which: Integers, groups: int) -> npt.NDArray[np.bool_]:
-    """Shape (groups,): whether any of the group's rows is marked."""
+    """Return whether any of each group's rows is marked, shape (groups,)."""
     return np.bincount(which[is_marked], minlength=groups) > 0
 
 
 def split_by_group(values: npt.NDArray[Any], group_index: Integers) -> list[npt.NDArray[Any]]:
-    """The values of each group. group_index: ascending, and every group occurs."""
+    """Return the values of each group. group_index: ascending, and every group occurs."""
     return split_by_count(values, np.bincount(group_index))
 
 
 def split_by_count(values: npt.NDArray[Any], counts: Integers) -> list[npt.NDArray[Any]]:
-    """The first counts[0] values, the next counts[1] and so on: as np.split, which takes ten times as long."""
+    """Return the first counts[0] values, the next counts[1] and so on: as np.split, which takes ten times as long."""
     stops = np.cumsum(counts).tolist()
     return [values[begin:stop] for begin, stop in zip([0, *stops], stops, strict=False)]
 
 
 def finite_mean(values: Floats) -> float | None:
-    """The mean; None if there are no values or it is not finite."""
+    """Return the mean of some values; None if there are none or it is not finite."""
     found = float(np.add.reduce(values) / len(values)) if len(values) else math.nan
     return found if math.isfinite(found) else None
 
 
 def not_finite_error(group_key: str, error: Exception | None) -> FitFailed:
-    """The error of a model that has no finite prediction for some row. error: what the model raised, if it did."""
+    """Return the error of a model without a finite prediction for some row. error: what the model raised, if it did."""
     if error is not None:
         return FitFailed.of(group_key, error)
     return FitFailed(group_key, "NotFinite", "the fitted model answered NaN or infinity for rows it was asked about")

@@ -25,7 +25,7 @@ would make the intervals of all its answers too wide or too narrow (decision 003
 
 
 def held_out_counts(rows: Integers, unseen: Integers, recent: Integers) -> Integers:
-    """The number of held-out rows of each group, shape (n_groups,): its newest ones.
+    """Return the number of held-out rows of each group, shape (n_groups,): its newest ones.
 
     rows: of each group. unseen: those newer than its champion; 0 if there is none, or it may have seen all rows.
     recent: from `recent_counts`.
@@ -40,7 +40,7 @@ def held_out_counts(rows: Integers, unseen: Integers, recent: Integers) -> Integ
 
 
 def recent_counts(group: Integers, times: Integers, groups: int, half_life: timedelta | None) -> Integers:
-    """The number of rows of each group that are younger than `weight_half_life`, counted from its newest, shape
+    """Return the number of rows of each group that are younger than `weight_half_life`, counted from its newest, shape
     (groups,); without one, all.
 
     group: of each row, from 0. times: event times, microseconds. Both have shape (n_rows,).
@@ -53,7 +53,7 @@ def recent_counts(group: Integers, times: Integers, groups: int, half_life: time
 
 
 def unseen_counts(group: Integers, times: Integers, requests: Sequence[FitRequest]) -> Integers:
-    """The number of rows of each group that are newer than its champion, shape (n_groups,).
+    """Return the number of rows of each group that are newer than its champion, shape (n_groups,).
 
     group, times: as in `recent_counts`. requests: one per group.
     """
@@ -62,7 +62,10 @@ def unseen_counts(group: Integers, times: Integers, requests: Sequence[FitReques
 
 
 def seen_through(request: FitRequest) -> int:
-    """The time of the newest row that the champion has seen, microseconds. If unknown, it may have seen all rows."""
+    """Return the time of the newest row that the champion has seen, microseconds.
+
+    If it is unknown, the greatest possible time, since the champion may have seen all rows.
+    """
     return (
         np.iinfo(np.int64).max
         if request.champion_id is None or request.trained_through == NULL_TIME
@@ -71,7 +74,7 @@ def seen_through(request: FitRequest) -> int:
 
 
 def sample_evenly(own: Floats, earlier: Floats, rows: int) -> Floats:
-    """The losses, or the predictions, to store with a model, oldest first: MAX_LOSSES at most, spread evenly.
+    """Return the losses, or the predictions, to store with a model, oldest first: MAX_LOSSES at most, spread evenly.
 
     own: of the measured challenger for its held-out rows. earlier: of the champions before it, of the same recipe, on
     rows that they had not seen; oldest first. rows: of the group.

@@ -23,7 +23,7 @@ Rows = tuple[pd.DataFrame, Floats]
 
 
 def import_estimator(estimator: Any, recipe: Recipe) -> Model:
-    """The estimator as a model of a fleet with this recipe's features, target and task. Sets its `n_jobs` to 1.
+    """Return the estimator as a model of a fleet with this recipe's features, target and task. Sets its `n_jobs` to 1.
 
     Raises ContractError if it is not a fitted estimator, or its features, task or classes do not match the fleet's.
     """

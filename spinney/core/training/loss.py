@@ -1,4 +1,4 @@
-r"""Losses of predictions, shared by gate, health, staleness and comparisons, in NumPy and in Spark SQL.
+r"""Losses of predictions, shared by gate, health, staleness and comparisons.
 
 ========  ========================================  =========
 absolute  \|label - prediction\|                      regression
@@ -6,7 +6,7 @@ squared   (label - prediction)²                     regression
 log       -ln(probability of the label), clipped    classification
 ========  ========================================  =========
 
-If an input or the result is null, NaN or infinite, there is no loss: NaN here, null in Spark. It is not counted. A
+If an input or the result is null, NaN or infinite, there is no loss: NaN. It is not counted. A
 class that the model does not know has probability 0, which is clipped to MIN_PROBABILITY.
 """
 
@@ -36,25 +36,16 @@ class Loss:
     name: str
     task: str
     _per_row: Callable[[npt.NDArray[Any], Any], Floats]
-    _sql: Callable[[str, str, str], str]
 
     def per_row(self, label: npt.NDArray[Any], predictions: Predictions) -> Floats:
-        """Shape (n_rows,): the loss of each row, NaN if there is none. label: numbers, or texts for `log`."""
+        """Return the loss of each row, shape (n_rows,); NaN if there is none. label: numbers, or texts for `log`."""
         with np.errstate(all="ignore"):
             out = self._per_row(label, predictions)
         return np.where(np.isfinite(out), out, np.nan)
 
-    def sql(self, label: str = "label", prediction: str = "prediction", probabilities: str = "probabilities") -> str:
-        """The loss as a Spark SQL expression over three columns; null if there is none.
-
-        label, prediction: expressions of type double, label of type string for `log`; probabilities:
-        map<string,double>.
-        """
-        return self._sql(label, prediction, probabilities)
-
 
 def loss_named(name: str) -> Loss:
-    """The loss with this name. Raises ContractError for a name that is not in LOSSES."""
+    """Return the loss with this name. Raises ContractError for a name that is not in LOSSES."""
     if name not in LOSSES:
         raise ContractError(f"fleet.loss: expected one of {', '.join(LOSSES)}; got {name!r}")
     return LOSSES[name]
@@ -96,37 +87,17 @@ def _in_mappings(label: npt.NDArray[Any], predictions: Sequence[Mapping[str, flo
         if known is None or not isinstance(text, str):
             return np.nan
         found = known.get(text, 0.0)
-        # As coalesce() in SQL: a null probability is none.
         return 0.0 if found is None else float(found)
 
     pairs = zip(label, predictions, strict=True)
     return np.array([probability(text, known) for text, known in pairs], dtype=np.float64)
 
 
-def _if_finite(expression: str) -> str:
-    # In Spark NaN is greater than every number, as is infinity: one comparison excludes both.
-    return f"CASE WHEN abs({expression}) < double('infinity') THEN {expression} END"
-
-
-def _log_sql(label: str, prediction: str, probabilities: str) -> str:
-    del prediction
-    # try_element_at: a missing class is null, also under ANSI.
-    probability = f"coalesce(try_element_at({probabilities}, {label}), 0D)"
-    is_known = f"({label}) IS NOT NULL AND ({probabilities}) IS NOT NULL AND abs({probability}) < double('infinity')"
-    return f"CASE WHEN {is_known} THEN -ln(greatest({MIN_PROBABILITY!r}D, {probability})) END"
-
-
 LOSSES: Mapping[str, Loss] = {
     loss.name: loss
     for loss in (
-        Loss("absolute", "regression", _absolute, lambda label, answer, _: _if_finite(f"abs(({label}) - ({answer}))")),
-        Loss(
-            "squared",
-            "regression",
-            _squared,
-            # Not pow(): a product is the same bits in NumPy and on the JVM.
-            lambda label, answer, _: _if_finite(f"((({label}) - ({answer})) * (({label}) - ({answer})))"),
-        ),
-        Loss("log", "classification", _log, _log_sql),
+        Loss("absolute", "regression", _absolute),
+        Loss("squared", "regression", _squared),
+        Loss("log", "classification", _log),
     )
 }

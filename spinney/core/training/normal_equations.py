@@ -68,7 +68,7 @@ def chunks(stack: KernelInput, groups: Sequence[int], encoders: Sequence[Encoder
 
 
 def learn_encoders(stack: KernelInput) -> list[Encoder]:
-    """The encoder of each group."""
+    """Return the encoder of each group."""
     if not stack.columns.words:  # nothing to learn: one for all
         return [Encoder(stack.columns.features)] * len(stack)
     return [Encoder.learn(stack.columns.take(stack.rows(g))) for g in range(len(stack))]
@@ -129,7 +129,7 @@ def normal_equations(part: Chunk) -> NormalEquations:
 def fill_column(
     column: Floats, sizes: Integers, of_row: Integers, per_group: Callable[[Floats], Floats]
 ) -> tuple[Floats, Floats]:
-    """The column with missing values replaced by the group's mean, and that mean; 0 if all are missing."""
+    """Return the column with missing values replaced by the group's mean, and that mean; 0 if all are missing."""
     missing = np.isnan(column)
     known_values = np.where(missing, 0.0, column)
     present = sizes - per_group(missing.astype(np.float64))

@@ -49,7 +49,7 @@ class _FirstModels:
 
     @classmethod
     def of(cls, attempts: Sequence[FitAttempt]) -> _FirstModels:
-        """Those among these attempts."""
+        """Return the first models among these attempts that have a parent's champion."""
         first = [
             (attempt, attempt.request.parent, attempt.compared_places, attempt.compared_losses)
             for attempt in attempts

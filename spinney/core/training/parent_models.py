@@ -13,7 +13,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.champion_model import OtherFeaturesError, load_champion
 from spinney.core.training.fit_request import FitRequest
-from spinney.core.training.lineage import Ladder, rung_of
+from spinney.core.training.row_lineage import Ladder, rung_of
 
 UNREAD_PRIOR = "UnreadPrior"
 """Error class of a group whose parent's model could not be loaded, so that it is not known what to pool it with."""
@@ -31,7 +31,7 @@ class ParentModels:
     unasked: Mapping[str, str] = field(default_factory=dict)
 
     def prior_of(self, request: FitRequest, recipe: Recipe) -> Model | FitFailed | None:
-        """The model that a group is pooled with; None if the recipe does not pool or the parent has no linear model.
+        """Return the model that a group is pooled with; None if the recipe does not pool or its parent has none.
 
         A parent's model of other features, or of an estimator that is not linear, is no prior; nor is one without
         variances of all that is below it, if they are to be estimated. One that cannot be loaded is an error: without

@@ -10,8 +10,8 @@ import numpy as np
 from spinney.core.features.encoding import Encoder, Floats
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
-from spinney.core.training.lineage import NO_CODE
 from spinney.core.training.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
+from spinney.core.training.row_lineage import NO_CODE
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Priors:
 
     @classmethod
     def of(cls, models: Sequence[Model], encoders: Sequence[Encoder]) -> Priors:
-        """encoders: of the groups. A value of a string feature that the parent does not know has a coefficient of 0,
+        """Return the parents' models in the columns of their groups' encoders.
+
+        encoders: of the groups. A value of a string feature that the parent does not know has a coefficient of 0,
         and no variance.
         """
         width = encoders[0].width
@@ -61,7 +63,7 @@ class Residuals:
 
     @classmethod
     def of(cls, part: Chunk, priors: Priors) -> Residuals:
-        """Predict the rows of a chunk by the parents' models of their groups."""
+        """Return the residuals of a chunk's rows: what the parents' models of their groups leave of the labels."""
         filled, fill = _fill(part, priors)
         of_row = np.repeat(np.arange(len(priors.intercept)), np.diff(part.starts))
         residuals = part.labels - priors.intercept[of_row]
@@ -72,7 +74,7 @@ class Residuals:
 
 
 def encoder_with_prior(stack: KernelInput, g: int, prior: Model | None) -> Encoder:
-    """The group's encoder: of each string feature the parent's values, then those that only the group has."""
+    """Return the group's encoder: of each string feature the parent's values, then those that only the group has."""
     if not stack.columns.words or prior is None:
         return Encoder(stack.columns.features, ((),) * len(stack.columns.words))
     own = Encoder.learn(stack.columns.take(stack.rows(g)))

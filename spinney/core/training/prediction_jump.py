@@ -22,7 +22,7 @@ _NORMAL_CONSISTENCY = 1.4826
 
 
 def prediction_jumps(residuals: Floats, steps: Floats, counts: Integers, label_spreads: Floats) -> Floats:
-    """Shape (groups,): the median step of each group, in spreads; NaN without rows or with a spread of zero.
+    """Return the median step of each group, in spreads, shape (groups,); NaN without rows or with a spread of zero.
 
     residuals: label − the champion's prediction, and steps: the challenger's − the champion's prediction, both of shape
     (n_rows,), those of the first group first. counts: shape (groups,), rows of each group. label_spreads: shape
@@ -42,7 +42,7 @@ def prediction_jumps(residuals: Floats, steps: Floats, counts: Integers, label_s
 
 
 def group_spreads(numbers: Floats, sizes: Integers) -> Floats:
-    """The median absolute deviation of each group's numbers from their median, as a standard deviation.
+    """Return the median absolute deviation of each group's numbers from their median, scaled to a standard deviation.
 
     numbers: those of the first group first. sizes: numbers of each group, at least one.
     """

@@ -148,5 +148,5 @@ def _failure(recipe: Recipe, error: str, ms: float = 0.0) -> RefitResult:
 
 
 def as_metrics(refit: RefitRequest, found: RefitResult) -> dict[str, Any]:
-    """The entry `refitted` of a fit's metrics."""
+    """Return the entry `refitted` of a fit's metrics."""
     return {"estimator": found.estimator, "recipe_id": refit.recipe_id}

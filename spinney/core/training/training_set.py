@@ -30,7 +30,7 @@ from spinney.core.features.encoding import (
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fit_kernels import KernelInput
-from spinney.core.training.lineage import ORIGIN, lineage_codes
+from spinney.core.training.row_lineage import ORIGIN, lineage_codes
 
 _MICROSECOND = pd.Timedelta(1, "us")
 
@@ -53,7 +53,7 @@ class TrainingSet:
     lineage: Integers | None = None
 
     def fingerprint(self, g: int) -> str:
-        """SHA-256 in hex over the features, labels, ids and times of the rows of the group at position g."""
+        """Return the SHA-256, in hex, of the features, labels, ids and times of the rows of the group at position g."""
         rows = slice(int(self.starts[g]), int(self.starts[g + 1]))
         labels = self.labels[rows]
         digest = hashlib.sha256(json.dumps(self.ids[rows].tolist()).encode())
@@ -66,13 +66,13 @@ class TrainingSet:
         return digest.hexdigest()
 
     def with_features(self, features: tuple[Feature, ...]) -> TrainingSet:
-        """The same rows with these features only. Raises ContractError for a feature that they do not have."""
+        """Return the same rows with these features only. Raises ContractError for a feature that they do not have."""
         return self if features == self.columns.features else replace(self, columns=self.columns.select(features))
 
     def kernel_input(
         self, groups: Sequence[int], stops: Integers, recipe: Recipe, begins: Integers | None = None
     ) -> KernelInput:
-        """The input of a kernel. groups: positions of the groups to fit.
+        """Return the input of a kernel. groups: positions of the groups to fit.
 
         stops: shape (len(groups),): the end of each group's rows, to leave its newest out. begins: their beginning, to
         leave its oldest out; None: its first row.
@@ -90,7 +90,7 @@ class TrainingSet:
 
 
 def concatenated_ranges(begins: Integers, stops: Integers) -> Integers:
-    """The concatenation of range(begins[0], stops[0]), range(begins[1], stops[1]) and so on."""
+    """Return the concatenation of range(begins[0], stops[0]), range(begins[1], stops[1]) and so on."""
     sizes = stops - begins
     shift = begins - (np.cumsum(sizes) - sizes)
     places: Integers = np.arange(int(sizes.sum()), dtype=np.int64) + np.repeat(shift, sizes)
@@ -206,7 +206,7 @@ def _labels(values: pd.Series[Any], recipe: Recipe) -> tuple[npt.NDArray[Any], n
 
 
 def label_text(value: Any, target: Feature) -> str:
-    """A class as text, written as Spark's cast to string does. Raises ContractError for an unsupported target type."""
+    """Return a class as text, as Spark's cast to string writes it. Raises ContractError for an unsupported type."""
     kind = target.type.partition("(")[0]
     if kind == "string":
         return str(value)

@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas import tables
 from spinney.core.errors import SpinneyError
-from spinney.core.json_values import json_value
+from spinney.core.json_conversion import json_value
 from spinney.core.reporting.group_search import GroupSearch
 from spinney.figures.fleet_figures import FleetFigures
 from spinney.fleet import Fleet

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from spinney.operations import interventions, retrain_orders
+from spinney.operations import interventions, retrain_now
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, ProposedOverride
-from spinney.operations.retrain_orders import RequestOutcome
+from spinney.operations.retrain_now import RequestOutcome
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
 
@@ -63,8 +63,8 @@ class RetrainOrder(BaseModel):
 def carry_out_retrain_order(store: FleetStore, order: RetrainOrder, person: str) -> RequestOutcome:
     """Return the outcome of an order. A request is written if it has a reason.
 
-    Raises the errors of `order_retrain`.
+    Raises the errors of `request_retrain`.
     """
     if order.reason is None:
-        return retrain_orders.check_order(store, order.group_key)
-    return retrain_orders.order_retrain(store, order.group_key, Attribution(person, order.reason))
+        return retrain_now.check_request(store, order.group_key)
+    return retrain_now.request_retrain(store, order.group_key, Attribution(person, order.reason))

@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.errors import Busy, ContractError, GroupError, SetupError, StoreError, UnknownGroup
-from spinney.core.json_values import json_value
-from spinney.core.reporting.status import State
-from spinney.gateway.page.files import INDEX, PageFile, read_page_files
+from spinney.core.json_conversion import json_value
+from spinney.core.reporting.group_status import State
 from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
 from spinney.gateway.page.overrides import OverrideOrder, RetrainOrder, carry_out_order, carry_out_retrain_order
+from spinney.gateway.page.static_files import INDEX, PageFile, read_page_files
 from spinney.gateway.response_middleware import problem
 from spinney.gateway.work_queue import WorkQueue
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from batch.load.groups import GroupNumbers
+from batch.load.group_numbers import GroupNumbers
 from batch.load.loading import open_for_load
 from batch.load.row_validation import OBSERVED_AT, ValidRows
 from batch.load.typed_batch import TypedBatch
@@ -115,7 +115,7 @@ class _Reader:
         self.rejections.check(source, self.rows)
 
     def frame(self) -> pd.DataFrame:
-        """The valid rows."""
+        """Return the valid rows."""
         rows = pa.concat_tables([self._columns.schema().empty_table(), *self._valid])
         keys = self._groups.keys().take(rows.column(GROUP).combine_chunks())
         frame = to_pandas(rows.drop_columns([GROUP, PLACE]).append_column("group_key", keys))

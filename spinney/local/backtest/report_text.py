@@ -13,7 +13,7 @@ from spinney.core.backtest.replay import Steps
 from spinney.core.durations import format_duration
 from spinney.core.number_format import format_number
 from spinney.core.planning.budget import FIRST_POLICY
-from spinney.core.reporting.loss_labels import loss_label
+from spinney.core.reporting.loss_names import loss_label
 from spinney.core.timestamps import from_microseconds
 
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
-from spinney.core.reporting.loss_labels import loss_label
+from spinney.core.reporting.loss_names import loss_label
 from spinney.local.trial import plots, report_text
 from spinney.local.trial.fit import HELD_OUT_NOTE, Trial
 from spinney.local.trial.plots import format_number

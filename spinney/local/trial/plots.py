@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spinney.core import keys
-from spinney.core.reporting.loss_labels import loss_label
+from spinney.core.reporting.loss_names import loss_label
 from spinney.core.reporting.palette import BACKGROUND, BASELINE, GREEN, GRID, HIGHLIGHT, MUTED, TEXT
-from spinney.local.chart import inline_svg
+from spinney.local.svg_chart import inline_svg
 from spinney.local.trial.fit import Trial
 
 TRAIN, HELD = BASELINE, GREEN

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.groups import GroupNumbers
+from batch.load.group_numbers import GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import GROUP, PLACE, ColumnValidator, event_columns
 from spinney.core.arrow_types import arrow_type

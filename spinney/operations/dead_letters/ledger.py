@@ -42,7 +42,7 @@ class Replay:
 
 
 def read_replayed(store: FleetStore) -> pa.Array:
-    """The identities of all dead letters that were sent again."""
+    """Return the identities of all dead letters that were sent again."""
     place = _ledger_folder(store)
     files = [file for file in place.glob(f"*{_SENT}") if not file.name.endswith(_SENDING)]
     texts = [identities(_read(file, list(IDENTITY))) for file in sorted(files)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spinney.operations.migration.carrying_out import carry_out_migration
+from spinney.operations.migration.execution import carry_out_migration
 from spinney.operations.migration.planning import MigrationPlan, TableChange, plan_migration
 
 __all__ = ["MigrationPlan", "TableChange", "carry_out_migration", "plan_migration"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from schemas import tables
 from schemas.contract import Contract
-from spinney.core.champions.heldout_losses import COLUMN
+from spinney.core.champions.held_out_loss_codec import COLUMN
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
 

@@ -16,7 +16,7 @@ from mlflow.pyfunc import scoring_server
 from running_server import running
 
 from spinney.core.errors import StoreError
-from spinney.core.json_values import json_value
+from spinney.core.json_conversion import json_value
 from spinney.fleet import Fleet
 from spinney.gateway.app import create_app
 from spinney.gateway.champion_feed import ChampionFeed

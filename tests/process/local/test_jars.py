@@ -11,7 +11,7 @@ import pytest
 
 from spinney.core.errors import SetupError
 from spinney.local.jars import Jar, cache_folder, ensure, locked, parse_lock
-from spinney.local.mirror import mirror
+from spinney.local.maven_repository import mirror
 
 
 def jar(artifact: str, content: bytes) -> Jar:

@@ -24,8 +24,8 @@ from spinney.storage.retrain_requests import RetrainRequest, add_request, read_r
 from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 from streaming import retrain
-from streaming.planning import RoundRules
 from streaming.requested_groups import take_requests
+from streaming.round_planning import RoundRules
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 A, B = '["s000"]', '["s001"]'

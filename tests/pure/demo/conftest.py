@@ -187,7 +187,7 @@ def tables():
 @pytest.fixture
 def statuses():
     """The same three groups: A1's last round promoted it, A2's refused; B1 has no model, its hall answers."""
-    from spinney.core.reporting.status import State
+    from spinney.core.reporting.group_status import State
     from spinney.fleet import GroupStatus
 
     states = {A1: State.FRESH, A2: State.REFUSED, B1: State.PARENT}

@@ -16,7 +16,7 @@ from spinney.core.config import parse
 from spinney.figures.fleet_figures import read_fleet_figures
 from spinney.fleet import Fleet
 from spinney.storage.layout import FleetStore
-from spinney.tables.kept_gain import KeptGain
+from spinney.tables.incremental_gain import IncrementalGain
 
 A, B = '["a","1"]', '["b","1"]'
 
@@ -209,10 +209,10 @@ def test_figures_that_follow_an_earlier_reading_are_the_same_as_without_it(past:
     past.round(1, {A: 1, B: 1})
     past.put(tables.HEALTH, "score", health(A, 0, 2, 4.0), health(B, 60, 1, 5.0))
     fleet, horizon, store = Fleet(past.config), past.config.kafka.label_horizon, FleetStore.of(past.config)
-    kept, statuses, now = KeptGain(store), fleet.table(), hour(40)
+    kept, statuses, now = IncrementalGain(store), fleet.table(), hour(40)
     before = read_fleet_figures(kept, horizon, statuses, hour(20))
     past.round(30, {A: 2})
     past.put(tables.HEALTH, "score", health(A, 61, 1, 9.0), health(B, 75.5, 1, 5.0), health(A, 55, 1, 7.0))
     statuses = fleet.table()
     after = read_fleet_figures(kept, horizon, statuses, now, before)
-    assert after == read_fleet_figures(KeptGain(store), horizon, statuses, now)
+    assert after == read_fleet_figures(IncrementalGain(store), horizon, statuses, now)

@@ -24,7 +24,7 @@ from spinney.core.staleness.policies import (
     RowDays,
     Schedule,
 )
-from spinney.core.staleness.policies.own_policy import OwnPolicy
+from spinney.core.staleness.policies.user_policy import UserPolicy
 from spinney.local import checks
 from spinney.local.policy_check import CLOCK, POINTS, PolicyCase, failed_policy_points, synthetic_groups
 from spinney.testing import policy_points
@@ -43,7 +43,7 @@ BUILT_IN = (
 
 
 def failed(policy: Any, configured: tuple[Policy, ...] = BUILT_IN) -> list[str]:
-    case = PolicyCase(OwnPolicy("m:p", policy), configured, synthetic_groups(), 20)
+    case = PolicyCase(UserPolicy("m:p", policy), configured, synthetic_groups(), 20)
     return [failure.point for failure in failed_policy_points(case)]
 
 

@@ -1,12 +1,10 @@
-"""`init --from`, `try`, `produce` and `load` give the same rows, reasons and models for the same file; the stream's
-half is `tests/spark/streaming/test_validated_records.py`.
-"""
+"""`init --from`, `try`, `produce`, `load` and the stream give the same rows, reasons and models for the same file."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from file_cases import CASES, Case, Dead
 from foreign_file_cases import FOREIGN_CASES
 from new_tables import create_tables
 from typed_file_cases import TYPED_FILE_CASES
+from unvalidated_records import unvalidated
 
 from batch.load import load
 from schemas import messages, tables
@@ -24,15 +23,17 @@ from spinney.core.proposal import Choices, propose
 from spinney.core.records.rules import build_rules
 from spinney.local.trial.rows import BAD_CELLS, OUT_OF_RANGES, open_rows, read_file_rows
 from spinney.sources import open_source
-from spinney.sources.fleet_files import open_fleet_file
+from spinney.sources.fleet_files import messages_of, open_fleet_file
 from spinney.sources.rejections import Rejections
 from spinney.sources.row_validation import ValidRow, valid_rows
 from spinney.sources.sample import read_sample
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from streaming.ingest import stored_rows
 
 ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES)
 of_each_case = pytest.mark.parametrize("case", ALL_CASES, ids=[case.name for case in ALL_CASES])
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 Typed = dict[str, tuple[type, Any]]
 
 
@@ -68,6 +69,31 @@ def test_produce_sends_the_rows_that_are_expected_and_counts_the_others_by_reaso
     assert rejections.counts == kinds(case.dead)
     first = {kind: example.row for kind, example in rejections.examples.items()}
     assert first == {(each.reason, each.field): each.row for each in case.dead}
+
+
+@of_each_case
+def test_the_stream_stores_the_rows_that_are_expected_of_the_messages_and_the_others_as_dead_letters(
+    case: Case, made
+) -> None:
+    config, place = made
+    schema = config.record_schema
+    batches = open_fleet_file(schema, place, case.options, outcomes=False).batches()
+    rules = build_rules(schema, messages.EVENT)
+    values = [value for batch in batches for _, value in messages_of(batch, rules)]
+    parts = stored_rows(schema, ()).of([unvalidated(values, schema.events_topic, NOON)])
+    found = [(kind, row) for kind, rows in parts for row in rows.to_pylist()]
+    stored = [row for kind, row in found if kind == "event"]
+    own, names = {"id": "event_id", "at": "event_time"}, ("id", "at", *schema.event_columns)
+    expected = case.expected(config)
+    assert {row["event_id"]: typed({name: row[own.get(name, name)] for name in names}) for row in stored} == {
+        one: typed(row) for one, row in expected.items()
+    }
+    assert {row["event_id"]: row["group_key"] for row in stored} == {
+        one: keys.encode([row["store"]]) for one, row in expected.items()
+    }
+    # Rows that cannot be split into columns give no message.
+    dead = {(each.reason, each.field): each.rows for each in case.dead if not each.is_unsplit}
+    assert Counter((row["reason"], row["field"]) for kind, row in found if kind == "dead") == dead
 
 
 @of_each_case

@@ -13,8 +13,8 @@ from schemas import tables
 from spinney.core.planning.brake import BrakeAction, RaisedErrors
 from spinney.retraining.round_request import RoundRequest
 from spinney.storage.layout import FleetStore
-from streaming.planning import DueSummary
 from streaming.round_brake import BrakeDecision, RoundBrake
+from streaming.round_planning import DueSummary
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 STORM = {shard: RaisedErrors(50, 30) for shard in range(4)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from spinney.tracking.mlflow_client import DeliveryClient
 from spinney.tracking.runs import THROUGH, runs_by_identity
-from spinney.tracking.server import Server
 
 
 class Deleting:
@@ -42,7 +42,7 @@ def test_the_run_that_has_ended_stays_then_that_which_is_furthest_then_any_but_a
 
 def test_artifacts_lie_beside_a_database_that_is_a_file_and_else_where_the_server_has_them(tmp_path) -> None:
     def artifacts(uri: str) -> str | None:
-        server = object.__new__(Server)
+        server = object.__new__(DeliveryClient)
         server._uri = uri
         return server._artifacts("shops")
 

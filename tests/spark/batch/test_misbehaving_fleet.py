@@ -20,7 +20,7 @@ from schemas import tables
 from spinney.core import keys
 from spinney.core.config import parse
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.reporting.status import State
+from spinney.core.reporting.group_status import State
 from spinney.core.training.fit_attempt import model_id_of
 from spinney.core.training.fitting import fit_groups
 from spinney.core.training.training_set import select_training_set

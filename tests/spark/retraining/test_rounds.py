@@ -20,7 +20,7 @@ from spinney.core.config import parse
 from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.retraining import group_fitting, rounds
+from spinney.retraining import rounds, spark_fitting
 from spinney.retraining.round_plan import PLANNED_SCHEMA
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
@@ -233,7 +233,7 @@ def test_few_groups_and_many_are_decided_and_written_alike(spark, fleet, monkeyp
         mine = world_copy(fleet, tmp_path, f"few{few}")
         with monkeypatch.context() as patch:
             patch.setattr(rounds, "MAX_GATED_GROUPS", few)
-            patch.setattr(group_fitting, "TASK_EVENTS", few)
+            patch.setattr(spark_fitting, "TASK_EVENTS", few)
             runner = runner_of(spark, mine)
             plan(mine, runner, 1, *EVERY, pinned=C)
             runner.carry_out(1)
@@ -257,7 +257,7 @@ def test_few_groups_and_parents_are_fitted_without_spark_as_with_it(spark, fleet
         found.append(stored(mine))
     assert found[0] == found[1]
     assert {row["group_key"] for row in found[0]["models"]} == {*EVERY}
-    monkeypatch.setattr(group_fitting, "TASK_EVENTS", 5)
+    monkeypatch.setattr(spark_fitting, "TASK_EVENTS", 5)
     plan(mine, runner, 1, ALL)
     with pytest.raises(AssertionError, match="Spark was asked for"):  # one process would read for too long
         runner.carry_out(1)

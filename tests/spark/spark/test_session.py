@@ -191,7 +191,7 @@ print(table.count(), spark.conf.get("spark.sql.session.timeZone"), spark.conf.ge
 
 def test_spark_submit_needs_no_flags_after_set_up_and_heeds_those_it_gets(tmp_path: Path) -> None:
     from spinney.local.setup import runtime
-    from spinney.local.submit import write_defaults
+    from spinney.local.spark_submit_conf import write_defaults
 
     write_defaults(runtime(), tmp_path / "conf")
     script = tmp_path / "app.py"

@@ -15,7 +15,7 @@ import pytest
 import xxhash
 from recipes import RIDGE
 
-from spinney.core.champions.heldout_losses import LOSS_NAME, loss_of, pack, unpack
+from spinney.core.champions.held_out_loss_codec import LOSS_NAME, loss_of, pack, unpack
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.features.encoding import NULL_TIME

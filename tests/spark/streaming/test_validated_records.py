@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import UTC, date, datetime
 from typing import Any
 
-import pytest
 from example_counts import examples
-from file_cases import CASES
-from foreign_file_cases import FOREIGN_CASES
 from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
-from typed_file_cases import TYPED_FILE_CASES
+from unvalidated_records import unvalidated
 
-from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.core.records.rules import ValidationSettings, build_rules
-from spinney.sources.fleet_files import messages_of, open_fleet_file
+from spinney.core.records.rules import ValidationSettings
 from spinney.storage.charter import Edition
+from streaming.ingest import stored_rows
 from streaming.validated_records import (
     DETAIL,
     FIELD,
     REASON,
-    UNKNOWN_FIELDS,
     group_key_sql,
     shard_sql,
-    validate_records,
+    validate_events,
 )
 
-ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES)
 RECORD_TIME = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
 OF_ALL_TYPES = """\
@@ -176,7 +169,7 @@ def records(spark, values: list[bytes | None], positions: list[tuple[str, int, i
 
 def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, configured) -> None:
     values = [value for _, value, _ in RECORDS]
-    found = validate_records(records(spark, values), configured(RANGED).record_schema, outcomes=False)
+    found = validate_events(records(spark, values), configured(RANGED).record_schema)
     named = {"reason": F.col(REASON), "detail": F.col(DETAIL), "field": F.col(FIELD)}
     by_offset = {row.kafka_offset: row for row in found.withColumns(named).collect()}
     got = {name: by_offset[n].reason for n, (name, _, _) in enumerate(RECORDS)}
@@ -194,41 +187,28 @@ def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, co
 
 def test_a_filter_on_the_reason_judges_no_record_again(spark, configured, capsys) -> None:
     """Pushed below the projections, it would bring every step of the checks with it: twenty times the work, unseen."""
-    validated = validate_records(records(spark, [event()]), configured().record_schema, outcomes=False)
+    validated = validate_events(records(spark, [event()]), configured().record_schema)
     validated.filter(f"{REASON} IS NULL").explain("extended")
     optimised = capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2].partition("==")[0]
     assert optimised.count("validate_batches(") == 1
 
 
-def test_a_valid_event_is_typed_keyed_and_its_unknown_fields_are_counted(spark, configured) -> None:
-    value = event(at="2024-05-01T12:00:00.123456+02:00", colour="red", size=None)
-    (row,) = validate_records(records(spark, [value]), configured().record_schema, outcomes=False).toArrow().to_pylist()
-    assert row["group_key"] == '["a","1"]'
-    assert row["shard"] == keys.shard_of('["a","1"]', 4)
-    assert row["event_id"] == "s"
-    assert row["event_time"] == datetime(2024, 5, 1, 10, 0, 0, 123456, tzinfo=UTC)
-    assert (row["shop"], row["dept"], row["price"], row["stock"]) == ("a", 1, 1.5, 2)
-    # colour and size; `sold` is an outcome's in this fleet.
-    assert row[UNKNOWN_FIELDS] == 3
-    assert "sold" not in row
-
-
-def test_an_outcome_needs_its_label_and_when_it_was_seen(spark, configured) -> None:
-    good = {"shop": "a", "dept": 1, "sale": "s", "sold": 3, "observed_at": "2024-05-01T11:00:00Z"}
-    values = [good, {**good, "sold": None}, {**good, "observed_at": None}, {**good, "sold": "many"}, {**good, "x": 1}]
-    encoded = [json.dumps(value).encode() for value in values]
-    found = (
-        validate_records(records(spark, encoded), configured().record_schema, outcomes=True)
-        .orderBy("kafka_offset")
-        .collect()
-    )
-    assert [row[REASON] for row in found] == [None, "missing_field", "missing_field", "wrong_type", None]
-    assert (found[0].label, found[0].group_key, found[0][UNKNOWN_FIELDS], found[4][UNKNOWN_FIELDS]) == (
-        3.0,
-        '["a","1"]',
-        0,
-        1,
-    )
+def test_the_rows_that_are_stored_are_those_that_are_scored_and_the_others_have_the_same_reasons(
+    spark, configured
+) -> None:
+    """`ingest` computes in Python what `score` computes in SQL: types, keys, shards, reasons."""
+    schema = configured(RANGED).record_schema
+    values = [value for _, value, _ in RECORDS] + [event(shop=text) for text in AWKWARD]
+    scored = validate_events(records(spark, values), schema).toArrow().to_pylist()
+    stored = stored_rows(schema, ()).of([unvalidated(values, "sales", RECORD_TIME)])
+    by_offset = {row["kafka_offset"]: (kind, row) for kind, rows in stored for row in rows.to_pylist()}
+    assert len(by_offset) == len(values)
+    for row in scored:
+        kind, found = by_offset[row["kafka_offset"]]
+        assert kind == ("dead" if row[REASON] else "event")
+        said = {"reason": row.pop(REASON), "detail": row.pop(DETAIL), "field": row.pop(FIELD)}
+        expected = said if kind == "dead" else row
+        assert {name: found[name] for name in expected} == expected
 
 
 def test_an_edited_range_holds_from_its_offset_on_in_each_topic_and_partition(spark, configured) -> None:
@@ -245,8 +225,8 @@ def test_an_edited_range_holds_from_its_offset_on_in_each_topic_and_partition(sp
     }  # fmt: skip
     values = [event(stock=stock) for *_, stock in expected]
     positions = [(topic, partition, offset) for topic, partition, offset, _ in expected]
-    validated = validate_records(
-        records(spark, values, positions), configured().record_schema, outcomes=False, editions=editions
+    validated = validate_events(
+        records(spark, values, positions), configured().record_schema, editions=editions
     ).collect()
     got = {(row.topic, row.kafka_partition, row.kafka_offset): row[REASON] for row in validated}
     assert got == {position[:3]: reason for position, reason in expected.items()}
@@ -274,51 +254,16 @@ def test_what_judging_depends_on_holds_by_offset_and_records_are_read_under_the_
         event(price=..., cost=2, seen=1_714_557_600_000),
         event(price=..., cost="n/a", after={"stock": 7}, seen=1_714_557_600),
     ]
-    found = validate_records(
-        records(spark, values), configured(*edited).record_schema, outcomes=False, editions=editions
-    )
+    found = validate_events(records(spark, values), configured(*edited).record_schema, editions=editions)
     rows = found.orderBy("kafka_offset").toArrow().to_pylist()
     assert [(row[REASON], row[FIELD]) for row in rows] == [("wrong_type", "price"), *[(None, None)] * 3]
     assert [(row["price"], row["stock"]) for row in rows[1:]] == [(1.5, 2), (2.0, 2), (None, 7)]
     assert {row["seen"] for row in rows[1:]} == {datetime(2024, 5, 1, 10, tzinfo=UTC)}
 
 
-@pytest.mark.parametrize("fleet", list({id(case.fleet): case.fleet for case in ALL_CASES}.values()), ids=lambda _: "")
-def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways_in_give(
-    spark, tmp_path, fleet
-) -> None:
-    """The stream's half of tests/pure/sources/test_ways_in.py: all files of one configuration in one job."""
-    config, cases = fleet.config(tmp_path / "root"), [case for case in ALL_CASES if case.fleet is fleet]
-    rules, values, positions = build_rules(config.record_schema, messages.EVENT), [], []
-    for number, case in enumerate(cases):
-        (folder := tmp_path / str(number)).mkdir()
-        for batch in open_fleet_file(config.record_schema, case.write(folder), case.options, outcomes=False).batches():
-            values += [value for _, value in messages_of(batch, rules)]
-        positions += [("stores.events", number, at) for at in range(len(values) - len(positions))]
-    rows = (
-        validate_records(records(spark, values, positions), config.record_schema, outcomes=False).toArrow().to_pylist()
-    )
-    own, names = {"id": "event_id", "at": "event_time"}, ("id", "at", *config.record_schema.event_columns)
-    for number, case in enumerate(cases):
-        mine = [row for row in rows if row["kafka_partition"] == number]
-        stored = [{name: row[own.get(name, name)] for name in names} for row in mine if not row[REASON]]
-        got = {row["id"]: {name: (type(value), value) for name, value in row.items()} for row in stored}
-        expected = case.expected(config)
-        assert got == {
-            one: {name: (type(value), value) for name, value in row.items()} for one, row in expected.items()
-        }, case.name
-        valid = {row["event_id"]: row["group_key"] for row in mine if not row[REASON]}
-        assert valid == {one: keys.encode([row["store"]]) for one, row in expected.items()}, case.name
-        # Rows that cannot be split into columns give no message.
-        dead = {(each.reason, each.field): each.rows for each in case.dead if not each.is_unsplit}
-        assert Counter((row[REASON], row[FIELD]) for row in mine if row[REASON]) == dead, case.name
-
-
 def test_the_id_may_have_any_name(spark, configured) -> None:
     name = "it's the `id` \\ of.it"
     config = configured(('event_id = "sale"', f"event_id = {json.dumps(name)}"))
     value = {**{field: each for field, each in GOOD.items() if field != "sale"}, name: "s"}
-    (row,) = validate_records(
-        records(spark, [json.dumps(value).encode()]), config.record_schema, outcomes=False
-    ).collect()
+    (row,) = validate_events(records(spark, [json.dumps(value).encode()]), config.record_schema).collect()
     assert (row[REASON], row.event_id) == (None, "s")

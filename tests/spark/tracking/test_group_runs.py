@@ -26,7 +26,7 @@ from spinney.fleet import Fleet
 from spinney.storage import signing_key
 from spinney.tracking import deliver
 from spinney.tracking.group_runs import GROUP, PARENT, ROUND, RoundGroupRuns
-from spinney.tracking.server import DeliveryProgress, DeliveryStopped, Server
+from spinney.tracking.mlflow_client import DeliveryClient, DeliveryProgress, DeliveryStopped
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_delivery_that_dies_again_and_again_makes_no_run_twice_and_leaves_none
     rows = sales(4)
     broken = rows["group_key"].iloc[0]
     retrained(fleet, "batch", 0, rows, errors={broken: "no"})
-    real, died = Server.ask, 0
+    real, died = DeliveryClient.ask, 0
     for nth in range(1, 60):
         calls = iter(range(nth))
 
@@ -136,7 +136,7 @@ def test_a_delivery_that_dies_again_and_again_makes_no_run_twice_and_leaves_none
             return real(self, *arguments, **named)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Server, "ask", ask)
+            patch.setattr(DeliveryClient, "ask", ask)
             try:
                 deliver(fleet.config)
                 break
@@ -225,7 +225,7 @@ def test_a_delivery_that_is_reported_to_leave_ends_before_its_next_call(fleet, m
 
 def test_a_groups_run_that_a_person_deleted_before_it_had_ended_is_not_made_anew(fleet, monkeypatch) -> None:
     retrained(fleet, "batch", 0, sales(2))
-    real, watch = Server.ask, DeliveryProgress()
+    real, watch = DeliveryClient.ask, DeliveryProgress()
 
     def ask(self, call, *arguments, **named):
         if call == "set_terminated":
@@ -233,7 +233,7 @@ def test_a_groups_run_that_a_person_deleted_before_it_had_ended_is_not_made_anew
         return real(self, call, *arguments, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Server, "ask", ask)
+        patch.setattr(DeliveryClient, "ask", ask)
         with pytest.raises(ConnectionError):
             deliver(fleet.config, watch)
     assert (watch.rounds, watch.asked_at) == (1, None)

@@ -27,8 +27,8 @@ from spinney.serving.model_cache import cache
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tracking import registry
+from spinney.tracking.mlflow_client import DeliveryClient
 from spinney.tracking.registry import RegisteredVersion
-from spinney.tracking.server import Server
 
 URI = "models:/shops@champion"
 
@@ -137,9 +137,11 @@ def test_a_version_says_of_which_fleet_and_moment_it_is_and_holds_no_pickle(flee
 
 def test_the_calls_do_not_grow_with_the_groups(fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Counter[str] = Counter()
-    ask = Server.ask
+    ask = DeliveryClient.ask
     monkeypatch.setattr(
-        Server, "ask", lambda self, call, *rest, **named: calls.update([call]) or ask(self, call, *rest, **named)
+        DeliveryClient,
+        "ask",
+        lambda self, call, *rest, **named: calls.update([call]) or ask(self, call, *rest, **named),
     )
     shops = fleet()
     counted = []
@@ -218,15 +220,15 @@ def test_one_that_was_killed_leaves_no_run_without_an_end_and_no_second_version(
 ) -> None:
     shops = fleet()
     shops.past.round(1, {A: 1.0})
-    ask = Server.ask
+    ask = DeliveryClient.ask
 
-    def killed(self: Server, asked: str, *rest: object, **named: object) -> object:
+    def killed(self: DeliveryClient, asked: str, *rest: object, **named: object) -> object:
         if asked == call:
             raise Killed
         return ask(self, asked, *rest, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Server, "ask", killed)
+        patch.setattr(DeliveryClient, "ask", killed)
         with pytest.raises(Killed):
             registered(shops)
     if other_champions:

@@ -30,8 +30,8 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store
 from spinney.tracking import Deliverer, deliver, plots
 from spinney.tracking.group_runs import GROUP
+from spinney.tracking.mlflow_client import DeliveryClient, DeliveryStopped
 from spinney.tracking.runs import FLEET
-from spinney.tracking.server import DeliveryStopped, Server
 
 
 def client_of(fleet) -> MlflowClient:
@@ -92,14 +92,14 @@ class CutOff(Exception):  # noqa: N818 - said as what is so
 
 def cut_off_before(patch, nth: int) -> None:
     """Have the deliverer die before its nth call to MLflow."""
-    real, calls = Server.ask, iter(range(nth))
+    real, calls = DeliveryClient.ask, iter(range(nth))
 
     def ask(self, *arguments, **named):
         if next(calls) == nth - 1:
             raise CutOff
         return real(self, *arguments, **named)
 
-    patch.setattr(Server, "ask", ask)
+    patch.setattr(DeliveryClient, "ask", ask)
 
 
 def test_a_delivery_cut_off_before_any_of_its_calls_is_made_good_by_the_next(

@@ -97,7 +97,7 @@ COMPILED_LOSSES = frozenset(
 
 
 def name_of(kind: type[Any]) -> str | None:
-    """The name of this class in ALLOWED, None if it is not allowed."""
+    """Return the name of this class in ALLOWED, None if it is not allowed."""
     name = f"{kind.__module__}:{kind.__qualname__}"
     return name if name in ALLOWED else None
 

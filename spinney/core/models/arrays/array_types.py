@@ -27,7 +27,7 @@ def require_supported(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def n_values(shape: Sequence[int]) -> int:
-    """The number of values of an array of this shape, as a Python integer, which cannot overflow."""
+    """Return the number of values of an array of this shape, as a Python integer, which cannot overflow."""
     values = 1
     for size in shape:
         values *= size

@@ -46,7 +46,7 @@ class InexpressibleError(Exception):
 
 
 def pack_trees(trees: Sequence[Any], put: Put) -> list[Any]:
-    """The trees as JSON values for `unpack_trees`. put: stores an array and returns its number.
+    """Return the trees as JSON values for `unpack_trees`. put: stores an array and returns its number.
 
     Raises InexpressibleError if the nodes have an unknown layout.
     """

@@ -51,7 +51,7 @@ class Writer:
         return len(self.table) - 1
 
     def node(self, value: Any) -> Node:
-        """The description of one value. Raises InexpressibleError."""
+        """Return the description of one value. Raises InexpressibleError."""
         kind = type(value)
         if value is None or kind in PLAIN:
             return value

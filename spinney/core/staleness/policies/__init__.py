@@ -18,9 +18,9 @@ from spinney.core.staleness.policies.max_age import MaxAge
 from spinney.core.staleness.policies.new_group import NewGroup
 from spinney.core.staleness.policies.new_rows import NewRows
 from spinney.core.staleness.policies.no_labels import NoLabels
-from spinney.core.staleness.policies.own_policy import load_policies
 from spinney.core.staleness.policies.row_days import RowDays
 from spinney.core.staleness.policies.schedule import Schedule
+from spinney.core.staleness.policies.user_policy import load_policies
 
 if TYPE_CHECKING:
     from spinney.core.config import Staleness

@@ -29,15 +29,15 @@ class Drift:
     name: str = DRIFT
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """As `Policy.limits`."""
+        """Return the same limit of evidence for each group."""
         return np.full(len(groups), LIMIT)
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """As `Policy.measure`."""
+        """Return the evidence that each champion's predictions have drifted; NaN without a model."""
         del clock
         return np.where(groups["champion_id"] != "", groups["drift"], np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         patience = format_duration(self.patience)
         return f"evidence of drifted predictions is {value:.3g} (limit {limit:g}: a false alarm per {patience} at most)"

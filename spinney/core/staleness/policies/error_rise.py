@@ -34,15 +34,15 @@ class ErrorRise:
         return LIMIT
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """As `Policy.limits`."""
+        """Return the same limit of evidence for each group."""
         return np.full(len(groups), self.limit)
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """As `Policy.measure`."""
+        """Return the evidence that each champion's error has risen; NaN without a model."""
         del clock
         return np.where(groups["champion_id"] != "", groups["evidence"], np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         patience = format_duration(self.patience)
         return f"evidence of a risen error is {value:.3g} (limit {limit:g}: a false alarm per {patience} at most)"

@@ -32,16 +32,16 @@ class MaxAge:
         return self.max_age.total_seconds() * 1e6
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """As `Policy.limits`."""
+        """Return each group's deadline, microseconds since its last attempt."""
         return self.limit * (1.0 - self.spread * groups.key_shares)
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """As `Policy.measure`."""
+        """Return the time since each group's last attempt, microseconds; NaN without a model or an attempt."""
         has_age = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
         return np.where(has_age, (clock - groups["attempted_at"]).astype(np.float64), np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         durations = (timedelta(microseconds=duration) for duration in (value, limit, self.limit))
         age, deadline, latest = map(format_duration, durations)
         if not self.spread:

@@ -28,15 +28,15 @@ class NewGroup:
         return float(self.min_rows)
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """As `Policy.limits`."""
+        """Return the rows that a group needs, the same for each."""
         return np.full(len(groups), self.limit)
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """As `Policy.measure`."""
+        """Return the labelled rows of each group without a model; NaN for others."""
         del clock
         without = (groups["champion_id"] == "") & ~groups.are_parents
         return np.where(without, groups["labelled"].astype(np.float64), np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         return f"no model yet and {value:.0f} labelled rows ({limit:.0f} needed)"

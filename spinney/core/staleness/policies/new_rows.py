@@ -27,18 +27,18 @@ class NewRows:
     name: str = "new_rows"
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """As `Policy.limits`."""
+        """Return how many new rows make each group stale; infinite where the rows of the last fit are not known."""
         if self.rows is not None:
             return np.full(len(groups), float(self.rows))
         fitted = groups["fitted_rows"].astype(np.float64)
         return np.where(fitted > 0, np.maximum(np.ceil(self.growth * fitted), 1.0), np.inf)
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """As `Policy.measure`."""
+        """Return the rows that came since each group's last attempt; NaN without a model."""
         del clock
         has_model = groups["champion_id"] != ""
         return np.where(has_model, groups["rows_since"].astype(np.float64), np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         return f"{value:.0f} new rows since the last attempt (limit {limit:.0f})"

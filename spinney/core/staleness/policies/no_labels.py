@@ -40,7 +40,7 @@ class NoLabels:
     name: str = NO_LABELS
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """As `Policy.limits`, microseconds."""
+        """Return the longest time that each group's events may be without labels, microseconds."""
         recent = usual_intervals(groups, self.half_life // timedelta(microseconds=1))
         lifetime = (groups["labelled_at"] - groups["labelled_from"]) / np.maximum(groups["labelled"] - 1, 1)
         interval = np.where(np.isnan(recent), lifetime, recent)
@@ -48,13 +48,13 @@ class NoLabels:
         return longest
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """As `Policy.measure`, microseconds."""
+        """Return the time that each group's events have been without labels, microseconds; NaN where there is none."""
         del clock
         is_known = (groups["champion_id"] != "") & (groups["labelled_at"] != NEVER) & ~groups.are_parents
         silence = groups["event_at"] - groups["labelled_at"] - self.label_delay.total_seconds() * 1e6
         return np.where(is_known, silence, np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         silence, longest = (format_duration(timedelta(seconds=round(span / 1e6))) for span in (value, limit))
         return f"no label came for the events of the last {silence} (limit {longest})"

@@ -36,7 +36,7 @@ class RowDays:
     name: str = "row_days"
 
     def limits(self, groups: GroupStates) -> Floats:
-        """As `Policy.limits`, row-days; infinite while no rate of labels is known."""
+        """Return each group's limit in row-days; infinite while no rate of labels is known."""
         roots = np.sqrt(LabelRates.of(groups, self.half_life // timedelta(microseconds=1)).per_day)
         if not len(roots):
             return np.full(len(groups), np.inf)
@@ -44,10 +44,10 @@ class RowDays:
         return np.asarray((intervals * float(roots.mean())) ** 2)
 
     def measure(self, groups: GroupStates, clock: int) -> Floats:
-        """As `Policy.measure`, row-days."""
+        """Return new rows × days since each group's last attempt; NaN without a model or an attempt."""
         has_age = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER) & ~groups.are_parents
         return np.where(has_age, groups["rows_since"] * ((clock - groups["attempted_at"]) / DAY), np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         return f"new rows × days since the last attempt are {value:.3g} (limit {limit:.3g}, as for all groups)"

@@ -31,18 +31,18 @@ class Schedule:
     name: str = "schedule"
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """As `Policy.limits`: one boundary."""
+        """Return one boundary for each group."""
         return np.ones(len(groups))
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """As `Policy.measure`: the number of boundaries since the last attempt."""
+        """Return the number of boundaries since each group's last attempt; NaN without a model or an attempt."""
         period = round(self.period.total_seconds() * 1e6)
         has_attempt = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
         passed = (clock - MONDAY) // period - (groups["attempted_at"] - MONDAY) // period
         return np.where(has_attempt, passed.astype(np.float64), np.nan)
 
     def describe(self, value: float, limit: float) -> str:
-        """As `Policy.describe`."""
+        """Return a group's measure and limit as part of a sentence."""
         del limit
         ends = "a period has" if value == 1 else f"{value:.0f} periods have"
         return f"{ends} ended since the last attempt (every {format_duration(self.period)})"

@@ -37,7 +37,7 @@ def builtins() -> Mapping[str, BuiltIn]:
 
 
 def kernel_for(estimator: str, task: str, params: Params) -> Kernel:
-    """The kernel of a recipe's estimator: a built-in name or ``"module:function"``.
+    """Return the kernel of a recipe's estimator: a built-in name or ``"module:function"``.
 
     Raises ConfigError if the name cannot be resolved, and ContractError if the task or params do not suit the estimator
     or a user's function raises or returns no estimator.

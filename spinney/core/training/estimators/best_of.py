@@ -36,7 +36,7 @@ _NONE = -1
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """The kernel. params:
+    """Return the kernel of `best_of`. params:
 
     candidates     two or more tables of `estimator` and, if needed, `params`; the first wins a tie
     compared_rows  fewest rows to compare on, 10 by default; a group then has five times as many rows
@@ -80,7 +80,7 @@ def _names(listed: Sequence[Mapping[str, Any]]) -> list[str]:
 
 @dataclass(frozen=True)
 class BestOf:
-    """The kernel. candidates: name and kernel, in the order of the configuration."""
+    """The kernel of `best_of`. candidates: name and kernel, in the order of the configuration."""
 
     candidates: tuple[tuple[str, Kernel], ...]
     compared_rows: int

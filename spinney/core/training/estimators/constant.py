@@ -22,7 +22,7 @@ TASKS = ("regression", "classification")
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """The kernel. params: statistic, "mean" (default) or "median"; classification has none."""
+    """Return the kernel of `constant`. params: statistic, "mean" (default) or "median"; classification has none."""
     allowed = {"statistic"} if task == "regression" else set()
     statistic = params.get("statistic", "mean")
     if set(params) - allowed or statistic not in {"mean", "median"}:
@@ -69,7 +69,7 @@ def _mean(labels: Floats, weights: Floats) -> float:
 
 
 def weighted_median(labels: Floats, weights: Floats) -> float:
-    """The mean of the lower and the upper weighted median."""
+    """Return the mean of the lower and the upper weighted median."""
     order = np.argsort(labels, kind="stable")
     below = np.cumsum(weights[order])
     half = below[-1] / 2

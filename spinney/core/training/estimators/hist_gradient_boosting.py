@@ -14,6 +14,9 @@ TASKS = ("regression", "classification")
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """The kernel. params: those of scikit-learn's HistGradientBoostingRegressor or …Classifier."""
+    """Return the kernel of `hist_gradient_boosting`.
+
+    params: those of scikit-learn's HistGradientBoostingRegressor or …Classifier.
+    """
     kind = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
     return PerGroupKernel(kind(**params), task)

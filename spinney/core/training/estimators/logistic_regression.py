@@ -18,7 +18,7 @@ TASKS = ("classification",)
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """The kernel. params: those of scikit-learn's LogisticRegression."""
+    """Return the kernel of `logistic_regression`. params: those of scikit-learn's LogisticRegression."""
     template = Pipeline(
         [
             ("impute", SimpleImputer(strategy="mean", keep_empty_features=True)),
@@ -30,7 +30,7 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
 
 
 def to_linear(pipeline: Any) -> Linear:
-    """The fitted pipeline as one Linear model, with the scaling included in its coefficients."""
+    """Return the fitted pipeline as one Linear model, with the scaling included in its coefficients."""
     imputer, scaler, model = (step for _, step in pipeline.steps)
     coefficients = model.coef_ / scaler.scale_
     intercept = model.intercept_ - (coefficients * scaler.mean_).sum(axis=1)

@@ -14,6 +14,6 @@ TASKS = ("regression", "classification")
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """The kernel. params: those of scikit-learn's RandomForestRegressor or …Classifier."""
+    """Return the kernel of `random_forest`. params: those of scikit-learn's RandomForestRegressor or …Classifier."""
     kind = RandomForestRegressor if task == "regression" else RandomForestClassifier
     return PerGroupKernel(kind(**params), task)

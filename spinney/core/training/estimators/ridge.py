@@ -26,7 +26,7 @@ TASKS = ("regression",)
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """The kernel. params: alpha, a number not below zero, 1.0 by default."""
+    """Return the kernel of `ridge`. params: alpha, a number not below zero, 1.0 by default."""
     del task  # there is only one
     unknown = sorted(set(params) - {"alpha"})
     alpha = params.get("alpha", 1.0)
@@ -37,7 +37,7 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
 
 @dataclass(frozen=True)
 class StackedRidge:
-    """The kernel. alpha: the penalty on the standardised coefficients, as scikit-learn's Ridge counts it."""
+    """The kernel of `ridge`. alpha: the penalty on the standardised coefficients, as scikit-learn's Ridge counts it."""
 
     alpha: float
 

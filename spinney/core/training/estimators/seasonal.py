@@ -35,7 +35,7 @@ CELL_ROWS = 5
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """The kernel. params, all optional:
+    """Return the kernel of `seasonal`. params, all optional:
 
     cells      the finest first, then coarser ones to fall back to: "hour_of_week", "day_of_week", "hour_of_day", or a
                period that divides the week and a step that divides it, as "12h/30m". ["hour_of_week", "hour_of_day"]
@@ -76,7 +76,7 @@ def _cells(value: object) -> tuple[Cells, ...]:
 
 @dataclass(frozen=True)
 class SeasonalKernel:
-    """The kernel. cells: the finest first. time: None: the first timestamp, else the first date."""
+    """The kernel of `seasonal`. cells: the finest first. time: None: the first timestamp, else the first date."""
 
     task: str
     cells: tuple[Cells, ...]
@@ -181,6 +181,6 @@ class _Rows:
         return self.sums(np.ones(len(self.cell)))
 
     def sums(self, values: Floats) -> Floats:
-        """Weighted, of each cell."""
+        """Return the weighted sum of `values` in each cell, shape (cells,)."""
         sums: Floats = np.bincount(self.cell, self.weights * values, minlength=self.cells).astype(np.float64)
         return sums

@@ -17,7 +17,7 @@ from waiting import wait_until
 
 from schemas import tables
 from spinney.core.config import parse
-from spinney.core.json_values import json_value
+from spinney.core.json_conversion import json_value
 from spinney.fleet import Fleet
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router

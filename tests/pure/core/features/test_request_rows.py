@@ -15,7 +15,7 @@ from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError
 from spinney.core.features.request_rows import RequestRows, read_request_rows, request_rules
-from spinney.core.records.json_text import NumberText, read_value
+from spinney.core.records.json_parsing import NumberText, read_value
 from spinney.core.records.validation import RejectedError, value_of
 
 TEXT = """\

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from spinney.core import keys
-from spinney.core.champions.heldout_losses import pack
+from spinney.core.champions.held_out_loss_codec import pack
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.intervals.champion_intervals import (

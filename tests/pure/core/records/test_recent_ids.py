@@ -48,6 +48,14 @@ def test_ids_that_share_a_key_are_told_apart_by_their_further_bits() -> None:
     assert one_key.first_of_each().all()
 
 
+def test_all_equal_ids_of_a_run_are_found_also_beside_others_with_the_same_key() -> None:
+    run = IdHashes(np.array([3, 7, 7, 7, 9], np.uint64), np.array([1, 5, 6, 5, 1], np.uint32))
+    wanted = IdHashes(np.array([7, 3, 7, 9, 11], np.uint64), np.array([5, 2, 6, 1, 1], np.uint32))
+    places, found = wanted.equal_in(run)
+    assert sorted(zip(places.tolist(), found.tolist(), strict=True)) == [(0, 1), (0, 3), (2, 2), (3, 4)]
+    assert [len(each) for each in run.take(np.array([], np.int64)).equal_in(run)] == [0, 0]
+
+
 def test_hashes_survive_their_bytes_and_come_from_whole_digests() -> None:
     ids = hashes(*map(str, range(100)))
     again = IdHashes.from_bytes(ids.to_bytes())

@@ -20,7 +20,7 @@ from spinney.core.reporting.fleet_status import (
     derive_statuses,
     owners_with_champion,
 )
-from spinney.core.reporting.status import derive_status
+from spinney.core.reporting.group_status import derive_status
 from spinney.tables.arrow_schemas import arrow_schema
 
 GROUPS = ['["a"]', '["b"]', '["c"]', '["é"]']

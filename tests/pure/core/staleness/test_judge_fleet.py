@@ -19,7 +19,6 @@ from spinney.core.durations import format_duration
 from spinney.core.planning.budget import Candidate, QueueLengths, RoundAllowance, choose_groups, lottery_number
 from spinney.core.staleness.group_state import GroupStates
 from spinney.core.staleness.health_rows import HealthRows
-from spinney.core.staleness.initial_state import reconstruct_state
 from spinney.core.staleness.judge import (
     DecisionRecord,
     DueLimits,
@@ -31,6 +30,7 @@ from spinney.core.staleness.judge import (
     report,
 )
 from spinney.core.staleness.policies import MaxAge, NewGroup, NewRows
+from spinney.core.staleness.reconstructed_state import reconstruct_state
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR

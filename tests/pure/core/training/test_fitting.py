@@ -19,17 +19,17 @@ from sklearn.preprocessing import StandardScaler
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.gate import decide
-from spinney.core.champions.heldout_losses import pack
+from spinney.core.champions.held_out_loss_codec import pack
 from spinney.core.config import Gate
 from spinney.core.errors import ContractError, TimedOut
 from spinney.core.models.codec import load
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import current_group
-from spinney.core.training.champion_reference import UnseenRows, earlier_answers
 from spinney.core.training.fit_attempt import COLUMNS, FitAttempt, failed_result
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_groups
+from spinney.core.training.reference_losses import UnseenRows, earlier_answers
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)

@@ -72,13 +72,6 @@ def test_a_hole_in_the_probabilities_is_no_answer() -> None:
     np.testing.assert_array_equal(got, [NAN])
 
 
-def test_every_loss_names_its_columns_in_sql() -> None:
-    for name in ("absolute", "squared"):
-        assert LOSSES[name].sql("y", "p", "q") == LOSSES[name].sql("y", "p", "other")
-        assert "(y) - (p)" in LOSSES[name].sql("y", "p")
-    assert "try_element_at(q, y)" in LOSSES["log"].sql("y", "p", "q")
-
-
 def test_an_unknown_loss_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ContractError, match="absolute, squared, log"):
         loss_named("hinge")

@@ -1,0 +1,196 @@
+"""The index by which late labels find their predictions, and predictions the labels that came before them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from spinney.core.errors import Corrupt
+from spinney.core.records.first_labels import are_first
+from spinney.core.records.recent_ids import Ints, Mask
+from spinney.core.stored_formats import KEY, LABEL_INDEX
+from spinney.core.timestamps import to_microseconds
+from spinney.storage.atomic_files import replace_file
+from spinney.storage.label_index.arrived import Arrived
+from spinney.storage.label_index.recent_rows import SUFFIX, RecentRows
+
+MANIFEST = "manifest.json"
+LABEL, IS_FIRST = "label", "is_first"
+SLOTS = 16
+"""Slots in the horizon. A row is forgotten up to one slot later than it could be."""
+
+LONGEST_COMMIT = timedelta(hours=1)
+"""Longest time that a writer of the tables is expected to take from the timestamp of a batch to its commit."""
+
+_PREDICTIONS, _OUTCOMES = "predictions", "outcomes"
+
+
+@dataclass(frozen=True)
+class IndexShape:
+    """What an index holds.
+
+    horizon: longest time between the arrivals of a prediction and of its label. answers: columns of predictions.
+    label: type of the labels.
+    """
+
+    horizon: timedelta
+    answers: pa.Schema
+    label: pa.DataType
+
+    @property
+    def horizon_us(self) -> int:
+        """The horizon in microseconds."""
+        return self.horizon // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class ReadThrough:
+    """How far a query has read. checkpoint: its id. ends: the end offset of the batch in each source."""
+
+    checkpoint: str
+    batch_id: int
+    ends: Sequence[str | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {"checkpoint": self.checkpoint, "batch_id": self.batch_id, "ends": list(self.ends)}
+
+
+class LabelIndex:
+    """Predictions and outcomes of recent time, by the hashes of their ids.
+
+    Rows are added in memory and in new files; `store` makes them part of the index that the next process opens.
+
+    A prediction is kept until outcomes have come that arrived later by more than the horizon. An outcome is kept until
+    predictions are later by more than the horizon, and outcomes by more than twice the horizon.
+    """
+
+    def __init__(self, folder: Path, shape: IndexShape) -> None:
+        """Make an empty index. folder: of its files."""
+        self._folder, self._shape = folder, shape
+        slot_us = max(shape.horizon_us // SLOTS, 1)
+        outcome = pa.schema([(LABEL, shape.label), (IS_FIRST, pa.bool_())])
+        self._rows = {
+            _PREDICTIONS: RecentRows(folder, _PREDICTIONS, shape.answers, slot_us),
+            _OUTCOMES: RecentRows(folder, _OUTCOMES, outcome, slot_us),
+        }
+        self._newest_us: dict[str, int] = {}
+        self._grown: set[str] = set()
+
+    @classmethod
+    def open(cls, folder: Path, shape: IndexShape, read: ReadThrough) -> LabelIndex | None:
+        """Open the index as it was stored after a batch. None: there is none, or it is of another batch or horizon.
+
+        Raises Corrupt: it is damaged; UnknownFormat.
+        """
+        file = folder / MANIFEST
+        if not file.exists():
+            return None
+        index = cls(folder, shape)
+        try:
+            content = json.loads(file.read_bytes())
+            LABEL_INDEX.check_object(content, file)
+            if (content["read"], content["horizon_us"]) != (read.to_json(), shape.horizon_us):
+                return None
+            index._newest_us = dict(content["newest_us"])
+            for name, rows in index._rows.items():
+                rows.open_runs(content["runs"][name])
+        except (ValueError, KeyError, TypeError) as error:
+            raise Corrupt(f"{file}: expected the manifest of an index; got {error!r}") from error
+        return index
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rows.values()))
+
+    def with_first(self, outcomes: Arrived, positions: tuple[Ints, Ints]) -> Arrived:
+        """Return outcomes with IS_FIRST: whether none of the same event came in twice the horizon before.
+
+        outcomes: of the next batch. positions: their partitions and offsets in Kafka.
+        """
+        within_us = 2 * self._shape.horizon_us
+        is_first = are_first(outcomes.ids, outcomes.at_us, positions, within_us)
+        earlier = self._rows[_OUTCOMES].find(outcomes.ids, [LABEL])
+        is_near = np.abs(outcomes.at_us[earlier.wanted] - earlier.arrived.at_us) <= within_us
+        is_first[earlier.wanted[is_near]] = False
+        return Arrived(outcomes.ids, outcomes.at_us, outcomes.rows.append_column(IS_FIRST, pa.array(is_first)))
+
+    def join(self, predictions: Arrived, outcomes: Arrived) -> pa.Table:
+        """Return the predictions whose label comes with a batch, or that come with the batch after their label.
+
+        predictions, outcomes: of the next batch; outcomes as `with_first` returns them. Returns the columns of
+        predictions, and LABEL.
+        """
+        firsts = outcomes.take(_mask(outcomes.rows[IS_FIRST]))
+        before = self._rows[_PREDICTIONS].find(firsts.ids, self._shape.answers.names)
+        labelled = self._rows[_OUTCOMES].find(predictions.ids, [LABEL, IS_FIRST])
+        labelled = labelled.take(_mask(labelled.arrived.rows[IS_FIRST]))
+        firsts_in_order = firsts.take(np.argsort(firsts.ids.keys, kind="stable"))
+        here, there = predictions.ids.equal_in(firsts_in_order.ids)
+        pairs = (
+            (before.arrived, firsts.take(before.wanted)),
+            (predictions.take(labelled.wanted), labelled.arrived),
+            (predictions.take(here), firsts_in_order.take(there)),
+        )
+        return pa.concat_tables([self._labelled(*pair) for pair in pairs])
+
+    def _labelled(self, predictions: Arrived, outcomes: Arrived) -> pa.Table:
+        """Return predictions with the labels beside them, where both arrived within the horizon of each other."""
+        is_near = np.abs(predictions.at_us - outcomes.at_us) <= self._shape.horizon_us
+        rows = predictions.rows.select(self._shape.answers.names).cast(self._shape.answers)
+        return rows.append_column(LABEL, outcomes.rows[LABEL].cast(self._shape.label)).filter(pa.array(is_near))
+
+    def add(self, predictions: Arrived | None, outcomes: Arrived | None) -> None:
+        """Add rows. outcomes: as `with_first` returns them."""
+        for name, arrived in ((_PREDICTIONS, predictions), (_OUTCOMES, outcomes)):
+            if arrived is not None and len(arrived):
+                self._rows[name].add(arrived)
+                self._see(name, int(arrived.at_us.max()))
+                self._grown.add(name)
+
+    def store(self, read: ReadThrough, began: datetime) -> None:
+        """Store the index as it is after a batch, and forget what no later row can be joined with.
+
+        began: timestamp of the batch. A table that got no rows since the last call was read to its end: its later rows
+        arrive after that timestamp, or a little before it.
+        """
+        silence = max(self._shape.horizon, LONGEST_COMMIT)
+        for name in self._rows.keys() - self._grown:
+            self._see(name, to_microseconds(began - silence))
+        self._grown = set()
+        self._forget()
+        content = {
+            KEY: LABEL_INDEX.version,
+            "read": read.to_json(),
+            "horizon_us": self._shape.horizon_us,
+            "newest_us": self._newest_us,
+            "runs": {name: rows.to_manifest() for name, rows in self._rows.items()},
+        }
+        replace_file(self._folder / MANIFEST, json.dumps(content).encode())
+        self._remove_other_files()
+
+    def _see(self, name: str, at_us: int) -> None:
+        self._newest_us[name] = max(self._newest_us.get(name, at_us), at_us)
+
+    def _forget(self) -> None:
+        horizon_us, newest = self._shape.horizon_us, self._newest_us
+        self._rows[_PREDICTIONS].forget(newest[_OUTCOMES] - horizon_us)
+        self._rows[_OUTCOMES].forget(min(newest[_PREDICTIONS] - horizon_us, newest[_OUTCOMES] - 2 * horizon_us))
+
+    def _remove_other_files(self) -> None:
+        """Remove files that the manifest does not name: of merged and forgotten runs, and of a killed process."""
+        named = {run.file for rows in self._rows.values() for run in rows.runs()}
+        for file in self._folder.glob(f"*{SUFFIX}"):
+            if file not in named:
+                file.unlink()
+
+
+def _mask(column: pa.ChunkedArray) -> Mask:
+    values: Mask = column.to_numpy()
+    return values

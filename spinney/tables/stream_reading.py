@@ -1,0 +1,110 @@
+"""Which files of a table a Spark stream has read, from the offset in its checkpoint."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from spinney.core.errors import StoreError
+from spinney.storage.atomic_files import local_folder
+from spinney.storage.layout import Directory
+from spinney.tables.table_log import read_appended_files
+
+
+@dataclass(frozen=True)
+class TableOffset:
+    """The end of a batch in a Delta table that is read as a stream.
+
+    table_id: Delta's id of the table. version, files: the stream has read all earlier versions, and as many files of
+    this one. is_snapshot: these are files of the table at this version, by which the stream begins, and it has read no
+    version by itself yet.
+    """
+
+    table_id: str
+    version: int
+    files: int
+    is_snapshot: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return an offset that Spark's Delta source wrote (`DeltaSourceOffset`).
+
+        Its index is that of the last file that was read, counted from 0; a negative one stands for none.
+        """
+        content = json.loads(text)
+        files = max(int(content["index"]) + 1, 0)
+        return cls(content["reservoirId"], int(content["reservoirVersion"]), files, content["isStartingVersion"])
+
+
+def files_read(directory: Directory, offset: TableOffset, since: datetime) -> list[Path]:
+    """Return files that have each row that a stream of appended rows has read and that was appended since a time.
+
+    They may have earlier rows, and none that were not read. Oldest commit first, as they were appended, while these
+    files are there: they are removed a while after a compaction. Else the files of the table at that version, in no
+    order. Raises StoreError: neither are there any more.
+    """
+    folder = local_folder(directory.uri)
+    if offset.is_snapshot:
+        return _existing(
+            directory, [folder / path for path in _snapshot_paths(directory, offset.version)[: offset.files]]
+        )
+    found = _appended(directory, offset, since)
+    if found is not None:
+        return found
+    whole = [folder / path for path in _snapshot_paths(directory, offset.version - 1)] if offset.version else []
+    begun = read_appended_files(directory, offset.version).files[: offset.files] if offset.files else []
+    return _existing(directory, [*whole, *begun])
+
+
+def last_commit_read(directory: Directory, offset: TableOffset) -> datetime | None:
+    """Return the time of the newest commit with rows that a stream has read; None if no such commit is in the log."""
+    for version in range(offset.version - (not offset.files), -1, -1):
+        try:
+            commit = read_appended_files(directory, version)
+        except FileNotFoundError:
+            return None
+        if commit.files:
+            return commit.committed_at
+    return None
+
+
+def _appended(directory: Directory, offset: TableOffset, since: datetime) -> list[Path] | None:
+    """Return the files as they were appended; None if the log does not reach back so far, or one is gone."""
+    commits: list[list[Path]] = []
+    try:
+        if offset.files:
+            commits.append(read_appended_files(directory, offset.version).files[: offset.files])
+        for version in range(offset.version - 1, -1, -1):
+            commit = read_appended_files(directory, version)
+            if commit.committed_at < since:
+                break
+            commits.append(commit.files)
+    except FileNotFoundError:
+        return None
+    found = [file for files in reversed(commits) for file in files]
+    return found if all(file.exists() for file in found) else None
+
+
+def _snapshot_paths(directory: Directory, version: int) -> list[str]:
+    """Return the files of the table at a version, in the order in which Spark's Delta reads them."""
+    try:
+        table = DeltaTable(directory.uri, version, dict(directory.storage_options) or None)
+    except Exception as error:
+        raise StoreError(
+            f"table {directory.name}: expected version {version}, which a query has read; it cannot be opened: {error}"
+        ) from error
+    actions = pa.table(table.get_add_actions(flatten=True)).select(["modification_time", "path"])
+    return [row["path"] for row in sorted(actions.to_pylist(), key=lambda row: (row["modification_time"], row["path"]))]
+
+
+def _existing(directory: Directory, files: list[Path]) -> list[Path]:
+    gone = next((file for file in files if not file.exists()), None)
+    if gone is not None:
+        raise StoreError(f"table {directory.name}: expected {gone}, which a query has read; it is not there any more")
+    return files
