@@ -29,6 +29,9 @@ SLOTS = 16
 LONGEST_COMMIT = timedelta(hours=1)
 """Longest time that a writer of the tables is expected to take from the timestamp of a batch to its commit."""
 
+CLOCK_SLACK = timedelta(minutes=10)
+"""A clock may be set back by so much from one batch of a writer to the next, or by half of the horizon."""
+
 _PREDICTIONS, _OUTCOMES = "predictions", "outcomes"
 
 
@@ -69,7 +72,8 @@ class LabelIndex:
     Rows are added in memory and in new files; `store` makes them part of the index that the next process opens.
 
     A prediction is kept until outcomes have come that arrived later by more than the horizon. An outcome is kept until
-    predictions are later by more than the horizon, and outcomes by more than twice the horizon.
+    predictions are later by more than the horizon, and outcomes by more than twice the horizon. Rows of a table arrive
+    in the order of their commits, except for CLOCK_SLACK.
     """
 
     def __init__(self, folder: Path, shape: IndexShape) -> None:
@@ -180,7 +184,9 @@ class LabelIndex:
         self._newest_us[name] = max(self._newest_us.get(name, at_us), at_us)
 
     def _forget(self) -> None:
-        horizon_us, newest = self._shape.horizon_us, self._newest_us
+        slack_us = min(CLOCK_SLACK, self._shape.horizon / 2) // timedelta(microseconds=1)
+        horizon_us = self._shape.horizon_us
+        newest = {name: at_us - slack_us for name, at_us in self._newest_us.items()}
         self._rows[_PREDICTIONS].forget(newest[_OUTCOMES] - horizon_us)
         self._rows[_OUTCOMES].forget(min(newest[_PREDICTIONS] - horizon_us, newest[_OUTCOMES] - 2 * horizon_us))
 
