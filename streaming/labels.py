@@ -130,6 +130,7 @@ class LabelsBatchWriter:
             return LabelIndex(self._folder, self._shape)
         found = self._opened(batch_id - 1)
         if found is None:
+            log.info("query %s: builds its index from the rows of the tables that it has read", NAME)
             found = rebuild_index(self._store, self._shape, self._folder, self._location, batch_id - 1)
             found.store(
                 self._read_through(batch_id - 1), checkpoints.started_batch(self._location, batch_id - 1).started_at
