@@ -95,8 +95,7 @@ class Stream:
         while self.made < 2 * self.load.held:
             numbers = np.arange(self.made, min(self.made + FILLED_AT_ONCE, 2 * self.load.held))
             outcomes = self._first(self.load.outcomes(-numbers, self.load.time_us(numbers)))
-            is_held = numbers[0] >= self.load.held
-            self._add(numbers, self.load.predictions(numbers) if is_held else None, outcomes)
+            self._add(numbers, self.load.predictions(numbers[numbers >= self.load.held]), outcomes)
 
     def batch(self, rows: int) -> tuple[float, float]:
         """Process a batch with as many predictions and as many outcomes. Returns its CPU and wall milliseconds."""
@@ -119,7 +118,7 @@ class Stream:
         places = (np.zeros(len(outcomes), np.int32), np.arange(len(outcomes)))
         return self.index.with_first(outcomes, places)
 
-    def _add(self, numbers: np.ndarray, predictions: Arrived | None, outcomes: Arrived) -> None:
+    def _add(self, numbers: np.ndarray, predictions: Arrived, outcomes: Arrived) -> None:
         self.index.add(predictions, outcomes)
         self.made += len(numbers)
         began = from_microseconds(int(self.load.time_us(numbers)[-1]))

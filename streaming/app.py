@@ -122,7 +122,7 @@ class Application:
         A stop request ends it between two batches.
 
         Raises:
-            StoreError: a query has failed, or dropped a row as too late.
+            StoreError: a query has failed.
         """
         with self._leases:
             self.prepare()
@@ -145,7 +145,6 @@ class Application:
         query.wait()
         self.progress.wait_until_complete(name, LAST_PROGRESS_TIMEOUT_S)
         self._refuse_failure(name, query)
-        self._refuse_dropped_rows(name)
 
     def _drain_requests(self) -> None:
         """Carry out the requests to retrain groups that wait now, in batches that read nothing else.
@@ -187,7 +186,7 @@ class Application:
         """Wait until a stop is requested.
 
         Raises:
-            StoreError: a query has failed or dropped a row as too late, or a topic was recreated.
+            StoreError: a query has failed, or a topic was recreated.
         """
         progress_at = topics_at = report_at = time.monotonic()
         while not self.stop_requested.wait(CHECK_INTERVAL_S):
@@ -203,12 +202,10 @@ class Application:
                 report_at = time.monotonic()
 
     def check(self) -> None:
-        """Raises StoreError when a query has failed, or dropped a row as too late."""
+        """Raises StoreError when a query has failed."""
         for name, query in self.running.items():
             if not query.is_active:
                 self._refuse_failure(name, query)
-        for name in self.names:
-            self._refuse_dropped_rows(name)
 
     def check_topics(self) -> None:
         """Raises StoreError if a topic was recreated. If no broker answers, the queries themselves will fail."""
@@ -223,14 +220,6 @@ class Application:
             return
         summary = error_summary(error).removeprefix(f"query {name}: ")
         raise StoreError(f"query {name}: {summary}") from error
-
-    def _refuse_dropped_rows(self, name: str) -> None:
-        """Watermarks follow arrival, so a row can be too late only if the machine's clock was wrong."""
-        if dropped := self.progress.dropped_rows(name):
-            raise StoreError(
-                f"query {name}: {dropped} rows were dropped as too late; this machine's clock must have jumped. "
-                "Set it right, and start the fleet again from its topics under another storage.root"
-            )
 
     def latest_progress(self) -> list[dict[str, Any]]:
         """Return the newest finished batch of each query, as Spark reports it; none of a query before its first."""

@@ -1,7 +1,7 @@
 """Refuse a batch under a wrong clock before it writes.
 
-Ids and joins expire by the batches' timestamps. After a single batch dated a year ahead all ids would be forgotten, and
-every label after the clock was corrected would be too late, which Spark drops without a message.
+Ids, and predictions that wait for their labels, expire by the timestamps of batches. After a single batch dated a year
+ahead all of them would be forgotten.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.storage import checkpoints
-from spinney.storage.checkpoints import StartedBatch
 
 MIN_TOLERANCE, MAX_TOLERANCE = timedelta(seconds=1), timedelta(minutes=10)
 """Bounds of the jump of the wall clock that is tolerated between two batches."""
@@ -61,26 +60,10 @@ class ClockJumpCheck:
         self._offset_s = offset_s
 
 
-def refuse_batch_before_watermark(query: str, location: str, begun: StartedBatch) -> None:
-    """Raises StoreError when a batch is dated before its watermark: Spark would drop all its records as too late."""
-    if begun.started_at > begun.watermark:
-        return
-    raise StoreError(
-        f"query {query}: its batch {begun.batch_id} is dated {_utc_text(begun.started_at)}, and after the batches "
-        f"before it all up to {_utc_text(begun.watermark)} counts as late; this machine's clock was set back. "
-        f"Nothing of the batch was written: set the clock right, remove {location}/offsets/{begun.batch_id}, and start "
-        "again after that time"
-    )
-
-
 def refuse_clock_behind_checkpoint(query: str, location: str, now: datetime, tolerance: timedelta) -> None:
-    """Raises StoreError when the checkpoint's newest batch was begun later than it is now, or before its watermark."""
+    """Raises StoreError when the checkpoint's newest batch was begun later than it is now."""
     began = checkpoints.newest_started_batch(location)
-    if began is None:
-        return
-    if not began.is_committed:
-        refuse_batch_before_watermark(query, location, began)
-    if began.started_at <= now + tolerance:
+    if began is None or began.started_at <= now + tolerance:
         return
     remedy = (
         f"nothing of it was written: set the clock right, remove {location}/offsets/{began.batch_id}, and start again"

@@ -50,8 +50,8 @@ def rebuild_index(store: FleetStore, shape: IndexShape, folder: Path, location: 
     since = _before(observed, shape.horizon)
     for rows in _rows_read(predictions, offsets[0], prediction_columns(shape), ANSWER_ARRIVED, since):
         index.add(arrived_predictions(rows, shape), None)
-    # Whether an outcome is the first of its event is known from those of twice the horizon before.
-    since = min(_before(answered, 3 * shape.horizon), _before(observed, 4 * shape.horizon))
+    # Of outcomes within the horizon it matters whether they are the first in twice that time.
+    since = min(_before(answered, 3 * shape.horizon), _before(observed, 2 * shape.horizon))
     for rows in _rows_read(outcomes, offsets[1], OUTCOME_COLUMNS, LABEL_ARRIVED, since):
         index.add(None, index.with_first(*arrived_outcomes(rows, shape, began)))
     return index

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
@@ -47,7 +46,6 @@ class ProgressListener(StreamingQueryListener):
         self._changed = threading.Condition()
         self._running: dict[UUID, str] = {}  # run id -> query
         self._latest: dict[str, StreamingQueryProgress] = {}
-        self._dropped_rows: Counter[str] = Counter()
 
     @cached_property
     def _jlistener(self) -> Any:
@@ -71,11 +69,6 @@ class ProgressListener(StreamingQueryListener):
         with self._changed:
             return self._latest.get(query)
 
-    def dropped_rows(self, query: str) -> int:
-        """Return how many rows the query has dropped as later than its watermark."""
-        with self._changed:
-            return self._dropped_rows[query]
-
     def wait_until_complete(self, query: str, timeout_s: float) -> bool:
         """Wait until all progress of a query that has ended was received. Returns False when the time is over."""
         with self._changed:
@@ -94,7 +87,6 @@ class ProgressListener(StreamingQueryListener):
             if query is None:
                 return
             self._latest[query] = progress
-            self._dropped_rows[query] += sum(operator.numRowsDroppedByWatermark for operator in progress.stateOperators)
         self._receive(progress)
 
     def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802

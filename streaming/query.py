@@ -19,7 +19,6 @@ from spinney.storage.layout import FleetStore
 from streaming.clock_checks import (
     ClockJumpCheck,
     clock_tolerance,
-    refuse_batch_before_watermark,
     refuse_clock_behind_checkpoint,
 )
 from streaming.progress import ProgressListener
@@ -65,7 +64,7 @@ class Query:
         for operator in self.former_operators:
             checkpoints.remove_state(location, operator)
         clock = ClockJumpCheck(self.name, clock_tolerance(config.kafka))
-        batches = _GuardedBatches(self, write, location, clock, stop_requested)
+        batches = _GuardedBatches(self, write, clock, stop_requested)
         writer = (
             self.plan.writeStream.queryName(self.name)
             .outputMode(self.output_mode)
@@ -87,7 +86,6 @@ class _GuardedBatches:
 
     query: Query
     write: WriteBatch
-    location: str
     clock: ClockJumpCheck
     stop_requested: threading.Event
     error: Exception | None = None
@@ -102,9 +100,6 @@ class _GuardedBatches:
     def _write(self, batch: DataFrame, batch_id: int) -> None:
         if self.stop_requested.is_set():
             raise StopRequested
-        refuse_batch_before_watermark(
-            self.query.name, self.location, checkpoints.started_batch(self.location, batch_id)
-        )
         self.clock.check()
         with self.query.write_lock:
             self.write(batch, batch_id)

@@ -61,12 +61,11 @@ def newest_batch_id(location: str, log: str) -> int | None:
 class StartedBatch:
     """A batch of a checkpoint.
 
-    started_at: its timestamp. watermark: records with an earlier time are late. is_committed: it has ended.
+    started_at: its timestamp. is_committed: it has ended.
     """
 
     batch_id: int
     started_at: datetime
-    watermark: datetime
     is_committed: bool
 
 
@@ -79,10 +78,9 @@ def newest_started_batch(location: str) -> StartedBatch | None:
 def started_batch(location: str, batch_id: int) -> StartedBatch:
     """Return a batch that was started. Raises FileNotFoundError: Spark keeps the files of about 100 batches."""
     metadata = json.loads(_offset_file_lines(location, batch_id)[1])
-    names = ("batchTimestampMs", "batchWatermarkMs")
-    started_at, watermark = (from_microseconds(int(metadata[name]) * 1000) for name in names)
+    started_at = from_microseconds(int(metadata["batchTimestampMs"]) * 1000)
     committed = newest_batch_id(location, "commits")
-    return StartedBatch(batch_id, started_at, watermark, committed is not None and committed >= batch_id)
+    return StartedBatch(batch_id, started_at, committed is not None and committed >= batch_id)
 
 
 def previous_start(location: str, batch_id: int) -> datetime:

@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import cold_start
 import freshness
 import intervals
+import late_labels
 import latency
 import policies
 from harness import online_regression
@@ -47,6 +48,14 @@ def test_a_rate_of_few_batches_is_that_of_the_whole_command() -> None:
 def test_the_slope_is_that_of_a_line() -> None:
     at = np.array([0.0, 1.0, 5.0])
     assert latency.least_squares_slope(at, 3 - 2 * at) == pytest.approx(-2)
+
+
+def test_the_benchmark_of_late_labels_joins_every_label_and_says_what_that_takes(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["late_labels.py"])
+    late_labels.main(["--held", "2000", "--rows", "50", "--batches", "4", "--runs", "1", "--json"])
+    found = {each["what"]: each["value"] for each in json.loads(capsys.readouterr().out)["results"]}
+    assert 0 < found["a batch, CPU, p50"] <= found["a batch, CPU, p95"] <= found["a batch, CPU, longest"]
+    assert found["files per prediction held"] > 20
 
 
 def test_a_measure_compares_run_by_run() -> None:

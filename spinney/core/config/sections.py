@@ -217,7 +217,8 @@ class Kafka(Section):
     )
     label_horizon: PositiveDuration = config_key(
         timedelta(hours=24),
-        meaning="Labels that arrive within this time count for health; later ones only for training.",
+        meaning="Labels that arrive within this time of their prediction count for health; later ones only for "
+        "training.",
     )
     options: dict[str, str] = config_key(
         {},

@@ -39,11 +39,10 @@ STOPPED = StopRequested()
 
 @dataclass
 class Running:
-    """Stands in for a `RunningQuery`. ends: called when a drain waits for it. dropped: rows dropped in each batch."""
+    """Stands in for a `RunningQuery`. ends: called when a drain waits for it."""
 
     active: bool = True
     failure: Exception | None = None
-    dropped: tuple[int, ...] = ()
     checks: int = 0
     ends: Callable[[], None] = lambda: None
     is_in_batch: bool = False
@@ -67,12 +66,6 @@ class Running:
 
     def wait(self) -> None:
         self.ends()
-        for batch, rows in enumerate(self.dropped):
-            operator = SimpleNamespace(numRowsDroppedByWatermark=rows)
-            batch_progress = SimpleNamespace(
-                name="", batchId=batch, runId=self.run_id, stateOperators=[operator], sources=[]
-            )
-            self.progress.onQueryProgress(SimpleNamespace(progress=batch_progress))  # type: ignore[arg-type]
         self.stop()
 
     def stop(self) -> None:
@@ -203,12 +196,6 @@ def test_a_drain_has_given_the_leases_back_when_it_reports_mlflow_and_a_stop_end
     monkeypatch.setattr(tracking, "deliver_now", deliver_now)
     go(config, queries, once=True)
     assert heard == [True]
-
-
-def test_a_drain_that_dropped_a_record_in_any_batch_says_so(config, queries) -> None:
-    queries |= {"ingest": Running(dropped=(0, 3, 0))}
-    with pytest.raises(StoreError, match="query ingest: 3 rows were dropped as too late"):
-        go(config, queries, once=True)
 
 
 def _ask(store: FleetStore, *group_keys: str) -> list[str]:

@@ -11,13 +11,11 @@ from past import fleet_toml
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
-from spinney.storage import checkpoints
 from streaming import clock_checks
 from streaming.clock_checks import (
     MAX_TOLERANCE,
     ClockJumpCheck,
     clock_tolerance,
-    refuse_batch_before_watermark,
     refuse_clock_behind_checkpoint,
 )
 
@@ -43,12 +41,11 @@ def configured(duplicates_within: str, label_horizon: str = "24h") -> Config:
     return parse(text, "fleet.toml", {})
 
 
-def checkpoint(folder: Path, *, at: datetime, ended: bool, late: timedelta = timedelta(hours=-1)) -> str:
-    """A checkpoint whose newest batch is the seventh. late: by how much it is behind its watermark."""
+def checkpoint(folder: Path, *, at: datetime, ended: bool) -> str:
+    """A checkpoint whose newest batch is the seventh."""
     for log in ("offsets", "commits"):
         (folder / log).mkdir(parents=True)
-    stamps = {"batchWatermarkMs": at + late, "batchTimestampMs": at}
-    reported = json.dumps({name: int(when.timestamp() * 1000) for name, when in stamps.items()})
+    reported = json.dumps({"batchWatermarkMs": 0, "batchTimestampMs": int(at.timestamp() * 1000)})
     (folder / "offsets" / "7").write_text(f'v1\n{reported}\n{{"t":{{"0":3}}}}\n')
     if ended:
         (folder / "commits" / "7").write_text("v1\n{}")
@@ -104,22 +101,6 @@ def test_a_short_memory_tolerates_only_short_leaps(
 ) -> None:
     config = configured(duplicates_within, label_horizon)
     assert clock_tolerance(config.kafka) == tolerated
-
-
-@pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=1)])
-def test_a_batch_dated_up_to_its_watermark_is_refused_whatever_leaps_led_there(tmp_path: Path, late: timedelta) -> None:
-    location = checkpoint(tmp_path, at=NOW, ended=False, late=late)
-    says = r"query score: its batch 7 is dated 2026-03-01 12:00:00 UTC, .*set the clock right, remove .*/offsets/7"
-    with pytest.raises(StoreError, match=says):
-        refuse_batch_before_watermark("score", location, checkpoints.started_batch(location, 7))
-    with pytest.raises(StoreError, match=says):
-        refuse_clock_behind_checkpoint("score", location, NOW + timedelta(hours=1), MAX_TOLERANCE)
-
-
-def test_a_batch_dated_after_its_watermark_is_fine(tmp_path: Path) -> None:
-    location = checkpoint(tmp_path, at=NOW, ended=False, late=timedelta(milliseconds=-1))
-    refuse_batch_before_watermark("score", location, checkpoints.started_batch(location, 7))
-    refuse_clock_behind_checkpoint("score", location, NOW, MAX_TOLERANCE)
 
 
 def test_a_batch_begun_in_the_future_and_never_ended_may_be_removed(tmp_path: Path) -> None:

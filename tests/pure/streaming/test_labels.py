@@ -235,6 +235,16 @@ def test_rows_of_the_batch_itself_are_not_taken_for_earlier_ones(fleet: Fleet) -
     assert fleet.losses() == [1.0, 2.0]
 
 
+@pytest.mark.parametrize("comes_first", ["answer", "label"])
+def test_an_index_of_one_table_alone_is_built_again(fleet: Fleet, comes_first: str) -> None:
+    answer, label = {"a": 1.0}, {"a": 3.0}
+    fleet.batch(0, *((answer, {}) if comes_first == "answer" else ({}, label)))
+    lose(fleet, "index")
+    fleet.restart()
+    fleet.batch(10, *(({}, label) if comes_first == "answer" else (answer, {})))
+    assert fleet.losses() == [2.0]
+
+
 def test_files_that_were_read_and_are_gone_are_reported(fleet: Fleet) -> None:
     fleet.batch(0, {"a": 1.0}, {"b": 1.0})
     for file in Path(fleet.store.directory(tables.OUTCOMES).uri).glob("*.parquet"):

@@ -14,19 +14,18 @@ def started(run: UUID, name: str) -> Any:
     return SimpleNamespace(runId=run, name=name)
 
 
-def batch(run: UUID, batch_id: int, *dropped: int) -> Any:
-    operators = [SimpleNamespace(numRowsDroppedByWatermark=rows) for rows in dropped]
-    return SimpleNamespace(progress=SimpleNamespace(runId=run, batchId=batch_id, stateOperators=operators))
+def batch(run: UUID, batch_id: int) -> Any:
+    return SimpleNamespace(progress=SimpleNamespace(runId=run, batchId=batch_id))
 
 
-def test_dropped_rows_of_all_batches_and_operators_are_added_up_by_query() -> None:
+def test_the_latest_progress_is_kept_by_query() -> None:
     listener, ingest, score = ProgressListener(), uuid4(), uuid4()
     listener.onQueryStarted(started(ingest, "ingest"))
     listener.onQueryStarted(started(score, "score"))
-    for event in (batch(ingest, 0, 2, 1), batch(score, 0, 0), batch(ingest, 1, 4, 0)):
+    for event in (batch(ingest, 0), batch(score, 0), batch(ingest, 1)):
         listener.onQueryProgress(event)
-    assert [listener.dropped_rows(name) for name in ("ingest", "score", "labels")] == [7, 0, 0]
     assert listener.latest("ingest").batchId == 1  # type: ignore[union-attr]
+    assert listener.latest("score").batchId == 0  # type: ignore[union-attr]
     assert listener.latest("labels") is None
 
 
@@ -34,11 +33,10 @@ def test_the_progress_of_a_run_that_began_before_is_ignored() -> None:
     received: list[Any] = []
     listener, before, now = ProgressListener(received.append), uuid4(), uuid4()
     listener.onQueryStarted(started(now, "ingest"))
-    listener.onQueryProgress(batch(before, 8, 5))
+    listener.onQueryProgress(batch(before, 8))
     listener.onQueryTerminated(SimpleNamespace(runId=before))  # type: ignore[arg-type]
-    listener.onQueryProgress(batch(now, 0, 0))
+    listener.onQueryProgress(batch(now, 0))
     assert [progress.batchId for progress in received] == [0]
-    assert listener.dropped_rows("ingest") == 0
     assert not listener.wait_until_complete("ingest", 0)
 
 
