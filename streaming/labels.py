@@ -138,6 +138,7 @@ class LabelsBatchWriter:
             return LabelIndex(self._folder, self._shape)
         found = self._opened(batch_id - 1)
         if found is None:
+            log.info("query %s: builds its index from the rows of the tables that it has read", NAME)
             found = rebuild_index(self._store, self._shape, self._folder, self._location, batch_id - 1)
             self._store_index(found, batch_id - 1, is_silent=(True, True))
         return found
