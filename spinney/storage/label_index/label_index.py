@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -108,6 +108,7 @@ class LabelIndex:
                 rows.open_runs(content["runs"][name])
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"{file}: expected the manifest of an index; got {error!r}") from error
+        index._remove_other_files()  # a full disk may have stopped a process before it removed any
         return index
 
     def __len__(self) -> int:
@@ -159,17 +160,19 @@ class LabelIndex:
                 self._see(name, int(arrived.at_us.max()))
                 self._grown.add(name)
 
-    def store(self, read: ReadThrough, began: datetime) -> None:
+    def store(self, read: ReadThrough, read_until: datetime, *, in_order: bool = True) -> None:
         """Store the index as it is after a batch, and forget what no later row can be joined with.
 
-        began: timestamp of the batch. A table that got no rows since the last call was read to its end: its later rows
-        arrive after that timestamp, or a little before it.
+        read_until: rows of a table that got none since the last call, and that were not read yet, arrive after this
+        time, or a little before it. in_order: whether the other table's come in the order of their arrival. If not,
+        nothing is forgotten.
         """
         silence = max(self._shape.horizon, LONGEST_COMMIT)
         for name in self._rows.keys() - self._grown:
-            self._see(name, to_microseconds(began - silence))
+            self._see(name, to_microseconds(read_until - silence))
         self._grown = set()
-        self._forget()
+        if in_order:
+            self._forget()
         content = {
             KEY: LABEL_INDEX.version,
             "read": read.to_json(),
@@ -192,10 +195,20 @@ class LabelIndex:
 
     def _remove_other_files(self) -> None:
         """Remove files that the manifest does not name: of merged and forgotten runs, and of a killed process."""
-        named = {run.file for rows in self._rows.values() for run in rows.runs()}
-        for file in self._folder.glob(f"*{SUFFIX}"):
-            if file not in named:
-                file.unlink()
+        _remove_files(self._folder, {run.file.name for rows in self._rows.values() for run in rows.runs()})
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files that a killed process left: those that the manifest does not name, if there is one."""
+    manifest = folder / MANIFEST
+    _remove_files(folder, manifest.read_text(errors="replace") if manifest.exists() else "")
+
+
+def _remove_files(folder: Path, but: Container[str]) -> None:
+    """Remove the files of runs. but: the names of those that stay, or a text that has them."""
+    for file in folder.glob(f"*{SUFFIX}"):
+        if file.name not in but:
+            file.unlink()
 
 
 def _mask(column: pa.ChunkedArray) -> Mask:
