@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,12 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.storage import checkpoints
-from spinney.storage.label_index.label_index import LONGEST_COMMIT, IndexShape, LabelIndex
+from spinney.storage.label_index.label_index import (
+    LONGEST_COMMIT,
+    IndexShape,
+    LabelIndex,
+    remove_leftovers,
+)
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import table_files
 from spinney.tables.arrow_schemas import arrow_schema
@@ -26,11 +31,10 @@ from streaming.label_rows import (
     arrived_predictions,
     prediction_columns,
 )
+from streaming.unread_rows import EPOCH
 
-ROWS_AT_ONCE = 500_000
-"""Rows that are added to the index together."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ROWS_AT_ONCE, BYTES_AT_ONCE = 500_000, 128 * 1024**2
+"""Rows, and their size in memory, that are added to the index together."""
 
 
 def rebuild_index(store: FleetStore, shape: IndexShape, folder: Path, location: str, batch_id: int) -> LabelIndex:
@@ -39,6 +43,7 @@ def rebuild_index(store: FleetStore, shape: IndexShape, folder: Path, location: 
     folder: of the index. location: of the query's checkpoint, which has the batch. Nothing is stored: the files that
     are written are not named by a manifest yet. Raises StoreError: files that the query has read are gone.
     """
+    remove_leftovers(folder)  # of an attempt that was killed, which may be as large as this one
     texts = checkpoints.end_offsets(location, batch_id)
     offsets = [None if text is None else TableOffset.parse(text) for text in texts]
     predictions, outcomes = (store.directory(contract) for contract in (tables.PREDICTIONS, tables.OUTCOMES))
@@ -47,6 +52,8 @@ def rebuild_index(store: FleetStore, shape: IndexShape, folder: Path, location: 
     answered = _newest(predictions, offsets[0], ANSWER_ARRIVED, silent)
     observed = _newest(outcomes, offsets[1], LABEL_ARRIVED, silent)
     index = LabelIndex(folder, shape)
+    if any(offset is not None and offset.is_snapshot for offset in offsets):
+        answered = observed = EPOCH  # what is read next may be of any age
     since = _before(observed, shape.horizon)
     for rows in _rows_read(predictions, offsets[0], prediction_columns(shape), ANSWER_ARRIVED, since):
         index.add(arrived_predictions(rows, shape), None)
@@ -86,10 +93,13 @@ def _rows_read(
     rows = _dataset(directory, files, columns)
     where = (ds.field(arrived) >= pa.scalar(since, pa.timestamp("us", "UTC"))) | ds.field(arrived).is_null()
     waiting: list[pa.RecordBatch] = []
+    count = size = 0
     for batch in rows.scanner(filter=where, fragment_readahead=2).to_batches():
-        waiting.append(batch)
-        if sum(part.num_rows for part in waiting) >= ROWS_AT_ONCE:
+        if batch.num_rows:
+            waiting.append(batch)
+            count, size = count + batch.num_rows, size + batch.nbytes
+        if count >= ROWS_AT_ONCE or size >= BYTES_AT_ONCE:
             yield pa.Table.from_batches(waiting)
-            waiting = []
-    if any(part.num_rows for part in waiting):
+            waiting, count, size = [], 0, 0
+    if waiting:
         yield pa.Table.from_batches(waiting)

@@ -31,6 +31,7 @@ from streaming.label_rows import (
     prediction_columns,
 )
 from streaming.query import Query
+from streaming.unread_rows import unread_rows
 
 NAME = QueryName.LABELS.value
 STEP = "health"
@@ -108,8 +109,15 @@ class LabelsBatchWriter:
             sums = sum_late_labels(labelled, self._store.fleet, began.date(), batch_id)
             self._writer.append(sums, step=STEP, batch_id=batch_id)
         index.add(predictions, outcomes)
-        index.store(self._read_through(batch_id), began)
+        self._store_index(index, batch_id, is_silent=(not len(predictions), not len(outcomes)))
         step_observer.announce(f"{NAME}.index", batch_id)
+
+    def _store_index(self, index: LabelIndex, batch_id: int, is_silent: tuple[bool, bool]) -> None:
+        """Store the index as it is after a batch. is_silent: whether it read no predictions, and no outcomes."""
+        read = self._read_through(batch_id)
+        began = checkpoints.started_batch(self._location, batch_id).started_at
+        unread = unread_rows(self._store, read.ends, began, is_silent)
+        index.store(read, unread.arrive_after, in_order=unread.in_order)
 
     def _read_through(self, batch_id: int) -> ReadThrough:
         return ReadThrough(self._checkpoint, batch_id, checkpoints.end_offsets(self._location, batch_id))
@@ -130,8 +138,7 @@ class LabelsBatchWriter:
             return LabelIndex(self._folder, self._shape)
         found = self._opened(batch_id - 1)
         if found is None:
+            log.info("query %s: builds its index from the rows of the tables that it has read", NAME)
             found = rebuild_index(self._store, self._shape, self._folder, self._location, batch_id - 1)
-            found.store(
-                self._read_through(batch_id - 1), checkpoints.started_batch(self._location, batch_id - 1).started_at
-            )
+            self._store_index(found, batch_id - 1, is_silent=(True, True))
         return found

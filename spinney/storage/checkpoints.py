@@ -83,6 +83,15 @@ def started_batch(location: str, batch_id: int) -> StartedBatch:
     return StartedBatch(batch_id, started_at, committed is not None and committed >= batch_id)
 
 
+def unfinished_since(location: str) -> datetime | None:
+    """Return the timestamp of the batch that was started and is not committed; None if there is none.
+
+    After a stop, its repetition has this timestamp again, however late it comes.
+    """
+    newest = newest_started_batch(location)
+    return None if newest is None or newest.is_committed else newest.started_at
+
+
 def previous_start(location: str, batch_id: int) -> datetime:
     """Return when the batch before this one began; if the checkpoint has no earlier batch, when this one began."""
     names = os.listdir(local_folder(location) / "offsets")

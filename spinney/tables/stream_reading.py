@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from spinney.core.errors import StoreError
 from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import Directory
-from spinney.tables.table_log import read_appended_files
+from spinney.tables.table_log import has_newer_commit, read_appended_files
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,23 @@ def files_read(directory: Directory, offset: TableOffset, since: datetime) -> li
     return _existing(directory, [*whole, *begun])
 
 
+def has_unread_files(directory: Directory, offset: TableOffset | None) -> bool:
+    """Whether the table has files that a stream of appended rows has not read.
+
+    offset: None: it has read none. True as well while the stream reads the snapshot by which it begins.
+    """
+    if offset is None:
+        offset = TableOffset("", 0, 0, is_snapshot=False)
+    if offset.is_snapshot:
+        return True
+    version, read = offset.version, offset.files
+    while has_newer_commit(directory, version - 1):
+        if len(read_appended_files(directory, version).files) > read:
+            return True
+        version, read = version + 1, 0
+    return False
+
+
 def last_commit_read(directory: Directory, offset: TableOffset) -> datetime | None:
     """Return the time of the newest commit with rows that a stream has read; None if no such commit is in the log."""
     for version in range(offset.version - (not offset.files), -1, -1):
@@ -98,6 +115,7 @@ def _snapshot_paths(directory: Directory, version: int) -> list[str]:
     except Exception as error:
         raise StoreError(
             f"table {directory.name}: expected version {version}, which a query has read; it cannot be opened: {error}"
+            ". Restore the table's log from a backup"
         ) from error
     actions = pa.table(table.get_add_actions(flatten=True)).select(["modification_time", "path"])
     return [row["path"] for row in sorted(actions.to_pylist(), key=lambda row: (row["modification_time"], row["path"]))]
@@ -106,5 +124,8 @@ def _snapshot_paths(directory: Directory, version: int) -> list[str]:
 def _existing(directory: Directory, files: list[Path]) -> list[Path]:
     gone = next((file for file in files if not file.exists()), None)
     if gone is not None:
-        raise StoreError(f"table {directory.name}: expected {gone}, which a query has read; it is not there any more")
+        raise StoreError(
+            f"table {directory.name}: expected {gone}, which a query has read; it is not there any more. Restore it "
+            "from a backup"
+        )
     return files

@@ -246,7 +246,8 @@ class Retention(Section):
     predictions: PositiveDuration | None = config_key(
         None,
         meaning="Predictions older than this are deleted, by whole days; not before copies of their events may count "
-        "again (twice `kafka.duplicates_within`), and none while no newer ones come.",
+        "again (twice `kafka.duplicates_within`) or their late labels no longer count (twice `kafka.label_horizon`), "
+        "and none while no newer ones come.",
     )
     health: PositiveDuration | None = config_key(None, meaning="Health older than this is deleted, by whole days.")
     verdicts: PositiveDuration | None = config_key(
@@ -333,10 +334,15 @@ class Config(Section):
 
     @property
     def safe_retention(self) -> Retention:
-        """The retention, but with predictions for as long as copies of their events are recognised by them."""
+        """The retention, but with predictions for as long as they are needed to recognise copies and to find labels.
+
+        Copies of events are recognised by their predictions. Late labels find them by an index, which may have to be
+        built from them.
+        """
         if self.retention.predictions is None:
             return self.retention
-        least = 2 * self.kafka.duplicates_within + timedelta(days=1)
+        horizon = self.kafka.label_horizon if self.kafka.outcomes is not None else timedelta()
+        least = 2 * max(self.kafka.duplicates_within, horizon) + timedelta(days=1)
         return self.retention.model_copy(update={"predictions": max(self.retention.predictions, least)})
 
     @property

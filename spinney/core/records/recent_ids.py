@@ -34,6 +34,9 @@ Places = npt.NDArray[np.int64]
 
 _SEPARATOR = b"\0"
 """No JSON text has it, so no two pairs of a key and an id are joined to the same bytes."""
+_AT_ONCE = 65_536
+"""Ids that are hashed as Python objects, of about a hundred bytes each, at a time."""
+
 _LAYOUT = np.dtype([("key", "<u8"), ("check", "<u4"), ("rest", "<u4")])
 
 
@@ -52,7 +55,8 @@ class IdHashes:
         """Return the hashes of records. group_keys, event_ids: texts without nulls, shape (n,)."""
         texts = (column.cast(pa.large_binary()) for column in (group_keys, event_ids))
         joined = pc.binary_join_element_wise(*texts, pa.scalar(_SEPARATOR, pa.large_binary()))
-        return cls.from_bytes(b"".join(map(xxhash.xxh3_128_digest, joined.to_pylist())))
+        parts = (joined.slice(at, _AT_ONCE).to_pylist() for at in range(0, len(joined), _AT_ONCE))
+        return cls.from_bytes(b"".join(map(xxhash.xxh3_128_digest, chain.from_iterable(parts))))
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> IdHashes:

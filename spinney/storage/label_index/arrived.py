@@ -34,8 +34,24 @@ class Arrived:
 
 
 @dataclass(frozen=True)
+class Sought:
+    """Rows that are sought: with these ids, and an arrival that differs by some time at most.
+
+    ids, at_us: shape (n,). within_us: the longest difference, microseconds.
+    """
+
+    ids: IdHashes
+    at_us: Times
+    within_us: int
+
+    def take(self, at: Places) -> Sought:
+        """Return those at these places."""
+        return Sought(self.ids.take(at), self.at_us[at], self.within_us)
+
+
+@dataclass(frozen=True)
 class Found:
-    """Rows that were found for wanted ids. wanted: place of the id that each row has, shape (n,). arrived: the rows."""
+    """Rows that were found. wanted: for which of the sought ones each was found, shape (n,). arrived: the rows."""
 
     wanted: Places
     arrived: Arrived

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from spinney.core.records.recent_ids import Ints, Mask
 from spinney.core.stored_formats import KEY, LABEL_INDEX
 from spinney.core.timestamps import to_microseconds
 from spinney.storage.atomic_files import replace_file
-from spinney.storage.label_index.arrived import Arrived
+from spinney.storage.label_index.arrived import Arrived, Sought
 from spinney.storage.label_index.recent_rows import SUFFIX, RecentRows
 
 MANIFEST = "manifest.json"
@@ -28,6 +28,9 @@ SLOTS = 16
 
 LONGEST_COMMIT = timedelta(hours=1)
 """Longest time that a writer of the tables is expected to take from the timestamp of a batch to its commit."""
+
+CLOCK_SLACK = timedelta(minutes=10)
+"""A clock may be set back by so much from one batch of a writer to the next, or by half of the horizon."""
 
 _PREDICTIONS, _OUTCOMES = "predictions", "outcomes"
 
@@ -69,7 +72,8 @@ class LabelIndex:
     Rows are added in memory and in new files; `store` makes them part of the index that the next process opens.
 
     A prediction is kept until outcomes have come that arrived later by more than the horizon. An outcome is kept until
-    predictions are later by more than the horizon, and outcomes by more than twice the horizon.
+    predictions are later by more than the horizon, and outcomes by more than twice the horizon. Rows of a table arrive
+    in the order of their commits, except for CLOCK_SLACK.
     """
 
     def __init__(self, folder: Path, shape: IndexShape) -> None:
@@ -104,6 +108,7 @@ class LabelIndex:
                 rows.open_runs(content["runs"][name])
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"{file}: expected the manifest of an index; got {error!r}") from error
+        index._remove_other_files()  # a full disk may have stopped a process before it removed any
         return index
 
     def __len__(self) -> int:
@@ -116,9 +121,8 @@ class LabelIndex:
         """
         within_us = 2 * self._shape.horizon_us
         is_first = are_first(outcomes.ids, outcomes.at_us, positions, within_us)
-        earlier = self._rows[_OUTCOMES].find(outcomes.ids, [LABEL])
-        is_near = np.abs(outcomes.at_us[earlier.wanted] - earlier.arrived.at_us) <= within_us
-        is_first[earlier.wanted[is_near]] = False
+        earlier = self._rows[_OUTCOMES].find(Sought(outcomes.ids, outcomes.at_us, within_us), [])
+        is_first[earlier.wanted] = False
         return Arrived(outcomes.ids, outcomes.at_us, outcomes.rows.append_column(IS_FIRST, pa.array(is_first)))
 
     def join(self, predictions: Arrived, outcomes: Arrived) -> pa.Table:
@@ -127,24 +131,26 @@ class LabelIndex:
         predictions, outcomes: of the next batch; outcomes as `with_first` returns them. Returns the columns of
         predictions, and LABEL.
         """
-        firsts = outcomes.take(_mask(outcomes.rows[IS_FIRST]))
-        before = self._rows[_PREDICTIONS].find(firsts.ids, self._shape.answers.names)
-        labelled = self._rows[_OUTCOMES].find(predictions.ids, [LABEL, IS_FIRST])
+        horizon_us, firsts = self._shape.horizon_us, outcomes.take(_mask(outcomes.rows[IS_FIRST]))
+        unlabelled = Sought(firsts.ids, firsts.at_us, horizon_us)
+        before = self._rows[_PREDICTIONS].find(unlabelled, self._shape.answers.names)
+        labels = Sought(predictions.ids, predictions.at_us, horizon_us)
+        labelled = self._rows[_OUTCOMES].find(labels, [LABEL, IS_FIRST])
         labelled = labelled.take(_mask(labelled.arrived.rows[IS_FIRST]))
         firsts_in_order = firsts.take(np.argsort(firsts.ids.keys, kind="stable"))
         here, there = predictions.ids.equal_in(firsts_in_order.ids)
+        is_near = np.abs(predictions.at_us[here] - firsts_in_order.at_us[there]) <= horizon_us
         pairs = (
             (before.arrived, firsts.take(before.wanted)),
             (predictions.take(labelled.wanted), labelled.arrived),
-            (predictions.take(here), firsts_in_order.take(there)),
+            (predictions.take(here[is_near]), firsts_in_order.take(there[is_near])),
         )
         return pa.concat_tables([self._labelled(*pair) for pair in pairs])
 
     def _labelled(self, predictions: Arrived, outcomes: Arrived) -> pa.Table:
-        """Return predictions with the labels beside them, where both arrived within the horizon of each other."""
-        is_near = np.abs(predictions.at_us - outcomes.at_us) <= self._shape.horizon_us
+        """Return predictions with the labels beside them."""
         rows = predictions.rows.select(self._shape.answers.names).cast(self._shape.answers)
-        return rows.append_column(LABEL, outcomes.rows[LABEL].cast(self._shape.label)).filter(pa.array(is_near))
+        return rows.append_column(LABEL, outcomes.rows[LABEL].cast(self._shape.label))
 
     def add(self, predictions: Arrived | None, outcomes: Arrived | None) -> None:
         """Add rows. outcomes: as `with_first` returns them."""
@@ -154,17 +160,19 @@ class LabelIndex:
                 self._see(name, int(arrived.at_us.max()))
                 self._grown.add(name)
 
-    def store(self, read: ReadThrough, began: datetime) -> None:
+    def store(self, read: ReadThrough, read_until: datetime, *, in_order: bool = True) -> None:
         """Store the index as it is after a batch, and forget what no later row can be joined with.
 
-        began: timestamp of the batch. A table that got no rows since the last call was read to its end: its later rows
-        arrive after that timestamp, or a little before it.
+        read_until: rows of a table that got none since the last call, and that were not read yet, arrive after this
+        time, or a little before it. in_order: whether the other table's come in the order of their arrival. If not,
+        nothing is forgotten.
         """
         silence = max(self._shape.horizon, LONGEST_COMMIT)
         for name in self._rows.keys() - self._grown:
-            self._see(name, to_microseconds(began - silence))
+            self._see(name, to_microseconds(read_until - silence))
         self._grown = set()
-        self._forget()
+        if in_order:
+            self._forget()
         content = {
             KEY: LABEL_INDEX.version,
             "read": read.to_json(),
@@ -179,16 +187,28 @@ class LabelIndex:
         self._newest_us[name] = max(self._newest_us.get(name, at_us), at_us)
 
     def _forget(self) -> None:
-        horizon_us, newest = self._shape.horizon_us, self._newest_us
+        slack_us = min(CLOCK_SLACK, self._shape.horizon / 2) // timedelta(microseconds=1)
+        horizon_us = self._shape.horizon_us
+        newest = {name: at_us - slack_us for name, at_us in self._newest_us.items()}
         self._rows[_PREDICTIONS].forget(newest[_OUTCOMES] - horizon_us)
         self._rows[_OUTCOMES].forget(min(newest[_PREDICTIONS] - horizon_us, newest[_OUTCOMES] - 2 * horizon_us))
 
     def _remove_other_files(self) -> None:
         """Remove files that the manifest does not name: of merged and forgotten runs, and of a killed process."""
-        named = {run.file for rows in self._rows.values() for run in rows.runs()}
-        for file in self._folder.glob(f"*{SUFFIX}"):
-            if file not in named:
-                file.unlink()
+        _remove_files(self._folder, {run.file.name for rows in self._rows.values() for run in rows.runs()})
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files that a killed process left: those that the manifest does not name, if there is one."""
+    manifest = folder / MANIFEST
+    _remove_files(folder, manifest.read_text(errors="replace") if manifest.exists() else "")
+
+
+def _remove_files(folder: Path, but: Container[str]) -> None:
+    """Remove the files of runs. but: the names of those that stay, or a text that has them."""
+    for file in folder.glob(f"*{SUFFIX}"):
+        if file.name not in but:
+            file.unlink()
 
 
 def _mask(column: pa.ChunkedArray) -> Mask:

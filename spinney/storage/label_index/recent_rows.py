@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from spinney.core.errors import Corrupt
-from spinney.core.records.recent_ids import IdHashes, join_hashes
-from spinney.storage.label_index.arrived import Arrived, Found
+from spinney.core.records.recent_ids import join_hashes
+from spinney.storage.label_index.arrived import Arrived, Found, Sought
 from spinney.storage.label_index.merge_policy import runs_to_merge, runs_to_merge_at_last
 from spinney.storage.label_index.runs import Run, merge_runs, write_run
 
@@ -45,14 +45,14 @@ class RecentRows:
         """Return the runs of all slots."""
         return chain.from_iterable(self.slots.values())
 
-    def find(self, ids: IdHashes, columns: Sequence[str]) -> Found:
-        """Return all rows with these ids. columns: of the rows."""
-        order = np.argsort(ids.keys, kind="stable")
-        in_order = ids.take(order)
-        found = [part for run in self.runs() for part in run.find(in_order, columns)]
+    def find(self, sought: Sought, columns: Sequence[str]) -> Found:
+        """Return what is sought. columns: of the rows that are returned."""
+        order = np.argsort(sought.ids.keys, kind="stable")
+        in_order = sought.take(order)
+        found = [part for run in self._runs_near(sought) for part in run.find(in_order, columns)]
         if not found:
             schema, none = pa.schema([self.schema.field(name) for name in columns]), np.empty(0, np.int64)
-            return Found(none, Arrived(ids.take(none), none, schema.empty_table()))
+            return Found(none, Arrived(sought.ids.take(none), none, schema.empty_table()))
         return Found(
             order[np.concatenate([part.wanted for part in found])],
             Arrived(
@@ -61,6 +61,14 @@ class RecentRows:
                 pa.concat_tables([part.arrived.rows for part in found]),
             ),
         )
+
+    def _runs_near(self, sought: Sought) -> Iterator[Run]:
+        """Yield the runs of the slots in which sought rows may have arrived."""
+        if len(sought.ids):
+            first, last = sought.at_us.min() - sought.within_us, sought.at_us.max() + sought.within_us
+            for slot, runs in self.slots.items():
+                if first // self.slot_us <= slot <= last // self.slot_us:
+                    yield from runs
 
     def add(self, arrived: Arrived) -> None:
         """Add rows, and merge runs that are due."""

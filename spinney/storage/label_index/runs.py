@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core.records.recent_ids import IdHashes
-from spinney.storage.label_index.arrived import Arrived, Found, Times
+from spinney.storage.label_index.arrived import Arrived, Found, Sought, Times
 
 KEY, CHECK, ARRIVED = "id_key", "id_check", "arrived_us"
 _OWN = [pa.field(KEY, pa.uint64()), pa.field(CHECK, pa.uint32()), pa.field(ARRIVED, pa.int64())]
@@ -70,11 +70,13 @@ class Run:
         """Of its rows, without ids and times."""
         return _plain(pa.schema(list(self.ranges[0].batch.schema)[len(_OWN) :]))
 
-    def find(self, ids: IdHashes, columns: Sequence[str]) -> Iterator[Found]:
-        """Yield the rows with these ids. ids: in ascending order of their keys. columns: of the rows."""
-        ends = np.searchsorted(ids.keys, self.first_keys[1:]).tolist()
-        for part, (begin, end) in zip(self.ranges, itertools.pairwise([0, *ends, len(ids)]), strict=True):
-            wanted, at = ids.take(np.arange(begin, end)).equal_in(part.ids)
+    def find(self, sought: Sought, columns: Sequence[str]) -> Iterator[Found]:
+        """Yield what is sought. sought: in ascending order of the keys. columns: of the rows that are returned."""
+        ends = np.searchsorted(sought.ids.keys, self.first_keys[1:]).tolist()
+        for part, (begin, end) in zip(self.ranges, itertools.pairwise([0, *ends, len(sought.ids)]), strict=True):
+            wanted, at = sought.ids.take(np.arange(begin, end)).equal_in(part.ids)
+            is_near = np.abs(sought.at_us[begin + wanted] - part.at_us[at]) <= sought.within_us
+            wanted, at = wanted[is_near], at[is_near]
             if len(wanted):
                 rows = pa.Table.from_batches([part.batch.select(list(columns)).take(pa.array(at))])
                 rows = rows.cast(_plain(rows.schema))  # so that rows of several runs can be joined

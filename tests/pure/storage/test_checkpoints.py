@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from spinney.storage.checkpoints import (
     remove_state,
     rewind,
     started_batch,
+    unfinished_since,
     write_query_id,
 )
 
@@ -121,3 +123,12 @@ def test_the_batch_before_is_the_newest_earlier_one_that_the_checkpoint_has(
         times = f'{{"batchWatermarkMs":0,"batchTimestampMs":{number * 1000}}}'
         (tmp_path / "offsets" / str(number)).write_text(f"v1\n{times}\n-\n")
     assert previous_start(str(tmp_path), batch_id).timestamp() == expected
+
+
+def test_a_batch_that_was_started_and_not_committed_is_unfinished(tmp_path: Path) -> None:
+    assert unfinished_since(str(tmp_path)) is None
+    for log, name in (("offsets", "4"), ("commits", "4"), ("offsets", "5")):
+        (tmp_path / log).mkdir(exist_ok=True)
+        (tmp_path / log / name).write_text(f"v1\n{METADATA}")
+        at = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+        assert unfinished_since(str(tmp_path)) == (None if log == "commits" else at)

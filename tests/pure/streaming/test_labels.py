@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from new_tables import create_tables
 from past import fleet_toml
+from started_batches import start_batch
 
 from schemas import tables
 from schemas.contract import Contract
@@ -57,12 +58,16 @@ def config(tmp_path: Path, *changes: tuple[str, str]) -> Config:
 
 @dataclass
 class Fleet:
-    """Tables that other queries append to, and the query that reads them. minute: after NOW, minus a day."""
+    """Tables that other queries append to, and the query that reads them. minute: after NOW, minus a day.
+
+    versions: the next one of each table. reads_snapshot: whether the query reads the files by which its stream begins.
+    """
 
     config: Config
     batch_id: int = -1
     versions: dict[Contract, int] = field(default_factory=lambda: dict.fromkeys(WRITERS, 1))
     appended: int = 0
+    reads_snapshot: bool = False
 
     def __post_init__(self) -> None:
         create_tables(self.store)
@@ -101,12 +106,23 @@ class Fleet:
         self.appended += 1
         return table
 
-    def batch(self, minute: int, made: dict[str, float], observed: dict[str, float], *, killed_at: str = "") -> None:
-        """What was appended since the last batch, in a batch of this query."""
-        answers, outcomes = (
-            self.append(tables.PREDICTIONS, minute, made),
-            self.append(tables.OUTCOMES, minute, observed),
-        )
+    def batch(
+        self,
+        minute: int,
+        made: dict[str, float],
+        observed: dict[str, float],
+        *,
+        made_at: int | None = None,
+        observed_at: int | None = None,
+        killed_at: str = "",
+    ) -> None:
+        """What was appended since the last batch, in a batch of this query. made_at, observed_at: other times of it."""
+        answers = self.append(tables.PREDICTIONS, minute if made_at is None else made_at, made)
+        outcomes = self.append(tables.OUTCOMES, minute if observed_at is None else observed_at, observed)
+        self.read(minute, answers, outcomes, killed_at)
+
+    def read(self, minute: int, answers: pa.Table, outcomes: pa.Table, killed_at: str = "") -> None:
+        """A batch of this query with these rows."""
         shape = index_shape(self.store, self.config.kafka)
         parts = (answers.select(prediction_columns(shape)), outcomes.select(OUTCOME_COLUMNS))
         rows = pa.concat_tables(
@@ -125,17 +141,15 @@ class Fleet:
         place = Path(self.store.checkpoint("labels")) / "offsets"
         place.mkdir(parents=True, exist_ok=True)
         times = {"batchTimestampMs": int(at_minute(minute).timestamp() * 1000), "batchWatermarkMs": 0}
-        ends = [
-            {
-                "sourceVersion": 1,
-                "reservoirId": "t",
-                "reservoirVersion": self.versions[contract],
-                "index": -1,
-                "isStartingVersion": False,
-            }
-            for contract in WRITERS
-        ]
+        ends = [self.offset(version) for version in self.versions.values()]
         (place / str(self.batch_id)).write_text("\n".join(["v1", *map(json.dumps, [times, *ends])]))
+
+    def offset(self, version: int) -> dict[str, object]:
+        """version: the next one. Each has a file."""
+        same = {"sourceVersion": 1, "reservoirId": "t"}
+        if self.reads_snapshot:
+            return {**same, "reservoirVersion": version - 1, "index": version - 2, "isStartingVersion": True}
+        return {**same, "reservoirVersion": version, "index": -1, "isStartingVersion": False}
 
     def losses(self) -> list[float]:
         """Of all labels that were joined, sorted."""
@@ -185,6 +199,42 @@ def test_the_times_in_the_rows_decide_and_not_when_the_query_ran(fleet: Fleet, m
     assert fleet.losses() == ([2.0] if counts else [])
 
 
+@pytest.mark.parametrize("is_repeated", [True, False])
+def test_a_prediction_is_kept_for_labels_of_a_batch_that_will_be_repeated(fleet: Fleet, is_repeated: bool) -> None:
+    """`ingest` was killed in a batch, and repeats it ten hours later, with its timestamp."""
+    fleet.batch(0, {"a": 1.0}, {})
+    location = start_batch(fleet.store, "ingest", 0, at_minute(30))
+    if not is_repeated:
+        (Path(location) / "commits").mkdir()
+        (Path(location) / "commits" / "0").touch()
+    fleet.batch(600, {"b": 1.0}, {})
+    fleet.batch(601, {}, {"a": 3.0}, observed_at=30)
+    assert fleet.losses() == ([2.0] if is_repeated else [])
+
+
+def test_a_prediction_is_kept_for_labels_that_are_stored_and_not_read(fleet: Fleet) -> None:
+    """`--once` reads up to where the tables ended when it began, which may be hours ago."""
+    fleet.batch(0, {"a": 1.0}, {})
+    unread = fleet.append(tables.OUTCOMES, 30, {"a": 3.0})
+    fleet.versions[tables.OUTCOMES] -= 1
+    fleet.batch(600, {"b": 1.0}, {})
+    fleet.versions[tables.OUTCOMES] += 1
+    fleet.read(601, fleet.append(tables.PREDICTIONS, 601, {}), unread)
+    assert fleet.losses() == [2.0]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_no_prediction_is_forgotten_while_the_stream_reads_merged_files(fleet: Fleet, is_lost: bool) -> None:
+    """Their rows are in the order of their groups, not of their arrival."""
+    fleet.reads_snapshot = True
+    fleet.batch(700, {"a": 1.0}, {"x": 1.0}, made_at=0, observed_at=600)
+    if is_lost:
+        lose(fleet, "index")
+        fleet.restart()
+    fleet.batch(701, {}, {"a": 3.0}, observed_at=30)
+    assert fleet.losses() == [2.0]
+
+
 LOST = ("nothing", "index", "run", "manifest of a later batch", "original files")
 
 
@@ -225,6 +275,22 @@ def test_an_index_that_is_lost_is_built_again_from_the_rows_of_earlier_batches(
     fleet.batch(40, {"c": 6.0, "e": 1.0}, {"a": 2.0, "b": 9.0, "e": 8.0})
     assert built == ([] if what == "nothing" else [1])
     assert fleet.losses() == [1.0, 2.0, 4.0, 7.0, 9.0]  # a, b, c, e, d
+
+
+def test_an_index_is_built_from_a_few_rows_at_a_time(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.batch(0, {"a": 1.0, "b": 1.0}, {})
+    fleet.batch(10, {"c": 1.0}, {})
+    lose(fleet, "index")
+    fleet.restart()
+    monkeypatch.setattr(label_recovery, "BYTES_AT_ONCE", 1)
+    sizes: list[int] = []
+    take = label_recovery.arrived_predictions
+    monkeypatch.setattr(
+        label_recovery, "arrived_predictions", lambda rows, shape: sizes.append(len(rows)) or take(rows, shape)
+    )
+    fleet.batch(20, {}, {"a": 2.0, "b": 3.0, "c": 4.0})
+    assert sizes == [2, 1]
+    assert fleet.losses() == [1.0, 2.0, 3.0]
 
 
 def test_rows_of_the_batch_itself_are_not_taken_for_earlier_ones(fleet: Fleet) -> None:

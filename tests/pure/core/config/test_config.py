@@ -634,3 +634,10 @@ def test_predictions_are_kept_while_copies_of_their_events_are_recognised_by_the
     config = parse(fleet_toml(kafka=f'duplicates_within = "{remembered}"', more=rule), "fleet.toml", {})
     assert config.safe_retention.predictions == (None if days is None else timedelta(days=days))
     assert config.safe_retention.health == config.retention.health
+
+
+@pytest.mark.parametrize(("outcomes", "days"), [('outcomes = "sold"', 13), ("", 2)])
+def test_predictions_are_kept_while_late_labels_may_have_to_find_them_again(outcomes: str, days: int) -> None:
+    kafka = f'duplicates_within = "2h"\nlabel_horizon = "6d"\n{outcomes}'
+    config = parse(fleet_toml(kafka=kafka, more='[retention]\npredictions = "2d"\n'), "fleet.toml", {})
+    assert config.safe_retention.predictions == timedelta(days=days)

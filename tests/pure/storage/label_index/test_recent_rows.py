@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spinney.core.records.recent_ids import IdHashes
 from spinney.storage.label_index import runs as run_files
-from spinney.storage.label_index.arrived import Arrived
+from spinney.storage.label_index.arrived import Arrived, Sought
 from spinney.storage.label_index.merge_policy import FAN_IN, runs_to_merge, runs_to_merge_at_last
 from spinney.storage.label_index.recent_rows import RecentRows
 from spinney.storage.label_index.runs import Run, merge_runs, write_run
@@ -36,8 +36,13 @@ def arrived(numbers: list[int], at_us: int = 0) -> Arrived:
     return Arrived(ids, np.full(len(numbers), at_us, np.int64), pa.table(columns, schema=SCHEMA))
 
 
+def sought(numbers: list[int], at_us: int = 0, within_us: int = 10**9) -> Sought:
+    rows = arrived(numbers, at_us)
+    return Sought(rows.ids, rows.at_us, within_us)
+
+
 def look_up(rows: RecentRows, numbers: list[int]) -> list[tuple[int, dict]]:
-    found = rows.find(arrived(numbers).ids, SCHEMA.names)
+    found = rows.find(sought(numbers), SCHEMA.names)
     values = found.arrived.rows.to_pylist()
     return sorted(((numbers[at], row) for at, row in zip(found.wanted.tolist(), values, strict=True)), key=str)
 
@@ -67,7 +72,7 @@ def test_merged_runs_have_the_rows_of_each_with_their_texts(tmp_path: Path, smal
     rows = RecentRows(tmp_path, "rows", SCHEMA, 10, {0: [merged]})
     wanted = [*range(130), 200, 207, 500]
     assert look_up(rows, wanted) == expected([number for part in parts for number in part])
-    found = rows.find(arrived([0, 7]).ids, [])
+    found = rows.find(sought([0, 7]), [])
     assert sorted(zip(found.wanted.tolist(), found.arrived.at_us.tolist(), strict=True)) == [
         (0, 0),
         (0, 1),
@@ -91,8 +96,20 @@ def test_many_batches_are_in_few_files_and_every_row_is_found_once(tmp_path: Pat
     assert look_up(rows, [*numbers, 10_000]) == expected([10_000])
 
 
+@pytest.mark.parametrize(("at_us", "within_us", "times"), [(50, 0, [50]), (50, 7, [43, 50, 57]), (96, 8, [92, 99])])
+def test_rows_are_found_that_arrived_within_a_time_of_those_sought(
+    tmp_path: Path, at_us: int, within_us: int, times: list[int]
+) -> None:
+    rows = RecentRows(tmp_path, "rows", SCHEMA, 10)
+    for at in range(1, 100, 7):
+        rows.add(arrived([5, at], at))
+    found = rows.find(sought([4, 5], at_us, within_us), [])
+    assert sorted(found.arrived.at_us.tolist()) == times
+    assert set(found.wanted.tolist()) == {1}
+
+
 def test_nothing_is_found_where_nothing_is() -> None:
-    found = RecentRows(Path(), "rows", SCHEMA, 10).find(arrived([1, 2]).ids, ["text"])
+    found = RecentRows(Path(), "rows", SCHEMA, 10).find(sought([1, 2]), ["text"])
     assert (len(found.arrived), found.arrived.rows.schema) == (0, pa.schema([SCHEMA.field("text")]))
 
 
