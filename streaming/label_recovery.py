@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 from schemas import tables
 from spinney.storage import checkpoints
 from spinney.storage.label_index.label_index import (
+    CLOCK_SLACK,
     LONGEST_COMMIT,
     IndexShape,
     LabelIndex,
@@ -54,11 +55,11 @@ def rebuild_index(store: FleetStore, shape: IndexShape, folder: Path, location: 
     index = LabelIndex(folder, shape)
     if any(offset is not None and offset.is_snapshot for offset in offsets):
         answered = observed = EPOCH  # what is read next may be of any age
-    since = _before(observed, shape.horizon)
+    since = _before(observed, shape.horizon + CLOCK_SLACK)
     for rows in _rows_read(predictions, offsets[0], prediction_columns(shape), ANSWER_ARRIVED, since):
         index.add(arrived_predictions(rows, shape), None)
     # Of outcomes within the horizon it matters whether they are the first in twice that time.
-    since = min(_before(answered, 3 * shape.horizon), _before(observed, 2 * shape.horizon))
+    since = min(_before(answered, 3 * shape.horizon + CLOCK_SLACK), _before(observed, 2 * shape.horizon + CLOCK_SLACK))
     for rows in _rows_read(outcomes, offsets[1], OUTCOME_COLUMNS, LABEL_ARRIVED, since):
         index.add(None, index.with_first(*arrived_outcomes(rows, shape, began)))
     return index

@@ -235,6 +235,17 @@ def test_no_prediction_is_forgotten_while_the_stream_reads_merged_files(fleet: F
     assert fleet.losses() == [2.0]
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_clock_that_was_set_back_by_five_minutes_loses_no_label(fleet: Fleet, is_lost: bool) -> None:
+    fleet.batch(35, {"a": 1.0}, {})
+    fleet.batch(100, {}, {"x": 1.0})
+    if is_lost:
+        lose(fleet, "index")
+        fleet.restart()
+    fleet.batch(101, {}, {"a": 3.0}, observed_at=95)
+    assert fleet.losses() == [2.0]
+
+
 LOST = ("nothing", "index", "run", "manifest of a later batch", "original files")
 
 
