@@ -91,7 +91,7 @@ def write_run(file: Path, arrived: Arrived, schema: pa.Schema) -> Run:
     stored = [_encode(columns[field.name], field.type) for field in encoded]
     own = map(pa.array, (keys, in_order.ids.checks, in_order.at_us))
     batch = pa.RecordBatch.from_arrays([*own, *stored], schema=pa.schema([*_OWN, *encoded]))
-    cuts = [0, *np.searchsorted(keys, _bounds(len(keys), batch.nbytes)).tolist(), len(keys)]
+    cuts = [0, *np.searchsorted(keys, _bounds(len(keys), _bytes_of_rows(batch))).tolist(), len(keys)]
     return _write(file, batch.schema, (batch.slice(at, end - at) for at, end in itertools.pairwise(cuts)))
 
 
@@ -101,7 +101,7 @@ def merge_runs(file: Path, runs: Sequence[Run]) -> Run:
     texts = [at for at, field in enumerate(schema) if pa.types.is_dictionary(field.type)]
     dictionaries = {at: _UnitedDictionary.of(at, runs) for at in texts}
     parts = [(number, part) for number, run in enumerate(runs) for part in run.ranges]
-    rows, size = sum(map(len, runs)), sum(part.batch.nbytes for _, part in parts)
+    rows, size = sum(map(len, runs)), sum(_bytes_of_rows(part.batch) for _, part in parts)
     bounds = _bounds(rows, size)
 
     def merged() -> Iterator[pa.RecordBatch]:
@@ -153,6 +153,12 @@ def _merged_piece(
         codes = pa.concat_arrays([united.places[number].take(piece.column(at).indices) for number, piece in pieces])
         columns.append(pa.DictionaryArray.from_arrays(codes.take(order), united.texts))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _bytes_of_rows(batch: pa.RecordBatch) -> int:
+    """Return the size of rows in memory, without the texts of dictionaries, which all ranges of a run share."""
+    columns = (each.indices if pa.types.is_dictionary(each.type) else each for each in batch.columns)
+    return sum(int(each.nbytes) for each in columns)
 
 
 def _bounds(rows: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:

@@ -64,6 +64,21 @@ def test_a_run_of_several_ranges_has_all_rows_in_the_order_of_their_hashes(tmp_p
     assert len(Run.open(run.file)) == 100
 
 
+def test_ranges_are_not_smaller_for_the_texts_that_all_of_them_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_files, "RANGE_BYTES", 2**16)
+    schema = pa.schema([("text", pa.string())])
+    runs = []
+    for name, first in (("a", 0), ("b", 400)):
+        rows = arrived(list(range(first, first + 400)))
+        texts = pa.table([[f"{n:01000}" for n in range(first, first + 400)]], schema=schema)
+        runs.append(write_run(tmp_path / name, Arrived(rows.ids, rows.at_us, texts), schema))
+    merged = merge_runs(tmp_path / "merged", runs)
+    assert [len(run.ranges) for run in (*runs, merged)] == [1, 1, 1]
+    assert len(merged) == 800
+
+
 def test_merged_runs_have_the_rows_of_each_with_their_texts(tmp_path: Path, small_ranges: None) -> None:
     parts = [list(range(60)), [200, 207, 0], [7, 14], list(range(60, 130))]
     runs = [write_run(tmp_path / f"{n}.arrow", arrived(part, n), SCHEMA) for n, part in enumerate(parts)]
