@@ -29,6 +29,11 @@ UNSAMPLED_SECONDS_PER_GROUP = 40e-6
 """What no sample includes: the plan is written and read, the round is recorded and delivered to MLflow. Measured with
 200,000 groups."""
 
+SECONDS_SPREAD, MEMORY_SPREAD = 1.3, 1.2
+"""By which factors a batch may differ from its dry run though the model holds. Other work on the machine changes from
+minute to minute: five pairs with 10,000 to 200,000 groups took 0.78 to 1.26 times what was said, and 0.86 to 0.97 times
+the memory."""
+
 
 class Range(NamedTuple):
     """A likely figure between a low and a high one."""
@@ -47,7 +52,7 @@ class Estimate:
     were fitted for the estimate; failed: those of them that failed. changes: what will be compared after a change of
     the recipe, one text each. refusal: why the batch does not run without `unproven`. seconds_low: if gates cost the
     fits beside them no time; seconds_high: if each fit waits for the gate before it. These and memory_low_bytes and
-    memory_high_bytes include how far the samples differ, but not other work on the machine.
+    memory_high_bytes include how far the samples differ, and after `widened` what other work on the machine changes.
     """
 
     groups: int
@@ -68,6 +73,16 @@ class Estimate:
         """Return this estimate with `seconds` more."""
         low, likely, high = (seconds + of for of in (self.seconds_low, self.seconds, self.seconds_high))
         return replace(self, seconds_low=low, seconds=likely, seconds_high=high)
+
+    def widened(self) -> Estimate:
+        """Return this estimate with ranges that are wider by SECONDS_SPREAD and MEMORY_SPREAD."""
+        return replace(
+            self,
+            seconds_low=self.seconds_low / SECONDS_SPREAD,
+            seconds_high=self.seconds_high * SECONDS_SPREAD,
+            memory_low_bytes=int(self.memory_low_bytes / MEMORY_SPREAD),
+            memory_high_bytes=int(self.memory_high_bytes * MEMORY_SPREAD),
+        )
 
     def __str__(self) -> str:
         parts = "1 part" if self.parts == 1 else f"{self.parts} parts"

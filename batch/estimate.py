@@ -65,7 +65,7 @@ def estimate(
     capacity = Capacity(cores_of(spark), task_slots(spark))
     found = predict_costs(_Sampler(spark, config, view).sample, plan, pace, capacity, pooling_rows)
     delivery = 0.0 if config.tracking.mode == "off" else DELIVERY_SECONDS
-    return replace(found.plus(planning + delivery), changes=changes.lines, refusal=changes.refusal)
+    return replace(found.plus(planning + delivery).widened(), changes=changes.lines, refusal=changes.refusal)
 
 
 def sampling_order(rows: pa.Table, window_rows: int) -> tuple[pd.DataFrame, float | None]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from batch.cost_prediction import UNSAMPLED_SECONDS_PER_GROUP, predict_costs
+from batch.cost_prediction import UNSAMPLED_SECONDS_PER_GROUP, Estimate, predict_costs
 from batch.estimate import sampling_order
 from batch.part_timeline import PartSeconds, fit_beside_gate, total_seconds
 from batch.sampled_costs import COUNTED, GROUP_ROWS, WORK, Capacity, Sample, held_rows, next_sample_size
@@ -252,6 +252,13 @@ def test_samples_that_differ_make_a_range() -> None:
     found = predict_costs(differing, plan, UNMEASURED, Capacity(cores=2, slots=3))
     assert found.seconds_low <= found.seconds < found.seconds_high
     assert found.memory_low_bytes == found.memory_bytes < found.memory_high_bytes
+
+
+def test_a_range_is_wider_by_what_batches_differ_from_their_dry_runs() -> None:
+    ends = {"seconds_low": 130.0, "seconds_high": 200.0, "memory_low_bytes": 120, "memory_high_bytes": 200}
+    found = Estimate(10, 150.0, 1, 150, 0, 10, 0, **ends).widened()
+    assert (found.seconds_low, found.seconds, found.seconds_high) == pytest.approx((100.0, 150.0, 260.0))
+    assert (found.memory_low_bytes, found.memory_bytes, found.memory_high_bytes) == (100, 150, 240)
 
 
 def test_a_process_that_fits_counts_if_it_takes_more_than_its_worker() -> None:
