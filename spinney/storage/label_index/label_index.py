@@ -26,6 +26,9 @@ LABEL, IS_FIRST = "label", "is_first"
 SLOTS = 16
 """Slots in the horizon. A row is forgotten up to one slot later than it could be."""
 
+SHORTEST_SLOT = timedelta(minutes=1)
+"""With a shorter one, the rows of a backlog of hours would be written into thousands of files at once."""
+
 LONGEST_COMMIT = timedelta(hours=1)
 """Longest time that a writer of the tables is expected to take from the timestamp of a batch to its commit."""
 
@@ -79,7 +82,7 @@ class LabelIndex:
     def __init__(self, folder: Path, shape: IndexShape) -> None:
         """Make an empty index. folder: of its files."""
         self._folder, self._shape = folder, shape
-        slot_us = max(shape.horizon_us // SLOTS, 1)
+        slot_us = max(shape.horizon // SLOTS, SHORTEST_SLOT) // timedelta(microseconds=1)
         outcome = pa.schema([(LABEL, shape.label), (IS_FIRST, pa.bool_())])
         self._rows = {
             _PREDICTIONS: RecentRows(folder, _PREDICTIONS, shape.answers, slot_us),
