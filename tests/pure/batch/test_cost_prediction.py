@@ -46,7 +46,8 @@ def test_a_sample_takes_one_shard_after_the_other_so_that_it_reads_what_a_batch_
     [
         (5.0, 0.0003, [60, 240, 1_920, 15_360]),  # reading costs most: until 15,360 groups add 4.6 s
         (0.5, 0.0003, [60, 480, 3_840, 16_000]),  # 3,840 groups add 1.2 s to 0.5 s, 16,000 add 4.8 s
-        (0.3, 0.0003, [60, 480, 3_840]),  # 3,840 groups add 1.2 s to 0.3 s
+        (0.3, 0.0003, [60, 480, 3_840, 16_000]),  # 3,840 groups take 4.6 times as long as 60, but add 1.2 s only
+        (0.2, 0.02, [60, 480]),  # 480 groups take 7 times as long and add 8.4 s
         (0.2, 0.1, [60, 240]),  # slow fits: 240 groups of 0.1 s are four times as many as 60
         (20.0, 0.001, [60, 240]),  # 60 groups take more than a sample may: no larger one than needed
     ],
