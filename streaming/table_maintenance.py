@@ -13,15 +13,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from deltalake import DeltaTable
-
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.operations import clustering, maintenance
 from spinney.operations.clustering import CommitGuard
 from spinney.operations.dead_letters import purge
 from spinney.storage.layout import Directory, FleetStore
-from spinney.tables import delta
+from spinney.tables import delta, table_log
 from spinney.tables.file_rewriting import RewriteInterrupted
 
 REQUEST_CHECK_INTERVAL_S = 1.0
@@ -120,8 +118,7 @@ class Clusterer:
 
     def __init__(self, directory: Directory, guard: CommitGuard) -> None:
         self._directory, self._guard = directory, guard
-        self._table: DeltaTable | None = None
-        self._clustered_version = -1
+        self._clustered_version: int | None = None
         self._backoff = Backoff()
 
     def cluster_if_due(self) -> None:
@@ -132,24 +129,27 @@ class Clusterer:
         if self._backoff.should_skip():
             return
         try:
-            if self._table is None:
-                self._table = delta.open_table(self._directory)
-            else:
-                self._table.update_incremental()
-            if self._table is None or self._table.version() == self._clustered_version or self._guard.interrupted():
+            if self._guard.interrupted() or not self._has_new_commits():
                 return
-            version = self._table.version()
-            for merge in clustering.cluster(self._table, self._directory.contract.name, self._guard):
+            # Opened each time: one that is kept up to date takes more memory and CPU with each commit.
+            table = delta.open_table(self._directory)
+            if table is None:
+                return
+            version = int(table.version())
+            for merge in clustering.cluster(table, self._directory.contract.name, self._guard):
                 log.info("clustered %s: %d files, %d rows", self._directory.name, len(merge.old), merge.rows)
             self._clustered_version = version
         except RewriteInterrupted:
             return
         except Exception as error:
             log.warning("clustering %s: %s", self._directory.name, error)
-            self._table = None  # open it again: its list of files may be the cause
             self._backoff.record_failure()
         else:
             self._backoff.record_success()
+
+    def _has_new_commits(self) -> bool:
+        known = self._clustered_version
+        return known is None or table_log.has_newer_commit(self._directory, known)
 
 
 def serve_requests(config: Config, query: str, write_lock: threading.Lock, should_stop: Callable[[], bool]) -> None:

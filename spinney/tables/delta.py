@@ -46,6 +46,12 @@ An append reads the commits made since then by Spark or `spinney tidy`, and thos
 `delta.logRetentionDuration` may have been removed from the log.
 """
 
+REOPEN_AFTER_COMMITS = 50
+"""A writer reopens its table after so many commits, by whomever.
+
+With each commit an append takes 0.12 ms of CPU longer, and the table 90 kB more memory, until it is opened again.
+"""
+
 TABLE_PROPERTIES = {
     # A checkpoint of the log takes seconds, in a streaming batch; maintenance makes them while no batch waits.
     "delta.checkpointInterval": "200",
@@ -248,6 +254,7 @@ class DirectoryWriter:
 
     def _open(self) -> None:
         self._table, self._opened_at = open_existing(self._directory), time.monotonic()
+        self._opened_version = int(self._table.version())
 
     def _look_back(self, commits: int | None) -> None:
         """Read the last commit of each step. commits: how many of the newest to search; None for all."""
@@ -360,7 +367,8 @@ class DirectoryWriter:
         )
 
     def _reopen_if_old(self) -> None:
-        if time.monotonic() - self._opened_at > REOPEN_AFTER_S:
+        commits = int(self._table.version()) - self._opened_version
+        if commits >= REOPEN_AFTER_COMMITS or time.monotonic() - self._opened_at > REOPEN_AFTER_S:
             self._open()
 
     def _append_arrow(self, rows: pa.Table, commit: StepCommit) -> None:

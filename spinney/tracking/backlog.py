@@ -12,6 +12,7 @@ from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, lookup
+from spinney.tables.opened_tables import OpenedTables
 from spinney.tracking.rounds import kind_of, today
 from spinney.tracking.runs import Run
 
@@ -22,22 +23,18 @@ class BacklogProbe:
     """Checks whether there may be rounds to deliver, without calling MLflow or reading rows."""
 
     def __init__(self, store: FleetStore) -> None:
-        self._store = store
-        self._opened: OpenedRounds | None = None
+        self._store, self._tables = store, OpenedTables()
 
     def look(self) -> tuple[date, tuple[int, ...]] | None:
         """Return what a delivery depends on: the day, since a stream's run ends with it, and the versions of `rounds`.
 
         None: unknown, so a delivery has to find out.
         """
+        directories = self._store.directories(tables.ROUNDS)
         try:
-            self._opened = self._opened or open_rounds(self._store)
-            for _, table in self._opened.values():
-                table.update_incremental()
+            return today(), tuple(int(self._tables.open(directory).version()) for directory in directories)
         except Exception:
-            self._opened = None  # the log was cleaned up meanwhile, or the table created again
             return None
-        return today(), tuple(table.version() for _, table in self._opened.values())
 
 
 def open_rounds(store: FleetStore) -> OpenedRounds:

@@ -281,6 +281,24 @@ def test_a_step_written_now_is_its_last_whatever_the_history_says(configured, pu
     assert now.last_commit("b").batch_id == 2
 
 
+def test_a_writer_opens_its_table_again_after_some_commits_as_appends_become_slower(configured, monkeypatch) -> None:
+    config = configured()
+    delta.create_tables(FleetStore.of(config))
+    made, opened_at, open_table = writer(config), [], delta.open_table
+    monkeypatch.setattr(delta, "REOPEN_AFTER_COMMITS", 3)
+
+    def noted(*arguments):
+        table = open_table(*arguments)
+        opened_at.append(table.version())
+        return table
+
+    monkeypatch.setattr(delta, "open_table", noted)
+    for n in range(8):
+        made.append(arrow(config, tables.OUTCOMES, outcome(event_id=f"a{n}")), step="s", batch_id=n)
+    assert opened_at == [3, 6]
+    assert ids(config) == [f"a{n}" for n in range(8)]
+
+
 def test_a_writer_goes_on_from_the_version_that_it_opened_whatever_others_commit(configured, monkeypatch) -> None:
     config = configured()
     delta.create_tables(FleetStore.of(config))
