@@ -76,6 +76,8 @@ class StoredRows:
         """Yield rows with their kind, of all batches."""
         for batch in batches:
             records = pa.Table.from_batches([batch])
-            for topic in pc.unique(batch.column("topic")).to_pylist():
-                of_topic = records.filter(pc.equal(records.column("topic"), topic))
+            topics = pc.unique(batch.column("topic")).to_pylist()
+            for topic in topics:
+                is_alone = len(topics) == 1
+                of_topic = records if is_alone else records.filter(pc.equal(records.column("topic"), topic))
                 yield from self.by_topic[topic].rows(of_topic)
