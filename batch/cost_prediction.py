@@ -31,8 +31,8 @@ UNSAMPLED_SECONDS_PER_GROUP = 40e-6
 
 SECONDS_SPREAD, MEMORY_SPREAD = 1.3, 1.2
 """By which factors a batch may differ from its dry run though the model holds. Other work on the machine changes from
-minute to minute: five pairs with 10,000 to 200,000 groups took 0.78 to 1.26 times what was said, and 0.86 to 0.97 times
-the memory."""
+minute to minute: eleven pairs with 10,000 to 200,000 groups took 0.73 to 1.25 times what was said, and 0.86 to 0.97
+times the memory."""
 
 
 class Range(NamedTuple):
