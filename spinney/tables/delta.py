@@ -7,24 +7,22 @@ directory has, so a replayed batch writes nothing twice; with one writer per dir
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Field, Schema
+from deltalake import DeltaTable, Field, Schema
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction
 
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.errors import StoreError
-from spinney.core.stored_formats import COMMIT, KEY
 from spinney.storage import charter, step_observer
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.step_commits import StepCommit, commit_properties, encode_commit, read_steps
 
 if TYPE_CHECKING:  # commands that only look something up need neither Spark nor Arrow's datasets, which import pandas
     import pyarrow.dataset as ds
@@ -203,18 +201,6 @@ def pin_versions(store: FleetStore, *bases: Contract) -> dict[str, int]:
     return {directory.name: current_version(directory) for base in bases for directory in store.directories(base)}
 
 
-@dataclass(frozen=True)
-class StepCommit:
-    """A step as its commit records it. notes: added by the writer. part: of a step written in parts, from 0 on."""
-
-    query: str
-    step: str
-    batch_id: int
-    checkpoint: str
-    notes: Mapping[str, Any]
-    part: int = 0
-
-
 def read_last_step(directory: Directory) -> StepCommit | None:
     """Return the newest step in a directory's log, from whichever checkpoint it was written; None without any.
 
@@ -222,17 +208,9 @@ def read_last_step(directory: Directory) -> StepCommit | None:
     """
     table = open_existing(directory)
     for commits in (1, HISTORY_COMMITS, None):  # the newest commit is a step, unless the directory was tidied since
-        for commit in _steps(directory, table.history(commits)):
+        for commit in read_steps(directory, table.history(commits)):
             return commit
     return None
-
-
-def _steps(directory: Directory, history: Sequence[Mapping[str, Any]]) -> Iterator[StepCommit]:
-    """Yield the commits of a history that are steps, in its order. Raises UnknownFormat."""
-    for entry in history:
-        where = f"table {directory.name}, version {entry.get('version')}"
-        if (commit := _decode_commit(entry.get("userMetadata"), where)) is not None:
-            yield commit
 
 
 class DirectoryWriter:
@@ -260,7 +238,7 @@ class DirectoryWriter:
         """Read the last commit of each step. commits: how many of the newest to search; None for all."""
         entries = self._table.history(commits)
         self._saw_all = commits is None or len(entries) < commits
-        for commit in _steps(self._directory, entries):
+        for commit in read_steps(self._directory, entries):
             if commit.query == self._query:
                 self._last.setdefault(commit.step, commit)
         foreign = [commit for commit in self._last.values() if commit.checkpoint != self._checkpoint]
@@ -343,7 +321,7 @@ class DirectoryWriter:
             "append",
             Schema.from_arrow(arrow_schema(contract)),
             list(contract.partitioned_by) or None,
-            commit_properties=_commit_properties(commit),
+            commit_properties=commit_properties(commit),
         )
         self._stored(commit)
 
@@ -362,7 +340,7 @@ class DirectoryWriter:
             self._as_declared(rows)
             .write.format("delta")
             .mode("append")
-            .option("userMetadata", _encode_commit(commit))
+            .option("userMetadata", encode_commit(commit))
             .save(self._directory.uri)
         )
 
@@ -376,7 +354,7 @@ class DirectoryWriter:
 
         self._reopen_if_old()
         declared = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
-        append_rows(self._table, _with_retired_columns(declared, self._table), _commit_properties(commit))
+        append_rows(self._table, _with_retired_columns(declared, self._table), commit_properties(commit))
 
 
 def _with_retired_columns(rows: pa.Table, table: DeltaTable) -> pa.Table:
@@ -385,24 +363,3 @@ def _with_retired_columns(rows: pa.Table, table: DeltaTable) -> pa.Table:
         if field.name not in rows.column_names:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
     return rows
-
-
-def _commit_properties(commit: StepCommit) -> CommitProperties:
-    """The commit in the field of the log that Spark's option `userMetadata` writes."""
-    return CommitProperties(custom_metadata={"userMetadata": _encode_commit(commit)})
-
-
-def _encode_commit(commit: StepCommit) -> str:
-    return json.dumps({KEY: COMMIT.version, **commit.__dict__}, separators=(",", ":"), default=str)
-
-
-def _decode_commit(text: str | None, where: str) -> StepCommit | None:
-    """Return what a commit records; None for one that is no step (creation, compaction). Raises UnknownFormat."""
-    try:
-        content = json.loads(text or "")
-        if isinstance(content, dict) and "query" in content:  # others are not ours
-            COMMIT.check_object(content, where)
-        named = (content["query"], content["step"], int(content["batch_id"]), content["checkpoint"])
-        return StepCommit(*named, content.get("notes", {}), int(content.get("part", 0)))
-    except (ValueError, KeyError, TypeError):
-        return None
