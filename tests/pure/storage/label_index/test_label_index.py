@@ -9,7 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from example_counts import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from label_index import MINUTE_US, SHAPE, Row, expected_pairs, outcomes, pairs, predictions
 
@@ -62,7 +63,7 @@ CUTS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(ROWS, ROWS, CUTS)
 def test_what_is_joined_is_what_pandas_joins_however_it_is_cut_and_killed(first, second, cuts) -> None:
     answers, labels = rows_of(first, 1), rows_of(second, -1)
