@@ -79,7 +79,7 @@ class RecentRecords:
         since = pa.scalar(oldest, pa.timestamp("us", "UTC"))
         where = (ds.field(self._arrived) >= since) & (ds.field("topic") == self._topic)
         table = delta.open_existing(self._directory)
-        files = files_appended_since(self._directory, self._query, oldest - CLOCK_TOLERANCE, int(table.version()))
+        files = files_appended_since(self._directory, oldest - CLOCK_TOLERANCE, int(table.version()), self._query)
         if files is None:
             for name in self._directory.contract.partitioned_by:  # the UTC date of the same time
                 where &= ds.field(name) >= oldest.date()

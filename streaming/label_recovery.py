@@ -14,7 +14,6 @@ from schemas import tables
 from spinney.storage import checkpoints
 from spinney.storage.label_index.label_index import (
     CLOCK_SLACK,
-    LONGEST_COMMIT,
     IndexShape,
     LabelIndex,
     remove_leftovers,
@@ -49,7 +48,7 @@ def rebuild_index(store: FleetStore, shape: IndexShape, folder: Path, location: 
     offsets = [None if text is None else TableOffset.parse(text) for text in texts]
     predictions, outcomes = (store.directory(contract) for contract in (tables.PREDICTIONS, tables.OUTCOMES))
     began = checkpoints.started_batch(location, batch_id).started_at
-    silent = began - max(shape.horizon, LONGEST_COMMIT)
+    silent = began - shape.silence
     answered = _newest(predictions, offsets[0], ANSWER_ARRIVED, silent)
     observed = _newest(outcomes, offsets[1], LABEL_ARRIVED, silent)
     index = LabelIndex(folder, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -109,13 +110,15 @@ class LabelsBatchWriter:
             sums = sum_late_labels(labelled, self._store.fleet, began.date(), batch_id)
             self._writer.append(sums, step=STEP, batch_id=batch_id)
         index.add(predictions, outcomes)
-        self._store_index(index, batch_id, is_silent=(not len(predictions), not len(outcomes)))
+        self._store_index(index, batch_id, began, is_silent=(not len(predictions), not len(outcomes)))
         step_observer.announce(f"{NAME}.index", batch_id)
 
-    def _store_index(self, index: LabelIndex, batch_id: int, is_silent: tuple[bool, bool]) -> None:
-        """Store the index as it is after a batch. is_silent: whether it read no predictions, and no outcomes."""
+    def _store_index(self, index: LabelIndex, batch_id: int, began: datetime, is_silent: tuple[bool, bool]) -> None:
+        """Store the index as it is after a batch.
+
+        began: its timestamp. is_silent: whether it read no predictions, and no outcomes.
+        """
         read = self._read_through(batch_id)
-        began = checkpoints.started_batch(self._location, batch_id).started_at
         unread = unread_rows(self._store, read.ends, began, is_silent)
         index.store(read, unread.arrive_after, in_order=unread.in_order)
 
@@ -140,5 +143,6 @@ class LabelsBatchWriter:
         if found is None:
             log.info("query %s: builds its index from the rows of the tables that it has read", NAME)
             found = rebuild_index(self._store, self._shape, self._folder, self._location, batch_id - 1)
-            self._store_index(found, batch_id - 1, is_silent=(True, True))
+            began = checkpoints.started_batch(self._location, batch_id - 1).started_at
+            self._store_index(found, batch_id - 1, began, is_silent=(True, True))
         return found

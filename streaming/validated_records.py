@@ -25,7 +25,7 @@ REASON, DETAIL, FIELD = map(internal_name, ("reason", "detail", "field"))
 
 Editions = Sequence[Edition]
 
-_EDITION, _RESULT = map(internal_name, ("edition", "validated"))
+_RESULT = internal_name("validated")
 
 
 def group_key_sql(group: Sequence[str], of: str = "") -> str:
@@ -39,12 +39,12 @@ def shard_sql(shards: int, key: str = "group_key") -> str:
 
 
 def validate_events(records: DataFrame, schema: RecordSchema, editions: Editions = ()) -> DataFrame:
-    """The records of the events topic, validated and with typed columns.
+    """Return the records of the events topic, validated and with typed columns.
 
     records: RECORD_COLUMNS, and others that are kept. editions: the validation settings by offset; without them those
     of the configuration apply.
 
-    Returns topic, kafka_partition, kafka_offset, REASON (null: valid), DETAIL, FIELD, shard, group_key, event_id,
+    Columns: topic, kafka_partition, kafka_offset, REASON (null: valid), DETAIL, FIELD, shard, group_key, event_id,
     event_time and the declared columns.
     """
     extra_columns = [name for name in records.columns if name not in RECORD_COLUMNS]

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from spinney.core.errors import StoreError
 from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import Directory
-from spinney.tables.table_log import has_newer_commit, read_appended_files
+from spinney.tables.table_log import files_appended_since, has_newer_commit, read_appended_files
 
 
 @dataclass(frozen=True)
@@ -93,19 +93,12 @@ def last_commit_read(directory: Directory, offset: TableOffset) -> datetime | No
 
 def _appended(directory: Directory, offset: TableOffset, since: datetime) -> list[Path] | None:
     """Return the files as they were appended; None if the log does not reach back so far, or one is gone."""
-    commits: list[list[Path]] = []
     try:
-        if offset.files:
-            commits.append(read_appended_files(directory, offset.version).files[: offset.files])
-        for version in range(offset.version - 1, -1, -1):
-            commit = read_appended_files(directory, version)
-            if commit.committed_at < since:
-                break
-            commits.append(commit.files)
+        begun = read_appended_files(directory, offset.version).files[: offset.files] if offset.files else []
     except FileNotFoundError:
         return None
-    found = [file for files in reversed(commits) for file in files]
-    return found if all(file.exists() for file in found) else None
+    whole = files_appended_since(directory, since, offset.version - 1)
+    return [*whole, *begun] if whole is not None and all(file.exists() for file in begun) else None
 
 
 def _snapshot_paths(directory: Directory, version: int) -> list[str]:

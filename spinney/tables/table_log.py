@@ -35,8 +35,8 @@ def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append
     """
     for version in range(first, last + 1):
         actions = _actions(_commit_file(directory, version))
-        added = [action["add"] for action in actions if action.get("add", {}).get("dataChange")]
-        if added and not any(action.get("remove", {}).get("dataChange") for action in actions):
+        added = _added(actions)
+        if added and not _drops_rows(actions):
             yield Append(version, *_batch(actions), _rows(added))
 
 
@@ -50,46 +50,49 @@ def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     paths: list[str] = []
     while (file := _commit_file(directory, after + 1)).exists():
         after += 1
-        added = (action["add"] for action in _actions(file) if action.get("add", {}).get("dataChange"))
-        paths += [unquote(action["path"]) for action in added]
+        paths += _added_paths(_actions(file))
     return after, paths
-
-
-def files_appended_since(directory: Directory, query: str, since: datetime, newest: int) -> list[Path] | None:
-    """Return the files that a query's commits appended since a time, newest commit first, as they were written.
-
-    newest: version to begin with. Compactions leave them on disk for a while. None if the log does not reach back to
-    that time, or if one of the files is gone.
-    """
-    folder, found = local_folder(directory.uri), []
-    for version in range(newest, -1, -1):
-        try:
-            actions = _actions(_commit_file(directory, version))
-        except FileNotFoundError:
-            return None
-        if _committed_at(actions) < since:
-            break
-        paths = [action["add"]["path"] for action in actions if action.get("add", {}).get("dataChange")]
-        if _batch(actions)[0] == query:
-            found += [folder / unquote(path) for path in paths]
-    return found if all(path.exists() for path in found) else None
 
 
 @dataclass(frozen=True)
 class AppendedFiles:
-    """The files with the rows that a commit appended, in its order; none if it also dropped rows."""
+    """The files with the rows that a commit appended, in its order; none if it also dropped rows.
+
+    query: None if no `DirectoryWriter` wrote it.
+    """
 
     committed_at: datetime
+    query: str | None
     files: list[Path]
 
 
 def read_appended_files(directory: Directory, version: int) -> AppendedFiles:
     """Return what a commit appended. Compactions append nothing. Raises FileNotFoundError: it is not in the log."""
     actions, folder = _actions(_commit_file(directory, version)), local_folder(directory.uri)
-    if any(action.get("remove", {}).get("dataChange") for action in actions):
-        return AppendedFiles(_committed_at(actions), [])
-    paths = [action["add"]["path"] for action in actions if action.get("add", {}).get("dataChange")]
-    return AppendedFiles(_committed_at(actions), [folder / unquote(path) for path in paths])
+    files = [] if _drops_rows(actions) else [folder / path for path in _added_paths(actions)]
+    return AppendedFiles(_committed_at(actions), _batch(actions)[0], files)
+
+
+def files_appended_since(
+    directory: Directory, since: datetime, newest: int, query: str | None = None
+) -> list[Path] | None:
+    """Return the files that were appended since a time, oldest commit first, as they were written.
+
+    newest: the last version that counts. query: whose commits count; None: all. Compactions leave the files on disk for
+    a while. None if the log does not reach back to that time, or if one of the files is gone.
+    """
+    commits: list[list[Path]] = []
+    for version in range(newest, -1, -1):
+        try:
+            commit = read_appended_files(directory, version)
+        except FileNotFoundError:
+            return None
+        if commit.committed_at < since:
+            break
+        if query in (None, commit.query):
+            commits.append(commit.files)
+    found = [file for files in reversed(commits) for file in files]
+    return found if all(file.exists() for file in found) else None
 
 
 def has_newer_commit(directory: Directory, version: int) -> bool:
@@ -103,6 +106,19 @@ def _commit_file(directory: Directory, version: int) -> Path:
 
 def _actions(commit: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in commit.read_bytes().splitlines() if line]
+
+
+def _added(actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the files that a commit added with new rows, or with fewer rows than before."""
+    return [action["add"] for action in actions if action.get("add", {}).get("dataChange")]
+
+
+def _added_paths(actions: list[dict[str, Any]]) -> list[str]:
+    return [unquote(added["path"]) for added in _added(actions)]
+
+
+def _drops_rows(actions: list[dict[str, Any]]) -> bool:
+    return any(action.get("remove", {}).get("dataChange") for action in actions)
 
 
 def _committed_at(actions: list[dict[str, Any]]) -> datetime:

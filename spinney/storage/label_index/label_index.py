@@ -55,6 +55,11 @@ class IndexShape:
         """The horizon in microseconds."""
         return self.horizon // timedelta(microseconds=1)
 
+    @property
+    def silence(self) -> timedelta:
+        """How long before a batch the newest row of a table counts as arrived, if no row of it says when."""
+        return max(self.horizon, LONGEST_COMMIT)
+
 
 @dataclass(frozen=True)
 class ReadThrough:
@@ -170,9 +175,8 @@ class LabelIndex:
         time, or a little before it. in_order: whether the other table's come in the order of their arrival. If not,
         nothing is forgotten.
         """
-        silence = max(self._shape.horizon, LONGEST_COMMIT)
         for name in self._rows.keys() - self._grown:
-            self._see(name, to_microseconds(read_until - silence))
+            self._see(name, to_microseconds(read_until - self._shape.silence))
         self._grown = set()
         if in_order:
             self._forget()
