@@ -51,7 +51,7 @@ class Metrics:
             if isinstance(value, Mapping):
                 lines += [_line(name, {"query": query}, of_query) for query, of_query in value.items()]
             else:
-                lines.append(f"{PREFIX}{name} {value:g}")
+                lines.append(f"{PREFIX}{name} {value!r}")
         return "\n".join(lines) + "\n"
 
     def _request_lines(self) -> Iterator[str]:
@@ -83,4 +83,4 @@ def _head(name: str, kind: str, meaning: str) -> list[str]:
 def _line(name: str, labels: Mapping[str, str], value: float) -> str:
     # Values of labels are our own routes and closed lists: none has a quote, a backslash or a newline.
     listed = ",".join(f'{label}="{text}"' for label, text in labels.items())
-    return f"{PREFIX}{name}{{{listed}}} {value:.9g}"
+    return f"{PREFIX}{name}{{{listed}}} {value!r}"  # with all digits: a counter that is rounded seems to stand still

@@ -24,9 +24,12 @@ from spinney.gateway.json_body import read_json
 def read_json_body(raw: bytes, max_rows: int) -> Records:
     """Return the records of a JSON body.
 
+    NaN is null: MLflow's client writes it for a missing value.
+
     Raises RequestError for one without exactly one of the four forms, and for more than max_rows rows.
     """
-    body = read_json(raw)
+    body = read_json(raw, has_nan=True)
+    body.require_unique_names()
     forms = [name for name in _FORMS if isinstance(body.value, Mapping) and name in body.value]
     if len(forms) != 1:
         got = "none" if not forms else ", ".join(forms)
@@ -43,7 +46,8 @@ def read_csv_body(raw: bytes, max_rows: int, rules: RecordRules) -> Records:
     rules: of the columns. Raises RequestError for text that is no such CSV, and for more than max_rows rows.
     """
     try:
-        lines = csv.reader(io.StringIO(raw.decode(), newline=""), strict=True)
+        text = raw.decode("utf-8-sig")  # spreadsheets begin a CSV in UTF-8 with a byte order mark
+        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(lines, [])
         rows = take_records(filter(None, lines), max_rows)
     except (UnicodeDecodeError, csv.Error) as error:

@@ -15,6 +15,7 @@ from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
 from spinney.gateway.openapi import INVOCATIONS, PROBLEMS
 from spinney.gateway.service import Service, require_valid
 
+INVOCATIONS_PATH = "/invocations"
 TYPES = {"application/json": "JSON", "text/csv": "CSV"}
 
 
@@ -23,7 +24,7 @@ def mlflow_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["mlflow"])
     rules, max_rows = request_rules(service.config.record_schema, by_column=True), service.config.gateway.max_rows
 
-    @router.post("/invocations", responses=PROBLEMS, openapi_extra=INVOCATIONS)
+    @router.post(INVOCATIONS_PATH, responses=PROBLEMS, openapi_extra=INVOCATIONS)
     async def invocations(request: Request) -> Response:
         """Predict rows as MLflow's scoring server does for the registered fleet. One bad row refuses the request."""
         service.guard.score(request)

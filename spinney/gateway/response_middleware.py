@@ -41,9 +41,15 @@ _Send = Callable[[_Scope], Awaitable[None]]
 _Application = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
-def problem(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error as it is answered."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+def problem(
+    status: int,
+    code: str,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error as it is answered. more: fields beside it, of another protocol."""
+    return JSONResponse({"error": {"code": code, "message": message}, **(more or {})}, status, headers)
 
 
 class ResponseMiddleware:
@@ -60,7 +66,9 @@ class ResponseMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, began = 0, time.perf_counter()
+        status, began, method = 0, time.perf_counter(), scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # uvicorn keeps the scope of its own, and sends no body
 
         async def send_with_headers(message: _Scope) -> None:
             nonlocal status
@@ -82,10 +90,10 @@ class ResponseMiddleware:
                 raise
             await problem(500, "fault", FAULT)(scope, receive, send_with_headers)
         finally:
-            self._count(scope, status or CLIENT_LEFT, time.perf_counter() - began)
+            self._count(method, scope, status or CLIENT_LEFT, time.perf_counter() - began)
 
-    def _count(self, scope: _Scope, status: int, seconds: float) -> None:
+    def _count(self, method: str, scope: _Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", NO_ROUTE).replace(":path", "")
         self._metrics.count_request(route, status, seconds)
-        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
+        fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
         log.info("request", extra={FIELDS: fields})

@@ -14,6 +14,7 @@ from spinney.core.config import Config
 from spinney.core.errors import SetupError
 from spinney.gateway.app import create_app
 from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
+from spinney.gateway.connection_timeouts import TimeoutProtocol
 from spinney.gateway.service import Service
 from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
@@ -51,6 +52,7 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             create_app(service),
             log_config=None,
             access_log=False,
+            http=TimeoutProtocol,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(service.time_limit_s) + 1,

@@ -56,13 +56,8 @@ class WorkQueue:
         self._enter()
         deadline = self._deadline()
         try:
-            async with asyncio.timeout_at(deadline):
-                raw = await body()
+            raw = await self._read(body, deadline)
             result = at_once(raw)
-        except TimeoutError as error:
-            self._leave()
-            message = f"body: expected it within {self._time_limit_s:g} s; got a part of it"
-            raise RequestError(408, "body_late", message) from error
         except BaseException:
             self._leave()
             raise
@@ -70,6 +65,21 @@ class WorkQueue:
             self._leave()
             return result
         return await self._call(deadline, function, raw)
+
+    async def read_in_time(self, body: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Return the body of a request that takes no place here. body: reads it.
+
+        Raises RequestError: 408 at the time limit, and those of `body`.
+        """
+        return await self._read(body, self._deadline())
+
+    async def _read(self, body: Callable[[], Awaitable[bytes]], deadline: float) -> bytes:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await body()
+        except TimeoutError as error:
+            message = f"body: expected it within {self._time_limit_s:g} s; got a part of it"
+            raise RequestError(408, "body_late", message) from error
 
     def close(self) -> None:
         """Let running requests end; refuse others."""

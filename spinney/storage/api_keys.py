@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from schemas.vocabulary import MACHINES, Scope
-from spinney.core.errors import SetupError, StoreError
+from spinney.core.errors import Corrupt, SetupError, StoreError
 from spinney.core.stored_formats import API_KEYS, KEY
 from spinney.storage.atomic_files import OWNER_ONLY, replace_file
 from spinney.storage.layout import FleetStore
@@ -52,9 +52,15 @@ def list_keys(store: FleetStore) -> list[ApiKey]:
     file = _file(store)
     if not file.exists():
         return []
-    content = json.loads(file.read_text(encoding="utf-8"))
-    API_KEYS.check_object(content, file)
-    return [ApiKey(**{**key, "scopes": tuple(map(Scope, key["scopes"]))}) for key in content["keys"]]
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        API_KEYS.check_object(content, file)
+        return [ApiKey(**{**key, "scopes": tuple(map(Scope, key["scopes"]))}) for key in content["keys"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(
+            f"{file}: expected API keys as `spinney keys add` writes them; got {error!r}. Restore the file, or delete "
+            "it and make new keys"
+        ) from error
 
 
 def add_key(store: FleetStore, name: str, scopes: Iterable[Scope | str]) -> tuple[ApiKey, str]:

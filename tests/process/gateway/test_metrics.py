@@ -52,6 +52,14 @@ def test_a_duration_counts_in_its_bucket_and_all_above() -> None:
     assert found[f'{name}_sum{{route="/predict"}}'] == pytest.approx(99.0106)
 
 
+def test_a_counter_that_has_grown_large_has_all_its_digits() -> None:
+    metrics = Metrics()
+    metrics._rows["own"] = 1_234_567_891
+    found = samples(metrics.text([("cache_hits_total", "counter", "Hits.", 1_234_567)]))
+    assert found["spinney_gateway_cache_hits_total"] == 1_234_567
+    assert found['spinney_gateway_rows_total{answered_by="own"}'] == 1_234_567_891
+
+
 def test_each_family_has_its_kind_before_its_samples() -> None:
     metrics = Metrics()
     metrics.count_request("/ping", 200, 0.1)
