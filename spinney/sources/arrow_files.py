@@ -12,7 +12,7 @@ from pyarrow import ipc
 from spinney.core.errors import ContractError
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile
-from spinney.sources.typed_files import ERRORS, TypedFile, open_typed, row_bytes, rows_per_batch, unreadable
+from spinney.sources.typed_files import ERRORS, TypedFile, open_typed, row_bytes, rows_per_batch, unreadable_error
 
 _FILE_MAGIC, _STREAM_MAGIC, _FEATHER_1_MAGIC = b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"
 _KIND = "an Arrow IPC"
@@ -31,11 +31,11 @@ def open_arrow(file: Path, name: str, options: ReadOptions) -> DataFile:
         )
     # Arrow takes the first bytes of any other file for a length, and reserves so much memory.
     if not start.startswith((_FILE_MAGIC, _STREAM_MAGIC)):
-        raise unreadable(name, ValueError("a file that begins otherwise"), _KIND)
+        raise unreadable_error(name, ValueError("a file that begins otherwise"), _KIND)
     try:
         opened = _of_file(file) if start == _FILE_MAGIC else _of_stream(file)
     except ERRORS as error:
-        raise unreadable(name, error, _KIND) from error
+        raise unreadable_error(name, error, _KIND) from error
     return open_typed(opened, name, options, _KIND)
 
 

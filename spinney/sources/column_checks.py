@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from unicodedata import normalize
 
 import pyarrow as pa
 from pyarrow import types
@@ -19,6 +20,10 @@ _FAMILIES = (
     ("text", (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)),
     ("true or false", (types.is_boolean,)),
     ("a time", (types.is_timestamp, types.is_date)),
+    ("a time of day", (types.is_time,)),
+    ("a duration", (types.is_duration,)),
+    ("a list", (types.is_list, types.is_large_list, types.is_fixed_size_list)),
+    ("an object", (types.is_struct, types.is_map)),
 )
 
 
@@ -39,7 +44,7 @@ def check_columns(files: Sequence[DataFile], options: ReadOptions) -> tuple[str,
         _refuse_other_types(name, with_it, options)
         is_optional = options.selection is not None and name in options.selection.optional
         if not with_it and not is_optional:
-            notes.append(f"column {name}: {_null_everywhere_note(typed)}")
+            notes.append(f"column {name}: {_null_everywhere_note(typed)}{_similar_name_hint(name, typed)}")
     return tuple(notes)
 
 
@@ -89,11 +94,16 @@ def left_out_note(column: str) -> str:
     return f"column {column}: left out, since several columns have this name. Rename them in the file to use them"
 
 
+def unreadable_note(column: str) -> str:
+    """Return the note about a column that Arrow cannot read."""
+    return f"column {column}: left out, since Arrow cannot read lists of a fixed size with gaps from Parquet"
+
+
 def missing_columns_error(
     name: str, selection: ColumnSelection, columns: Iterable[str], lacking: Sequence[str]
 ) -> ContractError:
     """Return the error for a file that lacks required columns. columns: those it has. lacking: the missing ones."""
-    present = [column if column == column.strip() else repr(column) for column in columns]  # blanks at an end are seen
+    present = [_visible(column) for column in columns]
     required = [column for column in selection.names if column in selection.required]
     return ContractError(
         f"{name}: expected the columns {', '.join(required)}; it lacks {', '.join(lacking)} and has "
@@ -118,6 +128,25 @@ def _null_everywhere_note(files: Sequence[DataFile]) -> str:
     if any(file.columns is None for file in files):
         return f"in none of the first {SAMPLE_LINES:,} lines of any file, so it is null in these rows"
     return "in no file, so it is null in every row"
+
+
+def _similar_name_hint(name: str, files: Sequence[DataFile]) -> str:
+    """Return a hint about a column whose name differs in case, blanks and the like only; empty if there is none."""
+    columns = dict.fromkeys(column for file in files for column in _all_columns(file) or ())
+    similar = next((column for column in columns if _folded(column) == _folded(name) != ""), None)
+    return "" if similar is None else f"; {_visible(similar)} is another name: [fleet.fields] can name it"
+
+
+def _folded(name: str) -> str:
+    return "".join(filter(str.isalnum, normalize("NFKC", name).casefold()))
+
+
+def _visible(name: str) -> str:
+    """Return a name of a column, escaped if it looks like another one: with blanks at an end, or with characters that
+    are invisible or composed of several.
+    """
+    is_plain = name == name.strip() and name.isprintable() and normalize("NFC", name) == name
+    return name if is_plain else ascii(name)
 
 
 def _absence_text(file: DataFile) -> str:

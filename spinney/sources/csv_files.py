@@ -45,7 +45,7 @@ def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
 
     Raises ContractError: no header, a selected column twice in it, or another encoding than the one given.
     """
-    csv_dialect = detect_dialect(file, options.text)
+    csv_dialect = detect_dialect(file, name, options.text)
     if header_has_merged_rows(csv_dialect.header, csv_dialect.delimiter):
         raise ContractError(
             f"{name}: header: expected one row with the columns' names; got rows within quotes. Remove the quote that "

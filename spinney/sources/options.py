@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,11 @@ THOUSANDS = (",", ".", "'", "_", " ")
 """Separators that may be between the thousands of a number; a blank also means any other blank that breaks no line."""
 
 _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+
+
+def is_delimiter(text: str) -> bool:
+    """Return whether a text can separate the cells of a CSV: Arrow reads one byte as a delimiter."""
+    return len(text) == 1 and text.isascii() and text not in '"\r\n\0'
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,14 @@ class TextFormat:
         """
         given = _NAMED_DELIMITERS.get(delimiter, delimiter) if delimiter is not None else None
         between = " " if thousands == "space" else thousands
-        if given is not None and (len(given) != 1 or given in '"\r\n'):
-            raise ContractError(f"--delimiter: expected one character, or tab; got {delimiter!r}")
+        if given is not None and not is_delimiter(given):
+            raise ContractError(f"--delimiter: expected one character of ASCII, or tab; got {delimiter!r}")
         if decimal not in (None, ".", ","):
             raise ContractError(f"--decimal: expected . or ,; got {decimal!r}")
         if encoding is not None:
             try:
-                codecs.lookup(encoding)
-            except LookupError as error:
+                "a".encode(encoding)
+            except (LookupError, UnicodeError) as error:  # also a codec that is not one of texts, such as hex
                 raise ContractError(f"--encoding: expected a name like utf-8 or cp1252; got {encoding!r}") from error
         if between not in (None, *THOUSANDS) or between == (decimal or "."):
             expected = "one of , . ' _ space, and not the decimal mark"

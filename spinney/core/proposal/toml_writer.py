@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.toml_text import to_toml, to_toml_key
 from spinney.core.config.value_types import EVERY_COLUMN
-from spinney.core.proposal.column_statistics import ColumnStatistics
+from spinney.core.proposal.column_statistics import ColumnStatistics, has_unusable_name
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.window import Window
 
@@ -108,7 +108,7 @@ def _columns(plan: Proposal) -> Iterator[str]:
     for name, kind in plan.types.items():
         yield f"{to_toml_key(name)} = {to_toml(kind)}{_remarks(columns.get(name))}"
     for column, why in plan.left_out:
-        yield f"# left out: {to_toml(column.source)}, {why}"
+        yield f"# left out: {_printable(to_toml(column.source))}, {why}"
 
 
 def _fields(plan: Proposal) -> Iterator[str]:
@@ -184,6 +184,8 @@ def reason_left_out(column: ColumnStatistics, expected: Collection[str]) -> str:
         return "when a late label became known: it is no feature"
     if not column.source:
         return "without a name"
+    if has_unusable_name(column):
+        return "a name that cannot be used here"
     if column.is_index:
         return "pandas' numbering of the rows"
     if column.distinct < 0:

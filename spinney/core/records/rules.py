@@ -81,7 +81,7 @@ class FieldRule:
     @property
     def is_content_id(self) -> bool:
         """Whether this is an id that no field has: a hash of the other columns."""
-        return self.source == EVERY_COLUMN and self.identity
+        return self.source == EVERY_COLUMN != self.name and self.identity
 
     @property
     def display_name(self) -> str:

@@ -38,6 +38,8 @@ _FOUR_DIGITS: Final = re.compile(r"[0-9]{4}")
 _WHOLE: Final = re.compile(r"(-?[1-9]\d*|0)\.0+", re.ASCII)
 """An integer as a file of floating-point numbers gives it."""
 
+_LEADING_ZEROS: Final = re.compile(r"[+-]?0[0-9]")
+
 
 class WrongTypeError(Exception):
     """A value does not have the declared type.
@@ -110,6 +112,8 @@ def _boolean(value: Any, rule: FieldRule) -> bool:
 
 def _integer(value: Any, rule: FieldRule) -> int:
     text = number_text(value, rule)
+    if rule.identity and _LEADING_ZEROS.match(text):
+        raise WrongTypeError("its leading zeros would be lost: declare the column as string")
     if not INTEGER.fullmatch(text):
         if not rule.coerce:
             raise WrongTypeError
@@ -117,8 +121,6 @@ def _integer(value: Any, rule: FieldRule) -> int:
         if number != number.to_integral_value():
             raise WrongTypeError
         whole = int(number)
-    elif rule.identity and text.lstrip("+-").startswith("0") and len(text.lstrip("+-")) > 1:
-        raise WrongTypeError("its leading zeros would be lost: declare the column as string")
     elif len(text) > MAX_EXPONENT:
         raise WrongTypeError
     else:

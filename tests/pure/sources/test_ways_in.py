@@ -12,6 +12,7 @@ import pytest
 from file_cases import CASES, Case, Dead
 from foreign_file_cases import FOREIGN_CASES
 from new_tables import create_tables
+from rare_file_cases import RARE_CASES
 from typed_file_cases import TYPED_FILE_CASES
 from unvalidated_records import unvalidated
 
@@ -31,7 +32,7 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.ingest import stored_rows
 
-ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES)
+ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES, *RARE_CASES)
 of_each_case = pytest.mark.parametrize("case", ALL_CASES, ids=[case.name for case in ALL_CASES])
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 Typed = dict[str, tuple[type, Any]]
