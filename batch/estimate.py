@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from batch.cost_prediction import Estimate, predict_costs
 from batch.group_selection import BatchView, Scope, initial_pace, plan_verdicts
 from batch.recipe_changes import recipe_changes
-from batch.sample_writing import SAMPLE_DDL, SampleWriter
+from batch.sample_model_writing import SAMPLE_DDL, SampleWriter
 from batch.sampled_costs import COUNTED, GROUP_ROWS, WORK, Capacity, Sample, held_rows, parent_block_rows
 from schemas import tables
 from schemas.contract import Contract

@@ -15,8 +15,8 @@ import pandas as pd
 
 from spinney.core.keys import is_parent
 from spinney.core.planning.parts import Part
+from spinney.retraining.first_rows_per_group import HELD_ROWS
 from spinney.retraining.parent_fitting import parent_tasks
-from spinney.retraining.row_selection import HELD_ROWS
 from spinney.retraining.spark_fitting import BLOCK_ROWS, TASK_EVENTS, task_edges
 
 WORK = "work"

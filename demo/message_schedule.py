@@ -20,7 +20,7 @@ from demo.scenario import Scenario
 from schemas import messages
 from schemas.contract import Contract
 from spinney.core.config import Config
-from spinney.core.records.message_contracts import message_contract
+from spinney.core.records.fleet_message_contracts import message_contract
 
 MAX_DUPLICATE_DELAY_MINUTES = 45
 """A duplicate is sent at most so long after the first record, in event time."""

@@ -17,13 +17,13 @@ from batch.weekly import retrain
 from demo import message_schedule, report, run_summary
 from demo.completion import has_finished
 from demo.example_data import ExampleData, read_example_data
-from demo.fitter import RecipeFitter, fleet_answers, loss_function
 from demo.fleet_tables import FleetTables, read_tables
 from demo.message_schedule import MessageSchedule
 from demo.paced_sending import PacedSender
 from demo.progress import ProgressMonitor, describe_replay
-from demo.publishing import Published, publish
 from demo.refit_comparison import GroupHierarchy, RefitComparison, compare_refits
+from demo.replay_fitting import RecipeFitter, fleet_answers, loss_function
+from demo.report_publishing import Published, publish
 from demo.scenario import Scenario, read_scenario
 from demo.stage_timer import StageTimer
 from demo.terminal_summary import summary_text

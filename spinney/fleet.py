@@ -252,9 +252,9 @@ class Fleet:
 
         Empty where no such row is stored. `IncumbentComparison` says which rows are compared. Raises StoreError.
         """
-        from spinney.tables import incumbent_answers
+        from spinney.tables import incumbent_comparison
 
-        return incumbent_answers.compare_with_incumbent(self._store, self.champions())
+        return incumbent_comparison.compare_with_incumbent(self._store, self.champions())
 
     def summary(self) -> Summary:
         """Return the number of groups by state, the champions' errors beside baselines, and the gain from retraining.

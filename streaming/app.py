@@ -23,7 +23,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import Busy, SpinneyError, StoreError, exit_code
-from spinney.kafka import client, topic_ids, topics
+from spinney.kafka import client, topic_descriptions, topic_ids
 from spinney.spark.session import session
 from spinney.spark.task_errors import error_summary
 from spinney.storage import charter, last_configuration, leases, signing_key
@@ -31,7 +31,7 @@ from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming import ingest, labels, retrain, score
-from streaming.offset_reporting import OffsetReporter
+from streaming.latest_offset_reporting import OffsetReporter
 from streaming.progress import ProgressListener
 from streaming.query import Query, RunningQuery, StopRequested
 from streaming.query_counters import QueryCounters
@@ -95,7 +95,7 @@ class Application:
             Busy: another process holds a lease.
         """
         delta.create_tables(self._store)
-        found = topics.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
+        found = topic_descriptions.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
         topic_ids.ensure_same(self._store, self.config.kafka, found)
         self._leases.enter_context(leases.held(self._store, self.names))
         self.editions = charter.amend_when_idle(self._store, self.names).editions
@@ -210,7 +210,7 @@ class Application:
     def check_topics(self) -> None:
         """Raises StoreError if a topic was recreated. If no broker answers, the queries themselves will fail."""
         with suppress(Busy):
-            found = topics.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
+            found = topic_descriptions.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
             for topic in topic_ids.recreated_topics(self._store, self.config.kafka, found):
                 raise StoreError(topic_ids.explain_recreated(self._store, self.config.kafka, topic))
 

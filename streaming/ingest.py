@@ -17,10 +17,10 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.delta import DirectoryWriter
 from spinney.tables.row_writing import REPORT_DDL, RowWriting, TargetTable, WrittenRows
 from streaming import kafka_source
-from streaming.copies import RecentRecords
+from streaming.duplicate_records import RecentRecords
+from streaming.ingest_rows import DEAD, StoredRows, TopicRows
 from streaming.query import Query
 from streaming.record_validation import RecordValidator
-from streaming.stored_rows import DEAD, StoredRows, TopicRows
 from streaming.validated_records import Editions, edition_rules, stored_fields
 
 NAME = QueryName.INGEST.value

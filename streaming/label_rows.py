@@ -12,11 +12,11 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Kafka
 from spinney.core.records.recent_ids import IdHashes, Ints
 from spinney.core.timestamps import to_microseconds
-from spinney.storage.label_index.arrived import Arrived
+from spinney.storage.label_index.arrived_rows import Arrived
 from spinney.storage.label_index.label_index import LABEL, IndexShape
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
-from streaming.copies import ARRIVED
+from streaming.duplicate_records import ARRIVED
 
 IDS = ("group_key", "event_id")
 POSITION = ("kafka_partition", "kafka_offset")

@@ -25,9 +25,9 @@ from spinney.storage import charter, step_observer
 from spinney.storage.layout import FleetStore, possible_features
 from spinney.tables import delta
 from spinney.tables.delta import DirectoryWriter
-from streaming import answer_batches, kafka_source
-from streaming.copies import RecentRecords
+from streaming import answer_encoding, kafka_source
 from streaming.delta_source import read_appended_union
+from streaming.duplicate_records import RecentRecords
 from streaming.health import ANSWER_COLUMNS, sum_answers
 from streaming.query import Query
 from streaming.scorer import PROMOTION, PROMOTION_COLUMNS, STATE, Scorer
@@ -42,7 +42,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     """Return the query `score`, in append mode.
 
     In: the events topic, and rows appended to `promotions`. Out: the answers to the valid events, a value per shard
-    (`streaming.answer_batches`). State: by shard, the champions of its groups and of all parents. signer: verifies
+    (`streaming.answer_encoding`). State: by shard, the champions of its groups and of all parents. signer: verifies
     models. editions: of the rules for valid records.
     """
     store = FleetStore.of(config)
@@ -52,7 +52,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     answered = (
         times_as_microseconds(rows)
         .groupBy("shard")
-        .applyInPandasWithState(scorer.function(), answer_batches.DDL, STATE, "append", "NoTimeout")
+        .applyInPandasWithState(scorer.function(), answer_encoding.DDL, STATE, "append", "NoTimeout")
     )
     return Query(NAME, answered, lambda checkpoint: ScoreBatchWriter(config, checkpoint), former_operators=(1,))
 
@@ -121,15 +121,15 @@ class ScoreBatchWriter:
         self._predictions = DirectoryWriter(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
         self._health = DirectoryWriter(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
         self._recent = RecentRecords(self._store, NAME, tables.PREDICTIONS, config.kafka.duplicates_within)
-        self._schema = answer_batches.answer_schema(self._store)
+        self._schema = answer_encoding.answer_schema(self._store)
         topic = config.kafka.predictions
         self._publisher = Publisher(config.kafka, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state must advance.
-        values = batch.toArrow()[answer_batches.COLUMN]
-        answers = answer_batches.decode_answers((value.as_buffer() for value in values), self._schema)
+        values = batch.toArrow()[answer_encoding.COLUMN]
+        answers = answer_encoding.decode_answers((value.as_buffer() for value in values), self._schema)
         if self._predictions.is_stored("predictions", batch_id):
             stored = delta.spark_frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()

@@ -26,7 +26,7 @@ from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
 from spinney.serving.model_cache import ModelSource
 from spinney.storage.layout import FleetStore
-from streaming.answer_batches import COLUMN, Column, answer_schema, encode_answers
+from streaming.answer_encoding import COLUMN, Column, answer_schema, encode_answers
 
 STATE = "champions binary"
 PROMOTION = internal_name("promotion")
@@ -78,7 +78,7 @@ class Scorer:
         """Return the function for `applyInPandasWithState` by shard.
 
         It takes events and promotions (PROMOTION), times in microseconds. It yields the answers as values
-        (`streaming.answer_batches`), a row for each, and keeps the shard's champions in its state.
+        (`streaming.answer_encoding`), a row for each, and keeps the shard's champions in its state.
         """
         schema, topic = answer_schema(self.store), self.store.record_schema.events_topic
 

@@ -13,9 +13,9 @@ import pyarrow.dataset as ds
 from deltalake.transaction import AddAction
 
 from batch.load import parquet_writer
+from batch.load.deduplication import Merger
 from batch.load.group_numbers import GroupNumbers
 from batch.load.incumbent_answers import ANSWER
-from batch.load.merging import Merger
 from batch.load.spool import Spool
 from batch.load.vectorized_validation import GROUP, PLACE
 from schemas.contract import Contract

@@ -29,7 +29,7 @@ from batch.weekly import retrain
 from demo.completion import has_finished
 from demo.fleet_tables import read_tables
 from demo.progress import ProgressMonitor
-from demo.publishing import Published, publish
+from demo.report_publishing import Published, publish
 from demo.scale import report, scale_summary, scale_text, topic_times
 from demo.scale.event_producer import TopicSender, event_messages
 from demo.scale.memory import MemorySampler, process_tree

@@ -64,7 +64,7 @@ def _draw(found: Backtest, file: str) -> str:
     """Write the chart and return its path."""
     from pathlib import Path
 
-    from spinney.local.backtest.frontier import write_frontier
+    from spinney.local.backtest.frontier_chart import write_frontier
 
     write_frontier(found.comparison, found.loss, Path(file))
     return file

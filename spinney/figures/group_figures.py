@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas import tables
 from spinney.core import timestamps
 from spinney.core.champions.fleet_champion_selection import integer_values
-from spinney.core.reporting.answer_history import IntervalCoverage, interval_coverage, with_late_labels
+from spinney.core.reporting.labelled_answers import IntervalCoverage, interval_coverage, with_late_labels
 from spinney.core.reporting.loss_names import error_label
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore

@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 
 from spinney.core.errors import StoreError
-from spinney.gateway.direct_dispatch import DirectDispatch, fixed_post_routes
 from spinney.gateway.errors import RequestError
 from spinney.gateway.inference_routes import inference_router
 from spinney.gateway.metrics_routes import metrics_router
@@ -20,7 +19,8 @@ from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.predict_routes import predict_router
 from spinney.gateway.response_middleware import FAULT, ResponseMiddleware, problem
-from spinney.gateway.service import Service
+from spinney.gateway.routing_bypass import DirectDispatch, fixed_post_routes
+from spinney.gateway.shared_state import Service
 
 log = logging.getLogger(__name__)
 

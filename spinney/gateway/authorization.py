@@ -11,7 +11,7 @@ from fastapi import Request
 
 from schemas.vocabulary import Scope
 from spinney.gateway.errors import RequestError
-from spinney.gateway.service import Guard
+from spinney.gateway.shared_state import Guard
 from spinney.storage.api_keys import KeyRing
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from spinney.gateway.fleet_answers import group_of
 from spinney.gateway.inference_tensors import describe_model, read_tensors, write_tensors
 from spinney.gateway.json_body import read_json
 from spinney.gateway.openapi import INFER, PROBLEMS
-from spinney.gateway.service import Answer, Service, require_valid
+from spinney.gateway.shared_state import Answer, Service, require_valid
 
 MAX_ID_CHARACTERS = 200
 

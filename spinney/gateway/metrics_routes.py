@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from schemas.vocabulary import STREAMING
 from spinney.gateway.metrics import CONTENT_TYPE, Gauge
 from spinney.gateway.openapi import PROBLEMS
-from spinney.gateway.service import Service
+from spinney.gateway.shared_state import Service
 from spinney.storage.latest_offsets import read_lag
 from spinney.storage.layout import FleetStore
 

@@ -100,7 +100,7 @@ def topics(store: FleetStore, settings: Kafka) -> list[Result]:
     """Check that the topics exist, may be used, retain records and refuse future ones. Raises Busy, StoreError."""
     from spinney.kafka import topic_ids
     from spinney.kafka.client import topic_settings, topics_of
-    from spinney.kafka.topics import Topic, describe_topics
+    from spinney.kafka.topic_descriptions import Topic, describe_topics
     from spinney.local.topic_checks import problems
 
     found = describe_topics(settings, topics_of(settings), BROKER_SECONDS)
@@ -143,7 +143,7 @@ def storage(uri: str) -> Result:
 
 def fleet(config: Config) -> list[Result]:
     """Report what the configuration changes for the fleet at its root; nothing if there is none yet."""
-    from spinney.core.migration import advice
+    from spinney.core.migration import mismatch_advice
     from spinney.core.migration.config_changes import Effect, config_changes
     from spinney.storage import charter, last_configuration
 
@@ -153,7 +153,7 @@ def fleet(config: Config) -> list[Result]:
         return []
     if made.unfinished_migration is not None:
         problem = f"a migration was begun at {made.unfinished_migration.at} and has not ended"
-        return [Result("fleet", "finding", problem, f"{advice.END_IT}.")]
+        return [Result("fleet", "finding", problem, f"{mismatch_advice.END_IT}.")]
     renamed = {name: former.now for name, former in charter.former_columns_of(store).items() if former.now is not None}
     found = config_changes(config, made.fixed, last_configuration.read_last_configuration(store), renamed)
     if not found:

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
 from spinney.core.internal_column_names import internal_name
-from spinney.core.training.row_lineage import ORIGIN
+from spinney.core.training.parent_row_lineage import ORIGIN
 from spinney.retraining import fit_request_table, parent_samples, training_row_reader
 from spinney.retraining.fit_request_table import PARENT_COLUMNS
 from spinney.retraining.parent_champions import ParentChampions

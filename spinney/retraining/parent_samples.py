@@ -14,8 +14,8 @@ import xxhash
 
 from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
-from spinney.core.training.row_lineage import ORIGIN
-from spinney.retraining.row_selection import Integers, Selection, lowest, to_int64
+from spinney.core.training.parent_row_lineage import ORIGIN
+from spinney.retraining.first_rows_per_group import Integers, Selection, lowest, to_int64
 from spinney.retraining.training_row_reader import (
     GROUP,
     LOOKUP_FACTOR,

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core.champions.gate import is_shown_worse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
-from spinney.core.champions.round_halt import HALTED, AttemptTally
+from spinney.core.champions.round_halt_rule import HALTED, AttemptTally
 from spinney.retraining.round_record import failed_count
 
 _PROMOTING = pa.array([decision.value for decision in PROMOTING_DECISIONS])

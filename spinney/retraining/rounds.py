@@ -37,7 +37,7 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.champions.gate import UncomparedPolicy
-from spinney.core.champions.round_halt import AttemptTally
+from spinney.core.champions.round_halt_rule import AttemptTally
 from spinney.core.config import Config
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer

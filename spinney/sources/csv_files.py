@@ -15,12 +15,12 @@ import pyarrow.csv as arrow_csv
 
 from spinney.core.errors import ContractError
 from spinney.sources import column_checks
-from spinney.sources.csv_bytes import MarkedStream, end_mark
+from spinney.sources.csv_byte_stream import MarkedStream, end_mark
 from spinney.sources.dialect import Dialect, detect_dialect
 from spinney.sources.localized_numbers import has_other_mark, with_points
 from spinney.sources.options import ReadOptions
-from spinney.sources.quoted_cells import cells_with_text_behind
 from spinney.sources.row_batch import DataFile, MalformedRow, RowBatch
+from spinney.sources.text_after_quotes import cells_with_text_behind
 from spinney.sources.unclosed_quotes import count_lines, find_merged_rows, have_cell_among, header_has_merged_rows
 
 BLOCK_BYTES = 8 << 20

@@ -2,7 +2,7 @@
 
 A quote at the beginning of a cell opens a quoted cell. If it was not meant as one, the cell continues through the rows
 below up to the next quote. If that quote is in the same column, the merged row has as many cells as the header. Usually
-there is text after that quote, which no quoted cell has (`quoted_cells.py`). Otherwise only the lines inside
+there is text after that quote, which no quoted cell has (`text_after_quotes.py`). Otherwise only the lines inside
 distinguish such a row from one with a genuine text of many lines.
 
 The rule for these: the cells of a row are joined as they were written, and split at line breaks. A line counts as a row

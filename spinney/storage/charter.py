@@ -22,9 +22,9 @@ from spinney.core.migration import (
     FormerColumn,
     LossHistory,
     Migration,
-    advice,
     are_convertible,
     former_columns,
+    mismatch_advice,
     original_columns,
     retired_columns,
     settings_before,
@@ -257,7 +257,7 @@ def _refuse_changes(store: FleetStore, charter: Charter) -> None:
     if charter.unfinished_migration is not None:
         raise StoreError(
             f"fleet {store.fleet.name} at {store.root}: a migration was started at "
-            f"{charter.unfinished_migration.at} and has not ended. {advice.END_IT}"
+            f"{charter.unfinished_migration.at} and has not ended. {mismatch_advice.END_IT}"
         )
     stored = {**charter.fixed, COLUMNS: fixed_columns(store.fleet, charter.fixed.get(COLUMNS, {}))}
     for name, value in fixed_values(store.record_schema).items():
@@ -273,11 +273,11 @@ _PUT_BACK = "Put it back, or give the new fleet another storage.root"
 
 def _remedy_of_change(name: str, before: Any, now: Any) -> str:
     if name == COLUMNS:
-        return f"the existing tables have the old columns. {advice.PUT_BACK_OR_MIGRATE}"
+        return f"the existing tables have the old columns. {mismatch_advice.PUT_BACK_OR_MIGRATE}"
     if name == LOSS and are_convertible(str(before), str(now)):
-        return f"stored losses are by the old one. {advice.PUT_BACK_OR_MIGRATE}"
+        return f"stored losses are by the old one. {mismatch_advice.PUT_BACK_OR_MIGRATE}"
     if name in (TARGET, GROUP):
-        return f"stored data would change its meaning. {advice.IF_RENAMED} {_PUT_BACK}"
+        return f"stored data would change its meaning. {mismatch_advice.IF_RENAMED} {_PUT_BACK}"
     return f"stored data would change its meaning. {_PUT_BACK}"
 
 

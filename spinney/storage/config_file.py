@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import ConfigError, Finding
-from spinney.storage.config_paths import with_absolute_paths
+from spinney.storage.absolute_paths import with_absolute_paths
 
 
 def read_config(path: str | Path, environment: Mapping[str, str] | None = None) -> Config:

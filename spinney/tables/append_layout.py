@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 
-from spinney.tables.sorted_files import ROW_GROUP_ROWS
+from spinney.tables.sorted_file_writing import ROW_GROUP_ROWS
 
 _SHARD = "shard"
 

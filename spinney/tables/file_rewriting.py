@@ -29,7 +29,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from spinney.core.errors import StoreError
 from spinney.tables import external_sort
-from spinney.tables.sorted_files import FileWriter, WrittenFile
+from spinney.tables.sorted_file_writing import FileWriter, WrittenFile
 from spinney.tables.table_files import TableFile, arrow_schema_of, list_files, table_folder
 
 WORK = "_rewriting"

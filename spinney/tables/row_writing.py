@@ -30,7 +30,7 @@ from schemas.contract import Contract
 from spinney.core.internal_column_names import internal_name
 from spinney.core.records.recent_ids import IdHashes, Mask, ask_in_order
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_files import FileWriter, WrittenFile
+from spinney.tables.sorted_file_writing import FileWriter, WrittenFile
 
 KIND, ARRIVED_AT = internal_name("kind"), internal_name("arrived_at")
 """Columns: of the report, which table a file belongs to; of the rows, the batch's timestamp."""

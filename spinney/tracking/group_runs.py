@@ -22,7 +22,7 @@ from spinney.core.models.sklearn_export import GroupModel
 from spinney.core.recipes.recipe import Recipe
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
-from spinney.tracking import attempts
+from spinney.tracking import round_attempts
 from spinney.tracking.mlflow_client import DeliveryClient
 from spinney.tracking.rounds import LONGEST_NAME, log_batch, parameters, round_metrics
 from spinney.tracking.runs import Run, is_unfinished, runs_by_identity, to_milliseconds
@@ -65,7 +65,7 @@ class RoundGroupRuns:
         Raises MLflow's errors, DeliveryStopped, SetupError.
         """
         store = self.store
-        groups = attempts.attempts_of_round(store, self.row).to_pylist()
+        groups = round_attempts.attempts_of_round(store, self.row).to_pylist()
         tried = {row["group_key"]: row for row in groups if row["status"] in set(ModelStatus)}
         existing = self._existing_runs()
         left = {key for key in tried if key not in existing or is_unfinished(existing[key])}
@@ -73,7 +73,7 @@ class RoundGroupRuns:
             return
         signer = signing_key.load_signer(store)
         shared = parameters(store, self.current, self.row)
-        for stored in attempts.stored_models(store, self.row):
+        for stored in round_attempts.stored_models(store, self.row):
             key = stored["group_key"]
             if key in left:
                 done = len(tried) - len(left)

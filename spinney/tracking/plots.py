@@ -34,7 +34,7 @@ OUTCOMES = (
 
 
 def draw(groups: pa.Table, *, title: str, loss: str, target: str) -> dict[str, bytes]:
-    """Return file name -> PNG. groups: from `attempts.of_round`. title: of the round. loss, target: the fleet's."""
+    """Return file name -> PNG. groups: from `attempts_of_round`. title: of the round. loss, target: the fleet's."""
     measure = f"{loss_label(loss)} of {target} on held-out rows"
     figures: Mapping[str, Callable[[Axes], None]] = {
         "losses.png": lambda axes: _losses(axes, groups, title, measure),

@@ -16,7 +16,7 @@ from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.gate import decide, is_shown_worse
 from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
-from spinney.core.champions.round_halt import AttemptTally
+from spinney.core.champions.round_halt_rule import AttemptTally
 from spinney.core.features.encoding import NULL_TIME
 from spinney.core.models import codec
 from spinney.core.models.model import Model

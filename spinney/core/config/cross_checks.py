@@ -18,7 +18,7 @@ from spinney.core.config.reserved_options import RESERVED_OPTIONS
 from spinney.core.config.secrets import display_value
 from spinney.core.config.sections import Fleet, Gate, Kafka, Recipe, Shadow
 from spinney.core.config.staleness_sections import Budget
-from spinney.core.config.toml_text import to_toml
+from spinney.core.config.toml_formatting import to_toml
 from spinney.core.config.value_types import EVERY_COLUMN, GATE_RULES, INTEGERS, is_module_name, is_number
 from spinney.core.internal_column_names import PREFIX, is_internal_name
 from spinney.core.similar_names import did_you_mean

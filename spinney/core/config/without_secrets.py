@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from spinney.core.config.sections import Config
-from spinney.core.config.toml_text import to_toml, to_toml_key
+from spinney.core.config.toml_formatting import to_toml, to_toml_key
 
 EXCLUDED: dict[str, Any] = {"kafka": {"options"}, "storage": {"options"}, "spark": True, "tracking": True}
 """Options of clients and stores, and a URI that may hold a password: who answers by the file needs none of them."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from spinney.core.config.cross_checks import OBSERVED_AT
-from spinney.core.config.toml_text import to_toml, to_toml_key
+from spinney.core.config.toml_formatting import to_toml, to_toml_key
 from spinney.core.config.value_types import EVERY_COLUMN
 from spinney.core.proposal.column_statistics import ColumnStatistics
 from spinney.core.proposal.guesses import Guess

@@ -11,7 +11,7 @@ from schemas.contract import Column, Contract
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Fleet, RecordSchema
 from spinney.core.config.value_types import EVERY_COLUMN, time_unit
-from spinney.core.records.message_contracts import message_contract
+from spinney.core.records.fleet_message_contracts import message_contract
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.loss_order import CountedLosses, OrderedLosses, random_numbers
+from spinney.core.staleness.loss_counting_order import CountedLosses, OrderedLosses, random_numbers
 from spinney.core.staleness.loss_samples import KNOTS, Floats, Floats32, LossSamples, Positions
 from spinney.core.staleness.score_corrections import ScoreCorrections
 from spinney.core.state_codec import REMEDY, join_sections, split_sections

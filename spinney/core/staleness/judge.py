@@ -34,8 +34,8 @@ from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge_state_upgrades import UPGRADES
-from spinney.core.staleness.label_arrivals import note_arrivals
-from spinney.core.staleness.lazy_section import LazySection
+from spinney.core.staleness.last_arrival_times import note_arrivals
+from spinney.core.staleness.lazy_state_section import LazySection
 from spinney.core.staleness.loss_change import in_current_loss
 from spinney.core.staleness.loss_counting import CountTimes, count_labels, start_samples
 from spinney.core.staleness.pending_labels import PendingLabels

@@ -24,7 +24,7 @@ from spinney.core.staleness.attempt_outcomes import DecisionRecord
 from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
-from spinney.core.staleness.loss_order import CountedLosses
+from spinney.core.staleness.loss_counting_order import CountedLosses
 from spinney.core.staleness.loss_samples import Floats
 from spinney.core.staleness.verdicts import DRIFT
 from spinney.core.state_codec import REMEDY, join_sections, split_sections

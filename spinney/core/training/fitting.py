@@ -45,9 +45,9 @@ from spinney.core.training.held_out_loss import (
     split_by_group,
 )
 from spinney.core.training.held_out_rows import sample_evenly
+from spinney.core.training.loaded_parent_models import ParentModels
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.parent_comparison import compare_with_parents
-from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.predecessor_comparison import compare_predecessors
 from spinney.core.training.reference_losses import ChampionReference, earlier_answers
 from spinney.core.training.training_predictions import spread_predictions

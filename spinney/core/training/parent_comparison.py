@@ -27,8 +27,8 @@ from spinney.core.training.held_out_loss import (
     rows_of_columns,
 )
 from spinney.core.training.held_out_rows import seen_through
+from spinney.core.training.loaded_parent_models import ParentModels
 from spinney.core.training.loss import Loss
-from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.training_set import TrainingSet
 
 NOTHING_NEWER = "no held-out row is newer than the parent's model"

@@ -11,7 +11,7 @@ from spinney.core.features.encoding import Encoder, Floats
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
 from spinney.core.training.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
-from spinney.core.training.row_lineage import NO_CODE
+from spinney.core.training.parent_row_lineage import NO_CODE
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from spinney.core.features.encoding import (
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fit_kernels import KernelInput
-from spinney.core.training.row_lineage import ORIGIN, lineage_codes
+from spinney.core.training.parent_row_lineage import ORIGIN, lineage_codes
 
 _MICROSECOND = pd.Timedelta(1, "us")
 

@@ -16,7 +16,7 @@ from spinney.core.backtest.replay import ReplaySettings, Steps
 from spinney.core.backtest.run import Show, replay_all
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.config import Config
-from spinney.core.config.overlay import parse_overlay
+from spinney.core.config.candidate_overlay import parse_overlay
 from spinney.core.errors import ConfigError, Finding
 from spinney.core.recipes.recipe import Recipe
 from spinney.local.backtest.report_text import Backtest

@@ -27,7 +27,7 @@ from spinney.core.migration.config_changes import ANOTHER_ROOT, LOSS, WHY_FIXED,
 from spinney.operations.migration import events_table, readiness
 from spinney.operations.migration.change_explanations import explain_changes
 from spinney.operations.migration.events_table import Alteration
-from spinney.operations.migration.loss_change import LossMigration, explain_loss_change, plan_loss_change
+from spinney.operations.migration.loss_change_effects import LossMigration, explain_loss_change, plan_loss_change
 from spinney.storage import charter
 from spinney.storage.charter import COLUMNS, Charter
 from spinney.storage.layout import FleetStore

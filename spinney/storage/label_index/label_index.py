@@ -18,7 +18,7 @@ from spinney.core.records.recent_ids import Ints, Mask
 from spinney.core.stored_formats import KEY, LABEL_INDEX
 from spinney.core.timestamps import to_microseconds
 from spinney.storage.atomic_files import replace_file
-from spinney.storage.label_index.arrived import Arrived, Sought
+from spinney.storage.label_index.arrived_rows import Arrived, Sought
 from spinney.storage.label_index.recent_rows import SUFFIX, RecentRows
 
 MANIFEST = "manifest.json"

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from spinney.core.errors import Corrupt
 from spinney.core.records.recent_ids import join_hashes
-from spinney.storage.label_index.arrived import Arrived, Found, Sought
+from spinney.storage.label_index.arrived_rows import Arrived, Found, Sought
 from spinney.storage.label_index.merge_policy import runs_to_merge, runs_to_merge_at_last
 from spinney.storage.label_index.runs import Run, merge_runs, write_run
 

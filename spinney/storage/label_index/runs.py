@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core.records.recent_ids import IdHashes
-from spinney.storage.label_index.arrived import Arrived, Found, Sought, Times
+from spinney.storage.label_index.arrived_rows import Arrived, Found, Sought, Times
 
 KEY, CHECK, ARRIVED = "id_key", "id_check", "arrived_us"
 _OWN = [pa.field(KEY, pa.uint64()), pa.field(CHECK, pa.uint32()), pa.field(ARRIVED, pa.int64())]

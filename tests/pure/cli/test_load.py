@@ -8,7 +8,7 @@ from pathlib import Path
 import joblib
 import pytest
 from click.testing import CliRunner, Result
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 from sklearn.linear_model import LinearRegression
 from skops import io as skops_io
 
