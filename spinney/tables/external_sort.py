@@ -1,8 +1,8 @@
 """Sort rows in bounded memory: sort chunks, spill them to disk, then merge all sorted sequences.
 
-The merge works on batches. It holds the next batch of every sequence and determines the least of their last rows. All
-rows up to that one have been read, so they are sorted and yielded. Memory stays bounded even if one group has most
-rows.
+The merge works on batches. It holds the next batch of every sequence, and takes the least of their last rows as a
+bound. All rows up to this bound have been read, so they are sorted and yielded. Memory stays bounded even if one group
+has most rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHUNK_BYTES = 192 * 1024**2
 """Size of a chunk that is sorted at once. Sorting takes about three times as much memory."""
 
 SPILL_BATCH_BYTES = 2 * 1024**2
-"""Size of a spilled batch. The merge holds one of each sequence."""
+"""Size of a spilled batch. The merge holds one batch of each sequence."""
 
 Key = tuple[tuple[bool, Any], ...]
 
@@ -43,7 +43,7 @@ def merge_sorted(
 
 
 def _spilled(rows: Iterable[pa.Table], by: Sequence[str], place: Path) -> Iterator[Iterator[pa.Table]]:
-    """Yield sorted sequences of these rows. All but the last are on disk."""
+    """Yield sequences of these rows, each sorted by the columns `by`. All but the last are on disk."""
     parts: list[pa.Table] = []
     size = number = 0
     for part in rows:
