@@ -19,7 +19,7 @@ from spinney.cli.options import config_option, example, json_option, load_config
 @click.option(
     "--retention-ms",
     type=click.IntRange(min=-1),
-    help="Retention of new topics; -1 is unlimited [default: the broker's].",
+    help="Retention of new topics in milliseconds; -1: unlimited [default: the broker's].",
 )
 @click.option(
     "--from",

@@ -34,11 +34,11 @@ PROGRESS_SECONDS = 10.0
 @click.argument("source", type=click.Path())
 @config_option
 @json_option
-@click.option("--outcomes", is_flag=True, help="Load the rows as outcomes instead of events.")
+@click.option("--outcomes", is_flag=True, help="Load the rows as outcomes (late labels) instead of events.")
 @click.option("--models", is_flag=True, help="Load fitted scikit-learn models, listed in SOURCE.")
-@click.option("--allow-pickle", is_flag=True, help="Accept pickled models. Reading a pickle can run any code.")
+@click.option("--allow-pickle", is_flag=True, help="With --models: accept pickles. Reading a pickle can run any code.")
 @click.option("--dry-run", is_flag=True, help="With --models: read and try the models without writing them.")
-@click.option("--reason", help="With --models: why, recorded with the decision.")
+@click.option("--reason", help="With --models: why, recorded with the decision [required].")
 @click.option("--by", help="With --models: who decides [default: your login name].")
 @validation_options
 def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: bool, **importing: Any) -> None:

@@ -38,9 +38,13 @@ if TYPE_CHECKING:
 @click.option("--stale", is_flag=True, help="Retrain groups that are stale or were never fitted.")
 @click.option("--group", "groups", multiple=True, metavar="KEY", help="Retrain this group; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Fit a sample and print an estimate for all groups; store nothing.")
-@click.option("--unproven", is_flag=True, help="Promote an edited recipe even where nothing could be compared.")
+@click.option(
+    "--unproven",
+    is_flag=True,
+    help="After an edit of the recipe: promote models even if nothing can be compared [default: stop].",
+)
 @click.option("--request", is_flag=True, help="With --group: ask the running stream to do it, and return at once.")
-@click.option("--reason", help="With --request: why, recorded with the verdict.")
+@click.option("--reason", help="With --request: why, recorded with the verdict [required].")
 @click.option("--by", help="With --request: who asks [default: your login name].")
 def retrain(
     *, config_path: str, as_json: bool, everything: bool, stale: bool, groups: tuple[str, ...], **how: Any

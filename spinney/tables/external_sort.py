@@ -1,8 +1,8 @@
 """Sort rows in bounded memory: sort chunks, spill them to disk, then merge all sorted sequences.
 
-The merge works on batches. It holds the next batch of every sequence and determines the least of their last rows. All
-rows up to that one have been read, so they are sorted and yielded. Memory stays bounded even if one group has most
-rows.
+The merge works on batches. It holds the next batch of every sequence, and takes the least of their last rows as a
+bound. All rows up to this bound have been read, so they are sorted and yielded. Memory stays bounded even if one group
+has most rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHUNK_BYTES = 64 * 1024**2
 all else. With 160 chunks (10 GiB of rows) the batches of the merge take as much."""
 
 SPILL_BATCH_BYTES = 2 * 1024**2
-"""Size of a spilled batch. The merge holds one of each sequence."""
+"""Size of a spilled batch. The merge holds one batch of each sequence."""
 
 Key = tuple[tuple[bool, Any], ...]
 
@@ -44,7 +44,7 @@ def merge_sorted(
 
 
 def _spilled(rows: Iterable[pa.Table], by: Sequence[str], place: Path) -> Iterator[Iterator[pa.Table]]:
-    """Yield sorted sequences of these rows. All but the last are on disk."""
+    """Yield sequences of these rows, each sorted by the columns `by`. All but the last are on disk."""
     parts: list[pa.Table] = []
     size = number = 0
     for part in rows:
