@@ -105,7 +105,7 @@ def _step_of(text: str) -> int:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--step") from error
     if step <= timedelta(0):
-        raise click.BadParameter(f"expected more than no time; got {text!r}", param_hint="--step")
+        raise click.BadParameter(f"expected a time greater than 0; got {text!r}", param_hint="--step")
     return step // timedelta(microseconds=1)
 
 

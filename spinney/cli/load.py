@@ -60,7 +60,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
         _load_models(source, config_path, as_json=as_json, outcomes=outcomes, **importing)
         return
     if given := [name for name, value in importing.items() if value]:
-        raise click.UsageError(f"--{given[0].replace('_', '-')} is for --models")
+        raise click.UsageError(f"--{given[0].replace('_', '-')} needs --models")
     from batch.load import load as run_load
     from batch.load import open_for_load
 
@@ -97,7 +97,7 @@ def _load_models(source: str, config_path: str, *, as_json: bool, outcomes: bool
     if outcomes:
         raise click.UsageError("expected one of: --outcomes, --models")
     if importing["reason"] is None:
-        raise click.UsageError("--models writes what a person decides: say why by --reason TEXT")
+        raise click.UsageError("--models writes decisions of a person: give the reason with --reason TEXT")
     from batch.load_models import load_models
     from spinney.operations.interventions import Attribution
     from spinney.operations.model_import import ImportOutcome

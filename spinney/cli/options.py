@@ -77,7 +77,7 @@ def person_of(by: str | None) -> str:
     try:
         name = (getpass.getuser() if by is None else by).strip()
     except (OSError, KeyError) as error:
-        raise click.UsageError("no login name here: say who decides by --by NAME") from error
+        raise click.UsageError("no login name here: name the person who decides with --by NAME") from error
     if not name or name in MACHINES:
         raise click.BadParameter(f"expected a person's name; got {name!r}", param_hint="--by")
     return name

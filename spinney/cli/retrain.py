@@ -97,7 +97,7 @@ class _RequestOptions:
 def _request(config_path: str, groups: tuple[str, ...], options: _RequestOptions, *, as_json: bool) -> None:
     """Ask the stream to retrain the groups. The exit code is 1 if a request was not written."""
     if not options.request or not groups or options.dry_run or options.unproven:
-        raise click.UsageError("expected --request, --reason and --by with --group KEY alone")
+        raise click.UsageError("--request, --reason and --by go together with --group KEY and with no other option")
     if options.reason is None:
         raise click.UsageError("expected --reason with --request: it is recorded with the verdict")
     from spinney.operations.interventions import Attribution

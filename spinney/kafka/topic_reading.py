@@ -44,7 +44,7 @@ def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int
     try:
         first, end = consumer.get_watermark_offsets(partition, timeout=TIMEOUT_S)
     except KafkaException as error:
-        raise Busy(f"topic {partition.topic}: its ends cannot be read: {error.args[0].str()}. Try again") from error
+        raise Busy(f"topic {partition.topic}: its offsets cannot be read: {error.args[0].str()}. Try again") from error
     return int(first), int(end)
 
 

@@ -32,7 +32,7 @@ def open_arrow(file: Path, name: str, options: ReadOptions) -> DataFile:
         )
     # Arrow takes the first bytes of any other file for a length, and reserves so much memory.
     if not start.startswith((_FILE_MAGIC, _STREAM_MAGIC)):
-        raise unreadable(name, ValueError("a file that begins otherwise"), _KIND)
+        raise unreadable(name, ValueError("a file with another beginning"), _KIND)
     try:
         opened = _of_file(file) if start == _FILE_MAGIC else _of_stream(file)
     except ERRORS as error:

@@ -247,9 +247,9 @@ class DirectoryWriter:
         if foreign:
             raise StoreError(
                 f"query {self._query}: table {self.name} was written from checkpoint {foreign[0].checkpoint} "
-                f"(up to batch {foreign[0].batch_id}), but the query's checkpoint now is {self._checkpoint}. Going on "
-                "would store records twice or skip some. Put the checkpoint back, or start the fleet again under "
-                "another storage.root"
+                f"(up to batch {foreign[0].batch_id}), but the query's checkpoint now is {self._checkpoint}. "
+                "Continuing would store records twice or skip some. Put the checkpoint back, or start the fleet again "
+                "under another storage.root"
             )
 
     @property

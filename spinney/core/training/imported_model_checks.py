@@ -33,7 +33,7 @@ def import_estimator(estimator: Any, recipe: Recipe) -> Model:
     try:
         check_is_fitted(estimator)
     except NotFittedError as error:
-        raise ContractError(f"expected a fitted estimator; got a {kind} that is not") from error
+        raise ContractError(f"expected a fitted estimator; got a {kind} that is not fitted") from error
     if not (is_regressor(estimator) if recipe.task == "regression" else is_classifier(estimator)):
         raise ContractError(f"expected an estimator for {recipe.task}, which is fleet.task; got {kind}, for another")
     names = _input_columns(estimator, recipe.features)
