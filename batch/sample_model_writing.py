@@ -1,7 +1,7 @@
 """Write the models of a sample in the tasks that fit them, as a batch does, without storing them.
 
-A task writes its files into a temporary folder and returns their bytes, from which the driver's gate reads, so that a
-sample costs what a batch of its size costs. With them it reports the greatest memory of its worker process.
+A task writes its files into a temporary folder and returns their bytes, from which the driver's gate reads. So a sample
+costs as much as a batch of its size. The task also reports the peak memory of its worker process.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _REPORT = pa.schema([("contents", pa.binary()), ("worker_peak", pa.int64()), ("c
 
 RUSAGE_UNIT_BYTES = 1024 if sys.platform != "darwin" else 1
 _RESET_PEAK = "5"
-"""What Linux takes in `clear_refs` for: the greatest resident memory is the present one."""
+"""Written to `clear_refs`, this makes Linux reset the peak resident memory to the present value."""
 
 
 @dataclass(frozen=True)
 class SampleWriter:
-    """Writes the models of a sample. Pickled into Spark's workers.
+    """Writes the models of a sample. It is pickled and sent to Spark's workers.
 
-    constants, shards: as for ModelWriter. is_peak_reset: whether to report the greatest memory during the task, not
-    during the life of its worker, which may have had larger tasks before (Linux only).
+    constants, shards: as for ModelWriter. is_peak_reset: whether to report the peak memory of the task only (Linux). If
+    not, it is the peak since the worker started, which may have run larger tasks before.
     """
 
     constants: Mapping[str, Any]
@@ -42,7 +42,8 @@ class SampleWriter:
     def write(self, fitted: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Write the models. Yields rows of SAMPLE_DDL: one for each file, and one with the peaks in bytes.
 
-        worker_peak: of this process. child_peak: of the process that fits for it, which begins as a copy of this one.
+        worker_peak: of this process. child_peak: of the worker process that fits for it, which begins as a copy of this
+        one.
         """
         if self.is_peak_reset:
             reset_peak()
@@ -55,22 +56,22 @@ class SampleWriter:
 
 
 def reset_peak() -> None:
-    """Set this process' greatest resident memory to the present one; does nothing where the system cannot."""
+    """Set this process' peak resident memory to the present value; does nothing if the system cannot."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
 
 
 def peaks() -> dict[str, int]:
-    """Return the greatest resident memory of this process, since `reset_peak`, and of its ended children, in bytes."""
+    """Return the peak resident memory of this process, since `reset_peak`, and of its ended children, in bytes."""
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * RUSAGE_UNIT_BYTES
     return {"worker_peak": _own_peak(), "child_peak": child}
 
 
 def _own_peak() -> int:
-    """Return the greatest resident memory of this process in bytes.
+    """Return the peak resident memory of this process in bytes.
 
-    Linux's own figure, where there is one: `getrusage` counts the parent's memory too if this process was started by
-    another program, and knows no reset of that.
+    On Linux it is read from /proc. `getrusage` would include the parent's memory if another program started this
+    process, and cannot be reset.
     """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():

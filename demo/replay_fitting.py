@@ -23,7 +23,7 @@ from spinney.core.training.loss import loss_named
 
 
 class RecipeFitter:
-    """Fits by `fit_groups` and keeps the models in memory. signer: any; the signatures are not verified."""
+    """Fits by `fit_groups` and keeps the models in memory. signer: any signer; the signatures are not verified."""
 
     def __init__(self, config: Config, signer: Signer) -> None:
         self.config, self.signer = config, signer
@@ -32,11 +32,14 @@ class RecipeFitter:
 
     @property
     def fitted(self) -> RecipeFitter:
-        """This object: it keeps the models."""
+        """This object, which also keeps the fitted models."""
         return self
 
     def fit(self, rows: pd.DataFrame, clock: datetime) -> Mapping[str, str]:
-        """Fit the groups of a frame without champions. Returns group key -> model id of those that were fitted."""
+        """Fit the groups of a frame, as groups without champions.
+
+        Returns group_key -> model_id of those that were fitted.
+        """
         if not len(rows):
             return {}
         wanted = ["group_key", "event_id", "event_time", *self.config.fleet.features, "label"]
@@ -69,7 +72,7 @@ class RecipeFitter:
 
 
 def loss_function(loss_name: str) -> LossFunction:
-    """Return a loss as `compare_refits` takes it: NaN where there is no answer."""
+    """Return a loss in the form that `compare_refits` takes: NaN without an answer."""
     loss = loss_named(loss_name)
 
     def of(labels: pd.Series, answers: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -80,7 +83,10 @@ def loss_function(loss_name: str) -> LossFunction:
 
 
 def fleet_answers(predictions: pd.DataFrame, loss_name: str) -> pd.Series:
-    """Return the values that the loss needs, from the table of predictions, by (group_key, event_id)."""
+    """Return the answers from which the loss is computed, indexed by (group_key, event_id).
+
+    predictions: rows of that table.
+    """
     column = "probabilities" if loss_named(loss_name).task == "classification" else "prediction"
     first = predictions.drop_duplicates(["group_key", "event_id"])
     return pd.Series(

@@ -44,12 +44,15 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "flights"
 PARTITIONS = 2
 POLL_INTERVAL_S = 0.3
 TRIGGERS = {"ingest": "0.2 seconds", "score": "0.2 seconds", "labels": "0.2 seconds", "retrain": "1 second"}
-"""Shorter than the defaults, since a day of event time passes in seconds."""
+"""Intervals of the queries' batches, shorter than the defaults: a day of event time passes in seconds."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """The options of `spinney demo`. days: of event time to stream. example: a folder. None: the example's value."""
+    """The options of `spinney demo`.
+
+    days: of event time to stream. example: a folder. None stands for the example's value.
+    """
 
     json: bool = False
     report: Path | None = None

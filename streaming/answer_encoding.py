@@ -1,7 +1,7 @@
 """The answers of a shard as few values: Arrow batches in a binary column.
 
-Spark takes the rows of a Python worker apart, column by column and row by row, and puts them together again for the
-driver. Whole batches pass through it as they are.
+Spark converts the rows of a Python worker value by value, and again for the driver. A batch in a binary column is
+passed on unchanged.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
 COLUMN = "answers"
-"""The column of the query's result."""
+"""The column with the encoded answers in the query's result."""
 
 DDL = f"{COLUMN} binary"
 ROWS_PER_VALUE = 10_000
-"""A value must fit into memory several times, however many classes an answer has."""
+"""Largest number of rows in a value. A value must fit into memory several times, even if answers have many classes."""
 
 Column = pd.Series | npt.NDArray[Any]
 

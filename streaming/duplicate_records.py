@@ -21,20 +21,20 @@ from spinney.tables.table_log import files_appended_since
 from streaming.clock_checks import MAX_TOLERANCE as CLOCK_TOLERANCE
 
 ARRIVED = {tables.EVENTS.name: "ingested_at", tables.OUTCOMES.name: "ingested_at", tables.PREDICTIONS.name: "scored_at"}
-"""Table -> its column with the timestamp of the batch that a row came in."""
+"""Table -> its column with the timestamp of the batch in which a row arrived."""
 
 
 class RecentRecords:
     """The records that a query has stored in a table, by (group_key, event_id), within some time.
 
-    They are read from the table when the first batch that was not stored before asks for them, and kept in memory from
-    then on: what is stored is what is remembered, whenever a process ends. Times are those of batches, which a repeated
-    batch has again, so it has the same copies.
+    They are read from the table for the first batch that is not stored yet, and kept in memory from then on. So the
+    remembered records are always the stored ones, even after a kill. Times are timestamps of batches. A repeated batch
+    has the same timestamp, and so the same copies.
 
     Rows of other topics, such as those that `load` has stored, are not compared.
 
-    An id is remembered until a batch begins after one that began at least `remembered` after the id arrived. So a
-    silence, or a time without a running stream, forgets nothing.
+    Only batches make ids expire: an id is forgotten when a second batch begins that is at least `remembered` later than
+    the id's arrival. So no id expires while no records arrive or no stream runs.
     """
 
     def __init__(self, store: FleetStore, query: str, contract: Contract, remembered: timedelta) -> None:
@@ -46,9 +46,9 @@ class RecentRecords:
         self._recent: RecentIds | None = None
 
     def are_new(self, ids: IdHashes, batch_id: int) -> Mask:
-        """Return whether each record of a batch is no copy, shape (n,).
+        """Return whether each record of a batch is new, not a copy, shape (n,). The batch must not be stored yet.
 
-        ids: in the order of the records in Kafka: the first one counts. The batch is not stored yet.
+        ids: in the order of the records in Kafka: of copies in one batch the first is new.
         """
         now = checkpoints.previous_start(self._location, batch_id)
         if self._recent is None:
@@ -57,7 +57,7 @@ class RecentRecords:
         return ids.first_of_each() & ~self._recent.contain(ids)
 
     def add(self, ids: IdHashes, batch_id: int) -> None:
-        """Remember what was stored of a batch that `are_new` was asked about."""
+        """Remember the stored records of a batch. Call it after `are_new` of the same batch."""
         if self._recent is not None:
             arrived = checkpoints.started_batch(self._location, batch_id).started_at
             self._recent.add(ids, to_microseconds(arrived))
@@ -72,7 +72,7 @@ class RecentRecords:
     def _rows_since(self, oldest: datetime) -> Iterator[pa.Table]:
         """Yield the ids and times of the query's rows since a time.
 
-        The files of its own commits are read while they are there, also those that were merged with others since: a
+        The files of the query's own commits are read as long as they exist, even if they have been merged since: a
         merged file may have the rows of the whole history.
         """
         columns = ["group_key", "event_id", self._arrived]

@@ -17,15 +17,15 @@ DEAD = "dead"
 """The kind of the rows of records that are not valid."""
 
 POSITION = ("topic", "kafka_partition", "kafka_offset", ARRIVED_AT)
-"""Columns of a record that its row has as they are."""
+"""Columns of a record that its row has unchanged."""
 
 
 @dataclass(frozen=True)
 class TopicRows:
-    """Makes the rows of one topic's records. Pickled into the workers.
+    """Makes the rows of one topic's records. It is pickled and sent to Spark's workers.
 
-    kind: of the rows of valid records. fields: column of a row -> field of the validated message. group: names of the
-    key columns.
+    kind: kind of the rows of valid records. fields: column of a row -> field of the validated message. group: names of
+    the key columns.
     """
 
     kind: str
@@ -35,11 +35,12 @@ class TopicRows:
     shards: int
 
     def rows(self, records: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-        """Yield the kind and the rows of the valid records, then those of the others, where there are any.
+        """Yield the kind and the rows of the valid records, then those of the rejected records; nothing for a kind
+        without rows.
 
         records: key, value, record_us (the record's time, microseconds), edition (index of the validation rules) and
-        POSITION. A valid record's row has shard, group_key, the columns of `fields` and POSITION; that of another one
-        the columns of `dead_letters`.
+        POSITION. The row of a valid record has shard, group_key, the columns of `fields` and POSITION. The row of a
+        rejected record has the columns of `dead_letters`.
         """
         arguments = (records.column(name).combine_chunks() for name in ("value", "record_us", "edition"))
         results = self.validator.validate(*arguments)
@@ -68,12 +69,15 @@ def _dead_rows(records: pa.Table, results: pa.StructArray) -> pa.Table:
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Makes the rows of the records of several topics. Pickled into the workers. by_topic: by the topic's name."""
+    """Makes the rows of the records of several topics.
+
+    It is pickled and sent to Spark's workers. by_topic: topic -> its rows.
+    """
 
     by_topic: Mapping[str, TopicRows]
 
     def of(self, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[str, pa.Table]]:
-        """Yield rows with their kind, of all batches."""
+        """Yield the rows of all batches, with their kind."""
         for batch in batches:
             records = pa.Table.from_batches([batch])
             topics = pc.unique(batch.column("topic")).to_pylist()

@@ -1,4 +1,4 @@
-"""Writes down how far the topics reached when Spark looked at them last, so that others can show the lag."""
+"""Write how far the topics reached when Spark last looked at them, so that other processes can show the lag."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spinney.storage.layout import FleetStore
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 2.0
-"""Least seconds between two writes of a query's file."""
+"""Shortest time between two writes of a query's file, in seconds."""
 
 KAFKA = "Kafka"
 """Beginning of Spark's description of a Kafka source."""
@@ -26,7 +26,7 @@ KAFKA = "Kafka"
 class OffsetReporter:
     """Writes the newest offsets of each query that reads topics, when a batch ends and while the query is idle.
 
-    An idle query reports no batch, but Spark looks for new records all the same. clock: seconds that never go back.
+    An idle query reports no batch, although Spark looks for new records. clock: returns seconds that never go back.
     """
 
     def __init__(self, store: FleetStore, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,7 +45,10 @@ class OffsetReporter:
         self.still_current(query)
 
     def still_current(self, query: str) -> None:
-        """Note that Spark has looked again, and write the file unless it was written a moment ago."""
+        """Note that Spark has looked again and found nothing new.
+
+        Writes the file unless it was written within INTERVAL_S.
+        """
         with self._lock:
             now = self._clock()
             if query not in self._ends or now - self._written_at.get(query, now - INTERVAL_S) < INTERVAL_S:
@@ -59,7 +62,7 @@ class OffsetReporter:
 
 
 def latest_offsets(sources: Iterable[SourceProgress]) -> dict[str, dict[str, int]]:
-    """Return topic -> partition -> end, of the Kafka sources of a batch. sources: as Spark reports them."""
+    """Return topic -> partition -> end offset, for the Kafka sources of a batch. sources: as Spark reports them."""
     found: dict[str, dict[str, int]] = {}
     for source in sources:
         if source.description.startswith(KAFKA):

@@ -1,6 +1,6 @@
 """Find out whether `stream --once` has anything to do, from checkpoints, topics and logs, without Java.
 
-Spark takes half a minute to find nothing. Whatever is not certain to have been read counts as pending.
+Spark takes half a minute to find that there is nothing. Rows that have not certainly been read count as pending.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _unread_commits(store: FleetStore, name: str, opened: TablesById) -> Iterato
 
 
 def _unread_commits_from(name: str, offset: TableOffset, opened: TablesById) -> Iterator[str]:
-    """Say what a query has not read of one table."""
+    """Yield a phrase about what a query has not read of one table; nothing if it has read all."""
     if offset.table_id not in opened:
         yield f"query {name} has read a table that is none of the fleet's now"
         return

@@ -14,11 +14,13 @@ from batch.load.vectorized_validation import GROUP, PLACE
 from spinney.core.records.column_conversion import Mask
 
 STORED_ROWS_PER_STEP = 1_000_000
-"""Stored rows compared per step. Each step builds a hash table of the new ids, so small steps are slow."""
+"""Stored rows that are compared in one step. Each step builds a hash table of the new ids, so small steps would be
+slow.
+"""
 
 
 class Merger:
-    """Merges rows into a table. groups: complete; no group is added afterwards."""
+    """Merges rows into a table. groups: the groups of all rows; no group is added afterwards."""
 
     def __init__(self, groups: GroupNumbers) -> None:
         self._shards = groups.shards()

@@ -22,10 +22,10 @@ POINTS = 60
 """Largest number of points of the error over time."""
 
 ANSWERS = 200
-"""Newest answers that are shown."""
+"""Largest number of answers that are shown: the newest."""
 
 OUTCOMES = 2_000
-"""Newest outcomes among which the labels of these answers are looked for."""
+"""Number of newest outcomes that are searched for the labels of these answers."""
 
 _ANSWER = ("event_id", "event_time", "prediction", "lower", "upper", "label", "model_id", "answered_by", "scored_at")
 

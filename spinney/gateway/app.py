@@ -28,9 +28,10 @@ RETRY_AFTER_S = 5
 
 
 def create_app(service: Service) -> FastAPI:
-    """Return the application of a fleet. Its threads run while it does.
+    """Return the application of a fleet. The threads of `service` run while the application runs.
 
-    Its interface is described by /openapi.json. It has no page: FastAPI's page loads scripts from other hosts.
+    Its interface is described by /openapi.json. FastAPI's documentation page is turned off, since it loads scripts from
+    other hosts.
     """
     figures = LiveFigures(service.fleet)
 
@@ -77,7 +78,7 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def _answer_to(error: Exception) -> Response | None:
-    """The answer to a request that is refused, or whose tables cannot be read; None to a fault of the server."""
+    """Return the answer to a request that is refused or whose tables cannot be read; None for a fault of the server."""
     if isinstance(error, RequestError):
         headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
         if error.status == 401:

@@ -73,7 +73,7 @@ def _infer(service: Service, name: str, key: str | None, raw: bytes, answer: Ans
 
 
 def _key_of(service: Service, name: str) -> str | None:
-    """The group that a model's name means; None for the fleet. Raises RequestError for neither."""
+    """Return the group that a model's name means; None for the fleet. Raises RequestError if it is neither."""
     if name == service.config.fleet.name:
         return None
     try:

@@ -44,14 +44,14 @@ def mlflow_router(service: Service) -> APIRouter:
 
     @router.get("/version")
     async def version() -> Response:
-        """Tell the version of MLflow whose protocol is spoken."""
+        """Tell the version of MLflow whose protocol the gateway implements."""
         return Response(metadata.version("mlflow"), media_type="application/json")
 
     return router
 
 
 def _content_type(declared: str) -> str:
-    """Return the type without its parameters. Raises RequestError for one that is not read."""
+    """Return the content type without its parameters. Raises RequestError for a type that the route does not read."""
     kind, *parameters = [part.strip().lower() for part in declared.split(";")]
     if kind not in TYPES or any(part not in {"charset=utf-8", 'charset="utf-8"', ""} for part in parameters):
         message = f"content-type: expected {' or '.join(TYPES)} in UTF-8; got {declared[:80]!r}"

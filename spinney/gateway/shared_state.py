@@ -1,4 +1,4 @@
-"""State that the routes of a gateway share."""
+"""The fleet, threads and settings that all HTTP routes of a gateway share."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ Answer = Callable[[Records], RecordAnswers]
 """Answers records. Raises RequestError for every error that the caller can cause."""
 
 SMALL_BYTES = 4_096
-"""Bodies up to this size are answered in the event loop if they can be at once: handing a request to a thread and back
-costs as much as answering one record, and the thread may wait for the interpreter's lock meanwhile."""
+"""Bodies up to this size are answered in the event loop if that is possible without waiting: handing a request to a
+thread and back costs as much as answering one record, and the thread may wait for the interpreter's lock.
+"""
 
 STALE_AFTER_S = 60.0
 """Seconds without a successful look at the tables after which the gateway is no longer ready."""
@@ -38,9 +39,9 @@ STALE_AFTER_S = 60.0
 
 @dataclass(frozen=True)
 class Guard:
-    """Checks of the caller's rights. Each returns the caller's name.
+    """Checks whether a caller may read, score or operate. Each check returns the caller's name.
 
-    They raise RequestError: no key, or one without the scope.
+    A check raises RequestError if the request has no key, or one without the scope.
     """
 
     read: Authorize
@@ -67,7 +68,7 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the tables were read lately, and the server is not about to end."""
+        """Whether the tables were read within STALE_AFTER_S and the server is not draining."""
         return self.feed.age_s < STALE_AFTER_S and not self.is_draining
 
     def start(self) -> None:
@@ -75,7 +76,7 @@ class Service:
         self.feed.start()
 
     def drain(self) -> None:
-        """Tell health checks that this server is not ready, and clients to close their connections."""
+        """Report to health checks that this server is not ready, and ask clients to close their connections."""
         self.is_draining = True
 
     def stop(self) -> None:
@@ -84,10 +85,11 @@ class Service:
         self.queue.close()
 
     async def run(self, request: Request, function: Callable[[bytes, Answer], T], *, may_be_small: bool = True) -> T:
-        """Call a function with the body and what answers its records: at once if that is possible, else in a thread.
+        """Call a function with a request's body and with the function that answers its records.
 
-        may_be_small: whether SMALL_BYTES are read within a millisecond. Raises RequestError for what the request cannot
-        have.
+        It runs in the event loop if it can answer at once, else in a thread. may_be_small: whether a body of
+        SMALL_BYTES is read within a millisecond; if not, a thread is used. Raises RequestError if the request is
+        refused.
         """
         largest = SMALL_BYTES if may_be_small else 0
         return await self.queue.run_on_body(
@@ -103,7 +105,7 @@ class Service:
             return None
 
     def has_answer(self, group_key: str) -> bool:
-        """Whether a group or a parent of it has a champion now."""
+        """Whether a group, or a parent that may answer for it, has a champion now."""
         champions = self.feed.current
         owners = (group_key, *ancestors(self.config.fleet, group_key))
         return any(champions.champion_of(owner) is not None for owner in owners)

@@ -75,7 +75,9 @@ def require_topics(kafka: Kafka, names: Iterable[str]) -> dict[str, Topic]:
     for name, topic in describe_topics(kafka, names).items():
         servers = kafka.bootstrap_servers
         if topic is Absence.UNAUTHORISED:
-            raise StoreError(f"topic {name} on {servers}: this user may not see it; let it Describe and Read the topic")
+            raise StoreError(
+                f"topic {name} on {servers}: this user may not see it; give it the rights Describe and Read"
+            )
         if isinstance(topic, Absence):
             raise StoreError(f"topic {name}: not on {servers}; run `spinney init`")
         found[name] = topic

@@ -17,7 +17,7 @@ from spinney.storage.layout import FleetStore
 State = Literal["ok", "finding", "skipped"]
 BROKER_SECONDS = 5.0
 FREE_BYTES = 2 * 1024**3
-"""Less free disk space is a finding: Spark's shuffles and state need space beside the tables."""
+"""Less free disk space than this, in bytes, is a finding: Spark's shuffles and state need space beside the tables."""
 
 ACCEPT = "To read the new one from its start: spinney stream --accept-topic "
 
@@ -55,7 +55,7 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
 
 
 def configuration(config: Config) -> list[Result]:
-    """Report the keys that have no effect any more; the others were checked when the file was read."""
+    """Report the keys that have no effect any more. All other keys were checked when the file was read."""
     from spinney.core.config.cross_checks import retired_keys
 
     retired = [key for name in type(config).model_fields for key in retired_keys(name, getattr(config, name))]
@@ -179,7 +179,10 @@ def shadow(config: Config) -> list[Result]:
 
 
 def policies(config: Config) -> list[Result]:
-    """Check policies of a user's own on synthetic groups. Returns a result for each point that failed, or policy."""
+    """Check a user's own policies on synthetic groups.
+
+    Returns a result for each policy that cannot be loaded or point that fails.
+    """
     from spinney.local.policy_check import POINTS, PolicyCase, failed_policy_points
 
     try:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 HELD_ROWS = 2_000_000
-"""Rows that are held before rows are dropped: as many as a task has events."""
+"""Rows that are held before rows are dropped; a task has as many events."""
 
 Integers = npt.NDArray[np.int64]
 Choose = Callable[[pa.Table], Integers]
@@ -23,9 +23,9 @@ class Selection:
     """Keeps the rows that `choose` selects from all rows that were added.
 
     choose: returns the positions of the rows to keep, in their final order. A row that it drops must also be dropped
-    when more rows are added. owner: the column with the number of a row's group, below `owners`.
-    max_per_group: `choose` keeps all rows of a group with at most so many; if no group has more, the rows keep their
-    order. None: not known.
+    when more rows are added. owner: the column with the number of a row's group, below `owners`. max_per_group:
+    `choose` keeps all rows of a group with at most this many rows; if no group has more, the rows keep their order.
+    None: not known.
     """
 
     def __init__(
@@ -96,7 +96,9 @@ def _newest(rows: pa.Table, owner: str, owners: int, most: int) -> Integers:
 
 
 def lowest(owner: str, by: str, max_rows: int) -> Choose:
-    """Select the `max_rows` rows of each group with the lowest integers in column `by`, and ties of the last one."""
+    """Select the `max_rows` rows of each group with the lowest integers in column `by`; rows equal to the last one are
+    kept too.
+    """
     return lambda rows: _lowest(to_int64(rows.column(owner)), to_int64(rows.column(by)), max_rows)
 
 

@@ -33,9 +33,9 @@ _REPORT = pa.schema(
 
 @dataclass(frozen=True)
 class ModelWriter:
-    """Writes rows of RESULT_TYPES as rows of `models`. Pickled into Spark's workers.
+    """Writes rows of RESULT_TYPES as rows of `models`. It is pickled and sent to Spark's workers.
 
-    folder: of the table. constants: values of the other columns of `models`. shards: the fleet's number.
+    folder: of the table. constants: values of the other columns of `models`. shards: the fleet's number of shards.
     """
 
     folder: Path

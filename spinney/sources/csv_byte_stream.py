@@ -20,10 +20,10 @@ _LINE_BREAK = re.compile(rb"\r\n|\r(?=.)|\n", re.DOTALL)
 
 
 def end_mark(columns: int) -> str:
-    """Return a row that no file contains, with another number of cells than `columns`.
+    """Return a row that occurs in no file, with another number of cells than `columns`.
 
-    Arrow reports it as a row that it cannot split. If a quote is open at the end of the file, Arrow reads the mark as
-    part of the cell and does not report it.
+    Arrow reports it as a row that it cannot split. If a quote is still open at the end of the file, Arrow reads the
+    mark as part of that cell and does not report it.
     """
     return f"end-{uuid4().hex}" + (",x" if columns == 1 else "")
 

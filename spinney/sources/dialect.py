@@ -38,7 +38,7 @@ _WITH_THOUSANDS = {
     ".": re.compile(r" *[+-]?[1-9][0-9]{0,2}(?:[,'][0-9]{3})+(?:\.[0-9]+)? *"),
     ",": re.compile(r" *[+-]?[1-9][0-9]{0,2}(?:(?:[.'][0-9]{3})+,[0-9]+|(?:\.[0-9]{3}){2,}) *"),
 }
-"""Numbers with separated thousands, by the decimal mark. None begins with 0."""
+"""Decimal mark -> pattern of numbers with separated thousands. They do not begin with 0."""
 
 _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
@@ -47,9 +47,10 @@ _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 class Dialect:
     """The format of a CSV file.
 
-    header: its column names as written. row_bytes: mean length of a row. lines_above: number of lines above the
-    header. thousands: the separator between the thousands of a number; None: no separator. multiline: as in TextFormat.
-    is_escaped: whether a backslash escapes a quote within quotes. notes: assumptions about what the file does not say.
+    header: its column names as written. row_bytes: mean length of a row. lines_above: number of lines above the header.
+    thousands: the separator between the thousands of a number; None: no separator. multiline: as in TextFormat.
+    is_escaped: whether a backslash escapes a quote within quotes. notes: assumptions that were made where the file is
+    ambiguous.
     """
 
     delimiter: str
@@ -103,7 +104,10 @@ def detect_dialect(file: Path, given: TextFormat) -> Dialect:
 
 
 def _notes_about_rows(rows: Sequence[Sequence[str]], decimal: str, given: TextFormat) -> Iterator[str]:
-    """Yield what is assumed about the cells of the first rows, the header among them. decimal: the decimal mark."""
+    """Yield a note for each assumption about the cells of the first rows.
+
+    rows: the header first. decimal: the decimal mark.
+    """
     if decimal == "," and given.decimal is None:
         yield "numbers are read with a decimal comma; --decimal . says otherwise"
     if names := _header_like_values(rows):
@@ -120,7 +124,7 @@ def _notes_about_rows(rows: Sequence[Sequence[str]], decimal: str, given: TextFo
 def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:
     """Return the encoding by Python's name, and a note if it was guessed.
 
-    A byte order mark decides; otherwise whether the whole file is valid UTF-8.
+    A byte order mark decides. Without one the encoding is UTF-8 if the whole file is valid UTF-8, and guessed if not.
     """
     with file.open("rb") as opened:
         start = opened.read(SAMPLE_BYTES)
@@ -140,9 +144,9 @@ def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]
 
 
 def refuse_other_bytes(name: str, start: bytes) -> None:
-    """Raise ContractError for a file without a byte order mark that begins as a packed one or as UTF-16 does.
+    """Raise ContractError for a file without a byte order mark that begins like a compressed file or like UTF-16.
 
-    name: for messages. start: its first bytes.
+    name: for messages. start: the file's first bytes.
     """
     packed = next((ending for mark, ending in _PACKED.items() if start.startswith(mark)), None)
     if packed is not None:
@@ -196,7 +200,10 @@ def _has_trailing_delimiters(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _first_number(rows: Sequence[Sequence[str]], form: re.Pattern[str]) -> str | None:
-    """Return the first number of a form, of a column in which nearly all cells are numbers."""
+    """Return the first cell that has this form, among the columns whose cells are nearly all numbers or times.
+
+    rows: the header first. form: pattern of a whole cell. None if there is no such cell.
+    """
     header, *below = rows
     for at in range(len(header)):
         cells = [row[at] for row in below if at < len(row)]
@@ -207,7 +214,10 @@ def _first_number(rows: Sequence[Sequence[str]], form: re.Pattern[str]) -> str |
 
 
 def _header_like_values(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return some of the header's names if every column of numbers or times also has a number or time as its name."""
+    """Return names in the header that look like values, if all names of columns of numbers or times do; else no names.
+
+    At most MAX_NAMES_SHOWN are returned.
+    """
     header, *below = rows
     columns = [[row[at] for row in below if at < len(row)] for at in range(len(header))]
     numeric_names = [name for name, cells in zip(header, columns, strict=True) if are_numbers_or_times(cells)]

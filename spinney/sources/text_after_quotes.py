@@ -1,8 +1,8 @@
 """Find quoted cells of a CSV file with text after their closing quote, in its bytes.
 
 Arrow reads such text as part of the cell without reporting it. In a cell of several lines it means that the quote
-opened another cell, and that the rows in between became part of this one. Behind a backslash the quote was meant as a
-part of the cell, as Spark writes it: what Arrow reads is another text.
+opened another cell, and that the rows in between became part of this one. If a backslash precedes the quote, as Spark
+writes it, the quote belongs to the cell, so Arrow's text is wrong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 READ_BYTES = 1 << 23
 _MAX_BUFFER_BYTES = 4 * READ_BYTES
-"""No cell is longer: reading its rows fails for such a file."""
+"""Size of the buffer that limits a cell. Reading a file with a longer cell fails anyway."""
 
 
 class ByteStream(Protocol):
@@ -24,17 +24,17 @@ class ByteStream(Protocol):
 
 
 def cells_with_text_behind(stream: ByteStream, delimiter: str) -> frozenset[str]:
-    """Return the values of cells with text after their closing quote, as Arrow reads them: of several lines, or with a
-    backslash before that quote.
+    """Return the values, as Arrow reads them, of quoted cells with text after their closing quote.
 
-    stream: UTF-8, from the beginning of the file.
+    Only cells of several lines, and cells with a backslash before that quote, are returned. stream: UTF-8, from the
+    beginning of the file.
     """
     return frozenset(_iter_cells(stream, delimiter.encode()))
 
 
 def _iter_cells(stream: ByteStream, delimiter: bytes) -> Iterator[str]:
     before = re.escape(delimiter) + rb"\r\n"
-    # All up to a quoted cell that goes on: other text, quotes inside of cells, quoted cells that end where they close.
+    # Everything before a quoted cell with text behind its quote: other text, quotes inside of cells, quoted cells.
     skipped = re.compile(
         rb'(?:[^"]++|(?<![' + before + rb'])"|(?<=[' + before + rb'])"(?:[^"]++|"")*+"(?=[' + before + rb"]))*+"
     )

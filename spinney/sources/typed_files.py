@@ -25,8 +25,9 @@ _TEXT_BYTES = 32
 
 @dataclass(frozen=True)
 class TypedFile:
-    """An opened file. schema: its columns. rows: their number; exact if is_exact. read: takes the columns to read
-    (None: all) and yields batches; raises one of ERRORS.
+    """An opened file. schema: its columns. rows: their number; an estimate unless is_exact.
+
+    read: takes the columns to read (None: all) and yields batches; raises one of ERRORS.
     """
 
     schema: pa.Schema
@@ -36,9 +37,9 @@ class TypedFile:
 
 
 def open_typed(opened: TypedFile, name: str, options: ReadOptions, kind: str) -> DataFile:
-    """Return a file as a source sees it: without columns and fields that share a name, in plain types.
+    """Return a file as a source sees it: without columns and fields that share a name, and with plain types.
 
-    kind: the format, for messages. Raises ContractError: a selected column is there twice.
+    kind: the format, for messages. Raises ContractError if the file has a selected column twice.
     """
     schema = opened.schema
     column_checks.refuse_duplicate_columns(name, schema.names, options)
@@ -71,7 +72,10 @@ def unreadable(name: str, error: Exception, kind: str) -> ContractError:
 
 
 def rows_per_batch(schema: pa.Schema, size: int, rows: int) -> int:
-    """Return how many rows fit a batch. size: bytes of all rows; 0 if not known."""
+    """Return how many rows of a file are read per batch.
+
+    size: bytes of all rows, 0 if not known. rows: number of all rows.
+    """
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes(schema), size // max(rows, 1))))
 
 

@@ -36,7 +36,7 @@ def _base_folder(config: Config, key: str, file: Path) -> Path:
 
 
 def absolute_path(path: str, base: Path) -> str:
-    """Return a path as an absolute one. ``~user`` of an unknown user stays as it is."""
+    """Return a path as an absolute one, relative to `base`. A ``~user`` of an unknown user stays unchanged."""
     expanded = os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises where there is no home
     if expanded.startswith("~"):
         return expanded

@@ -139,7 +139,7 @@ def _held_out(row: Mapping[str, Any]) -> HeldOutFit | None:
 
 
 def _rows_seen_by_fit(rows: pd.DataFrame, fit: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows that the fit may have seen: of its time range, and known when it was made."""
+    """Return the rows that the fit may have seen: in its range of event times, and known when it was made."""
     then = rows["event_time"].between(fit["trained_from"], fit["trained_through"])
     known = ~(rows["ingested_at"] > fit["fitted_at"]) & ~(rows["observed_at"] > fit["clock"])
     seen: pd.DataFrame = rows[then & known]

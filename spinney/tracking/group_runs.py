@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as Stored
 
 PARENT = "mlflow.parentRunId"
-"""MLflow's own tag of a nested run."""
+"""MLflow's own tag that makes a run a nested one."""
 
 GROUP, ROUND = "spinney.group_key", "spinney.round_id"
 MODEL = "model"
@@ -40,7 +40,7 @@ MODEL = "model"
 _TAGS = ("status", "decision", "reason", "model_id", "error_class", "error")
 _PARAMS = ("trained_from", "trained_through", "codec", "champion_id", "chosen")
 _ENDED = {ModelStatus.FAILED.value: "FAILED", ModelStatus.TIMED_OUT.value: "FAILED"}
-"""MLflow's status of an ended run: `FINISHED`, except for these."""
+"""MLflow's status of the run of an attempt with this status; any other attempt has `FINISHED`."""
 
 LONGEST_VALUE = 5000
 """Maximum characters of a tag or parameter in MLflow."""
@@ -125,7 +125,10 @@ def attempt_metrics(attempt: Mapping[str, Any]) -> dict[str, float]:
 
 
 def mlflow_model(stored: Mapping[str, Any], signer: Signer) -> GroupModel | str | None:
-    """Return the attempt's model, or the reason why it must not be loaded. The model itself is not parsed here."""
+    """Return the attempt's model, or the reason why it must not be loaded; None if it has none.
+
+    The payload is not parsed here.
+    """
     if stored["payload"] is None:
         return None
     key, model_id, codec = (str(stored[name]) for name in ("group_key", "model_id", "codec"))

@@ -66,7 +66,7 @@ def stored_models(store: FleetStore, row: Mapping[str, Any], at_once: int = 64) 
 
 
 def flatten_metrics(metrics: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Flatten nested objects to dotted names, whatever they contain."""
+    """Flatten nested objects to dotted names, whatever they contain. before: prefix of the names, with its dot."""
     found: dict[str, Any] = {}
     for name, value in metrics.items():
         found |= (

@@ -30,7 +30,10 @@ class AttemptTally:
         return AttemptTally(self.attempted + other.attempted, self.failed + other.failed, self.worse + other.worse)
 
     def reason_to_halt(self, share: float) -> str | None:
-        """Why no champion should be replaced; None if it may be. share: of the attempts, beyond which it should not."""
+        """Return why the round should replace no champion; None if it may replace them.
+
+        share: of the attempts; the round is halted if more than this share failed or got worse.
+        """
         if self.attempted < MIN_ATTEMPTS or self.failed + self.worse <= share * self.attempted:
             return None
         return (

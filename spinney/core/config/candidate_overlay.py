@@ -22,8 +22,8 @@ def parse_overlay(config: Config, text: str, source: str, environment: Mapping[s
     """Return the configuration with the keys that a TOML text has in the sections OVERLAID.
 
     `recipe.params` is replaced as a whole, and dropped if the text names an estimator without them. Other sections are
-    not read, but a section [fleet] must be the configuration's own. source: the text's file, for messages. environment:
-    as for `parse`. Raises ConfigError.
+    not read, except that a section [fleet] must equal the configuration's own. source: the text's file, for messages.
+    environment: as for `parse`. Raises ConfigError.
     """
     overlay = _load(text, source)
     own = tomllib.loads(config.text)

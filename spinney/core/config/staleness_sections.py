@@ -24,7 +24,7 @@ class ErrorRise(Section):
 
 
 class Drift(Section):
-    """A champion's predictions have left those that were stored with it."""
+    """The distribution of a champion's predictions differs from that of the predictions stored with it."""
 
     patience: PositiveDuration = config_key(
         timedelta(days=365),

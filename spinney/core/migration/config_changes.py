@@ -21,7 +21,7 @@ MAX_CHARACTERS = 80
 
 
 class Effect(StrEnum):
-    """When a change takes effect."""
+    """When an edited key takes effect."""
 
     REFUSED = "refused"
     NEXT_START = "at the next start of the stream"
@@ -96,10 +96,13 @@ _EFFECT_BY_PREFIX = (
     ("gate", Effect.NEXT_VERDICT),
     ("retention", Effect.NEXT_TIDY),
 )
-"""By the beginning of a key: the first that fits. Every key that is not fixed or left out has one."""
+"""Beginning of a key -> effect of a change; the first entry that matches counts. Every key has an entry unless it is
+fixed or not compared.
+"""
 
 _NOT_COMPARED = ("storage", "kafka.options", "spark", "tracking")
-"""The place itself, and what is not stored since it may hold a credential."""
+"""Sections that are not compared: the root itself, and options that are not stored because they may hold credentials.
+"""
 
 
 def config_changes(
@@ -219,8 +222,9 @@ def _compare_editable(
 
 
 def _compared_values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:
-    """Return every compared key as TOML; an empty table counts as not set. columns: keys of columns to compare, for
-    their units.
+    """Return each compared key with its value as TOML; an empty table counts as not set.
+
+    fixed: keys that may never change, compared elsewhere. columns: keys of the columns whose units are compared.
     """
     left_out = (*_NOT_COMPARED, *fixed)
     return {

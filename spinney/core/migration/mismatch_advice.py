@@ -16,10 +16,10 @@ PUT_BACK_OR_MIGRATE: Final = (
 """Remedy for a column or a loss that was edited."""
 
 IF_RENAMED: Final = "If it is the same column by another name: `spinney migrate --rename OLD=NEW`."
-"""Remedy for the target or a column of the group."""
+"""Remedy for an edited target or group column, which may be a renamed one."""
 
 MIGRATING: Final = "`spinney migrate` says what that means; with --yes it"
-"""The beginning of a sentence about what it would do to a column."""
+"""The beginning of a remedy; the caller adds the effect on the column, such as "drops it"."""
 
 
 def renaming(name: str, new: str) -> str:

@@ -101,7 +101,7 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
 
 
 def _text(value: str | bytes) -> str:
-    """Return a text as it is, or that of bytes whose writer did not say that they are a text."""
+    """Return a text unchanged, and bytes decoded: some writers do not declare that their bytes are a text."""
     return value if isinstance(value, str) else value.decode(errors="surrogateescape")
 
 

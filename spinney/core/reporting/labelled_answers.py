@@ -10,7 +10,10 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class IntervalCoverage:
-    """Coverage of prediction intervals. rows: answers with an interval and a label. covered: of them, inside."""
+    """Coverage of prediction intervals.
+
+    rows: answers with an interval and a label. covered: those whose label is inside.
+    """
 
     rows: int
     covered: int

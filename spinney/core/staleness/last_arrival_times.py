@@ -8,7 +8,7 @@ from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
 
 STEP = 6 * 3_600_000_000
-"""Times of events are rounded down to this, microseconds, so that not every event changes the state that is stored."""
+"""Event times are rounded down to multiples of this, microseconds, so that not every event changes the stored state."""
 
 
 def note_arrivals(groups: GroupStates, health: HealthRows) -> None:

@@ -1,4 +1,4 @@
-"""Mature labels counted: rows of each group, the champion's recent mean loss, the evidence that its error has risen."""
+"""Count mature labels: rows of each group, the champion's recent mean loss, the evidence that its error has risen."""
 
 from __future__ import annotations
 
@@ -112,10 +112,10 @@ def _labels_after(at: Positions, counts: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def _counted_losses(groups: GroupStates, at: Positions, rows: LabelRows) -> CountedLosses:
-    """Return the single losses of these rows; without those of several labels whose losses are not known.
+    """Return the single losses of these rows, without rows of several labels whose single losses are not known.
 
-    Labels that were mature before the group's last attempt enter the sample only. They come where the state is
-    computed from tables, and the attempt had already spent their evidence.
+    Labels that were mature before the group's last attempt only enter the sample: the attempt has already used their
+    evidence. This occurs when the state is computed from tables.
     """
     many = np.array([i for i, losses in enumerate(rows.losses.tolist()) if losses is not None], dtype=np.int64)
     lengths = (rows.labelled == 1).astype(np.int64)

@@ -1,9 +1,9 @@
 """The order in which a batch's losses of champions are counted.
 
-Two orders matter. A group's own losses come one after the other, since each is compared with those before it. What is
-common to all groups is known after each *block*: a run of losses of distinct groups, in the order of time. Everything
-of a group alone is therefore computed in *turns*, the n-th losses of all groups together: there are as many turns as
-the busiest group has losses, and many more blocks.
+Two orders matter. A group's own losses come one after the other, since each is compared with those before it. The part
+that all groups have in common is updated after each *block*: a run of losses of distinct groups, in the order of time.
+There are many blocks. So whatever depends on one group alone is computed in *turns* instead, the n-th losses of all
+groups together: there are only as many turns as the busiest group has losses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from spinney.core.staleness.loss_samples import Floats, Positions
 
 MAX_LOSSES = 16_384
-"""Losses that are counted together, unless a block has more: the sample that each of them meets takes 200 bytes."""
+"""Number of losses that are counted together, unless one block has more: each holds a copy of its sample, 200 bytes."""
 
 _STEP, _MIX_1, _MIX_2 = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
@@ -77,7 +77,7 @@ class CountedLosses:
 
     at: position of each row's group, shape (n_rows,). lengths: number of losses of each row, at least 1. losses: of all
     rows one after the other, each finite and at least 0, shape (lengths.sum(),). times: event times, microseconds.
-    is_evidence: whether a row's losses are tested for a rise. Others only join the sample that later losses are
+    is_evidence: whether a row's losses are tested for a rise; if not, they only join the sample that later losses are
     compared with.
     """
 

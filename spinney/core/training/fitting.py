@@ -150,7 +150,7 @@ class _Fitting:
     timer: Timer
 
     def compare(self, attempts: Sequence[FitAttempt], signer: Signer) -> None:
-        """Fit challengers on the older rows, and measure them and the champions on the held-out rows."""
+        """Fit challengers on the older rows. Measure them and the champions on the held-out rows."""
         self._refuse_single_rows(attempts)
         attempts = [attempt for attempt in attempts if attempt.heldout_rows < attempt.rows]
         fitted = self._fit(attempts, heldout_begins(attempts, self.training_set))

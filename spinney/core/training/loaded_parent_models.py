@@ -16,14 +16,15 @@ from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.parent_row_lineage import Ladder, rung_of
 
 UNREAD_PRIOR = "UnreadPrior"
-"""Error class of a group whose parent's model could not be loaded, so that it is not known what to pool it with."""
+"""Error class of a group whose parent's model could not be loaded, so that the model to pool it with is not known."""
 
 
 @dataclass(frozen=True)
 class ParentModels:
-    """models: model_id -> the parent's model, with its features under their current names. errors: why one is not.
+    """The champions of parents.
 
-    unasked: why one is not called, though it may be loaded.
+    models: model_id -> the parent's model, with its features under their current names. errors: model_id -> reason why
+    it was not loaded. unasked: model_id -> reason why it is not called, although it may be loaded.
     """
 
     models: Mapping[str, Model]
@@ -33,9 +34,9 @@ class ParentModels:
     def prior_of(self, request: FitRequest, recipe: Recipe) -> Model | FitFailed | None:
         """Return the model that a group is pooled with; None if the recipe does not pool or its parent has none.
 
-        A parent's model of other features, or of an estimator that is not linear, is no prior; nor is one without
-        variances of all that is below it, if they are to be estimated. One that cannot be loaded is an error: without
-        it the group would get another model than its request asks for.
+        A parent's model with other features, or of an estimator that is not linear, is not used as a prior. If weights
+        are estimated, neither is a model that lacks the variances of a rung below it. A model that cannot be loaded
+        gives an error: without it the group would get another model than its request asks for.
         """
         if recipe.pooling_rows is None or request.parent is None:
             return None
@@ -51,7 +52,7 @@ class ParentModels:
         return model if model.estimator.link is Link.IDENTITY else None
 
     def why_unmeasured(self, model_id: str) -> str | None:
-        """Why this model is not compared; None if it can be."""
+        """Return why this model is not compared; None if it can be."""
         error = self.errors.get(model_id)
         return self.unasked.get(model_id) if error is None else str(error)
 

@@ -1,4 +1,4 @@
-"""Which group each row of a parent's sample is of, and which parents lie between that group and the parent."""
+"""Which group each row of a parent's sample belongs to, and which parents lie between that group and the parent."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def lineage_codes(
 ) -> Integers:
     """Number the groups and parents below each row's owner, shape (n_rows, len(ladder) - 1).
 
-    Column l has the code of the row's group (l = 0) or of its parent at rung l of the ladder, NO_CODE for rungs that
-    are not below the owner; so all of a group's own rows have NO_CODE everywhere. Equal codes are equal key values.
-    Codes follow the sorted keys, whatever the order of the rows.
+    The owner of a row is the group or parent that is fitted on it. Column l has the code of the row's group (l = 0) or
+    of its parent at rung l of the ladder, and NO_CODE for rungs that are not below the owner. So the rows of a group
+    have NO_CODE in every column. Equal codes mean equal keys. Codes are in the order of the sorted keys, whatever the
+    order of the rows.
 
     keys: owners, groups and parents. key_of_row: position of each row's owner. origins: the key of each row's group.
     """

@@ -19,7 +19,7 @@ from spinney.local.svg_chart import LABEL_GAP_PX, LABEL_PX, Chart, format_tick, 
 
 WIDTH, HEIGHT = 760, 420
 LABEL_OFFSET_PX, CHARACTER_PX = 8.0, 7.6
-"""Between a mark and its label; width of a character of a label, at most."""
+"""Distance between a mark and its label, and the greatest width of a character of a label, in pixels."""
 
 MARGIN = 0.12
 """Share of the range that the axes extend beyond the outermost marks."""
@@ -83,7 +83,9 @@ class Mark:
 
 
 def place_labels(marks: Sequence[Mark]) -> list[float]:
-    """Return the height of each label in pixels: that of its mark, moved so that no two labels overlap."""
+    """Return the height of each label in pixels: that of its mark, shifted if necessary so that
+    no two labels overlap.
+    """
     clusters = [[n] for n in range(len(marks))]
     heights = [mark.y for mark in marks]
     while (pair := _overlapping(clusters, marks, heights)) is not None:
@@ -98,7 +100,7 @@ def place_labels(marks: Sequence[Mark]) -> list[float]:
 def _overlapping(
     clusters: Sequence[list[int]], marks: Sequence[Mark], heights: Sequence[float]
 ) -> tuple[list[int], list[int]] | None:
-    """Two clusters with labels that overlap; None if there are none."""
+    """Return two clusters whose labels overlap; None if there are none."""
     for first, second in combinations(clusters, 2):
         for n, m in product(first, second):
             left, right = sorted((marks[n], marks[m]), key=lambda mark: mark.x)

@@ -36,7 +36,7 @@ PREFIX = "migrated-"
 
 @dataclass(frozen=True)
 class Alteration:
-    """The change of the table. schema: the new one. old_names: new name -> name in the current files."""
+    """The change of the table. schema: the new schema. old_names: new name -> name in the current files."""
 
     table: DeltaTable
     schema: pa.Schema

@@ -18,7 +18,10 @@ from spinney.tables import lookup
 
 @dataclass(frozen=True)
 class StateChange:
-    """The effect on one kind of stored losses. groups: that have some; None where they are not counted."""
+    """The effect on one kind of stored losses.
+
+    groups: number of groups that have some; None if they are not counted.
+    """
 
     state: str
     groups: int | None
@@ -35,7 +38,7 @@ class LossMigration:
 
 
 def plan_loss_change(store: FleetStore, was: str, becomes: str) -> LossMigration:
-    """Return what a change of the loss means. Only reads. Raises StoreError if a table does not exist."""
+    """Return the consequences of a change of the loss. Only reads. Raises StoreError if a table does not exist."""
     return LossMigration(was, becomes, tuple(_states(store, was)))
 
 
@@ -63,7 +66,7 @@ def _states(store: FleetStore, was: str) -> Iterator[StateChange]:
 
 
 def _count_groups(store: FleetStore, base: Contract, column: str, where: str) -> int:
-    """The number of groups and parents with such a row."""
+    """The number of groups and parents with a row for which the SQL condition `where`, about `column`, is true."""
     counted = lookup.select(store, base, ["group_key", column], "count(DISTINCT group_key) AS n", f"WHERE {where}")
     return int(counted.column("n")[0].as_py())
 

@@ -35,9 +35,9 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Sought:
-    """Rows that are sought: with these ids, and an arrival that differs by some time at most.
+    """Rows to look for: with these ids, and with an arrival that differs by at most `within_us`.
 
-    ids, at_us: shape (n,). within_us: the longest difference, microseconds.
+    ids, at_us: shape (n,). within_us: microseconds.
     """
 
     ids: IdHashes
@@ -45,17 +45,20 @@ class Sought:
     within_us: int
 
     def take(self, at: Places) -> Sought:
-        """Return those at these places."""
+        """Return the sought rows at these positions."""
         return Sought(self.ids.take(at), self.at_us[at], self.within_us)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Rows that were found. wanted: for which of the sought ones each was found, shape (n,). arrived: the rows."""
+    """Rows that were found.
+
+    wanted: position of the sought row that each was found for, shape (n,). arrived: the found rows.
+    """
 
     wanted: Places
     arrived: Arrived
 
     def take(self, mask: Mask) -> Found:
-        """Return those where the mask is true."""
+        """Return the found rows where the mask is true."""
         return Found(self.wanted[mask], self.arrived.take(mask))
