@@ -1,4 +1,4 @@
-"""Reads the body of a request, as much as one may have."""
+"""Read the body of a request, up to the largest size that a request may have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MIB = 1 << 20
 
 
 async def read_body(request: Request, max_mib: int) -> bytes:
-    """Return the body. Raises RequestError 413 for a larger one, before it is read whole."""
+    """Return the body. Raises RequestError with status 413 for a larger body, before all of it is read."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_mib * MIB:
         raise _too_large(max_mib)

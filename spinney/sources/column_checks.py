@@ -28,11 +28,11 @@ _FAMILIES = (
 
 
 def check_columns(files: Sequence[DataFile], options: ReadOptions) -> tuple[str, ...]:
-    """Return notes about columns that no file has.
+    """Return notes about optional columns that no file has.
 
-    Raises ContractError, naming file and column, for a column that is required and missing, that only some of the files
-    have (unless `missing_as_null`), or whose type is of another family than in the first file. Integers and fractions
-    are one family. The columns of JSON lines are the fields of the first objects of each file.
+    Raises ContractError, naming file and column, in three cases: a required column is missing; only some of the files
+    have a column (unless `missing_as_null`); a column's type is of another family than in the first file. Integers and
+    fractions are one family. The columns of JSON lines are the fields of the first objects of each file.
     """
     typed = [file for file in files if _all_columns(file) is not None]
     if not typed:
@@ -90,7 +90,7 @@ def find_repeated_columns(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def left_out_note(column: str) -> str:
-    """Return the note about the columns of one name, which a file has more than once."""
+    """Return the note about columns that are left out because a file has several columns of this name."""
     return f"column {column}: left out, since several columns have this name. Rename them in the file to use them"
 
 
@@ -112,7 +112,9 @@ def missing_columns_error(
 
 
 def type_family(kind: pa.DataType) -> str | None:
-    """Return the family of a type, by which files are compared; None for a type without values."""
+    """Return the family of a type, by which the types of a column in several files are compared; None for a type
+    without values.
+    """
     if types.is_dictionary(kind):
         return type_family(kind.value_type)
     if types.is_null(kind):
@@ -169,7 +171,7 @@ def _column(file: DataFile, name: str, options: ReadOptions) -> str | None:
 
 
 def _leaf_types(columns: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Return path → type of the columns, and of the fields inside objects in place of these."""
+    """Return path → type of the columns; for a column of objects, those of the fields inside instead."""
     leaves: dict[str, pa.DataType] = {}
     for name, kind in columns.items():
         inside = {f"{name}.{field.name}": field.type for field in kind} if types.is_struct(kind) else {}

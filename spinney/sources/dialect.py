@@ -27,16 +27,17 @@ _WITH_THOUSANDS = {
     ".": re.compile(r" *[+-]?[1-9][0-9]{0,2}(?:[,'][0-9]{3})+(?:\.[0-9]+)? *"),
     ",": re.compile(r" *[+-]?[1-9][0-9]{0,2}(?:(?:[.'][0-9]{3})+,[0-9]+|(?:\.[0-9]{3}){2,}) *"),
 }
-"""Numbers with separated thousands, by the decimal mark. None begins with 0."""
+"""Decimal mark -> pattern of numbers with separated thousands. They do not begin with 0."""
 
 
 @dataclass(frozen=True)
 class Dialect:
     """The format of a CSV file.
 
-    header: its column names as written. row_bytes: mean length of a row. lines_above: number of lines above the
-    header. thousands: the separator between the thousands of a number; None: no separator. multiline: as in TextFormat.
-    is_escaped: whether a backslash escapes a quote within quotes. notes: assumptions about what the file does not say.
+    header: its column names as written. row_bytes: mean length of a row. lines_above: number of lines above the header.
+    thousands: the separator between the thousands of a number; None: no separator. multiline: as in TextFormat.
+    is_escaped: whether a backslash escapes a quote within quotes. notes: assumptions that were made where the file is
+    ambiguous.
     """
 
     delimiter: str
@@ -100,7 +101,10 @@ def _find_beginning(sample: str, name: str, given: TextFormat) -> Beginning:
 
 
 def _notes_about_rows(rows: Sequence[Sequence[str]], decimal: str, given: TextFormat) -> Iterator[str]:
-    """Yield what is assumed about the cells of the first rows, the header among them. decimal: the decimal mark."""
+    """Yield a note for each assumption about the cells of the first rows.
+
+    rows: the header first. decimal: the decimal mark.
+    """
     if decimal == "," and given.decimal is None:
         yield "numbers are read with a decimal comma; --decimal . says otherwise"
     if names := _header_like_values(rows):
@@ -133,7 +137,10 @@ def _has_trailing_delimiters(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _first_number(rows: Sequence[Sequence[str]], form: re.Pattern[str]) -> str | None:
-    """Return the first number of a form, of a column in which nearly all cells are numbers."""
+    """Return the first cell that has this form, among the columns whose cells are nearly all numbers or times.
+
+    rows: the header first. form: pattern of a whole cell. None if there is no such cell.
+    """
     header, *below = rows
     for at in range(len(header)):
         cells = [row[at] for row in below if at < len(row)]
@@ -144,7 +151,10 @@ def _first_number(rows: Sequence[Sequence[str]], form: re.Pattern[str]) -> str |
 
 
 def _header_like_values(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return some of the header's names if every column of numbers or times also has a number or time as its name."""
+    """Return names in the header that look like values, if all names of columns of numbers or times do; else no names.
+
+    At most MAX_NAMES_SHOWN are returned.
+    """
     header, *below = rows
     columns = [[row[at] for row in below if at < len(row)] for at in range(len(header))]
     numeric_names = [name for name, cells in zip(header, columns, strict=True) if are_numbers_or_times(cells)]

@@ -45,7 +45,9 @@ EXPECTED = (
     "a folder of such files, or a Delta table"
 )
 TEXT_SUFFIXES = (".txt", ".dat", ".tab", ".psv")
-"""Endings of files that are read as CSV if they are named themselves: in a folder they may be anything."""
+"""Endings of files that are read as CSV if the user names them. In a folder they are skipped, since they may be
+anything.
+"""
 
 _ADVICE = {
     "Unpack it first": (".zip", ".xz", ".7z", ".tar", ".tgz"),
@@ -55,15 +57,16 @@ _ADVICE = {
 
 MAX_NAMES_SHOWN = 5
 _FORMAT_BY_MAGIC = {b"PAR1": FileFormat.PARQUET, b"ARROW1": FileFormat.ARROW}
-"""First bytes of files that are of this format whatever their ending."""
+"""First bytes of a file -> its format, whatever the ending of its name."""
 
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a source. name: for messages. partitions: values in its path: ``store=007/part.parquet`` gives store →
-    "007".
+    """A file of a source.
+
+    name: for messages. partitions: values in its path: ``store=007/part.parquet`` gives store → "007".
     """
 
     path: Path

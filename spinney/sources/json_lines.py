@@ -29,8 +29,10 @@ _MAX_DIGITS = 400
 
 
 def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
-    """Open a JSON file. Raises ContractError: not in its encoding, packed, or no JSON in its first objects if these are
-    not one per line.
+    """Open a JSON file.
+
+    Raises ContractError if it is not in its encoding, is compressed, or has objects that are not one per line and the
+    first of them are not JSON.
     """
     with file.open("rb") as opened:
         start = opened.read(SAMPLE_BYTES)
@@ -49,8 +51,9 @@ def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Return the object in a line; None if it is not an object, has a name twice in one object, or holds NaN or
-    Infinity, which Python writes and JSON does not have.
+    """Return the object in a line; None if it is not a valid object.
+
+    An object is invalid if it has a name twice, or holds NaN or Infinity, which Python writes and JSON does not have.
     """
     try:
         value = json.loads(line, object_pairs_hook=unique_object, parse_int=_integer, parse_constant=_refuse_constant)
@@ -60,7 +63,9 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def _integer(text: str) -> int | float:
-    """Return a number of any length. Python refuses to read integers of more than 4,300 digits."""
+    """Return a number of any length: a float if it has too many digits, since Python refuses more than 4,300 in an
+    integer.
+    """
     return int(text) if len(text) <= _MAX_DIGITS else float(text)
 
 

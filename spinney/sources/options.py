@@ -72,9 +72,9 @@ class TextFormat:
 class ColumnSelection:
     """The columns to read, under the names that a file uses.
 
-    names: a name with dots may be a path into nested objects, so a column of its first part matches too. required:
-    those of `names` that every file must have. is_exclusive: whether all other columns are left out. numbers: those of
-    `names` whose decimal commas are converted; None: every column. optional: those of `names` that need no note if
+    names: the columns. A name with dots may be a path into nested objects, so a column with the first part of the name
+    matches too. required: names that every file must have. is_exclusive: whether all other columns are left out.
+    numbers: names whose decimal commas are converted; None: every column. optional: names that need no note if they are
     missing. stored: column of a fleet's tables → its name in messages and files, to read such a table as a file.
     """
 
@@ -86,8 +86,8 @@ class ColumnSelection:
     stored: Mapping[str, str] = field(default_factory=dict)
 
     def find_column(self, name: str, columns: Iterable[str]) -> str | None:
-        """Return the column of a file that holds `name`: by the whole name, or by its path's first part; None if
-        neither.
+        """Return the column of a file that holds `name`: the column of that name, or of the first part of its path;
+        None if neither.
         """
         present = set(columns)
         root = name.partition(".")[0]

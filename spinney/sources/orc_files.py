@@ -20,7 +20,7 @@ _KIND = "an ORC"
 def open_orc(file: Path, name: str, options: ReadOptions) -> DataFile:
     """Open an ORC file. Raises ContractError: not an ORC file, or a selected column twice in it.
 
-    Arrow reads its times in nanoseconds and stops at one outside 1677 to 2262; the error then names the column.
+    Arrow reads times of ORC in nanoseconds and fails at a time outside 1677 to 2262; the error then names the column.
     """
     try:
         opened = orc.ORCFile(file)

@@ -14,7 +14,7 @@ from spinney.sources.row_batch import DataFile
 from spinney.sources.typed_files import ERRORS, TypedFile, open_typed, rows_per_batch, unreadable_error
 
 INT96_UNIT = "us"
-"""INT96 timestamps reach beyond 2262, the last year of nanoseconds in 64 bits."""
+"""Unit in which INT96 timestamps are read: they may be later than 2262, where nanoseconds in 64 bits end."""
 
 _KIND = "a Parquet"
 

@@ -53,7 +53,7 @@ def is_object_map(kind: pa.DataType) -> bool:
 
 
 def _maps_to_values(column: pa.MapArray) -> list[Any]:
-    """Of several values of a key the last one counts, as Parquet's specification says."""
+    """Convert maps to dictionaries. Of several values of a key the last one counts, as Parquet's specification says."""
     ends = column.offsets.to_pylist()
     first, length = ends[0], ends[-1] - ends[0]
     keys, items = (to_values(part.slice(first, length)) for part in (column.keys, column.items))
@@ -113,6 +113,9 @@ def _times_to_values(column: pa.Array) -> list[Any]:
 
 
 def _in_microseconds(column: pa.Array) -> pa.Array:
-    """Return times in nanoseconds at the earlier microsecond, as a text is cut off. Arrow's cast goes toward 1970."""
+    """Return times in nanoseconds rounded down to microseconds, as texts of times are.
+
+    Arrow's cast rounds toward 1970.
+    """
     ticks = np.asarray(column.cast(pa.int64()).fill_null(0)) // 1000
     return pa.array(ticks, mask=np.asarray(column.is_null())).cast(pa.timestamp("us", column.type.tz))

@@ -22,7 +22,7 @@ _NULLABLE = {
     pa.int64(): pd.Int64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
-"""Integers with gaps stay integers."""
+"""Integer types that allow missing values, so that integers with gaps do not become floats."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Sample:
     """The first rows of a source.
 
     frame: columns under the file's names, nested ones as ``outer.inner``. texts: the columns that are text only because
-    the file has no types. unsplit: number of rows between these that could not be split into columns, or are no JSON
-    object. first_unsplit: the first of them.
+    the file has no types. unsplit: number of rows in between that could not be split into columns or are no JSON
+    object. first_unsplit: the first of these.
     """
 
     frame: pd.DataFrame
@@ -75,7 +75,7 @@ def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all parts. A column without a value in one part has the type that it has in the others."""
+    """Return the rows of all parts. A column without any value in one part gets its type from the other parts."""
     if not parts:
         return pd.DataFrame()
     names = dict.fromkeys(name for part in parts for name in part.columns)
@@ -141,9 +141,9 @@ def _numbers_of_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _texts_of_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the texts of a writer that does not say that its bytes are texts, with null for a few that are none.
+    """Return bytes as texts, with null for a few that are none: some writers do not declare that their bytes are texts.
 
-    Bytes most of which are no texts stay as they are.
+    Bytes most of which are no texts are returned unchanged.
     """
     try:
         return column.cast(pa.string())
@@ -161,7 +161,7 @@ def _text_or_none(value: bytes | None) -> str | None:
 
 
 def _of_lines(batch: RowBatch) -> tuple[pd.DataFrame, list[MalformedRow]]:
-    """Return the objects of JSON lines, and the lines that are none."""
+    """Return the objects of JSON lines as a frame, and the lines that are not objects as malformed rows."""
     objects: list[dict[str, Any]] = []
     malformed: list[MalformedRow] = []
     for number, line in zip(batch.numbers, batch.lines, strict=True):
@@ -174,7 +174,7 @@ def _of_lines(batch: RowBatch) -> tuple[pd.DataFrame, list[MalformedRow]]:
 
 
 def _why_no_object(line: bytes) -> str:
-    """Return the detail of the dead letter that a line would become."""
+    """Return why a line is not an object, in the words of the dead letter that it would become."""
     try:
         read_message(line)
     except RejectedError as error:

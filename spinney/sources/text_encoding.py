@@ -26,8 +26,9 @@ _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 def detect_encoding(file: Path, name: str, given: str | None) -> tuple[str, tuple[str, ...]]:
     """Return the encoding by Python's name, and a note if it was guessed. name: of the file, for messages.
 
-    A byte order mark decides; otherwise whether the whole file is valid UTF-8. Raises ContractError for a file without
-    a mark that is packed, like UTF-16, or UTF-8 with some other bytes.
+    A byte order mark decides. Without one the encoding is UTF-8 if the whole file is valid UTF-8, and guessed if not.
+
+    Raises ContractError for a file without a mark that is compressed, like UTF-16, or UTF-8 except for a few bytes.
     """
     with file.open("rb") as opened:
         start = opened.read(SAMPLE_BYTES)
@@ -57,9 +58,9 @@ def named_encoding(start: bytes, given: str | None) -> str | None:
 
 
 def refuse_other_bytes(name: str, start: bytes) -> None:
-    """Raise ContractError for a file without a byte order mark that begins as a packed one or as UTF-16 does.
+    """Raise ContractError for a file without a byte order mark that begins like a compressed file or like UTF-16.
 
-    name: for messages. start: its first bytes.
+    name: for messages. start: the file's first bytes.
     """
     packed = next((ending for mark, ending in _PACKED.items() if start.startswith(mark)), None)
     if packed is not None:

@@ -25,8 +25,10 @@ _TEXT_BYTES = 32
 
 @dataclass(frozen=True)
 class TypedFile:
-    """An opened file. schema: its columns. rows: their number; exact if is_exact. read: takes the columns to read
-    (None: all) and yields batches; raises one of ERRORS. unreadable: columns that Arrow cannot read.
+    """An opened file. schema: its columns. rows: their number; an estimate unless is_exact.
+
+    read: takes the columns to read (None: all) and yields batches; raises one of ERRORS. unreadable: columns that
+    Arrow cannot read.
     """
 
     schema: pa.Schema
@@ -37,10 +39,10 @@ class TypedFile:
 
 
 def open_typed(opened: TypedFile, name: str, options: ReadOptions, kind: str) -> DataFile:
-    """Return a file as a source sees it, in plain types: without columns that cannot be read unless they are selected,
-    and without columns and fields that share a name.
+    """Return a file as a source sees it: without columns and fields that share a name, and with plain types. Columns
+    that cannot be read are left out unless they are selected.
 
-    kind: the format, for messages. Raises ContractError: a selected column is there twice.
+    kind: the format, for messages. Raises ContractError if the file has a selected column twice.
     """
     schema = opened.schema
     column_checks.refuse_duplicate_columns(name, schema.names, options)
@@ -77,7 +79,10 @@ def unreadable_error(name: str, error: Exception, kind: str) -> ContractError:
 
 
 def rows_per_batch(schema: pa.Schema, size: int, rows: int) -> int:
-    """Return how many rows fit a batch. size: bytes of all rows; 0 if not known."""
+    """Return how many rows of a file are read per batch.
+
+    size: bytes of all rows, 0 if not known. rows: number of all rows.
+    """
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes(schema), size // max(rows, 1))))
 
 

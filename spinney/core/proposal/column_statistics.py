@@ -31,7 +31,8 @@ and the World Bank.
 _INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
 _LONGEST_INTEGER = 18
 _MAGNITUDES, _FAR_APART = 1_000, 10
-"""From the least to the greatest of some amounts; between two neighbours of them, on average."""
+"""Bounds for amounts: the least ratio of the greatest to the smallest, and the least mean distance between neighbours.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +167,8 @@ def _type_of_integers(values: pd.Series[Any]) -> str:
 
 
 def _type_of_objects(values: pd.Series[Any]) -> str:
-    """Return the type that fits all values; if none does, that of most values, so that the others are rejected.
+    """Return the type that fits all values. If no type does, return the type of most values, so that the others are
+    rejected.
 
     Raises TypeError: values that cannot be compared.
     """
@@ -193,8 +195,8 @@ def _most_common_type(kinds: Iterable[str]) -> str:
 
 
 def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the values with empty texts as missing, if the other values are not texts, as the validation rules have
-    it.
+    """Return the values with empty texts as missing, unless other values are texts too; validation treats them the same
+    way.
     """
     if not types.is_object_dtype(values):
         return values
@@ -203,7 +205,10 @@ def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _without_missing_words(values: pd.Series[Any]) -> tuple[pd.Series[Any], frozenset[str]]:
-    """Return the values without words that mean no value, and these words, if the other values are no texts."""
+    """Return the values without words that mean no value, and these words.
+
+    If the other values are texts too, nothing is removed.
+    """
     if not types.is_object_dtype(values):
         return values, frozenset()
     is_word = values.map(lambda value: isinstance(value, str) and value in MISSING_WORDS).astype(bool)
@@ -227,9 +232,10 @@ def _are_whole_texts(values: pd.Series[Any]) -> bool:
 
 
 def _number_type(values: list[Any]) -> str | None:
-    """Return the type of numbers some of which are texts, as Debezium writes decimals: `"12.50"`; None if they are not.
+    """Return the type of numbers some of which are texts, as Debezium writes decimals (`"12.50"`); None for anything
+    else.
 
-    Columns of only whole-number texts may be names, see `has_whole_texts`.
+    None, too, if all are texts of whole numbers, which may be names; see `has_whole_texts`.
     """
     texts = [value for value in values if isinstance(value, str)]
     kinds = {_type_of_text(value) if isinstance(value, str) else _type_of(value) for value in values}
@@ -262,7 +268,10 @@ def _type_of(value: object) -> str:
 
 
 def _time_type(text: str) -> str | None:
-    """Return the type of a time. Digits alone, and a month, are not one: they are more often a number, or a season."""
+    """Return "date" or "timestamp" for the text of a time, None for any other text.
+
+    Digits alone and a month (`2013-01`) do not count as times: they are more often a number or a season.
+    """
     text = text.strip(" ")
     if ("-" not in text and "/" not in text) or len(text) == len("2013-01"):
         return None
@@ -282,7 +291,10 @@ def _type_of_texts(texts: list[str]) -> tuple[str, frozenset[str]]:
 
 
 def _type_of_text(text: str) -> str:
-    """Return the type of a text. A number has no leading zeros: such a text is a name."""
+    """Return the type of a text.
+
+    Digits with a leading zero are a string, since they are a name rather than a number.
+    """
     if text in BOOLEAN_TEXTS:
         return "boolean"
     text = text.strip(" ")  # as in the validation
@@ -297,7 +309,7 @@ def _type_of_text(text: str) -> str:
 
 
 def usable_columns(columns: Iterable[ColumnStatistics]) -> list[ColumnStatistics]:
-    """Return the columns with a usable name and comparable values, without the time when a late label became known."""
+    """Return the columns that have a usable name and comparable values, except `observed_at`."""
     return [column for column in columns if column.distinct > 0 and not has_unusable_name(column)]
 
 

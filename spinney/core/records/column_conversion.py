@@ -61,8 +61,9 @@ class TypedColumn:
 
 
 def decode_column(column: pa.Array) -> pa.Array:
-    """Return the column with dictionaries decoded, large strings and bytes as strings, and NaN as null (pandas writes
-    either).
+    """Return the column with dictionaries decoded, large strings and bytes as strings, and NaN as null.
+
+    pandas writes either NaN or null for a missing value.
     """
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -81,8 +82,8 @@ def decode_column(column: pa.Array) -> pa.Array:
 
 
 def convert_column(column: pa.Array, rule: FieldRule) -> TypedColumn:
-    """Convert a column to the type of its rule. For columns of text use `convert_text_column`, except for declared
-    strings.
+    """Convert a column to the type of its rule. Columns of text are converted by `convert_text_column` unless they are
+    declared as strings.
 
     column: as `decode_column` returns it.
     """
@@ -187,7 +188,10 @@ def _convert_times(column: pa.Array, rule: FieldRule) -> TypedColumn:
 
 
 def _convert_to_years(column: pa.Array) -> TypedColumn:
-    """Convert times and dates to timestamps. Only the beginning of a year in UTC is one of them."""
+    """Convert times and dates to timestamps of a column with the unit year.
+
+    Only the beginning of a year in UTC is valid.
+    """
     micros, present, doubtful = _microseconds(column)
     beginnings = micros.astype(_MICROS).astype(_YEARS).astype(_MICROS).astype(np.int64)
     return timestamps_from_micros(micros, present, doubtful | (micros != beginnings))
@@ -215,7 +219,7 @@ def integers_of_type(numbers: npt.NDArray[np.int64], present: Mask, kind: str, s
 
 
 def _convert_to_boolean(column: pa.Array, rule: FieldRule) -> TypedColumn:
-    """Convert to booleans. With coercion, so are the numbers 0 and 1."""
+    """Convert to booleans. If the rule coerces, the numbers 0 and 1 are converted too."""
     if types.is_boolean(column.type):
         return TypedColumn(column)
     if not rule.coerce or not (types.is_integer(column.type) or types.is_floating(column.type)):

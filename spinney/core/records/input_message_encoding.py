@@ -109,7 +109,7 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
 
 
 def _encode_typed_text(value: str | bytes, rule: FieldRule | None) -> str:
-    """Return JSON of a text, or of bytes whose writer did not say that they are a text."""
+    """Return a text as JSON, and bytes decoded: some writers do not declare that their bytes are a text."""
     if isinstance(value, UnrepresentableValue) and rule is not None and rule.type == "string":
         return json.dumps({"no text": value})
     text = value if isinstance(value, str) else value.decode(errors="surrogateescape")

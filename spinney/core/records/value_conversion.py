@@ -44,7 +44,7 @@ _LEADING_ZEROS: Final = re.compile(r"[+-]?0[0-9]")
 class WrongTypeError(Exception):
     """A value does not have the declared type.
 
-    explanation: why, such as "its leading zeros would be lost"; empty if the type alone says it.
+    explanation: the cause, such as "its leading zeros would be lost"; empty if naming the type is enough.
     """
 
     def __init__(self, explanation: str = "") -> None:
@@ -205,13 +205,13 @@ def _instant_of_unit(value: Any, rule: FieldRule, unit: str) -> Any:
 
 
 def _years_remedy(value: Any) -> str:
-    """Return what to do about a year alone, a number or a text; empty for any other value."""
+    """Return what to do about a value that is only a year, as a number or a text; empty for any other value."""
     is_year = isinstance(value, str) and _FOUR_DIGITS.fullmatch(value.strip(" "))
     return 'for years alone declare the column as "timestamp(year)"' if is_year else ""
 
 
 def _text_of_time(value: Any, rule: FieldRule) -> str:
-    """Return the text of a time, empty if it is none. Blanks around it change nothing."""
+    """Return the text of a time, without blanks around it; empty if the value is not one."""
     if not isinstance(value, str):
         return ""
     return value.strip(" ") if rule.coerce else value

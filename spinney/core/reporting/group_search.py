@@ -32,8 +32,8 @@ class GroupSearch:
     def find(self, words: str, *, state: str | None = None, offset: int = 0, limit: int = 50) -> SearchPage:
         """Return the groups whose keys contain each of the words, in the order of their keys.
 
-        words: separated by white space, in any case; none finds every group. state: only groups in this state. offset:
-        number of groups to leave out; limit: largest number of rows. Both are at least 0.
+        words: separated by white space; upper and lower case are equal. No word finds every group. state: only groups
+        in this state. offset: number of groups to skip; limit: largest number of rows. Both are at least 0.
         """
         conditions = [pc.match_substring(self._text, word) for word in words.lower().split()]
         if state is not None:

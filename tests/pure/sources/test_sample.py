@@ -97,7 +97,7 @@ def test_the_choices_of_the_command_line_are_taken(tmp_path: Path) -> None:
 
 def test_they_are_for_from_only() -> None:
     done = CliRunner().invoke(main, ["init", "--id", "x"])
-    assert (done.exit_code, "--id is for --from" in done.stderr) == (2, True)
+    assert (done.exit_code, "--id needs --from" in done.stderr) == (2, True)
 
 
 def test_what_cannot_be_read_or_proposed_is_reported_in_one_line(tmp_path: Path) -> None:
