@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 
 from spinney.core.errors import StoreError
-from spinney.gateway.direct_dispatch import DirectDispatch, fixed_post_routes
 from spinney.gateway.errors import RequestError
 from spinney.gateway.inference_routes import inference_router
 from spinney.gateway.metrics_routes import metrics_router
@@ -21,7 +20,8 @@ from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.predict_routes import predict_router
 from spinney.gateway.response_middleware import FAULT, ResponseMiddleware, problem
-from spinney.gateway.service import Service
+from spinney.gateway.routing_bypass import DirectDispatch, fixed_post_routes
+from spinney.gateway.shared_state import Service
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,10 @@ RETRY_AFTER_S = 5
 
 
 def create_app(service: Service) -> FastAPI:
-    """Return the application of a fleet. Its threads run while it does.
+    """Return the application of a fleet. The threads of `service` run while the application runs.
 
-    Its interface is described by /openapi.json. It has no page: FastAPI's page loads scripts from other hosts.
+    Its interface is described by /openapi.json. FastAPI's documentation page is turned off, since it loads scripts from
+    other hosts.
     """
     figures = LiveFigures(service.fleet)
 
@@ -78,7 +79,7 @@ def answer_errors(app: FastAPI) -> None:
 
 
 def _answer_to(error: Exception, path: str) -> Response | None:
-    """The answer to a request that is refused, or whose tables cannot be read; None to a fault of the server."""
+    """Return the answer to a request that is refused or whose tables cannot be read; None for a fault of the server."""
     answer_problem = mlflow_problem if path == INVOCATIONS_PATH else problem
     if isinstance(error, RequestError):
         headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}

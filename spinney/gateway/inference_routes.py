@@ -15,7 +15,7 @@ from spinney.gateway.fleet_answers import group_of
 from spinney.gateway.inference_tensors import describe_model, read_outputs, read_tensors, write_tensors
 from spinney.gateway.json_body import read_json
 from spinney.gateway.openapi import INFER, PROBLEMS
-from spinney.gateway.service import Answer, Service, require_valid
+from spinney.gateway.shared_state import Answer, Service, require_valid
 
 MAX_ID_CHARACTERS = 200
 
@@ -75,7 +75,7 @@ def _infer(service: Service, name: str, key: str | None, raw: bytes, answer: Ans
 
 
 def _key_of(service: Service, name: str) -> str | None:
-    """The group that a model's name means; None for the fleet. Raises RequestError for neither."""
+    """Return the group that a model's name means; None for the fleet. Raises RequestError if it is neither."""
     if name == service.config.fleet.name:
         return None
     try:

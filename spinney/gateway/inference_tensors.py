@@ -81,7 +81,7 @@ def _tensor(name: str, kind: str) -> dict[str, Any]:
 
 
 _NUMBERS: tuple[Callable[[str], Any], Callable[[str], Any]] = (int, NumberText)
-"""A whole number as either reader has it."""
+"""The two readers of a whole number: pydantic's parser gives an int, the exact parser a NumberText."""
 
 
 def _of_text(text: str | None, column: str, fleet: Fleet, number: Callable[[str], Any]) -> Any:
@@ -121,7 +121,7 @@ def _column(tensor: Any, max_rows: int) -> tuple[str, list[Any]]:
 
 
 def _dimension(value: Any) -> str | None:
-    """A whole number's text, as either reader has it; None for other values."""
+    """Return the text of a whole number, as the fast or the exact parser reads it; None for other values."""
     if isinstance(value, NumberText):
         return value
     return f"{value:d}" if type(value) is int and abs(value) < 1 << 63 else None

@@ -15,7 +15,10 @@ from spinney.gateway.errors import RequestError
 
 @dataclass(frozen=True)
 class JsonBody:
-    """raw: the bytes. value: as `pydantic_core.from_json` parses them. has_nan: whether NaN is allowed, as null."""
+    """The JSON body of a request.
+
+    raw: the bytes. value: as `pydantic_core.from_json` parses them. has_nan: whether NaN is allowed, as null.
+    """
 
     raw: bytes
     value: Any
@@ -23,7 +26,7 @@ class JsonBody:
 
     @cached_property
     def exact(self) -> Any:
-        """The value with numbers as NumberText. Raises RequestError, also for a name that is twice in one object."""
+        """The value with numbers as NumberText. Raises RequestError, also if a name occurs twice in one object."""
         try:
             return read_value(self.raw.decode(), has_nan=self.has_nan)
         except UnreadableError as error:
@@ -34,7 +37,7 @@ class JsonBody:
         return len(self.value) + sum(count_strings(value) for other, value in self.value.items() if other != name)
 
     def require_unique_names(self, strings: int | None = None) -> None:
-        """Raise RequestError if a name is twice in one object: the parser keeps the last one only.
+        """Raise RequestError if a name occurs twice in one object, since the parser keeps only the last one.
 
         strings: number of names and texts in the whole value; None to count them.
         """

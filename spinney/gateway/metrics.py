@@ -15,7 +15,8 @@ PREFIX = "spinney_gateway_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Gauge = tuple[str, str, str, float | Mapping[str, float]]
-"""Name without PREFIX, kind, meaning, value: of what is counted elsewhere. A mapping: a value per streaming query."""
+"""A measurement that is counted elsewhere: name without PREFIX, kind, meaning, value. A mapping has a value per query.
+"""
 
 
 class Metrics:

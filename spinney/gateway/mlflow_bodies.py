@@ -26,7 +26,7 @@ def read_json_body(raw: bytes, max_rows: int) -> Records:
 
     NaN is null: MLflow's client writes it for a missing value.
 
-    Raises RequestError for one without exactly one of the four forms, and for more than max_rows rows.
+    Raises RequestError if the body does not have exactly one of the four forms, or has more than max_rows rows.
     """
     body = read_json(raw, has_nan=True)
     body.require_unique_names()
@@ -41,9 +41,9 @@ def read_json_body(raw: bytes, max_rows: int) -> Records:
 
 
 def read_csv_body(raw: bytes, max_rows: int, rules: RecordRules) -> Records:
-    """Return the records of a CSV body with a header, whose cells are read as those of a file.
+    """Return the records of a CSV body with a header. Cells are read like those of a CSV file.
 
-    rules: of the columns. Raises RequestError for text that is no such CSV, and for more than max_rows rows.
+    rules: of the columns. Raises RequestError for text that is not such a CSV, and for more than max_rows rows.
     """
     try:
         text = raw.decode("utf-8-sig")  # spreadsheets begin a CSV in UTF-8 with a byte order mark

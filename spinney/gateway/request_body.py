@@ -1,4 +1,4 @@
-"""Reads the body of a request, as much as one may have."""
+"""Read the body of a request, up to the largest size that a request may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outermost layer of the application: headers, answers to faults, and what is counted of each request."""
+"""The outermost layer of the application: headers, answers to faults, and the counts of requests."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HEADERS = {
 """Headers that every answer gets unless it sets its own."""
 
 NO_ROUTE = "none"
-"""The route of requests that no route takes, in metrics."""
+"""Name of the route in metrics for requests that match no route."""
 
 CLIENT_LEFT = 499
-"""The status that is counted, as nginx does, for a client that closed its connection before it was answered."""
+"""Status counted for a client that closed its connection before it was answered; nginx uses the same number."""
 
 FAULT = "server: a fault of the gateway; the server's log has the cause"
-"""The message for the caller."""
+"""The message that the caller gets."""
 
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _Scope = MutableMapping[str, Any]
@@ -48,12 +48,12 @@ def problem(
     headers: Mapping[str, str] | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return an error as it is answered. more: fields beside it, of another protocol."""
+    """Return an error as the answer to a request. more: fields beside it, of another protocol."""
     return JSONResponse({"error": {"code": code, "message": message}, **(more or {})}, status, headers)
 
 
 class ResponseMiddleware:
-    """Adds HEADERS, answers where a route fails, counts and logs each request. app: an ASGI application.
+    """Adds HEADERS, answers if a route fails, counts and logs each request. app: an ASGI application.
 
     is_draining: whether clients are asked to close their connections.
     """

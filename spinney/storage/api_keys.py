@@ -1,7 +1,7 @@
 """API keys of the gateway, below the fleet's root. The file holds a hash of each secret, never the secret.
 
-A secret has 256 random bits, so one SHA-256 protects it: nobody can try so many. A slow hash, which protects passwords
-that people choose, would only make requests slow.
+A secret has 256 random bits, too many to try, so a single SHA-256 protects it. A slow hash, as for passwords that
+people choose, would only make requests slow.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MAX_NAME_CHARACTERS = 100
 class ApiKey:
     """A key as stored.
 
-    name: of the person or program that has it; overrides are recorded under it. hash: SHA-256 of the secret, hex.
-    created_at, revoked_at: ISO 8601, UTC; revoked_at is None while the key is valid.
+    name: the person or program that has the key; overrides are recorded under this name. hash: SHA-256 of the secret,
+    hex. created_at, revoked_at: ISO 8601, UTC; revoked_at is None while the key is valid.
     """
 
     id: str

@@ -58,7 +58,9 @@ def _examine(sample: pd.DataFrame, texts: frozenset[str]) -> list[ColumnStatisti
 
 
 def _plan_without_copies(plan: Proposal, sample: pd.DataFrame, texts: frozenset[str], choices: Choices) -> Proposal:
-    """Return the plan with the id of the rows that are there once, if they have one: an export may repeat rows."""
+    """Return the plan made from the sample without its repeated rows, if that gives them an id: an export may repeat
+    rows.
+    """
     copies = sample.astype(str).duplicated()
     if not copies.any():
         return plan
@@ -155,9 +157,7 @@ def _column_types(used: list[ColumnStatistics], group: Guess, target: Guess, nam
 
 
 def _missing_words(used: list[ColumnStatistics], kept: tuple[ColumnStatistics, ...]) -> tuple[str, ...]:
-    """Return the words that mean no value in columns of numbers or times. kept: columns whose texts must stay
-    unchanged.
-    """
+    """Return the words that mean no value in columns of numbers or times. kept: columns whose texts stay unchanged."""
     words = {word for column in used for word in column.missing_words}
     values: set[Any] = set()
     for column in kept:
@@ -189,9 +189,9 @@ def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
 
 
 def _choose_features(columns: list[ColumnStatistics], time: Guess) -> list[ColumnStatistics]:
-    """Return the columns that a model may use, with amounts converted to numbers. Without any, the time's.
+    """Return the columns that a model may use, with amounts converted to numbers; the time if there are no others.
 
-    Raises ContractError if there is none at all.
+    Raises ContractError if there is no time either.
     """
     kept = [column for column in columns if not column.is_index and not column.is_name]
     kept = [column for column in kept if not guesses.is_named_like_an_id(column)]

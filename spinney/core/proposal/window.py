@@ -35,7 +35,7 @@ class Window:
 def choose_window(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
     """Return the shortest window that holds `min_rows` rows of the median group.
 
-    rows: mask of the rows to count, those with a label. The window ends at the newest time of all groups.
+    rows: mask of the rows that count: those with a label. The window ends at the newest time of all groups.
     """
     if not time.columns or not group.columns:
         return Window()

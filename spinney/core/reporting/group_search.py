@@ -40,9 +40,9 @@ class GroupSearch:
     def find(self, words: str, *, state: str | None = None, offset: int = 0, limit: int = 50) -> SearchPage:
         """Return the groups whose keys contain each of the words, in the order of their keys.
 
-        words: parts of the key as the page shows it, or of the key itself if the first one begins with a bracket; in
-        any case, separated by white space; none finds every group. state: only groups in this state. offset: number of
-        groups to leave out; limit: largest number of rows. Both are at least 0.
+        words: parts of the key as the page shows it, or of the key itself if the first word begins with a bracket;
+        separated by white space; upper and lower case are equal. No word finds every group. state: only groups in this
+        state. offset: number of groups to skip; limit: largest number of rows. Both are at least 0.
         """
         texts = self._keys if words.lstrip().startswith("[") else self._shown
         # Lowered by the same function as the keys: Python's makes other letters of some, such as a Greek sigma.

@@ -1,6 +1,7 @@
-"""The page's routes below /page: its files, its figures, search, one group, dead letters, overrides, requests.
+"""The page's routes below /page: its files, its figures, search, one group, dead letters, overrides, retrain requests.
 
-Annotations here are evaluated, as FastAPI needs for dependencies that are arguments of the function around a route.
+Annotations here are evaluated at import, as FastAPI needs for dependencies that are arguments of the enclosing
+function.
 """
 
 import logging
@@ -31,7 +32,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere, nothing inline: text from data cannot become a script."""
+"""Nothing from other hosts and no inline scripts, so that text from data cannot become a script."""
 
 RETRY_LATER = {"Retry-After": "60"}
 """After what a person or the stream has to change first."""
@@ -196,7 +197,7 @@ def _document(request: Request, live: LiveFigures, document: Document) -> Respon
 
 
 def _unless_known(request: Request, body: bytes, etag: str, media_type: str, headers: Mapping[str, str]) -> Response:
-    """The body, or 304 where the client has it."""
+    """Return the body, or status 304 if the client already has it."""
     headers = {"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", **headers}
     known = {part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")}
     if etag in known or "*" in known:  # a proxy that compresses answers makes their tags weak

@@ -22,7 +22,7 @@ from spinney.gateway.app import create_app
 from spinney.gateway.json_logs import FIELDS, JsonFormatter, log_as_json
 from spinney.gateway.metrics import Metrics
 from spinney.gateway.response_middleware import ResponseMiddleware
-from spinney.gateway.service import Guard, Service
+from spinney.gateway.shared_state import Guard, Service
 from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets
 from spinney.storage.layout import FleetStore
 

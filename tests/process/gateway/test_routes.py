@@ -22,7 +22,7 @@ from spinney.fleet import Fleet
 from spinney.gateway.app import create_app
 from spinney.gateway.champion_feed import ChampionFeed
 from spinney.gateway.response_middleware import HEADERS
-from spinney.gateway.service import STALE_AFTER_S, Guard, Service
+from spinney.gateway.shared_state import STALE_AFTER_S, Guard, Service
 
 GROUPS = 30
 

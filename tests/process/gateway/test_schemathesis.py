@@ -18,7 +18,7 @@ from schemathesis.python import asgi
 from spinney.gateway.app import answer_errors, create_app
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
-from spinney.gateway.service import Guard, Service
+from spinney.gateway.shared_state import Guard, Service
 
 GROUPS, EXAMPLES = 20, 10
 PATH_PARTS = ("lines", '["s3","d3"]', '{"dept":"d3"}', "[", '["\\ud800","d1"]')

@@ -12,7 +12,7 @@ import pytest
 import requests
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 from waiting import wait_until
 
 from schemas import tables

@@ -358,6 +358,24 @@ def test_of_values_that_no_type_takes_together_those_of_most_rows_decide() -> No
     assert (columns["price"], columns["sunny"]) == ("double", "boolean")
 
 
+def test_a_few_values_that_no_column_takes_decide_about_nothing() -> None:
+    odd = [[1], {"a": 1}, b"\xff"]
+    frame = SALES.assign(
+        shop=["north", "south", "east"] * (ROWS // 3 - 1) + odd,
+        price=[*SALES["price"][3:], *odd],
+        sunny=[1, True, 0, "false"] * (ROWS // 4),
+        sold=[*SALES["sold"][1:], "much"],
+    ).astype({"sunny": object, "price": object, "sold": object})
+    fleet = parse(propose(frame, "sales", choices=Choices(group=("shop",))), "proposed", {}).fleet
+    assert dict(fleet.columns) == {"price": "double", "sunny": "boolean", "sold": "double", "shop": "string"}
+
+
+def test_times_among_numbers_since_1970_are_only_rows_that_are_rejected() -> None:
+    at = ["2024-05-01T12:00:00Z", *(1_714_521_600_000.5 + row for row in range(1, ROWS))]
+    frame = SALES.drop(columns="at").assign(at=pd.Series(at, dtype=object))
+    assert proposed(frame).fleet.columns["at"].declared == "timestamp(ms)"
+
+
 def test_what_json_cannot_say_is_left_out() -> None:
     frame = SALES.assign(took=pd.Timedelta(1, "h"), raw=b"x", boxes=[[1]] * ROWS)
     text = propose(frame, "sales")
@@ -592,3 +610,20 @@ def test_whatever_the_columns_are_called_the_proposal_is_accepted_or_refused_wit
     except ContractError:
         return
     parse(text, "proposed", {})
+
+
+def test_integers_that_64_bits_with_a_sign_do_not_hold_are_texts_and_may_be_the_id() -> None:
+    hashes = pd.Series([2**64 - 1 - row * 10**15 for row in range(ROWS)], dtype="uint64")
+    config = proposed(SALES.assign(sale_id=hashes, visitors=pd.Series(range(ROWS), dtype="uint64") % 7))
+    assert config.fleet.event_id == "sale_id"
+    assert config.fleet.columns["visitors"] == "bigint"
+    shops = proposed(SALES.assign(shop=hashes % 3 + (2**64 - 9)))
+    assert (shops.fleet.group, shops.fleet.columns["shop"]) == (("shop",), "string")
+
+
+@pytest.mark.parametrize("name", ["*", "\ud83d"])
+def test_a_name_that_no_field_can_have_is_left_out_and_said(name: str) -> None:
+    text = propose(SALES.rename(columns={"price": name}), "sales")
+    assert parse(text, "proposed", {}).fleet.features == ("sunny",)
+    assert f'# left out: "{name if name.isprintable() else "?"}", a name that cannot be used here' in text
+    assert text.encode()
