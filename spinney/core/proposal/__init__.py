@@ -61,7 +61,7 @@ def _plan_without_copies(plan: Proposal, sample: pd.DataFrame, texts: frozenset[
     """Return the plan made from the sample without its repeated rows, if that gives them an id: an export may repeat
     rows.
     """
-    copies = sample.astype(str).duplicated()
+    copies = sample.map(str).duplicated()  # astype(str) would decode bytes
     if not copies.any():
         return plan
     without = _make_plan(_examine(sample[~copies].reset_index(drop=True), texts), plan.name, choices)
@@ -96,8 +96,8 @@ def _make_plan(columns_seen: list[ColumnStatistics], name: str, choices: Choices
     if hashed:
         identity = guesses.content_id([*used, *time.columns], identity.reason)
     columns = {column.source for column in used} | own
-    allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(time.sources, "event_time")
-    allowed |= dict.fromkeys(identity.sources, "event_id")
+    allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(identity.sources, EVENT_ID)
+    allowed |= dict.fromkeys(time.sources, EVENT_TIME)  # last, since the time may be the id too
     names = stored_names([column.source for column in columns_seen if column.source in columns], allowed)
     types = _column_types(used, group, target, names)
     if time.unit is not None:

@@ -15,7 +15,13 @@ from pandas.api import types
 
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.value_types import EVERY_COLUMN, INTEGERS
-from spinney.core.proposal.odd_values import is_plain_value, may_be_boolean, without_odd_numbers, without_odd_objects
+from spinney.core.proposal.odd_values import (
+    as_doubles,
+    is_plain_value,
+    may_be_boolean,
+    without_odd_numbers,
+    without_odd_objects,
+)  # fmt: skip
 from spinney.core.records.json_parsing import has_surrogate
 from spinney.core.records.time_parsing import date_of_text, instant_of_text
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, NUMBER
@@ -93,7 +99,7 @@ class ColumnStatistics:
             return True
         if self.type != "double" or not self.filled:
             return False
-        return all(float(value).is_integer() for value in self.values.dropna())
+        return bool((as_doubles(self.values).dropna() % 1 == 0).all())
 
 
 def examine_column(source: str, values: pd.Series[Any], *, is_text: bool) -> ColumnStatistics:
@@ -121,7 +127,7 @@ def as_number(column: ColumnStatistics) -> ColumnStatistics:
     """Convert a column with `has_whole_texts` to numbers: doubles, since later values may have fractions, or integers
     if all are 0 or 1.
     """
-    values = pd.to_numeric(column.values.mask(column.values == "", None))
+    values = as_doubles(column.values)
     kind = "bigint" if set(values.dropna().unique()) <= {0, 1} else "double"
     return replace(column, values=values, type=kind, distinct=int(values.nunique()), filled=int(values.notna().sum()))
 
@@ -220,7 +226,7 @@ def _without_missing_words(values: pd.Series[Any]) -> tuple[pd.Series[Any], froz
 
 def _are_amounts(values: pd.Series[Any]) -> bool:
     """Return whether distinct whole numbers look distinct by chance: in no order, far apart, of many magnitudes."""
-    numbers = pd.to_numeric(values.dropna()).astype(float)
+    numbers = as_doubles(values.dropna())
     is_ordered = numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing
     low, high = float(numbers.abs().min()), float(numbers.abs().max())
     return not is_ordered and high > _MAGNITUDES * max(low, 1.0) and high - low > _FAR_APART * len(numbers)

@@ -12,6 +12,7 @@ from spinney.core.config.cross_checks import KEY_TYPES
 from spinney.core.config.value_types import INTEGERS, is_number
 from spinney.core.errors import ContractError
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
+from spinney.core.proposal.odd_values import as_doubles
 from spinney.core.records.time_parsing import EPOCH, YEAR, date_of_text
 from spinney.core.similar_names import did_you_mean
 
@@ -136,7 +137,7 @@ def guess_epoch_unit(column: ColumnStatistics, share: float = 0.9) -> str | None
     """Return the unit of numbers of which at least `share` may be times since 1970; None if there is no such unit."""
     if not (column.is_whole or column.type == "double" or column.has_whole_texts) or not column.filled:
         return None
-    numbers = pd.to_numeric(column.values[column.values != ""].dropna())
+    numbers = as_doubles(column.values).dropna()
     shares = {unit: float(numbers.between(*ends, inclusive="left").mean()) for unit, ends in _UNITS.items()}
     return next((unit for unit, found in shares.items() if found >= share), None)
 
@@ -339,13 +340,13 @@ def are_years(column: ColumnStatistics) -> bool:
     """Return whether all values of a column are years and most are since 1970; events before 1970 are rejected."""
     if not (column.is_whole or column.has_whole_texts) or not column.filled:
         return False
-    years = pd.to_numeric(column.values[column.values != ""].dropna())
+    years = as_doubles(column.values).dropna()
     return bool(years.between(*_YEARS).all() and (years >= EPOCH.year).mean() >= _MOST_SINCE_1970)
 
 
 def years_guess(column: ColumnStatistics, reason: str) -> Guess:
     """Return the guess of a time that is a year, with a note about rows that are rejected."""
-    old = int((pd.to_numeric(column.values.dropna()) < EPOCH.year).sum())
+    old = int((as_doubles(column.values) < EPOCH.year).sum())
     note = f"; {_rejected_rows(old)}: before 1970" if old else ""
     return Guess((column,), f"{reason}: each is taken as its beginning{note}", YEAR)
 
@@ -353,10 +354,9 @@ def years_guess(column: ColumnStatistics, reason: str) -> Guess:
 def years_hint(columns: Sequence[ColumnStatistics]) -> str:
     """Return a hint about a column of years most of which are before 1970; empty if there is none."""
     for column in columns:
-        if column.is_whole and column.filled and _is_named_year(column):
-            numbers = pd.to_numeric(column.values.dropna())
-            if numbers.between(*_YEARS).all():
-                return f"; {column.source!a} has years, most of them before 1970, where events are rejected"
+        has_years = as_doubles(column.values).dropna().between(*_YEARS).all() if column.is_whole else False
+        if has_years and column.filled and _is_named_year(column):
+            return f"; {column.source!a} has years, most of them before 1970, where events are rejected"
     return ""
 
 

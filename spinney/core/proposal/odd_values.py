@@ -1,6 +1,6 @@
-"""Leave out of a column of a sample the few values that no column of its type takes: their rows are rejected.
+"""Values of a column of a sample that its type does not take, or that pandas does not convert.
 
-Otherwise one odd record would decide about the proposal.
+A few such values are left out, and their rows are rejected: otherwise one odd record would decide about the proposal.
 """
 
 from __future__ import annotations
@@ -63,3 +63,20 @@ def _is_number(value: object) -> bool:
     if isinstance(value, str):
         return value == "" or NUMBER.fullmatch(value.strip(" ")) is not None
     return isinstance(value, _NUMBERS) and not isinstance(value, bool)
+
+
+def as_doubles(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return numbers and texts of numbers as doubles, null for null and for empty texts.
+
+    values: of any length; those beyond doubles are infinite.
+    """
+    if not types.is_object_dtype(values):
+        return pd.to_numeric(values).astype(float)
+    return pd.Series([_as_double(value) for value in values], index=values.index, dtype=float)
+
+
+def _as_double(number: Any) -> float:
+    try:
+        return np.nan if pd.isna(number) or number == "" else float(number)
+    except OverflowError:
+        return np.inf if number > 0 else -np.inf
