@@ -135,14 +135,14 @@ def a_key_is_asked_for_and_nothing_is_lost_while_it_is_typed(page: Page, url: st
             ("wrong", "not valid, or was revoked"),
             (scorer, "expected one with the scope read; got score"),
         ):
-            page.wait_for("document.activeElement.id === 'api-key'")
+            page.wait_for("document.activeElement?.id === 'api-key'")
             page.type(key[:5])
             time.sleep(3.5)  # the page asks for changes every 3 s
             expect(page, "document.activeElement.value", key[:5])
             page.type(key[5:])
             page.press("Enter", 13, "\r")
             page.wait_for(f"{text_of('form h1 + p')}.includes({told!r})")
-        page.wait_for("document.activeElement.id === 'api-key'")
+        page.wait_for("document.activeElement?.id === 'api-key'")
         page.type(f"“{reader}”")
         page.press("Enter", 13, "\r")
         expect(page, "document.activeElement.validity.patternMismatch", expected=True)
