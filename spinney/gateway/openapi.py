@@ -31,7 +31,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     404: _problem("There is no such thing."),
     408: _problem("The body did not come in time."),
     413: _problem("The body is too large."),
-    415: _problem("The content type is none that is read."),
+    415: _problem("The body is compressed, or the content type is none that is read."),
     422: _problem("What the request asks for cannot be answered; the message says why."),
     429: _problem("Too many requests at once; try again after Retry-After."),
     500: _problem("A fault of the server."),
@@ -139,10 +139,18 @@ _TENSORS = {
         },
     },
 }
+_NAMED = {
+    "type": "array",
+    "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+}
 INFER: dict[str, Any] = {
     "requestBody": {"required": True}
     | _content(
-        {"type": "object", "required": ["inputs"], "properties": {"id": {"type": "string"}, "inputs": _TENSORS}}
+        {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {"id": {"type": "string"}, "inputs": _TENSORS, "outputs": _NAMED},
+        }
     ),
     "responses": {
         "200": {"description": "One output per column of the answers."}
