@@ -1,4 +1,4 @@
-"""Count the rows on which a batch can compare each champion itself: labelled, held out, and newer than the champion."""
+"""Count the held-out rows on which a batch can compare each champion: labelled, and newer than the champion."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.snapshot import filter_of_groups, take_snapshots
 
 EVENTS_AT_ONCE = 5_000_000
-"""Events whose ids, times and labels are held in memory together."""
+"""Number of events whose ids, times and labels are held in memory together."""
 
 Integers = npt.NDArray[np.int64]
 
 CHAMPIONS_TRIED = 3
-"""Champions of a recipe that are opened to find out whether its models can be compared at all."""
+"""Number of champions of a recipe that are opened to find out whether its models can predict at all."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Number of groups with at least `gate.evidence` rows to compare on, with fewer, and with none.
+    """Number of groups with at least `gate.evidence` rows to compare on, with fewer rows, and with none.
 
-    why: why no group has any, if not for lack of newer rows.
+    why: the reason why no group has any, if it is not a lack of newer rows; else None.
     """
 
     with_enough_rows: int
@@ -52,9 +52,9 @@ class Evidence:
 def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: pa.Table, current: Recipe) -> Evidence:
     """Return the evidence for groups of one recipe.
 
-    candidates: shard, group_key, model_id and trained_through of groups and parents. Parents are not counted: their
-    rows are those of all their children, and the gate keeps a parent's champion if nothing was compared. current: the
-    current recipe, which knows earlier names of its features.
+    candidates: shard, group_key, model_id and trained_through of groups and parents. Parents are not counted: a parent
+    has the rows of all its groups, and the gate keeps a parent's champion if nothing was compared. current: the current
+    recipe, which knows earlier names of its features.
     """
     groups = candidates.filter(
         pa.array([not is_parent(key) for key in candidates.column("group_key").to_pylist()], pa.bool_())
@@ -89,7 +89,7 @@ def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Tab
 
 
 def _rows_to_compare(source: TrainingTables, groups: pa.Table, half_life: timedelta | None) -> Iterator[Integers]:
-    """Yield the number of rows for each group, not in the order of the groups."""
+    """Yield the number of rows to compare on for each group, in batches; not in the order of `groups`."""
     source = replace(source, features={})  # they are not needed
     shards = np.asarray(groups.column("shard").to_numpy())
     for shard_range in training_row_reader.shard_ranges(source.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
@@ -102,8 +102,9 @@ def _rows_to_compare(source: TrainingTables, groups: pa.Table, half_life: timede
 
 
 def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray, half_life: timedelta | None) -> Integers:
-    """Return, for each group, the number of rows that are held out and newer than its champion. Both are its newest
-    rows.
+    """Return, for each group, the number of rows that are both held out and newer than its champion.
+
+    Both sets are the newest rows of a group, so this is the smaller of their sizes.
     """
     label = rows.table.column("label")
     counts = pc.is_finite(label) if pa.types.is_floating(label.type) else pc.is_valid(label)

@@ -1,11 +1,11 @@
 """Predict what a batch costs from samples that are fitted as in the batch.
 
-Samples grow until the difference between the first and the last shows what groups and their rows cost. The rest is the
-cost per part, whatever its size. What forms parts of its own is sampled by itself: groups, parents, and parents of each
-number of columns if they are fitted one after the other.
+Samples grow until the difference between the first and the last shows what groups and their rows cost. The remaining
+cost is that of a part, whatever its size. Groups and parents form parts of their own, so each kind is sampled
+separately; so are parents of each number of columns, if they are fitted one after the other.
 
 Time follows the order of a batch: the gate of a part runs beside the next fit. Memory follows the rows that a task
-holds, in as many workers as tasks run at once. Both have a low and a high figure.
+holds, in as many workers as tasks run at once. Both predictions have a low and a high figure.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from spinney.core.planning.parts import Part, PartPacing, next_part
 from spinney.retraining.round_plan import pooling_ends
 
 UNSAMPLED_SECONDS_PER_GROUP = 40e-6
-"""What no sample includes: the plan is written and read, the round is recorded and delivered to MLflow. Measured with
-200,000 groups."""
+"""Seconds per group that no sample includes: the plan is written and read, the round is recorded and delivered to
+MLflow. Measured with 200,000 groups.
+"""
 
 SECONDS_SPREAD, MEMORY_SPREAD = 1.3, 1.2
-"""By which factors a batch may differ from its dry run though the model holds. Other work on the machine changes from
-minute to minute: eleven pairs with 10,000 to 200,000 groups took 0.73 to 1.25 times what was said, and 0.86 to 0.97
-times the memory."""
+"""Factors by which a batch may differ from its dry run although the prediction is right, since other work on the
+machine changes from minute to minute. Eleven pairs with 10,000 to 200,000 groups took 0.73 to 1.25 times the predicted
+time, and 0.86 to 0.97 times the predicted memory.
+"""
 
 
 class Range(NamedTuple):
@@ -48,11 +50,12 @@ class Estimate:
     """The estimated cost of a batch.
 
     groups: including parents. seconds: wall-clock time once Spark has started, in `parts` parts. memory_bytes: peak
-    resident memory of all Python workers together. table_bytes: added to `models` and `promotions`. sample: groups that
-    were fitted for the estimate; failed: those of them that failed. changes: what will be compared after a change of
-    the recipe, one text each. refusal: why the batch does not run without `unproven`. seconds_low: if gates cost the
-    fits beside them no time; seconds_high: if each fit waits for the gate before it. These and memory_low_bytes and
-    memory_high_bytes include how far the samples differ, and after `widened` what other work on the machine changes.
+    resident memory of all Python workers together. table_bytes: added to `models` and `promotions`. sample: number of
+    groups that were fitted for the estimate; failed: how many of these failed. changes: the comparisons after a change
+    of the recipe, one text each. refusal: why the batch does not run without `unproven`; None if it runs. seconds_low:
+    as if gates did not slow down the fits beside them; seconds_high: as if each fit waited for the gate before it.
+    These figures, memory_low_bytes and memory_high_bytes include the differences between the samples and, after
+    `widened`, the effect of other work on the machine.
     """
 
     groups: int
@@ -136,7 +139,7 @@ def _predict_parts(
 
 
 def _part_seconds(kinds: Sequence[SampledGroups], part: Part, choose: Choose) -> PartSeconds:
-    """Return the seconds of a part. One with all kinds has the cost per part once."""
+    """Return the seconds of a part. If it has several kinds of groups, the cost per part is counted once."""
     there = [kind for kind in kinds if kind.groups_in(part)]
     fit_s, gate_s = (
         max(kind.per_part(step, choose) for kind in there) + sum(kind.of_groups(step, part, choose) for kind in there)
@@ -147,7 +150,7 @@ def _part_seconds(kinds: Sequence[SampledGroups], part: Part, choose: Choose) ->
 
 @dataclass(frozen=True)
 class _Batch:
-    """A batch in its predicted parts. contention: the likely one, as for `fit_beside_gate`."""
+    """A batch in its predicted parts. contention: the likely value of the argument of `fit_beside_gate`."""
 
     kinds: Sequence[SampledGroups]
     parts: Sequence[Part]
@@ -173,7 +176,10 @@ class _Batch:
         )
 
     def _seconds_range(self) -> Range:
-        """Return the seconds of all parts: at least those with gates that cost fits nothing, if they overlap at all."""
+        """Return the range of seconds of all parts.
+
+        The low figure assumes that gates do not slow down the fits beside them.
+        """
         slopes, least = (FIRST, min, max), 0.0 if self.contention < 1.0 else 1.0
         low, high = ([self._seconds(contention, slope) for slope in slopes] for contention in (least, 1.0))
         return Range(min(low), self._seconds(self.contention, FIRST), max(high))
@@ -182,7 +188,7 @@ class _Batch:
         return total_seconds((_part_seconds(self.kinds, part, choose) for part in self.parts), contention)
 
     def _memory_range(self) -> Range:
-        """Return the most resident bytes of all workers that fit a part at the same time.
+        """Return the range of the peak resident memory, in bytes, of all workers that fit a part at the same time.
 
         Reading takes the most memory in large tasks, the fit of a block in small ones. So the two largest samples show
         best how memory grows with the rows of a task.

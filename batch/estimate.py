@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from batch.cost_prediction import Estimate, predict_costs
 from batch.group_selection import BatchView, Scope, initial_pace, plan_verdicts
 from batch.recipe_changes import recipe_changes
-from batch.sample_writing import SAMPLE_DDL, SampleWriter
+from batch.sample_model_writing import SAMPLE_DDL, SampleWriter
 from batch.sampled_costs import COUNTED, GROUP_ROWS, WORK, Capacity, Sample, held_rows, parent_block_rows
 from schemas import tables
 from schemas.contract import Contract
@@ -39,7 +39,7 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
 DELIVERY_SECONDS = 4.0
-"""What the delivery to MLflow takes besides what it takes for each group: its client is imported, 13 calls."""
+"""Seconds of the delivery to MLflow, apart from its time per group: its client is imported and makes 13 calls."""
 
 
 def estimate(
@@ -146,7 +146,10 @@ class _Sampler:
         return fit_plan(self.spark, plan, fitter, TaskOutput(SAMPLE_DDL, writing.write)).toArrow()
 
     def _task_rows(self, plan: pd.DataFrame, rows: int) -> int:
-        """Return the most rows that a task of the sample held at once. rows: that were used for fitting."""
+        """Return the largest number of rows that a task of the sample held at once.
+
+        rows: number of rows used for fitting.
+        """
         cores = cores_of(self.spark)
         if is_parent(plan["group_key"].iloc[0]):
             return parent_block_rows(rows, parent_tasks(len(plan), cores))
@@ -159,7 +162,9 @@ def _models_in(contents: bytes) -> pa.Table:
 
 
 def _parquet_bytes(rows: pa.Table, contract: Contract) -> int:
-    """Return the size of the rows as a file with all columns of the table: in a small one those take the most."""
+    """Return the size in bytes of the rows as a file with all columns of the table, which take up most
+    of a small file.
+    """
     file, schema = io.BytesIO(), arrow_schema(contract)
     columns = [
         rows.column(field.name) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)

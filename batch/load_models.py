@@ -29,7 +29,7 @@ from spinney.tables import delta
 
 MODEL, THROUGH, ROWS = "model", "trained_through", "rows"
 GROUPS_AT_ONCE, MODELS_PER_WRITE = 5_000, 100
-"""Groups whose stored rows are read together, and models stored in one commit."""
+"""Number of groups whose stored rows are read together, and number of models stored in one commit."""
 
 
 def load_models(
@@ -38,11 +38,12 @@ def load_models(
     """Import the models of an index. Returns one result per line, in order.
 
     index: a CSV, JSON lines or Parquet file with the group's columns, `model` (an MLflow URI, or a path relative to the
-    index's folder) and, if known, `trained_through` and `rows`. allow_pickle: unpickling runs code from the file, even
-    in a dry run.
+    index's folder) and, if known, `trained_through` and `rows`. allow_pickle: whether pickles may be read; this runs
+    code from the file, even in a dry run.
 
-    Raises StoreError: no such file, or no stored event although the clock is event time. ContractError: an invalid
-    line; nothing is stored. Busy: another person's change is being written.
+    Raises StoreError if the file does not exist, or if the fleet runs on event time and no event is stored. Raises
+    ContractError for an invalid line; then nothing is stored. Raises Busy while another person's change is being
+    written.
     """
     wanted = read_index(config.fleet, Path(index))
     source = ModelSource(Path(index).parent, config.tracking.uri, allow_pickle)

@@ -1,9 +1,10 @@
-"""Foresee a batch's comparisons after a change of the recipe. A fleet is not changed without evidence.
+"""Find out before a batch which comparisons are possible after a change of the recipe.
 
-If a challenger's recipe differs from its champion's, they are compared on rows that neither was fitted on: with the
-champion's recipe fitted again without them, or on rows newer than the champion. If the earlier recipe cannot be fitted
-again, and no row is newer or the champion used a column that is no longer a feature, nothing can be compared, and the
-gate promotes the challenger as unproven.
+If a challenger's recipe differs from its champion's, both are compared on rows that neither was fitted on. Either the
+champion's recipe is fitted again without these rows, or the rows are newer than the champion. Nothing can be compared
+if the earlier recipe cannot be fitted again and either no row is newer or the champion used a column that is no longer
+a feature. Then the gate promotes the challenger as unproven. If that is too large a share of the fleet, the batch is
+refused.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from spinney.tables.snapshot import ShardRange, filter_of_groups
 
 MIN_GROUPS_TO_REFUSE = 20
 MAX_UNPROVEN_SHARE = 0.1
-"""A batch that would promote a greater share of the fleet as unproven, and MIN_GROUPS_TO_REFUSE groups, is refused."""
+"""A batch is refused if it would promote more than this share of the fleet as unproven, and at least
+MIN_GROUPS_TO_REFUSE groups.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,11 @@ class RecipeChange:
 
 @dataclass(frozen=True)
 class RecipeChanges:
-    """by_recipe: most groups first. fleet: number of groups in the fleet without parents; 0 if it does not matter."""
+    """The changes of the recipe that a batch makes.
+
+    by_recipe: the earlier recipe with most groups first. fleet: number of groups in the fleet, without parents; 0 if it
+    does not matter.
+    """
 
     by_recipe: tuple[RecipeChange, ...]
     fleet: int
@@ -124,9 +131,9 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
 
 @dataclass(frozen=True)
 class _ChangeDescriber:
-    """Describes changes.
+    """Describes the changes of the recipe.
 
-    newer: returns the evidence for the groups of an earlier recipe, by its id. required_rows: `gate.evidence`.
+    newer: takes the id of an earlier recipe, and returns the evidence for its groups. required_rows: `gate.evidence`.
     """
 
     current: Recipe

@@ -55,12 +55,12 @@ def retrain(
     spark: SparkSession | SessionFactory | None = None,
     show: Show | None = None,
 ) -> dict[str, object] | None:
-    """Retrain these groups, or all of them and their parents, or the stale ones.
+    """Retrain these groups, or all groups and parents, or the stale ones.
 
-    groups: keys of groups or parents, with or without spaces in their JSON. unproven: whether a changed recipe may be
-    promoted in much of the fleet without evidence. spark: a session, or a function that starts one; a few groups are
-    fitted without it. Returns the round as recorded; None if there was nothing to do. Raises StoreError: a group was
-    never seen. Busy: another batch runs. ContractError: evidence is missing.
+    groups: keys of groups or parents, with or without spaces in their JSON. unproven: whether models of a changed
+    recipe may be promoted in a large share of the fleet without evidence. spark: a session, or a function that starts
+    one; a few groups are fitted without it. Returns the round as recorded; None if there was nothing to do. Raises
+    StoreError: a group was never seen. Busy: another batch runs. ContractError: evidence is missing.
     """
     start = LazySession(config, spark)
     scope = Scope.of(groups, stale=stale)
@@ -82,9 +82,9 @@ def retrain(
 
 
 def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show: Show | None) -> RoundRequest | None:
-    """Carry out the rest of an interrupted round, and return it; None if there was none to continue.
+    """Complete an interrupted round, and return its request; None if there was none to continue.
 
-    A round of another recipe, or of old rows, is only closed: continuing it would fit an outdated plan.
+    If it has another recipe or is older than MAX_RESUME_AGE, it is only closed, since its plan is outdated.
     """
     unfinished = rounds.unfinished()
     if unfinished is None:
@@ -102,7 +102,7 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
 
 @dataclass(frozen=True)
 class _BatchPlan:
-    """The request of a batch. unproven, show: as in `retrain`."""
+    """The request of a batch, before it is planned. unproven, show: as in `retrain`."""
 
     batch_id: int
     scope: Scope

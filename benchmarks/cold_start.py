@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from harness.flights_history import TARGETS, flights_config, labelled_flights
-from harness.ladder import DAY, Champion, Owners, losses_of, median_losses, parent_history, rows_so_far
+from harness.parents_replay import DAY, Champion, Owners, losses_of, median_losses, parent_history, rows_so_far
 
 from schemas.vocabulary import ESTIMATED
 from spinney.core.backtest.comparison import bootstrap_ratios

@@ -24,7 +24,7 @@ from harness.results import Measure, arguments, show, work_folder
 
 from spinney.core.records.recent_ids import IdHashes
 from spinney.core.timestamps import from_microseconds
-from spinney.storage.label_index.arrived import Arrived
+from spinney.storage.label_index.arrived_rows import Arrived
 from spinney.storage.label_index.label_index import LABEL, IndexShape, LabelIndex, ReadThrough
 
 SECOND = 1_000_000

@@ -20,13 +20,16 @@ from harness.page_server import served
 
 from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
+from spinney.gateway.authorization import guard_by_keys
 from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
+from spinney.gateway.page.routes import Access
 from spinney.operations.interventions import OverrideVerb
+from spinney.storage.api_keys import KeyRing, add_key
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import read_requests, remove_requests
 
-DESKTOP, PHONE = (1280, 900), (360, 740)
+DESKTOP, PHONE, SMALLEST = (1280, 900), (360, 740), (320, 568)
 FIRST_PAINT_MS = 1_000
 UPDATE_S = 90.0
 GROUP, ASKED = 123, 120
@@ -95,6 +98,63 @@ def the_first_key_skips_to_the_content(page: Page, url: str, fleet: Fleet) -> No
     page.press("Tab", 9)
     expect(page, "document.activeElement.className", "skip")
     expect(page, "document.activeElement.getBoundingClientRect().left >= 0", expected=True)
+    page.open(f"{url}#/pipeline")
+    page.wait_for(f"{text_of('h1')} === 'Pipeline'")
+    page.value("document.querySelector('.skip').focus()")
+    page.press("Enter", 13, "\r")
+    page.wait_for("document.activeElement.id === 'main'")
+    expect(page, f"location.hash + {text_of('h1')}", "#/pipelinePipeline")
+
+
+def a_search_is_told_at_once_and_keeps_the_state(page: Page, url: str, fleet: Fleet) -> None:
+    page.open(f"{url}#/groups?state=fresh")
+    page.wait_for("document.querySelector('tbody tr')")
+    page.type("/")
+    for words in (f"s{GROUP:06}", "s00000"):
+        page.value("query.value = ''; query.focus()")
+        page.type(words)
+        fresh = [each for each in fleet.groups() if each.state == State.FRESH and words in each.group_key]
+        page.wait_for(f"{text_of('h1')} === {plural(len(fresh))!r}")
+        expect(page, "document.querySelector('select').value", "fresh")
+        expect(page, text_of("#announcement"), plural(len(fresh)) + " found")
+
+
+def plural(groups: int) -> str:
+    """The number of groups as the page writes it."""
+    return f"{groups:,} group{'' if groups == 1 else 's'}"
+
+
+def a_key_is_asked_for_and_nothing_is_lost_while_it_is_typed(page: Page, url: str, fleet: Fleet) -> None:
+    del url
+    store = FleetStore.of(fleet.config)
+    (_, reader), (_, scorer) = add_key(store, "ada", ["read"]), add_key(store, "bea", ["score"])
+    guard = guard_by_keys(KeyRing(store))
+    with served(fleet.config, access=Access(guard.read, guard.operate)) as (guarded, _):
+        page.open(guarded)
+        for key, told in (
+            ("wrong", "not valid, or was revoked"),
+            (scorer, "expected one with the scope read; got score"),
+        ):
+            page.wait_for("document.activeElement?.id === 'api-key'")
+            page.type(key[:5])
+            time.sleep(3.5)  # the page asks for changes every 3 s
+            expect(page, "document.activeElement.value", key[:5])
+            page.type(key[5:])
+            page.press("Enter", 13, "\r")
+            page.wait_for(f"{text_of('form h1 + p')}.includes({told!r})")
+        page.wait_for("document.activeElement?.id === 'api-key'")
+        page.type(f"“{reader}”")
+        page.press("Enter", 13, "\r")
+        expect(page, "document.activeElement.validity.patternMismatch", expected=True)
+        page.value("document.activeElement.value = ''")
+        page.type(reader)
+        page.press("Enter", 13, "\r")
+        page.wait_for("document.querySelector('.states')")
+        page.open(f"{guarded}#/group/{key_of(GROUP)}")
+        page.click(".actions button", "Pin")
+        page.wait_for(f"{text_of('dialog [role=status]')}.includes('expected one with the scope operate; got read')")
+        page.value("sessionStorage.clear()")
+    page.errors[:] = [error for error in page.errors if "status of 401" not in error and "status of 403" not in error]
 
 
 def a_group_is_pinned_and_unpinned_with_a_reason(page: Page, url: str, fleet: Fleet) -> None:
@@ -189,12 +249,13 @@ def every_control_has_a_name_and_every_chart_a_text_and_a_table(page: Page, url:
 
 def no_page_is_wider_than_a_phone(page: Page, url: str, fleet: Fleet) -> None:
     del fleet
-    page.show(*PHONE, mobile=True)
-    for route in ("", "#/groups", f"#/group/{key_of(GROUP)}", "#/pipeline"):
-        page.open("about:blank")
-        page.open(url + route)
-        page.wait_for("document.querySelector('main h1')")
-        expect(page, "document.documentElement.scrollWidth", PHONE[0])
+    for width, height in (PHONE, SMALLEST):
+        page.show(width, height, mobile=True)
+        for route in ("", "#/groups", f"#/group/{key_of(GROUP)}", "#/pipeline"):
+            page.open("about:blank")
+            page.open(url + route)
+            page.wait_for("document.querySelector('main h1')")
+            expect(page, "document.documentElement.scrollWidth", width)
     page.show(*DESKTOP)
 
 
@@ -203,6 +264,8 @@ CHECKS: tuple[Check, ...] = (
     a_state_leads_to_its_groups,
     search_works_from_the_keyboard,
     the_first_key_skips_to_the_content,
+    a_search_is_told_at_once_and_keeps_the_state,
+    a_key_is_asked_for_and_nothing_is_lost_while_it_is_typed,
     a_group_is_pinned_and_unpinned_with_a_reason,
     a_group_is_asked_for_once_with_a_reason,
     dead_letters_open_and_their_bytes_stay_text,

@@ -31,7 +31,7 @@ def has_finished(application: Application, sent: Mapping[str, int]) -> bool:
 
 
 def _consumed(application: Application, query: str, sent: Mapping[str, int]) -> bool:
-    """Return whether a finished batch of the query has read so many records of each topic."""
+    """Return whether the finished batches of the query have read this many records of each topic."""
     read: dict[str, int] = {}
     for _, offset in _ends(application, query):
         for topic, partitions in offset.items():

@@ -1,9 +1,9 @@
 """The time that the error of the changed groups takes to recover from the injected change.
 
 The rows of all changed groups are pooled. At every full hour after the change, the mean loss of the rows of the 24
-hours before it (by event time) is compared with RECOVERED times the mean loss of the streamed rows before the change.
-The error has recovered at the first hour from which it stays below that for 24 hours, or until the end of the demo.
-The first 24 hours do not count, since their window contains rows from before the change.
+hours before it (by event time) is compared with a limit: RECOVERY_FACTOR times the mean loss of the streamed rows
+before the change. The error has recovered at the first hour from which it stays below the limit for 24 hours, or until
+the end of the demo. The first 24 hours do not count, since their window contains rows from before the change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from spinney.core.features.encoding import Floats
 
 RECOVERY_FACTOR = 1.5
-"""Times the mean loss before the change."""
+"""The error has recovered if it is at most this many times the mean loss before the change."""
 
 WINDOW = timedelta(hours=24)
 MIN_RECOVERED_TIME = timedelta(hours=24)
@@ -27,10 +27,11 @@ MIN_WINDOW_ROWS = 10
 
 @dataclass(frozen=True)
 class Recovery:
-    """How an error recovered from a change.
+    """The recovery of an error from a change.
 
-    before: mean loss before the change; None without rows. hours: until recovered; None: not within the demo.
-    line: (hours since the change, mean loss of the 24 hours before), every hour from a day before the change on.
+    before: mean loss before the change; None without rows. hours: hours of event time until it recovered; None: not
+    within the demo. line: (hours since the change, mean loss of the 24 hours before), every hour from a day before the
+    change on.
     """
 
     before: float | None

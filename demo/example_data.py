@@ -19,9 +19,9 @@ from spinney.core.errors import ConfigError, Finding
 class ExampleData:
     """The events of an example, and which groups were changed.
 
-    frame: one row per event, by (event_time, event_id), from the history's beginning to the stream's end:
-    group_key, event_id, event_time, the fleet's event columns, label (null if it never arrived), label_at.
-    injected: keys of the groups whose labels are changed from `scenario.change_at` on.
+    frame: one row per event, sorted by (event_time, event_id), from the history's beginning to the stream's end:
+    group_key, event_id, event_time, the fleet's event columns, label (null if it never arrived), label_at (when the
+    label became known). injected: keys of the groups whose labels are changed from `scenario.change_at` on.
     """
 
     frame: pd.DataFrame

@@ -41,8 +41,8 @@ class FleetTables:
 def read_tables(store: FleetStore, event_filter: ds.Expression | None = None) -> FleetTables:
     """Read all tables without the payloads of models.
 
-    event_filter: which rows of events and predictions to read. With it, events have group_key and event_id only.
-    Raises StoreError: a table does not exist.
+    event_filter: which rows of events and predictions to read; None: all. With a filter, events have only group_key and
+    event_id. Raises StoreError: a table does not exist.
     """
 
     def frame(base: Contract, names: list[str] | None = None, where: ds.Expression | None = None) -> Any:

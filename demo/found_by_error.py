@@ -1,4 +1,4 @@
-"""What became of the groups of the injected change: found by their risen error, refitted before, or not noticed."""
+"""What happened to the groups of the injected change: found by their risen error, refitted before, or not noticed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from spinney.core.staleness.verdicts import ERROR_RISE
 
 @dataclass(frozen=True)
 class InjectedChange:
-    """groups: keys of the changed groups. at: event time of the first changed label."""
+    """The change that the demo injects.
+
+    groups: keys of the changed groups. at: event time of the first changed label.
+    """
 
     groups: Collection[str]
     at: datetime
@@ -28,13 +31,14 @@ class InjectedChange:
 def summarize_found_by_error(
     tables: FleetTables, change: InjectedChange, losses: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """Return how many of the changed groups `error_rise` found, after how long, and what became of the others.
+    """Return how many of the changed groups `error_rise` found, after how long, and what happened to the others.
 
-    hours: of event time, from the change to the first verdict. others: None without losses. not_risen: groups whose
-    models from before the change had a mean loss after it of at most RECOVERY_FACTOR times that before. refitted: of
-    the rest those that another policy gave a model that had seen changed rows. unnoticed: all others.
+    In the result, hours: event time from the change to the first verdict. others: None without losses. not_risen:
+    groups whose earlier models had a mean loss after the change of at most RECOVERY_FACTOR times that before it.
+    refitted: other groups that got a model fitted on changed rows because of another policy. unnoticed: all remaining
+    groups.
 
-    losses: of the streamed events: group_key, event_id, event_time, and the fleet's loss.
+    losses: one row per streamed event: group_key, event_id, event_time, and the fleet's loss.
     """
     verdicts = tables.verdicts
     is_found = (verdicts["policy"] == ERROR_RISE) & verdicts["group_key"].isin(change.groups)

@@ -23,7 +23,7 @@ KeyAndValue = tuple[bytes | None, bytes | None]
 
 @dataclass(frozen=True)
 class ValidEvent:
-    """A valid event, from which an invalid one is made. record: its fields as in JSON."""
+    """A valid event, from which an invalid one is made. record: its fields with their JSON values."""
 
     key: bytes
     record: Mapping[str, Any]
@@ -35,7 +35,7 @@ class ValidEvent:
         return self.config.fleet.event_id
 
     def with_fields(self, name: str, **fields: Any) -> bytes:
-        """Return the message with `name` as its id and other fields replaced."""
+        """Return the message with `name` as its id and these fields replaced."""
         return encode({**self.record, self.id_field: name, **fields})
 
     def number_column(self) -> str:
@@ -52,7 +52,7 @@ def encode(record: Mapping[str, Any]) -> bytes:
 
 
 def record_digest(key: bytes | None, value: bytes | None) -> str:
-    """Return the SHA-256 of a record's bytes, by which it is found in the table of dead letters."""
+    """Return the SHA-256 of a record's bytes, by which it is found in the table of dead letters, hex."""
     hashed = hashlib.sha256()
     for part in (key, value):
         hashed.update(b"-" if part is None else b"%d:" % len(part) + part)

@@ -11,11 +11,11 @@ Id = tuple[str, str]
 
 @dataclass(frozen=True)
 class Ledger:
-    """The records that a timeline sends, and those that were loaded before it.
+    """The records that a demo sends, and those that it loads before.
 
-    loaded_events, loaded_outcomes: the history. events, outcomes: distinct valid ones that were sent.
-    event_duplicates, outcome_duplicates: ids sent a second time. unmatched: those of `outcomes` without an event.
-    dead: digest of (key, value) -> reason, of each invalid record that was sent.
+    loaded_events, loaded_outcomes: the history. events, outcomes: distinct valid ones that were sent. event_duplicates,
+    outcome_duplicates: ids sent a second time. unmatched: ids of `outcomes` without an event. dead: digest of (key,
+    value) -> reason, of each invalid record that was sent.
     """
 
     loaded_events: frozenset[Id]

@@ -11,7 +11,7 @@ from demo.formatting import format_count
 from spinney.core.reporting.palette import CSS_VARIABLES, GREY
 
 _UNIT = re.compile(r"(\d) (%|s|h|min|days)(?![\w=])")
-"""A number and its unit stay on one line."""
+"""Matches a number and its unit, which must stay on one line."""
 
 
 def document(name: str, parts: Sequence[str]) -> str:
@@ -41,7 +41,10 @@ def card(content: str, title: str = "", intro: str = "") -> str:
 
 
 def legend(numbers: Mapping[str, int], names: Mapping[str, str], colours: Mapping[str, str]) -> str:
-    """Return a list of coloured squares with a number and a name each. colours: of the palette; grey without one."""
+    """Return a list of coloured squares, each with a number and a name.
+
+    colours: of the palette; grey for a missing one.
+    """
     items = "".join(
         f'<li><i style="background: var(--{CSS_VARIABLES[colours.get(name, GREY)]})"></i><b>{format_count(number)}</b> '
         f"{html.escape(names.get(name, name))}</li>"

@@ -1,4 +1,4 @@
-"""Build the schedule of the stream: every record, when it is due, and the ledger of all of them. Pure.
+"""Build the schedule of the stream: every record, the time at which it is due, and the ledger of all records. Pure.
 
 Events are due at their event time, outcomes when their label became known. The same seed gives the same bytes.
 """
@@ -20,14 +20,14 @@ from demo.scenario import Scenario
 from schemas import messages
 from schemas.contract import Contract
 from spinney.core.config import Config
-from spinney.core.records.message_contracts import message_contract
+from spinney.core.records.fleet_message_contracts import message_contract
 
 MAX_DUPLICATE_DELAY_MINUTES = 45
-"""A duplicate is sent at most so long after the first record, in event time."""
+"""A duplicate is sent at most this many minutes of event time after the first record."""
 
 
 class Message(NamedTuple):
-    """A Kafka record. due: event time at which it is sent. timestamp_ms: its own timestamp, since the epoch."""
+    """A Kafka record. due: event time at which it is sent. timestamp_ms: its own timestamp, milliseconds since 1970."""
 
     due: datetime
     topic: str
@@ -38,7 +38,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class MessageSchedule:
-    """The messages in the order in which they are due, and the ledger of all of them."""
+    """The messages in the order in which they are due, and the ledger of all records."""
 
     messages: tuple[Message, ...]
     ledger: Ledger

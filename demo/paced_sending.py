@@ -24,8 +24,9 @@ IsFinished = Callable[[dict[str, int]], bool]
 class PacedSender(threading.Thread):
     """Sends a schedule in its own thread.
 
-    has_finished: given topic -> records sent so far, returns whether the queries have processed all of them.
-    sent_until: event time of the last record sent. finished_until: event time up to which all is processed.
+    has_finished: takes topic -> number of records sent so far, and returns whether the queries have processed all of
+    them. sent_until: event time of the last record sent. finished_until: event time up to which all records are
+    processed.
     """
 
     def __init__(self, config: Config, schedule: MessageSchedule, step: timedelta, has_finished: IsFinished) -> None:

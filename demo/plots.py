@@ -53,10 +53,10 @@ STATE_COLOURS = {
     "none": GREY,
 }
 POLICY_COLOURS = {"new_rows": GREEN, "error_rise": ORANGE, "new_group": PURPLE, "max_age": BLUE}
-"""Other policies are grey."""
+"""Colours of the policies in charts. Policies that are not listed are grey."""
 
 CHART, WIDE, NARROW = 640, 1040, 380
-"""Widths in pixels: beside a narrow chart, alone in its row, beside a wide one."""
+"""Widths of charts in pixels: beside a narrow chart, alone in its row, beside a wide chart."""
 
 RUNNING_MEAN_EVENTS = 15
 RUNNING_MEAN_LEAST = 5
@@ -312,7 +312,10 @@ def empty_chart(chart: Chart, reason: str) -> str:
 def _draw_lines(
     chart: Chart, lines: Mapping[str, Sequence[Sequence[float]]], y_title: str, limit: float | None = None
 ) -> None:
-    """Draw a line for each fleet and label its end. limit: of the y-axis; None: a little above the greatest value."""
+    """Draw a line for each fleet and label its end.
+
+    limit: top of the y-axis; None: a little above the greatest value.
+    """
     drawn = [name for name in reversed(STRATEGIES) if lines.get(name)]
     for name in drawn:
         chart.axes.plot(*zip(*lines[name], strict=True), **LINES[name], solid_capstyle="round", dash_capstyle="round")

@@ -22,7 +22,9 @@ LINE_INTERVAL_S = 10.0
 """Interval of the lines that are printed where the output is no terminal."""
 
 POLL_INTERVAL_S = 3.0
-"""Reading a query's last 100 batches from Spark is slow: on every turn it took a third of this process' time."""
+"""Seconds between two readings of Spark's progress. Reading the last 100 batches of a query is slow: done at every
+turn, it took a third of this process' time.
+"""
 
 
 @dataclass
@@ -51,7 +53,7 @@ class ProgressMonitor:
             self._live.stop()
 
     def poll(self, *, last: bool = False) -> None:
-        """Read the queries' progress, unless that was done within POLL_INTERVAL_S. last: read it in any case."""
+        """Read the queries' progress, unless it was read within POLL_INTERVAL_S. last: read it in any case."""
         if not last and time.monotonic() - self._polled_at < POLL_INTERVAL_S:
             return
         self._polled_at = time.monotonic()
@@ -111,7 +113,10 @@ def describe_replay(sender: PacedSender, scenario: Scenario, passed: float, fits
 
 
 def _batch(progress: Any) -> Mapping[str, Any]:
-    """Return one micro-batch as `run_summary.summarize_batches` takes it. behind: records not read yet."""
+    """Return one micro-batch in the form that `run_summary.summarize_batches` takes.
+
+    behind: number of records not read yet.
+    """
     phases = {str(name): ms / 1000 for name, ms in progress.durationMs.items() if name != "triggerExecution"}
     behind = [source.metrics.get("maxOffsetsBehindLatest") for source in progress.sources]
     known = [float(records) for records in behind if records is not None]

@@ -1,4 +1,4 @@
-"""Compare the ledger of what was sent with what the tables hold: id by id, never by subtracting counts."""
+"""Compare the ledger of sent records with the contents of the tables, id by id, never by subtracting counts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ EXAMPLES = 5
 class SetCheck:
     """A comparison of two sets of ids, as counts.
 
-    says: what is compared. missing: expected, not found. unexpected: found, not expected. twice: found more than once.
-    examples: some of these ids.
+    says: what is compared. missing: number of ids expected and not found. unexpected: found and not expected. twice:
+    found more than once. examples: some of these ids.
     """
 
     name: str

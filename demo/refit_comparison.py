@@ -71,7 +71,7 @@ class StreamWindow:
 
 @dataclass(frozen=True)
 class GroupHierarchy:
-    """The key columns of a group, and those of each parent that answers in its place, nearest first."""
+    """The key columns of a group, and those of each parent that may answer for it, nearest first."""
 
     group: tuple[str, ...]
     parents: tuple[tuple[str, ...], ...] = ()
@@ -96,11 +96,13 @@ class RefitComparison:
 
 
 LossFunction = Callable[[pd.Series, npt.NDArray[Any]], Floats]
-"""(labels, answers) -> the fleet's loss of each row; NaN where there is no answer."""
+"""Takes (labels, answers), and returns the fleet's loss of each row; NaN without an answer."""
 
 
 def refit_times(window: StreamWindow, every: timedelta | None) -> tuple[datetime, ...]:
-    """Return when a fleet is refitted: at the start, then at this interval until the end."""
+    """Return the times at which a fleet is refitted: at the start, then at this interval until the end; None: only the
+    start.
+    """
     times = [window.start]
     while every is not None and times[-1] + every < window.end:
         times.append(times[-1] + every)
@@ -164,7 +166,9 @@ def _count_refits(fits: Mapping[datetime, Mapping[str, str]], times: Sequence[da
 
 
 def _as_parent_rows(rows: pd.DataFrame, parents: set[str], hierarchy: GroupHierarchy) -> pd.DataFrame:
-    """Return a copy of the rows for each of these parents that they belong to, with the parent's key."""
+    """Return the rows of these parents: a copy of each row, with the parent's key, for each parent
+    that it belongs to.
+    """
     chains = {group_key: hierarchy.chain(group_key)[1:] for group_key in rows["group_key"].unique()}
     copies = []
     for level in range(len(hierarchy.parents)):

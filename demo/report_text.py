@@ -29,7 +29,7 @@ def headline(summary: Mapping[str, Any]) -> str:
 
 
 def subtitle(summary: Mapping[str, Any]) -> str:
-    """Return what was streamed and the mean losses of the four fleets, in two sentences."""
+    """Return the number of streamed events and the mean losses of the four fleets, in two sentences."""
     span, worth = summary["span"], summary["worth"]
     events, groups = format_count(summary["predictions"]["rows"]), format_count(summary["groups"]["total"])
     text = (
@@ -53,7 +53,7 @@ def subtitle(summary: Mapping[str, Any]) -> str:
 
 
 def key_figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return up to four numbers with what they are: (number, description), as HTML text."""
+    """Return up to four key figures as (number, description), both HTML text."""
     worth = summary["worth"]
     figures = []
     if worth is not None and worth["mean_loss_without_injected"]["fleet"] is not None:
@@ -79,11 +79,11 @@ NOT_FOUND = {
     "refitted": "had been refitted for another reason by then",
     "unnoticed": "went unnoticed",
 }
-"""What became of changed groups that `error_rise` did not find, for `found_by_error.others`."""
+"""Phrases about changed groups that `error_rise` did not find, by the keys of `found_by_error.others`."""
 
 
 def describe_found_by_error(summary: Mapping[str, Any]) -> str:
-    """Return how many of the changed groups were found by their risen error, and what became of the others."""
+    """Return how many of the changed groups were found by their risen error, and what happened to the others."""
     by_error = summary["found_by_error"]
     text = f"error_rise found {by_error['found']} of {by_error['changed']} changed groups"
     if by_error["found"]:
@@ -102,7 +102,7 @@ def describe_decisions(summary: Mapping[str, Any]) -> str:
 
 
 def describe_gain(summary: Mapping[str, Any]) -> str:
-    """Return the gain from retraining as a sentence that follows another; empty where none was measured."""
+    """Return the gain from retraining as a sentence that follows another one; empty if none was measured."""
     gain = summary["gain"]
     return f" {gain['says'][0].upper()}{gain['says'][1:]}." if gain else ""
 

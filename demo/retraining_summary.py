@@ -24,11 +24,11 @@ from spinney.tables.fit_metrics import parse_watched
 
 PROMOTED = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
 BINS = 24
-"""Bins of a histogram."""
+"""Number of bins in a histogram."""
 
 
 def count_groups_by_state(statuses: Sequence[GroupStatus]) -> dict[str, Any]:
-    """Return the number of groups in each state, in the order of the states, zeros included."""
+    """Return the number of groups in each state, in the order of the states; states without a group have 0."""
     counts = Counter(status.state for status in statuses)
     return {"total": len(statuses), "by_state": {state.value: counts[state] for state in State}}
 
@@ -101,7 +101,7 @@ def summarize_budget(tables: FleetTables) -> dict[str, Any]:
 
 
 def summarize_gain(tables: FleetTables) -> dict[str, Any] | None:
-    """Return the fields of RetrainingGain, and `says`: the same in a sentence. None where no drawn group was compared.
+    """Return the fields of RetrainingGain, and `says`: the same in a sentence. None if no drawn group was compared.
 
     Only groups that the stream's rounds drew at random count.
     """
@@ -140,7 +140,7 @@ def histogram(values: Floats) -> list[dict[str, float | int]]:
 
 
 def plain_counts(series: pd.Series) -> dict[str, int]:
-    """Return `value_counts` as plain values, the most frequent first, ties by name."""
+    """Return `value_counts` as plain values, the most frequent first; equal counts are sorted by name."""
     pairs: Iterable[tuple[str, int]] = ((str(name), int(count)) for name, count in series.items())
     return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
 

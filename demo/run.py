@@ -17,13 +17,13 @@ from batch.weekly import retrain
 from demo import message_schedule, report, run_summary
 from demo.completion import has_finished
 from demo.example_data import ExampleData, read_example_data
-from demo.fitter import RecipeFitter, fleet_answers, loss_function
 from demo.fleet_tables import FleetTables, read_tables
 from demo.message_schedule import MessageSchedule
 from demo.paced_sending import PacedSender
 from demo.progress import ProgressMonitor, describe_replay
-from demo.publishing import Published, publish
 from demo.refit_comparison import GroupHierarchy, RefitComparison, compare_refits
+from demo.replay_fitting import RecipeFitter, fleet_answers, loss_function
+from demo.report_publishing import Published, publish
 from demo.scenario import Scenario, read_scenario
 from demo.stage_timer import StageTimer
 from demo.terminal_summary import summary_text
@@ -44,12 +44,15 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "flights"
 PARTITIONS = 2
 POLL_INTERVAL_S = 0.3
 TRIGGERS = {"ingest": "0.2 seconds", "score": "0.2 seconds", "labels": "0.2 seconds", "retrain": "1 second"}
-"""Shorter than the defaults, since a day of event time passes in seconds."""
+"""Intervals of the queries' batches, shorter than the defaults: a day of event time passes in seconds."""
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """The options of `spinney demo`. days: of event time to stream. example: a folder. None: the example's value."""
+    """The options of `spinney demo`.
+
+    days: of event time to stream. example: a folder. None stands for the example's value.
+    """
 
     json: bool = False
     report: Path | None = None

@@ -44,7 +44,7 @@ from spinney.fleet import GroupStatus
 
 FORMAT = 1
 MAX_POINTS = 400
-"""Of a line in a chart."""
+"""Largest number of points in a line of a chart."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DemoRun:
     """The results of a demo.
 
     statuses: the status of every group. batches: one mapping per micro-batch: query, batch_id, rows, seconds, phases
-    (name -> seconds). comparison: with other refit strategies; None leaves that part out.
+    (name -> seconds). comparison: with other refit strategies; None leaves this part of the summary out.
     """
 
     tables: FleetTables
@@ -64,7 +64,7 @@ class DemoRun:
 
 
 def stream_window(scenario: Scenario, label_delay: timedelta, injected: frozenset[str]) -> StreamWindow:
-    """Return the time of the stream, as `refit_comparison` takes it. injected: keys of the changed groups."""
+    """Return the stream's window as `refit_comparison` takes it. injected: keys of the changed groups."""
     return StreamWindow(scenario.stream_start, scenario.stream_end, label_delay, scenario.change_at, injected)
 
 

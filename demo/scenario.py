@@ -38,7 +38,10 @@ class HistoryDays(ScenarioSection):
 
 
 class StreamSettings(ScenarioSection):
-    """days: how many are streamed. max_ahead: how far the producer may be ahead of the loop, in event time."""
+    """Settings of the stream.
+
+    days: number of streamed days. max_ahead: how far sending may be ahead of processing, event time.
+    """
 
     days: int = Field(ge=1, le=3660)
     max_ahead: PositiveDuration = timedelta(hours=12)
@@ -56,8 +59,9 @@ class FaultSettings(ScenarioSection):
 class InjectedChange(ScenarioSection):
     """An artificial, sudden change of the target in some groups. Reports mark it as injected.
 
-    groups: how many, drawn by seed from those with at least `min_events_per_day` in the history. after_days: of
-    streaming. Exactly one of add (in the target's unit) and factor is set. says: description for the report.
+    groups: number of groups, drawn by seed from those with at least `min_events_per_day` in the history. after_days:
+    days of streaming before the change. Exactly one of add (in the target's unit) and factor is set. says: description
+    for the report.
     """
 
     groups: int = Field(ge=1)

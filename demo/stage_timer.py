@@ -12,7 +12,10 @@ from rich.console import Console
 
 @dataclass
 class StageTimer:
-    """Prints and times the stages of a demo. began: monotonic seconds. seconds: stage -> duration."""
+    """Prints and times the stages of a demo.
+
+    began: monotonic seconds at its start. seconds: stage -> duration in seconds.
+    """
 
     console: Console
     began: float = field(default_factory=time.monotonic)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 class Column:
     """One column of a contract.
 
-    type: a Spark SQL type as DDL writes it (``"string"``, ``"bigint"``, ``"array<double>"``).
-    doc: its meaning. unit: of a number; None if the type says enough.
+    type: a Spark SQL type as DDL writes it (``"string"``, ``"bigint"``, ``"array<double>"``). doc: its meaning. unit:
+    of a number; None if it has none.
     """
 
     name: str

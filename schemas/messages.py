@@ -1,14 +1,14 @@
-"""The JSON messages: UTF-8 objects, keyed by group_key. A fleet puts its own names and columns in."""
+"""The JSON messages: UTF-8 objects, keyed by group_key. Each fleet adds its own field names and columns."""
 
 from __future__ import annotations
 
 from schemas.contract import Column, Contract
 
 MAX_RECORD_BYTES = 1 << 20
-"""A larger value is a dead letter (``too_large``)."""
+"""Largest value of a record in bytes. A larger one is a dead letter (``too_large``)."""
 
 MAX_ID_CHARACTERS = 512
-"""Longest event_id or key column."""
+"""Largest number of characters in an event_id or a key column."""
 
 MAX_FUTURE_SECONDS = 3600
 """Longest time that an event_time may be ahead of its record's own Kafka timestamp."""
@@ -22,7 +22,7 @@ EVENT = Contract(
         Column(
             "event_id", "string", "the producer's id or a hash of the event, unique within its group", nullable=False
         ),
-        Column("event_time", "timestamp", "when it happened, ISO 8601", nullable=False),
+        Column("event_time", "timestamp", "time of the event, ISO 8601", nullable=False),
     ),
 )
 
@@ -43,15 +43,19 @@ PREDICTION = Contract(
         Column("event_id", "string", "the event's id", nullable=False),
         Column("group_key", "string", "the event's group", nullable=False),
         Column("event_time", "timestamp", "the event's time", nullable=False),
-        Column("prediction", "double", "the answer; null where nobody answered; a string for classification"),
+        Column("prediction", "double", "the answer; null if no model answered; a string for classification"),
         Column(
-            "lower", "double", "lower end of the interval around it; null where it is unbounded, and for classification"
+            "lower",
+            "double",
+            "lower end of the interval around the prediction; null if unbounded, and for classification",
         ),
         Column(
-            "upper", "double", "upper end of the interval around it; null where it is unbounded, and for classification"
+            "upper",
+            "double",
+            "upper end of the interval around the prediction; null if unbounded, and for classification",
         ),
         Column("probabilities", "map<string,double>", "class to probability; null for regression"),
-        Column("model_id", "string", "the model that answered"),
+        Column("model_id", "string", "the model that answered; null if none did"),
         Column("answered_by", "string", "own, parent, global, none", nullable=False),
         Column("scored_at", "timestamp", "the batch's timestamp", nullable=False),
     ),

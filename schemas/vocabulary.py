@@ -120,11 +120,14 @@ class Scope(StrEnum):
 
 
 PREDECESSOR = "predecessor"
-"""Key in the numbers of a verdict `fit`: the model that would answer if the champion were withdrawn (model_id), and the
-fleet's clock at the last attempt (since, microseconds)."""
+"""Key in the numbers of a verdict `fit`: the model that would answer if the champion were withdrawn. Its value has two
+fields: `model_id`, and `since`, the fleet's clock at the last attempt in microseconds.
+"""
 
 ALSO = "also"
-"""Key in the numbers of a verdict: the policies that apply in addition to the one that gives the reason."""
+"""Key in the numbers of a verdict: the policies that apply besides the one that gives the reason."""
 
 ESTIMATED = "estimated"
-"""As `recipe.pooling_rows`: how many rows a parent's model counts as is estimated from the fleet's own rows."""
+"""Value of `recipe.pooling_rows`: the number of rows that a parent's model counts as is estimated from the fleet's
+rows.
+"""

@@ -57,11 +57,11 @@ ROWS_AT_ONCE = 1_000_000
 class GroupHistory:
     """The history of one group, as `spinney why` shows it; the field names are those of `--json`.
 
-    standing: the group's current status. is_pinned: by a person, so that `unpin` is possible and nothing else; a group
-    whose challenger the gate held is `held` too, and is not pinned. happened: entries, oldest first, with `at` (wall
-    clock), `what`, `said` (a sentence), `clock` (the fleet's) and the numbers of a verdict, an attempt or a decision.
-    request: of a person to retrain it, until the stream has recorded the round that does. has_two_losses: whether the
-    fleet's loss has changed.
+    standing: the group's current status. is_pinned: whether a person pinned the group, so that only `unpin` is
+    possible; the status `held` can also mean that the gate held a challenger. happened: entries, oldest first, with
+    `at` (wall clock), `what`, `said` (a sentence), `clock` (the fleet's) and the numbers of a verdict, an attempt or a
+    decision. request: a person's request to retrain the group, until the stream has recorded the round that does so.
+    has_two_losses: whether the fleet's loss has changed.
     """
 
     group_key: str
@@ -97,7 +97,7 @@ class Fleet:
     """Reads a fleet: status of groups, champions, answers, comparisons. Each call reads the tables as they are now.
 
     In every method, `as_of` is a time of the wall clock (a datetime or ISO 8601 text; UTC without a zone) or a round's
-    name (`batch-7`). The result then follows from what had been decided by that time. StoreError is raised for an
+    name (`batch-7`). The result is then computed from the decisions made by that time. StoreError is raised for an
     unknown round, and for a time before the first decision or in the future.
     """
 
@@ -173,7 +173,7 @@ class Fleet:
             yield InShards(first, end - 1), keys_of_piece
 
     def champions(self, as_of: datetime | str | None = None, group_keys: Iterable[str] | None = None) -> Champions:
-        """Return the champions of these groups and of the parents that may answer for them; of all if None.
+        """Return the champions of these groups and of the parents that may answer for them; of the whole fleet if None.
 
         Payloads of small models are included. Errors as for `groups`.
         """
@@ -187,9 +187,9 @@ class Fleet:
     def model(self, key: str, as_of: datetime | str | None = None) -> Model | None:
         """Return the own model of a group or parent; None if none may answer. Models of parents are not considered.
 
-        key: a group_key, such as '["AA","JFK","LAX"]'. A model whose signature does not hold is skipped for the one
-        before it, as in the stream. Raises StoreError when the group is unknown or its model is missing, SetupError
-        without a signing key.
+        key: a group_key, such as '["AA","JFK","LAX"]'. If the signature of a model is invalid, the group's model before
+        it is returned, as in the stream. Raises StoreError when the group is unknown or its model is missing,
+        SetupError without a signing key.
         """
         from spinney.serving import answers
         from spinney.serving.model_cache import ModelSource
@@ -248,13 +248,13 @@ class Fleet:
         return FleetIntervals(rule, self.config.fleet.shards, pools)
 
     def incumbent(self) -> IncumbentComparison:
-        """Return mean errors of the incumbent and the fleet on the same rows, none of which the model was fitted on.
+        """Return mean errors of the incumbent and the fleet on the same rows, which the fleet's models have not seen.
 
-        Empty where no such row is stored. `IncumbentComparison` says which rows are compared. Raises StoreError.
+        Empty if no such row is stored. `IncumbentComparison` says which rows are compared. Raises StoreError.
         """
-        from spinney.tables import incumbent_answers
+        from spinney.tables import incumbent_comparison
 
-        return incumbent_answers.compare_with_incumbent(self._store, self.champions())
+        return incumbent_comparison.compare_with_incumbent(self._store, self.champions())
 
     def summary(self) -> Summary:
         """Return the number of groups by state, the champions' errors beside baselines, and the gain from retraining.
@@ -267,10 +267,10 @@ class Fleet:
         return read_summary(self._store, self.table(), self.incumbent(), self.gain())
 
     def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
-        """Return what refits gained in stale groups that the stream took at random; None where none was compared.
+        """Return the gain from refits of stale groups drawn at random by the stream; None if none was compared.
 
-        `RetrainingGain` says what is measured. Only draws in the 90 days before the newest verdict count, without
-        decisions and verdicts that `spinney tidy` has removed. Errors as for `groups`.
+        `RetrainingGain` says what is measured. Only draws in the 90 days before the newest verdict count. Decisions and
+        verdicts that `spinney tidy` has removed do not count. Errors as for `groups`.
         """
         from spinney.tables.random_draws import read_retraining_gain
 
@@ -279,8 +279,8 @@ class Fleet:
     def figures(self, statuses: pa.Table | None = None, before: FleetFigures | None = None) -> FleetFigures:
         """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.
 
-        Its summary leaves out the incumbent, which `summary` compares with, since that reads all of its answers.
-        statuses: of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
+        Its summary does not compare with the incumbent, since this would read all of the incumbent's answers. statuses:
+        the result of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_fleet_figures
         from spinney.tables.incremental_gain import IncrementalGain
@@ -357,7 +357,7 @@ class Fleet:
         return resolve_as_of(self._store, as_of)
 
     def _require_known_format(self) -> None:
-        """The tables have the version of the charter. Raises UnknownFormat."""
+        """Raise UnknownFormat if the tables have a version, given in the charter, that is not read here."""
         charter.load_charter(self._store)
 
     def _champions(self, at: datetime | None, owners: list[str] | None = None) -> Champions:
@@ -392,7 +392,7 @@ _SHADOW_COLUMNS = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 
 
 def _history_columns(base: Contract) -> list[str]:
-    """All columns that a history shows: without a model's bytes, its lists of numbers, and a plan's pins."""
+    """Return the columns of a history: all but a model's bytes, its lists of numbers, and a plan's pins."""
     return [name for name in base.names if name not in _NOT_SHOWN]
 
 

@@ -1,7 +1,7 @@
-"""Modules under the names that stored things give them, from before they moved.
+"""Modules that have moved, under the names by which stored things refer to them.
 
-A registered version of a fleet contains a copy of `registered_fleet.py`, which imports by name, and a model stored by
-skops names the classes of its objects. Both must load after a module has moved.
+A registered version of a fleet contains a copy of `registered_fleet.py`, which imports modules by name, and a model
+stored by skops names the classes of its objects. Both must load after a module has moved.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOVED = {
     "spinney.core.imported": "spinney.core.models.imported",
     "spinney.stores.manifest": "spinney.serving.manifest",
 }
-"""Earlier name of a module -> its name now. Nothing is ever taken out: what is stored is read for years."""
+"""Earlier name of a module -> its current name. Entries are never removed, since stored models are read for years."""
 
 _PACKAGES = frozenset(name.rpartition(".")[0] for name in MOVED)
 
@@ -28,7 +28,7 @@ class _Alias(Loader):
     """A module whose attributes are those of the module under its current name."""
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """The default: an empty module."""
+        """Return None, so that Python creates an empty module."""
         del spec
 
     def exec_module(self, module: ModuleType) -> None:
@@ -53,6 +53,6 @@ class _Finder(MetaPathFinder):
 
 
 def install() -> None:
-    """Let `import` find them. Last on the path: a module that exists is never hidden."""
+    """Let `import` find modules by their earlier names. Existing modules come first, so none of them is hidden."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

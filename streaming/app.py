@@ -23,7 +23,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import Busy, SpinneyError, StoreError, exit_code
-from spinney.kafka import client, topic_ids, topics
+from spinney.kafka import client, topic_descriptions, topic_ids
 from spinney.spark.session import session
 from spinney.spark.task_errors import error_summary
 from spinney.storage import charter, last_configuration, leases, signing_key
@@ -31,7 +31,7 @@ from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming import ingest, labels, retrain, score
-from streaming.offset_reporting import OffsetReporter
+from streaming.latest_offset_reporting import OffsetReporter
 from streaming.progress import ProgressListener
 from streaming.query import Query, RunningQuery, StopRequested
 from streaming.query_counters import QueryCounters
@@ -41,16 +41,17 @@ from streaming.table_maintenance import MaintenanceThread
 from streaming.validated_records import Editions
 
 CHECK_INTERVAL_S = 1.0
-"""Interval at which the queries are checked: each check asks the JVM whether they still run."""
+"""Seconds between two checks of the queries. Each check asks the JVM whether they still run."""
 
 STOP_CHECK_INTERVAL_S = 0.05
 TOPIC_CHECK_INTERVAL_S = 60.0
-"""Interval at which the topics are compared with those that were read before."""
+"""Seconds between two comparisons of the topics with those that were read before."""
 
 REPORT_INTERVAL_S = 60.0
 PROGRESS_INTERVAL_S = 5.0
 LAST_PROGRESS_TIMEOUT_S = 10.0
-"""Longest wait for the progress of the last batch of a query that has ended; it comes within milliseconds."""
+"""Longest wait, in seconds, for the progress of the last batch of a query that has ended; it comes within milliseconds.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ log = logging.getLogger(__name__)
 class Application:
     """Queries that run together and stop between two batches.
 
-    only: names of the queries, all by default. triggers: by query, instead of its own. stop_requested: set to stop.
-    editions: of the rules for valid records, known once prepared.
+    only: names of the queries, all by default. triggers: query -> interval that replaces its own. stop_requested: the
+    event that stops them when it is set. editions: of the rules for records, known after `prepare`.
     """
 
     spark: SparkSession
@@ -95,7 +96,7 @@ class Application:
             Busy: another process holds a lease.
         """
         delta.create_tables(self._store)
-        found = topics.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
+        found = topic_descriptions.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
         topic_ids.ensure_same(self._store, self.config.kafka, found)
         self._leases.enter_context(leases.held(self._store, self.names))
         self.editions = charter.amend_when_idle(self._store, self.names).editions
@@ -149,7 +150,7 @@ class Application:
     def _drain_requests(self) -> None:
         """Carry out the requests to retrain groups that wait now, in batches that read nothing else.
 
-        A round takes as many as its budget allows, so there may be several. Ends with a round that takes none.
+        A round takes as many requests as its budget allows, so several rounds may be needed. The last one takes none.
         """
         left, before = retrain.waiting_requests(self._store), frozenset[str]()
         while left and left != before and not self.stop_requested.is_set():
@@ -168,13 +169,16 @@ class Application:
         return retrain.query(self.spark, self.config, signer, once=once)
 
     def report(self, reporter: Reporter | None, *, whole: bool = False) -> None:
-        """Report what the queries did since the last call, or since they began. whole: of idle queries too."""
+        """Report what the queries did since the last call, or since they began.
+
+        whole: whether idle queries are reported too.
+        """
         if reporter is None or self._counters is None:
             return
         try:
             reporter.report([report for report in self._counters.reports() if whole or not report.is_empty])
         except Exception as error:
-            # The queries go on without a report, and an error that ends them is not hidden by this one.
+            # The queries continue without a report, and an error that ends them is not hidden by this one.
             log.warning("what the queries did cannot be reported: %s", error)
 
     def _receive_progress(self, progress: StreamingQueryProgress) -> None:
@@ -202,15 +206,18 @@ class Application:
                 report_at = time.monotonic()
 
     def check(self) -> None:
-        """Raises StoreError when a query has failed."""
+        """Raise StoreError if a query has failed."""
         for name, query in self.running.items():
             if not query.is_active:
                 self._refuse_failure(name, query)
 
     def check_topics(self) -> None:
-        """Raises StoreError if a topic was recreated. If no broker answers, the queries themselves will fail."""
+        """Raise StoreError if a topic was recreated.
+
+        If no broker answers, nothing is raised: the queries themselves will fail.
+        """
         with suppress(Busy):
-            found = topics.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
+            found = topic_descriptions.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
             for topic in topic_ids.recreated_topics(self._store, self.config.kafka, found):
                 raise StoreError(topic_ids.explain_recreated(self._store, self.config.kafka, topic))
 
@@ -222,7 +229,10 @@ class Application:
         raise StoreError(f"query {name}: {summary}") from error
 
     def latest_progress(self) -> list[dict[str, Any]]:
-        """Return the newest finished batch of each query, as Spark reports it; none of a query before its first."""
+        """Return the progress of the newest finished batch of each query, as Spark reports it.
+
+        A query that has not finished a batch is left out.
+        """
         newest = (self.progress.latest(name) for name in self.running)
         return [dict(progress) for progress in newest if progress is not None]
 

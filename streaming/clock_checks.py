@@ -1,7 +1,7 @@
 """Refuse a batch under a wrong clock before it writes.
 
-Ids, and predictions that wait for their labels, expire by the timestamps of batches. After a single batch dated a year
-ahead all of them would be forgotten.
+Remembered ids, and predictions that wait for their labels, expire by the timestamps of batches. A single batch dated a
+year ahead would make the query forget all of them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from spinney.core.errors import StoreError
 from spinney.storage import checkpoints
 
 MIN_TOLERANCE, MAX_TOLERANCE = timedelta(seconds=1), timedelta(minutes=10)
-"""Bounds of the jump of the wall clock that is tolerated between two batches."""
+"""Bounds of the tolerated jump of the wall clock between two batches."""
 
 ReadClock = Callable[[], float]
 """Returns seconds."""
 
 
 def clock_tolerance(kafka: Kafka) -> timedelta:
-    """Return the largest tolerated jump: a small part of what is remembered, so that the clock may also jump back."""
+    """Return the largest tolerated jump: a small part of the time for which ids and predictions are remembered.
+
+    So little is lost even if the clock jumps back later.
+    """
     return max(MIN_TOLERANCE, min(MAX_TOLERANCE, kafka.duplicates_within / 4, kafka.label_horizon / 2))
 
 
@@ -48,7 +51,7 @@ class ClockJumpCheck:
         self._offset_s = wall() - monotonic()
 
     def check(self) -> None:
-        """Raises StoreError if the wall clock jumped since the last check, forwards or backwards."""
+        """Raise StoreError if the wall clock jumped since the last check, forwards or backwards."""
         offset_s = self._wall() - self._monotonic()
         jump = timedelta(seconds=offset_s - self._offset_s)
         if abs(jump) > self._tolerance:
@@ -61,7 +64,7 @@ class ClockJumpCheck:
 
 
 def refuse_clock_behind_checkpoint(query: str, location: str, now: datetime, tolerance: timedelta) -> None:
-    """Raises StoreError when the checkpoint's newest batch was begun later than it is now."""
+    """Raise StoreError if the checkpoint's newest batch began later than `now`, by more than the tolerance."""
     began = checkpoints.newest_started_batch(location)
     if began is None or began.started_at <= now + tolerance:
         return

@@ -13,8 +13,8 @@ from spinney.storage.layout import Directory, FleetStore
 def read_appended(spark: SparkSession, directory: Directory, max_bytes: int | None = None) -> DataFrame:
     """Return a stream of every row appended to the directory, once, from its start.
 
-    Commits that remove or rewrite rows (retention, compaction) are skipped. max_bytes: of the files that a batch reads,
-    which are at least one; None: as many as Delta takes by default.
+    Commits that remove or rewrite rows (retention, compaction) are skipped. max_bytes: size of the files that a batch
+    reads; it reads at least one file. None: Delta's default.
     """
     reader = spark.readStream.format("delta").option("skipChangeCommits", "true")
     if max_bytes is not None:

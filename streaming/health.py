@@ -18,7 +18,7 @@ from spinney.core.training.loss import loss_named
 from spinney.tables.arrow_schemas import arrow_schema
 
 BUCKETS_PER_LABEL_DELAY = 4
-"""Steps of event time per `label_delay` in which labels mature together."""
+"""Labels mature together in steps of event time; this is the number of steps per `label_delay`."""
 
 
 ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", "probabilities", "label", "scored_at")
@@ -26,10 +26,10 @@ ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", 
 
 
 MAX_LOSSES = 64
-"""Losses in a row of health at most."""
+"""Largest number of losses in a row of health."""
 
 MAX_PREDICTIONS = 64
-"""Predictions in a row of health at most."""
+"""Largest number of predictions in a row of health."""
 
 LOSSES_TYPE, PREDICTIONS_TYPE = (arrow_schema(tables.HEALTH).field(name).type for name in ("losses", "drift"))
 
@@ -100,9 +100,9 @@ def _sums(answers: pa.Table, fleet: Fleet) -> pa.Table:
 
 
 def _kept_values(values_of_rows: pa.ChunkedArray, most: int, kind: pa.ListType, *, at_least: int) -> pa.Array:
-    """Return the values of all answers of each row as a column of lists, where null is no value.
+    """Return, for each row, the values of all its answers as a list; null values are left out.
 
-    A row has its values, ascending and `most` of them at most, if it has `at_least` so many; else null.
+    A list is ascending and has at most `most` values. It is null if there are fewer than `at_least`.
     """
     lists = values_of_rows.combine_chunks()
     rows = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
@@ -145,9 +145,10 @@ def _losses(answers: pa.Table, fleet: Fleet) -> Floats:
 
 
 def _predicted_values(answers: pa.Table, fleet: Fleet) -> Floats:
-    """The prediction of each answer, of classes the largest probability, shape (n_rows,); NaN without one.
+    """Return the prediction of each answer, for classification the largest probability, shape (n_rows,); NaN without
+    one.
 
-    As float32, which compresses well, since drift needs no more digits.
+    As float32, which compresses well; drift does not need more digits.
     """
     if fleet.task == "regression":
         values: Floats = answers["prediction"].to_numpy()

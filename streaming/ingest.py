@@ -17,15 +17,17 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.delta import DirectoryWriter
 from spinney.tables.row_writing import REPORT_DDL, RowWriting, TargetTable, WrittenRows
 from streaming import kafka_source
-from streaming.copies import RecentRecords
+from streaming.duplicate_records import RecentRecords
+from streaming.ingest_rows import DEAD, StoredRows, TopicRows
 from streaming.query import Query
 from streaming.record_validation import RecordValidator
-from streaming.stored_rows import DEAD, StoredRows, TopicRows
 from streaming.validated_records import Editions, edition_rules, stored_fields
 
 NAME = QueryName.INGEST.value
 TRIGGER = "5 seconds"
-"""Longer than that of `score`: predictions are needed within seconds, rows of tables are not."""
+"""Interval between batches. It is longer than that of `score`: predictions are needed within seconds, rows of tables
+are not.
+"""
 
 EVENT, OUTCOME = "event", "outcome"
 
@@ -60,7 +62,10 @@ def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
 
 
 def stored_rows(schema: RecordSchema, editions: Editions) -> StoredRows:
-    """Return what makes rows of records, by topic. editions: of the rules for valid records."""
+    """Return the function object that makes the rows to store of records, by topic.
+
+    editions: of the rules for valid records.
+    """
 
     def of_topic(kind: str, message: Contract) -> TopicRows:
         validator = RecordValidator(edition_rules(schema, message, editions))
@@ -76,8 +81,8 @@ def stored_rows(schema: RecordSchema, editions: Editions) -> StoredRows:
 class IngestBatchWriter:
     """Writes the distinct rows of each kind to their table, except steps that an earlier attempt has stored.
 
-    A record is a copy if one with its group and id was stored within `kafka.duplicates_within`. Dead letters have no
-    copies: each is a record of its own.
+    A record is a copy if a record with the same group and id was stored within `kafka.duplicates_within`. Dead letters
+    are never dropped as copies.
     """
 
     def __init__(self, config: Config, rows: StoredRows, checkpoint: str) -> None:
@@ -115,5 +120,8 @@ class IngestBatchWriter:
 
 
 def _writes(rows: StoredRows, writing: RowWriting) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return the function that Spark runs in a task: it has nothing of the driver's."""
+    """Return the function that Spark runs in a task.
+
+    It refers to no object of the driver, so that it can be pickled.
+    """
     return lambda batches: writing.write(rows.of(batches))

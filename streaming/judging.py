@@ -21,23 +21,25 @@ from spinney.retraining import judge_input
 
 STATE_SCHEMA = "groups binary"
 TICK_MS = 10_000
-"""Wait before a shard without new rows is judged again, milliseconds."""
+"""Milliseconds after which a shard without new rows is judged again."""
 
 IDLE_MS = 600_000
-"""The same for a shard whose verdicts cannot change before new rows arrive."""
+"""Milliseconds after which a shard is judged again if its verdicts cannot change without new rows."""
 
 CLOCK_STEP = 60_000_000
-"""A state in which only the clock has advanced is written once per this step, microseconds of the fleet's clock.
+"""If only the clock of a state has advanced, the state is written once per this step, microseconds of the fleet's
+clock.
 
 Each batch of scores advances the clock of every shard. A restarted worker continues from the stored clock. No group can
 have become stale in between, or the state would have been written.
 """
 
 KEPT_BYTES = 8 * 1024**2
-"""Encoded bytes of the states that a worker keeps decoded. Decoded they take about three times as much memory.
+"""Limit of the states that a worker keeps decoded, in encoded bytes. Decoded states take about three times as much
+memory.
 
-Spark gives a shard to any worker, so that each of them would keep a copy of the whole fleet, most of it outdated: with
-three workers a state is found for a third of the shards, which saves 2 ms of some 15.
+Spark gives a shard to any worker. Without the limit each worker would keep a copy of the whole fleet, most of it
+outdated. With three workers a state is found for a third of the shards, which saves 2 ms of about 15.
 """
 
 MAX_SHARE_FACTOR, MIN_FORWARD = 4, 64
@@ -50,7 +52,10 @@ Rows = Iterable[pd.DataFrame]
 
 
 class ShardCache:
-    """Decoded states, by shard and digest of their bytes. A worker process outlives its tasks, so most are reused."""
+    """Decoded states, by shard and digest of their bytes.
+
+    A worker process lives longer than a task, so most are used again.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -82,7 +87,10 @@ _cache = ShardCache(KEPT_BYTES)
 
 @dataclass(frozen=True)
 class ShardJudge:
-    """Settings of the judge, pickled into the workers. queues: groups that all shards together put forward."""
+    """The settings of the judge, and its function. It is pickled and sent to Spark's workers.
+
+    queues: how many groups all shards together put forward at most, by queue.
+    """
 
     settings: JudgeSettings
     queues: QueueLengths

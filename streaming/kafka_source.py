@@ -13,7 +13,9 @@ from spinney.tables.row_writing import ARRIVED_AT
 from streaming.validated_records import RECORD_COLUMNS, Editions, edition_index_sql, validate_events
 
 MAX_RECORDS_PER_BATCH = 200_000
-"""Per topic: batches of a backlog take seconds, so that a stop never waits long."""
+"""Largest number of records that a batch reads of a topic. So batches of a backlog take seconds, and a stop never waits
+long.
+"""
 
 RECORDS_PER_POLL, BYTES_PER_FETCH = 20_000, 4 << 20
 
@@ -28,11 +30,12 @@ def read_records(spark: SparkSession, kafka: Kafka, topic: str) -> DataFrame:
     """Return a stream of a topic from its start: RECORD_COLUMNS and ARRIVED_AT, the timestamp of the batch."""
     raw = (
         spark.readStream.format("kafka")
-        # A batch reads up to an offset that is already there, yet each task's first fetch waits out this long poll: at
-        # the client's own 500 ms that was more than half of a small batch.
+        # The records of a batch already exist when it begins, yet the first fetch of each task waits for this time:
+        # with the client's default of 500 ms this was more than half of a small batch.
         .option("kafka.fetch.max.wait.ms", 50)
-        # After each poll Spark asks the broker for the first and the last offset, which is two waits and two thirds of
-        # the CPU time of reading: at the client's own 500 records and 1 MiB, 400 times in a batch of a backlog.
+        # After each poll Spark asks the broker for the first and the last offset. These two waits are two thirds of the
+        # CPU time of reading: with the client's defaults of 500 records and 1 MiB they occur 400 times in a batch of a
+        # backlog.
         .option("kafka.max.poll.records", RECORDS_PER_POLL)
         .option("kafka.max.partition.fetch.bytes", BYTES_PER_FETCH)
         .options(**kafka_options(kafka))
@@ -48,15 +51,16 @@ def read_records(spark: SparkSession, kafka: Kafka, topic: str) -> DataFrame:
     names = {"kafka_partition": "partition", "kafka_offset": "offset", "record_time": "timestamp"}
     columns = (F.col(names.get(name, name)).alias(name) for name in RECORD_COLUMNS)
     # Add the timestamp here, in the lowest projection. It is a constant in the generated code, so each batch has new
-    # code, which the JVM interprets before it compiles it. Together with the typed columns that took a third of the
-    # batch.
+    # code, which the JVM first interprets and then compiles. In a projection together with the typed columns, this took
+    # a third of the batch.
     return raw.select(*columns, F.current_timestamp().alias(ARRIVED_AT))
 
 
 def coalesce_locally(rows: DataFrame) -> DataFrame:
-    """Return rows in no more tasks than cores: each generates code, which takes longer than the records of a second.
+    """Return the rows in at most as many tasks as cores. Each task generates code, which takes longer than the records
+    of a second.
 
-    On a cluster they stay as they are: its executors may not have started yet.
+    On a cluster the number of tasks is not changed, since its executors may not have started yet.
     """
     spark = rows.sparkSession
     return rows.coalesce(cores_of(spark)) if is_local(spark) else rows

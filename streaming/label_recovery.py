@@ -1,4 +1,4 @@
-"""Build the index of late labels from the tables, where there is none that belongs to the checkpoint."""
+"""Build the index of late labels from the tables, if the checkpoint has no index that belongs to it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from streaming.label_rows import (
 from streaming.unread_rows import EPOCH
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 500_000, 128 * 1024**2
-"""Rows, and their size in memory, that are added to the index together."""
+"""Number of rows, and their size in memory in bytes, that are added to the index together."""
 
 
 def rebuild_index(store: FleetStore, shape: IndexShape, folder: Path, location: str, batch_id: int) -> LabelIndex:
-    """Return the index as it is after a batch of the query, from exactly the rows that it had read by then.
+    """Return the index as it was after a batch of the query, from exactly the rows that the query had read by then.
 
-    folder: of the index. location: of the query's checkpoint, which has the batch. Nothing is stored: the files that
-    are written are not named by a manifest yet. Raises StoreError: files that the query has read are gone.
+    folder: for the index. location: of the query's checkpoint, which has the batch. The index is not stored: its files
+    are written, but no manifest names them yet. Raises StoreError if files that the query has read no longer exist.
     """
     remove_leftovers(folder)  # of an attempt that was killed, which may be as large as this one
     texts = checkpoints.end_offsets(location, batch_id)
@@ -65,7 +65,10 @@ def rebuild_index(store: FleetStore, shape: IndexShape, folder: Path, location: 
 
 
 def _newest(directory: Directory, offset: TableOffset | None, arrived: str, silent: datetime) -> datetime:
-    """Return when the newest row arrived that was read. arrived: that column. silent: if there is none."""
+    """Return when the newest row that was read arrived.
+
+    arrived: the column with this time. silent: returned without a row.
+    """
     commit = None if offset is None else last_commit_read(directory, offset)
     if offset is None or commit is None:
         return silent
@@ -86,7 +89,10 @@ def _before(at: datetime, duration: timedelta) -> datetime:
 def _rows_read(
     directory: Directory, offset: TableOffset | None, columns: Sequence[str], arrived: str, since: datetime
 ) -> Iterator[pa.Table]:
-    """Yield the rows that were read and that arrived since a time, or at an unknown one. arrived: that column."""
+    """Yield the rows that were read and that arrived since a time, or at an unknown time.
+
+    arrived: the column with the time.
+    """
     if offset is None:
         return
     files = files_read(directory, offset, max(since, EPOCH + CLOCK_TOLERANCE) - CLOCK_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Rows of predictions and outcomes, as the index of late labels takes them."""
+"""Convert rows of predictions and outcomes to the form of the index of late labels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Kafka
 from spinney.core.records.recent_ids import IdHashes, Ints
 from spinney.core.timestamps import to_microseconds
-from spinney.storage.label_index.arrived import Arrived
+from spinney.storage.label_index.arrived_rows import Arrived
 from spinney.storage.label_index.label_index import LABEL, IndexShape
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
-from streaming.copies import ARRIVED
+from streaming.duplicate_records import ARRIVED
 
 IDS = ("group_key", "event_id")
 POSITION = ("kafka_partition", "kafka_offset")
@@ -26,7 +26,7 @@ OUTCOME_COLUMNS = (*IDS, LABEL, *POSITION, LABEL_ARRIVED)
 
 
 def index_shape(store: FleetStore, kafka: Kafka) -> IndexShape:
-    """Return what the index of a fleet holds: the columns of predictions that health is computed from."""
+    """Return the shape of a fleet's index. It has the columns of predictions from which health is computed."""
     whole = arrow_schema(store.directory(tables.PREDICTIONS).contract)
     names = ["shard", "group_key", "model_id", "event_time", "prediction"]
     if store.fleet.task == "classification":
@@ -49,7 +49,7 @@ def arrived_predictions(rows: pa.Table, shape: IndexShape) -> Arrived:
 def arrived_outcomes(rows: pa.Table, shape: IndexShape, batch_at: datetime) -> tuple[Arrived, tuple[Ints, Ints]]:
     """Return outcomes with the times of their arrival, and their partitions and offsets in Kafka.
 
-    rows: OUTCOME_COLUMNS. batch_at: in place of a time that is null, as other writers of the table may leave it.
+    rows: OUTCOME_COLUMNS. batch_at: used as the time of arrival if it is null, as for rows that other processes wrote.
     """
     times = pc.fill_null(_microseconds(rows[LABEL_ARRIVED]), to_microseconds(batch_at))
     labels = pa.table([rows[LABEL].cast(shape.label, safe=False)], names=[LABEL])

@@ -41,7 +41,7 @@ INDEX_FOLDER = "label_index"
 """Folder of the index in the query's checkpoint."""
 
 MAX_BYTES_PER_BATCH = 16 * 1024**2
-"""Bytes of files that a batch reads of each table, and at least one file: the driver holds their rows."""
+"""Bytes of files that a batch reads of each table; it reads at least one file. The driver holds the rows in memory."""
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ def query(spark: SparkSession, config: Config) -> Query:
 
 
 class LabelsBatchWriter:
-    """Joins the rows of each batch by an index of those before, and appends the sums to health/labels.
+    """Joins the rows of each batch with those of earlier batches by an index, and appends the sums to health/labels.
 
-    The index is stored after the sums. So a batch of which it is stored is complete, and a batch that was killed before
-    finds the index of the batch before.
+    The index is stored after the sums. So a batch whose index is stored is complete. A batch that was killed before
+    that is repeated with the index of the previous batch.
     """
 
     def __init__(self, store: FleetStore, shape: IndexShape, checkpoint: str) -> None:
@@ -116,7 +116,7 @@ class LabelsBatchWriter:
     def _store_index(self, index: LabelIndex, batch_id: int, began: datetime, is_silent: tuple[bool, bool]) -> None:
         """Store the index as it is after a batch.
 
-        began: its timestamp. is_silent: whether it read no predictions, and no outcomes.
+        began: the batch's timestamp. is_silent: whether the batch had no predictions, and whether it had no outcomes.
         """
         read = self._read_through(batch_id)
         unread = unread_rows(self._store, read.ends, began, is_silent)
@@ -126,7 +126,7 @@ class LabelsBatchWriter:
         return ReadThrough(self._checkpoint, batch_id, checkpoints.end_offsets(self._location, batch_id))
 
     def _opened(self, batch_id: int) -> LabelIndex | None:
-        """Return the index that was stored after a batch; None without one, or if it is damaged."""
+        """Return the index that was stored after a batch; None if there is none, or it is damaged."""
         try:
             return LabelIndex.open(self._folder, self._shape, self._read_through(batch_id))
         except UnknownFormat:

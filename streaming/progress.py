@@ -25,7 +25,7 @@ Receive = Callable[[StreamingQueryProgress], None]
 
 
 def ignore_progress(progress: StreamingQueryProgress) -> None:
-    """Do nothing with it."""
+    """Ignore the progress."""
     del progress
 
 
@@ -34,7 +34,7 @@ class ProgressListener(StreamingQueryListener):
 
     Spark calls `onQueryStarted` while the query starts, and the other methods in a thread of its own, some time after
     the batch was committed. The events of a query arrive in order, so its progress is complete once `onQueryTerminated`
-    was called. Spark logs an exception of these methods and goes on.
+    was called. Spark logs an exception of these methods and continues.
 
     receive: called in Spark's thread with the progress of each batch. idle: called there with the name of a query that
     has found nothing new for ten seconds, and again every ten seconds.
@@ -49,11 +49,11 @@ class ProgressListener(StreamingQueryListener):
 
     @cached_property
     def _jlistener(self) -> Any:
-        """The object that PySpark registers and removes in the JVM."""
+        """The listener object in the JVM, which PySpark registers and removes."""
         return java_listener(self)
 
     def attach(self, spark: SparkSession) -> None:
-        """Listen to the queries of a session. Each session reports its own queries only."""
+        """Listen to the queries of a session. A session reports only its own queries."""
         if spark not in self._sessions:
             spark.streams.addListener(self)
             self._sessions.append(spark)
@@ -70,7 +70,10 @@ class ProgressListener(StreamingQueryListener):
             return self._latest.get(query)
 
     def wait_until_complete(self, query: str, timeout_s: float) -> bool:
-        """Wait until all progress of a query that has ended was received. Returns False when the time is over."""
+        """Wait until all progress of an ended query was received.
+
+        Returns False if that takes longer than `timeout_s`.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: query not in self._running.values(), timeout_s)
 

@@ -34,10 +34,10 @@ class StopRequested(Exception):  # noqa: N818 - not an error: it ends the query 
 class Query:
     """One streaming query before it runs.
 
-    batch_writer: given the id of the checkpoint, returns the function that writes each batch. trigger: interval between
-    batches, in Spark's syntax. output_mode: of Spark. former_operators: numbers of the stateful operators that the
-    query had in earlier versions only; Spark refuses a checkpoint that has a state of them. write_lock: held while a
-    batch is written, so that no other thread of this process commits to the same directories.
+    batch_writer: takes the id of the checkpoint, and returns the function that writes each batch. trigger: interval
+    between batches, in Spark's syntax. output_mode: Spark's. former_operators: numbers of stateful operators that only
+    earlier versions of the query had; their state is removed from the checkpoint, since Spark would refuse it.
+    write_lock: held while a batch is written, so that no other thread of this process commits to the same directories.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Query:
 class _GuardedBatches:
     """Writes batches unless a stop was requested or the clock is wrong.
 
-    Spark passes on a Python exception as the text of its traceback only, so `error` keeps the exception itself.
+    Spark passes on only the traceback text of a Python exception, so `error` keeps the exception itself.
     """
 
     query: Query
@@ -114,7 +114,7 @@ class RunningQuery:
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the query has not ended yet."""
         return self.spark_query.isActive
 
     @property
@@ -123,7 +123,9 @@ class RunningQuery:
         return bool(self.spark_query.status["isTriggerActive"])
 
     def error(self) -> Exception | None:
-        """Return what ended the query: the exception of its batch function, else Spark's. None if it did not fail."""
+        """Return the exception that ended the query: the one of its batch function, else Spark's; None if it did not
+        fail.
+        """
         failure = self.spark_query.exception()
         return None if failure is None else self._batches.error or failure
 
@@ -133,5 +135,5 @@ class RunningQuery:
             self.spark_query.awaitTermination()
 
     def stop(self) -> None:
-        """End the query at once, in the middle of a batch too."""
+        """End the query at once, even in the middle of a batch."""
         self.spark_query.stop()

@@ -45,7 +45,7 @@ _SUMMED_COLUMNS: dict[str, tuple[Contract, str, dict[str, str]]] = {
         },
     ),
 }
-"""Query -> table and directory, name of a count -> column that is added up."""
+"""Query -> table and directory, and name of a count -> column that is summed."""
 
 
 class QueryCounters:
@@ -68,7 +68,10 @@ class QueryCounters:
         self._arrived_records = 0
 
     def add_progress(self, batches: Iterable[StreamingQueryProgress]) -> None:
-        """Add the records that arrived in batches of `ingest`, oldest first. A batch that comes again is ignored."""
+        """Add the records that arrived in batches of `ingest`.
+
+        batches: oldest first. A batch that was added before is ignored.
+        """
         with self._lock:
             for batch in batches:
                 if batch.batchId > self._ingested_batch and batch.durationMs.get("addBatch") is not None:
@@ -132,6 +135,9 @@ class QueryCounters:
         return {"rounds": int(rows.num_rows), **counts} if name == QueryName.RETRAIN else counts
 
     def _dead_letters(self, since: int) -> tuple[LetterGroup, ...]:
-        """Dead letters of later batches, by kind. Some of the batch that is still running may be among them."""
+        """Return the dead letters of later batches, by kind.
+
+        They may include some of the batch that is still running.
+        """
         letters = DeadLetters.opened(self._store, LetterFilter(after_batch=since))
         return tuple(group_letters(letters, pa.array([], pa.string())))

@@ -9,7 +9,7 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 
 QUERY_NAMES = tuple(query.value for query in STREAMING)
-"""In the order in which records pass through them, which is the order of `--once`."""
+"""Names of the queries in the order in which records pass through them; `--once` runs them in this order."""
 
 
 def select_queries(config: Config, only: Sequence[str]) -> tuple[str, ...]:

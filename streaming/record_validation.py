@@ -1,6 +1,6 @@
 """Validate the records of an Arrow batch in Spark's Python workers: most records together, the others one by one.
 
-No single record can fail a batch: one on which `validate` or Arrow fails becomes a dead letter, and the stream
+No single record can fail a batch: a record on which `validate` or Arrow fails becomes a dead letter, and the stream
 continues.
 """
 
@@ -29,7 +29,7 @@ from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, ValidationRes
 log = logging.getLogger(__name__)
 
 RESULT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING"
-"""DDL of the result of each record, to be formatted with the fields of a valid one."""
+"""DDL of the result of each record. Format it with the fields of a valid record."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_FUTURE_SECONDS)
@@ -44,10 +44,10 @@ def value_ddl(fields: Sequence[FieldRule]) -> str:
 
 @dataclass(frozen=True)
 class RecordValidator:
-    """Validates records; pickled into the workers.
+    """Validates records. It is pickled and sent to Spark's workers.
 
-    editions: rules, oldest first. Each edition has at least the columns of the last, whose types hold all values of
-    theirs.
+    editions: rules, oldest first. Each edition has at least the columns of the last one. The types of the last edition
+    can hold all values of earlier ones.
     """
 
     editions: tuple[RecordRules, ...]
@@ -80,8 +80,8 @@ class RecordValidator:
         return pa.concat_arrays([plain, validated]).take(pa.array(places))
 
     def _validate_columns(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> tuple[pa.StructArray, Mask]:
-        """Return the results of `_valid_structs`, and the mask of the records for which they do not count, shape
-        (rows,).
+        """Return the results of `_valid_structs`, and the mask of records that still have to be
+        validated one by one.
         """
         last, micros = self.editions[-1], np.asarray(times)
         older = np.asarray(editions) != len(self.editions) - 1
@@ -132,8 +132,9 @@ class RecordValidator:
         return pa.StructArray.from_arrays([value, *texts], fields=list(self._type))
 
     def _column(self, rule: FieldRule, results: list[ValidationResult]) -> pa.Array:
-        """Return the values of a field, null where there is none. A record whose value Arrow refuses becomes rejected
-        in `results`.
+        """Return the values of a field, null for records without one.
+
+        A record whose value Arrow refuses is rejected in `results`.
         """
         kind = arrow_type(rule.type)
         try:
@@ -149,7 +150,7 @@ class RecordValidator:
 
 @cache
 def _warn_of_slow_blocks(kind: str, text: str) -> None:
-    """Warn once per worker and error: a block with it is validated correctly, but ten times as slowly."""
+    """Warn once per worker and error. Blocks with this error are validated correctly, but ten times as slowly."""
     log.warning(
         "records: expected a block that can be read together; got %s: %s. Its records are validated one by one, which "
         "is slower. Please report this message",
@@ -173,7 +174,7 @@ def _storable_text(detail: str | None) -> str | None:
 
 
 def _record_time(micros: int) -> datetime:
-    """Return a record's own timestamp, or the nearest one to which Python can add an hour."""
+    """Return a record's own timestamp, limited to the range in which Python can add an hour."""
     try:
         return min(_EPOCH + timedelta(microseconds=micros), _LATEST)
     except OverflowError:

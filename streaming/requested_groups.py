@@ -1,7 +1,7 @@
 """Groups that people asked to retrain, in the plan of a streaming round.
 
-A plan names the requests that it takes, in the notes of its commit. They are deleted once the round is recorded, and
-Spark ends the batch only after that, so a killed batch is repeated from its stored plan: no request is lost, and none
+The notes of a plan's commit name the requests that it takes. The requests are deleted once the round is recorded, and
+Spark ends the batch only after that. So a killed batch is repeated from its stored plan: no request is lost, and none
 is carried out twice.
 """
 
@@ -44,10 +44,10 @@ class RequestedGroups:
 def take_requests(
     store: FleetStore, waiting: Sequence[RetrainRequest], moment: PlanMoment, rules: RoundRules
 ) -> tuple[RequestedGroups | None, RoundRules]:
-    """Return the requests that a round takes, and the rules with what is left of its allowance for other groups.
+    """Return the requests that a round takes, and the rules with the remaining allowance for other groups.
 
-    waiting: oldest first. None is taken by a round that refits the brake's sample: its outcome must be that of groups
-    chosen at random. They are taken by the next one.
+    waiting: oldest first. A round that refits the brake's sample takes no requests, since its groups must all be chosen
+    at random; the next round takes them.
     """
     if not waiting or rules.brake.action is BrakeAction.SAMPLE:
         return None, rules
@@ -65,10 +65,10 @@ def plan_with_requests(
     requested: RequestedGroups | None,
     deferred: Mapping[str, int] = MappingProxyType({}),
 ) -> RoundPlan:
-    """Return the plan of the due groups, by these rules, and the requested groups before them.
+    """Return the plan of a round: the requested groups, then the due groups that these rules choose.
 
     reported: as for `plan_round`; None if no shard has reported anything. deferred: from `deferred_groups`; may be
-    empty if no shard withholds a group. A requested group that is due too counts once. Raises the errors of
+    empty if no shard withholds a group. A requested group that is also due counts once. Raises the errors of
     `plan_round`.
     """
     if requested is None:

@@ -49,8 +49,8 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     """Return the query retrain.
 
     In: rows of `judge_input.union_frame` from health, promotions and models. State: one blob by shard (STATE_SCHEMA),
-    output mode append. Out: judge_input.VERDICTS with judged_at, from which RetrainBatchWriter plans and runs a
-    round. once: drain the tables and end.
+    output mode append. Out: judge_input.VERDICTS with judged_at, from which RetrainBatchWriter plans and runs a round.
+    once: whether to process the available rows and end.
     """
     # Timeouts need batches without data; a query that only drains has to end.
     session, store = sibling_session(spark, no_data_batches=not once), FleetStore.of(config)
@@ -77,10 +77,11 @@ def waiting_requests(store: FleetStore) -> frozenset[str]:
 
 
 def force_batch(store: FleetStore) -> None:
-    """Let the next start of the query begin with a batch though nothing is new; for the holder of its lease.
+    """Make the next start of the query begin with a batch, even if no table has new rows. The caller must hold its
+    lease.
 
-    After a start Spark runs no batch before a source has new data, not even for the timers of states, and
-    requests are no source. Does nothing before the first start of all, which has everything to read.
+    After a start Spark runs no batch before a source has new data, not even for the timers of states, and requests are
+    not a source. Does nothing before the very first start, which reads everything.
     """
     location = store.checkpoint(NAME)
     if checkpoints.has_begun(location):
@@ -114,9 +115,11 @@ class RetrainBatchWriter:
             self._learn(done, groups, time.perf_counter() - began)
 
     def plan(self, reported: DataFrame | None, summaries: Sequence[Row], batch_id: int) -> int:
-        """Store the plan of the next round unless it is stored. Returns its number of groups; 0 if it was stored.
+        """Store the plan of the next round unless it is stored. Returns its number of groups; 0 if it was stored
+        already.
 
-        reported: all rows of the judge; not read, so may be None, without summaries. summaries: those of the shards.
+        reported: all rows of the judge; None if no shard reported anything. summaries: the shards' summary rows among
+        them.
         """
         if self._rounds.is_planned(batch_id):
             return 0

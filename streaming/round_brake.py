@@ -1,4 +1,4 @@
-"""The brake of a stream's rounds: its decision in each round, from the shards' reports and the stored rounds."""
+"""The brake of streaming rounds: its decision in each round, from the shards' reports and the stored rounds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SAYS = {
 
 @dataclass(frozen=True)
 class BrakeDecision:
-    """The brake of one round, and the sample that it goes by; None while the brake is off."""
+    """The brake of one round, and the sample on which it depends; None while the brake is off."""
 
     brake: Brake
     sample: BrakeSample | None
@@ -52,8 +52,8 @@ class BrakeDecision:
 class RoundBrake:
     """Decides about each round, and logs when the decision changes.
 
-    max_share: `budget.brake_share`. The sample of the round before is known from the notes of its plan, and its outcome
-    from `promotions`, so a restarted query goes on as it would have.
+    max_share: `budget.brake_share`. The sample of the previous round is read from the notes of its plan, and the
+    sample's outcome from `promotions`. So a restarted query decides the same.
     """
 
     def __init__(self, store: FleetStore, max_share: float) -> None:
@@ -76,7 +76,7 @@ class RoundBrake:
         return BrakeDecision(brake, sample)
 
     def unasked(self, before: RoundRequest | None, now: datetime) -> BrakeDecision:
-        """Return the decision for a round of requested groups alone: no brake, and the sample stays in effect.
+        """Return the decision for a round of requested groups only: no brake, and the sample stays in effect.
 
         before, now: as for `decide`.
         """
@@ -95,7 +95,7 @@ class RoundBrake:
 
 
 def _sample_of(before: RoundRequest | None, now: datetime) -> BrakeSample | None:
-    """The sample that the round before went by, if it is still valid."""
+    """Return the sample on which the previous round depended, if it is still valid."""
     if before is None or not before.brake_round:
         return None
     sample = BrakeSample(before.brake_round, datetime.fromisoformat(before.brake_at))

@@ -42,8 +42,8 @@ _NOT_CHOSEN_REASON = "the round takes no more groups, and others come before it"
 class DueSummary:
     """Sums over the reports of all shards.
 
-    groups: number of due groups. withheld: those of them that were not put forward. rows: number of verdicts. clock:
-    the fleet's, microseconds. errors: shard -> groups with a raised error.
+    groups: number of due groups. withheld: number of due groups that were not put forward. rows: number of verdicts.
+    clock: the fleet's, microseconds. errors: shard -> groups with a raised error.
     """
 
     groups: int
@@ -64,14 +64,17 @@ class DueSummary:
         return cls(groups, withheld, rows, max(row["clock"] for row in summaries), errors)
 
     def without(self, put_forward: int, withheld: int, rows: int) -> DueSummary:
-        """Return the sums without some groups. put_forward, withheld: due groups. rows: their verdicts."""
+        """Return the sums without some groups.
+
+        put_forward, withheld: numbers of due groups to subtract. rows: number of their verdicts.
+        """
         groups = self.groups - put_forward - withheld
         return replace(self, groups=groups, withheld=self.withheld - withheld, rows=self.rows - rows)
 
 
 @dataclass(frozen=True)
 class RoundRules:
-    """Rules by which a round chooses groups. seed: of the random selection and of a sample."""
+    """Rules by which a round chooses groups. seed: for the random selection and for the brake's sample."""
 
     allowance: RoundAllowance
     seed: str
@@ -143,7 +146,7 @@ def _plan_in_spark(verdicts: DataFrame, due: DueSummary, rules: RoundRules) -> R
 
 
 def shortlist_candidates(verdicts: DataFrame, summary: DueSummary, rules: RoundRules) -> DataFrame:
-    """Return the due groups that `rules.choose` can reach; a group may occur more than once."""
+    """Return the due groups that `rules.choose` can reach. A group may occur more than once."""
     all_due = verdicts.filter(F.col("decision") == Staleness.FIT.value).select(*_CANDIDATE)
     if not rules.brake.is_on:
         return _fronts(all_due, rules)
@@ -154,12 +157,12 @@ def shortlist_candidates(verdicts: DataFrame, summary: DueSummary, rules: RoundR
 
 
 def _drawn(seed: str) -> Column:
-    """As `lottery_number`."""
+    """Return `lottery_number` as a Spark column."""
     return F.xxhash64(F.concat(F.lit(seed), F.col("group_key")))
 
 
 def _fronts(due: DataFrame, rules: RoundRules) -> DataFrame:
-    """The front of each queue."""
+    """Return the front of each queue: the groups that a round could take from it."""
     queues = QueueLengths.for_allowance(rules.allowance)
     assert queues is not None, "a round takes budget.max_groups at most"
     # As Candidate.rank.
@@ -182,9 +185,9 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
 
 
 def make_verdict(row: Mapping[str, Any], queue: RoundQueue | None, rules: RoundRules) -> dict[str, Any] | None:
-    """Return the row of `verdicts` for a reported row; None for a group that was deferred before and is again.
+    """Return the row of `verdicts` for a reported row; None for a group that was deferred before and is deferred again.
 
-    queue: the one that took the group; None if it was not chosen.
+    queue: the queue that took the group; None if it was not chosen.
     """
     decision, reason, numbers = row["decision"], row["reason"], row["numbers"]
     if queue is not None:
@@ -206,7 +209,7 @@ def make_verdict(row: Mapping[str, Any], queue: RoundQueue | None, rules: RoundR
 
 
 def _verdict_rows(marked: DataFrame, rules: RoundRules) -> DataFrame:
-    """`make_verdict` for each row, in Spark. marked: queue is null where a group was not chosen."""
+    """Return `make_verdict` for each row, computed by Spark. marked: reported rows with `queue`, null if not chosen."""
     is_chosen = F.col("queue").isNotNull()
     is_deferred = (F.col("decision") == Staleness.FIT.value) & ~is_chosen
     rows = marked.filter(~is_deferred | (F.col("repeats") == 0))

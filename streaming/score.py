@@ -25,9 +25,9 @@ from spinney.storage import charter, step_observer
 from spinney.storage.layout import FleetStore, possible_features
 from spinney.tables import delta
 from spinney.tables.delta import DirectoryWriter
-from streaming import answer_batches, kafka_source
-from streaming.copies import RecentRecords
+from streaming import answer_encoding, kafka_source
 from streaming.delta_source import read_appended_union
+from streaming.duplicate_records import RecentRecords
 from streaming.health import ANSWER_COLUMNS, sum_answers
 from streaming.query import Query
 from streaming.scorer import PROMOTION, PROMOTION_COLUMNS, STATE, Scorer
@@ -35,14 +35,14 @@ from streaming.validated_records import REASON, Editions
 
 NAME = QueryName.SCORE.value
 MESSAGES_AT_ONCE = 10_000
-"""Answers that are written as JSON together."""
+"""Number of answers that are encoded as JSON together."""
 
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
     """Return the query `score`, in append mode.
 
     In: the events topic, and rows appended to `promotions`. Out: the answers to the valid events, a value per shard
-    (`streaming.answer_batches`). State: by shard, the champions of its groups and of all parents. signer: verifies
+    (`streaming.answer_encoding`). State: by shard, the champions of its groups and of all parents. signer: verifies
     models. editions: of the rules for valid records.
     """
     store = FleetStore.of(config)
@@ -52,7 +52,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     answered = (
         times_as_microseconds(rows)
         .groupBy("shard")
-        .applyInPandasWithState(scorer.function(), answer_batches.DDL, STATE, "append", "NoTimeout")
+        .applyInPandasWithState(scorer.function(), answer_encoding.DDL, STATE, "append", "NoTimeout")
     )
     return Query(NAME, answered, lambda checkpoint: ScoreBatchWriter(config, checkpoint), former_operators=(1,))
 
@@ -78,7 +78,7 @@ def times_as_microseconds(rows: DataFrame) -> DataFrame:
     """Return the rows with times and dates as microseconds since 1970, NULL_TIME for null.
 
     Spark passes times to a worker as nanoseconds, which end in 2262: a batch with a later time would fail at each
-    attempt. Null would turn the integers into floats.
+    attempt. NULL_TIME is used since nulls would turn the integers into floats.
     """
     micros = {"timestamp": "unix_micros(`{}`)", "date": f"CAST(unix_date(`{{}}`) AS BIGINT) * {DAY_US}L"}
     return rows.withColumns(
@@ -93,7 +93,7 @@ def times_as_microseconds(rows: DataFrame) -> DataFrame:
 def promotions_by_shard(spark: SparkSession, store: FleetStore) -> DataFrame:
     """Return every promotion row by shard, with its columns as one JSON text.
 
-    A parent's goes to all shards: any of them may hold groups below it.
+    The promotion of a parent goes to all shards, since any of them may hold groups of the parent.
     """
     rows = read_appended_union(spark, store, tables.PROMOTIONS)
     everywhere = F.sequence(F.lit(0), F.lit(store.fleet.shards - 1))
@@ -110,7 +110,8 @@ class ScoreBatchWriter:
     """Writes the answers to a batch's distinct events: to Kafka, to `predictions`, then the sums to health/score.
 
     One job brings the batch's answers to the driver and advances the state; every sink is written from there. A cached
-    frame and a Spark job per sink cost more than the answers, whose number MAX_RECORDS_PER_BATCH bounds.
+    frame and a Spark job per sink would cost more than collecting the answers. MAX_RECORDS_PER_BATCH bounds their
+    number.
 
     If `predictions` already has the batch, `health` counts those rows: after an edit of the configuration the same
     events may be answered differently.
@@ -121,15 +122,15 @@ class ScoreBatchWriter:
         self._predictions = DirectoryWriter(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
         self._health = DirectoryWriter(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
         self._recent = RecentRecords(self._store, NAME, tables.PREDICTIONS, config.kafka.duplicates_within)
-        self._schema = answer_batches.answer_schema(self._store)
+        self._schema = answer_encoding.answer_schema(self._store)
         topic = config.kafka.predictions
         self._publisher = Publisher(config.kafka, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state must advance.
-        values = batch.toArrow()[answer_batches.COLUMN]
-        answers = answer_batches.decode_answers((value.as_buffer() for value in values), self._schema)
+        values = batch.toArrow()[answer_encoding.COLUMN]
+        answers = answer_encoding.decode_answers((value.as_buffer() for value in values), self._schema)
         if self._predictions.is_stored("predictions", batch_id):
             stored = delta.spark_frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
@@ -140,7 +141,7 @@ class ScoreBatchWriter:
         self._health.append(sum_answers(answers, self._config.fleet, batch_id), step="health", batch_id=batch_id)
 
     def _answer_distinct(self, answers: pa.Table, batch_id: int) -> pa.Table:
-        """Publish and store the answers but those to copies of events. Returns them."""
+        """Publish and store the answers, without those to copies of events. Returns the answers that were kept."""
         ids = IdHashes.of(answers["group_key"], answers["event_id"])
         places = (answers[name].to_numpy() for name in ("kafka_partition", "kafka_offset"))
         is_new = ask_in_order(lambda ordered: self._recent.are_new(ordered, batch_id), ids, *places)
@@ -160,13 +161,16 @@ class ScoreBatchWriter:
 
 
 def publish_answers(publisher: Publisher, answers: pa.Table) -> None:
-    """Publish the answers to the predictions topic, keyed by group, at least once. A copy is equal byte for byte."""
+    """Publish the answers to the predictions topic, keyed by group, at least once.
+
+    Repeated records have the same bytes.
+    """
     publisher.publish(_messages(answers))
 
 
 def _messages(answers: pa.Table) -> Iterator[tuple[bytes, bytes]]:
-    # Large pieces, since a shard has a few answers in a small batch; several, so that the first are on their way while
-    # the next are written.
+    # Pieces are large, since a shard has only a few answers in a small batch. There are several, so that the first are
+    # sent while the next are encoded.
     for batch in answers.combine_chunks().to_batches(max_chunksize=MESSAGES_AT_ONCE):
         values = encode_json_objects(batch.select(list(messages.PREDICTION.names)))
         columns = (column.cast(pa.binary()).to_pylist() for column in (batch["group_key"], values))

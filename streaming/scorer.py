@@ -1,4 +1,4 @@
-"""The function that runs in a Python worker for each shard of a scoring batch."""
+"""The function that scores a shard's events in a batch, in a Python worker."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
 from spinney.serving.model_cache import ModelSource
 from spinney.storage.layout import FleetStore
-from streaming.answer_batches import COLUMN, Column, answer_schema, encode_answers
+from streaming.answer_encoding import COLUMN, Column, answer_schema, encode_answers
 
 STATE = "champions binary"
 PROMOTION = internal_name("promotion")
-"""Column with a promotion as JSON, null in events. Each column more costs Spark's worker as much time as scoring the
-rows, and a null struct of thirteen fields as thirteen columns."""
+"""Column with a promotion as one JSON text; null for events. Each further column would cost Spark's worker as much time
+as scoring the rows, and a null struct of thirteen fields as much as thirteen columns.
+"""
 
 PROMOTION_COLUMNS = (
     *CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS, held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME,
@@ -43,7 +44,9 @@ _UNCHANGED = ("group_key", "event_id", "event_time", "label", "kafka_partition",
 """Columns of an event that its answer has too."""
 
 _decoded: dict[int, tuple[int, Champions]] = {}
-"""Shard -> digest of the state's bytes and its champions. A worker outlives its tasks, and most batches change none."""
+"""Shard -> digest of the state's bytes, and champions decoded from it. A worker lives longer than a task, and most
+batches change no champion.
+"""
 
 _calibrated: dict[int, tuple[Champions, ShardIntervals]] = {}
 """Shard -> champions and the intervals that are calibrated on them."""
@@ -51,10 +54,10 @@ _calibrated: dict[int, tuple[Champions, ShardIntervals]] = {}
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores the events of a shard. Pickled into the workers.
+    """Scores the events of a shard. It is pickled and sent to Spark's workers.
 
-    rule: of intervals; None without them. signer: verifies models. former: names and types of columns before a
-    migration, by column.
+    rule: of intervals; None without intervals. signer: verifies models. former: columns that a migration renamed or
+    dropped, by their old names.
     """
 
     store: FleetStore
@@ -67,7 +70,8 @@ class Scorer:
         cls, config: Config, signer: Signer, former: Mapping[str, FormerColumn] | None = None,
         first_loss: str | None = None,
     ) -> Scorer:  # fmt: skip
-        """Return the scorer of a configuration. Workers do not get the rest of it, such as the options of Kafka.
+        """Return the scorer of a configuration. Workers do not get the rest of the configuration, such as the options
+        of Kafka.
 
         first_loss: as `IntervalRule.of` takes it.
         """
@@ -78,7 +82,7 @@ class Scorer:
         """Return the function for `applyInPandasWithState` by shard.
 
         It takes events and promotions (PROMOTION), times in microseconds. It yields the answers as values
-        (`streaming.answer_batches`), a row for each, and keeps the shard's champions in its state.
+        (`streaming.answer_encoding`), a row for each, and keeps the shard's champions in its state.
         """
         schema, topic = answer_schema(self.store), self.store.record_schema.events_topic
 
@@ -152,7 +156,10 @@ def _decode_champions(shard: int, blob: bytes) -> Champions:
 
 
 def intervals_of(shard: int, champions: Champions, rule: IntervalRule | None) -> ShardIntervals | None:
-    """Return the half-widths in this shard, calibrated when its champions change; None where there are none."""
+    """Return the half-widths of this shard; None without intervals.
+
+    They are calibrated again when its champions change.
+    """
     if rule is None:
         return None
     known = _calibrated.get(shard)

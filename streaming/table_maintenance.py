@@ -23,13 +23,15 @@ from spinney.tables import delta, table_log
 from spinney.tables.file_rewriting import RewriteInterrupted
 
 REQUEST_CHECK_INTERVAL_S = 1.0
-"""Each check reads a file."""
+"""Seconds between two checks for requests. Each check reads a file."""
 
 CLUSTER_CHECK_INTERVAL_S = 30.0
-"""Each check reads the new commits, which takes milliseconds."""
+"""Seconds between two checks for due merges. Each check reads the new commits, which takes milliseconds."""
 
 MAX_SKIPPED_CALLS = 127
-"""Between two attempts that fail: clustering waits an hour at most, requests two minutes."""
+"""Largest number of skipped calls between two attempts that fail: clustering waits an hour at most, requests two
+minutes.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ class MaintenanceThread:
         try:
             serve_requests(self._config, query, write_lock, self._stop_requested.is_set)
         except Exception as error:
-            # The queries go on. The command that sent the request reports that it was not served in time.
+            # The queries continue. The command that sent the request reports that it was not served in time.
             log.warning("tidying what query %s writes: %s", query, error)
             backoff.record_failure()
         else:
@@ -114,7 +116,7 @@ class MaintenanceThread:
 
 
 class Clusterer:
-    """Clusters the files of one directory as it grows. guard: of its commits."""
+    """Clusters the files of one directory as it grows. guard: rules for its commits."""
 
     def __init__(self, directory: Directory, guard: CommitGuard) -> None:
         self._directory, self._guard = directory, guard

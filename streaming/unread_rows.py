@@ -1,4 +1,4 @@
-"""When rows may have arrived that `labels` has not read yet, which decides what its index may forget."""
+"""Find out when rows that `labels` has not read yet may have arrived, which decides what its index may forget."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class UnreadRows:
-    """What is known of rows that were not read yet.
+    """The arrival of rows that were not read yet.
 
-    arrive_after: those of tables without rows in a batch arrive after this time, or a little before it. in_order:
-    whether those of the other tables come in the order of their arrival.
+    arrive_after: a table without rows in the batch was read up to this time or a little before it; its unread rows
+    arrive later. in_order: whether the unread rows of the other tables come in the order of their arrival.
     """
 
     arrive_after: datetime
@@ -33,16 +33,16 @@ class UnreadRows:
 def unread_rows(
     store: FleetStore, ends: Sequence[str | None], began: datetime, is_silent: tuple[bool, bool]
 ) -> UnreadRows:
-    """Return what is known of unread rows after a batch of `labels`.
+    """Return the time after which unread rows arrive, and whether they are in order, after a batch of `labels`.
 
-    ends: the end offsets of the batch. began: its timestamp. is_silent: whether a table had no rows in it. Both in the
-    order of SOURCES.
+    ends: the end offsets of the batch. began: its timestamp. is_silent: for each table, whether it had no rows in the
+    batch. ends and is_silent are in the order of SOURCES.
 
-    Without rows a table was read to its end, except where the batch reads to an end that was fixed before, as with
-    `--once`. What its query writes from now on has the timestamps of later batches, or that of a batch which was
-    started and has not ended: it may be repeated days later.
+    A table without rows in the batch was read to its end, unless the batch reads to an end that was fixed before, as
+    with `--once`. Rows that its query writes from now on have the timestamps of later batches, or of a batch that was
+    started and has not ended, which may be repeated days later.
 
-    The files of a snapshot, by which a stream begins, may have been merged, so their rows come in any order.
+    A stream begins with all files of the table. These may have been merged, so their rows come in any order.
     """
     offsets = [None if end is None else TableOffset.parse(end) for end in ends]
     in_order = not any(offset is not None and offset.is_snapshot for offset in offsets)

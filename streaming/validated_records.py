@@ -41,8 +41,8 @@ def shard_sql(shards: int, key: str = "group_key") -> str:
 def validate_events(records: DataFrame, schema: RecordSchema, editions: Editions = ()) -> DataFrame:
     """Return the records of the events topic, validated and with typed columns.
 
-    records: RECORD_COLUMNS, and others that are kept. editions: the validation settings by offset; without them those
-    of the configuration apply.
+    records: RECORD_COLUMNS; other columns are kept. editions: the validation settings by offset; without them the
+    settings of the configuration apply.
 
     Columns: topic, kafka_partition, kafka_offset, REASON (null: valid), DETAIL, FIELD, shard, group_key, event_id,
     event_time and the declared columns.

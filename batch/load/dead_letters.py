@@ -44,7 +44,7 @@ class DeadLetters:
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, row: dict[str, Any], *, topic: str, place: int) -> None:
-        """Add a rejected row. row: value, reason, field, detail. place: its number in the source, from 0."""
+        """Add a rejected row. row: value, reason, field, detail. place: the row's number in the source, from 0."""
         self._rows.append({**row, "topic": topic, "kafka_offset": place})
         self._bytes += len(row["value"])
         if len(self._rows) >= _KEPT_ROWS or self._bytes >= _KEPT_BYTES:
@@ -57,9 +57,10 @@ class DeadLetters:
         self._rows, self._bytes = [], 0
 
     def store(self, fleet_store: FleetStore, moment: datetime) -> int:
-        """Append those that the table does not have; return their number.
+        """Append the rejected rows that the table does not have yet. Returns their number.
 
-        A dead letter is identified by topic and value: an interrupted load may have stored some of them.
+        A dead letter counts as stored if the table has its topic and value, since an interrupted load may have stored
+        some.
         """
         if self._rows:
             self._write()

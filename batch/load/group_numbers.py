@@ -96,7 +96,7 @@ class GroupNumbers:
         return [pa.array([values[at] for values in self._values], kind) for at, kind in enumerate(self.types)]
 
     def ranks(self) -> Numbers:
-        """Return the place of each group, by its number, in the order of (shard, group_key)."""
+        """Return the position of each group, by its number, in the order of (shard, group_key)."""
         table = pa.table({"shard": self.shards(), "group_key": self.keys()})
         places = np.asarray(pc.sort_indices(table, [("shard", "ascending"), ("group_key", "ascending")]))
         ranks = np.empty(len(places), dtype=np.int64)
@@ -105,12 +105,12 @@ class GroupNumbers:
 
 
 def _renumbered(codes: Numbers) -> Numbers:
-    """Return the codes as 0, 1, 2... in order of appearance, by hashing, which is faster than numpy's sort."""
+    """Return the codes renumbered as 0, 1, 2... in order of appearance. Hashing is faster here than numpy's sort."""
     return np.asarray(pa.array(codes).dictionary_encode().indices, dtype=np.int64)
 
 
 def _first_rows(numbers: Numbers) -> Numbers:
-    """Return the first row of each number, for numbers without gaps."""
+    """Return the position of the first row of each number. The numbers have no gaps."""
     first = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=np.int64)
     first[numbers[::-1]] = np.arange(len(numbers))[::-1]
     return first

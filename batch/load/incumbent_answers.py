@@ -26,9 +26,10 @@ ANSWER = "prediction"
 
 
 def may_be_answer(schema: RecordSchema, columns: Iterable[str] | None) -> bool:
-    """Return whether a column `prediction` of events holds answers: no column of the fleet has its name or reads it.
+    """Return whether a column `prediction` of events holds the current system's answers.
 
-    columns: of the source; None if not known.
+    It does unless the fleet declares a column of this name or reads a field of this name. columns: of the source; None
+    if not known.
     """
     if schema.fleet.type_of(ANSWER) is not None:
         return False
@@ -37,9 +38,9 @@ def may_be_answer(schema: RecordSchema, columns: Iterable[str] | None) -> bool:
 
 
 class IncumbentAnswers:
-    """Converts answers to the type of the table; null if the current system gave none.
+    """Converts the current system's answers to the type of the table; null if it gave none.
 
-    rules: of the events. source: what is loaded, for messages.
+    rules: of the events. source: the name of the source, for messages.
     """
 
     def __init__(self, store: FleetStore, rules: RecordRules, source: str) -> None:

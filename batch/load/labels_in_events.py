@@ -1,4 +1,4 @@
-"""Find late labels in the columns of events, and when they were observed."""
+"""Find the rows of a file of events that have a label, and when these labels were observed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spinney.core.records.rules import RecordRules
 def label_mask(batch: TypedBatch, fleet: Fleet, events: RecordRules, outcomes: RecordRules, moment: datetime) -> Mask:
     """Return the mask of rows with a label, valid or not, shape (rows,).
 
-    If the file has no `observed_at`, adds one to the batch: `label_delay` after the event, at most `moment`.
+    If the file has no column `observed_at`, the batch gets one: `label_delay` after the event, but not after `moment`.
     """
     label = batch.get(outcomes.rule_of(fleet.target))
     has_label: Mask = np.asarray(label.values.is_valid())

@@ -47,8 +47,10 @@ SCRATCH = "loading"
 
 @dataclass
 class LoadResult:
-    """added: rows by table. duplicates: valid rows by table that were stored already, or occur twice in the source.
-    rejections: rows that are not valid.
+    """The result of a load.
+
+    added: table -> rows written. duplicates: table -> valid rows that were stored already, or occur twice in the
+    source. rejections: rows that are not valid.
     """
 
     added: dict[str, int] = field(default_factory=dict)
@@ -58,7 +60,10 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """stage: ``read`` or the table being written. rows: done so far, out of `of`, which may be an estimate."""
+    """The progress of a load.
+
+    stage: ``read`` or the table being written. rows: rows done so far. of: all rows, or an estimate.
+    """
 
     stage: str
     rows: int
@@ -73,8 +78,8 @@ def open_for_load(
 ) -> Source:
     """Open the files of a load, with only the columns that the fleet uses.
 
-    Raises ContractError: nothing there, an unsupported format, files that disagree, or a missing column of the id, the
-    time or the group.
+    Raises ContractError if there is no file, the format is not supported, files disagree, or a column of the id, the
+    time or the group is missing.
     """
     selection = columns_for(schema, outcomes=outcomes, is_exclusive=True)
     if not outcomes:
@@ -101,7 +106,7 @@ def load(
 ) -> LoadResult:
     """Load the rows of files.
 
-    source: columns named as in messages; opened by `open_for_load`, or its path. outcomes: whether its rows are
+    source: opened by `open_for_load`, or its path. Columns are named as in messages. outcomes: whether its rows are
     outcomes, not events. If labels come late and the rows of events have the target, they are loaded as outcomes too,
     observed at their `observed_at` or `label_delay` after the event. A column `prediction` of events holds the current
     system's answers, if the fleet neither declares nor reads a column of that name.
@@ -109,8 +114,8 @@ def load(
     Among rows with the same group and id, the one with the earliest event_time (observed_at for outcomes) is loaded; if
     times are equal, the first in the source. Rejected rows become dead letters.
 
-    Raises ContractError: the source cannot be opened (`open_for_load`); a damaged file; more rejected rows than
-    `options.rejection_limit`. Nothing is stored then. Busy: ingest is running.
+    Raises ContractError if the source cannot be opened (`open_for_load`), is damaged, or has more rejected rows than
+    `options.rejection_limit`; then nothing is stored. Raises Busy if `ingest` is running.
     """
     options = options or ReadOptions()
     found = (
@@ -133,7 +138,10 @@ def _no_progress(progress: LoadProgress) -> None:
 
 @contextmanager
 def _scratch(store: FleetStore) -> Iterator[Path]:
-    """Provide an empty temporary folder. Files of a killed load are deleted; the lease excludes a running one."""
+    """Provide an empty temporary folder.
+
+    Files of a killed load are deleted; the lease ensures that no other load is running.
+    """
     place = store.folder / SCRATCH
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -207,7 +215,9 @@ class _LoadRun:
         return MessageLoads(main, self._make_load(outcomes_, "#outcomes") if is_late else None, answers)
 
     def _has(self, source: str) -> bool:
-        """Return whether the source has, or may have, a column of this name, or one that its path reaches into."""
+        """Return whether the source has, or may have, a column of this name, or a column that the first part of its
+        path names.
+        """
         columns = self._source.columns
         return columns is None or source in columns or source.partition(".")[0] in columns
 
@@ -227,7 +237,7 @@ class _LoadRun:
 
 
 def _prefetched(source: Source) -> Iterator[RowBatch]:
-    """Yield the source's batches, read one ahead in a thread. Raises ContractError for a damaged file."""
+    """Yield the source's batches. A thread reads one batch ahead. Raises ContractError for a damaged file."""
     batches = source.batches()
     with ThreadPoolExecutor(1) as pool:
         coming: Any = pool.submit(next, batches, None)

@@ -19,14 +19,14 @@ from deltalake.transaction import AddAction
 from pyarrow import types
 
 ROW_GROUP_ROWS = 20_000
-"""Small enough that a reader of a few groups decodes little more than their rows."""
+"""Rows per row group: few, so that a reader of some groups decodes little more than their rows."""
 
 FILE_ROWS = 1_000_000
 STATISTICS = 32
-"""Leading columns with statistics in the log: Delta's own default."""
+"""Number of leading columns that have statistics in the log: Delta's own default."""
 
 _LONGEST = 256
-"""Characters. A column with a longer minimum or maximum gets no statistics."""
+"""Longest minimum or maximum in the statistics, in characters. A column with a longer one gets no statistics."""
 
 
 def write(folder: Path, rows: pa.Table, partition: dict[str, date]) -> AddAction:

@@ -29,7 +29,7 @@ from spinney.sources.row_validation import rejection_of_malformed_row, rejection
 
 @dataclass(frozen=True)
 class MessageLoad:
-    """The state of a load for one kind of message. topic: stored with its rows."""
+    """The state of a load for one kind of message. topic: name of the topic that is stored in its rows."""
 
     validator: ColumnValidator
     spool: Spool
@@ -42,8 +42,10 @@ class MessageLoad:
 
 @dataclass(frozen=True)
 class MessageLoads:
-    """main: events or outcomes, from the rows as they are. late: outcomes that rows of events contain as well, or None.
-    answers: the current system's answers to the events, or None.
+    """The states of a load.
+
+    main: events or outcomes, as the rows of the source are. late: outcomes that rows of events contain as well, or
+    None. answers: the current system's answers to the events, or None.
     """
 
     main: MessageLoad
@@ -52,7 +54,7 @@ class MessageLoads:
 
 
 class RowRouter:
-    """Sends the rows of batches on: valid ones to the spools of their kinds, others to the dead letters.
+    """Passes on the rows of batches: valid rows to the spools of their kinds, rejected rows to the dead letters.
 
     moment: the time of this load. rows: number of rows read so far, valid or not.
     """
@@ -98,7 +100,10 @@ class RowRouter:
         return places
 
     def _check(self, typed: TypedBatch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
-        """Spool the certainly valid rows; return the masks of rows that are doubtful as main and as late messages."""
+        """Spool the rows that are certainly valid.
+
+        Return the masks of rows that are doubtful, as main and as late messages.
+        """
         place = pa.array(places)
         main, late = self._loads.main, self._loads.late
         checked = main.validator.validate(typed, place, {ANSWER: answers} if answers is not None else None)
@@ -112,7 +117,7 @@ class RowRouter:
         return checked.doubtful, late_checked.doubtful
 
     def _check_lines(self, batch: RowBatch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
-        """Do the same as `_check` for JSON lines. If lines may hold a late label too, every line is doubtful."""
+        """Check JSON lines like `_check`. If lines may hold a late label too, every line is doubtful."""
         every, none = np.ones(len(batch), dtype=np.bool_), np.zeros(len(batch), dtype=np.bool_)
         if self._loads.late is not None:
             return every, every
@@ -125,7 +130,7 @@ class RowRouter:
     def _validate(
         self, batch: RowBatch, places: np.ndarray, doubtful: tuple[Mask, Mask], answers: pa.Array | None, source: str
     ) -> None:
-        """Validate the rows that are doubtful as one or the other message."""
+        """Validate, one by one, the rows that are doubtful as a main or as a late message."""
         rows = np.flatnonzero(doubtful[0] | doubtful[1])
         if not len(rows):
             return
@@ -155,8 +160,10 @@ class RowRouter:
     def _validate_label(
         self, batch: RowBatch, where: tuple[int, int], message: bytes, valid: ValidRows, *, is_dead: bool
     ) -> None:
-        """Validate the late label in a row. where: number in the file, place in the source. is_dead: whether the event
-        was rejected, so that the row was counted already.
+        """Validate the late label in a row.
+
+        where: the row's number in the file, and its place in the source. is_dead: whether the event was rejected, so
+        that the row is counted already.
         """
         number, place = where
         if self._late is None or self._loads.late is None:
@@ -193,8 +200,9 @@ class RowRouter:
 
 
 def _object(line: bytes) -> Mapping[str, Any]:
-    """Return the object of a line that may contain an answer. Parsing every line twice would take half the time of a
-    load.
+    """Return the object of a line that may contain an answer; empty for other lines.
+
+    Other lines are not parsed: parsing every line a second time would take half the time of a load.
     """
     if ANSWER.encode() not in line and b"\\u" not in line:
         return {}

@@ -34,7 +34,7 @@ class ValidRows:
         return len(self._places)
 
     def add(self, place: int, values: Mapping[str, Any]) -> None:
-        """Add the values of a row. place: its number in the source."""
+        """Add the values of a row. place: the row's number in the source, from 0."""
         self._places.append(place)
         self._rows.append(values)
 
@@ -50,9 +50,10 @@ class ValidRows:
 
 
 class LateLabels:
-    """The outcomes in rows of events, if labels come late.
+    """The outcomes in rows of events, for a fleet with late labels.
 
-    Such a row is observed at its `observed_at`. If the file has none: `label_delay` after the event, at most now.
+    Such an outcome is observed at the row's `observed_at`. If the file has no such column, it is observed `label_delay`
+    after the event, but not later than now.
     """
 
     def __init__(self, schema: RecordSchema, events: RecordRules) -> None:
@@ -70,9 +71,7 @@ class LateLabels:
         )
 
     def is_observed(self, batch: RowBatch) -> bool | None:
-        """Return whether the batch has a column `observed_at`, which then applies to all its rows; None: check each
-        line.
-        """
+        """Return whether the batch has a column `observed_at`. None for JSON lines, each of which has to be checked."""
         if batch.columns is None:
             return None
         return TypedBatch(batch, self._given).column_of(self._given.rule_of(OBSERVED_AT)) is not None
@@ -80,9 +79,9 @@ class LateLabels:
     def validate(
         self, message: bytes, moment: datetime, *, is_observed: bool | None
     ) -> tuple[bytes, ValidationResult] | None:
-        """Return the message of the outcome and its result; None if the row has no label, or no time to observe it.
+        """Return the message of the outcome and its result; None if the row has no label, or `observed_at` is null.
 
-        is_observed: of the row's batch.
+        is_observed: as `is_observed` returns it for the row's batch.
         """
         try:
             fields = read_message(message)
@@ -105,7 +104,7 @@ class LateLabels:
 
 
 def _has(message: Mapping[str, Any], source: str) -> bool:
-    """Return whether a message has a field of this whole name, or one that its path reaches, null or not."""
+    """Return whether a message has a field of this name, or one at this path, even if it is null."""
     if source in message:
         return True
     value: Any = message

@@ -1,7 +1,7 @@
 """Keep valid rows between validation and writing: in memory up to MEMORY_BYTES, then on disk by ranges of shards.
 
-A range is small enough to be sorted in memory, so memory does not grow with the number of rows. A range is at least one
-shard: a load with most rows in one shard needs memory for that shard.
+A range is small enough to be sorted in memory, so memory does not grow with the number of rows. But a range is at least
+one shard, so if most rows are in one shard, memory must hold that shard.
 """
 
 from __future__ import annotations

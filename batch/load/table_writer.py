@@ -13,9 +13,9 @@ import pyarrow.dataset as ds
 from deltalake.transaction import AddAction
 
 from batch.load import parquet_writer
+from batch.load.deduplication import Merger
 from batch.load.group_numbers import GroupNumbers
 from batch.load.incumbent_answers import ANSWER
-from batch.load.merging import Merger
 from batch.load.spool import Spool
 from batch.load.vectorized_validation import GROUP, PLACE
 from schemas.contract import Contract
@@ -33,7 +33,7 @@ Show = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Target:
-    """A table to write. time: its column that orders a group's rows; None keeps their order."""
+    """A table to write. time: the column by which a group's rows are sorted; None keeps their order."""
 
     contract: Contract
     topic: str
@@ -41,7 +41,7 @@ class Target:
 
 
 class TableWriter:
-    """Writes spools, one commit each. groups: complete. moment: the time of this load."""
+    """Writes spools, each in one commit. groups: the groups of all rows. moment: the time of this load."""
 
     def __init__(self, store: FleetStore, groups: GroupNumbers, moment: datetime) -> None:
         self._store = store

@@ -15,7 +15,7 @@ from spinney.sources.python_values import is_object_map
 
 
 class TypedBatch:
-    """The columns of a batch. rules: which texts mean no value."""
+    """The columns of a batch. rules: the rules for records, which say which texts mean no value."""
 
     def __init__(self, batch: RowBatch, rules: RecordRules) -> None:
         if batch.columns is None:
@@ -39,7 +39,7 @@ class TypedBatch:
         return rule.source in self._batch.texts
 
     def raw(self) -> list[pa.Array]:
-        """Return the columns as the file has them, to estimate the length of a row."""
+        """Return the columns as they are in the file, from which the length of a row is estimated."""
         return list(self._columns.columns)
 
     def names(self) -> list[str]:
@@ -69,9 +69,7 @@ class TypedBatch:
         return convert_text_column(column, rule, texts=texts)
 
     def column_of(self, rule: FieldRule) -> pa.Array | None:
-        """Return the file's column of this whole name, or what its dotted path reaches inside nested columns; None if
-        there is none.
-        """
+        """Return the file's column of this name, or the nested column at this dotted path; None if there is neither."""
         source = rule.source
         if self.has(source):
             return self._columns.column(source)

@@ -25,19 +25,19 @@ from spinney.core.records.json_columns import read_json_columns
 from spinney.core.records.rules import FieldRule, OriginalColumn, RecordRules, build_rules
 
 GROUP, PLACE = "load.group", "load.place"
-"""Additional columns of checked rows: number of the group, and row number in the source, from 0."""
+"""Additional columns of checked rows. GROUP: number of the group. PLACE: number of the row in the source, from 0."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPED = 6
-"""Bytes of JSON per byte of text, at most: a control character is written as \\u and four digits."""
+"""Largest number of bytes of JSON per byte of text: a control character is written as \\u and four digits."""
 
 _VALUE_BYTES = 64
-"""Bytes of JSON, upper bound for a number, time or boolean with its punctuation."""
+"""Upper bound, in bytes of JSON, for a number, time or boolean with its punctuation."""
 
 
 @dataclass(frozen=True)
 class MessageColumns:
-    """One kind of message as its table stores it.
+    """The columns of one kind of message, and of its table.
 
     stored_as: column of the message → column of the table, without the group's columns.
     """
@@ -47,7 +47,7 @@ class MessageColumns:
     stored_as: dict[str, str]
 
     def schema(self, *extra: pa.Field) -> pa.Schema:
-        """Return the schema of valid rows."""
+        """Return the schema of valid rows. extra: further columns."""
         types_ = {rule.name: arrow_type(rule.type) for rule in self.rules.fields}
         own = [pa.field(stored, types_[name]) for name, stored in self.stored_as.items()]
         return pa.schema([pa.field(GROUP, pa.int64()), pa.field(PLACE, pa.int64()), *own, *extra])
@@ -81,7 +81,11 @@ def label_rules(schema: RecordSchema) -> tuple[FieldRule, ...]:
 
 @dataclass(frozen=True)
 class ValidatedColumns:
-    """valid: the certainly valid rows. doubtful: mask of rows that have to be validated one by one, shape (rows,)."""
+    """The result of a check by column.
+
+    valid: the rows that are certainly valid. doubtful: mask of rows that have to be validated one by one, shape
+    (rows,).
+    """
 
     valid: pa.Table
     doubtful: Mask
@@ -100,8 +104,10 @@ class ColumnValidator:
     def validate(
         self, batch: TypedBatch, place: pa.Array, extra: dict[str, pa.Array] | None = None, among: Mask | None = None
     ) -> ValidatedColumns:
-        """Validate a batch. extra: more columns to keep with the valid rows. among: mask of rows that have such a
-        message; None: all.
+        """Validate a batch.
+
+        place: each row's number in the source. extra: further columns to keep with the valid rows. among: mask of rows
+        that have a message of this kind; None: all rows.
         """
         found = {rule.name: batch.get(rule) for rule in self.columns.rules.read}
         add_content_ids(found, self.columns.rules, batch.rows)
@@ -110,7 +116,7 @@ class ColumnValidator:
     def validate_lines(
         self, lines: Sequence[bytes], place: pa.Array, extra: dict[str, pa.Array] | None = None
     ) -> ValidatedColumns:
-        """Validate JSON lines, each of which has such a message."""
+        """Validate JSON lines, each of which has a message of this kind."""
         found = read_json_columns(lines, self.columns.rules)
         return self._checked(found.columns, place, extra or {}, found.unread)
 
@@ -122,7 +128,10 @@ class ColumnValidator:
         unsure: Mask | None,
         among: Mask | None = None,
     ) -> ValidatedColumns:
-        """Return the result. unsure: mask of rows that are doubtful whatever their columns contain."""
+        """Return the result. unsure: mask of rows that are doubtful whatever their columns contain.
+
+        among: as for `validate`.
+        """
         numbers = self.groups.numbers([found[name].values for name in self._fleet.group])
         broken = doubtful_mask(self.columns.rules, lambda rule: found[rule.name], self._latest, len(place))
         doubtful = union_masks([broken, unsure, numbers == INVALID], len(place))

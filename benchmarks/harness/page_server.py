@@ -8,24 +8,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from spinney.core.config import Config
 from spinney.fleet import Fleet
+from spinney.gateway.app import answer_errors
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.work_queue import WorkQueue
 from spinney.tables import lookup
 
 
+def somebody(_: Request) -> str:
+    """Return the name of every caller."""
+    return "somebody"
+
+
+WITHOUT_KEYS = Access(somebody, somebody)
+
+
 @contextmanager
-def served(config: Config, port: int = 0) -> Iterator[tuple[str, LiveFigures]]:
-    """Serve the page on this machine without keys; yields its address."""
+def served(config: Config, port: int = 0, access: Access = WITHOUT_KEYS) -> Iterator[tuple[str, LiveFigures]]:
+    """Serve the page on this machine; yields its address."""
     lookup.keep_tables_open()  # as `spinney serve` does
     live, queue = LiveFigures(Fleet(config)), WorkQueue(8, 64, 30.0)
     live.start()
     app = FastAPI()
-    app.include_router(page_router(live, Access(lambda: "somebody", lambda: "somebody"), queue))
+    app.include_router(page_router(live, access, queue))
+    answer_errors(app)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -1,7 +1,9 @@
-"""The producer of the stream. A separate process, so that its CPU time and memory are not those of the queries.
+"""The producer of the stream. It is a separate process, so that its CPU time and memory are not counted with the
+queries.
 
-``python -m demo.scale.event_producer FLEET_TOML GROUPS SECONDS SEED`` sends EVENTS_PER_SECOND for so long, each with
-its label inside and the current time as its event time. It prints the number and the seconds as JSON.
+``python -m demo.scale.event_producer FLEET_TOML GROUPS SECONDS SEED`` sends EVENTS_PER_SECOND for SECONDS. Each event
+has its label inside and the current time as its event time. Then it prints the number of events and the seconds as
+JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ MESSAGE_FORMAT = '{"device":"%s","id":"%s","at":"%s",' + "".join(f'"{name}":%r,'
 def event_messages(
     label_model: LabelModel, group: Numbers, ids: Sequence[str], random: np.random.Generator, *, changed: Any
 ) -> Iterator[tuple[str, str]]:
-    """Yield (key, value) of an event per group, with the current time. changed: of each event, or of all."""
+    """Yield (key, value) of an event per group, with the current time. changed: one for each event, or one for all."""
     x = random.normal(size=(len(group), len(FEATURES))).round(4)
     y = label_model.labels(group, x, random.normal(size=len(group)), changed=changed).round(4)
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,6 +1,6 @@
 """Sample the memory of this process and all its descendants (Linux only; elsewhere there are no samples).
 
-PSS counts a page that n processes share as 1/n in each, so that the sum over a process tree is its memory.
+PSS counts a page that n processes share as 1/n for each, so that the sum over a process tree is the tree's memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SAMPLE_INTERVAL_S = 2.0
 class MemorySampler:
     """Samples the memory (PSS) of this process tree every SAMPLE_INTERVAL_S, in a thread, while its context is open.
 
-    excluded: ids of processes that are not counted, nor their descendants. samples: (seconds since 1970, MB).
+    excluded: ids of processes that are not counted, with their descendants. samples: (seconds since 1970, MB).
     """
 
     def __init__(self, excluded: Iterable[int] = ()) -> None:
@@ -46,7 +46,9 @@ class MemorySampler:
 
 
 def process_tree(root: int, excluded: Iterable[int] = ()) -> list[int]:
-    """Return `root` and its descendants, without `excluded` ones and theirs; empty without /proc."""
+    """Return the ids of `root` and its descendants, without `excluded` processes and their descendants; empty without
+    /proc.
+    """
     children: dict[int, list[int]] = {}
     for pid in _pids():
         parent = _parent(pid)
@@ -78,7 +80,10 @@ def _pids() -> list[int]:
 
 
 def _parent(pid: int) -> int | None:
-    """Return the parent's id; None if the process has ended. The last bracket ends the command's name."""
+    """Return the parent's id; None if the process has ended.
+
+    The fields after the last bracket are read, since the command's name, in brackets, may contain brackets.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -74,7 +74,7 @@ def draw_time_to_answer(summary: Mapping[str, Any]) -> str:
 
 
 def _set_scales(chart: Chart, lines: Sequence[Points], y_title: str) -> None:
-    """Let both axes hold every point. x: seconds; 0 is the change."""
+    """Let both axes contain every point. In `lines`, x is in seconds; 0 is the change."""
     seconds = [point[0] for line in lines for point in line] or [0.0, 1.0]
     values = [point[1] for line in lines for point in line] or [1.0]
     axes = chart.axes

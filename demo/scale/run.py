@@ -29,7 +29,7 @@ from batch.weekly import retrain
 from demo.completion import has_finished
 from demo.fleet_tables import read_tables
 from demo.progress import ProgressMonitor
-from demo.publishing import Published, publish
+from demo.report_publishing import Published, publish
 from demo.scale import report, scale_summary, scale_text, topic_times
 from demo.scale.event_producer import TopicSender, event_messages
 from demo.scale.memory import MemorySampler, process_tree
@@ -57,7 +57,7 @@ WORK = Path("work/demo-scale")
 PARTITIONS = 4
 POLL_INTERVAL_S = 0.5
 WARMUP_EVENTS = 100
-"""Events that are sent and answered before the stream begins, so that all queries have started."""
+"""Number of events that are sent and answered before the stream begins, so that all queries have started."""
 
 HISTORY = "A month of history is made"
 LOAD = "It is loaded"
@@ -79,7 +79,7 @@ class ScaleDemoOptions:
 
 @dataclass(frozen=True)
 class StreamResult:
-    """What was measured while events streamed. finished_at: seconds since the epoch."""
+    """Measurements from the time when events streamed. finished_at: seconds since 1970."""
 
     acknowledged: int
     finished_at: float
@@ -90,8 +90,8 @@ class StreamResult:
 def run_demo(options: ScaleDemoOptions) -> dict[str, Any]:
     """Run the demo and write the report. Returns the summary; `demo.scale.scale_summary` lists its keys.
 
-    Broker, Spark and queries are stopped at the end. Sets that do not add up raise nothing here: the caller calls
-    `require_sets_add_up`. Raises SpinneyError: something is missing on this machine, or a query failed.
+    Broker, Spark and queries are stopped at the end. Sets that do not add up do not raise an error here: the caller
+    calls `require_sets_add_up`. Raises SpinneyError: something is missing on this machine, or a query failed.
     """
     timer = StageTimer(Console(stderr=True))
     shutil.rmtree(WORK, ignore_errors=True)
@@ -164,7 +164,9 @@ def _stream(
 
 
 def _send_warmup(application: Application, traffic: TrafficPlan) -> None:
-    """Send a few events, and wait for their answers: what starts with the first batch has started then."""
+    """Send a few events, and wait for their answers, so that everything that starts with the
+    first batch has started.
+    """
     config = application.config
     group, label_model = np.arange(WARMUP_EVENTS) % traffic.groups, LabelModel(traffic.groups, traffic.seed)
     sender = TopicSender(client.producer(config.kafka), config.kafka.events)
@@ -183,8 +185,8 @@ def _send_warmup(application: Application, traffic: TrafficPlan) -> None:
 def _event_producer(traffic: TrafficPlan, file: Path) -> Iterator[subprocess.Popen[str]]:
     arguments = [str(file), str(traffic.groups), str(traffic.seconds), str(traffic.seed)]
     module = "demo.scale.event_producer"
-    # The watchdog ends the producer when this process is killed. Its own session keeps Ctrl-C away from it: this
-    # process ends it.
+    # The watchdog ends the producer when this process is killed. It has its own session, so that Ctrl-C does not reach
+    # it: this process ends it.
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", str(watchdog.__file__), sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
@@ -206,7 +208,7 @@ def _event_producer(traffic: TrafficPlan, file: Path) -> Iterator[subprocess.Pop
 def _wait_until_finished(
     application: Application, traffic: TrafficPlan, producer: subprocess.Popen[str], monitor: ProgressMonitor
 ) -> int:
-    """Wait until everything is sent, stored, answered and judged. Returns how many events Kafka acknowledged."""
+    """Wait until every event is sent, stored, answered and judged. Returns how many events Kafka acknowledged."""
     began, acknowledged, until = time.monotonic(), 0, 0.0
     while True:
         application.check()

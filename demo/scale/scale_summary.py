@@ -220,7 +220,7 @@ def percentiles(seconds: Floats) -> dict[str, float | int | None]:
 
 
 def split_by_bin(at: Floats, values: Floats) -> list[tuple[int, Floats]]:
-    """Return (start of the bin in s, its values) of every bin of BIN_SECONDS, in order."""
+    """Return (start of the bin in s, values in it) for every bin of BIN_SECONDS, in order."""
     bins = np.floor(at / BIN_SECONDS).astype(np.int64)
     return [(int(one) * BIN_SECONDS, values[bins == one]) for one in np.unique(bins)]
 
@@ -271,7 +271,7 @@ def summarize_errors(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
 
 
 def summarize_refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
-    """Return the stream's refits by kind and policy, and how long after the change they were due and answered."""
+    """Return the stream's refits by kind and policy, and the times from the change until they were due and answered."""
     fitted, kind = stream_fits(run), group_kinds(run.traffic)
     result: dict[str, Any] = {}
     for name in (*KINDS, BEFORE_CHANGE):
@@ -322,7 +322,9 @@ def stream_fits(run: ScaleRun) -> pd.DataFrame:
 
 
 def example_groups(run: ScaleRun) -> list[dict[str, str]]:
-    """Return a refitted group for each of the most frequent pairs of policy and kind: policy, kind, group_key, says."""
+    """Return one refitted group for each of the most frequent pairs of policy and kind:
+    policy, kind, group_key, says.
+    """
     fitted = stream_fits(run)
     sizes = fitted.groupby(["policy", "kind"]).size().sort_values(ascending=False, kind="stable")
     examples = []

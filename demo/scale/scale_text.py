@@ -50,7 +50,7 @@ def subtitle(summary: Summary) -> str:
 
 
 def key_figures(summary: Summary) -> list[tuple[str, str]]:
-    """Return up to four numbers with what they are: (number, description), as text."""
+    """Return up to four key figures as (number, description), both text."""
     latency, memory, weekly, stream = (summary[name] for name in ("latency", "memory", "weekly", "stream"))
     changed, busy = summary["refits"]["changed"], summary["refits"]["as_busy"]
     answered = f"events answered, {format_count(stream['rate'])} sent; 99 % within {format_seconds(latency['p99'])}"
@@ -110,7 +110,7 @@ def _describe_refits(refits: Summary) -> str:
 
 
 def describe_repeated_answers(summary: Summary) -> str:
-    """Return how many records the topic of predictions has more than once."""
+    """Return how many records of the topic of predictions are repeated."""
     return (
         f"The topic of predictions is at least once: {format_count(summary['stream']['repeated_answers'])} answers "
         "were published again."

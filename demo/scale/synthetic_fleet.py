@@ -25,7 +25,7 @@ FEATURES = ("x0", "x1", "x2", "x3")
 NOISE_STD = 0.5
 LABEL_SHIFT = 5.0
 ROWS_PER_GROUP = 30
-"""History of each group: one row a day. Also `recipe.window_rows`."""
+"""Number of rows in the history of each group, one row a day. It is also `recipe.window_rows`."""
 
 GROUPS_PER_SHARD = 800
 GROUPS_PER_FILE = 20_000
@@ -60,14 +60,15 @@ class LabelModel:
     def labels(self, group: Numbers, x: Floats, noise: Floats, *, changed: npt.NDArray[np.bool_] | bool) -> Floats:
         """Return labels, shape (n,).
 
-        group: shape (n,). x: shape (n, features). noise: shape (n,), standard normal. changed: of each row, or of all.
+        group: shape (n,). x: shape (n, features). noise: shape (n,), standard normal. changed: one for each row, or one
+        for all.
         """
         labels: Floats = np.einsum("ij,ij->i", x, self.weights[group]) + group % 7 + noise * NOISE_STD
         return labels + np.where(changed, LABEL_SHIFT, 0.0)
 
 
 def fleet_toml(groups: int, servers: str, root: Path) -> str:
-    """Return the text of `fleet.toml`. servers: bootstrap servers. root: of the tables."""
+    """Return the text of `fleet.toml`. servers: bootstrap servers. root: folder of the tables."""
     text = resources.files("demo.scale").joinpath("fleet.toml").read_text(encoding="utf-8")
     shards = max(2, -(-groups // GROUPS_PER_SHARD))
     for name, value in (("shards", str(shards)), ("servers", servers), ("root", root.as_posix())):
@@ -89,7 +90,7 @@ def write_history(label_model: LabelModel, folder: Path, until: datetime) -> int
 
 
 def history_rows(label_model: LabelModel, group: Numbers, until: datetime, random: np.random.Generator) -> pa.Table:
-    """Return rows with the columns of the messages. group: of each row, ROWS_PER_GROUP times each."""
+    """Return rows with the columns of the messages. group: group number of each row, ROWS_PER_GROUP times each."""
     x = random.normal(size=(len(group), len(FEATURES)))
     y = label_model.labels(group, x, random.normal(size=len(group)), changed=False)
     days_ago = ROWS_PER_GROUP - 1 - np.arange(len(group)) % ROWS_PER_GROUP

@@ -20,7 +20,7 @@ CONSUMER_GROUP = "spinney-demo-scale"
 class TopicTimes:
     """The records of the events ``e0``, ``e1``, … in a topic; index n of each array is event ``eN``.
 
-    at: timestamp of its first record, seconds since the epoch; NaN without one. records: how many it has.
+    at: timestamp of the event's first record, seconds since 1970; NaN without one. records: number of its records.
     """
 
     at: Floats
@@ -35,7 +35,7 @@ class TopicTimes:
 def read_times(kafka: Kafka, topic: str, field: str, total: int) -> TopicTimes:
     """Read the times of `total` events from a topic. Records of other ids than ``eN`` are ignored.
 
-    field: of the message, with the event's id. Raises StoreError: an event that was not sent.
+    field: the message's field with the event's id. Raises StoreError: an event that was not sent.
     """
     at, records = np.full(total, np.nan), np.zeros(total, np.int64)
     for timestamp_ms, value in topic_records.read_records(consumer_settings(kafka, CONSUMER_GROUP), topic):

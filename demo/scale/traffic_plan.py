@@ -28,7 +28,7 @@ EVENTS_PER_SECOND = 2_000
 SLICES_PER_SECOND = 5
 CHANGED_SHARE = 0.01
 EVIDENCE_SHARE = 0.3
-"""Share of the stream after the change in which each busy group gets ROWS_PER_GROUP events."""
+"""Within this share of the stream after the change each busy group gets ROWS_PER_GROUP events."""
 
 BUSY_SHARE = 0.5
 """Maximum share of all events for the busy groups."""
@@ -100,7 +100,7 @@ class TrafficPlan:
 
     @property
     def problem(self) -> str | None:
-        """Why these sizes cannot show what the report states, and what to do; None if they can."""
+        """Return why these sizes cannot show what the report states, with a remedy; None if they can."""
         condition = self.unmet_condition
         if condition is None:
             return None

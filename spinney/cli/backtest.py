@@ -31,11 +31,15 @@ if TYPE_CHECKING:
     "candidates",
     type=click.Path(dir_okay=False),
     multiple=True,
-    help="A file with the keys of [recipe], [staleness], [gate] and [budget] that differ; repeatable.",
+    help="A TOML file with the keys of [recipe], [staleness], [gate] and [budget] that differ; may be repeated.",
 )
 @click.option("--baselines", is_flag=True, help="Also replay fixed schedules, random choice and the best in hindsight.")
-@click.option("--step", default="1d", show_default=True, help="Time between two rounds: 1d, 6h.")
-@click.option("--plot", type=click.Path(dir_okay=False), help="SVG file for a chart of loss against number of fits.")
+@click.option("--step", default="1d", show_default=True, help="Time between two rounds, such as 6h.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    help="SVG file for a chart of loss against number of fits [default: no chart].",
+)
 @validation_options
 def backtest(
     *, config_path: str, as_json: bool, rows: str | None, candidates: tuple[str, ...], plot: str | None, **how: Any
@@ -64,7 +68,7 @@ def _draw(found: Backtest, file: str) -> str:
     """Write the chart and return its path."""
     from pathlib import Path
 
-    from spinney.local.backtest.frontier import write_frontier
+    from spinney.local.backtest.frontier_chart import write_frontier
 
     write_frontier(found.comparison, found.loss, Path(file))
     return file
@@ -91,7 +95,7 @@ def _of_file(config: Config, place: str, options: ReadOptions) -> pd.DataFrame:
 
 
 def _step_of(text: str) -> int:
-    """The step in microseconds. Raises BadParameter."""
+    """Return the text of --step in microseconds. Raises BadParameter."""
     from datetime import timedelta
 
     from spinney.core import durations
@@ -101,7 +105,7 @@ def _step_of(text: str) -> int:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--step") from error
     if step <= timedelta(0):
-        raise click.BadParameter(f"expected more than no time; got {text!r}", param_hint="--step")
+        raise click.BadParameter(f"expected a time greater than 0; got {text!r}", param_hint="--step")
     return step // timedelta(microseconds=1)
 
 

@@ -87,9 +87,9 @@ def rollback(
 ) -> None:
     """Go back to an earlier champion.
 
-    Of one group (KEY), several groups (--group) or the whole fleet (--all). The model that is replaced is withdrawn:
-    machines do not promote it again, even if they fit the same rows again. Models fitted on newer rows may be promoted.
-    A pinned group is refused; with --all it is skipped. KEY is given as for `spinney why`.
+    Applies to one group (KEY), several groups (--group) or the whole fleet (--all). The model that is replaced is
+    withdrawn: machines do not promote it again, even if they fit the same rows again. Models fitted on newer rows may
+    be promoted. A pinned group is refused; with --all it is skipped. KEY is given as for `spinney why`.
     """
     from spinney.operations.interventions import OverrideRequest, OverrideVerb
     from spinney.storage.layout import FleetStore

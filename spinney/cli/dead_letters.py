@@ -33,7 +33,7 @@ def _selection_options(verb: F) -> F:
         click.option(
             "--since",
             metavar="TIME|DURATION",
-            help="Only those since this time, or a duration ago: 2026-11-20T18:00Z, 2h.",
+            help="Only those rejected since this time, or since a duration ago: 2026-11-20T18:00Z, 2h.",
         ),
     )
     for option in reversed(options):
@@ -151,7 +151,10 @@ def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **
 def _choice(
     reasons: tuple[str, ...], fields: tuple[str, ...], since: str | None, older_than: str | None = None
 ) -> LetterFilter:
-    """Raises BadParameter: no time and no duration."""
+    """Return the filter that the selection options describe.
+
+    Raises BadParameter if --since is neither a time nor a duration, or --older-than is not a duration.
+    """
     from spinney.operations.dead_letters.letters import LetterFilter
 
     before = None if older_than is None else _ago(older_than, "--older-than")
@@ -159,7 +162,7 @@ def _choice(
 
 
 def _time(text: str) -> datetime:
-    """A time (UTC without a zone), or the time a duration ago."""
+    """Return the time that --since names: a time (UTC if it has no zone), or a duration before now."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

@@ -18,7 +18,11 @@ from spinney.cli.options import example, json_option, write_json
     help="Path of the HTML report [default: report.html beside the tables].",
 )
 @click.option("--days", type=click.IntRange(min=1), help="Days of event time to stream [default: the example's].")
-@click.option("--example", type=click.Path(exists=True, file_okay=False), help="Folder of another example.")
+@click.option(
+    "--example",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder of another example [default: examples/flights].",
+)
 @click.option(
     "--seed", type=click.IntRange(min=0), help="Seed of random choices [default: the example's; with --scale 0]."
 )

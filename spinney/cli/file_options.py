@@ -20,7 +20,10 @@ _FORMAT = (
     click.option(
         "--decimal", type=click.Choice([".", ","]), help="Decimal mark of a CSV's numbers [default: detected]."
     ),
-    click.option("--thousands", help="What separates the thousands of a CSV's numbers: `,` `.` `'` `_` or `space`."),
+    click.option(
+        "--thousands",
+        help="What separates the thousands of a CSV's numbers: `,` `.` `'` `_` or `space` [default: nothing].",
+    ),
     click.option(
         "--skip-lines", type=click.IntRange(min=0), help="Lines above the header of a CSV [default: comments, if any]."
     ),
@@ -30,14 +33,18 @@ _FORMAT = (
         help="The character before a quote within quotes in a CSV [default: detected].",
     ),
     click.option(
-        "--multiline", is_flag=True, help="Take lines within quotes in a CSV for text, whatever they look like."
+        "--multiline",
+        is_flag=True,
+        help="Accept lines within quotes in a CSV as text, even if they look like rows [default: reject those].",
     ),
 )
 _FOLDER = click.option(
-    "--missing-as-null", is_flag=True, help="Read a column that some files of a folder lack as null."
+    "--missing-as-null",
+    is_flag=True,
+    help="If some files of a folder lack a column, its values are null there [default: refuse the folder].",
 )
 _LIMIT = click.option(
-    "--max-rejected", metavar="N|N%", help="Stop when more rows than this number or share are not valid."
+    "--max-rejected", metavar="N|N%", help="Stop if more rows than this number or share are not valid [default: never]."
 )
 
 
@@ -56,17 +63,17 @@ READING = (
 
 
 def format_options(verb: F) -> F:
-    """Options about the text of a CSV: passed on as keywords for `options_of`."""
+    """Add the options about the text of a CSV to a command. `options_of` takes them as keywords."""
     return _all(verb, _FORMAT)
 
 
 def reading_options(verb: F) -> F:
-    """Those of `format_options`, and --missing-as-null."""
+    """Add the options of `format_options`, and --missing-as-null."""
     return _all(verb, (*_FORMAT, _FOLDER))
 
 
 def validation_options(verb: F) -> F:
-    """Those of `reading_options`, and --max-rejected."""
+    """Add the options of `reading_options`, and --max-rejected."""
     return _all(verb, (*_FORMAT, _FOLDER, _LIMIT))
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only groups in this state.")
-@click.option("--as-of", metavar="TIME|ROUND", help="The status at this time (wall clock) or after this round.")
+@click.option(
+    "--as-of", metavar="TIME|ROUND", help="The status at this time (wall clock) or after this round [default: now]."
+)
 @click.option("--incumbent", is_flag=True, help="Compare with the former system.")
 @click.option("--shadow", is_flag=True, help="Compare the recipe with its shadow.")
 @click.option("--summary", is_flag=True, help="Show states, errors and the worst groups on one screen.")
@@ -74,7 +76,7 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
 
 
 def _moment(config: Config, as_of: str | None) -> datetime | None:
-    """The time that --as-of means; it is printed with its clock."""
+    """Return the time that --as-of names, None without it. Prints the time with the clock that it is read on."""
     from spinney.storage.layout import FleetStore
 
     if as_of is None:

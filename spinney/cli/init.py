@@ -19,7 +19,7 @@ from spinney.cli.options import config_option, example, json_option, load_config
 @click.option(
     "--retention-ms",
     type=click.IntRange(min=-1),
-    help="Retention of new topics; -1 is unlimited [default: the broker's].",
+    help="Retention of new topics in milliseconds; -1: unlimited [default: the broker's].",
 )
 @click.option(
     "--from",
@@ -47,7 +47,7 @@ def init(
         write_json({"fleet_toml": proposal}) if as_json else click.echo(proposal, nl=False)
         return
     if given := [name for name, value in choices.items() if value]:
-        raise click.UsageError(f"--{given[0].replace('identity', 'id')} is for --from")
+        raise click.UsageError(f"--{given[0].replace('identity', 'id')} needs --from")
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
     from spinney.kafka.client import ensure_topics

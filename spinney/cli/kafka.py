@@ -48,7 +48,7 @@ def kafka(as_json: bool, port: int, data: str) -> None:
     except KeyboardInterrupt:
         say("stopped", "stopped")
         return
-    raise click.ClickException(f"kafka: the broker ended by itself; its words are in {broker.log}")
+    raise click.ClickException(f"kafka: the broker ended by itself; its log is {broker.log}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

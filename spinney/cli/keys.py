@@ -26,7 +26,7 @@ def keys() -> None:
     multiple=True,
     required=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="What the key allows; may be repeated.",
+    help="What the key allows: read statuses, score rows, or operate (retrain, promote …); may be repeated.",
 )
 @config_option
 @json_option

@@ -34,11 +34,11 @@ PROGRESS_SECONDS = 10.0
 @click.argument("source", type=click.Path())
 @config_option
 @json_option
-@click.option("--outcomes", is_flag=True, help="Load the rows as outcomes instead of events.")
+@click.option("--outcomes", is_flag=True, help="Load the rows as outcomes (late labels) instead of events.")
 @click.option("--models", is_flag=True, help="Load fitted scikit-learn models, listed in SOURCE.")
-@click.option("--allow-pickle", is_flag=True, help="Accept pickled models. Reading a pickle can run any code.")
+@click.option("--allow-pickle", is_flag=True, help="With --models: accept pickles. Reading a pickle can run any code.")
 @click.option("--dry-run", is_flag=True, help="With --models: read and try the models without writing them.")
-@click.option("--reason", help="With --models: why, recorded with the decision.")
+@click.option("--reason", help="With --models: why, recorded with the decision [required].")
 @click.option("--by", help="With --models: who decides [default: your login name].")
 @validation_options
 def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: bool, **importing: Any) -> None:
@@ -60,7 +60,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
         _load_models(source, config_path, as_json=as_json, outcomes=outcomes, **importing)
         return
     if given := [name for name, value in importing.items() if value]:
-        raise click.UsageError(f"--{given[0].replace('_', '-')} is for --models")
+        raise click.UsageError(f"--{given[0].replace('_', '-')} needs --models")
     from batch.load import load as run_load
     from batch.load import open_for_load
 
@@ -97,7 +97,7 @@ def _load_models(source: str, config_path: str, *, as_json: bool, outcomes: bool
     if outcomes:
         raise click.UsageError("expected one of: --outcomes, --models")
     if importing["reason"] is None:
-        raise click.UsageError("--models writes what a person decides: say why by --reason TEXT")
+        raise click.UsageError("--models writes decisions of a person: give the reason with --reason TEXT")
     from batch.load_models import load_models
     from spinney.operations.interventions import Attribution
     from spinney.operations.model_import import ImportOutcome

@@ -77,16 +77,17 @@ def person_of(by: str | None) -> str:
     try:
         name = (getpass.getuser() if by is None else by).strip()
     except (OSError, KeyError) as error:
-        raise click.UsageError("no login name here: say who decides by --by NAME") from error
+        raise click.UsageError("no login name here: name the person who decides with --by NAME") from error
     if not name or name in MACHINES:
         raise click.BadParameter(f"expected a person's name; got {name!r}", param_hint="--by")
     return name
 
 
 def confirmed(beforehand: bool, *, as_json: bool) -> bool:
-    """Whether the change needs no confirmation. Raises UsageError when it does and no terminal is there.
+    """Return whether the user has confirmed beforehand; if not, the caller asks.
 
-    beforehand: confirmed by --yes, or nothing is written.
+    Raises UsageError if the caller cannot ask: with --json, or without a terminal. beforehand: confirmed by --yes, or
+    nothing is written.
     """
     if not beforehand and (as_json or not somebody_is_there()):
         where = "with --json nothing is asked" if as_json else "no terminal to ask on"

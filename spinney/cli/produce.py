@@ -27,14 +27,22 @@ if TYPE_CHECKING:
     show_default=True,
     help="`events` or `outcomes`, as configured, or the name of a topic.",
 )
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Largest number of records per second.")
-@click.option("--by-event-time", is_flag=True, help="Replay by event time; records get it as timestamp.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Largest number of records per second [default: no limit].",
+)
+@click.option(
+    "--by-event-time",
+    is_flag=True,
+    help="Keep the distances between event times, which become the records' timestamps [default: send at once].",
+)
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
     default=3600.0,
     show_default=True,
-    help="With --by-event-time: seconds of event time per second.",
+    help="With --by-event-time: seconds of event time sent per second.",
 )
 @validation_options
 def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any) -> None:

@@ -12,7 +12,9 @@ from spinney.cli.options import config_option, example, json_option, load_config
 @click.command(epilog=example("spinney register --alias champion"))
 @config_option
 @json_option
-@click.option("--as-of", metavar="TIME|ROUND", help="The champions at this time (wall clock) or after this round.")
+@click.option(
+    "--as-of", metavar="TIME|ROUND", help="The champions at this time (wall clock) or after this round [default: now]."
+)
 @click.option("--alias", default="champion", show_default=True, help="Alias to set on this version.")
 @click.option("--take-over", is_flag=True, help="Move the alias even if another fleet uses it.")
 @click.option("--dry-run", is_flag=True, help="Show what the version would hold, without calling MLflow.")

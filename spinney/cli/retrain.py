@@ -38,9 +38,13 @@ if TYPE_CHECKING:
 @click.option("--stale", is_flag=True, help="Retrain groups that are stale or were never fitted.")
 @click.option("--group", "groups", multiple=True, metavar="KEY", help="Retrain this group; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Fit a sample and print an estimate for all groups; store nothing.")
-@click.option("--unproven", is_flag=True, help="Promote an edited recipe even where nothing could be compared.")
+@click.option(
+    "--unproven",
+    is_flag=True,
+    help="After an edit of the recipe: promote models even if nothing can be compared [default: stop].",
+)
 @click.option("--request", is_flag=True, help="With --group: ask the running stream to do it, and return at once.")
-@click.option("--reason", help="With --request: why, recorded with the verdict.")
+@click.option("--reason", help="With --request: why, recorded with the verdict [required].")
 @click.option("--by", help="With --request: who asks [default: your login name].")
 def retrain(
     *, config_path: str, as_json: bool, everything: bool, stale: bool, groups: tuple[str, ...], **how: Any
@@ -93,7 +97,7 @@ class _RequestOptions:
 def _request(config_path: str, groups: tuple[str, ...], options: _RequestOptions, *, as_json: bool) -> None:
     """Ask the stream to retrain the groups. The exit code is 1 if a request was not written."""
     if not options.request or not groups or options.dry_run or options.unproven:
-        raise click.UsageError("expected --request, --reason and --by with --group KEY alone")
+        raise click.UsageError("--request, --reason and --by go together with --group KEY and with no other option")
     if options.reason is None:
         raise click.UsageError("expected --reason with --request: it is recorded with the verdict")
     from spinney.operations.interventions import Attribution

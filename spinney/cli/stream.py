@@ -27,8 +27,13 @@ QUERIES = tuple(query.value for query in STREAMING)
 @click.command(epilog=example("spinney stream --config fleet.toml --only ingest --only score"))
 @config_option
 @json_lines_option
-@click.option("--only", multiple=True, type=click.Choice(QUERIES), help="Run only this query; may be repeated.")
-@click.option("--once", is_flag=True, help="Process what is there and exit; for cron jobs and tests.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(QUERIES),
+    help="Run only this query; may be repeated [default: all four].",
+)
+@click.option("--once", is_flag=True, help="Process the available records, then exit; for cron jobs and tests.")
 @click.option(
     "--accept-topic",
     "accept_topics",

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.2
     type=click.FloatRange(min=0),
     default=300.0,
     show_default=True,
-    help="Seconds to wait for running queries.",
+    help="Longest time to wait until running queries have tidied their tables, in seconds.",
 )
 def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float) -> None:
     """Compact small files and apply the rules of [retention].
@@ -64,7 +64,10 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
 
 
 def _carry_out(config: Config, seconds: float) -> tuple[list[DirectoryReport], dict[str, str]]:
-    """Return what was done, and why not for each lease that was not served."""
+    """Tidy every directory that no other process holds, and wait for the processes that hold the others.
+
+    seconds: longest wait. Returns the reports, and lease -> reason for each directory that was not tidied in time.
+    """
     from spinney.operations import maintenance
     from spinney.storage.layout import FleetStore
 

@@ -135,7 +135,10 @@ class FitFailed(GroupError):
 
 
 def fit_error_text(group_key: str, error: Exception | None) -> str:
-    """Return what a comparison records of a failed fit or prediction. error: None if the kernel returned no model."""
+    """Return the text that a comparison records about a failed fit or prediction.
+
+    error: None if the kernel returned no model.
+    """
     try:
         return FitFailed.of(group_key, error or RuntimeError("the kernel gave no model")).cause
     except Exception:  # str(error) itself raises

@@ -1,4 +1,4 @@
-"""Which values of a long sequence are kept so that those kept are evenly spaced."""
+"""Choose which values of a long sequence to keep, so that the kept ones are evenly spaced."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 def is_evenly_spaced(place: npt.NDArray[Any], length: npt.NDArray[Any] | int, most: int) -> npt.NDArray[np.bool_]:
-    """Return whether the value at each place of its sequence is kept: `most` of them, the first and the last included.
+    """Return, for each value, whether it is kept: `most` of each sequence, its first and last value included.
 
-    place: from 0, shape (n,). length: of each one's sequence, shape (n,) or one for all; all are kept up to `most`.
-    most: at least 2.
+    place: position of the value in its sequence, from 0, shape (n,). length: number of values of its sequence, shape
+    (n,) or one number for all. Sequences of at most `most` values are kept whole. most: at least 2.
     """
     gaps, steps = np.maximum(length - 1, 1), most - 1
     nearest = -(-place * steps // gaps)  # rounded up: the only kept number whose place can be this one

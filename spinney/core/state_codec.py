@@ -3,8 +3,8 @@
 Array and map fields in a state schema break on later Spark versions, so a state is scalars and one blob whose first
 byte is the version of its format. A checkpoint outlives an update of Spinney, so the versions before are read too.
 
-Columns are compressed by the calling thread. Handing them to Arrow's threads takes longer than such small columns do,
-and a worker would wait until a core is free.
+Columns are compressed by the calling thread. To hand such small columns to Arrow's threads takes longer than to
+compress them, and a worker would wait until a core is free.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ Body = bytes | memoryview
 class StateCodec:
     """A state's bytes: one byte with the version of its format, then the body.
 
-    upgrades: version -> function from a body of that version to one of the next. There is one for each version before
-    the current one.
+    upgrades: version -> function from a body of that version to a body of the next. Every earlier version has an entry.
     """
 
     format: StoredFormat
@@ -47,7 +46,7 @@ class StateCodec:
     def unpack(self, blob: Body) -> memoryview:
         """Return the body in the current version, without a copy unless it is upgraded.
 
-        Raises UnknownFormat for a version that is not read here, Corrupt for no bytes at all.
+        Raises UnknownFormat for a version that this Spinney cannot read, Corrupt for empty bytes.
         """
         if not len(blob):
             raise Corrupt(f"{self.format.name}: expected a format; got no bytes. {REMEDY}")
@@ -58,7 +57,10 @@ class StateCodec:
 
 
 def encode_batch(batch: pa.RecordBatch, *, compression: str | None = None) -> bytes:
-    """Return the batch as an Arrow IPC stream. compression: of its columns, by a codec of Arrow; readers find out."""
+    """Return the batch as an Arrow IPC stream.
+
+    compression: Arrow's codec for the columns; None: not compressed. Readers need not know it.
+    """
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
@@ -92,7 +94,7 @@ def _read_batch(blob: Body) -> pa.RecordBatch:
 def add_missing_columns(blob: Body, schema: pa.Schema, initial: Mapping[str, Any]) -> bytes:
     """Return the Arrow stream of an earlier version as one of this schema.
 
-    initial: name -> value of each column that the earlier version may lack; None: null.
+    initial: name -> value for each column that the earlier version may lack; None for null.
 
     Raises Corrupt if any other column is missing, or a column is unknown or of another type.
     """

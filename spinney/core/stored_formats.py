@@ -19,7 +19,7 @@ METADATA_KEY = b"spinney.format"
 """Key of the version in the metadata of a Parquet file."""
 
 FIRST = 1
-"""The version of content that names none: it was written before versions were stored."""
+"""The version of content that does not name its version: it was written before versions were stored."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class StoredFormat:
     version: int = FIRST
 
     def check(self, found: object, where: object) -> int:
-        """Return the stored version; None, for content that names none, is FIRST.
+        """Return the stored version; FIRST if `found` is None, because the content does not name it.
 
-        found: as it was read, an int or its text. where: the file, table or state, for the message.
-        Raises UnknownFormat for a version that a later Spinney wrote, Corrupt for what is no version.
+        found: an int or its text, as it was read. where: the file, table or state, for the message. Raises
+        UnknownFormat for a version that a later Spinney wrote, Corrupt for anything that is not a version.
         """
         version = FIRST if found is None else int(str(found)) if str(found).isdecimal() else 0
         if FIRST <= version <= self.version:

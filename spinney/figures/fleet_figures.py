@@ -33,7 +33,7 @@ from spinney.tables.incremental_gain import IncrementalGain
 from spinney.tables.lookup import InShards, NotBefore
 
 WINDOW = timedelta(days=30)
-"""Period that the bands show: ages by the wall clock, errors by event time."""
+"""Length of the period that the bands show: ages by the wall clock, errors by event time."""
 
 TIMES = 30
 """Number of times at which the bands have a value."""
@@ -90,8 +90,8 @@ def read_fleet_figures(
 ) -> FleetFigures:
     """Return the figures of a fleet.
 
-    kept: of the fleet. label_horizon: of `[kafka]`. statuses: from `Fleet.table`. before: an earlier reading; without
-    one the gain from retraining is read again too. Raises StoreError.
+    kept: the fleet's gain from retraining, which is read step by step. label_horizon: of `[kafka]`. statuses: from
+    `Fleet.table`. before: an earlier reading; without it the gain is read from the beginning. Raises StoreError.
     """
     store, fleet = kept.store, kept.store.fleet
     no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])
@@ -130,7 +130,10 @@ def _read_newest_stale_verdicts(store: FleetStore) -> pa.Table:
 
 
 def _read_ages(store: FleetStore, clock: datetime | None, now: datetime, known: QuantileBands) -> QuantileBands:
-    """The ages at regular moments of the wall clock. known: those of an earlier reading; past ones do not change."""
+    """The ages of champions at regular moments of the wall clock.
+
+    known: the bands of an earlier reading, whose past moments do not change.
+    """
     first = lookup.earliest_time(store, tables.PROMOTIONS, "decided_at")
     if first is None or clock is None:
         return NO_BANDS
@@ -173,7 +176,9 @@ def _clocks(store: FleetStore, moments: npt.NDArray[np.int64], clock: datetime) 
 
 
 def _promotions(store: FleetStore) -> Iterator[pa.Table]:
-    """The promotions of all groups, without parents, ROWS_AT_ONCE or so at a time; all rows of a group together."""
+    """Yield the promotions of all groups, without parents, about ROWS_AT_ONCE at a time; all rows
+    of a group together.
+    """
     shards = store.fleet.shards
     pieces = min(shards, 1 + lookup.count_rows(store, tables.PROMOTIONS) // ROWS_AT_ONCE)
     for piece in range(pieces):
@@ -183,10 +188,10 @@ def _promotions(store: FleetStore) -> Iterator[pa.Table]:
 
 
 def _read_errors(store: FleetStore, settled_after: timedelta, known: QuantileBands) -> QuantileBands:
-    """The errors between regular moments of event time, each at the later one.
+    """The mean errors between successive regular moments of event time, each shown at the later moment.
 
     settled_after: how long an earlier reading may still change; events and labels that come later are left out. known:
-    those of an earlier reading.
+    the bands of an earlier reading.
     """
     ends = error_history.read_time_range(store)
     if ends is None:
@@ -211,7 +216,7 @@ def _multiple_before(moment: datetime, step: timedelta) -> datetime:
 
 
 def _read_decisions(store: FleetStore, since: datetime) -> tuple[dict[str, int], tuple[dict[str, Any], ...]]:
-    """The number of decisions since then by kind, and the newest of all time."""
+    """The number of decisions since `since` by kind, and the newest decisions of all time."""
     recent = str(NotBefore("decided_at", since))
     columns, grouped = ["decision", "decided_at"], f"WHERE {recent} GROUP BY decision ORDER BY n DESC, decision"
     counted = lookup.select(store, tables.PROMOTIONS, columns, "decision, count(*) AS n", grouped).to_pylist()

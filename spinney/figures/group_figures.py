@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas import tables
 from spinney.core import timestamps
 from spinney.core.champions.fleet_champion_selection import integer_values
-from spinney.core.reporting.answer_history import IntervalCoverage, interval_coverage, with_late_labels
+from spinney.core.reporting.labelled_answers import IntervalCoverage, interval_coverage, with_late_labels
 from spinney.core.reporting.loss_names import error_label
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
@@ -22,10 +22,10 @@ POINTS = 60
 """Largest number of points of the error over time."""
 
 ANSWERS = 200
-"""Newest answers that are shown."""
+"""Largest number of answers that are shown: the newest."""
 
 OUTCOMES = 2_000
-"""Newest outcomes among which the labels of these answers are looked for."""
+"""Number of newest outcomes that are searched for the labels of these answers."""
 
 _ANSWER = ("event_id", "event_time", "prediction", "lower", "upper", "label", "model_id", "answered_by", "scored_at")
 

@@ -23,22 +23,22 @@ from spinney.tables import lookup
 from spinney.tables.lookup import HasText, NotBefore
 
 BATCHES = 60
-"""Newest batches of a query that are shown."""
+"""Largest number of batches that are shown of each query: the newest."""
 
 ROUNDS = 20
-"""Newest rounds that are shown."""
+"""Largest number of rounds that are shown: the newest."""
 
 LETTERS_WITHIN = timedelta(days=7)
-"""Age of the oldest dead letters that are counted."""
+"""Dead letters of this age or less are counted."""
 
 _ROUND = tuple(name for name in tables.ROUNDS.names if name not in ("pins", "batch_id"))
 
 
 @dataclass(frozen=True)
 class QueryBatches:
-    """The newest batches of a streaming query, oldest first; none where it has never run.
+    """The newest batches of a streaming query, oldest first; empty if it has never run.
 
-    lag: records that it has not processed, by topic; none of a query that reads no topic.
+    lag: number of records that it has not processed, by topic; empty for a query that reads no topic.
     """
 
     query: str
@@ -48,9 +48,10 @@ class QueryBatches:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows of the tables, from their logs. loaded: of the events, those that `spinney load` wrote, never scored.
+    """Rows of the tables, from their logs. loaded: number of events that `spinney load` wrote; these are never scored.
 
-    Once the stream has read all, events - loaded = predictions. While it runs, one query is ahead of the other.
+    Once the stream has read everything, events - loaded = predictions. While it runs, one query may be ahead of the
+    other.
     """
 
     events: int
@@ -65,9 +66,9 @@ class PipelineFigures:
     """The figures of the pipeline. The field names are those of the page's JSON.
 
     rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects. under_way: rounds that are
-    planned and not recorded yet, at most one of the stream and one of batches. requests: of people to retrain groups,
-    that the stream has not carried out yet, oldest first. tracking_url: of the MLflow server, without credentials; None
-    where there is none.
+    planned and not recorded yet, at most one of the stream and one of batches. requests: people's requests to retrain
+    groups that the stream has not carried out yet, oldest first. tracking_url: address of the MLflow server, without
+    credentials; None if it has none.
     """
 
     at: datetime

@@ -11,16 +11,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 
 from spinney.core.errors import StoreError
-from spinney.gateway.direct_dispatch import DirectDispatch, fixed_post_routes
 from spinney.gateway.errors import RequestError
 from spinney.gateway.inference_routes import inference_router
 from spinney.gateway.metrics_routes import metrics_router
-from spinney.gateway.mlflow_routes import mlflow_router
+from spinney.gateway.mlflow_errors import mlflow_problem
+from spinney.gateway.mlflow_routes import INVOCATIONS_PATH, mlflow_router
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.predict_routes import predict_router
 from spinney.gateway.response_middleware import FAULT, ResponseMiddleware, problem
-from spinney.gateway.service import Service
+from spinney.gateway.routing_bypass import DirectDispatch, fixed_post_routes
+from spinney.gateway.shared_state import Service
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,10 @@ RETRY_AFTER_S = 5
 
 
 def create_app(service: Service) -> FastAPI:
-    """Return the application of a fleet. Its threads run while it does.
+    """Return the application of a fleet. The threads of `service` run while the application runs.
 
-    Its interface is described by /openapi.json. It has no page: FastAPI's page loads scripts from other hosts.
+    Its interface is described by /openapi.json. FastAPI's documentation page is turned off, since it loads scripts from
+    other hosts.
     """
     figures = LiveFigures(service.fleet)
 
@@ -49,19 +51,19 @@ def create_app(service: Service) -> FastAPI:
     for router in (*predictions, inference_router(service), metrics_router(service)):
         app.include_router(router)
     app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate), service.queue))
-    _answer_errors(app)
+    answer_errors(app)
     app.add_middleware(DirectDispatch, routes=fixed_post_routes(predictions), answer_error=_answer_to)
     app.add_middleware(ResponseMiddleware, metrics=service.metrics, is_draining=lambda: service.is_draining)
     return app
 
 
-def _answer_errors(app: FastAPI) -> None:
+def answer_errors(app: FastAPI) -> None:
     """Answer errors without any path, module or stack of the server; the log has them."""
 
     @app.exception_handler(RequestError)
     @app.exception_handler(StoreError)
-    async def refused(_: Request, error: Exception) -> Response:
-        return _answer_to(error) or problem(500, "fault", FAULT)
+    async def refused(request: Request, error: Exception) -> Response:
+        return _answer_to(error, request.url.path) or problem(500, "fault", FAULT)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -76,15 +78,16 @@ def _answer_errors(app: FastAPI) -> None:
         return problem(error.status_code, "http", str(error.detail), dict(error.headers or {}))
 
 
-def _answer_to(error: Exception) -> Response | None:
-    """The answer to a request that is refused, or whose tables cannot be read; None to a fault of the server."""
+def _answer_to(error: Exception, path: str) -> Response | None:
+    """Return the answer to a request that is refused or whose tables cannot be read; None for a fault of the server."""
+    answer_problem = mlflow_problem if path == INVOCATIONS_PATH else problem
     if isinstance(error, RequestError):
         headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return problem(error.status, error.code, str(error), headers)
+        return answer_problem(error.status, error.code, str(error), headers)
     if isinstance(error, StoreError):
         log.error("tables: %s", error)
         message = "server: expected tables that can be read; the server's log has the cause. Send it again later"
-        return problem(503, "tables", message, {"Retry-After": str(RETRY_AFTER_S)})
+        return answer_problem(503, "tables", message, {"Retry-After": str(RETRY_AFTER_S)})
     return None

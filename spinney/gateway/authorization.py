@@ -11,7 +11,7 @@ from fastapi import Request
 
 from schemas.vocabulary import Scope
 from spinney.gateway.errors import RequestError
-from spinney.gateway.service import Guard
+from spinney.gateway.shared_state import Guard
 from spinney.storage.api_keys import KeyRing
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,11 @@ def guard_by_keys(ring: KeyRing) -> Guard:
 
 
 def guard_of_this_machine() -> Guard:
-    """Return the guard of `--insecure`: no key, but only under a name of this machine, and never for another site.
+    """Return the guard of `--insecure`. It asks for no key, but accepts only names of this machine and no pages of
+    other sites.
 
-    A page of another site could otherwise call the gateway of its visitor, under a name that it has made to
-    mean this machine.
+    Otherwise a page of another site could call its visitor's gateway, under a name that it has made to mean this
+    machine.
     """
 
     def authorize(request: Request) -> str:

@@ -24,7 +24,7 @@ class ChampionFeed:
 
     prepare: called with each later snapshot before it becomes `current`; may be set before `start`.
 
-    clock: seconds that never go back. Raises StoreError if the tables do not exist.
+    clock: returns seconds that never go back. Raises StoreError if the tables do not exist.
     """
 
     def __init__(self, store: FleetStore, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +37,7 @@ class ChampionFeed:
 
     @property
     def age_s(self) -> float:
-        """Seconds since the tables were last looked at with success."""
+        """Seconds since the tables were last read successfully."""
         return self._clock() - self._checked_at
 
     def start(self) -> None:
@@ -51,7 +51,7 @@ class ChampionFeed:
             self._thread.join()
 
     def refresh(self) -> None:
-        """Add what was committed since. The current snapshot stays if the tables cannot be read."""
+        """Add the promotions committed since the last look. The current snapshot stays if the tables cannot be read."""
         try:
             if self._clock() - self._read_at >= REREAD_S:
                 self._read_all()

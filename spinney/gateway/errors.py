@@ -14,7 +14,8 @@ T = TypeVar("T")
 class RequestError(SpinneyError):
     """A request that is not answered.
 
-    status: of HTTP. code: for programs. retry_after_s: after which the same request may be answered; None for never.
+    status: the HTTP status. code: a name for programs. retry_after_s: seconds after which the same request may be
+    answered; None if it never will.
     """
 
     def __init__(self, status: int, code: str, message: str, retry_after_s: int | None = None) -> None:
@@ -23,7 +24,7 @@ class RequestError(SpinneyError):
 
 
 class TooMuchError(RequestError):
-    """A request with more of something than one may have. got: None where the rest was not counted."""
+    """A request with too many rows, groups or bytes. got: the number found; None if it was not counted to the end."""
 
     def __init__(self, what: str, most: int, got: int | None, key: str) -> None:
         count, advice = "more" if got is None else got, f"Send several requests, or raise {key}"
@@ -31,9 +32,9 @@ class TooMuchError(RequestError):
 
 
 def take_records(records: Iterable[T], max_rows: int) -> list[T]:
-    """Return the records as a list. Raises TooMuchError at the first that is too many, and takes no further one.
+    """Return the records as a list. Raises TooMuchError at the first record beyond `max_rows`, without reading further.
 
-    Formats whose records are made from something smaller, such as a CSV line, call it before they are made.
+    So a reader that makes records from something smaller, such as a CSV line, makes no more of them than are allowed.
     """
     found = list(islice(records, max_rows + 1))
     if len(found) > max_rows:

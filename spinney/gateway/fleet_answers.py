@@ -34,7 +34,7 @@ class Records:
 
     values: the records, as parsed. exact: returns them with numbers as text. by_column: fields have the names of
     columns, as in a frame; otherwise those of messages. as_of: a time or round; None for now. check_names: called with
-    the number of names and texts in the records; raises RequestError for a name that is twice in one object.
+    the number of names and texts in the records; raises RequestError if a name occurs twice in one object.
     """
 
     values: Sequence[Any]
@@ -49,7 +49,8 @@ class RecordAnswers:
     """The answers to the records of a request.
 
     columns: name -> values, shape (n_records,), None where there is none: prediction, lower and upper (regression
-    only), probabilities (classification only), model_id, answered_by. errors: place -> why that record has no answer.
+    only), probabilities (classification only), model_id, answered_by. errors: position -> why that record has no
+    answer.
     """
 
     columns: Mapping[str, Sequence[Any]]
@@ -98,17 +99,16 @@ class FleetAnswers:
     def answer(self, records: Records) -> RecordAnswers:
         """Answer each record by its group's model, or by the next one of its route, in the caller's order.
 
-        Raises TooMuchError: more records or groups than `[gateway]` allows. ContractError: a feature no record has.
-        StoreError: for `as_of`. RequestError: of `records`.
+        Raises TooMuchError for more records or groups than `[gateway]` allows, ContractError if a feature is missing in
+        every record, StoreError for an `as_of` that cannot be answered, RequestError for names that occur twice.
         """
         return self._answer(records)
 
     def answer_at_once(self, records: Records) -> RecordAnswers:
-        """As `answer`, of at most FEW_RECORDS records, by loaded linear models in calibrated shards.
+        """Answer at most FEW_RECORDS records like `answer`, if the models are loaded, linear and in calibrated shards.
 
-        The event loop can wait for that; to calibrate a shard takes it several milliseconds.
-
-        Raises NotLoadedError for other requests.
+        This is fast enough for the event loop; calibrating a shard takes several milliseconds. Raises NotLoadedError
+        for all other requests.
         """
         if len(records.values) > FEW_RECORDS or records.as_of is not None:
             raise NotLoadedError
@@ -137,9 +137,9 @@ class FleetAnswers:
         return answer_rows(rows, read.group_keys, champions, models, intervals)
 
     def prepare(self, snapshot: FleetSnapshot) -> None:
-        """Calibrate intervals by champions that will answer next, in the shards that were asked for.
+        """Calibrate the intervals of a new snapshot, in the shards that were asked for before.
 
-        To be called before `snapshot` returns them; otherwise every request calibrates for itself.
+        Call it before the snapshot becomes the current one; otherwise every request calibrates for itself.
         """
         if self._rule is not None:
             intervals = self._uncalibrated(self._rule, snapshot)
@@ -149,7 +149,7 @@ class FleetAnswers:
             self._calibrated = (snapshot, intervals)
 
     def _intervals(self, snapshot: FleetSnapshot) -> FleetIntervals | None:
-        """Half-widths by these champions."""
+        """Return the half-widths of intervals by these champions; None without intervals."""
         if self._rule is None:
             return None
         calibrated = self._calibrated
@@ -186,14 +186,14 @@ def _null_for_nan(values: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
 
 
 def _spread(values: Any, places: Any, count: int) -> Any:
-    """The values at their places among all records."""
+    """Return an array of `count` values with the given values at their places, and None elsewhere."""
     whole = np.full(count, None, dtype=object)
     whole[places] = values
     return whole
 
 
 def group_of(key: str, group: Sequence[str]) -> str:
-    """Return the group_key that a caller names: as JSON, or the one key column's text.
+    """Return the group_key that a caller names: a key as JSON, or the text of the only key column.
 
     Raises ContractError for another number of columns, or a parent.
     """

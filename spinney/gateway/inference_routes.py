@@ -12,10 +12,10 @@ from pydantic_core import to_json
 from spinney.core.errors import ContractError
 from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import group_of
-from spinney.gateway.inference_tensors import describe_model, read_tensors, write_tensors
+from spinney.gateway.inference_tensors import describe_model, read_outputs, read_tensors, write_tensors
 from spinney.gateway.json_body import read_json
 from spinney.gateway.openapi import INFER, PROBLEMS
-from spinney.gateway.service import Answer, Service, require_valid
+from spinney.gateway.shared_state import Answer, Service, require_valid
 
 MAX_ID_CHARACTERS = 200
 
@@ -65,15 +65,17 @@ def inference_router(service: Service) -> APIRouter:
 
 def _infer(service: Service, name: str, key: str | None, raw: bytes, answer: Answer) -> bytes:
     body = read_json(raw)
+    body.require_unique_names()
     found = require_valid(answer(read_tensors(body, key, service.config.fleet, service.config.gateway.max_rows)), 400)
     request_id = body.value.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_ID_CHARACTERS):
         raise RequestError(400, "id", f"id: expected a text of at most {MAX_ID_CHARACTERS} characters; got another")
-    return to_json(write_tensors(name, request_id, found, service.config.fleet))
+    wanted = read_outputs(body.value, service.config.fleet)
+    return to_json(write_tensors(name, request_id, found, service.config.fleet, wanted))
 
 
 def _key_of(service: Service, name: str) -> str | None:
-    """The group that a model's name means; None for the fleet. Raises RequestError for neither."""
+    """Return the group that a model's name means; None for the fleet. Raises RequestError if it is neither."""
     if name == service.config.fleet.name:
         return None
     try:

@@ -6,7 +6,7 @@ group, by its key: then the group's columns are not among the inputs. Tensors ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -47,14 +47,27 @@ def read_tensors(body: JsonBody, group_key: str | None, fleet: Fleet, max_rows: 
     return Records(convert(body.value, plain), lambda: convert(body.exact, exact), by_column=True)
 
 
-def write_tensors(name: str, request_id: Any, answers: RecordAnswers, fleet: Fleet) -> dict[str, Any]:
-    """Return the answer. A row that no model answers has null as its prediction."""
+def read_outputs(value: Mapping[str, Any], fleet: Fleet) -> Collection[str]:
+    """Return the names of the outputs that a request asks for, by default all. Raises RequestError for any other."""
+    known = [output["name"] for output in describe_model("", None, fleet)["outputs"]]
+    wanted = value.get("outputs") or [{"name": name} for name in known]
+    if not isinstance(wanted, list) or not all(
+        isinstance(each, Mapping) and each.get("name") in known for each in wanted
+    ):
+        raise _wrong("outputs", f"a list of objects with one of these names: {', '.join(known)}")
+    return {each["name"] for each in wanted}
+
+
+def write_tensors(
+    name: str, request_id: Any, answers: RecordAnswers, fleet: Fleet, wanted: Collection[str]
+) -> dict[str, Any]:
+    """Return the answer. A row that no model answers has null as its prediction. wanted: from `read_outputs`."""
     is_number = fleet.task == "regression"
     outputs = [
         {**_tensor(column, "double" if column not in _TEXTS and is_number else "string"), "shape": [len(values)]}
         | {"data": values}
         for column, values in answers.columns.items()
-        if column != "probabilities"
+        if column in wanted
     ]
     answer = {"model_name": name, "outputs": outputs}
     return answer if request_id is None else answer | {"id": request_id}
@@ -68,7 +81,7 @@ def _tensor(name: str, kind: str) -> dict[str, Any]:
 
 
 _NUMBERS: tuple[Callable[[str], Any], Callable[[str], Any]] = (int, NumberText)
-"""A whole number as either reader has it."""
+"""The two readers of a whole number: pydantic's parser gives an int, the exact parser a NumberText."""
 
 
 def _of_text(text: str | None, column: str, fleet: Fleet, number: Callable[[str], Any]) -> Any:
@@ -108,7 +121,7 @@ def _column(tensor: Any, max_rows: int) -> tuple[str, list[Any]]:
 
 
 def _dimension(value: Any) -> str | None:
-    """A whole number's text, as either reader has it; None for other values."""
+    """Return the text of a whole number, as the fast or the exact parser reads it; None for other values."""
     if isinstance(value, NumberText):
         return value
     return f"{value:d}" if type(value) is int and abs(value) < 1 << 63 else None

@@ -15,16 +15,20 @@ from spinney.gateway.errors import RequestError
 
 @dataclass(frozen=True)
 class JsonBody:
-    """raw: the bytes. value: as `pydantic_core.from_json` parses them."""
+    """The JSON body of a request.
+
+    raw: the bytes. value: as `pydantic_core.from_json` parses them. has_nan: whether NaN is allowed, as null.
+    """
 
     raw: bytes
     value: Any
+    has_nan: bool = False
 
     @cached_property
     def exact(self) -> Any:
-        """The value with numbers as NumberText. Raises RequestError, also for a name that is twice in one object."""
+        """The value with numbers as NumberText. Raises RequestError, also if a name occurs twice in one object."""
         try:
-            return read_value(self.raw.decode())
+            return read_value(self.raw.decode(), has_nan=self.has_nan)
         except UnreadableError as error:
             raise RequestError(400, error.reason.value, f"body: {error.detail}") from error
 
@@ -32,20 +36,23 @@ class JsonBody:
         """Return the number of names and texts in an object's body, not counting those in the value of `name`."""
         return len(self.value) + sum(count_strings(value) for other, value in self.value.items() if other != name)
 
-    def require_unique_names(self, strings: int) -> None:
-        """Raise RequestError if a name is twice in one object: the parser keeps the last one only.
+    def require_unique_names(self, strings: int | None = None) -> None:
+        """Raise RequestError if a name occurs twice in one object, since the parser keeps only the last one.
 
-        strings: number of names and texts in the whole value.
+        strings: number of names and texts in the whole value; None to count them.
         """
         quotes = self.raw.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
-        if quotes != 2 * strings:
+        if quotes != 2 * (count_strings(self.value) if strings is None else strings):
             _ = self.exact
 
 
-def read_json(raw: bytes) -> JsonBody:
-    """Parse a body. Raises RequestError if it is not JSON in UTF-8, or nested too deeply."""
+def read_json(raw: bytes, *, has_nan: bool = False) -> JsonBody:
+    """Parse a body. has_nan: whether NaN is allowed, which JSON does not have but Python writes.
+
+    Raises RequestError if it is not JSON in UTF-8, or nested too deeply.
+    """
     try:
-        return JsonBody(raw, from_json(raw, allow_inf_nan=False, cache_strings="keys"))
+        return JsonBody(raw, from_json(raw, allow_inf_nan=has_nan, cache_strings="keys"), has_nan)
     except ValueError as error:
         message = f"body: expected JSON in UTF-8, not nested deeply; got {len(raw)} bytes that are not: {error}"
         raise RequestError(400, "not_json", message) from error

@@ -15,7 +15,8 @@ PREFIX = "spinney_gateway_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Gauge = tuple[str, str, str, float | Mapping[str, float]]
-"""Name without PREFIX, kind, meaning, value: of what is counted elsewhere. A mapping: a value per streaming query."""
+"""A measurement that is counted elsewhere: name without PREFIX, kind, meaning, value. A mapping has a value per query.
+"""
 
 
 class Metrics:
@@ -51,7 +52,7 @@ class Metrics:
             if isinstance(value, Mapping):
                 lines += [_line(name, {"query": query}, of_query) for query, of_query in value.items()]
             else:
-                lines.append(f"{PREFIX}{name} {value:g}")
+                lines.append(f"{PREFIX}{name} {value!r}")
         return "\n".join(lines) + "\n"
 
     def _request_lines(self) -> Iterator[str]:
@@ -83,4 +84,4 @@ def _head(name: str, kind: str, meaning: str) -> list[str]:
 def _line(name: str, labels: Mapping[str, str], value: float) -> str:
     # Values of labels are our own routes and closed lists: none has a quote, a backslash or a newline.
     listed = ",".join(f'{label}="{text}"' for label, text in labels.items())
-    return f"{PREFIX}{name}{{{listed}}} {value:.9g}"
+    return f"{PREFIX}{name}{{{listed}}} {value!r}"  # with all digits: a counter that is rounded seems to stand still

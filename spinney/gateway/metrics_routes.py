@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from schemas.vocabulary import STREAMING
 from spinney.gateway.metrics import CONTENT_TYPE, Gauge
 from spinney.gateway.openapi import PROBLEMS
-from spinney.gateway.service import Service
+from spinney.gateway.shared_state import Service
 from spinney.storage.latest_offsets import read_lag
 from spinney.storage.layout import FleetStore
 
@@ -31,7 +31,7 @@ def metrics_router(service: Service) -> APIRouter:
 
 
 def _lag_by_query(store: FleetStore) -> list[Gauge]:
-    """Records that the streaming queries that read topics have not processed."""
+    """Number of records that each streaming query has not processed, for the queries that read topics."""
     lags = {query.value: read_lag(store, query.value) for query in STREAMING}
     records = {query: sum(topic.records for topic in lag) for query, lag in lags.items() if lag}
     now = datetime.now(UTC)

@@ -24,9 +24,12 @@ from spinney.gateway.json_body import read_json
 def read_json_body(raw: bytes, max_rows: int) -> Records:
     """Return the records of a JSON body.
 
-    Raises RequestError for one without exactly one of the four forms, and for more than max_rows rows.
+    NaN is null: MLflow's client writes it for a missing value.
+
+    Raises RequestError if the body does not have exactly one of the four forms, or has more than max_rows rows.
     """
-    body = read_json(raw)
+    body = read_json(raw, has_nan=True)
+    body.require_unique_names()
     forms = [name for name in _FORMS if isinstance(body.value, Mapping) and name in body.value]
     if len(forms) != 1:
         got = "none" if not forms else ", ".join(forms)
@@ -38,12 +41,13 @@ def read_json_body(raw: bytes, max_rows: int) -> Records:
 
 
 def read_csv_body(raw: bytes, max_rows: int, rules: RecordRules) -> Records:
-    """Return the records of a CSV body with a header, whose cells are read as those of a file.
+    """Return the records of a CSV body with a header. Cells are read like those of a CSV file.
 
-    rules: of the columns. Raises RequestError for text that is no such CSV, and for more than max_rows rows.
+    rules: of the columns. Raises RequestError for text that is not such a CSV, and for more than max_rows rows.
     """
     try:
-        lines = csv.reader(io.StringIO(raw.decode(), newline=""), strict=True)
+        text = raw.decode("utf-8-sig")  # spreadsheets begin a CSV in UTF-8 with a byte order mark
+        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = next(lines, [])
         rows = take_records(filter(None, lines), max_rows)
     except (UnicodeDecodeError, csv.Error) as error:

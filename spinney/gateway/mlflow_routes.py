@@ -13,8 +13,9 @@ from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import RecordAnswers
 from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
 from spinney.gateway.openapi import INVOCATIONS, PROBLEMS
-from spinney.gateway.service import Service, require_valid
+from spinney.gateway.shared_state import Service, require_valid
 
+INVOCATIONS_PATH = "/invocations"
 TYPES = {"application/json": "JSON", "text/csv": "CSV"}
 
 
@@ -23,7 +24,7 @@ def mlflow_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["mlflow"])
     rules, max_rows = request_rules(service.config.record_schema, by_column=True), service.config.gateway.max_rows
 
-    @router.post("/invocations", responses=PROBLEMS, openapi_extra=INVOCATIONS)
+    @router.post(INVOCATIONS_PATH, responses=PROBLEMS, openapi_extra=INVOCATIONS)
     async def invocations(request: Request) -> Response:
         """Predict rows as MLflow's scoring server does for the registered fleet. One bad row refuses the request."""
         service.guard.score(request)
@@ -44,14 +45,14 @@ def mlflow_router(service: Service) -> APIRouter:
 
     @router.get("/version")
     async def version() -> Response:
-        """Tell the version of MLflow whose protocol is spoken."""
+        """Tell the version of MLflow whose protocol the gateway implements."""
         return Response(metadata.version("mlflow"), media_type="application/json")
 
     return router
 
 
 def _content_type(declared: str) -> str:
-    """Return the type without its parameters. Raises RequestError for one that is not read."""
+    """Return the content type without its parameters. Raises RequestError for a type that the route does not read."""
     kind, *parameters = [part.strip().lower() for part in declared.split(";")]
     if kind not in TYPES or any(part not in {"charset=utf-8", 'charset="utf-8"', ""} for part in parameters):
         message = f"content-type: expected {' or '.join(TYPES)} in UTF-8; got {declared[:80]!r}"

@@ -15,7 +15,7 @@ from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import Records, group_of
 from spinney.gateway.json_body import read_json
 from spinney.gateway.openapi import PROBLEMS, predict_body
-from spinney.gateway.service import Answer, Service, require_valid
+from spinney.gateway.shared_state import Answer, Service, require_valid
 
 JSON = "application/json"
 AsOf = Annotated[str | None, Query(max_length=100, description="A time (ISO 8601) or a round: the fleet as it was.")]

@@ -1,4 +1,4 @@
-"""The outermost layer of the application: headers, answers to faults, and what is counted of each request."""
+"""The outermost layer of the application: headers, answers to faults, and the counts of requests."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HEADERS = {
 """Headers that every answer gets unless it sets its own."""
 
 NO_ROUTE = "none"
-"""The route of requests that no route takes, in metrics."""
+"""Name of the route in metrics for requests that match no route."""
 
 CLIENT_LEFT = 499
-"""The status that is counted, as nginx does, for a client that closed its connection before it was answered."""
+"""Status counted for a client that closed its connection before it was answered; nginx uses the same number."""
 
 FAULT = "server: a fault of the gateway; the server's log has the cause"
-"""The message for the caller."""
+"""The message that the caller gets."""
 
 _ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 _Scope = MutableMapping[str, Any]
@@ -41,13 +41,19 @@ _Send = Callable[[_Scope], Awaitable[None]]
 _Application = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
-def problem(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error as it is answered."""
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+def problem(
+    status: int,
+    code: str,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error as the answer to a request. more: fields beside it, of another protocol."""
+    return JSONResponse({"error": {"code": code, "message": message}, **(more or {})}, status, headers)
 
 
 class ResponseMiddleware:
-    """Adds HEADERS, answers where a route fails, counts and logs each request. app: an ASGI application.
+    """Adds HEADERS, answers if a route fails, counts and logs each request. app: an ASGI application.
 
     is_draining: whether clients are asked to close their connections.
     """
@@ -60,7 +66,9 @@ class ResponseMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, began = 0, time.perf_counter()
+        status, began, method = 0, time.perf_counter(), scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # uvicorn keeps the scope of its own, and sends no body
 
         async def send_with_headers(message: _Scope) -> None:
             nonlocal status
@@ -82,10 +90,10 @@ class ResponseMiddleware:
                 raise
             await problem(500, "fault", FAULT)(scope, receive, send_with_headers)
         finally:
-            self._count(scope, status or CLIENT_LEFT, time.perf_counter() - began)
+            self._count(method, scope, status or CLIENT_LEFT, time.perf_counter() - began)
 
-    def _count(self, scope: _Scope, status: int, seconds: float) -> None:
+    def _count(self, method: str, scope: _Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", NO_ROUTE).replace(":path", "")
         self._metrics.count_request(route, status, seconds)
-        fields = {"method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
+        fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1e3, 2)}
         log.info("request", extra={FIELDS: fields})

@@ -14,7 +14,8 @@ from spinney.core.config import Config
 from spinney.core.errors import SetupError
 from spinney.gateway.app import create_app
 from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
-from spinney.gateway.service import Service
+from spinney.gateway.connection_timeouts import TimeoutProtocol
+from spinney.gateway.shared_state import Service
 from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
@@ -23,13 +24,12 @@ KEEP_ALIVE_S, BACKLOG = 75, 2048
 
 
 def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]) -> None:
-    """Answer requests until Ctrl-C or, for `gateway.drain` longer, SIGTERM. Then no new connection is accepted, and
-    open requests are answered.
+    """Answer requests until Ctrl-C or SIGTERM. After SIGTERM requests are answered for `gateway.drain` longer.
 
-    on_listening: called with the URL.
+    Then no new connection is accepted, and open requests are answered. on_listening: called with the URL.
 
-    Raises SetupError: no API key and not insecure; insecure, and another address than this machine's own; the address
-    cannot be listened on. StoreError: the tables do not exist.
+    Raises SetupError if there is no API key and not `insecure`, if `insecure` is combined with an address that other
+    machines can reach, or if the address cannot be listened on. Raises StoreError if the tables do not exist.
     """
     gateway, ring = config.gateway, KeyRing(FleetStore.of(config))
     if insecure and not is_loopback(gateway.host):
@@ -51,6 +51,7 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             create_app(service),
             log_config=None,
             access_log=False,
+            http=TimeoutProtocol,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(service.time_limit_s) + 1,
@@ -66,9 +67,9 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
 
 
 class _DrainingServer(uvicorn.Server):
-    """Keeps answering for `gateway.drain` after the first SIGTERM, and asks clients meanwhile to go elsewhere.
+    """Continues to answer for `gateway.drain` after the first SIGTERM, and asks clients to close their connections.
 
-    A connection that is closed while its client sends the next request would lose that request.
+    If the server closed a connection while its client sends the next request, that request would be lost.
     """
 
     def __init__(self, service: Service, config: uvicorn.Config) -> None:

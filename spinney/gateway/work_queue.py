@@ -1,4 +1,4 @@
-"""Runs requests in a bounded number of threads, with a bounded number that wait."""
+"""Runs requests in a bounded number of threads; a bounded number of further requests may wait."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ RETRY_AFTER_S = 1
 class WorkQueue:
     """Threads for requests.
 
-    concurrency: requests that run at the same time. waiting: further ones that may wait, or send their body.
-    time_limit_s: of one, its body and its wait included.
+    concurrency: number of requests that run at the same time. waiting: number of further requests that may wait, or
+    send their body. time_limit_s: seconds for one request, including the time to send its body and to wait.
     """
 
     def __init__(self, concurrency: int, waiting: int, time_limit_s: float) -> None:
@@ -35,8 +35,8 @@ class WorkQueue:
     async def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return what the function returns.
 
-        Raises RequestError: 429 if too many requests are there; 503 at the time limit. A function that has begun is not
-        ended then, and holds its thread until it returns.
+        Raises RequestError with status 429 if too many requests are waiting, and 503 at the time limit. A function that
+        has begun is not ended at the limit: it holds its thread until it returns.
         """
         self._enter()
         return await self._call(self._deadline(), function, *arguments)
@@ -47,22 +47,17 @@ class WorkQueue:
         body: Callable[[], Awaitable[bytes]],
         at_once: Callable[[bytes], T | None] = lambda _: None,
     ) -> T:
-        """As `run`, of a request whose body is read first. body: reads it; called if the request has a place.
+        """Run a request whose body is read first; otherwise like `run`.
 
-        at_once: tried before, in the event loop; returns None for what may take more than a millisecond.
-
-        Raises RequestError: also 408 for a body that is not there at the time limit, and those of `body`.
+        body: reads the body; called only if the request has a place. at_once: tried first, in the event loop; it
+        returns None if the answer may take more than a millisecond. Raises RequestError also with status 408 if the
+        body is not complete at the time limit, and the errors of `body`.
         """
         self._enter()
         deadline = self._deadline()
         try:
-            async with asyncio.timeout_at(deadline):
-                raw = await body()
+            raw = await self._read(body, deadline)
             result = at_once(raw)
-        except TimeoutError as error:
-            self._leave()
-            message = f"body: expected it within {self._time_limit_s:g} s; got a part of it"
-            raise RequestError(408, "body_late", message) from error
         except BaseException:
             self._leave()
             raise
@@ -71,12 +66,30 @@ class WorkQueue:
             return result
         return await self._call(deadline, function, raw)
 
+    async def read_in_time(self, body: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Return the body of a request that takes no place here. body: reads it.
+
+        Raises RequestError: 408 at the time limit, and those of `body`.
+        """
+        return await self._read(body, self._deadline())
+
+    async def _read(self, body: Callable[[], Awaitable[bytes]], deadline: float) -> bytes:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await body()
+        except TimeoutError as error:
+            message = f"body: expected it within {self._time_limit_s:g} s; got a part of it"
+            raise RequestError(408, "body_late", message) from error
+
     def close(self) -> None:
         """Let running requests end; refuse others."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _call(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in a thread. The request keeps its place until the function returns, or never begins."""
+        """Call a function in a thread.
+
+        The request keeps its place until the function returns, or is given up before it begins.
+        """
         running = self._pool.submit(function, *arguments)
         running.add_done_callback(self._leave)
         try:

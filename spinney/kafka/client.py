@@ -34,7 +34,7 @@ MAX_FUTURE_MS = MAX_FUTURE_SECONDS * 1000
 
 _MAX_FUTURE_OPTION = "message.timestamp.after.max.ms"
 _QUIET = {"log_level": 0}
-"""librdkafka writes to standard error by itself; what matters comes as an exception."""
+"""librdkafka writes to standard error by itself. This turns it off; relevant errors are raised as exceptions."""
 
 
 def admin(kafka: Kafka) -> AdminClient:
@@ -54,7 +54,7 @@ def producer(kafka: Kafka, settings: Mapping[str, Any] | None = None) -> Produce
 
 
 def topics_of(kafka: Kafka) -> tuple[str, ...]:
-    """Return the topics that a configuration names."""
+    """Return the topics that a configuration names: those that the fleet reads and the topic of predictions."""
     named = (kafka.events, kafka.outcomes, kafka.predictions)
     return tuple(topic for topic in named if topic is not None)
 

@@ -16,7 +16,7 @@ from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.core.stored_formats import KEY, TOPICS
 from spinney.kafka import client
-from spinney.kafka.topics import Absence, Topic, require_topics, topic_extent
+from spinney.kafka.topic_descriptions import Absence, Topic, require_topics, topic_extent
 from spinney.storage import atomic_files, charter, checkpoints, leases
 from spinney.storage.layout import FleetStore
 
@@ -35,7 +35,7 @@ class Acceptance(StrEnum):
 
 
 def known_ids(store: FleetStore) -> dict[str, str]:
-    """Return topic -> id of the topics that were read before."""
+    """Return topic -> the id that it had when the fleet last read it."""
     file = _file(store)
     if not file.exists():
         return {}
@@ -58,9 +58,9 @@ def recreated_topics(store: FleetStore, kafka: Kafka, found: Mapping[str, Topic 
 
 
 def ensure_same(store: FleetStore, kafka: Kafka, found: Mapping[str, Topic]) -> None:
-    """Store the ids of the topics that the fleet reads from now on.
+    """Store the ids of the topics that the fleet reads, if they are the same as before.
 
-    Raises StoreError: a topic was deleted and created again since it was read.
+    Raises StoreError if a topic was deleted and created again since it was read.
     """
     for topic in recreated_topics(store, kafka, found):
         raise StoreError(explain_recreated(store, kafka, topic))

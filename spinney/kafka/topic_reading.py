@@ -44,7 +44,7 @@ def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int
     try:
         first, end = consumer.get_watermark_offsets(partition, timeout=TIMEOUT_S)
     except KafkaException as error:
-        raise Busy(f"topic {partition.topic}: its ends cannot be read: {error.args[0].str()}. Try again") from error
+        raise Busy(f"topic {partition.topic}: its offsets cannot be read: {error.args[0].str()}. Try again") from error
     return int(first), int(end)
 
 
@@ -72,8 +72,8 @@ def topics_with_lost_records(kafka: Kafka, start_offsets: Offsets) -> set[str]:
 def read_headers(kafka: Kafka, start_offsets: Offsets, name: str) -> Iterator[str]:
     """Yield the values of a header in all records from these offsets to the current end.
 
-    Partitions that no longer exist have none. Records of open or aborted transactions are read too: behind an open one
-    there may be committed records. Raises Busy: a partition cannot be read.
+    Partitions that no longer exist yield nothing. Records of open or aborted transactions are read too, since committed
+    records may follow an open transaction. Raises Busy: a partition cannot be read.
     """
     partitions_of = client.existing_topics(kafka)
     partitions = [

@@ -74,10 +74,11 @@ class Broker:
     """Kafka on ``127.0.0.1``, as a context manager or by `start` and `stop`.
 
     data: a directory for this broker only; its content is served again at the next start. port: 0 takes a free one and
-    keeps it for this object's later starts. The broker ends with this process, even when that is killed, and not by
-    the terminal's Ctrl-C: its creator stops it, after its clients.
+    keeps it for this object's later starts. The broker ends with this process, even if this process is killed. The
+    terminal's Ctrl-C does not end it: its creator stops it, after the clients.
 
-    java_options: of its JVM; by default those that use its class archive. stop_timeout_s: `stop` kills it after that.
+    java_options: options of its JVM; by default those that use its class archive. stop_timeout_s: seconds after which
+    `stop` kills it.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from spinney.storage.layout import FleetStore
 State = Literal["ok", "finding", "skipped"]
 BROKER_SECONDS = 5.0
 FREE_BYTES = 2 * 1024**3
-"""Less free disk space is a finding: Spark's shuffles and state need space beside the tables."""
+"""Less free disk space than this, in bytes, is a finding: Spark's shuffles and state need space beside the tables."""
 
 ACCEPT = "To read the new one from its start: spinney stream --accept-topic "
 
@@ -55,7 +55,7 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
 
 
 def configuration(config: Config) -> list[Result]:
-    """Report the keys that have no effect any more; the others were checked when the file was read."""
+    """Report the keys that have no effect any more. All other keys were checked when the file was read."""
     from spinney.core.config.cross_checks import retired_keys
 
     retired = [key for name in type(config).model_fields for key in retired_keys(name, getattr(config, name))]
@@ -100,7 +100,7 @@ def topics(store: FleetStore, settings: Kafka) -> list[Result]:
     """Check that the topics exist, may be used, retain records and refuse future ones. Raises Busy, StoreError."""
     from spinney.kafka import topic_ids
     from spinney.kafka.client import topic_settings, topics_of
-    from spinney.kafka.topics import Topic, describe_topics
+    from spinney.kafka.topic_descriptions import Topic, describe_topics
     from spinney.local.topic_checks import problems
 
     found = describe_topics(settings, topics_of(settings), BROKER_SECONDS)
@@ -143,7 +143,7 @@ def storage(uri: str) -> Result:
 
 def fleet(config: Config) -> list[Result]:
     """Report what the configuration changes for the fleet at its root; nothing if there is none yet."""
-    from spinney.core.migration import advice
+    from spinney.core.migration import mismatch_advice
     from spinney.core.migration.config_changes import Effect, config_changes
     from spinney.storage import charter, last_configuration
 
@@ -153,7 +153,7 @@ def fleet(config: Config) -> list[Result]:
         return []
     if made.unfinished_migration is not None:
         problem = f"a migration was begun at {made.unfinished_migration.at} and has not ended"
-        return [Result("fleet", "finding", problem, f"{advice.END_IT}.")]
+        return [Result("fleet", "finding", problem, f"{mismatch_advice.END_IT}.")]
     renamed = {name: former.now for name, former in charter.former_columns_of(store).items() if former.now is not None}
     found = config_changes(config, made.fixed, last_configuration.read_last_configuration(store), renamed)
     if not found:
@@ -179,7 +179,10 @@ def shadow(config: Config) -> list[Result]:
 
 
 def policies(config: Config) -> list[Result]:
-    """Check policies of a user's own on synthetic groups. Returns a result for each point that failed, or policy."""
+    """Check a user's own policies on synthetic groups.
+
+    Returns a result for each policy that cannot be loaded or point that fails.
+    """
     from spinney.local.policy_check import POINTS, PolicyCase, failed_policy_points
 
     try:

@@ -54,7 +54,7 @@ def write_archives() -> tuple[Path, ...]:
 
 
 def _train(place: Path, parts: Mapping[ArchiveUse, Path], conf_folder: Path) -> None:
-    """Run both JVMs to their ends. parts: where they write their archives."""
+    """Run both JVMs until they end. parts: the files to which they write their archives."""
     options = (f"-XX:ArchiveClassesAtExit={parts[ArchiveUse.BROKER]}", *QUIET)
     with Broker(place / "kafka", java_options=options, stop_timeout_s=DUMP_TIMEOUT_S) as broker:
         archive = ClassArchiveOptions((f'"-XX:ArchiveClassesAtExit={parts[ArchiveUse.SPARK]}"', *QUIET), conf_folder)
@@ -75,7 +75,9 @@ def _send_records(servers: str) -> None:
 
 
 def _run_queries(spark: SparkSession, servers: str, place: Path) -> None:
-    """Kafka → state in Python → Delta → Arrow in tasks → the driver: what the four queries are made of."""
+    """Run a query with the parts of the four queries: Kafka, state in Python, Delta, Arrow in tasks, rows on the
+    driver.
+    """
     table = str(place / "table")
     options = {"kafka.bootstrap.servers": servers, "subscribe": TOPIC, "startingOffsets": "earliest"}
     records = spark.readStream.format("kafka").options(**options).load()
@@ -105,7 +107,7 @@ def _unchanged(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def main() -> None:
-    """Write the archives and say on standard error how many there are. A failure costs only time at each start."""
+    """Write the archives and say on standard error how many there are. Without them every start only takes longer."""
     try:
         sys.stderr.write(f"{len(write_archives())} class archives\n")
     except Exception as error:

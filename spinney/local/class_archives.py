@@ -13,7 +13,7 @@ from pathlib import Path
 from spinney.spark.class_archive_options import ClassArchiveOptions
 
 QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")
-"""Java warns about an archive that does not fit on standard output, which belongs to the commands."""
+"""Options that keep warnings about unusable archives off standard output, which belongs to the commands."""
 
 
 class ArchiveUse(StrEnum):
@@ -24,7 +24,7 @@ class ArchiveUse(StrEnum):
 
 
 def archive_folder(spark_home: Path) -> Path:
-    """Return the folder of the archives. It is beside Spark's jars: another installation of them needs others."""
+    """Return the folder of the archives. It is beside Spark's jars, since the archives fit only these."""
     return spark_home / "class-archives"
 
 

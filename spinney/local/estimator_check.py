@@ -1,7 +1,8 @@
-"""The points that a recipe's estimator must fulfil, each checked on a synthetic group by the code that fits real ones.
+"""Points that a recipe's estimator must fulfil. Each is checked on a synthetic group, by the code that fits real
+groups.
 
-A point that fails gives a message and a remedy. `spinney check` runs all of them; `spinney.testing` offers them to
-your own tests.
+A point that fails gives a message and a remedy. `spinney check` checks all points; `spinney.testing` offers the checks
+to your own tests.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ from spinney.core.training.training_set import TrainingSet, label_text, select_t
 from spinney.local.synthetic_group import NEWEST, label_classes, synthetic_rows
 
 ROUNDING = 1e-9
-"""Relative tolerance between predictions of a row alone and among others: BLAS rounds them differently."""
+"""Relative tolerance between predictions of a row alone and with other rows: BLAS rounds these two cases differently.
+"""
 
 
 @dataclass(frozen=True)
 class FailedPoint:
-    """A point that failed. message: what was observed. remedy: what to do."""
+    """A point that is not fulfilled. message: what was observed. remedy: what to do."""
 
     point: str
     message: str
@@ -122,7 +124,10 @@ class EstimatorCase:
             return model.raw_predictions(self.columns).tobytes()
 
     def answers(self, model: Model, columns: Columns, what: str) -> Floats:
-        """Return the predictions of a model. Raises PointFailed: it raised, or a prediction is not finite."""
+        """Return the predictions of a model. Raises PointFailed: it raised, or a prediction is not finite.
+
+        what: the rows in words, for the error.
+        """
         try:
             raw = model.raw_predictions(columns)
         except Exception as error:
@@ -142,7 +147,7 @@ class EstimatorCase:
 
 
 def failed_points(case: EstimatorCase) -> list[FailedPoint]:
-    """Return the points that failed. After a failed one of REQUIRED_POINTS no other is checked."""
+    """Return the points that failed. If one of REQUIRED_POINTS fails, no other point is checked."""
     failed = []
     for name in POINTS:
         failure = check_point(case, name)
@@ -329,7 +334,7 @@ POINTS: Mapping[str, Callable[[EstimatorCase], None]] = {
     "time": _time,
 }
 REQUIRED_POINTS = frozenset({"clone", "fit", "answers"})
-"""The other points depend on these."""
+"""Points that all others depend on: if one fails, the others are not checked."""
 
 
 def _dumped(model: Model) -> tuple[str, bytes]:

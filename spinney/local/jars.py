@@ -1,7 +1,7 @@
 """The locked jars: reading the lock, and fetching missing jars into a cache.
 
 A jar is kept only after its SHA-256 was checked, under its final name only when it is whole. So a fetch that was
-interrupted goes on where it stopped, and a second one needs no network.
+interrupted continues where it stopped, and a second one needs no network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMED = 3  # of many jars, in one sentence
 MIRROR = "SPINNEY_MAVEN_REPOSITORY"
 
 Progress = Callable[[int, int, str], None]
-"""Called with (jars here, jars wanted, name of the one that just came)."""
+"""Called with (number of jars loaded, number of jars needed, name of the jar that was just loaded)."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Jar:
 
 
 Fetch = Callable[[Sequence[Jar], Path, Callable[[Jar, Path], None]], None]
-"""Called with (jars, an empty-able folder to load them into, what to call with each loaded file).
+"""Called with (jars, a folder to load them into, whose files may be deleted, a function to call with each loaded file).
 
 Raises:
-    SetupError: a jar could not be loaded; the ones before it were handed over.
+    SetupError: a jar could not be loaded; the function was called for the jars before it.
 """
 
 
@@ -85,7 +85,7 @@ def parse_lock(text: str) -> tuple[Jar, ...]:
 
 
 def locked(use: str | None = None) -> tuple[Jar, ...]:
-    """Return the jars of the lock, of one use (``spark``, ``broker``) or all."""
+    """Return the jars of the lock: of one use (``spark``, ``broker``), or all if None."""
     text = resources.files("spinney.local").joinpath("jars.lock").read_text(encoding="utf-8")
     return tuple(jar for jar in parse_lock(text) if use in (None, jar.use))
 

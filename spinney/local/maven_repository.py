@@ -17,7 +17,7 @@ CHUNK_BYTES = 1 << 20
 
 
 def mirror(url: str) -> Fetch:
-    """Return a function that fetches jars from the repository whose root is `url` (``https://…``, ``http://…``, ``file:///…``).
+    """Return a function that fetches jars from the repository at `url` (``https://…``, ``http://…``, ``file:///…``).
 
     Raises:
         SetupError: `url` is none of these.
@@ -46,7 +46,10 @@ def _copy(url: str, jar: Jar, part: Path) -> bool:
 
 
 def _download(http: requests.Session, url: str, jars: Sequence[Jar], part: Path) -> bool:
-    """Load the first of `jars`. Returns False if the repository lacks it. The others are for the message."""
+    """Load the first of `jars`.
+
+    Returns False if the repository lacks it. The other jars are only for the error message.
+    """
     try:
         with http.get(f"{url.rstrip('/')}/{jars[0].path}", stream=True, timeout=READ_TIMEOUT_S) as answer:
             if answer.status_code in (404, 410):

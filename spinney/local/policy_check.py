@@ -1,7 +1,7 @@
-"""The points that a policy of a user's own must fulfil, each checked on synthetic groups.
+"""Points that a user's own policy must fulfil, each checked on synthetic groups.
 
-A point that fails gives a message and a remedy. `spinney check` runs all of them; `spinney.testing` offers them to
-your own tests.
+A point that fails gives a message and a remedy. `spinney check` checks all points; `spinney.testing` offers the checks
+to your own tests.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ CLOCK = 20_000 * DAY
 """The fleet's clock of the synthetic groups, microseconds."""
 
 STEPS = (0, 1, 3_600_000_000, DAY, 30 * DAY, 3_650 * DAY)
-"""Later clocks that are tried, microseconds."""
+"""Times after CLOCK at which policies are tried as well, microseconds."""
 
 
 @dataclass(frozen=True)
 class PolicyCase:
-    """A policy, the policies that it is configured with, and synthetic groups."""
+    """One policy to check, all policies of the configuration, and synthetic groups."""
 
     policy: UserPolicy
     configured: tuple[Policy, ...]
@@ -40,7 +40,7 @@ class PolicyCase:
 
     @classmethod
     def all_of(cls, config: Config) -> list[PolicyCase]:
-        """Return a case for each of `staleness.policies`. Raises ConfigError: one cannot be loaded."""
+        """Return a case for each policy in `staleness.policies`. Raises ConfigError if one cannot be loaded."""
         configured = configured_policies(config.staleness, config.recipe.min_rows, config.fleet.label_delay)
         groups = synthetic_groups()
         own = load_policies(config.staleness.policies)

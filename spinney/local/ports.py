@@ -20,7 +20,7 @@ def free_ports(count: int) -> tuple[int, ...]:
 
 
 def require_free(port: int, what: str) -> None:
-    """Raise unless `port` can be listened on.
+    """Raise unless `port` can be listened on. what: who wants to, in words, for the error.
 
     Raises:
         SetupError: it is taken, or needs more rights.

@@ -28,9 +28,10 @@ FLUSH_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class Pace:
-    """The speed of sending. rate: records per second; None: no limit.
+    """The speed of sending.
 
-    by_event_time: at the distances of the event times, `speed` times faster; records then carry those times.
+    rate: records per second; None: no limit. by_event_time: whether records are sent at the distances of their event
+    times, `speed` times faster, and carry these times as timestamps.
     """
 
     rate: float | None = None
@@ -38,7 +39,10 @@ class Pace:
     speed: float = 3600.0
 
     def due(self, number: int, since_first: float) -> float:
-        """Return when a record is due, in seconds after the start. number: from 0. since_first: s of event time."""
+        """Return when a record is due, in seconds after the start.
+
+        number: counts the records from 0. since_first: event time since the first record, in seconds.
+        """
         by_rate = number / self.rate if self.rate else 0.0
         return max(by_rate, since_first / self.speed if self.by_event_time else 0.0)
 
@@ -86,12 +90,12 @@ def send(
 ) -> Sent:
     """Send every valid row, keyed by group, and wait until each is acknowledged or has failed.
 
-    source: as `open_fleet_file` returns it. show: called twice a second and at the end, also if reading ends with an
-    error.
+    source: as `open_fleet_file` returns it. pace: the speed; None: as fast as possible. show: called twice a second and
+    at the end, even if reading ends with an error.
 
-    Raises ContractError: the file is damaged, or more rows than `most` are not valid; what was valid before is sent.
-    SetupError: the topic would drop records this old. StoreError: no such topic, or the configuration has columns that
-    the fleet does not have.
+    Raises ContractError if the file is damaged or more rows than `most` are invalid; the valid rows before that are
+    sent. Raises SetupError if the topic would drop records this old, StoreError if the topic does not exist or the
+    configuration has columns that the fleet does not have.
     """
     charter.check_unchanged(FleetStore.of(config))
     if topic not in client.existing_topics(config.kafka):

@@ -3,10 +3,10 @@
 Two things that Spark does at each task cost more than a micro-batch of a few hundred rows:
 
 - it calls ``importlib.invalidate_caches()``, after which Python reads the directory of each archive on its path again,
-  and Spark puts ``pyspark.zip``, ``py4j-*.zip`` and ``spark-core*.jar`` there. The same packages are installed:
-  the archives are taken away;
+  and Spark puts ``pyspark.zip``, ``py4j-*.zip`` and ``spark-core*.jar`` there. The same packages are
+  installed as well, so these archives are removed from the path;
 - it calls ``gc.collect()``, which visits every object of pandas, Arrow and scikit-learn. They are imported here, once,
-  before a worker is forked, and `gc.freeze` takes them out of the collector's sight (and leaves their memory shared).
+  before a worker is forked, and `gc.freeze` makes the collector ignore them, so that their memory also stays shared.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _start() -> None:
     import spinney.core.models.batch_scoring
     import spinney.core.staleness.judge
     import spinney.retraining.spark_fitting  # noqa: F401
-    import streaming.stored_rows  # noqa: F401  # with these come pandas, Arrow, scikit-learn
+    import streaming.ingest_rows  # noqa: F401  # with these come pandas, Arrow, scikit-learn
 
     gc.collect()
     gc.freeze()

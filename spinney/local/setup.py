@@ -19,7 +19,7 @@ from spinney.spark import session
 
 
 def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str] = os.environ) -> session.Runtime:
-    """Return Java and the jars for a Spark session in this process. Missing jars are fetched.
+    """Return Java and the jars for a Spark session in this process. Missing jars are downloaded.
 
     Raises:
         SetupError: no usable Java, or a jar that cannot be had.
@@ -74,7 +74,10 @@ def ivy_jar() -> Path:
 
 
 def main() -> int:
-    """Set up with progress on standard error. Returns the exit code: 1 after a failure, with one message."""
+    """Set up this machine, with progress on standard error.
+
+    Returns the exit code: 1 after a failure, with one message.
+    """
     try:
         jvm = java.find(os.environ)
         ensure_jars(None, jvm, _show)

@@ -1,7 +1,7 @@
 """Charts of the HTML reports: drawn by matplotlib, written as inline SVG that takes colours and font from the page.
 
 An inline SVG refers to nothing outside itself. Its colours are the variables of `report.css`, so that one file suits
-light and dark backgrounds, and its texts are texts: they can be selected and scaled.
+light and dark backgrounds. Its texts stay texts, not outlines, so that they can be selected and scaled.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from spinney.core.reporting.palette import CSS_VARIABLES, FAINT, GRID, MUTED, PINK
 
 PIXELS_PER_INCH = 72
-"""A point of the SVG's view box is a pixel where the report is as wide as it may be."""
+"""With this resolution a point of the SVG's view box is a pixel if the report is shown at its greatest width."""
 
 FONT_PX, LABEL_PX = 12.5, 13.5
 LABEL_GAP_PX = 17.0
-"""Between the labels of two lines, from baseline to baseline."""
+"""Least distance between the labels of two lines, from baseline to baseline, in pixels."""
 
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _FONT_FAMILY = re.compile(r"font-family: [^;]*(; )?")
@@ -72,13 +72,16 @@ class Chart:
         )  # fmt: skip
 
     def add_tooltip(self, artist: Artist, text: str | Sequence[str]) -> None:
-        """Show a text when the pointer rests on a mark. text: of a scatter one for each of its dots, in order."""
+        """Show a text when the pointer rests on a mark.
+
+        text: for a scatter, one text for each of its dots, in order.
+        """
         name = f"tooltip-{len(self._tooltips)}"
         artist.set_gid(name)
         self._tooltips[name] = text
 
     def label_line_ends(self, ends: Mapping[str, tuple[float, str]]) -> None:
-        """Write each line's name behind its end, so that no two touch. ends: name -> (last y, colour)."""
+        """Write each line's name after its end, shifted so that no two names touch. ends: name -> (last y, colour)."""
         low, high = self.axes.get_ylim()
         places = spread_out([y for y, _ in ends.values()], LABEL_GAP_PX * (high - low) / self._height_px)
         for (name, (_, colour)), place in zip(ends.items(), places, strict=True):
@@ -104,15 +107,15 @@ class Chart:
         )  # fmt: skip
 
     def svg(self, label: str) -> str:
-        """Return the chart as an SVG element. label: what it shows, for those who do not see it."""
+        """Return the chart as an SVG element. label: what it shows, for screen readers."""
         return inline_svg(self.figure, label, self._tooltips)
 
 
 def inline_svg(figure: Figure, label: str, tooltips: Mapping[str, str | Sequence[str]] | None = None) -> str:
     """Return a figure as an SVG element for an HTML page that uses `report.css`.
 
-    label: its `aria-label`. tooltips: by the gid of an artist; several texts for the dots of a scatter. The marks are
-    not clipped to their axes. The same figure and label give the same text.
+    label: its `aria-label`. tooltips: by the gid of a matplotlib artist; for a scatter a sequence with one text per
+    dot. The marks are not clipped to their axes. The same figure and label give the same text.
     """
     out = io.StringIO()
     salted = {"svg.fonttype": "none", "svg.hashsalt": label}  # ids that differ between the charts of one page
@@ -141,7 +144,7 @@ _XLINK = "{http://www.w3.org/1999/xlink}"
 
 
 def _remove_page_parts(root: ET.Element) -> None:
-    """Remove metadata, style sheets and clip paths: the page has its own style, and `url()` may mean a download."""
+    """Remove metadata, style sheets and clip paths: the page has its own style, and `url()` may cause a download."""
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in ("metadata", "style", "clipPath") or (child.tag == "defs" and not len(child)):
@@ -165,7 +168,9 @@ def _insert_title(element: ET.Element, text: str) -> None:
 
 
 def _for_page(name: str, value: str) -> str:
-    """An attribute with the page's colours and font, coordinates to a hundredth of a pixel."""
+    """Return an attribute's value with the page's colours and font, and coordinates rounded to a
+    hundredth of a pixel.
+    """
     if name == "style":
         value = _FONT_FAMILY.sub("", value).replace("font-weight: 700", "font-weight: 600")
         return _COLOUR.sub(lambda found: _variable(found.group()), value)
@@ -186,7 +191,7 @@ def format_tick(value: float) -> str:
 
 
 def spread_out(values: Sequence[float], gap: float) -> list[float]:
-    """Return the values, in the same order, moved so that no two are nearer than `gap`. Their mean stays."""
+    """Return the values, in the same order, shifted so that no two are nearer than `gap`. Their mean stays the same."""
     order = sorted(range(len(values)), key=lambda at: values[at])
     moved: list[Any] = list(values)
     for before, at in pairwise(order):

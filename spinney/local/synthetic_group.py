@@ -21,7 +21,7 @@ MIN_ROWS = 60
 def synthetic_rows(schema: RecordSchema, recipe: Recipe, rows: int | None = None) -> pd.DataFrame:
     """Return rows of one group within the recipe's window: features of their types, and a label that depends on them.
 
-    rows: None: enough for the recipe, and at least MIN_ROWS unless its window holds fewer.
+    rows: their number; None: as many as the recipe needs, and at least MIN_ROWS unless its window holds fewer.
     """
     rows = rows or max(MIN_ROWS, min(2 * recipe.min_rows, recipe.window_rows))
     random = np.random.default_rng(SEED)

@@ -1,4 +1,7 @@
-"""Problems of a fleet's topics, from their settings. Pure functions, but for the argument that asks the broker."""
+"""Find problems of a fleet's topics in their settings.
+
+The functions are pure, except for the argument that asks the broker.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from schemas.messages import MAX_RECORD_BYTES
 from spinney.core import durations
 from spinney.core.config import Kafka
 from spinney.kafka.client import MAX_FUTURE_MS, topics_read
-from spinney.kafka.topics import Absence, Topic
+from spinney.kafka.topic_descriptions import Absence, Topic
 
 Settings = Mapping[str, str]
 """A topic's settings in effect: name -> value."""
 
 SHORTEST_KEPT = timedelta(days=1)
-"""Records must outlive a stream that was stopped overnight."""
+"""Shortest retention of a topic: records must outlive a stream that was stopped overnight."""
 
 
 class Problem(NamedTuple):
@@ -104,7 +107,8 @@ Read = Callable[[str], Settings]
 
 
 def problems(kafka: Kafka, found: Mapping[str, Topic | Absence], settings_of: Read) -> Iterator[Problem]:
-    """Yield every problem of the topics, those that stop the fleet first. settings_of: asks the broker.
+    """Yield every problem of the topics, first those that stop the fleet. settings_of: reads a topic's settings from
+    the broker.
 
     Raises StoreError if `settings_of` does.
     """

@@ -17,7 +17,7 @@ SECONDS_TO_END = 10
 
 
 def main(command: list[str]) -> int:
-    """Run the command. Returns its exit code, as a shell would: 128 + n for signal n."""
+    """Run the command. Returns its exit code as a shell would: 128 + n if signal n ended it."""
     is_ending = False
     child: subprocess.Popen[bytes] | None = None
 

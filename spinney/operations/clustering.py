@@ -1,4 +1,4 @@
-"""Keep `events` and `outcomes` sorted by group while they grow, so that a refit reads little but its groups' rows.
+"""Keep `events` and `outcomes` sorted by group while they grow, so that a refit reads few rows of other groups.
 
 Each partition is a log-structured merge tree (`spinney.tables.merge_selection`). Sorted files are recognised by their
 names, `clustered-<run>-<number>.parquet`, and are not sorted again.
@@ -40,8 +40,8 @@ SORT_BY = {
 class CommitGuard:
     """Rules by which a rewrite avoids conflicts with a query that writes the same directory.
 
-    lock: held for each commit, and by the query while it writes a batch. interrupted: whether to stop; files that are
-    not committed by then have no effect.
+    lock: held for each commit, and by the query while it writes a batch. interrupted: returns whether to stop; files
+    that are not committed by then have no effect.
     """
 
     lock: AbstractContextManager[Any]
@@ -66,7 +66,8 @@ class Merge:
 def due_merges(table: DeltaTable, *, is_requested: bool) -> list[Merge]:
     """Return the merges to do now.
 
-    is_requested: everything that helps; otherwise only what pays off while the table grows.
+    is_requested: whether a person asked for it: then every merge that makes reading faster. If not, only merges that
+    pay off while the table grows.
     """
     partitions: dict[tuple[Any, ...], list[TableFile]] = defaultdict(list)
     for file in table_files.list_files(table):
@@ -115,7 +116,7 @@ def carry_out_merges(
 
     The caller must hold the directory's lease. Raises RewriteInterrupted.
 
-    A merge is skipped if one of its files was replaced meanwhile: the next call decides again.
+    A merge is skipped if one of its files was replaced meanwhile; the next call decides about it again.
     """
     done = []
     if not merges:

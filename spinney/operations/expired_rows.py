@@ -23,7 +23,7 @@ from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_files
 
 LEAST = timedelta(days=1)
-"""Younger rows are always kept: a round may still have to decide about them."""
+"""Rows younger than this are always kept: a round may still have to decide about them."""
 
 _RULES = {name: name for name in ("predictions", "health", "verdicts", "models")} | {"promotions": "models"}
 """Table -> its key in [retention]."""
@@ -33,9 +33,10 @@ DATES = {tables.PREDICTIONS.name: "scored_on", tables.HEALTH.name: "observed_on"
 
 @dataclass(frozen=True)
 class ExpiredRows:
-    """Expired rows.
+    """Expired rows of a directory.
 
-    rows: their number. until: all dates up to this one; otherwise names: identifying columns of single rows.
+    rows: their number. until: if given, all rows up to this date are expired; if not, `names` has the identifying
+    columns of each expired row.
     """
 
     rows: int = 0
@@ -44,7 +45,7 @@ class ExpiredRows:
 
 
 ROWS_AT_ONCE = 200_000
-"""Rows examined at a time as Python objects of about a kilobyte each."""
+"""Rows that are examined at a time as Python objects, of about a kilobyte each."""
 
 
 def find_expired_rows(store: FleetStore, retention: Retention, directory: Directory, now: datetime) -> ExpiredRows:
@@ -121,7 +122,10 @@ def _both(one: ds.Expression, other: ds.Expression | None) -> ds.Expression:
 
 
 def _verdicts_gone(store: FleetStore, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
-    """Return the expired verdicts: all but each group's last one before `since`, which was in effect then."""
+    """Return, for each row, whether the verdict is expired.
+
+    The last verdict of a group before `since` is not, as it was in effect at that time.
+    """
     old = delta.read_table(
         store, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within)
     )
@@ -139,7 +143,7 @@ _NAMED = {
     tables.PROMOTIONS.name: (CHAMPION_COLUMNS, "decided_at"),
     tables.MODELS.name: (_ATTEMPT, "fitted_at"),
 }
-"""Table -> the columns that its rule reads, and the one with the row's age."""
+"""Table -> the columns that its rule reads, and the column with the time from which a row's age counts."""
 
 
 _NAMES = {

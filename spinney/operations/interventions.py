@@ -85,7 +85,10 @@ class Attribution:
 
 @dataclass(frozen=True)
 class SkippedGroup:
-    """A group that is not changed, and why. wanting: the request asks for a change that is impossible in this group."""
+    """A group that is not changed, and why.
+
+    wanting: whether this makes the request incomplete, so that the command exits with 1; False if the group is pinned.
+    """
 
     group_key: str
     model_id: str | None
@@ -113,8 +116,8 @@ class _Histories:
 def propose_override(store: FleetStore, signer: Signer, request: OverrideRequest) -> ProposedOverride:
     """Return what a request would change. Nothing is written.
 
-    Raises StoreError or GroupError if a named group or model cannot be changed. In a whole fleet such groups are
-    skipped.
+    Raises StoreError or GroupError if a named group or model cannot be changed. If the request is for the whole fleet,
+    such groups are skipped.
     """
     version = delta.current_version(store.directory(tables.PROMOTIONS, PEOPLE))
     proposed, _ = _propose_changes(store, signer, request, _read_histories(store, request.group_keys))

@@ -49,7 +49,7 @@ SMALL_BYTES = 32 * 1024**2
 
 KEPT_HOURS = 168
 BEHIND = timedelta(hours=KEPT_HOURS) - timedelta(days=1)
-"""A reader that has completed no batch for this long may still need files that are no longer part of the table."""
+"""A query that has completed no batch for this long counts as behind: it may still read files that were replaced."""
 
 LEASES = {
     "events": "ingest",
@@ -67,10 +67,11 @@ LEASES = {
 
 @dataclass(frozen=True)
 class DirectoryReport:
-    """The work of tidying one directory: to be done, or done.
+    """The work of tidying one directory, either still to be done or done.
 
     small: number of files to merge. forgotten: rows that the retention rules no longer keep. gone: files on disk that
-    are no longer part of the table. behind: a stalled query that may still need such files, so that none is removed.
+    are no longer part of the table. behind: a stalled query that may still need such files, so that no file is removed;
+    None without one.
     """
 
     directory: str
@@ -180,7 +181,10 @@ def _rewrite_target(directory: Directory) -> RewriteTarget:
 
 
 def _merges_without(table: DeltaTable, names: pa.Table) -> list[Merge]:
-    """Return the files with these rows, to be rewritten without them. names: the identifying columns of the rows."""
+    """Return merges that rewrite the files with these rows, without the rows.
+
+    names: the identifying columns of the rows.
+    """
     base, columns = table_files.table_folder(table), names.column_names
     expired = _joined_names(names)
     files, drop = [], {}
@@ -223,7 +227,9 @@ def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str
 
 
 def _unfinished_round(store: FleetStore, now: datetime) -> str | None:
-    """Return the lease of a path whose old unfinished round still needs its pinned versions; else None."""
+    """Return the lease of the stream or the batch if its unfinished round still needs old
+    pinned versions; else None.
+    """
     paths = (store.directories(base) for base in (tables.VERDICTS, tables.ROUNDS))
     for plans, rounds in zip(*paths, strict=True):
         planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
@@ -277,7 +283,7 @@ def read_answer(store: FleetStore, name: str) -> TidyAnswer | None:
 
 
 def tidy_if_idle(store: FleetStore, retention: Retention, name: str, request: str) -> bool:
-    """Tidy the directories of a query if no process runs it; return whether that was so."""
+    """Tidy the directories of a query if no process runs it. Returns whether it did."""
     try:
         with leases.held(store, [name]):
             done = tuple(

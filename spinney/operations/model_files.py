@@ -20,7 +20,7 @@ UNPICKLED = "reading a pickle runs whatever code it holds: allow it by --allow-p
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Source of imported models. folder: base of relative paths. tracking_uri: MLflow's."""
+    """Where imported models come from. folder: base of relative paths. tracking_uri: MLflow's."""
 
     folder: Path
     tracking_uri: str

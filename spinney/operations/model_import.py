@@ -49,14 +49,15 @@ from spinney.tables.delta import DirectoryWriter
 from spinney.tables.fleet_clock import read_fleet_clock
 
 TRIED_ROWS = 5
-"""Stored events of its group that each model is tried on."""
+"""Number of stored events of its group that each model is tried on."""
 
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """A line of the index.
+    """One line of the list of models to import.
 
-    named: a path, or an MLflow URI. trained_through, rows: of its training; None if not known.
+    named: a path, or an MLflow URI. trained_through, rows: newest event time and number of its training rows; None if
+    not known.
     """
 
     group_key: str
@@ -75,7 +76,10 @@ class ImportOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The result for one line of the index. why: the reason of a refusal, or else scikit-learn's warnings, if any."""
+    """The result for one line of the list of models.
+
+    why: the reason of a refusal, or scikit-learn's warnings, if any.
+    """
 
     group_key: str
     named: str
@@ -128,8 +132,8 @@ def require_fleet_clock(store: FleetStore) -> datetime:
 
     Raises StoreError if it is event time and no event is stored.
 
-    It is never later than the newest stored event, whatever `trained_through` says: the judge adopts this clock, which
-    never runs backwards.
+    On event time it is never later than the newest stored event, even if `trained_through` is later: the judge adopts
+    this clock, which never runs backwards.
     """
     now = read_fleet_clock(store)
     if now is None:

@@ -1,4 +1,6 @@
-"""Ask the running stream to retrain one group in its next round, as people do by command or on the page."""
+"""Ask the running stream to retrain a group in its next round, on behalf of a person who uses the
+command or the page.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,10 @@ from spinney.tables.lookup import RowFilter
 
 @dataclass(frozen=True)
 class RequestOutcome:
-    """The outcome of a request. request: None if it was only checked, and nothing was written.
+    """The outcome of a request. request: None if it was only checked and not written.
 
     is_stream_running: whether the query `retrain` runs and will take the request with its next round. waiting: number
-    of requests that wait, this one included.
+    of waiting requests, including this one.
     """
 
     group_key: str
@@ -86,9 +88,9 @@ def _require_known(store: FleetStore, group_key: str) -> None:
 
 
 def _open_round_of(store: FleetStore, group_key: str) -> str | None:
-    """The stream's round that is planned to fit the group and not recorded; None if there is none.
+    """Return the stream's round that plans to fit the group and is not recorded yet; None if there is none.
 
-    A round of a batch does not count: both may retrain a group at the same time.
+    A round of a batch does not count, since stream and batch may retrain a group at the same time.
     """
     planned = read_open_round(store, RoundKind.STREAM)
     if planned is None:

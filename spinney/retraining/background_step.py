@@ -1,4 +1,4 @@
-"""Run one step of a round beside the next one."""
+"""Run one step of a round in a thread, while the next step runs."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from spinney.retraining.fit_request_table import CHAMPION_TYPES, PREDECESSOR_TYP
 from spinney.tables.arrow_schemas import arrow_schema
 
 MAX_HELD_PAYLOAD_BYTES = 256 << 20
-"""Payloads of one task up to which they are read at once; beyond, they are read block by block."""
+"""Up to this many bytes of payloads per task are read at once. If there are more, they are read block by block."""
 
 _STORED = (
     "group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at",
@@ -47,14 +47,15 @@ class _ModelRows:
 class StoredChampions:
     """Reads the stored champions and predecessors of some requests.
 
-    Most stored models are of older rounds, so only the column model_id is read of all row groups, and other columns of
-    those with a wanted model. Payloads that do not fit into memory together are read block by block.
+    Most stored models are from older rounds. So only the column model_id is read from all row groups, and the other
+    columns only from row groups with a wanted model. Payloads that do not fit into memory together are read block by
+    block.
     """
 
     def __init__(self, files: Sequence[str], requests: pa.Table) -> None:
-        """files: of the table `models`, which may have rows of the requests' shards.
+        """files: files of the table `models` that may have rows of the requests' shards.
 
-        requests: with group_key, champion_id and predecessor_id.
+        requests: a table with group_key, champion_id and predecessor_id.
         """
         self._keys = requests.column("group_key").combine_chunks()
         self._ids = {role: requests.column(f"{role}_id").combine_chunks() for role in _COLUMNS_OF_ROLE}
@@ -67,7 +68,9 @@ class StoredChampions:
         )
 
     def of(self, first: int, stop: int) -> pa.Table:
-        """Return group_key and STORED_MODEL_TYPES of the requests `first` to before `stop`; null: no stored model."""
+        """Return group_key and STORED_MODEL_TYPES of the requests from `first` to before `stop`; null if no model is
+        stored.
+        """
         keys = self._keys.slice(first, stop - first)
         stored = self._read(self._within(first, stop)) if self._all_rows is None else self._all_rows
         columns = {"group_key": keys}
@@ -87,7 +90,7 @@ class StoredChampions:
         return chosen
 
     def _read(self, hits: list[_ModelRows]) -> pa.Table:
-        """One row per model_id: the newest, as a model may have been signed again with another key."""
+        """Return one row per model_id, the newest, since a model may have been signed again with another key."""
         parts = [_TYPES.empty_table()]
         for hit in hits:
             with pq.ParquetFile(hit.path, coerce_int96_timestamp_unit="us") as file:

@@ -16,7 +16,7 @@ from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 
 EVENTS = "events"
-"""Key in a verdict's numbers: events of its group in the window when the round was planned."""
+"""Key in a verdict's numbers: the number of events in the window of its group when the round was planned."""
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ REQUEST_SCHEMA = pa.schema(
 )
 """Fit requests as they are sent to a task.
 
-predecessor_id: of the model that would answer if the champion were withdrawn. events: of the window, as the plan
-counted them; null if it did not. parent_key, parent_id: the nearest parent that has a champion, and that champion; null
-without one, or if the fit needs none.
+predecessor_id: the model that would answer if the champion were withdrawn. events: number of events in the window, as
+the plan counted them; null if it did not. parent_key, parent_id: the nearest parent that has a champion, and this
+champion; null if there is none or the fit does not need it.
 """
 
 CHAMPION_TYPES = {
@@ -54,7 +54,9 @@ STORED_MODEL_TYPES = CHAMPION_TYPES | PREDECESSOR_TYPES
 
 CHAMPION_COLUMNS_OF_PARENT = tuple(name for name in CHAMPION_TYPES if not name.startswith("champion_heldout_"))
 PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name in CHAMPION_COLUMNS_OF_PARENT))
-"""The columns about the nearest parent's champion, whose held-out losses and predictions are not needed."""
+"""The columns about the champion of the nearest parent, without its held-out losses and predictions, which are not
+needed.
+"""
 
 
 def split_parents(requests: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -1,4 +1,7 @@
-"""Read what the gate needs: the models of a round, and what the other path has promoted meanwhile."""
+"""Read the input of the gate: the models of a round, and the models that the other path has promoted meanwhile.
+
+The two paths that make rounds are the stream and the batch.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,9 @@ def read_round_models(store: FleetStore, kind: str, batch_id: int, shards: tuple
 def with_other_path_epoch(models: pa.Table, store: FleetStore, kind: RoundKind) -> pa.Table:
     """Return the rows of `models` with one more column, OTHER_PATH_EPOCH.
 
-    Both paths fit the same model on the same rows, so the second one may find it promoted already. This is read without
-    a lock: if both decide at the same time, both promote it, which the order of champions resolves.
+    The stream and the batch fit the same model on the same rows, so the second of them may find the model promoted
+    already. No lock is taken: if both decide at the same time, both promote it, and the order of champions picks one of
+    the rows.
     """
     through = models.column("trained_through").drop_null()
     epochs = _other_path_epochs(models, store, kind) if len(through) else {}

@@ -40,9 +40,8 @@ VERDICTS = (
 )
 """Columns of a verdict. Times are microseconds, NEVER if there is none.
 
-In a stream, a row with the decision SUMMARY has counts of its shard in `numbers`: groups that are `due`, those of them
-that were `withheld`, the number of `rows` that follow, `groups` with a champion, and the number of them with a
-`raised` error.
+In a stream, a row with the decision SUMMARY has counts of its shard in `numbers`: `due` groups, `withheld` groups among
+them, `rows` that follow, `groups` with a champion, and those of them with a `raised` error.
 """
 
 _DTYPES = {"string": object, "bigint": np.int64, "double": np.float64, "int": np.int32}
@@ -93,7 +92,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
 
 
 def _read_in_current_loss(store: FleetStore, read: Callable[[Directory], DataFrame], base: Contract) -> DataFrame:
-    """The rows of a table that the judge reads, with losses by the fleet's current loss."""
+    """Return the rows of a table that the judge reads, with losses converted to the fleet's current loss."""
     wanted = [directory for directory in store.directories(base) if QueryName.RETRAIN in reading_queries(directory)]
     frames, losses = list(map(read, wanted)), charter.losses_of(store)
     convert = {tables.HEALTH.name: health_in_current_loss, tables.PROMOTIONS.name: promotions_in_current_loss}

@@ -12,17 +12,19 @@ from spinney.retraining.fit_request_table import split_parents
 from spinney.retraining.spark_fitting import Fitter
 
 MAX_GROUPS = 1_000
-"""Most groups and parents of a round that is fitted in this process."""
+"""Largest number of groups and parents in a round that is fitted in this process."""
 
 MAX_PREDICTED_S = 20.0
-"""Longest predicted time of all fits on one core. Two cores would halve it, but starting Spark takes the other half."""
+"""Longest predicted time of all fits on one core, in seconds. Two cores would halve it, but Spark takes as long to
+start.
+"""
 
 
 def is_faster_than_spark(keys: Collection[str], events: int, predicted_seconds: float) -> bool:
     """Whether this process fits a round in about the time that Spark takes to start.
 
-    keys: of all groups and parents of the round. events: rows of the table `events`, which matter if there is a parent,
-    as it has the rows of all its groups. predicted_seconds: of all fits, on one core.
+    keys: of all groups and parents of the round. events: number of rows of the table `events`; it counts only if there
+    is a parent, which has the rows of all its groups. predicted_seconds: of all fits, on one core.
     """
     if len(keys) > MAX_GROUPS or predicted_seconds > MAX_PREDICTED_S:
         return False

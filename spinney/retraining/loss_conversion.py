@@ -1,7 +1,7 @@
 """Convert the stored losses of `health` and `promotions` to the fleet's current loss, in Spark SQL.
 
-Losses of single rows are converted. A sum or a mean is that of the converted losses where all of them are stored;
-otherwise it is null, as if no loss were known.
+Losses of single rows are converted. A sum or a mean is computed again from the converted losses if all of them are
+stored; otherwise it becomes null, as if no loss were known.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from spinney.core.migration import LossHistory, converted_sql
 
 
 def health_in_current_loss(health: DataFrame, losses: LossHistory) -> DataFrame:
-    """Return rows of `health` with `loss` and `losses` by the current loss. The loss must have changed."""
+    """Return rows of `health` with `loss` and `losses` converted to the current loss.
+
+    Call it only if the loss has changed.
+    """
     of_sum = _sum_of("losses", losses)
     return _replaced(
         health,
@@ -30,9 +33,10 @@ def health_in_current_loss(health: DataFrame, losses: LossHistory) -> DataFrame:
 
 
 def promotions_in_current_loss(promotions: DataFrame, losses: LossHistory) -> DataFrame:
-    """Return rows of `promotions` with challenger_loss and held-out losses by the current loss.
+    """Return rows of `promotions` with challenger_loss and held-out losses converted to the current loss.
 
-    The loss must have changed. The mean is that of the stored losses, which a judge expects of a model anyway.
+    Call it only if the loss has changed. challenger_loss becomes the mean of the stored losses, which the judge uses
+    anyway.
     """
     mean = f"{_sum_of(COLUMN, losses)} / size({COLUMN})"
     return _replaced(

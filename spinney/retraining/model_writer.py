@@ -23,7 +23,7 @@ from schemas import tables
 from spinney.core.keys import shard_of
 from spinney.retraining.spark_fitting import KEPT
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_files import FileWriter, WrittenFile
+from spinney.tables.sorted_file_writing import FileWriter, WrittenFile
 
 REPORT_DDL = "path string, bytes bigint, rows bigint, stats string, kept bigint"
 _REPORT = pa.schema(
@@ -33,9 +33,9 @@ _REPORT = pa.schema(
 
 @dataclass(frozen=True)
 class ModelWriter:
-    """Writes rows of RESULT_TYPES as rows of `models`. Pickled into Spark's workers.
+    """Writes rows of RESULT_TYPES as rows of `models`. It is pickled and sent to Spark's workers.
 
-    folder: of the table. constants: values of the other columns of `models`. shards: the fleet's number.
+    folder: of the table. constants: values of the other columns of `models`. shards: the fleet's number of shards.
     """
 
     folder: Path

@@ -24,10 +24,10 @@ from spinney.tables.snapshot import Snapshot, filter_of_groups, take_snapshot, t
 
 @dataclass(frozen=True)
 class PlannedChampions:
-    """The parents' champions as a round takes them: the same in each of its parts, and if a part is repeated.
+    """The parents' champions as a round sees them: the same in each of its parts, and if a part is repeated.
 
-    pins: the versions of `promotions` that the round was planned with. own: path and batch_id of the round, if what its
-    earlier parts have decided about parents counts too.
+    pins: the versions of `promotions` that the round was planned with. own: path and batch_id of the round, if the
+    decisions of its earlier parts about parents count too; else None.
     """
 
     store: FleetStore
@@ -53,8 +53,8 @@ def with_parents(
 ) -> pd.DataFrame:
     """Return the plan with parent_key and parent_id: the nearest parent that has a champion, and that champion.
 
-    plan: group_key and champion_id. pooling_rows: of the recipe; if groups are not pooled with their parents' models,
-    both are null for groups that have a champion. They are null for parents, unless the weights are estimated.
+    plan: group_key and champion_id. pooling_rows: of the recipe. If groups are not pooled, both columns are null for
+    groups that have a champion. For parents both are null, unless the weights are estimated.
     """
     fleet = planned.store.fleet
     parents = [
@@ -87,7 +87,7 @@ class ParentChampions:
     """The stored champions of the parents of a task's requests. Many requests share a parent: it is read once."""
 
     def __init__(self, models: Sequence[Snapshot], requests: pa.Table, shards: int) -> None:
-        """models: the tables with the champions. requests: REQUEST_SCHEMA. shards: the fleet's number."""
+        """models: the tables with the champions. requests: REQUEST_SCHEMA. shards: the fleet's number of shards."""
         named = requests.filter(requests.column("parent_id").is_valid()).select(["parent_key", "parent_id"])
         wanted = named.group_by(["parent_key", "parent_id"]).aggregate([]).rename_columns(["group_key", "champion_id"])
         wanted = wanted.append_column("predecessor_id", pa.nulls(wanted.num_rows, pa.string()))
@@ -101,9 +101,9 @@ class ParentChampions:
         self._places = pc.index_in(requests.column("parent_id").combine_chunks(), value_set=ids, skip_nulls=True)
 
     def of(self, first: int, stop: int) -> pa.Table:
-        """PARENT_COLUMNS of the requests `first` to before `stop`; payloads are dictionary-encoded.
+        """Return PARENT_COLUMNS of the requests from `first` to before `stop`; payloads are dictionary-encoded.
 
-        Of a model that is not stored, all but parent_key and parent_id are null.
+        For a model that is not stored, all columns except parent_key and parent_id are null.
         """
         places = self._places.slice(first, stop - first)
         columns = {name: self._stored.column(name).take(places) for name in PARENT_COLUMNS}

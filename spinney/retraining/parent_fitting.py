@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
 from spinney.core.internal_column_names import internal_name
-from spinney.core.training.row_lineage import ORIGIN
+from spinney.core.training.parent_row_lineage import ORIGIN
 from spinney.retraining import fit_request_table, parent_samples, training_row_reader
 from spinney.retraining.fit_request_table import PARENT_COLUMNS
 from spinney.retraining.parent_champions import ParentChampions
@@ -43,12 +43,15 @@ _TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("event
 
 _RANGE_SCHEMA = pa.schema([(name, pa.int32()) for name in ("task", "first", "last")])
 BATCH_ROWS = 10_000
-"""Rows per batch if one process reads all; the size that Spark uses. Blocks are cut between batches."""
+"""Rows per batch if one process reads everything; Spark's own size. Blocks end at the end of a batch."""
 
 
 @dataclass(frozen=True)
 class _ParentSampling:
-    """Reads each parent's sample from a range of shards. of_task: the number of the task that fits each parent."""
+    """Reads each parent's sample from a range of shards.
+
+    of_task: for each parent, the number of the task that fits it.
+    """
 
     rows: TrainingTables
     parents: tuple[str, ...]
@@ -108,7 +111,7 @@ class _ParentFitting:
                 yield from self._fit_some(rows, worker)
 
     def _fit_some(self, rows: pa.Table, worker: SupervisedFitter) -> Iterator[pa.RecordBatch]:
-        """rows: all rows of some parents, sorted by key."""
+        """Fit some parents. rows: all their rows, sorted by key."""
         keys = pc.unique(rows.column(_KEY))
         if len({self.of_task[key] for key in keys.to_pylist()}) > 1:
             raise StoreError("parents: expected the parents of one task; got others too. Report this")
@@ -145,7 +148,7 @@ class _ParentFitting:
 
 
 def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: TaskOutput) -> DataFrame:
-    """Return a lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of parents only.
+    """Return a lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, only parents.
 
     Its tasks raise StoreError if samples or events of a parent are missing.
     """

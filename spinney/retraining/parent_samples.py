@@ -14,8 +14,8 @@ import xxhash
 
 from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
-from spinney.core.training.row_lineage import ORIGIN
-from spinney.retraining.row_selection import Integers, Selection, lowest, to_int64
+from spinney.core.training.parent_row_lineage import ORIGIN
+from spinney.retraining.first_rows_per_group import Integers, Selection, lowest, to_int64
 from spinney.retraining.training_row_reader import (
     GROUP,
     LOOKUP_FACTOR,
@@ -78,9 +78,10 @@ _MAX_HASH = np.iinfo(np.int64).max
 
 
 class _Reading:
-    """Reads the events of the parents' groups, each once for every parent of its group.
+    """Reads the events of the parents' groups; each event once for every parent of its group.
 
-    events: number of events of each parent, complete after `rows`. numbers: each group's number, as they occurred.
+    events: number of events of each parent, complete after `rows`. numbers: group_key -> number, in order of
+    occurrence.
     """
 
     def __init__(self, source: TrainingTables, parent_keys: Sequence[str], wanted: GroupFilter) -> None:
@@ -91,7 +92,7 @@ class _Reading:
         self._parents: list[list[int]] = []
 
     def selection(self, most: int, *, label_is_inside: bool) -> Selection:
-        """Return a Selection of the rows with the lowest hashes of each parent."""
+        """Return an empty Selection, which keeps the `most` rows with the lowest hashes of each parent."""
         label = [self.source.schema.field("label")] if label_is_inside else []
         names = [field for field in event_schema(self.source) if field.name != "label"]
         schema = pa.schema([*names, *label, (_HASH, pa.int64()), (PARENT, pa.int64())])
@@ -113,7 +114,8 @@ class _Reading:
     def rows(self, above: Integers | None = None) -> Iterator[pa.Table]:
         """Read rows batch by batch, with _HASH and PARENT.
 
-        above: only rows with a greater hash, for each parent; then `events` is not counted again.
+        above: if given, a hash for each parent; only rows with a greater hash are read, and `events` is not counted
+        again.
         """
         for events in event_batches(self.source, self.wanted, self.numbered):
             parents = np.array(self._parents, dtype=np.int64).reshape(-1, len(self.source.parents))
@@ -131,7 +133,10 @@ class _Reading:
 
 
 def cut_samples(rows: pa.Table, most: int) -> pa.Table:
-    """Cut each parent's sample from the candidates of all shard ranges. rows: PARENT, ORIGIN and training columns."""
+    """Cut each parent's sample, of `most` rows, from the candidates of all shard ranges.
+
+    rows: PARENT, ORIGIN and training columns.
+    """
     hashed = rows.append_column(_HASH, pa.array(_hashes(rows.column("event_id")), pa.int64()))
     by = [(PARENT, "ascending"), (_HASH, "ascending"), ("event_id", "ascending"), (ORIGIN, "ascending")]
     order = pc.sort_indices(hashed, sort_keys=[*by, ("event_time", "ascending")]).to_numpy()

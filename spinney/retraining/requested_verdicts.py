@@ -56,7 +56,7 @@ def candidates_of(verdicts: pa.Table) -> list[Candidate]:
 def deferred_groups(store: FleetStore, group_keys: Sequence[str]) -> dict[str, int]:
     """Return those of these groups whose newest verdict of the stream is `deferred`: group_key -> shard.
 
-    The judge has called such a group stale and has not changed its mind since: it reports each change of a decision.
+    The judge has called such a group stale, and has not decided otherwise since: it reports every change of a decision.
     """
     place = store.directory(tables.VERDICTS, RoundKind.STREAM.value)
     columns, wanted = ("group_key", "shard", "decision", "batch_id"), RowFilter.of_groups(group_keys)

@@ -27,9 +27,10 @@ from spinney.workers.worker_process import Limits
 def fitter_of(
     store: FleetStore, signer: Signer, recipe: Recipe, settings: sections.Recipe, request: RoundRequest
 ) -> spark_fitting.Fitter:
-    """Return the Fitter of a round. It reads the pinned versions, as of the round's clock.
+    """Return the Fitter of a round, which reads the pinned versions as of the round's clock.
 
-    recipe: to fit by. settings: the section that it was made from, for the limits of workers and reads.
+    recipe: the recipe to fit by. settings: the section `[recipe]` that it was made from, for the limits of workers and
+    reads.
     """
     rows = TrainingTables.of(store, settings, request.pins, request.clock)
     models = tuple(take_snapshots(store, tables.MODELS))
@@ -42,7 +43,7 @@ def fit_plan(
 ) -> DataFrame:
     """Return a lazy Spark frame that fits the groups and parents of a plan, with `output`, by default the results.
 
-    plan: the columns of REQUEST_SCHEMA. Its tasks raise StoreError if rows are missing that the plan counted.
+    plan: the columns of REQUEST_SCHEMA. The frame's tasks raise StoreError if rows that the plan counted are missing.
     """
     of_groups, of_parents = split_parents(requests_of(plan))
     cores, task_output, frames = cores_of(spark), output or TaskOutput(), []
@@ -54,6 +55,9 @@ def fit_plan(
 
 
 def requests_of(plan: pd.DataFrame) -> pa.Table:
-    """Return the fit requests of a plan: REQUEST_SCHEMA. The plan may have other columns, and may lack parents."""
+    """Return the fit requests of a plan: REQUEST_SCHEMA.
+
+    The plan may have other columns, and need not have those of parents.
+    """
     absent = {name: pd.Series(None, plan.index, dtype=object) for name in REQUEST_SCHEMA.names if name not in plan}
     return pa.Table.from_pandas(plan.assign(**absent)[REQUEST_SCHEMA.names], REQUEST_SCHEMA, preserve_index=False)

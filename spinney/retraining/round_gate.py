@@ -28,9 +28,12 @@ SCHEMA = pa.schema([field for field in arrow_schema(tables.PROMOTIONS) if field.
 """The columns of `promotions` that the gate fills in."""
 
 PLAN_COLUMNS = ("shard", "group_key", "champion_id", "predecessor_id", "watched_since", "epoch", "pinned")
-"""The columns of the plan that fits and the gate use. champion_id: the champion when the round was planned.
-predecessor_id: the model that would answer if it were withdrawn. watched_since: the fleet's clock at the last attempt,
-microseconds. Both are null where no machine may withdraw it."""
+"""The columns of the plan that fits and the gate use.
+
+champion_id: the champion when the round was planned. predecessor_id: the model that would answer if it were withdrawn.
+watched_since: the fleet's clock at the last attempt, microseconds. The latter two are null if no machine may withdraw
+the champion.
+"""
 
 OTHER_PATH_EPOCH = "epoch_elsewhere"
 """The greatest epoch in which the other path (stream or batch) has promoted the same model; null if it has not."""
@@ -81,7 +84,7 @@ class _Candidate(NamedTuple):
 class Watch:
     """Settings of the comparison of champions with their predecessors.
 
-    clock: the fleet's, of the round. Both in microseconds.
+    patience: mean time between false withdrawals. clock: the fleet's clock of the round. Both in microseconds.
     """
 
     clock: int
@@ -91,8 +94,8 @@ class Watch:
     def of(cls, patience: timedelta, clock: datetime) -> Watch:
         """Return the watch of a round. False withdrawals may be as frequent as false alarms of `error_rise`.
 
-        Like all of `[gate]`, `patience` is that of the configuration when the gate runs, not when the round was
-        planned: an edit before a restart changes what is allowed, but no row of evidence and not the time of the look.
+        As with all keys of `[gate]`, `patience` is read when the gate runs, not when the round is planned. An edit
+        before a restart changes the limit, but neither the rows of evidence nor the time of the comparison.
         """
         return cls(timestamps.to_microseconds(clock), patience // timedelta(microseconds=1))
 
@@ -108,8 +111,8 @@ class Watch:
 class RoundGate:
     """Applies the gate to the models of a round, and withdraws champions that are worse than their predecessors.
 
-    uncompared: which models may be promoted without a comparison. watch: None: no champion is withdrawn.
-    parents: the fleet's, nearest first.
+    uncompared: which models may be promoted without a comparison. watch: None if no champion may be withdrawn. parents:
+    the fleet's, nearest first.
     """
 
     gate: Gate
@@ -145,16 +148,19 @@ class RoundGate:
         )
 
     def _uncompared(self, group_key: str) -> UncomparedPolicy:
-        """Whether groups may be promoted without a comparison.
+        """Return which challengers of a group or parent may be promoted without a comparison.
 
-        The estimate before the batch does not count parents, so FORESEEN does not cover them.
+        For parents it is never FORESEEN, since the estimate before the batch does not count them.
         """
         if self.uncompared is UncomparedPolicy.FORESEEN and is_parent(group_key):
             return UncomparedPolicy.NONE
         return self.uncompared
 
     def _reason_to_withdraw(self, metrics: dict[str, Any], plan: _PlannedGroup, decision: str) -> str | None:
-        """Why a champion is withdrawn: it is clearly worse than its predecessor, and is not replaced anyway."""
+        """Return why a champion is withdrawn; None if it is not.
+
+        It is withdrawn if it is clearly worse than its predecessor and the challenger does not replace it anyway.
+        """
         if plan.pinned or decision not in _STAYING:
             return None
         return reason_to_withdraw(metrics, self._watch_level(plan))
@@ -209,7 +215,7 @@ def _challenger_rows(fitted: pa.Table, decided: Sequence[_Decided]) -> pa.Table:
 
 
 def _champion_rows(groups: Sequence[_PlannedGroup], decision: Decision, reasons: Iterable[str]) -> pa.Table:
-    """Decisions about the champions of the plan, without what belongs to a challenger: rows of SCHEMA."""
+    """Return rows of SCHEMA with a decision about each plan's champion; the columns about a challenger are null."""
     values: dict[str, Any] = {
         "shard": [group.shard for group in groups],
         "group_key": [group.group_key for group in groups],

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core.champions.gate import is_shown_worse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
-from spinney.core.champions.round_halt import HALTED, AttemptTally
+from spinney.core.champions.round_halt_rule import HALTED, AttemptTally
 from spinney.retraining.round_record import failed_count
 
 _PROMOTING = pa.array([decision.value for decision in PROMOTING_DECISIONS])
@@ -27,11 +27,10 @@ def tally_attempts(models: pa.Table, decided: pa.Table) -> AttemptTally:
 
 
 def hold_replacements(decisions: pa.Table, plan: pd.DataFrame, why: str) -> pa.Table:
-    """Return the decisions, in which each promotion that would replace a champion is `held`. New groups are exempt.
+    """Return the decisions with each promotion that would replace a champion turned into `held`.
 
-    No champion is withdrawn: its newest labels may be what is broken.
-
-    decisions: rows of `promotions`. plan: group_key and champion_id, null for a new group. why: of the halt.
+    Promotions in new groups stay. Withdrawals are removed, since the champion's newest labels may be what is broken.
+    decisions: rows of `promotions`. plan: group_key and champion_id, null for a new group. why: reason of the halt.
     """
     decisions = decisions.filter(pc.not_equal(decisions.column("decision"), Decision.WITHDRAWN.value))
     with_champion = pa.array(plan.loc[plan["champion_id"].notna(), "group_key"], pa.string())
@@ -50,7 +49,7 @@ def hold_replacements(decisions: pa.Table, plan: pd.DataFrame, why: str) -> pa.T
 
 
 def halt_of(reasons: pa.ChunkedArray) -> str | None:
-    """Return why a round was halted, from the reasons of its decisions; None if it was not."""
+    """Return why a round was halted, read from the reasons of its decisions; None if it was not halted."""
     halted = reasons.filter(pc.starts_with(reasons, HALTED))
     if not len(halted):
         return None

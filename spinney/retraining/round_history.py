@@ -17,10 +17,12 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 MAX_ROUNDS = 200
-"""Most rounds that are read at the start of a query."""
+"""Largest number of rounds that are read at the start of a query."""
 
 PLAN_STAGE = "plan"
-"""The first stage. A resumed round has only the seconds of its last run, which do not include the plan."""
+"""Name of a round's first stage. A resumed round has only the seconds of its last run, which does not include this
+stage.
+"""
 
 
 def past_rounds(store: FleetStore, kind: RoundKind) -> list[PastRound]:
@@ -51,7 +53,7 @@ def largest_round_groups(store: FleetStore, kind: RoundKind) -> int:
 
 
 def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """Return the total and the longest fit of each batch with fits, in milliseconds."""
+    """Return, for each batch with fits, the sum of its fit times and the longest one, in milliseconds."""
     table = delta.open_table(store.directory(tables.MODELS, kind.value))
     if table is None or not batch_ids:
         return {}
@@ -63,7 +65,9 @@ def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> d
 
 
 def sample_outcome(store: FleetStore, round_id: str) -> SampleOutcome:
-    """Return in how many groups of a stream's round the models were compared, and in how many the challenger won."""
+    """Return in how many groups of a streaming round the models were compared, and in how many the challenger was
+    better.
+    """
     directory = store.directory(tables.PROMOTIONS, RoundKind.STREAM.value)
     is_compared = ds.field("champion_loss").is_valid() & ds.field("challenger_loss").is_valid()
     rows = delta.open_dataset(delta.open_existing(directory)).to_table(

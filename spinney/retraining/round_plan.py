@@ -1,4 +1,4 @@
-"""The verdicts that make up a round's plan, and its groups, from the stored verdicts. No I/O."""
+"""Derive a round's plan, its verdicts and groups, from the stored verdicts. No I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROUND_COLUMNS = ("round_id", "pins", "batch_id")
 """The columns of `verdicts` that a round adds to those of its planned verdicts."""
 
 PLANNED_SCHEMA = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
-"""The columns of `verdicts` that are given to `Rounds.plan`."""
+"""The columns of `verdicts` that `Rounds.plan` takes."""
 
 VERDICT_COLUMNS = ("shard", "group_key", "model_id", "epoch", "numbers", "decision")
 """The columns of `verdicts` that make up a plan."""
@@ -29,7 +29,7 @@ VERDICT_COLUMNS = ("shard", "group_key", "model_id", "epoch", "numbers", "decisi
 def groups_to_fit(verdicts: pd.DataFrame, *, parents_by_columns: bool = True) -> pd.DataFrame:
     """Return the groups to fit, parents first, then by shard and key: PLAN_COLUMNS, EVENTS and is_group.
 
-    parents_by_columns: of the parents those with the fewest columns are first, so each comes after its own parents.
+    parents_by_columns: whether parents with fewer columns come first, so that each comes after its own parents.
 
     verdicts: VERDICT_COLUMNS of one batch.
     """
@@ -51,8 +51,8 @@ def groups_to_fit(verdicts: pd.DataFrame, *, parents_by_columns: bool = True) ->
 def pooling_ends(keys: Sequence[str], pooling_rows: float | str | None) -> list[int]:
     """Return where parts have to end, so that each model is fitted in a later part than the models it is pooled with.
 
-    keys: in the order of `groups_to_fit`. pooling_rows: of the recipe. After all parents; if the weights are estimated,
-    after those of each number of columns.
+    A part ends after the last parent and, if the weights are estimated, after the parents of each number of columns.
+    keys: in the order of `groups_to_fit`. pooling_rows: of the recipe; None: no part has to end.
     """
     if pooling_rows is None:
         return []
@@ -65,7 +65,7 @@ def champion_numbers(champion: Mapping[str, Any], others: Mapping[str, Any] | No
     """Return the numbers of a verdict that describe the champion, for plans without a judge.
 
     champion: pinned, predecessor_id and attempted_at of `current_champions`; empty for a group without a promotion.
-    others: numbers that come before those of the predecessor.
+    others: further numbers to include. Their keys come before the predecessor's in the result.
     """
     numbers: dict[str, Any] = {"pinned": bool(champion.get("pinned")), **(others or {})}
     predecessor, since = champion.get("predecessor_id"), champion.get("attempted_at")

@@ -1,4 +1,4 @@
-"""The row of `rounds`: count what became of each group of a round and check that the counts add up. No I/O."""
+"""Make the row of `rounds`: count the results of a round's groups, and check that the counts add up. No I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from spinney.retraining.round_request import RoundRequest
 class FinishedRound:
     """A recorded round.
 
-    fit_ms: sum over its fits. longest_ms: of the longest fit. Both are 0 if an earlier run recorded it.
+    fit_ms: sum over its fits. longest_ms: the longest fit. Both are 0 if an earlier run of the process recorded the
+    round.
     """
 
     request: RoundRequest
@@ -34,9 +35,9 @@ class RoundRecord:
     """The stored results of a round.
 
     models: group_key, status and fit_ms of its rows of `models`. promotions: group_key, decision, challenger_loss,
-    champion_loss and loss_name of its rows of `promotions`. recipe_id: the recipe it was fitted by, None if nothing was
-    fitted. seconds: of each step. untried: groups of the plan that were not tried. halted: why no champion was
-    replaced; None if it was not halted.
+    champion_loss and loss_name of its rows of `promotions`. recipe_id: the recipe of its fits, None if nothing was
+    fitted. seconds: duration of each step. untried: number of groups of the plan that were not tried. halted: why no
+    champion was replaced; None if the round was not halted.
     """
 
     request: RoundRequest
@@ -99,8 +100,8 @@ class RoundRecord:
     def _mean_losses(self) -> dict[str, float | str | None]:
         """Means over the groups compared and the name of their loss; None if none was compared.
 
-        Rows of an earlier version do not name their loss. It is that of the others, since a round has one recipe. Rows
-        that name several losses have no mean.
+        Rows of an earlier version do not name their loss; they have the same loss as the others, since a round has one
+        recipe. If rows name different losses, there is no mean.
         """
         names = ["champion_loss", "challenger_loss"]
         compared = self.promotions.dropna(subset=names)
@@ -130,9 +131,9 @@ def require_sum(row: Mapping[str, Any]) -> None:
 
 
 def require_complete(round_id: str, n_requests: int, report: pa.Table) -> int:
-    """Check that the tasks account for every fit request. report: rows of REPORT_DDL. Returns the kept groups.
+    """Check that the tasks account for every fit request. Returns the number of kept groups.
 
-    Raises StoreError.
+    report: rows of REPORT_DDL. Raises StoreError.
     """
     stored, kept = (int(pc.sum(report.column(name)).as_py() or 0) for name in ("rows", "kept"))
     if stored + kept != n_requests:
@@ -145,11 +146,11 @@ def require_complete(round_id: str, n_requests: int, report: pa.Table) -> int:
 
 
 def require_kept(round_id: str, expected: int | None, promotions: pa.Table) -> None:
-    """Check that as many groups have no model as the fit kept. Raises StoreError.
+    """Check that the number of groups without a model equals the number that the fit kept. Raises StoreError.
 
-    A kept group has no row of `models`: without this check, a lost row would look like one. expected: None if the fit
-    did not store the number. promotions: with the column fitted_at, which is null for a group without a model; rows
-    that withdraw a champion do not count.
+    A kept group has no row of `models`: without this check, a lost row would look like a kept group. expected: None if
+    the fit did not store the number. promotions: with the column fitted_at, which is null for a group without a model;
+    rows that withdraw a champion do not count.
     """
     about_groups = promotions.filter(pc.not_equal(promotions.column("decision"), Decision.WITHDRAWN.value))
     kept = about_groups.column("fitted_at").null_count

@@ -12,19 +12,22 @@ from schemas import tables
 from spinney.core.config import Fleet
 
 READ = (tables.EVENTS, tables.OUTCOMES, tables.PROMOTIONS)
-"""The tables of which a round reads pinned versions. It reads models, which never change, by their ids."""
+"""The tables of which a round reads pinned versions. `models` needs no pin: a model never changes and is read by its
+id.
+"""
 
 
 @dataclass(frozen=True)
 class RoundRequest:
     """The request for a round, stored as the notes of its plan's commit: the field names are part of that format.
 
-    groups_in: groups that are stale or requested; deferred: how many of them are left for later. clock: the fleet's;
-    now: wall clock. asked_for: the groups that a batch was asked to retrain; recipe_id: of the recipe to fit. reads:
-    `read_settings` when the plan counted events. unproven: whether another recipe may be promoted without evidence.
-    requests: ids of the requests of people that the round takes. brake_round, brake_at: the round that took the sample
-    of a brake that is not over, and its time (ISO 8601); empty without one. parents_by_columns: the order of the plan,
-    see `groups_to_fit`; the notes of its parts are positions in it. Plans of earlier versions have the other one.
+    groups_in: number of groups that are stale or requested. deferred: how many of these are left for a later round.
+    clock: the fleet's clock. now: wall clock. asked_for: the groups that a batch was asked to retrain; recipe_id: of
+    the recipe to fit. reads: `read_settings` when the plan counted events. unproven: whether another recipe may be
+    promoted without evidence. requests: ids of the requests of people that the round takes. brake_round, brake_at: the
+    round that fitted the sample while the brake acts, and its time (ISO 8601); empty if the brake does not act.
+    parents_by_columns: the order of the plan, see `groups_to_fit`. The stored parts refer to positions in this order;
+    plans of earlier versions have the value False.
     """
 
     round_id: str

@@ -37,7 +37,7 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.champions.gate import UncomparedPolicy
-from spinney.core.champions.round_halt import AttemptTally
+from spinney.core.champions.round_halt_rule import AttemptTally
 from spinney.core.config import Config
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
@@ -66,12 +66,12 @@ log = logging.getLogger(__name__)
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 MAX_GATED_GROUPS = 20_000
-"""Groups that the gate decides about at once, so that its memory does not grow with the fleet."""
+"""Number of groups that the gate decides about at once, so that its memory does not grow with the fleet."""
 
 
 @dataclass(frozen=True)
 class _FittedPart:
-    """The files that the tasks of a part wrote, not yet committed, and what their commit notes."""
+    """The files that the tasks of a part wrote, not yet committed, and the notes for the commit."""
 
     files: Sequence[AddAction]
     notes: Mapping[str, Any]
@@ -210,7 +210,7 @@ class Rounds:
         return TrainingTables.of(self._store, self._config.recipe, request.pins, request.clock)
 
     def _request(self, batch_id: int) -> RoundRequest | None:
-        """The request of this batch, if it is the newest that is planned; else None."""
+        """Return the request of this batch, if its plan is the newest one; else None."""
         commit = self._writers[PLAN].last_commit(PLAN)
         return None if commit is None or commit.batch_id != batch_id else RoundRequest.of_notes(commit.notes)
 
@@ -301,7 +301,9 @@ class Rounds:
     def _decisions(
         self, gate: round_gate.RoundGate, plan: pd.DataFrame, batch_id: int
     ) -> tuple[pa.Table, AttemptTally]:
-        """The gate's decisions about some groups of the plan, as rows of `promotions`, and how their fits ended."""
+        """Return the gate's decisions about some groups of the plan, as rows of `promotions`, and counts of how their
+        fits ended.
+        """
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
         stored = gate_input.read_round_models(self._store, self._kind.value, batch_id, shards)
         is_of_plan = pc.is_in(stored.column("group_key"), value_set=pa.array(plan["group_key"], pa.string()))
@@ -346,7 +348,10 @@ class Rounds:
 
 
 def _uncompared(kind: RoundKind, request: RoundRequest) -> UncomparedPolicy:
-    """Which models may be promoted uncompared. A batch shows beforehand what cannot be compared; a stream cannot."""
+    """Return which models may be promoted without a comparison.
+
+    A batch shows beforehand what cannot be compared, so that a person can decide; a stream cannot.
+    """
     if request.unproven:
         return UncomparedPolicy.ALL
     return UncomparedPolicy.NONE if kind == RoundKind.STREAM else UncomparedPolicy.FORESEEN

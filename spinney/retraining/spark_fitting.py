@@ -47,7 +47,7 @@ TASK_GROUPS = 20_000
 """Groups per task, if the plan did not count their events."""
 
 UNCOUNTED_EVENTS = TASK_EVENTS // TASK_GROUPS
-"""What a group counts for if the plan did not count its events."""
+"""Number of events that a group counts as if the plan did not count its events."""
 
 RESULT_TYPES = {name: tables.MODELS.column(name).type for name in COLUMNS}
 KEPT = "kept"
@@ -62,9 +62,9 @@ Batches = Iterable[pa.RecordBatch]
 
 @dataclass(frozen=True)
 class Fitter:
-    """Fits the requests of a task. Pickled into Spark's workers.
+    """Fits the requests of a task. It is pickled and sent to Spark's workers.
 
-    rows: the tables with the training rows. models: the tables with the champions. limits: of a worker process.
+    rows: the tables with the training rows. models: the tables with the champions. limits: limits of a worker process.
     """
 
     recipe: Recipe
@@ -110,7 +110,10 @@ class Fitter:
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """Result of a task, computed from the results of its groups: by default these. ddl: the columns it returns."""
+    """The result of a task, computed from the results of its groups; by default these results.
+
+    ddl: the columns it returns.
+    """
 
     ddl: str = RESULT_DDL
     transform: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter
@@ -130,8 +133,9 @@ def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: i
 def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
     """Sort the requests by shard and key and cut them into tasks: one per core, or more if tasks would be too large.
 
-    A task reads every file that may have its shards, so fewer tasks read less in total. They have about the same number
-    of events each, and the cores end together if their number is a multiple of the cores.
+    A task reads every file that may have its shards, so fewer tasks read less in total. Tasks have about the same
+    number of events. If there are more tasks than cores, their number is a multiple of the cores, so that all cores end
+    at about the same time.
     """
     ordered = requests.sort_by([("shard", "ascending"), ("group_key", "ascending")])
     edges = task_edges(ordered.column("events").fill_null(UNCOUNTED_EVENTS).to_numpy().astype(np.int64), cores)
@@ -139,7 +143,10 @@ def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
 
 
 def task_edges(events: np.ndarray, cores: int) -> list[int]:
-    """Return the first group of each task, and the number of groups. events: of each group, in the order of shards."""
+    """Return the position of each task's first group, and the number of groups as the last entry.
+
+    events: number of events of each group, in the order of shards.
+    """
     total = int(events.sum())
     few = 1 if len(events) < cores * 10 else cores
     needed = -(-total // TASK_EVENTS)
@@ -151,7 +158,10 @@ def task_edges(events: np.ndarray, cores: int) -> list[int]:
 
 
 def _one_partition_per_task(spark: SparkSession, parts: Sequence[pa.Table]) -> DataFrame:
-    """A frame with one partition per task. By number: a hash would put several tasks into one partition."""
+    """Return a frame with one partition per task.
+
+    Rows are assigned by number: a hash would put several tasks together.
+    """
     values = [fit_request_table.serialize(part) for part in parts]
     tasks = pa.table({"task": range(len(values)), "requests": values}, schema=TASK_SCHEMA)
     return frame_of_table(spark, tasks).repartitionById(len(values), "task")
@@ -164,7 +174,10 @@ def task_batches(requests: pa.Table) -> list[pa.RecordBatch]:
 
 
 def require_planned_events(keys: Sequence[str], planned: Sequence[int | None], read: Sequence[int]) -> None:
-    """Check that as many events were read of each group as the plan counted. Raises StoreError."""
+    """Check that the number of events read of each group equals the number that the plan counted. Raises StoreError.
+
+    planned: None for groups whose events were not counted.
+    """
     for key, expected, found in zip(keys, planned, read, strict=True):
         if expected is not None and expected != found:
             raise StoreError(

@@ -21,7 +21,7 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Recipe
 from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import ancestors, is_parent
-from spinney.retraining.row_selection import Integers, Selection, newest, rows_per_group, to_int64
+from spinney.retraining.first_rows_per_group import Integers, Selection, newest, rows_per_group, to_int64
 from spinney.storage.layout import FleetStore, feature_sources
 from spinney.tables.snapshot import GroupFilter, ShardRange, Snapshot, filter_of_groups, take_snapshot
 
@@ -37,8 +37,9 @@ class TrainingTables:
     """The tables that a round's rows are read from, and which rows are used. It is pickled into tasks.
 
     outcomes: None if labels are inside the events. features: name -> column of `events`. Events from `oldest` to
-    `newest` are used, and labels observed until `clock`. window_rows: newest rows used of a group; max_rows: sampled of
-    a parent. group, parents: key columns, and those of each parent level. shards: the fleet's number.
+    `newest` are used, and labels observed until `clock`. window_rows: number of newest rows that are used of a group.
+    max_rows: number of rows in a parent's sample. group: key columns. parents: key columns of each rung of parents.
+    shards: the fleet's number of shards.
     """
 
     events: Snapshot
@@ -95,7 +96,8 @@ class GroupRows:
     """The training rows of some groups.
 
     table: TrainingTables.schema, sorted by (group, event_time). starts: shape (n_groups + 1,): the rows of group g are
-    starts[g] to starts[g + 1]. events: shape (n_groups,): events of the window that were read, labelled or not.
+    starts[g] to starts[g + 1]. events: shape (n_groups,): number of events in the window that were read, labelled or
+    not.
     """
 
     table: pa.Table
@@ -106,7 +108,7 @@ class GroupRows:
 def read_group_rows(source: TrainingTables, group_keys: pa.Array, wanted: GroupFilter) -> GroupRows:
     """Read the newest `window_rows` mature, labelled rows of each group. Memory does not grow with a group's size.
 
-    group_keys: distinct. wanted: where their rows are.
+    group_keys: distinct. wanted: the filter that finds their rows in the tables.
     """
     groups, schema = len(group_keys), pa.schema([(GROUP, pa.int32()), *source.schema])
     selection = Selection(schema, GROUP, groups, newest(GROUP, groups, source.window_rows))
@@ -123,7 +125,7 @@ def read_group_rows(source: TrainingTables, group_keys: pa.Array, wanted: GroupF
 
 
 LOOKUP_FACTOR = 2
-"""Labels are looked up for this multiple of the wanted rows first, as most events have a label."""
+"""Labels are first looked up for this multiple of the wanted rows, which is enough if most events have a label."""
 
 
 def _add_labelled_late(
@@ -186,7 +188,7 @@ class _OlderEvents:
         return newest
 
     def of(self, events: pa.Table) -> pa.Table:
-        """Return those of the events that are older. events: of groups in `numbers`."""
+        """Return the events that are older than those already processed. events: of groups in `numbers`."""
         place = pc.index_in(events.column(GROUP), value_set=pa.array(self.numbers, pa.int32())).combine_chunks()
         time, at = events.column("event_time"), self.times.take(place)
         same = pc.and_(pc.equal(time, at), pc.less(events.column("event_id"), self.ids.take(place)))
@@ -249,10 +251,11 @@ def with_inline_label(events: pa.Table) -> pa.Table:
 
 
 def first_labels(source: TrainingTables, wanted: GroupFilter, numbered: NumberGroups, events: pa.Table) -> pa.Table:
-    """Return the first label in `outcomes` of each of these events: GROUP, event_id, label. May have other events too.
+    """Return the first label in `outcomes` of each of these events: GROUP, event_id, label. The result may contain
+    other events too.
 
-    An id may have several labels if its copies are further apart than `duplicates_within`: the one observed first is
-    used, the least one if several were observed at the same time. events: with the columns GROUP and event_id.
+    An id may have several labels if its copies are further apart than `duplicates_within`. The label observed first is
+    used, and the smallest one if several were observed at the same time. events: with the columns GROUP and event_id.
     """
     assert source.outcomes is not None, "labels come late"
     columns = {GROUP: "group_key", "event_id": "event_id", "observed_at": "observed_at", "label": "label"}
@@ -269,7 +272,10 @@ def first_labels(source: TrainingTables, wanted: GroupFilter, numbered: NumberGr
 
 
 def _firsts(outcomes: pa.Table, wanted_events: pa.Table) -> Integers:
-    """Positions of the first label of each event; of other events too if there are few. asked: GROUP and event_id."""
+    """Return the positions of the first label of each wanted event; also of other events, if there are few of them.
+
+    wanted_events: GROUP and event_id.
+    """
     candidates, places = outcomes, np.arange(outcomes.num_rows)
     if outcomes.num_rows > 2 * wanted_events.num_rows:  # else filtering costs more than it saves
         placed = outcomes.select([GROUP, "event_id"]).append_column(_PLACE, pa.array(places))
@@ -291,7 +297,10 @@ def with_labels(events: pa.Table, labels: pa.Table) -> pa.Table:
 
 
 def events_per_group(source: TrainingTables, wanted: GroupFilter, where: ds.Expression | None = None) -> pa.Table:
-    """Count events in the window: shard, group_key and events, for every wanted group that has rows of `where`."""
+    """Count events in the window: shard, group_key and events, for every wanted group that has rows.
+
+    where: a further condition.
+    """
     columns = {"shard": "shard", "group_key": "group_key", "at": "event_time"}
     parts: list[pa.Table] = [_COUNTS.empty_table()]
     inside = [pa.scalar(time, _TIME) for time in (source.oldest, source.newest)]
@@ -330,7 +339,10 @@ def events_per_key(source: TrainingTables, keys: Sequence[str]) -> dict[str, int
 
 
 def events_per_parent(source: TrainingTables, counts: pa.Table) -> dict[str, int]:
-    """Every parent of these groups -> events of its groups in the window. counts: from `events_per_group`."""
+    """Return, for every parent of these groups, the number of events of its groups in the window.
+
+    counts: from `events_per_group`.
+    """
     totals: dict[str, int] = {}
     for key, events in zip(counts.column("group_key").to_pylist(), counts.column("events").to_pylist(), strict=True):
         for parent in ancestors(source.group, source.parents, key):

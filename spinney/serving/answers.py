@@ -31,7 +31,7 @@ _Load = Callable[[dict[str, tuple[str, Promotion]]], tuple[dict[str, Model], set
 _NONE: Mapping[str, FormerColumn] = {}
 
 _silent: set[str] = set()
-"""Models for which this process has logged that they gave no answer."""
+"""Models for which this process has already logged that they gave no answer."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def answer_frame(
 ) -> pd.DataFrame:
     """Answer a frame as `Fleet.predict` does, which documents the columns.
 
-    champions_of: returns the champions of these groups and their parents. intervals: as for `answer_rows`. former:
+    champions_of: returns the champions of given groups and of their parents. intervals: as for `answer_rows`. former:
     columns that a migration renamed or dropped, which earlier models need.
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is not stored.
@@ -84,7 +84,8 @@ def answer_rows(
     models: ModelSource,
     intervals: Intervals | None = None,
 ) -> Answers:
-    """Answer each row by its model, or by the next one in its route if that raises or has no finite answer.
+    """Answer each row by its group's model, or by the next model of its route if that one raises or has no finite
+    answer.
 
     rows: for a few rows a table is faster than a frame. group_keys: each row's group. intervals: half-widths, whose
     promotions must carry their held-out losses; without it every interval is unbounded.
@@ -161,8 +162,8 @@ def _usable_routes(
 ) -> tuple[dict[RouteKey, Route], dict[str, Model]]:
     """Return routes whose models load. A model with an invalid signature is replaced by the one before it.
 
-    load: returns the models of promotions, and the refused model_ids. unusable: model_ids known to be invalid; new ones
-    are added.
+    load: returns the models of given promotions, and the model_ids that were refused. unusable: model_ids known to be
+    invalid; newly found ones are added.
     """
     while True:
         found = find_routes(route_keys, champions, lambda key: ancestors(fleet, key), unusable)

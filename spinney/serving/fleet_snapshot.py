@@ -33,7 +33,9 @@ COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, held_out_loss_codec.COL
 _Ints = npt.NDArray[np.int64]
 
 MIN_RECENT_ROWS, MAX_RECENT_SHARE = 2_000, 0.05
-"""Rows of groups decided about recently, and their share of all, beyond which they are merged with the others."""
+"""Groups decided about recently are kept apart. If their rows are more than this number and this share of all rows,
+they are merged with the others.
+"""
 
 ROWS_AT_ONCE = 500_000
 """Rows of `promotions` read at a time, about 500 bytes each."""
@@ -43,7 +45,7 @@ class ChampionRows:
     """The promotions of some groups that can still decide which models answer. Immutable.
 
     rows: rows of `promotions`, as `condense_rows` returns them, with COLUMNS; the rows of a group are adjacent.
-    promotions: as of `Champions`, without payloads.
+    promotions: as in `Champions`, without payloads.
     """
 
     def __init__(self, rows: pa.Table) -> None:
@@ -107,11 +109,11 @@ class FleetSnapshot:
     A ChampionSource for `answer_rows`. Unknown groups take no memory, however often they are requested.
 
     Most groups are in `settled`, which a snapshot shares with those that it was advanced from; `recent` has all rows of
-    the groups that were decided about since, and counts instead of their rows in `settled`. So a commit costs as much
-    as the groups in it, not as the fleet.
+    the groups that were decided about since, and replaces their rows in `settled`. So the cost of a commit depends on
+    the groups in it, not on the size of the fleet.
 
-    versions: directory -> the version read. changed_shards: those with other rows than in the snapshot that it was
-    advanced from; None if the tables were read from the start.
+    versions: directory -> the version read. changed_shards: shards whose rows differ from the snapshot that this one
+    was advanced from; None if the tables were read from the start.
     """
 
     def __init__(
@@ -140,7 +142,10 @@ class FleetSnapshot:
         return _by_key(pa.concat_tables([_without(self.settled.rows, recent), recent])).combine_chunks()
 
     def champion_of(self, key: str) -> Promotion | None:
-        """Return the champion of a group or parent if all its models are usable, else None."""
+        """Return the champion of a group or parent; None without one.
+
+        Signatures are not checked: all models count as usable.
+        """
         return self._layer_of(key).champion_of(key)
 
     def pools(self, shards: Collection[int], n_shards: int) -> dict[int, Pool]:
@@ -151,7 +156,7 @@ class FleetSnapshot:
         return pools_of(settled, n_shards)
 
     def payloads(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
-        """Return the payloads stored with promotions, by model_id, without those that are not.
+        """Return the payloads that are stored with promotions, by model_id. Models without such a payload are left out.
 
         owners: model_id -> its group.
         """

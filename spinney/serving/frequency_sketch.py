@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 
 ROWS, WIDTH = 4, 1 << 17
-"""A count-min sketch of 512 kB. After 50,000 names once each, one in a hundred has a count above 1."""
+"""Size of the sketch: 512 kB. After 50,000 names were counted once each, one in a hundred has a count above 1."""
 
 MOST = 15
 PERIOD = 4 * WIDTH
@@ -16,7 +16,7 @@ _FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FE
 
 
 class Frequencies:
-    """Approximate counts up to MOST; within a period never less than the true count."""
+    """Approximate counts of names. Up to MOST, and within a PERIOD, a count is never less than the true one."""
 
     def __init__(self) -> None:
         self._counts = bytearray(ROWS * WIDTH)
@@ -26,7 +26,7 @@ class Frequencies:
         return min(self._counts[place] for place in _places(name))
 
     def count(self, name: Hashable) -> None:
-        """Count one more."""
+        """Add 1 to the count of a name."""
         self._made += 1
         if self._made >= PERIOD:
             self._counts, self._made = self._counts.translate(_HALF), 0

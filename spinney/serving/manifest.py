@@ -49,13 +49,14 @@ PART_GROUPS, PART_BYTES = 1000, 32 << 20
 """Maximum groups, and payload bytes, of one row group of the file. Reading one group reads its whole row group."""
 
 FIRST_FETCHED, FETCHED_BYTES = 125, 256 << 20
-"""Groups fetched at first; afterwards as many as fit into FETCHED_BYTES of payloads."""
+"""Number of groups fetched at first. Afterwards as many are fetched as fit into FETCHED_BYTES of payloads."""
 
 FEW = 8
-"""Models of one row group that are verified to check a key."""
+"""Number of models of one row group whose signatures are tried to check a key."""
 
 ANSWERING: dict[str, Any] = {"fleet": True, "storage": {"root"}, "intervals": True}
-"""Configuration keys that predictions depend on; `storage.root` for the signing key below it."""
+"""Configuration keys that predictions depend on. `storage.root` is included for the signing key, which lies below it.
+"""
 
 _TIME = pa.timestamp("us", "UTC")
 _SCHEMA = pa.schema(
@@ -82,7 +83,8 @@ _WITHOUT_LOSSES = _SCHEMA.remove(_SCHEMA.get_field_index(held_out_loss_codec.COL
 
 @dataclass(frozen=True)
 class ManifestSummary:
-    """The content of a manifest. refused: champions with an invalid signature, in whose place other models answer.
+    """The content of a manifest. refused: number of champions with an invalid signature, in whose place other models
+    answer.
 
     bytes: size of the file with the models. digest: SHA-256 of everything that predictions depend on.
     """
@@ -153,7 +155,7 @@ class Manifest:
         self._intervals = FleetIntervals(rule, self.config.fleet.shards, self._pools) if rule else None
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """As `Fleet.predict`, by the champions of this manifest."""
+        """Predict as `Fleet.predict` does, with the champions of this manifest."""
         champions = Champions(self._histories)
         models = ModelSource(FleetStore.of(self.config), self._signer, self.fetch)
         return answer_frame(
@@ -161,7 +163,7 @@ class Manifest:
         )
 
     def _pools(self, shards: Collection[int]) -> dict[int, Pool]:
-        """Return the pools of all shards, which takes hardly longer than those of some."""
+        """Return the pools of all shards, whichever are asked for: reading a few takes nearly as long."""
         del shards
         rows = self._file.read(["group_key", "rank", *self._losses])
         return pools_of(rows.filter(pc.equal(rows["rank"], 0)), self.config.fleet.shards)
@@ -191,7 +193,7 @@ class Manifest:
             yield from zip(of_part, zip(*(column.to_pylist() for column in rows.columns), strict=True), strict=True)
 
     def _key(self) -> Signer:
-        """Return the signer. Raises SetupError if its key signed none of the sampled models."""
+        """Return the signer. Raises SetupError if its key signed none of the models that are sampled."""
         fleet = self.config.fleet.name
         named = f"fleet {fleet}: expected the key by which its models were signed in {signing_key.KEY}"
         remedy = "Set it where models are loaded (for Spark's workers: extra_env of spark_udf, or spark.executorEnv)"
@@ -268,7 +270,9 @@ def _bytes(rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _usable_promotions(history: tuple[Promotion, ...]) -> list[Promotion]:
-    """Return the champion, then the promotion that answers if it cannot, and so on."""
+    """Return the promotions that may answer, in order: the champion, then the one that answers if the champion cannot,
+    etc.
+    """
     line: list[Promotion] = []
     while (row := select_champion(history, [promotion.model_id for promotion in line])) is not None:
         line.append(row)
@@ -298,7 +302,7 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
 
 
 def _in_current_loss(packed: bytes | None, losses: LossHistory) -> list[float] | None:
-    """Return held-out losses by the loss of the manifest's configuration, which all of its losses are measured by."""
+    """Return held-out losses converted to the current loss, which is that of the manifest's configuration."""
     stored = held_out_loss_codec.unpack(packed)
     if stored is None:
         return None

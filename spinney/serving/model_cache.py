@@ -29,13 +29,15 @@ CACHE_BYTES = 256 << 20
 """Maximum bytes of models that a worker keeps loaded."""
 
 OBJECT_BYTES = 768
-"""Overhead counted per model, without its payload: a linear model of eight features takes 750 B, its payload 290 B."""
+"""Bytes counted per loaded model in addition to its payload: a linear model of eight features takes 750 B, its payload
+290 B.
+"""
 
 _Name = tuple[str, str]
 """A model's group or parent, and its model_id."""
 
 _Opened = Mapping[_Name, tuple[Model, int] | None]
-"""Models with their sizes in bytes; None for one that is refused."""
+"""Loaded models with their sizes in bytes; None for a model that is refused."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class SignedPayload:
 _STORED = ("model_id", "codec", "payload", "signature")
 
 Fetch = Callable[[Mapping[str, str]], Mapping[str, list[SignedPayload]]]
-"""Fetches payloads that are not stored with promotions: model_id -> group or parent to model_id -> payloads."""
+"""Fetches payloads that are not stored with promotions. Takes model_id -> group or parent; returns model_id ->
+payloads.
+"""
 
 
 class ModelCache:
@@ -61,8 +65,8 @@ class ModelCache:
 
     limit: bytes of payloads, and OBJECT_BYTES for each model.
 
-    Keys are owner and model_id: a promotion that names another group's model must not find it here, verified for that
-    group.
+    Keys are owner and model_id. Otherwise a promotion that names another group's model would find it here, although its
+    signature was verified for that other group.
 
     When full, it admits a model only in place of least recently used ones that were requested less often (TinyLFU:
     Einziger et al. 2017). So a pass over more models than fit leaves those that are cached, and the next pass finds
@@ -111,7 +115,7 @@ class ModelCache:
         return loaded, {name for name in wanted if name not in loaded}
 
     def find_loaded(self, wanted: Mapping[str, tuple[str, Promotion]]) -> dict[str, Model] | None:
-        """Return the models by model_id if all of them are loaded, else None, and then nothing is counted.
+        """Return the models by model_id if all of them are loaded, else None. A None leaves the statistics unchanged.
 
         wanted: as in `load`.
         """
@@ -122,7 +126,7 @@ class ModelCache:
             return {name[1]: model for name, model in self._find(names).items()}
 
     def _find(self, names: Iterable[_Name]) -> dict[_Name, Model]:
-        """Return the cached ones."""
+        """Return the models among these that are cached."""
         if self._bytes > self._limit // 2:  # counting takes 3 us a model, and before that nothing is evicted
             for name in names:
                 self._asked.count(name)
@@ -236,7 +240,9 @@ class ModelSource:
 
 
 class NotLoadedError(Exception):
-    """A model has to be loaded first or calls an estimator that may take long, or intervals have to be calibrated."""
+    """An answer would take too long at once: a model must be loaded or is not linear, or
+    intervals must be calibrated.
+    """
 
 
 class LoadedLinearModels(ModelSource):

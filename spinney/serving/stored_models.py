@@ -26,7 +26,7 @@ RETRY_AFTER_S = 30.0
 class StoredModels:
     """Fetches verified payloads, and remembers missing models for a while. Thread-safe.
 
-    clock: seconds that never go back.
+    clock: returns seconds that never go back.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class StoredModels:
         self._lock = Lock()
 
     def fetch(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
-        """Return payloads by model_id. Models without one whose signature holds are left out, and another answers.
+        """Return payloads by model_id. Models without a payload with a valid signature are left out, so that another
+        model answers.
 
         owners: model_id -> its group or parent.
         """

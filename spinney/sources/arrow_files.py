@@ -1,4 +1,4 @@
-"""Read files of Arrow's IPC format, which Feather 2 is too, as batches of bounded size."""
+"""Read files of Arrow's IPC format (Feather 2 is the same format) as batches of bounded size."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from pyarrow import ipc
 from spinney.core.errors import ContractError
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile
-from spinney.sources.typed_files import ERRORS, TypedFile, open_typed, row_bytes, rows_per_batch, unreadable
+from spinney.sources.typed_files import ERRORS, TypedFile, open_typed, row_bytes, rows_per_batch, unreadable_error
 
 _FILE_MAGIC, _STREAM_MAGIC, _FEATHER_1_MAGIC = b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"
 _KIND = "an Arrow IPC"
 
 
 def open_arrow(file: Path, name: str, options: ReadOptions) -> DataFile:
-    """Open a file of the IPC file or stream format. Raises ContractError: neither of them, or a selected column twice
-    in it.
+    """Open a file of Arrow's IPC file or stream format.
+
+    Raises ContractError if it is neither, or has a selected column twice.
     """
     with file.open("rb") as raw:
         start = raw.read(len(_FILE_MAGIC))
@@ -31,11 +32,11 @@ def open_arrow(file: Path, name: str, options: ReadOptions) -> DataFile:
         )
     # Arrow takes the first bytes of any other file for a length, and reserves so much memory.
     if not start.startswith((_FILE_MAGIC, _STREAM_MAGIC)):
-        raise unreadable(name, ValueError("a file that begins otherwise"), _KIND)
+        raise unreadable_error(name, ValueError("a file with another beginning"), _KIND)
     try:
         opened = _of_file(file) if start == _FILE_MAGIC else _of_stream(file)
     except ERRORS as error:
-        raise unreadable(name, error, _KIND) from error
+        raise unreadable_error(name, error, _KIND) from error
     return open_typed(opened, name, options, _KIND)
 
 
@@ -86,7 +87,7 @@ def _places(schema: pa.Schema, only: Sequence[str] | None) -> list[int] | None:
 
 
 def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Yield a batch in parts of bounded size: a file may have all of its rows in one."""
+    """Yield a batch in parts of bounded size, since a file may have all its rows in one batch."""
     size = rows_per_batch(batch.schema, batch.get_total_buffer_size(), batch.num_rows)
     for first in range(0, batch.num_rows, size):
         yield batch.slice(first, size)

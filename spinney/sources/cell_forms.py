@@ -11,7 +11,7 @@ _FRACTION = re.compile(
     r"[-+]?(?:[0-9]+[.,][0-9]*|[.,]?[0-9]+|[0-9]{1,3}(?:[.,][0-9]{3})+[.,][0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII
 )
 _MIN_SHARE = 0.9
-"""Share of cells that must be numbers or times for the column to count as one of them."""
+"""Share of cells that must be numbers or times for the column to count as a column of numbers or times."""
 
 
 def is_number_or_time(cell: str) -> bool:

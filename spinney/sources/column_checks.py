@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from unicodedata import normalize
 
 import pyarrow as pa
 from pyarrow import types
@@ -19,15 +20,19 @@ _FAMILIES = (
     ("text", (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)),
     ("true or false", (types.is_boolean,)),
     ("a time", (types.is_timestamp, types.is_date)),
+    ("a time of day", (types.is_time,)),
+    ("a duration", (types.is_duration,)),
+    ("a list", (types.is_list, types.is_large_list, types.is_fixed_size_list)),
+    ("an object", (types.is_struct, types.is_map)),
 )
 
 
 def check_columns(files: Sequence[DataFile], options: ReadOptions) -> tuple[str, ...]:
-    """Return notes about columns that no file has.
+    """Return notes about optional columns that no file has.
 
-    Raises ContractError, naming file and column, for a column that is required and missing, that only some of the files
-    have (unless `missing_as_null`), or whose type is of another family than in the first file. Integers and fractions
-    are one family. The columns of JSON lines are the fields of the first objects of each file.
+    Raises ContractError, naming file and column, in three cases: a required column is missing; only some of the files
+    have a column (unless `missing_as_null`); a column's type is of another family than in the first file. Integers and
+    fractions are one family. The columns of JSON lines are the fields of the first objects of each file.
     """
     typed = [file for file in files if _all_columns(file) is not None]
     if not typed:
@@ -39,7 +44,7 @@ def check_columns(files: Sequence[DataFile], options: ReadOptions) -> tuple[str,
         _refuse_other_types(name, with_it, options)
         is_optional = options.selection is not None and name in options.selection.optional
         if not with_it and not is_optional:
-            notes.append(f"column {name}: {_null_everywhere_note(typed)}")
+            notes.append(f"column {name}: {_null_everywhere_note(typed)}{_similar_name_hint(name, typed)}")
     return tuple(notes)
 
 
@@ -85,15 +90,20 @@ def find_repeated_columns(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def left_out_note(column: str) -> str:
-    """Return the note about the columns of one name, which a file has more than once."""
+    """Return the note about columns that are left out because a file has several columns of this name."""
     return f"column {column}: left out, since several columns have this name. Rename them in the file to use them"
+
+
+def unreadable_note(column: str) -> str:
+    """Return the note about a column that Arrow cannot read."""
+    return f"column {column}: left out, since Arrow cannot read lists of a fixed size with gaps from Parquet"
 
 
 def missing_columns_error(
     name: str, selection: ColumnSelection, columns: Iterable[str], lacking: Sequence[str]
 ) -> ContractError:
     """Return the error for a file that lacks required columns. columns: those it has. lacking: the missing ones."""
-    present = [column if column == column.strip() else repr(column) for column in columns]  # blanks at an end are seen
+    present = [_visible(column) for column in columns]
     required = [column for column in selection.names if column in selection.required]
     return ContractError(
         f"{name}: expected the columns {', '.join(required)}; it lacks {', '.join(lacking)} and has "
@@ -102,7 +112,9 @@ def missing_columns_error(
 
 
 def type_family(kind: pa.DataType) -> str | None:
-    """Return the family of a type, by which files are compared; None for a type without values."""
+    """Return the family of a type, by which the types of a column in several files are compared; None for a type
+    without values.
+    """
     if types.is_dictionary(kind):
         return type_family(kind.value_type)
     if types.is_null(kind):
@@ -118,6 +130,25 @@ def _null_everywhere_note(files: Sequence[DataFile]) -> str:
     if any(file.columns is None for file in files):
         return f"in none of the first {SAMPLE_LINES:,} lines of any file, so it is null in these rows"
     return "in no file, so it is null in every row"
+
+
+def _similar_name_hint(name: str, files: Sequence[DataFile]) -> str:
+    """Return a hint about a column whose name differs in case, blanks and the like only; empty if there is none."""
+    columns = dict.fromkeys(column for file in files for column in _all_columns(file) or ())
+    similar = next((column for column in columns if _folded(column) == _folded(name) != ""), None)
+    return "" if similar is None else f"; {_visible(similar)} is another name: [fleet.fields] can name it"
+
+
+def _folded(name: str) -> str:
+    return "".join(filter(str.isalnum, normalize("NFKC", name).casefold()))
+
+
+def _visible(name: str) -> str:
+    """Return a name of a column, escaped if it looks like another one: with blanks at an end, or with characters that
+    are invisible or composed of several.
+    """
+    is_plain = name == name.strip() and name.isprintable() and normalize("NFC", name) == name
+    return name if is_plain else ascii(name)
 
 
 def _absence_text(file: DataFile) -> str:
@@ -140,7 +171,7 @@ def _column(file: DataFile, name: str, options: ReadOptions) -> str | None:
 
 
 def _leaf_types(columns: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
-    """Return path → type of the columns, and of the fields inside objects in place of these."""
+    """Return path → type of the columns; for a column of objects, those of the fields inside instead."""
     leaves: dict[str, pa.DataType] = {}
     for name, kind in columns.items():
         inside = {f"{name}.{field.name}": field.type for field in kind} if types.is_struct(kind) else {}

@@ -15,20 +15,20 @@ import pyarrow.csv as arrow_csv
 
 from spinney.core.errors import ContractError
 from spinney.sources import column_checks
-from spinney.sources.csv_bytes import MarkedStream, end_mark
+from spinney.sources.csv_byte_stream import MarkedStream, end_mark
 from spinney.sources.dialect import Dialect, detect_dialect
 from spinney.sources.localized_numbers import has_other_mark, with_points
 from spinney.sources.options import ReadOptions
-from spinney.sources.quoted_cells import cells_with_text_behind
 from spinney.sources.row_batch import DataFile, MalformedRow, RowBatch
+from spinney.sources.text_after_quotes import cells_with_text_behind
 from spinney.sources.unclosed_quotes import count_lines, find_merged_rows, have_cell_among, header_has_merged_rows
 
 BLOCK_BYTES = 8 << 20
-"""Bytes read at once; no row can be longer."""
+"""Bytes that are read at once, and the greatest length of a row."""
 
 _SEARCHED_BYTES = 1 << 22
 _ROW_TOO_LONG = "straddling object"
-"""Part of Arrow's message about a row that is longer than a block: it has no error class of its own."""
+"""Part of Arrow's message about a row that is longer than a block; there is no exception class for it."""
 
 _ESCAPED = (
     "expected each quote within a cell to be doubled; got one behind a backslash. If backslashes escape quotes in the "
@@ -45,7 +45,7 @@ def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
 
     Raises ContractError: no header, a selected column twice in it, or another encoding than the one given.
     """
-    csv_dialect = detect_dialect(file, options.text)
+    csv_dialect = detect_dialect(file, name, options.text)
     if header_has_merged_rows(csv_dialect.header, csv_dialect.delimiter):
         raise ContractError(
             f"{name}: header: expected one row with the columns' names; got rows within quotes. Remove the quote that "
@@ -125,9 +125,10 @@ def _read(
 
 @dataclass(frozen=True)
 class _Quotes:
-    """The quotes of a file. are_there: whether it has any. are_escaped: whether any follows a backslash.
+    """The quotes of a file.
 
-    cells: returns the values of `cells_with_text_behind`.
+    are_there: whether it has any. are_escaped: whether a quote follows a backslash somewhere. cells: returns the result
+    of `cells_with_text_behind`.
     """
 
     are_there: bool
@@ -137,7 +138,9 @@ class _Quotes:
 
 
 def _contains(file: Path, text: str, encoding: str) -> bool:
-    """Return whether the file contains an ASCII text, or bytes like it."""
+    """Return whether the file contains an ASCII text, searched as bytes, so that other text with the same bytes counts
+    too.
+    """
     # The second of two: some encodings write a byte order mark before the first.
     sought = (text * 2).encode(encoding)[len(text.encode(encoding)) :]
     held = b""
@@ -150,14 +153,15 @@ def _contains(file: Path, text: str, encoding: str) -> bool:
 
 
 def _cells_with_text_behind(file: Path, csv_dialect: Dialect) -> frozenset[str]:
-    """Return what `cells_with_text_behind` finds in the file. Reads the file a second time."""
+    """Return the result of `cells_with_text_behind` for the file, which is read a second time."""
     with MarkedStream(file, csv_dialect, end_mark(len(csv_dialect.header))) as stream:
         return cells_with_text_behind(stream, csv_dialect.delimiter)
 
 
 def _without_misread_rows(batch: RowBatch, kept: Sequence[str], quotes: _Quotes) -> RowBatch:
-    """Return the batch with the `kept` columns only. Merged rows, and rows with a quote behind a backslash, are
-    malformed.
+    """Return the batch with the `kept` columns only.
+
+    Rows that were merged from several, and rows with a quote after a backslash, are returned as malformed rows.
     """
     assert batch.columns is not None, "of a CSV"
     delimiter = quotes.csv_dialect.delimiter
@@ -209,7 +213,7 @@ def _open_stream(
 class _RowNumbering:
     """Numbers the rows of a file and collects those that could not be split, in the order in which Arrow reads them.
 
-    mark: the row after the last one. ended: whether Arrow has reported it as a row of its own.
+    mark: the row that `MarkedStream` adds after the last one. ended: whether Arrow has reported the mark as a row.
     """
 
     def __init__(self, name: str, mark: str) -> None:
@@ -262,7 +266,10 @@ def _place(row: int) -> str:
 
 
 def _row_numbers(first: int, rows: int, malformed: deque[MalformedRow]) -> tuple[Sequence[int], list[MalformedRow]]:
-    """Return the numbers of the next rows, and the malformed rows among them."""
+    """Return the numbers of the next `rows` well-formed rows, and the malformed rows among them.
+
+    first: the first number. malformed: the malformed rows to come; those that were passed are removed.
+    """
     passed: list[MalformedRow] = []
     if not malformed or malformed[0].number >= first + rows:
         return range(first, first + rows), passed
@@ -284,9 +291,10 @@ def _select(batch: RowBatch, only: Sequence[str] | None) -> RowBatch:
 
 
 def _with_points(batch: RowBatch, csv_dialect: Dialect, numbers: frozenset[str] | None) -> RowBatch:
-    """Return the batch with the numbers in a form that all readers know, and without rows whose numbers are ambiguous.
+    """Return the batch with numbers in the form that all readers know, and with rows of ambiguous numbers as malformed
+    rows.
 
-    numbers: the columns of numbers; None if these are not known, so that any may be.
+    numbers: the columns of numbers; None if they are not known, so that any column may be one.
     """
     if batch.columns is None:
         return batch

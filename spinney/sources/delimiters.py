@@ -29,7 +29,7 @@ def split_rows(sample: str, delimiter: str) -> list[list[str]]:
 
 
 def detect_delimiter(sample: str) -> str:
-    """Return the delimiter that splits most rows into as many cells as the header; if equal, the one with more
+    """Return the delimiter that splits most rows into as many cells as the header; of equal ones the one with more
     cells.
     """
 

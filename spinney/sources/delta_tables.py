@@ -1,7 +1,7 @@
 """Read Delta tables by delta-rs, without a JVM.
 
-Arrow reads the files of a table. One with deletion vectors or column mapping is read by the engine of delta-rs, which
-does not keep the order of the rows.
+Arrow reads the files of a table. A table with deletion vectors or column mapping is read by the engine of delta-rs
+instead, which does not keep the order of the rows.
 """
 
 from __future__ import annotations

@@ -12,14 +12,14 @@ _UNENDED = "unexpected end of data"
 """Part of the module's message about text that ends within quotes."""
 
 _MAX_HELD_BYTES = 1 << 24
-"""A quoted cell that goes on beyond this is passed on as it is: its row is too long for Arrow, which reports it."""
+"""A quoted cell that is longer than this is passed on unchanged: its row is too long for Arrow, which reports it."""
 
 
 def is_escaped(lines: Iterable[str], delimiter: str, *, is_cut: bool) -> bool:
-    """Return whether rows are only consistent if a backslash escapes the quote behind it.
+    """Return whether the rows are consistent only if a backslash escapes the quote after it.
 
-    Rows are consistent if all below the header have the same number of cells, without text behind a closing quote.
-    lines: from the header on, each with its line break. is_cut: whether they may end within a cell.
+    Rows are consistent if all below the header have the same number of cells, without text after a closing quote.
+    lines: from the header on, each with its line break. is_cut: whether the last line may end within a cell.
     """
     text = list(lines)
     if not any('\\"' in line for line in text):
@@ -51,7 +51,8 @@ def unescape(text: str, delimiter: str) -> str:
 class Unescaper:
     r"""Rewrites the quoted cells of a file, part by part: ``\"`` as ``""`` and ``\\`` as one backslash.
 
-    Other backslashes, and those outside of quoted cells, stay as they are. A doubled quote is one quote here too.
+    Other backslashes, and those outside of quoted cells, stay as they are. A doubled quote stays a quote within the
+    cell.
     """
 
     def __init__(self, delimiter: str) -> None:
@@ -60,7 +61,10 @@ class Unescaper:
         self._held = b""
 
     def feed(self, part: bytes) -> bytes:
-        """Return what is certain after one more part of the file; the rest comes with the next one."""
+        """Take the next part of the file, and return the text that can be rewritten already.
+
+        The rest follows with later parts.
+        """
         return self._rewrite(part, ended=False)
 
     def end(self) -> bytes:

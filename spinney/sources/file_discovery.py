@@ -9,8 +9,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from spinney.core.errors import ContractError
+from spinney.core.records.json_parsing import has_surrogate
 from spinney.sources.decompression import CODECS
 from spinney.sources.delta_tables import is_delta
+from spinney.sources.folder_entries import FolderEntries, list_entries
+from spinney.sources.other_table_formats import refuse_other_table, refuse_part_of_delta
 
 
 class FileFormat(Enum):
@@ -42,7 +45,9 @@ EXPECTED = (
     "a folder of such files, or a Delta table"
 )
 TEXT_SUFFIXES = (".txt", ".dat", ".tab", ".psv")
-"""Endings of files that are read as CSV if they are named themselves: in a folder they may be anything."""
+"""Endings of files that are read as CSV if the user names them. In a folder they are skipped, since they may be
+anything.
+"""
 
 _ADVICE = {
     "Unpack it first": (".zip", ".xz", ".7z", ".tar", ".tgz"),
@@ -52,15 +57,16 @@ _ADVICE = {
 
 MAX_NAMES_SHOWN = 5
 _FORMAT_BY_MAGIC = {b"PAR1": FileFormat.PARQUET, b"ARROW1": FileFormat.ARROW}
-"""First bytes of files that are of this format whatever their ending."""
+"""First bytes of a file -> its format, whatever the ending of its name."""
 
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a source. name: for messages. partitions: values in its path: ``store=007/part.parquet`` gives store →
-    "007".
+    """A file of a source.
+
+    name: for messages. partitions: values in its path: ``store=007/part.parquet`` gives store → "007".
     """
 
     path: Path
@@ -72,18 +78,37 @@ class SourceFile:
 def find_files(source: str, path: Path) -> tuple[list[SourceFile], tuple[str, ...]]:
     """Return the files of a source, sorted by path, and notes about those that are skipped.
 
-    Raises ContractError: nothing there, nothing that can be read, files of several formats, or part of a Delta table.
+    Raises ContractError: nothing there, nothing that can be read, files of several formats, part of a table, or a name
+    that is not UTF-8.
     """
+    try:
+        files, notes = _find(source, path)
+    except OSError as error:
+        raise ContractError(
+            f"{error.filename or source}: expected a file or folder that can be read; got: {error.strerror}"
+        ) from error
+    for file in files:
+        # Names become values of columns, topics of rows, and parts of messages.
+        if has_surrogate(file.name):
+            raise ContractError(f"{file.name!a}: expected a name in UTF-8; got other bytes. Rename the file or folder")
+    return files, notes
+
+
+def _find(source: str, path: Path) -> tuple[list[SourceFile], tuple[str, ...]]:
     if not path.exists():
         raise ContractError(f"{source}: expected {EXPECTED}; nothing is there")
-    _refuse_part_of_delta(source, path)
+    refuse_part_of_delta(source, path)
     if is_delta(path):
         return [SourceFile(path, source, FileFormat.DELTA)], ()
+    for folder in path.resolve().parents:
+        refuse_other_table(source, folder)
     if path.is_file():
         file_format = _detect_format(path, FORMAT_BY_SUFFIX | dict.fromkeys(TEXT_SUFFIXES, FileFormat.CSV))
         if file_format is None:
             raise ContractError(f"{source}: expected {EXPECTED}; got {path.suffix or 'no ending'}{_advice(path)}")
         return [SourceFile(path, source, file_format)], ()
+    if not path.is_dir():
+        raise ContractError(f"{source}: expected {EXPECTED}; got a pipe or a device. Write its bytes to a file")
     files, notes = _find_in_folder(source, path)
     if not files:
         raise ContractError(f"{source}: expected {EXPECTED}; got a folder without any")
@@ -97,45 +122,52 @@ def _advice(file: Path) -> str:
     return "".join(f". {advice}" for advice, suffixes in _ADVICE.items() if file.suffix.lower() in suffixes)
 
 
-def _refuse_part_of_delta(source: str, path: Path) -> None:
-    """Raise ContractError for a path inside a Delta table: only the table's log says which rows still exist."""
-    table = next((folder for folder in path.resolve().parents if is_delta(folder)), None)
-    if table is not None:
-        raise ContractError(
-            f"{source}: expected a whole Delta table; got a part of {table}, which also holds files and rows that were "
-            "deleted. Name the table, or write the rows that you want to Parquet files elsewhere"
-        )
-
-
 def _find_in_folder(source: str, folder: Path) -> tuple[list[SourceFile], tuple[str, ...]]:
+    refuse_other_table(source, folder)
+    entries = list_entries(folder)
     files: list[SourceFile] = []
-    skipped: list[str] = []
-    empty: list[str] = []
-    tables: set[Path] = set()
-    for path in sorted(folder.rglob("*")):
+    skipped: list[Path] = []
+    empty: list[Path] = []
+    for path in entries.found:
         below = path.relative_to(folder)
-        # Hidden files, and what Spark and Hive leave beside their own.
-        if any(part.startswith((".", "_")) for part in below.parts):
-            continue
-        # A Delta table's folder also holds files with deleted rows.
-        if not tables.isdisjoint(path.parents):
-            continue
         name = f"{source.rstrip('/')}/{below}"
         if path.is_dir():
+            refuse_other_table(source, path)
             if is_delta(path):
-                tables.add(path)
-                files.append(SourceFile(path, name, FileFormat.DELTA, _partition_values(below.parts)))
+                files.append(SourceFile(path, name, FileFormat.DELTA, _partition_values(name, below.parts)))
             continue
-        file_format = _detect_format(path)
+        file_format = _format_in_folder(path, name)
         if file_format is None:
-            skipped.append(str(below))
+            skipped.append(path)
         elif file_format in (FileFormat.CSV, FileFormat.JSON_LINES) and path.stat().st_size == 0:
-            empty.append(str(below))  # Spark writes one for a partition without rows
+            empty.append(path)  # Spark writes one for a partition without rows
         else:
-            files.append(SourceFile(path, name, file_format, _partition_values(below.parts[:-1])))
-    whys = {"no data files": skipped, "empty": empty}
-    notes = (_skipped_note(source, why, names) for why, names in whys.items() if names)
+            files.append(SourceFile(path, name, file_format, _partition_values(name, below.parts[:-1])))
+    whys = {"no data files": skipped, "empty": empty, **_left_out(entries)}
+    notes = (
+        _skipped_note(source, why, [str(path.relative_to(folder)) for path in paths]) for why, paths in whys.items()
+        if paths
+    )  # fmt: skip
     return files, tuple(notes) if files else ()
+
+
+def _left_out(entries: FolderEntries) -> dict[str, list[Path]]:
+    """Return why some entries are left out, and these."""
+    hidden = [path for path in entries.hidden if path.suffix.lower() in (*FORMAT_BY_SUFFIX, *CODECS)]
+    return {"hidden by a name that begins with _": hidden, "links to what is read anyway": entries.repeated}
+
+
+def _format_in_folder(path: Path, name: str) -> FileFormat | None:
+    """Return the format of a file in a folder; None if it is none of data.
+
+    Raises ContractError if it is named like one, but is a link to nothing, or a pipe.
+    """
+    if path.is_file():
+        return _detect_format(path)
+    if path.suffix.lower() in (*FORMAT_BY_SUFFIX, *CODECS):
+        got = "a link to nothing" if path.is_symlink() else "a pipe or a device"
+        raise ContractError(f"{name}: expected a file; got {got}. Remove it, or put the file there")
+    return None
 
 
 def _skipped_note(source: str, why: str, names: Sequence[str]) -> str:
@@ -153,10 +185,20 @@ def _detect_format(file: Path, by_suffix: Mapping[str, FileFormat] = FORMAT_BY_S
     return by_magic or by_suffix.get(file.suffix.lower())
 
 
-def _partition_values(folders: Sequence[str]) -> dict[str, str | None]:
+def _partition_values(name: str, folders: Sequence[str]) -> dict[str, str | None]:
+    """Return the values in the path of a file. name: of the file, for messages."""
     values: dict[str, str | None] = {}
     for part in folders:
-        name, equals, value = part.partition("=")
-        if equals and name:
-            values[unquote(name)] = None if value == _NULL_PARTITION else unquote(value)
+        column, equals, value = part.partition("=")
+        if equals and column:
+            values[_unquoted(name, column)] = None if value == _NULL_PARTITION else _unquoted(name, value)
     return values
+
+
+def _unquoted(name: str, text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError as error:
+        raise ContractError(
+            f"{name}: expected percent signs in the path that stand for UTF-8; got {text}. Rename the folder"
+        ) from error

@@ -18,12 +18,12 @@ _GROUP_KEY, _EVENT_ID = "group_key", "event_id"
 
 
 def with_message_names(table: DataFile, folder: Path, names: Mapping[str, str]) -> DataFile:
-    """Return a fleet's table under the names of messages; any other Delta table as it is.
+    """Return a fleet's table with the column names that messages have. Any other Delta table is returned unchanged.
 
-    Columns that are only in tables are left out. Outcomes get the columns of the group from their keys, as texts.
+    Columns that messages do not have are left out. Outcomes get the columns of the group, as texts, from their keys.
 
-    folder: of the table. names: column in tables → field in messages. Raises ContractError: outcomes whose fleet is not
-    where the table is.
+    folder: the table's folder. names: column in tables → field in messages. Raises ContractError for outcomes if the
+    fleet's charter is not found beside the tables.
     """
     columns = table.columns or {}
     if {*OUTCOMES.names} <= columns.keys():
@@ -58,7 +58,10 @@ def _renamed(batch: RowBatch, wanted: Sequence[str], stored: Mapping[str, str], 
 
 
 def _group_of(name: str, folder: Path) -> list[str]:
-    """Return the columns of the group of the fleet whose table this is."""
+    """Return the group columns of the fleet that owns a table, read from the fleet's charter.
+
+    name: the table's name for messages. folder: the table's folder. Raises ContractError if the charter cannot be read.
+    """
     charter = folder.resolve().parents[1] / _CHARTER
     try:
         group: list[str] = json.loads(charter.read_text())["fixed"]["fleet.group"]

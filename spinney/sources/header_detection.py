@@ -1,7 +1,7 @@
 """Find the header of a CSV file below comments, which begin with #.
 
-A header may begin with # too, as in `#store,date,sold`, and so may rows below it. No row may be lost as a comment, so a
-file that can be read in several ways is refused.
+A header may begin with # too, as in `#store,date,sold`, and so may rows below it. A file that can be read in several
+ways is refused, since a row must not be lost as a comment.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _Row = Sequence[str]
 
 @dataclass(frozen=True)
 class Beginning:
-    """The beginning of a file. text: the sample from its header on. lines_above: number of lines above the header.
+    """The beginning of a file.
 
-    delimiter: the one that a line above names; None: none does. comments: number of lines taken for comments.
+    text: the sample from its header on. lines_above: number of lines above the header. delimiter: the delimiter that
+    one of these lines names; None if none does. comments: number of lines taken for comments.
     """
 
     text: str
@@ -35,8 +36,8 @@ class Beginning:
 def find_header(sample: str, skip_lines: int | None, delimiter: str | None) -> Beginning:
     """Find the header. skip_lines, delimiter: None if not given.
 
-    With skip_lines, the first line below these that is not blank is the header, or Excel's `sep=;` above it. Raises
-    ContractError, without the file's name: several lines can be the header.
+    With skip_lines, the first non-blank line below the skipped ones is the header, or the line `sep=;` with which Excel
+    names the delimiter. Raises ContractError, without the file's name, if several lines can be the header.
     """
     lines = list(iterate_lines(sample))
     start = skip_lines or 0
@@ -79,12 +80,15 @@ def _find_below_comments(lines: Sequence[str], above: int, delimiter: str | None
 
 
 def _split_lines(lines: Sequence[str], wanted: Sequence[int], delimiter: str) -> dict[int, _Row]:
-    """Return place → cells of each wanted line by itself: a comment may have a quote that is not closed."""
+    """Return place → cells of each wanted line.
+
+    Each line is split by itself, since a comment may have an unclosed quote.
+    """
     return {at: split_rows(lines[at], delimiter)[0] for at in wanted}
 
 
 def _is_header_of(row: _Row, below: _Row) -> bool:
-    """Return whether a line has several cells, as many as the row below it, which may end in one more delimiter."""
+    """Return whether a line has several cells, and as many as the row below it, which may end in one more delimiter."""
     return len(row) > 1 and (len(row) == len(below) or (len(row) == len(below) - 1 and below[-1] == ""))
 
 
@@ -98,8 +102,9 @@ def _has_names_only(row: _Row) -> bool:
 
 
 def _tables(cells: dict[int, _Row]) -> Iterator[list[int]]:
-    """Yield the places of lines, one below the other, that may be a header with its rows: names, then numbers or times
-    in as many cells.
+    """Yield the places of consecutive lines that may be a header with its rows.
+
+    The first has names, the others have numbers or times, in as many cells.
     """
     for width, run in groupby(cells, key=lambda at: len(cells[at])):
         first, *rest = run

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from spinney.core.errors import ContractError
 from spinney.core.records.json_parsing import has_surrogate, unique_object
-from spinney.sources.dialect import SAMPLE_BYTES, refuse_other_bytes
 from spinney.sources.json_splitting import has_values_across_lines, split_values
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile, RowBatch
+from spinney.sources.text_encoding import SAMPLE_BYTES, named_encoding, refuse_other_bytes
 
 BATCH_LINES = 10_000
 SAMPLE_LINES = 1_000
@@ -29,12 +29,14 @@ _MAX_DIGITS = 400
 
 
 def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
-    """Open a JSON file. Raises ContractError: not in its encoding, packed, or no JSON in its first objects if these are
-    not one per line.
+    """Open a JSON file.
+
+    Raises ContractError if it is not in its encoding, is compressed, or has objects that are not one per line and the
+    first of them are not JSON.
     """
-    encoding = options.text.encoding or _marked_encoding(file)
     with file.open("rb") as opened:
         start = opened.read(SAMPLE_BYTES)
+    encoding = _other_encoding(named_encoding(start, options.text.encoding))
     if encoding is None:
         refuse_other_bytes(name, start)
     text = codecs.getincrementaldecoder(encoding or "utf-8")("replace").decode(start)
@@ -49,8 +51,9 @@ def open_json_lines(file: Path, name: str, options: ReadOptions) -> DataFile:
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
-    """Return the object in a line; None if it is not an object, has a name twice in one object, or holds NaN or
-    Infinity, which Python writes and JSON does not have.
+    """Return the object in a line; None if it is not a valid object.
+
+    An object is invalid if it has a name twice, or holds NaN or Infinity, which Python writes and JSON does not have.
     """
     try:
         value = json.loads(line, object_pairs_hook=unique_object, parse_int=_integer, parse_constant=_refuse_constant)
@@ -60,7 +63,9 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
 
 
 def _integer(text: str) -> int | float:
-    """Return a number of any length. Python refuses to read integers of more than 4,300 digits."""
+    """Return a number of any length: a float if it has too many digits, since Python refuses more than 4,300 in an
+    integer.
+    """
     return int(text) if len(text) <= _MAX_DIGITS else float(text)
 
 
@@ -110,12 +115,9 @@ def _arrow_type(names: Mapping[str, Any]) -> pa.DataType:
     return pa.struct({name: _arrow_type(inner) for name, inner in names.items()}) if names else pa.null()
 
 
-def _marked_encoding(file: Path) -> str | None:
-    """Return the encoding of a UTF-16 byte order mark; None for UTF-8, which is checked line by line."""
-    with file.open("rb") as opened:
-        start = opened.read(4)
-    utf16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return "utf-16" if utf16 else None
+def _other_encoding(named: str | None) -> str | None:
+    """Return an encoding other than UTF-8; None for UTF-8, which is checked line by line."""
+    return None if named is None or codecs.lookup(named).name in ("utf-8", "utf-8-sig") else named
 
 
 def _read(name: str, records: Iterable[tuple[int, bytes]]) -> Iterator[RowBatch]:

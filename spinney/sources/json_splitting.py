@@ -27,9 +27,9 @@ _DECODER = json.JSONDecoder(strict=False, parse_int=len, parse_float=len, parse_
 
 
 def has_values_across_lines(start: str) -> bool:
-    """Return whether the text of a file is not JSON lines: an array, or an object that does not fill exactly one line.
+    """Return whether a file is not JSON lines, but an array or objects that do not fill exactly one line each.
 
-    start: the beginning of the file. A first line that is not JSON is one of JSON lines, with an error in it.
+    start: the beginning of the file. If the first line is not JSON, the file counts as JSON lines with an error in it.
     """
     text = start.lstrip(_SPACE + "\ufeff")
     if text.startswith("["):
@@ -46,9 +46,9 @@ def has_values_across_lines(start: str) -> bool:
 def split_values(text: TextIO, name: str) -> Iterator[str]:
     """Yield each value of a file as written, in bounded memory.
 
-    text: of the file, with its line breaks as they are. Values are those of one array around all of them, or follow one
-    another, with or without commas. name: for messages. Raises ContractError: a value that is not JSON, whose end
-    is then unknown, one longer than MAX_CHARACTERS, or a file that is cut off.
+    text: the file, with its line breaks unchanged. The values are the elements of one array, or follow one another,
+    with or without commas. name: for messages. Raises ContractError for a value that is not JSON (its end is unknown,
+    so reading stops), a value longer than MAX_CHARACTERS, or a file that is cut off.
     """
     window = _Window(text)
     window.skip_between()
@@ -72,12 +72,12 @@ def _error(name: str, number: int, problem: str) -> ContractError:
 
 
 def _may_go_on(error: json.JSONDecodeError) -> bool:
-    """Return whether a value may only have been cut off by the end of the window."""
+    """Return whether the error may only mean that a value was cut off at the end of the window."""
     return error.msg.startswith("Unterminated string") or error.pos > len(error.doc) - _LONGEST_TOKEN
 
 
 class _Window:
-    """The part of a file that is in memory. text: that part. at: the place in it up to which it was read."""
+    """The part of a file that is in memory. text: this part. at: position in it up to which it was read."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -107,14 +107,14 @@ class _Window:
                 if not _may_go_on(cause) or not self._read_more():
                     raise error(f"JSON; got {quote_text(self.text[cause.pos :])}: {cause.msg}") from cause
                 continue
-            # A number may go on behind the end of the window: after 0 or 0. there may be another digit.
+            # A number may continue behind the end of the window: after 0 or 0. there may be another digit.
             is_whole = self.text[end - 1] in '}]"' or self.text[end : end + 1] in _AFTER_NUMBERS
             if is_whole or not self._read_more():
                 value, self.at = self.text[self.at : end], end
                 return value
 
     def _read_more(self) -> bool:
-        """Read on, and drop what is before `at`. Return whether there was more."""
+        """Read more of the file, and drop the text before `at`. Returns whether there was more."""
         more = self._file.read(_READ_CHARACTERS)
         self.text, self.at = self.text[self.at :] + more, 0
         return bool(more)

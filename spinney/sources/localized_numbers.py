@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _BLANKS = "[ \u00a0\u2009\u202f]"
-"""A blank between thousands: that of the keyboard, or one of those that do not break lines."""
+"""A blank between thousands: an ordinary space, or a space that does not break lines."""
 
 _OTHER_MARK = "^ *[+-]?[0-9]*\\.[0-9]+([eE][+-]?[0-9]+)? *$"
 
@@ -18,8 +18,8 @@ _OTHER_MARK = "^ *[+-]?[0-9]*\\.[0-9]+([eE][+-]?[0-9]+)? *$"
 def has_other_mark(cells: pa.RecordBatch, names: Iterable[str], thousands: str | None) -> npt.NDArray[np.bool_]:
     """Return the mask of rows with a decimal point in a number column of a file with decimal commas, shape (rows,).
 
-    Whether `1.234` means a thousand or a fraction cannot be known there, unless points separate thousands and it has
-    that form.
+    In such a file `1.234` may mean a thousand or a fraction, unless points separate thousands and the number has that
+    form.
     """
     found = np.zeros(cells.num_rows, dtype=np.bool_)
     for name in names:
@@ -34,7 +34,7 @@ def has_other_mark(cells: pa.RecordBatch, names: Iterable[str], thousands: str |
 def with_points(column: pa.Array, decimal: str, thousands: str | None) -> pa.Array:
     """Return the column with a point as the decimal mark of its numbers, and without separators of thousands.
 
-    column: texts. Those that are not numbers with these marks stay as they are.
+    column: texts. Texts that are not numbers with these marks stay unchanged.
     """
     if thousands is not None:
         are_grouped = pc.match_substring_regex(column, _grouped(decimal, thousands))

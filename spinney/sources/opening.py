@@ -35,7 +35,7 @@ _OPENERS: Mapping[FileFormat, Callable[[Path, str, ReadOptions], DataFile]] = {
 def open_source(path: str | Path, options: ReadOptions | None = None) -> Source:
     """Open a source and inspect its files' columns without reading rows (for CSV: also whether its bytes are text).
 
-    Raises ContractError: nothing there, an unknown format, or files that disagree about a column.
+    Raises ContractError if there is no file, its format is unknown, or files disagree about a column.
     """
     options = options or ReadOptions()
     name = str(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,11 @@ THOUSANDS = (",", ".", "'", "_", " ")
 """Separators that may be between the thousands of a number; a blank also means any other blank that breaks no line."""
 
 _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+
+
+def is_delimiter(text: str) -> bool:
+    """Return whether a text can separate the cells of a CSV: Arrow reads one byte as a delimiter."""
+    return len(text) == 1 and text.isascii() and text not in '"\r\n\0'
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,14 @@ class TextFormat:
         """
         given = _NAMED_DELIMITERS.get(delimiter, delimiter) if delimiter is not None else None
         between = " " if thousands == "space" else thousands
-        if given is not None and (len(given) != 1 or given in '"\r\n'):
-            raise ContractError(f"--delimiter: expected one character, or tab; got {delimiter!r}")
+        if given is not None and not is_delimiter(given):
+            raise ContractError(f"--delimiter: expected one character of ASCII, or tab; got {delimiter!r}")
         if decimal not in (None, ".", ","):
             raise ContractError(f"--decimal: expected . or ,; got {decimal!r}")
         if encoding is not None:
             try:
-                codecs.lookup(encoding)
-            except LookupError as error:
+                "a".encode(encoding)
+            except (LookupError, UnicodeError) as error:  # also a codec that is not one of texts, such as hex
                 raise ContractError(f"--encoding: expected a name like utf-8 or cp1252; got {encoding!r}") from error
         if between not in (None, *THOUSANDS) or between == (decimal or "."):
             expected = "one of , . ' _ space, and not the decimal mark"
@@ -68,9 +72,9 @@ class TextFormat:
 class ColumnSelection:
     """The columns to read, under the names that a file uses.
 
-    names: a name with dots may be a path into nested objects, so a column of its first part matches too. required:
-    those of `names` that every file must have. is_exclusive: whether all other columns are left out. numbers: those of
-    `names` whose decimal commas are converted; None: every column. optional: those of `names` that need no note if
+    names: the columns. A name with dots may be a path into nested objects, so a column with the first part of the name
+    matches too. required: names that every file must have. is_exclusive: whether all other columns are left out.
+    numbers: names whose decimal commas are converted; None: every column. optional: names that need no note if they are
     missing. stored: column of a fleet's tables → its name in messages and files, to read such a table as a file.
     """
 
@@ -82,8 +86,8 @@ class ColumnSelection:
     stored: Mapping[str, str] = field(default_factory=dict)
 
     def find_column(self, name: str, columns: Iterable[str]) -> str | None:
-        """Return the column of a file that holds `name`: by the whole name, or by its path's first part; None if
-        neither.
+        """Return the column of a file that holds `name`: the column of that name, or of the first part of its path;
+        None if neither.
         """
         present = set(columns)
         root = name.partition(".")[0]

@@ -12,7 +12,7 @@ from pyarrow import orc, types
 from spinney.core.errors import ContractError
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile
-from spinney.sources.typed_files import ERRORS, TypedFile, open_typed, rows_per_batch, unreadable
+from spinney.sources.typed_files import ERRORS, TypedFile, open_typed, rows_per_batch, unreadable_error
 
 _KIND = "an ORC"
 
@@ -20,13 +20,13 @@ _KIND = "an ORC"
 def open_orc(file: Path, name: str, options: ReadOptions) -> DataFile:
     """Open an ORC file. Raises ContractError: not an ORC file, or a selected column twice in it.
 
-    Arrow reads its times in nanoseconds and stops at one outside 1677 to 2262; the error then names the column.
+    Arrow reads times of ORC in nanoseconds and fails at a time outside 1677 to 2262; the error then names the column.
     """
     try:
         opened = orc.ORCFile(file)
         schema, rows, size = opened.schema, opened.nrows, opened.content_length
     except ERRORS as error:
-        raise unreadable(name, error, _KIND) from error
+        raise unreadable_error(name, error, _KIND) from error
     batch_rows = rows_per_batch(schema, size, rows)
 
     def read(only: Sequence[str] | None) -> Iterator[pa.RecordBatch]:

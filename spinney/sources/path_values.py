@@ -23,8 +23,8 @@ from spinney.sources.row_batch import DataFile, RowBatch
 def with_path_values(file: DataFile, values: Mapping[str, str | None], options: ReadOptions) -> DataFile:
     """Return the file with a text field for each value in its path.
 
-    Reading raises ContractError for a row that has another value in a selected field of that name: one of the two would
-    be lost.
+    Reading raises ContractError for a row whose selected field of that name has another value than the path: one of the
+    two would be lost.
     """
     if not values:
         return file
@@ -59,7 +59,10 @@ def _with_columns(
 
 
 def _as_texts(column: pa.Array) -> pa.Array:
-    """Return values as a path has them. An empty text is none, as in the paths that Spark writes."""
+    """Return values as texts, as they are written in a path.
+
+    An empty text counts as missing, as in paths that Spark writes.
+    """
     if types.is_dictionary(column.type):
         return _as_texts(column.dictionary_decode())
     if types.is_integer(column.type) or types.is_boolean(column.type) or types.is_decimal(column.type):
@@ -76,7 +79,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _as_instant(text: str | None) -> str | None:
-    """Return the text of a path as `_as_text` writes a time, if it is one."""
+    """Return a text of a path in the form in which `_as_text` writes times, if it is a time; other texts unchanged."""
     at = None if text is None else instant_of_text(text)
     return text if at is None else at.isoformat()
 
@@ -88,7 +91,10 @@ def _differing(own: pa.Array, value: str | None) -> pa.BooleanArray:
 
 
 def _with_fields(batch: RowBatch, values: Mapping[str, str | None], checked: frozenset[str]) -> RowBatch:
-    """Return JSON lines with the values of their path, unless a line has such a field itself."""
+    """Return JSON lines with the path's values added to each line. A field that the line has itself stays.
+
+    checked: fields whose own value must equal that of the path; else ContractError is raised.
+    """
     spelled = [json.dumps(name, ensure_ascii=False).encode(errors="surrogatepass") for name in values]
     fields = {name: f"{json.dumps(name)}:{json.dumps(value)}".encode() for name, value in values.items()}
 
@@ -113,7 +119,7 @@ def _with_fields(batch: RowBatch, values: Mapping[str, str | None], checked: fro
 
 
 def _another_value(batch: RowBatch, row: int, name: str, of_path: str | None, own: Any) -> ContractError:
-    """Return the error for a row whose own value is not that of its path. row: in the batch, from 0."""
+    """Return the error for a row whose own value differs from that of its path. row: position in the batch, from 0."""
     expected, got = (json.dumps(value, ensure_ascii=False, default=str) for value in (of_path, own))
     return ContractError(
         f"{batch.file}: row {batch.numbers[row]}: column {name}: expected {expected}, as in the path of the file; "

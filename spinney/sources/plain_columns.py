@@ -1,4 +1,7 @@
-"""Give columns the plain Arrow types. Views, runs and extensions hold the same values in other layouts."""
+"""Convert columns to plain Arrow types.
+
+Views, run-length encodings and extensions hold the same values in other layouts.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,19 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 _DECIMAL_DIGITS = 38
-"""The most that a decimal of 128 bits holds."""
+"""Largest number of digits that a decimal of 128 bits holds."""
 
 _UUID_BYTES, _UUID_TEXT = 16, "S36"
 _DASHES = (8, 12, 16, 20)
-"""Digits of a UUID that follow a dash."""
+"""Positions of a UUID's hexadecimal digits before which a dash is written."""
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the type that `plain_column` gives a column of this type.
 
-    Texts and bytes have no views, repeated values are repeated, decimals of other widths have 128 bits if they fit, a
-    UUID is its text, and other extensions are what they are stored as. A struct has only the fields whose name it has
-    once. All other types stay.
+    Views of texts and bytes become plain texts and bytes; run-length encoded values are written out; decimals of other
+    widths get 128 bits if they fit; a UUID becomes its text; other extension types become their storage type. Of a
+    struct's fields, those that share a name are dropped. All other types stay.
     """
     if isinstance(kind, pa.BaseExtensionType):
         special = {pa.UuidType: pa.string(), pa.Bool8Type: pa.bool_()}
@@ -70,7 +73,10 @@ def plain_column(column: pa.Array) -> pa.Array:
 
 
 def single_names(kind: pa.StructType) -> frozenset[str]:
-    """Return the names that a struct has once. No path leads to one of several fields of a name."""
+    """Return the names that occur only once in a struct.
+
+    If several fields share a name, no path can tell them apart.
+    """
     return frozenset(name for name, times in Counter(field.name for field in kind).items() if times == 1)
 
 

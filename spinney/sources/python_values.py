@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from spinney.core.records.input_message_encoding import UnrepresentableValue
 from spinney.core.records.time_parsing import DAY_SECONDS, END_SECOND, FIRST_SECOND, PER_SECOND
 
 
 def to_rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
     """Yield each row as name → value.
 
-    Times have microseconds, and are in UTC if the column has a zone. A time outside Python's range becomes a text with
-    its number.
+    Times have microseconds, and are in UTC if the column has a zone. A time outside Python's range becomes an
+    `UnrepresentableValue` with its number.
     """
     names = batch.schema.names
     columns = [to_values(column) for column in batch.columns]
@@ -52,7 +53,7 @@ def is_object_map(kind: pa.DataType) -> bool:
 
 
 def _maps_to_values(column: pa.MapArray) -> list[Any]:
-    """Of several values of a key the last one counts, as Parquet's specification says."""
+    """Convert maps to dictionaries. Of several values of a key the last one counts, as Parquet's specification says."""
     ends = column.offsets.to_pylist()
     first, length = ends[0], ends[-1] - ends[0]
     keys, items = (to_values(part.slice(first, length)) for part in (column.keys, column.items))
@@ -82,7 +83,7 @@ def _to_value(cell: pa.Scalar) -> Any:
     except UnicodeError:
         return bytes(cell.as_buffer()).decode(errors="surrogateescape")
     except (pa.ArrowException, ValueError, OverflowError):
-        return str(cell.type)
+        return UnrepresentableValue(cell.type)
 
 
 def _times_to_values(column: pa.Array) -> list[Any]:
@@ -104,7 +105,7 @@ def _times_to_values(column: pa.Array) -> list[Any]:
         return result
     safe = pc.if_else(pa.array(outside), pa.scalar(None, arrow_type), column).cast(simple, safe=False).to_pylist()
     return [
-        f"{second} seconds since 1970" if odd and present else value
+        UnrepresentableValue(f"{second} seconds since 1970") if odd and present else value
         for value, second, odd, present in zip(
             safe, seconds.tolist(), outside.tolist(), column.is_valid().to_pylist(), strict=True
         )
@@ -112,6 +113,9 @@ def _times_to_values(column: pa.Array) -> list[Any]:
 
 
 def _in_microseconds(column: pa.Array) -> pa.Array:
-    """Return times in nanoseconds at the earlier microsecond, as a text is cut off. Arrow's cast goes toward 1970."""
+    """Return times in nanoseconds rounded down to microseconds, as texts of times are.
+
+    Arrow's cast rounds toward 1970.
+    """
     ticks = np.asarray(column.cast(pa.int64()).fill_null(0)) // 1000
     return pa.array(ticks, mask=np.asarray(column.is_null())).cast(pa.timestamp("us", column.type.tz))

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from spinney.core.errors import ContractError
 
 MIN_ROWS_TO_STOP = 1_000
-"""Reading stops if none of so many rows is valid."""
+"""Reading stops if none of this many rows is valid."""
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """One rejected row. row: its number in the file, from 1. field: the column; None if the reason is about the whole
-    row.
-    """
+    """A rejected row. row: its number in the file, from 1. field: the column at fault; None if it is the whole row."""
 
     file: str
     row: int
@@ -31,7 +29,10 @@ class Rejection:
 
 @dataclass(frozen=True)
 class RejectionLimit:
-    """Limit of rejected rows at which reading stops: a number, or a share of the rows read. None: no limit."""
+    """Limit of rejected rows at which reading stops.
+
+    rows: a number. share: a share of the rows read. None: no limit of this kind.
+    """
 
     rows: int | None = None
     share: float | None = None
@@ -47,7 +48,10 @@ class RejectionLimit:
         return cls(share=float(rejection[1]) / 100) if rejection[1] else cls(rows=int(rejection[2]))
 
     def exceeded(self, rejected: int, read: int, *, ended: bool) -> bool:
-        """Return whether the limit is exceeded. A share is checked after MIN_ROWS_TO_STOP rows, and at the end."""
+        """Return whether the limit is exceeded. A share is checked from MIN_ROWS_TO_STOP rows on, and at the end.
+
+        rejected, read: numbers of rows so far. ended: whether all rows were read.
+        """
         if self.rows is not None:
             return rejected > self.rows
         return self.share is not None and (ended or read >= MIN_ROWS_TO_STOP) and rejected > self.share * read
@@ -77,7 +81,8 @@ class Rejections:
         self.examples.setdefault(key, rejection)
 
     def check(self, source: str, read: int, *, ended: bool = False) -> None:
-        """Raise RejectionLimitError: more rows rejected than allowed, or without a limit every row so far.
+        """Raise RejectionLimitError if more rows were rejected than allowed or, without a limit, if every row so far
+        was rejected.
 
         read: rows read so far, valid or not.
         """

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class MalformedRow:
-    """A row that could not be split into columns. number: in its file, from 1. text: as in the file."""
+    """A row that could not be split into columns. number: in its file, from 1. text: the row as it is in the file."""
 
     file: str
     number: int
@@ -22,10 +22,10 @@ class MalformedRow:
 class RowBatch:
     """Some rows of one file, given either as `columns` or as `lines`.
 
-    numbers: each row's number in its file, from 1, without a CSV's header; for JSON lines the line number. columns: the
-    values. texts: the columns that are text only because the file has no types: all of a CSV, and the partitions of a
-    path. lines: of JSON lines, each an object as written. malformed: rows between these that could not be split into
-    columns.
+    numbers: each row's number in its file, from 1, not counting a CSV's header; for JSON lines the line number.
+    columns: the values by column. texts: the columns that are text only because the file has no types: all of a CSV,
+    and the partitions of a path. lines: the objects of JSON lines, as written. malformed: rows in between that could
+    not be split into columns.
     """
 
     file: str
@@ -44,8 +44,8 @@ class Source:
     """Opened files. read: yields the rows of all files, always in the same order.
 
     columns: name → type, in the order of the first file, text for CSV; None if each row has its own fields (JSON
-    lines). files: number of files. rows: number of rows, exact or estimated from bytes. notes: assumptions that were
-    made, as sentences.
+    lines). files: number of files. rows: number of rows; estimated from the number of bytes unless `is_exact`. notes:
+    assumptions that were made, as sentences.
     """
 
     name: str

@@ -17,7 +17,7 @@ from spinney.sources.row_batch import MalformedRow, RowBatch, Source
 
 @dataclass(frozen=True)
 class ValidRow:
-    """A valid row. message: as `produce` sends it. values: of the fleet's columns."""
+    """A valid row. message: the JSON message that `produce` sends for it. values: of the fleet's columns."""
 
     file: str
     number: int
@@ -49,7 +49,10 @@ def valid_rows(source: Source, rules: RecordRules, rejections: Rejections) -> It
 
 
 def rejection_of_row(batch: RowBatch, number: int, result: ValidationResult) -> Rejection:
-    """Return the rejection of a row that is not valid. result: of its validation."""
+    """Return the rejection of a row that is not valid.
+
+    number: the row's number in its file. result: of its validation.
+    """
     reason = result.reason.value if result.reason is not None else ""
     return Rejection(batch.file, number, reason, result.field, result.detail or "")
 

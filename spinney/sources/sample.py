@@ -22,7 +22,7 @@ _NULLABLE = {
     pa.int64(): pd.Int64Dtype(),
     pa.bool_(): pd.BooleanDtype(),
 }
-"""Integers with gaps stay integers."""
+"""Integer types that allow missing values, so that integers with gaps do not become floats."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Sample:
     """The first rows of a source.
 
     frame: columns under the file's names, nested ones as ``outer.inner``. texts: the columns that are text only because
-    the file has no types. unsplit: number of rows between these that could not be split into columns, or are no JSON
-    object. first_unsplit: the first of them. is_whole: whether the source has no rows after these.
+    the file has no types. unsplit: number of rows in between that could not be split into columns or are no JSON
+    object. first_unsplit: the first of these. is_whole: whether the source has no rows after
+    the sample.
     """
 
     frame: pd.DataFrame
@@ -80,12 +81,26 @@ def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of all parts. A column without a value in one part has the type that it has in the others."""
+    """Return the rows of all parts. A column without any value in one part gets its type from the other parts."""
     if not parts:
         return pd.DataFrame()
     names = dict.fromkeys(name for part in parts for name in part.columns)
     with_values = [part.dropna(axis="columns", how="all") for part in parts]
-    return pd.concat(with_values, ignore_index=True).reindex(columns=list(names))
+    frame = pd.concat(with_values, ignore_index=True).reindex(columns=list(names))
+    return frame.drop(columns=[name for name in _outer_names(frame) if _are_objects(frame[name])])
+
+
+def _outer_names(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that fields inside objects have as the beginning of their path."""
+    ends = ((name, at) for name in frame.columns for at, letter in enumerate(name) if letter == ".")
+    outer = {name[:at] for name, at in ends}
+    return [name for name in frame.columns if name in outer]
+
+
+def _are_objects(values: pd.Series[Any]) -> bool:
+    """Return whether there are values, and all of them are objects, whose fields are columns."""
+    found = set(map(type, values.dropna()))
+    return found == {dict}
 
 
 def _of_columns(batch: pa.RecordBatch) -> pd.DataFrame:
@@ -105,7 +120,11 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if types.is_decimal(column.type):
-        column = column.cast(pa.float64())
+        column = _numbers_of_decimals(column)
+    if types.is_timestamp(column.type) and column.type.tz is not None:
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))  # pandas may not know the zone
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        column = column.cast(pa.large_binary())  # Arrow reads texts from Parquet without checking them
     if types.is_binary(column.type) or types.is_large_binary(column.type):
         column = _texts_of_bytes(column)
     try:
@@ -115,16 +134,40 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
     return record
 
 
+def _numbers_of_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return decimals without a fraction as integers if they fit: databases write every integer so. Others as doubles,
+    which are enough to guess a type by.
+    """
+    if column.type.scale <= 0:
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            pass
+    return column.cast(pa.float64())
+
+
 def _texts_of_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the texts of a writer that does not say that its bytes are texts; other bytes as they are."""
+    """Return bytes as texts, with null for a few that are none: some writers do not declare that their bytes are texts.
+
+    Bytes most of which are no texts are returned unchanged.
+    """
     try:
         return column.cast(pa.string())
     except pa.ArrowInvalid:
-        return column
+        texts = pa.array(map(_text_or_none, column.to_pylist()), pa.string())
+    are_most = 2 * (len(texts) - texts.null_count) > len(column) - column.null_count
+    return pa.chunked_array([texts]) if are_most else column
+
+
+def _text_or_none(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _of_lines(batch: RowBatch) -> tuple[pd.DataFrame, list[MalformedRow]]:
-    """Return the objects of JSON lines, and the lines that are none."""
+    """Return the objects of JSON lines as a frame, and the lines that are not objects as malformed rows."""
     objects: list[dict[str, Any]] = []
     malformed: list[MalformedRow] = []
     for number, line in zip(batch.numbers, batch.lines, strict=True):
@@ -137,7 +180,7 @@ def _of_lines(batch: RowBatch) -> tuple[pd.DataFrame, list[MalformedRow]]:
 
 
 def _why_no_object(line: bytes) -> str:
-    """Return the detail of the dead letter that a line would become."""
+    """Return why a line is not an object, in the words of the dead letter that it would become."""
     try:
         read_message(line)
     except RejectedError as error:
@@ -146,8 +189,8 @@ def _why_no_object(line: bytes) -> str:
 
 
 def _flat(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each field, and those inside objects behind it: a field may be an object in some records only."""
     for name, value in record.items():
-        if isinstance(value, dict) and value:
+        yield f"{before}{name}", value
+        if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value

@@ -25,53 +25,64 @@ _TEXT_BYTES = 32
 
 @dataclass(frozen=True)
 class TypedFile:
-    """An opened file. schema: its columns. rows: their number; exact if is_exact. read: takes the columns to read
-    (None: all) and yields batches; raises one of ERRORS.
+    """An opened file. schema: its columns. rows: their number; an estimate unless is_exact.
+
+    read: takes the columns to read (None: all) and yields batches; raises one of ERRORS. unreadable: columns that
+    Arrow cannot read.
     """
 
     schema: pa.Schema
     rows: int
     is_exact: bool
     read: Callable[[Sequence[str] | None], Iterator[pa.RecordBatch]]
+    unreadable: frozenset[str] = frozenset()
 
 
 def open_typed(opened: TypedFile, name: str, options: ReadOptions, kind: str) -> DataFile:
-    """Return a file as a source sees it: without columns and fields that share a name, in plain types.
+    """Return a file as a source sees it: without columns and fields that share a name, and with plain types. Columns
+    that cannot be read are left out unless they are selected.
 
-    kind: the format, for messages. Raises ContractError: a selected column is there twice.
+    kind: the format, for messages. Raises ContractError if the file has a selected column twice.
     """
     schema = opened.schema
     column_checks.refuse_duplicate_columns(name, schema.names, options)
     column_checks.refuse_duplicate_fields(name, schema, options)
     # None of them is selected. Which of them has the values is not known, and Arrow finds no column by such a name.
     repeated = column_checks.find_repeated_columns(schema.names)
-    columns = {field.name: plain_type(field.type) for field in schema if field.name not in repeated}
+    selected = options.selection.select(schema.names) if options.selection is not None else []
+    unreadable = [column for column in sorted(opened.unreadable) if column not in selected]
+    columns = {field.name: plain_type(field.type) for field in schema if field.name not in (*repeated, *unreadable)}
     is_exclusive = options.selection is not None and options.selection.is_exclusive
     left_out = () if is_exclusive else (*repeated, *column_checks.find_repeated_fields(schema))
 
     def read(only: Sequence[str] | None) -> Iterator[RowBatch]:
         first = 1
+        wanted = list(columns) if only is None and (repeated or unreadable) else only
         try:
-            for batch in opened.read(list(columns) if repeated and only is None else only):
+            for batch in opened.read(wanted):
                 # A name may be the beginning of another one's path.
-                names = [column for column in batch.schema.names if only is None or column in only]
+                names = [column for column in batch.schema.names if wanted is None or column in wanted]
                 yield RowBatch(name, range(first, first + batch.num_rows), plain_batch(batch.select(names)))
                 first += batch.num_rows
         except ERRORS as error:
-            raise unreadable(name, error, kind) from error
+            raise unreadable_error(name, error, kind) from error
 
-    notes = tuple(map(column_checks.left_out_note, left_out))
-    return DataFile(name, columns, opened.rows, opened.is_exact, read, notes)
+    notes = [*map(column_checks.left_out_note, left_out)]
+    notes += map(column_checks.unreadable_note, () if is_exclusive else unreadable)
+    return DataFile(name, columns, opened.rows, opened.is_exact, read, tuple(notes))
 
 
-def unreadable(name: str, error: Exception, kind: str) -> ContractError:
+def unreadable_error(name: str, error: Exception, kind: str) -> ContractError:
     """Return the error for a file that cannot be read. kind: its format."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return ContractError(f"{name}: expected {kind} file; got: {first[:300]}")
 
 
 def rows_per_batch(schema: pa.Schema, size: int, rows: int) -> int:
-    """Return how many rows fit a batch. size: bytes of all rows; 0 if not known."""
+    """Return how many rows of a file are read per batch.
+
+    size: bytes of all rows, 0 if not known. rows: number of all rows.
+    """
     return max(1, min(BATCH_ROWS, BATCH_BYTES // max(row_bytes(schema), size // max(rows, 1))))
 
 

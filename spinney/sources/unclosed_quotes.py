@@ -2,7 +2,7 @@
 
 A quote at the beginning of a cell opens a quoted cell. If it was not meant as one, the cell continues through the rows
 below up to the next quote. If that quote is in the same column, the merged row has as many cells as the header. Usually
-there is text after that quote, which no quoted cell has (`quoted_cells.py`). Otherwise only the lines inside
+there is text after that quote, which no quoted cell has (`text_after_quotes.py`). Otherwise only the lines inside
 distinguish such a row from one with a genuine text of many lines.
 
 The rule for these: the cells of a row are joined as they were written, and split at line breaks. A line counts as a row
@@ -39,19 +39,21 @@ _SAMPLE_ROWS = 200
 """Rows from which the forms of columns are learned."""
 
 _MAX_LINES = 1_000
-"""Lines of one row that are examined."""
+"""Largest number of lines of one row that are examined."""
 
 _MIN_COLUMNS = 3
-"""No fleet's file has fewer. In a file of one column, every line of a text looks like a row."""
+"""With fewer columns rows are not examined. A fleet's file has at least these; with one column every line looks like a
+row.
+"""
 
 _MIN_INNER_LINES = 2
 """With fewer lines between the first and the last, most look like rows by chance."""
 
 _MAX_FORMS = 2
-"""Most forms of a first column whose cells are alike. If they have more, a row may have yet another."""
+"""If a first column has more forms of cells, the form of a cell says nothing about whether it begins a row."""
 
 _MIN_ROWS = 3
-"""Fewer rows show neither the forms of a first column nor whether texts of many lines are usual."""
+"""With fewer rows, neither the forms of a first column nor the usual number of lines of a text are known."""
 
 _REMEDY = "Remove the quote that opens the cell, or close it; within a text double it"
 _REMEDY_OF_TEXTS = "If such texts are right as they are, pass --multiline"
@@ -59,8 +61,9 @@ _REMEDY_OF_TEXTS = "If such texts are right as they are, pass --multiline"
 
 @dataclass(frozen=True)
 class MergedRow:
-    """A row that several rows were merged into. place: in its batch. text: its cells as written, without quotes. lines:
-    number of lines.
+    """A row that several rows were merged into.
+
+    place: position in its batch. text: its cells as written, without quotes. lines: number of lines.
     """
 
     place: int
@@ -84,8 +87,8 @@ def find_merged_rows(
     """Return the merged rows of a batch.
 
     cells: all columns of the file, as text. with_text_behind: returns the values of the file's cells of several lines
-    with text after their closing quote; called only if there are cells of several lines. by_lines: whether a row
-    is also found to be merged because the lines in its cells look like rows.
+    that have text after their closing quote; called only if there are cells of several lines. by_lines: whether rows
+    whose inner lines look like rows count as merged too.
     """
     with_breaks = _rows_with_line_breaks(cells)
     if not len(with_breaks):
@@ -119,10 +122,10 @@ def have_cell_among(rows: pa.RecordBatch, values: frozenset[str]) -> npt.NDArray
 
 
 def _columns_of_long_texts(rows: pa.RecordBatch, unclosed: npt.NDArray[np.bool_], of: int) -> frozenset[int]:
-    """Return the places of the columns that have line breaks in most rows. rows: those with line breaks. of: number of
-    all rows.
+    """Return the positions of the columns in which most rows have line breaks; none if any row is known to be merged.
 
-    If one quote of the file is not closed where it should be, others may not be either; then no column counts.
+    A merged row shows that quotes are left unclosed, and then line breaks may come from these. rows: those with line
+    breaks. unclosed: mask of the rows that are known to be merged. of: number of all rows.
     """
     if unclosed.any() or 2 * rows.num_rows <= of or of < _MIN_ROWS:
         return frozenset()
@@ -131,8 +134,9 @@ def _columns_of_long_texts(rows: pa.RecordBatch, unclosed: npt.NDArray[np.bool_]
 
 
 def _may_be_merged(rows: pa.RecordBatch, delimiter: str) -> npt.NDArray[np.bool_]:
-    """Return which rows have as many delimiters as two rows have. Most texts of many lines have fewer and need no
-    further check.
+    """Return which rows have as many delimiters as two rows.
+
+    Most texts of many lines have fewer, and are not checked further.
     """
     inside = np.zeros(rows.num_rows, dtype=np.int64)
     for column in rows.columns:
@@ -177,8 +181,10 @@ def _has_line_breaks(column: pa.StringArray) -> bool:
 
 @dataclass(frozen=True)
 class _ColumnForms:
-    """The forms of cells in rows without line breaks. of: column → forms, for columns of numbers or times and for a
-    first column with few forms. figures: the places of the former.
+    """The forms of cells in rows without line breaks.
+
+    of: column → forms, for columns of numbers or times and for a first column with few forms. figures: the positions of
+    the columns of numbers or times.
     """
 
     of: Mapping[int, frozenset[str]]
@@ -226,8 +232,8 @@ class _RowShape:
     text: int = 0
 
     def looks_like_row(self, line: str) -> bool | None:
-        """Return whether a line is a row by the rule above; None if it has no value in columns of numbers, and could be
-        one.
+        """Return whether a line is a row by the rule above; None if it could be one but has no value in columns of
+        numbers.
         """
         cells = line.split(self.delimiter)
         extra_cells = len(cells) - self.columns
@@ -245,5 +251,5 @@ class _RowShape:
         return 2 * sum(alike) > len(alike)
 
     def _is_alike(self, column: int, cell: str) -> bool:
-        """Return whether the cell could be one of the column. An empty one may be a missing value of any column."""
+        """Return whether the cell could belong to the column. An empty cell may be a missing value of any column."""
         return not cell.strip() or column not in self.forms.of or cell_form(cell) in self.forms.of[column]

@@ -15,8 +15,8 @@ CONF_FOLDER_VARIABLE = "SPARK_CONF_DIR"
 class ClassArchiveOptions:
     """Options of a JVM that reads or writes a class archive, made by `spinney.local.class_archives`.
 
-    java_options: for the command line. conf_folder: an empty folder, in place of Spark's ``conf`` folder unless
-    SPARK_CONF_DIR is set.
+    java_options: for the command line. conf_folder: an empty folder that is used instead of Spark's ``conf`` folder,
+    unless SPARK_CONF_DIR is set.
     """
 
     java_options: tuple[str, ...]
@@ -27,7 +27,8 @@ class ClassArchiveOptions:
 def spark_conf_folder(archive: ClassArchiveOptions | None) -> Iterator[None]:
     """Give the JVM that starts inside the context the archive's ``conf`` folder, unless SPARK_CONF_DIR is set.
 
-    Not for longer: a ``spark-submit`` that this process starts reads its own.
+    Outside the context the setting is removed, so that a ``spark-submit`` that this process starts reads its own
+    folder.
     """
     if archive is None or CONF_FOLDER_VARIABLE in os.environ:
         yield

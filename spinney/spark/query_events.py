@@ -13,7 +13,7 @@ from pyspark.sql.streaming.listener import JStreamingQueryListener, QueryProgres
 
 
 class JsonQueryListener(JStreamingQueryListener):
-    """Hands events of Spark to a `StreamingQueryListener` as PySpark's own class does."""
+    """Passes events of Spark to a `StreamingQueryListener`, like PySpark's own class."""
 
     def onQueryProgress(self, jevent: Any) -> None:  # noqa: N802
         """Read the progress as JSON and pass it on."""

@@ -83,7 +83,7 @@ REQUIRED_SETTINGS = {
     # coalesces the children to different numbers of partitions, and rows of one key reach different tasks.
     "spark.sql.unionOutputPartitioning": "false",
 }
-"""Settings without which results are wrong. They hold in every session, also in one that a caller passes in."""
+"""Settings without which results are wrong. They are set in every session, whoever made it."""
 
 LOCAL_SETTINGS = {
     "spark.ui.enabled": "false",
@@ -94,17 +94,17 @@ LOCAL_SETTINGS = {
     # Not on a cluster, where a worker may start before this package was sent to it.
     "spark.python.daemon.module": "spinney.local.python_daemon",
     "spark.databricks.delta.snapshotPartitions": "1",  # the default of 50 costs seconds per commit on two cores
-    # Hadoop without its native library runs `chmod`, `readlink` and `ls` for each file: 120 processes a second for four
-    # queries, a fifth of a core, and a quarter of a second per commit of a state. This checkpoint writer runs one per
-    # file; renames on a local file system are atomic. Checksums would be another file each; RocksDB has its own, and
-    # Spark before 4.1 had none.
+    # Hadoop without its native library runs the programs `chmod`, `readlink` and `ls` for each file. For four queries
+    # that is 120 processes a second, a fifth of a core, and a quarter of a second per commit of a state. This
+    # checkpoint writer runs one program per file; renames on a local file system are atomic. Checksums would double the
+    # number of files; RocksDB has its own, and Spark before 4.1 had none.
     "spark.sql.streaming.checkpointFileManagerClass": f"{_CHECKPOINT_PACKAGE}.FileSystemBasedCheckpointFileManager",
     "spark.sql.streaming.checkpoint.fileChecksum.enabled": "false",
     # Otherwise each of the eight stores of four queries fills its own buffers of 64 MB and more, outside the heap.
     "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",
     "spark.sql.streaming.stateStore.rocksdb.maxMemoryUsageMB": "256",
-    # Spark keeps plans and figures for its web page, which is off: those of 380 executions after ten minutes, of 1,000
-    # in the end.
+    # Spark keeps plans and figures for its web page, although that is off: of 380 executions after ten minutes, and of
+    # up to 1,000.
     "spark.ui.retainedJobs": "50",
     "spark.ui.retainedStages": "50",
     "spark.ui.retainedTasks": "500",
@@ -118,7 +118,7 @@ LOCAL_ENVIRONMENT = {
     # compilers free stays in twenty heaps: 180 MB after 10 minutes, and growing.
     "MALLOC_ARENA_MAX": "2",
 }
-"""Environment of the JVM and its Python workers, where the caller's does not have these variables."""
+"""Environment variables that are set for the JVM and its Python workers, unless the caller has set them."""
 
 LOCAL_JAVA_OPTIONS = (
     # For a heap of a gigabyte on few cores: the threads of G1 took a sixth of a core, those of this collector 4 %.
@@ -152,9 +152,9 @@ def session(
 ) -> SparkSession:
     """Return the session of this process; start it if there is none.
 
-    config: its ``[spark]`` table overrides the settings of this module. runtime: run Spark in this process on `cores`
-    cores, all by default; without it, master, jars, Java and the other options of ``spark-submit`` hold. options:
-    override ``[spark]`` too.
+    config: its ``[spark]`` table overrides the settings of this module. runtime: if given, Spark runs in this process,
+    on `cores` cores (by default all). Without it, master, jars, Java and the other options come from ``spark-submit``.
+    options: override ``[spark]``.
 
     Raises:
         SetupError: Spark's JVM does not start, or a setting contradicts REQUIRED_SETTINGS.
@@ -195,8 +195,8 @@ def _add_defaults(environment: MutableMapping[str, str], defaults: Mapping[str, 
 def _start_jvm(settings: Mapping[str, str], class_archive: ClassArchiveOptions | None) -> None:
     """Start the JVM if it does not run. A Ctrl-C is deferred until it has started.
 
-    When it is interrupted, PySpark removes the folder in which the JVM is to write its port. The JVM then fails to
-    write before it checks whether its parent still runs, and never ends.
+    If the start is interrupted, PySpark removes the folder into which the JVM is to write its port. The JVM fails to
+    write, before it checks whether its parent still runs, and never ends.
     """
     conf = SparkConf()
     for key, value in settings.items():
@@ -230,14 +230,14 @@ _JAVA_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTION
 """Environment variables whose options the JVM reads itself."""
 
 SessionFactory = Callable[[], SparkSession]
-"""Starts Spark, or returns the session if it runs. Called only where Spark is needed."""
+"""Starts Spark, or returns the session if it runs. Called only if Spark is needed."""
 
 
 class LazySession:
     """A `SessionFactory` that starts Spark at its first call and returns the same session from then on."""
 
     def __init__(self, config: Config, spark: SparkSession | SessionFactory | None) -> None:
-        """spark: a session, what starts one, or None for that of this process."""
+        """Keep what starts Spark: a session, a function that starts one, or None for this process's session."""
         self._config = config
         self._spark = spark
         self._session: SparkSession | None = None
@@ -271,7 +271,7 @@ class LazySession:
 
 
 def is_started(spark: SparkSession | SessionFactory) -> bool:
-    """Whether the session exists or is starting; False for a plain function, of which it is unknown."""
+    """Whether the session exists or is starting; False for a plain function, for which this is unknown."""
     return isinstance(spark, SparkSession) or (isinstance(spark, LazySession) and spark.is_started)
 
 
@@ -329,7 +329,7 @@ def is_local(spark: SparkSession) -> bool:
 
 
 def java_listener(listener: StreamingQueryListener) -> Any:
-    """Return what Spark's JVM calls with the events for `listener`, a listener of queries."""
+    """Return an object that Spark's JVM calls with the events of queries, which it passes to `listener`."""
     assert SparkContext._jvm is not None, "a session has started"
     return SparkContext._jvm.PythonStreamingQueryListenerWrapper(JsonQueryListener(listener))
 
@@ -373,10 +373,10 @@ def _local_settings(runtime: Runtime, cores: int) -> dict[str, str]:
 
 
 def _with_user_settings(settings: Mapping[str, str], requested: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's settings with our Java options before theirs; of two options of one name, the last counts.
+    """Return the user's settings, with our Java options before theirs: of an option given twice the last counts.
 
-    If the user names a garbage collector, ours is left out: a JVM with two of them does not start. A class path of the
-    user's comes after ours.
+    If the user names a garbage collector, ours is left out, since a JVM with two of them does not start. A class path
+    of the user comes after ours.
     """
     if DRIVER_CLASS_PATH in requested:
         class_paths = (settings.get(DRIVER_CLASS_PATH), requested[DRIVER_CLASS_PATH])

@@ -18,7 +18,7 @@ _CLASS_PREFIX = f"{SpinneyError.__module__}."
 
 @contextmanager
 def unwrap_task_errors() -> Iterator[None]:
-    """Raises StoreError with the message of an error of this package that a task raised; other errors unchanged."""
+    """Raise StoreError with the message of the package's error if a task raised one; pass on other errors unchanged."""
     try:
         yield
     except PySparkException as error:

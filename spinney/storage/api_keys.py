@@ -1,7 +1,7 @@
 """API keys of the gateway, below the fleet's root. The file holds a hash of each secret, never the secret.
 
-A secret has 256 random bits, so one SHA-256 protects it: nobody can try so many. A slow hash, which protects passwords
-that people choose, would only make requests slow.
+A secret has 256 random bits, too many to try, so a single SHA-256 protects it. A slow hash, as for passwords that
+people choose, would only make requests slow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from schemas.vocabulary import MACHINES, Scope
-from spinney.core.errors import SetupError, StoreError
+from spinney.core.errors import Corrupt, SetupError, StoreError
 from spinney.core.stored_formats import API_KEYS, KEY
 from spinney.storage.atomic_files import OWNER_ONLY, replace_file
 from spinney.storage.layout import FleetStore
@@ -35,8 +35,8 @@ MAX_NAME_CHARACTERS = 100
 class ApiKey:
     """A key as stored.
 
-    name: of the person or program that has it; overrides are recorded under it. hash: SHA-256 of the secret, hex.
-    created_at, revoked_at: ISO 8601, UTC; revoked_at is None while the key is valid.
+    name: the person or program that has the key; overrides are recorded under this name. hash: SHA-256 of the secret,
+    hex. created_at, revoked_at: ISO 8601, UTC; revoked_at is None while the key is valid.
     """
 
     id: str
@@ -52,9 +52,15 @@ def list_keys(store: FleetStore) -> list[ApiKey]:
     file = _file(store)
     if not file.exists():
         return []
-    content = json.loads(file.read_text(encoding="utf-8"))
-    API_KEYS.check_object(content, file)
-    return [ApiKey(**{**key, "scopes": tuple(map(Scope, key["scopes"]))}) for key in content["keys"]]
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        API_KEYS.check_object(content, file)
+        return [ApiKey(**{**key, "scopes": tuple(map(Scope, key["scopes"]))}) for key in content["keys"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(
+            f"{file}: expected API keys as `spinney keys add` writes them; got {error!r}. Restore the file, or delete "
+            "it and make new keys"
+        ) from error
 
 
 def add_key(store: FleetStore, name: str, scopes: Iterable[Scope | str]) -> tuple[ApiKey, str]:

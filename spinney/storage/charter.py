@@ -22,9 +22,9 @@ from spinney.core.migration import (
     FormerColumn,
     LossHistory,
     Migration,
-    advice,
     are_convertible,
     former_columns,
+    mismatch_advice,
     original_columns,
     retired_columns,
     settings_before,
@@ -46,8 +46,9 @@ Offsets = Mapping[str, Mapping[str, int]]
 class Edition:
     """One edition of the rules for records.
 
-    since: the offsets from which it applies; partitions without one: from their start. originals: current column ->
-    what it was when the fleet was made, the same for all editions of a charter; None if no migration was made.
+    since: the first offset of each partition to which it applies; a partition that is not named: all its offsets.
+    originals: current column -> the column when the fleet was made, the same for all editions of a charter; None if no
+    migration was made.
     """
 
     settings: ValidationSettings
@@ -104,7 +105,7 @@ def ensure_charter(store: FleetStore) -> Charter:
 def amend_charter(store: FleetStore) -> Charter:
     """Return the charter, with a new edition if the rules were edited. It is created if there is none.
 
-    The caller must hold the leases of VALIDATING_QUERIES. Raises StoreError when something fixed was changed.
+    The caller must hold the leases of VALIDATING_QUERIES. Raises StoreError if a fixed setting was changed.
     """
     charter, settings = ensure_charter(store), validation_settings(store.fleet)
     if charter.editions[-1].settings == settings:
@@ -115,10 +116,10 @@ def amend_charter(store: FleetStore) -> Charter:
 
 
 def amend_when_idle(store: FleetStore, held: tuple[str, ...]) -> Charter:
-    """As `amend_charter`, for a process that holds the leases `held`, which need not be all of VALIDATING_QUERIES.
+    """Amend the charter for a process that holds only the leases `held`; otherwise as `amend_charter`.
 
-    Raises StoreError when something fixed was changed; Busy when rules were edited and another process still validates
-    by the old ones.
+    Raises StoreError if a fixed setting was changed, Busy if rules were edited and another process still validates by
+    the old ones.
     """
     charter = ensure_charter(store)
     settings, before = validation_settings(store.fleet), charter.editions[-1].settings
@@ -168,7 +169,10 @@ def after_migration(store: FleetStore, charter: Charter, migration: Migration) -
 
 
 def renamed_fixed(fixed: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """Return fixed values with new names of the group's columns and of the target. renamed: old -> new name."""
+    """Return the fixed values with the current names of the group's columns and of the target.
+
+    renamed: old -> new name.
+    """
     target, group = fixed[TARGET], [renamed.get(name, name) for name in fixed[GROUP]]
     return {**fixed, TARGET: renamed.get(target, target), GROUP: group}
 
@@ -194,7 +198,8 @@ def original_columns_of(store: FleetStore) -> dict[str, OriginalColumn] | None:
 def losses_of(store: FleetStore) -> LossHistory:
     """Return the losses by which the fleet has measured its models.
 
-    The current one is the charter's: a configuration may be edited and not migrated, or older than the migration.
+    The current loss is read from the charter, not from the configuration, which may be edited and not migrated yet, or
+    older than the migration.
     """
     charter = load_charter(store)
     if charter is None:
@@ -257,7 +262,7 @@ def _refuse_changes(store: FleetStore, charter: Charter) -> None:
     if charter.unfinished_migration is not None:
         raise StoreError(
             f"fleet {store.fleet.name} at {store.root}: a migration was started at "
-            f"{charter.unfinished_migration.at} and has not ended. {advice.END_IT}"
+            f"{charter.unfinished_migration.at} and has not ended. {mismatch_advice.END_IT}"
         )
     stored = {**charter.fixed, COLUMNS: fixed_columns(store.fleet, charter.fixed.get(COLUMNS, {}))}
     for name, value in fixed_values(store.record_schema).items():
@@ -273,16 +278,19 @@ _PUT_BACK = "Put it back, or give the new fleet another storage.root"
 
 def _remedy_of_change(name: str, before: Any, now: Any) -> str:
     if name == COLUMNS:
-        return f"the existing tables have the old columns. {advice.PUT_BACK_OR_MIGRATE}"
+        return f"the existing tables have the old columns. {mismatch_advice.PUT_BACK_OR_MIGRATE}"
     if name == LOSS and are_convertible(str(before), str(now)):
-        return f"stored losses are by the old one. {advice.PUT_BACK_OR_MIGRATE}"
+        return f"stored losses are by the old one. {mismatch_advice.PUT_BACK_OR_MIGRATE}"
     if name in (TARGET, GROUP):
-        return f"stored data would change its meaning. {advice.IF_RENAMED} {_PUT_BACK}"
+        return f"stored data would change its meaning. {mismatch_advice.IF_RENAMED} {_PUT_BACK}"
     return f"stored data would change its meaning. {_PUT_BACK}"
 
 
 def describe_change(name: str, before: Any, now: Any) -> str:
-    """Return the beginning of a sentence about a fixed key that was edited. Of columns: only those that differ."""
+    """Return the beginning of a sentence about a fixed key that was edited.
+
+    before, now: values of the key. For columns it names only those that differ.
+    """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         differing = [column for column in {**before, **now} if before.get(column) != now.get(column)]
         before, now = ({column: of[column] for column in differing if column in of} for of in (before, now))
@@ -290,7 +298,7 @@ def describe_change(name: str, before: Any, now: Any) -> str:
 
 
 def _started_offsets(store: FleetStore) -> dict[str, dict[str, int]]:
-    """Return the greatest end offset of any batch that ingest or score has started, by topic and partition."""
+    """Return topic -> partition -> the greatest end offset of any batch that ingest or score has started."""
     greatest: dict[str, dict[str, int]] = {}
     for query in VALIDATING_QUERIES:
         location = store.checkpoint(query)

@@ -86,7 +86,7 @@ def started_batch(location: str, batch_id: int) -> StartedBatch:
 def unfinished_since(location: str) -> datetime | None:
     """Return the timestamp of the batch that was started and is not committed; None if there is none.
 
-    After a stop, its repetition has this timestamp again, however late it comes.
+    After a stop the batch is repeated with the same timestamp, however late.
     """
     newest = newest_started_batch(location)
     return None if newest is None or newest.is_committed else newest.started_at
@@ -109,9 +109,10 @@ class BatchTime:
 
 
 def batch_times(location: str, limit: int) -> tuple[BatchTime, ...]:
-    """Return the newest started batches, oldest first; none before the first. limit: largest number of batches.
+    """Return the newest batches that were started, oldest first; empty before the first. limit: largest number of
+    batches.
 
-    A batch has ended when the file of its commit was written.
+    A batch counts as ended at the time when its commit file was written.
     """
     place = local_folder(location)
     names = os.listdir(place / "offsets") if (place / "offsets").is_dir() else []
@@ -131,7 +132,9 @@ def _written_at(file: Path) -> datetime | None:
 
 
 def end_offsets(location: str, batch_id: int) -> list[str | None]:
-    """Return the end offsets of a batch, for each source the JSON text that it wrote; None where it has no offset."""
+    """Return the end offsets of a batch: for each source the JSON text that it wrote, None for a source without an
+    offset.
+    """
     # Spark writes "-" for no offset.
     return [None if line == "-" else line for line in _offset_file_lines(location, batch_id)[2:]]
 
@@ -142,7 +145,7 @@ def _offset_file_lines(location: str, batch_id: int) -> list[str]:
 
 
 def kafka_end_offsets(location: str, topic: str) -> dict[str, int] | None:
-    """Return partition -> end offset of the newest started batch; None when no batch has read the topic."""
+    """Return partition -> end offset of the newest started batch; None if no batch has read the topic."""
     batch_id = newest_batch_id(location, "offsets")
     for text in end_offsets(location, batch_id) if batch_id is not None else ():
         if text and _has_only_topic(topic, text):
@@ -153,7 +156,7 @@ def kafka_end_offsets(location: str, topic: str) -> dict[str, int] | None:
 def newest_kafka_offsets(location: str, log: str) -> dict[str, dict[str, int]]:
     """Return topic -> partition -> end offset of the newest batch in a log, for each topic that the query reads.
 
-    log: ``offsets``: the newest started batch; ``commits``: the newest ended one. Empty before the first.
+    log: ``offsets`` for the newest started batch, ``commits`` for the newest ended one. Empty before the first batch.
     """
     batch_id = newest_batch_id(location, log)
     found: dict[str, dict[str, int]] = {}
@@ -165,7 +168,7 @@ def newest_kafka_offsets(location: str, log: str) -> dict[str, dict[str, int]]:
 
 
 def rewind(location: str, topic: str, to: Mapping[str, int]) -> None:
-    """Let the next batch read `topic` from these offsets on, and other sources from where they are. Safe to repeat.
+    """Let the next batch read `topic` from these offsets on. Safe to repeat.
 
     to: partition -> offset. The caller must hold the query's lease. The query keeps its state, its id and the offsets
     of other sources. A batch that was started and not committed is replayed without records of the topic.
@@ -183,7 +186,9 @@ def rewind(location: str, topic: str, to: Mapping[str, int]) -> None:
 
 
 def _offset_files(location: str) -> Iterator[tuple[Path, int]]:
-    """Yield the files that Spark starts a query from, each with the number of lines before those of sources."""
+    """Yield the files from which Spark starts a query, each with the number of lines before the
+    lines of its sources.
+    """
     place, last = local_folder(location), newest_batch_id(location, "offsets")
     for batch_id in (last - 1, last) if last is not None else ():
         if (file := place / "offsets" / str(batch_id)).is_file():

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import ConfigError, Finding
-from spinney.storage.config_paths import with_absolute_paths
+from spinney.storage.absolute_paths import with_absolute_paths
 
 
 def read_config(path: str | Path, environment: Mapping[str, str] | None = None) -> Config:
     """Read and check a configuration; its paths become absolute. environment: os.environ if None.
 
-    Raises ConfigError: the file does not exist, is not UTF-8, or has anything that `parse` finds.
+    Raises ConfigError if the file does not exist or is not UTF-8, and for every error that `parse` finds.
     """
     path = Path(path)
     try:

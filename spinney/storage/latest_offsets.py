@@ -1,4 +1,4 @@
-"""The newest Kafka offsets that a streaming query has seen, as it reported them: how far a topic reaches beyond it.
+"""The newest Kafka offsets that a streaming query has reported, from which its lag is computed.
 
 The offsets that a query has read are in its checkpoint. The end of a topic is known to Spark at the start of each batch
 and is stored nowhere, so the running stream writes it into a small file per query. A reader of the lag needs no Kafka
@@ -25,7 +25,7 @@ Offsets = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class SeenOffsets:
-    """The ends of the topics that a query reads. seen_at: when Spark looked at them last, by the wall clock."""
+    """The ends of the topics that a query reads. seen_at: when Spark last looked at them, by the wall clock."""
 
     seen_at: datetime
     ends: Offsets
@@ -33,10 +33,10 @@ class SeenOffsets:
 
 @dataclass(frozen=True)
 class TopicLag:
-    """Records of a topic that a query has not processed, as far as its stream has seen the topic.
+    """Number of records of a topic that a query has not processed.
 
-    records: up to the topic's end when Spark looked last. They include a batch that has begun and not ended, but no
-    records that came after that look. seen_at: of that look; None if no stream has reported one.
+    records: up to the end of the topic when Spark last looked. A batch that is still running is included, records that
+    came later are not. seen_at: time of that look; None if no stream has reported one.
     """
 
     topic: str
@@ -45,13 +45,13 @@ class TopicLag:
 
 
 def write_seen_offsets(store: FleetStore, query: str, seen: SeenOffsets) -> None:
-    """Write what a query has seen, replacing what it saw before."""
+    """Write the offsets that a query saw last, in place of the earlier ones."""
     content = {KEY: OFFSETS.version, "seen_at": seen.seen_at.isoformat(), "ends": seen.ends}
     replace_file(store.folder / FOLDER / f"{query}.json", json.dumps(content).encode())
 
 
 def read_seen_offsets(store: FleetStore, query: str) -> SeenOffsets | None:
-    """Return what a query has seen; None if no stream has reported it. Raises UnknownFormat."""
+    """Return the offsets that a query reported last; None if no stream has reported any. Raises UnknownFormat."""
     file = store.folder / FOLDER / f"{query}.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def read_seen_offsets(store: FleetStore, query: str) -> SeenOffsets | None:
 
 
 def read_lag(store: FleetStore, query: str) -> tuple[TopicLag, ...]:
-    """Return the lag of a query in each topic that it reads, by name; none before its first batch has ended.
+    """Return the lag of a query in each topic that it reads, by name; empty before its first batch has ended.
 
     Raises UnknownFormat.
     """
@@ -77,5 +77,9 @@ def read_lag(store: FleetStore, query: str) -> tuple[TopicLag, ...]:
 
 
 def _records(seen: Mapping[str, int], begun: Mapping[str, int], ended: Mapping[str, int]) -> int:
-    """The records from what has ended to the greatest known end. Each: partition -> offset."""
+    """Return the number of records from the last ended batch to the greatest known end of the topic.
+
+    seen: ends of the topic when Spark last looked. begun, ended: end offsets of the newest batch that has begun, and of
+    the newest that has ended. Each: partition -> offset.
+    """
     return sum(max(seen.get(partition, 0), begun.get(partition, 0), end) - end for partition, end in ended.items())

@@ -16,7 +16,7 @@ from spinney.storage import atomic_files
 class Directory:
     """One directory of a table, written by exactly one process.
 
-    name: ``models/stream``, or ``events`` where the table has a single directory. uri: of its Delta table.
+    name: ``models/stream``, or ``events`` if the table has a single directory. uri: of its Delta table.
     storage_options: credentials and settings of the store; left out of `repr`.
     """
 
@@ -117,7 +117,7 @@ def feature_sources(fleet: Fleet) -> dict[str, str]:
 def possible_features(store: FleetStore) -> tuple[str, ...]:
     """Spark SQL expressions of every column that a model of this fleet may have been fitted on.
 
-    All columns of an event but the target: `features` may have been edited since a model was fitted.
+    These are all columns of an event except the target, since `features` may have been edited after a model was fitted.
     """
     fleet = store.fleet
     names = (name for name in store.event_columns if name != fleet.target)

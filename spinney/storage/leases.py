@@ -1,8 +1,8 @@
 """Leases: each query is run by one process at a time, so each directory of a table has one writer.
 
 Delta's local log store does not keep two processes from overwriting each other's commit, so a second writer is refused
-before it writes. A lease is an operating-system lock on a file below the root. It ends with its process, also when that
-is killed.
+before it writes. A lease is an operating-system lock on a file below the root. It ends with its process, even if the
+process is killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ ALL_LEASES = (*(query.value for query in (*STREAMING, QueryName.WEEKLY)), PEOPLE
 
 
 TIMEOUT_S = 0.1
-"""Time to wait for a lease: `is_held` takes it for a moment. Longer than filelock's interval of 0.05 s."""
+"""Longest wait for a lease, in seconds: `is_held` holds it for a moment. It must exceed filelock's interval of 0.05 s.
+"""
 
 
 @contextmanager

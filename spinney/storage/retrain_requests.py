@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 
 FOLDER = "retrain_requests"
 MAX_WAITING = 1_000
-"""Requests that may wait at a time. Each round reads all of them, and names those that it takes in its plan."""
+"""Largest number of waiting requests. Each round reads all of them, and stores those that it takes in its plan."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def find_request(store: FleetStore, group_key: str) -> RetrainRequest | None:
 def read_requests(store: FleetStore) -> tuple[RetrainRequest, ...]:
     """Return the requests that wait or are being carried out, oldest first.
 
-    A file that holds no request is logged, once in a process, and left out: it must not keep the others waiting.
+    A file that holds no valid request is logged once per process and left out, so that the other requests are read.
     Raises UnknownFormat.
     """
     found = []
@@ -176,7 +176,7 @@ def _read(file: Path, fleet: Fleet) -> RetrainRequest | None:
 def _check(request: RetrainRequest, file_name: str, fleet: Fleet) -> None:
     """Raise ValueError for a request that this fleet has not written under this file name.
 
-    Its group would be planned twice beside the file that was copied, and the copy would never be deleted.
+    Otherwise a copy of a request's file would plan its group twice, and would never be deleted.
     """
     for name in ("id", "group_key", "by", "reason"):
         if not isinstance(value := getattr(request, name), str):

@@ -15,7 +15,7 @@ _QUERIES_OF_TABLE = {
 }
 
 _NOT_STREAMED = (f"models/{PEOPLE}",)
-"""Retrain reads `models` for failed fits; imported models are never among them."""
+"""`retrain` reads `models` to learn of failed fits. Imported models never fail, so their directory is not streamed."""
 
 
 def reading_queries(directory: Directory) -> tuple[QueryName, ...]:

@@ -19,7 +19,7 @@ def arrow_schema(contract: Contract) -> pa.Schema:
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """Return the rows as a pandas frame, converted by one thread: a forked process has no others.
+    """Return the rows as a pandas frame. One thread converts them, since a forked process has no others.
 
     Dates become timestamps at midnight, since Python's dates end in the year 9999. Timestamps keep their unit, since
     nanoseconds end in 2262.

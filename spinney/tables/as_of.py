@@ -1,7 +1,7 @@
 """Resolves `as_of`, a time or the name of a round, to a time of the wall clock.
 
-The clock is the one on which models were promoted (`decided_at`), also if the fleet runs on event time: the time of an
-event does not tell which model answered it. Times before the first decision and in the future are errors.
+The wall clock is the clock of promotions (`decided_at`). It is used even if the fleet runs on event time, since the
+time of an event does not tell which model answered it. Times before the first decision and in the future are errors.
 """
 
 from __future__ import annotations

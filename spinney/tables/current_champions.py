@@ -17,7 +17,7 @@ def read_champions(store: FleetStore, pins: Mapping[str, int], wanted: GroupFilt
 
     pins: directory name -> version of the table `promotions` to read.
 
-    fit_ms: of its last fit that was decided about; null if none was.
+    fit_ms of a row is that of the group's last fit that was decided about; null if there is none.
     """
     names = {name: name for name in fleet_champion_selection.INPUT_COLUMNS}
     rows = [table.read(names, wanted) for table in take_snapshots(store, tables.PROMOTIONS, pins)]

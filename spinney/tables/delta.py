@@ -32,20 +32,20 @@ FEW_ROWS = 400_000
 """Verdicts up to this number are collected by the driver and written from there."""
 
 HISTORY_COMMITS = 400
-"""Newest commits searched for the last one of each step.
+"""Number of newest commits that are searched for the last commit of each step.
 
 If it is not among them, all commits in the log are searched: about a month.
 """
 
 REOPEN_AFTER_S = 3600.0
-"""A writer reopens its table after this time.
+"""A writer reopens its table after this time, in seconds.
 
 An append reads the commits made since then by Spark or `spinney tidy`, and those older than
 `delta.logRetentionDuration` may have been removed from the log.
 """
 
 REOPEN_AFTER_COMMITS = 50
-"""A writer reopens its table after so many commits, by whomever.
+"""A writer reopens its table after this many commits by any process.
 
 With each commit an append takes 0.12 ms of CPU longer, and the table 90 kB more memory, until it is opened again.
 """
@@ -88,7 +88,9 @@ def _create_table(directory: Directory) -> None:
 
 
 def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
-    """Return the contract's own columns that this table lacks; columns that a fleet declares are not among them."""
+    """Return the contract's own columns that this table lacks, without the columns that the fleet's configuration
+    declares.
+    """
     existing = {field.name for field in table.schema().fields}
     base = next(contract for contract in tables.ALL if contract.name == directory.contract.name)
     ours = {column.name for column in base.columns if column.nullable}
@@ -245,9 +247,9 @@ class DirectoryWriter:
         if foreign:
             raise StoreError(
                 f"query {self._query}: table {self.name} was written from checkpoint {foreign[0].checkpoint} "
-                f"(up to batch {foreign[0].batch_id}), but the query's checkpoint now is {self._checkpoint}. Going on "
-                "would store records twice or skip some. Put the checkpoint back, or start the fleet again under "
-                "another storage.root"
+                f"(up to batch {foreign[0].batch_id}), but the query's checkpoint now is {self._checkpoint}. "
+                "Continuing would store records twice or skip some. Put the checkpoint back, or start the fleet again "
+                "under another storage.root"
             )
 
     @property
@@ -278,7 +280,7 @@ class DirectoryWriter:
         """Append the rows unless the step is stored; return whether anything was written.
 
         rows: a Spark frame is written by Spark's tasks, so that its rows never reach the driver. An Arrow table is
-        written by delta-rs within milliseconds, where a Spark job takes a tenth of a second or more.
+        written by delta-rs within milliseconds; a Spark job would take a tenth of a second or more.
         """
         if self.is_stored(step, batch_id, part):
             return False
@@ -306,9 +308,10 @@ class DirectoryWriter:
         return True
 
     def append_unrepeated_files(self, files: Sequence[AddAction], step: str) -> None:
-        """Commit Parquet files as a step that no replay repeats; its batch id is the version that this writer opened.
+        """Commit Parquet files as a step that is never replayed. Its batch id is the version of the table that this
+        writer opened.
 
-        So no batch before it is looked for, which may be at the far end of the log.
+        So the log, which may be long, is not searched for an earlier commit of the step.
         """
         self._commit_files(files, StepCommit(self._query, step, int(self._table.version()), self._checkpoint, {}))
 
@@ -358,7 +361,7 @@ class DirectoryWriter:
 
 
 def _with_retired_columns(rows: pa.Table, table: DeltaTable) -> pa.Table:
-    """Return the rows with null in the columns that the table has and the configuration no longer declares."""
+    """Return the rows with null in each column that the table has but the configuration no longer declares."""
     for field in pa.schema(table.schema().to_arrow(as_large_types=False)):
         if field.name not in rows.column_names:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))

@@ -1,4 +1,4 @@
-"""Appends a file without rows, which a query of Spark that reads the table takes for new data."""
+"""Append a file without rows, so that a streaming query that reads the table sees new data and runs a batch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import DirectoryWriter
 
 STEP = "no_rows"
-"""The step of such a commit."""
+"""Name of the step in such a commit."""
 
 
 def append_no_rows(directory: Directory, query: str, checkpoint: str) -> None:
     """Commit a file without rows. `spinney tidy` puts it together with others.
 
-    directory: without partitions. query, checkpoint: of the process that writes the directory. Raises StoreError as
-    DirectoryWriter.
+    directory: its table has no partitions. query, checkpoint: of the process that writes the directory. Raises
+    StoreError as DirectoryWriter does.
     """
     writer = DirectoryWriter(directory, query, checkpoint)
     file = local_folder(directory.uri) / f"part-{uuid.uuid4()}.parquet"

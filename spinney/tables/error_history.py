@@ -1,4 +1,4 @@
-"""Read mean errors over time, of all groups or of one, from the sums in `health` by the fleet's current loss."""
+"""Read mean errors over time, of all groups or of one group, from the sums in `health`, by the fleet's current loss."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from spinney.core.champions.held_out_loss_codec import LOSS_NAME
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup, table_files
+from spinney.tables.current_loss_filter import current_loss_sql, keep_current_loss
 from spinney.tables.lookup import NotAfter, NotBefore, RowFilter
-from spinney.tables.loss_filter import current_loss_sql, keep_current_loss
 
 SCHEMA = pa.schema(
     [("group_key", pa.string()), ("bucket", pa.int64()), ("labelled", pa.int64()), ("loss", pa.float64())]
@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
 _COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time", LOSS_NAME)
 _MICROSECONDS = "arrow_cast(last_event_time, 'Int64')"
 _COUNTED = "group_key IS NOT NULL AND model_id IS NOT NULL AND labelled > 0"
-"""Condition of rows that count in a mean error. Rows without a model_id have labels without a finite loss."""
+"""Condition for rows that count in a mean error. Rows without a model_id have labels without a finite loss."""
 
 
 def read_time_range(store: FleetStore) -> tuple[datetime, datetime] | None:
@@ -44,9 +44,9 @@ def read_time_range(store: FleetStore) -> tuple[datetime, datetime] | None:
 def read_error_history(store: FleetStore, after: datetime, step: timedelta, n_buckets: int) -> pa.Table:
     """Return the sums of each group in each bucket of event time: SCHEMA, in no order.
 
-    Bucket b holds the rows with a last_event_time after `after + b * step`, and not after the next one's; earlier and
-    later rows are left out. Files without a row in time are not opened. The table is added up while it is read, so
-    memory is that of the result. Raises StoreError if the table does not exist.
+    Bucket b holds the rows with a last_event_time in (after + b * step, after + (b + 1) * step]; earlier and later rows
+    are left out. Files without such a row are not opened. Rows are added up while they are read, so memory depends only
+    on the size of the result. Raises StoreError if the table does not exist.
     """
     since, width = timestamps.to_microseconds(after), step // timedelta(microseconds=1)
     bucket = f"({_MICROSECONDS} - {since + 1}) / {width}"

@@ -1,8 +1,8 @@
 """Sort rows in bounded memory: sort chunks, spill them to disk, then merge all sorted sequences.
 
-The merge works on batches. It holds the next batch of every sequence and determines the least of their last rows. All
-rows up to that one have been read, so they are sorted and yielded. Memory stays bounded even if one group has most
-rows.
+The merge works on batches. It holds the next batch of every sequence, and takes the least of their last rows as a
+bound. All rows up to this bound have been read, so they are sorted and yielded. Memory stays bounded even if one group
+has most rows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 
 from spinney.core.errors import StoreError
 
-CHUNK_BYTES = 192 * 1024**2
-"""Size of a chunk that is sorted at once. Sorting takes about three times as much memory."""
+CHUNK_BYTES = 64 * 1024**2
+"""Size of a chunk that is sorted at once. Sorting takes about twice as much memory, which a running stream has beside
+all else. With 160 chunks (10 GiB of rows) the batches of the merge take as much."""
 
 SPILL_BATCH_BYTES = 2 * 1024**2
-"""Size of a spilled batch. The merge holds one of each sequence."""
+"""Size of a spilled batch. The merge holds one batch of each sequence."""
 
 Key = tuple[tuple[bool, Any], ...]
 
@@ -43,29 +44,35 @@ def merge_sorted(
 
 
 def _spilled(rows: Iterable[pa.Table], by: Sequence[str], place: Path) -> Iterator[Iterator[pa.Table]]:
-    """Yield sorted sequences of these rows. All but the last are on disk."""
+    """Yield sequences of these rows, each sorted by the columns `by`. All but the last are on disk."""
     parts: list[pa.Table] = []
     size = number = 0
     for part in rows:
         if parts and size + part.nbytes > CHUNK_BYTES:
-            yield _spill(_sorted(parts, by), place / f"{number}.arrow")
-            parts, size, number = [], 0, number + 1
+            chunk = pa.concat_tables(parts)
+            parts = []
+            yield _spill(chunk, by, place / f"{number}.arrow")
+            size, number = 0, number + 1
         parts.append(part)
         size += part.nbytes
     if parts:
-        yield iter([_sorted(parts, by)])
+        yield _in_order(pa.concat_tables(parts), by)
 
 
-def _sorted(parts: Sequence[pa.Table], by: Sequence[str]) -> pa.Table:
-    whole = pa.concat_tables(parts)
-    return whole.take(pc.sort_indices(whole, sort_keys=[(name, "ascending", "at_end") for name in by]))
-
-
-def _spill(rows: pa.Table, file: Path) -> Iterator[pa.Table]:
+def _in_order(rows: pa.Table, by: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the rows ordered by these columns, SPILL_BATCH_BYTES at a time: a second whole copy is never held."""
+    order = pc.sort_indices(rows, sort_keys=[(name, "ascending", "at_end") for name in by])
     batch_rows = max(1, int(SPILL_BATCH_BYTES * len(rows) / max(rows.nbytes, 1)))
+    rows = rows.combine_chunks()  # `take` would put the chunks together for each batch
+    for at in range(0, len(rows), batch_rows):
+        yield rows.take(order[at : at + batch_rows])
+
+
+def _spill(chunk: pa.Table, by: Sequence[str], file: Path) -> Iterator[pa.Table]:
     options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:
-        writer.write_table(rows, max_chunksize=batch_rows)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, chunk.schema, options=options) as writer:
+        for batch in _in_order(chunk, by):
+            writer.write_table(batch)
     return _read_back(file)
 
 
@@ -118,5 +125,5 @@ def _merged(sequences: Sequence[Iterator[pa.Table]], by: tuple[str, ...]) -> Ite
     while cursors:
         bound = min(cursor.last for cursor in cursors if cursor.last is not None)
         parts = [part for cursor in cursors if (part := cursor.take(bound)) is not None]
-        yield parts[0] if len(parts) == 1 else _sorted(parts, by)
+        yield parts[0] if len(parts) == 1 else pa.concat_tables(parts).sort_by([(name, "ascending") for name in by])
         cursors = [cursor for cursor in cursors if cursor.last is not None]

@@ -1,8 +1,8 @@
 """Rewrite files of a table into new ones, optionally sorted, in bounded memory, with one commit.
 
 Rewriting changes no row (`dataChange=false`), so streams do not see it, unless rows are dropped. New files are first
-written into a folder that readers ignore. Only `commit_rewrite` needs the directory's lock: it moves the files to where
-the log names them, which takes milliseconds.
+written into a folder that readers ignore. Only `commit_rewrite` needs the directory's lock: it moves the files to their
+final place, which takes milliseconds.
 
 Why a lock: deltalake 1.6 commits on a local disk by link(2), which never replaces a file. Spark's HDFSLogStore, which
 Delta 4.4 uses there, checks whether the file exists and then renames over it. A commit that another writer makes
@@ -29,11 +29,12 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from spinney.core.errors import StoreError
 from spinney.tables import external_sort
-from spinney.tables.sorted_files import FileWriter, WrittenFile
+from spinney.tables.sorted_file_writing import FileWriter, WrittenFile
 from spinney.tables.table_files import TableFile, arrow_schema_of, list_files, table_folder
 
 WORK = "_rewriting"
-"""Folder below a table's. Readers of Delta and Parquet ignore names that begin with an underscore."""
+"""Name of a folder below the table's folder. Readers of Delta and Parquet ignore names that begin with an underscore.
+"""
 
 
 class RewriteInterrupted(Exception):  # noqa: N818
@@ -62,8 +63,8 @@ class RewriteSource:
 class RewriteTarget:
     """The form of the new files.
 
-    sort_by: columns; empty: keep the order. prefix: of the files' names. schema: None: the table's. old_names: column
-    -> its different name in the old files.
+    sort_by: columns; empty to keep the order. prefix: of the files' names. schema: None for the table's schema.
+    old_names: column -> its name in the old files, for columns that are renamed.
     """
 
     sort_by: tuple[str, ...]
@@ -74,7 +75,7 @@ class RewriteTarget:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """New files, ready to replace the old ones; all of one partition. dropped: rows left out."""
+    """New files, ready to replace the old ones, all of one partition. dropped: number of rows left out."""
 
     old: tuple[TableFile, ...]
     new: tuple[WrittenFile, ...]
@@ -151,7 +152,7 @@ def _partition_text(value: Any) -> str | None:
 
 
 class _SourceReader:
-    """Reads the rows of a source, a few megabytes at a time. rows: that its files have."""
+    """Reads the rows of a source, a few megabytes at a time. rows: number of rows in its files."""
 
     BATCH_BYTES = 4 * 1024**2
 

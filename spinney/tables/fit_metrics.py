@@ -15,7 +15,7 @@ from spinney.core.reporting import retraining_gain
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.loss_filter import keep_current_loss
+from spinney.tables.current_loss_filter import keep_current_loss
 
 MEASURES = pa.schema(
     [
@@ -28,7 +28,7 @@ MEASURES = pa.schema(
         ("predecessor_loss", pa.float64()),
     ]
 )
-"""The metrics that are read; null where a fit does not have one."""
+"""The metrics that are read; null if a fit does not have one."""
 
 
 def read_fit_measures(store: FleetStore, model_ids: pa.Array) -> pa.Table:
@@ -44,9 +44,9 @@ def read_fit_measures(store: FleetStore, model_ids: pa.Array) -> pa.Table:
 
 
 def parse_watched(attempts: pa.Table) -> pa.Table:
-    """Return retraining_gain.MEASURE_COLUMNS of attempts, in order, and the attempts' further columns.
+    """Return retraining_gain.MEASURE_COLUMNS of attempts, in their order, and the other columns of `attempts`.
 
-    attempts: group_key and metrics of rows of `models`, and others that are kept.
+    attempts: group_key and metrics of rows of `models`, and any other columns, which are kept.
     """
     measures = parse_measures(attempts.column("metrics"))
     others = [name for name in attempts.column_names if name != "metrics"]
@@ -56,7 +56,10 @@ def parse_watched(attempts: pa.Table) -> pa.Table:
 
 
 def parse_measures(metrics: pa.ChunkedArray) -> pa.Table:
-    """Return MEASURES of each JSON object, in order; an object that is null has none. Other fields are ignored."""
+    """Return MEASURES of each JSON object, in their order; all are null for an object that is null.
+
+    Other fields are ignored.
+    """
     if not len(metrics):
         return MEASURES.empty_table()
     lines = "\n".join(pc.fill_null(metrics, "{}").to_pylist())  # a line break within JSON is escaped

@@ -1,7 +1,7 @@
 """Remembers which files of a table have rows of which groups, so that a lookup opens only those of its groups.
 
-A round writes a file with some groups of every shard, so that no statistics tell which files have a group: a lookup
-opens all of them, about a millisecond of CPU each. Files never change, so their keys are read once.
+A round writes a file with some groups of every shard, so statistics do not tell which files have a group, and a lookup
+would open all of them, at about a millisecond of CPU each. Files never change, so their keys are read only once.
 """
 
 from __future__ import annotations
@@ -22,17 +22,22 @@ from spinney.tables import delta, table_files
 from spinney.tables.table_files import FORMAT, GroupIndex, TableFile, fragment_of_file, table_folder
 
 MAX_KEYS = 250_000
-"""Keys of all files of a directory that are remembered, about 5 MB. Of a directory with more rows, none are."""
+"""Largest number of keys, over all files of a directory, that are remembered: about 5 MB. If a directory has more rows,
+no keys are remembered.
+"""
 
 FEW_ROWS = 5_000
-"""Rows that Arrow decodes faster than DataFusion plans a query, about 6 ms of CPU."""
+"""Number of rows that Arrow decodes faster than DataFusion plans a query, which takes about 6 ms of CPU."""
 
 _KEY = "group_key"
 
 
 @dataclass(frozen=True)
 class _FileKeys:
-    """The keys in each file of a directory at a version. keys: of all files; file_of_key: the place of each one's."""
+    """The keys in the files of a directory at a version.
+
+    keys: of all files. file_of_key: for each key, its file's position.
+    """
 
     version: int
     files: tuple[TableFile, ...]
@@ -54,9 +59,10 @@ class GroupFileCache:
     ) -> ds.Dataset | None:
         """Return the files that have rows of these groups, with every column of the contract.
 
-        None where DataFusion reads as fast: if most files have such rows, or if they have many rows, of which Arrow
-        decodes all, while the statistics of the files exclude most others. None too for a directory with more than
-        MAX_KEYS rows or an unknown number of them. table: opened, of the directory. shards: the fleet's `shards`.
+        Returns None if DataFusion is as fast: if most files have such rows, or if the files have many rows, all of
+        which Arrow would decode, and their statistics exclude most row groups. Also None for a directory with more than
+        MAX_KEYS rows, or an unknown number of rows. table: the opened table of the directory. shards: the fleet's
+        number of shards.
         """
         with self._lock:
             known = self._keys_of(directory, table)
@@ -97,9 +103,9 @@ class GroupFileCache:
 
 
 def _has_close_bounds(files: Sequence[TableFile], places: Sequence[int], wanted: GroupIndex) -> bool:
-    """Whether files with rows of some groups have many rows and statistics that exclude most of the others.
+    """Whether the files with rows of some groups have many rows, and statistics that exclude most of the other rows.
 
-    places: of the files that have such rows.
+    places: positions of the files that have rows of the groups.
     """
     if sum(files[place].rows for place in places) <= FEW_ROWS:
         return False

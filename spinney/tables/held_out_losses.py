@@ -21,7 +21,7 @@ ROWS_AT_ONCE = 1_000_000
 def read_pools(store: FleetStore, shards: Collection[int], until: NotAfter | None) -> dict[int, Pool]:
     """Return the held-out losses of the champions in these shards, in the order of their keys.
 
-    until: the decisions that count. Raises StoreError if the table does not exist.
+    until: only decisions up to this time count; None: all. Raises StoreError if the table does not exist.
     """
     n_shards = store.fleet.shards
     most = max(1, n_shards * ROWS_AT_ONCE // max(1, lookup.count_rows(store, tables.PROMOTIONS)))

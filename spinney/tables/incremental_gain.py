@@ -1,6 +1,6 @@
-"""The gain from retraining for a process that shows it again and again: it reads the rows of new files only.
+"""The gain from retraining, for a process that shows it repeatedly: it reads only the rows of new files.
 
-To read it again takes seconds if each of 50,000 groups has some ten attempts in the window, and a busy stream stores
+Reading everything takes seconds if each of 50,000 groups has some ten attempts in the window, and a busy stream stores
 fits every minute.
 """
 
@@ -27,12 +27,17 @@ from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.random_draws import ATTEMPT_COLUMNS, DrawnComparisons, read_comparisons
 
 READ = (tables.MODELS, tables.VERDICTS, tables.PROMOTIONS)
-"""Models first: a comparison is stored after the verdict and the promotion of its champion, which are then read too."""
+"""The tables in the order in which they are read. Models come first: a comparison is stored after the verdict and the
+promotion of its champion, so these are read too.
+"""
 
 
 @dataclass(frozen=True)
 class _Known:
-    """versions: of each directory, up to which its rows are known. hour, losses: when they change, all is read."""
+    """What has been read. versions: of each directory, up to which its rows are known.
+
+    hour, losses: everything is read again when one of these changes.
+    """
 
     hour: datetime
     losses: LossHistory
@@ -44,8 +49,9 @@ class _Known:
 class IncrementalGain:
     """The gain from retraining of a fleet, kept up to date.
 
-    Only a fit brings a comparison, and a champion has none before a later fit. So while no fit is stored the gain stays
-    the same, but for draws that leave the window and rows that `spinney tidy` removes, which are seen within the hour.
+    A comparison is made only by a fit, and a champion is first compared by a later fit. So the gain stays the same
+    until a fit is stored, except for draws that leave the window and rows that `spinney tidy` removes; these are
+    noticed within an hour.
     """
 
     def __init__(self, store: FleetStore) -> None:
@@ -53,7 +59,7 @@ class IncrementalGain:
         self._known: _Known | None = None
 
     def read(self, now: datetime, *, again: bool = False) -> RetrainingGain | None:
-        """Return the gain of `read_retraining_gain`. now: wall clock. again: read all rows although few are new."""
+        """Return the gain of `read_retraining_gain`. now: wall clock. again: read all rows, not only new ones."""
         hour, losses, known = now.replace(minute=0, second=0, microsecond=0), charter.losses_of(self.store), self._known
         if again or known is None or (known.hour, known.losses) != (hour, losses):
             self._known = self._read_all(hour, losses)

@@ -30,7 +30,7 @@ GROUPS_PER_QUERY = 200
 """Groups in one query. Planning time grows faster than the number of literals, and 50,000 overflow the stack."""
 
 MAX_LOOKUP_GROUPS = 1_000
-"""Maximum number of groups for lookups. For more groups one scan of the whole table is cheaper."""
+"""Largest number of groups in a lookup. For more groups a scan of the whole table is cheaper."""
 
 SCAN_BATCH_ROWS = 1_024
 """Rows in one batch of a scan. With payloads of 50 kB that is 50 MB, and a few batches are in memory."""
@@ -42,17 +42,17 @@ _query: Callable[[DeltaTable], QueryBuilder | None] = query_of
 """Returns an engine that queries an opened table under the name `t`; None for a table without files."""
 
 _files_of_groups: Callable[[Directory, DeltaTable, Collection[str], int], ds.Dataset | None] | None = None
-"""Returns the files with rows of some groups; None if they are not known. None in a process of few lookups."""
+"""Returns the files with rows of some groups; None if they are not known, as in a process that does few lookups."""
 
 FEW_GROUPS = 10
-"""Groups of a lookup for which the files are looked up first. More of them are in most files."""
+"""For lookups of up to this many groups the files are looked up first. More groups would be in most of the files."""
 
 _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Rows by the time in a column."""
+    """Compares the time in a column with a bound."""
 
     column: str
     at: datetime
@@ -132,8 +132,8 @@ Condition = NotAfter | NotBefore | InShards | HasText | ContainsText | IsKnown |
 class RowFilter:
     """Selects the rows of some groups or parents, or of some of their models.
 
-    group_keys: sorted. model_ids: empty, or one for each of group_keys, which then may repeat. until: a further
-    condition.
+    group_keys: sorted. model_ids: empty, or one for each of group_keys, in which a key may then occur several times.
+    until: a further condition.
     """
 
     group_keys: tuple[str, ...]
@@ -152,7 +152,7 @@ class RowFilter:
         return cls(tuple(key for key, _ in pairs), tuple(name for _, name in pairs))
 
     def conditions(self, shards: int) -> Iterator[str]:
-        """Yield SQL conditions, each for GROUPS_PER_QUERY groups at most. shards: the fleet's `shards`."""
+        """Yield SQL conditions, each for at most GROUPS_PER_QUERY groups. shards: the fleet's number of shards."""
         for start in range(0, len(self.group_keys), GROUPS_PER_QUERY):
             group_keys, models = (
                 names[start : start + GROUPS_PER_QUERY] for names in (self.group_keys, self.model_ids)
@@ -167,9 +167,9 @@ class RowFilter:
 
 
 def keep_tables_open() -> None:
-    """From now on let this process keep the tables open that it has looked something up in.
+    """Keep tables open after a lookup, from now on, in this process.
 
-    For a process that answers many lookups of roots that stay, such as the gateway.
+    For a process that makes many lookups in the same roots, such as the gateway.
     """
     from spinney.tables.group_file_cache import GroupFileCache
 
@@ -192,7 +192,7 @@ def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted:
 def read_batches(
     store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter
 ) -> Iterator[pa.RecordBatch]:
-    """As `read_rows`, batch by batch, for rows that may be large together."""
+    """Yield the rows of `read_rows` batch by batch, if all of them together may be large."""
     for directory, table in _open_tables(store, base):
         yield from read_directory(store, table, directory, columns, wanted)
 
@@ -210,9 +210,9 @@ def read_batches_where(
     *where: Condition | None,
     wanted: RowFilter | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """As `read_where`, batch by batch, for rows of which few are kept.
+    """Yield the rows of `read_where` batch by batch, if the caller keeps only few of them.
 
-    wanted: None for all groups; MAX_LOOKUP_GROUPS at most.
+    wanted: at most MAX_LOOKUP_GROUPS groups; None for all groups.
     """
     schema = _schema(store.contract(base), columns)
     groups = [None] if wanted is None else [*wanted.conditions(store.fleet.shards)]
@@ -223,10 +223,10 @@ def read_batches_where(
 
 
 def select(store: FleetStore, base: Contract, columns: Sequence[str], what: str, rest: str) -> pa.Table:
-    """Return what ``SELECT what FROM t rest`` gives, where t is the union of a table's directories.
+    """Return the rows of ``SELECT what FROM t rest``, where t is the union of a table's directories.
 
-    For sums, which are small where the table is large. columns: those that `what` and `rest` use. what, rest: SQL of
-    this package, never of a user. Raises StoreError if the table does not exist.
+    For aggregates: their result is small even if the table is large. columns: those that `what` and `rest` use. what,
+    rest: SQL of this package, never of a user. Raises StoreError if the table does not exist.
     """
     query, parts = QueryBuilder(), []
     for place, (_, table) in enumerate(_open_tables(store, base)):
@@ -278,7 +278,7 @@ def latest_time(store: FleetStore, base: Contract, column: str, at: datetime | N
 
 
 def _extreme_times(store: FleetStore, base: Contract, column: str, function: str, where: str) -> list[datetime]:
-    """The value of an SQL aggregate in each directory of a table that has one."""
+    """The SQL aggregate `function` of a column in each directory of a table that has one."""
     found: list[datetime] = []
     for _, table in _open_tables(store, base):
         for batch in _run_query(table, f"{function}({_quoted(column)}) AS extreme", where):
@@ -326,7 +326,7 @@ def read_directory(
 def _read(
     store: FleetStore, table: DeltaTable, directory: Directory, columns: Sequence[str], wanted: RowFilter
 ) -> Iterator[pa.RecordBatch]:
-    """As read_directory, with types as they are read: texts may be views."""
+    """Yield rows as `read_directory` does, with the types that the engine gives: texts may be views."""
     if len(wanted.group_keys) > MAX_LOOKUP_GROUPS:
         yield from _scan(delta.open_contract_dataset(directory, table), columns, wanted)
         return
@@ -340,7 +340,7 @@ def _read(
 
 
 def _as_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    """The batches with the types of a schema. A batch a file is usual, and to cast each took 5 % of a lookup's CPU."""
+    """Return the batches as a table with the types of a schema. To cast each batch alone took 5 % of a lookup's CPU."""
     found = list(batches)
     if not found:
         return pa.Table.from_batches([], schema)  # `empty_table` would import pandas
@@ -371,7 +371,7 @@ def _conjunction(where: Iterable[Condition | str | None]) -> str:
 
 
 def _column_list(table: DeltaTable, columns: Sequence[str]) -> str:
-    """The columns as SQL; null for those that a table of an earlier version does not have yet."""
+    """Return the columns as SQL. A column that a table of an earlier version lacks is null."""
     stored = {field.name for field in table.schema().fields}
     return ", ".join(_quoted(name) if name in stored else f"NULL AS {_quoted(name)}" for name in columns)
 

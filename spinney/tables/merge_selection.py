@@ -42,8 +42,9 @@ class MergeRule:
 
 
 GROWING = MergeRule(unsorted_files=200, unsorted_bytes=LEVEL_BYTES, tier=GROWTH)
-"""For a partition that still grows. Opening 200 small files takes half a second. Replaced files stay on disk for a
-week, so a row should not be rewritten more than two or three times."""
+"""For a partition that still grows. It waits for many files, since replaced files stay on disk for a week and a row
+should be rewritten at most two or three times. Opening 200 small files takes half a second.
+"""
 
 AT_REST = MergeRule(unsorted_files=1, unsorted_bytes=0, tier=2)
 """For a partition that no longer grows, or on request: leaves at most one run per level."""
@@ -65,7 +66,10 @@ def choose_runs(unsorted: Run, runs: Sequence[Run], rule: MergeRule) -> list[Run
 
 
 def _peers(total: int | None, rest: Sequence[Run]) -> list[Run]:
-    """Return the runs up to the level of the chosen bytes; without these, of the lowest level with two or more."""
+    """Return the runs of `rest` up to the level of `total` bytes.
+
+    If `total` is None, return the runs up to the lowest level that has several; none if no level has.
+    """
     if total is not None:
         return [run for run in rest if level_of(run.bytes) <= level_of(total)]
     levels = [level_of(run.bytes) for run in rest]
@@ -84,8 +88,8 @@ def level_of(size: int) -> int:
 def row_group_rows(shards: np.ndarray, rows: int) -> int:
     """Return the number of rows of the next row group of a sorted file, about `rows`.
 
-    shards: shape (n_rows,), sorted: the shards of the rows at hand. The group ends at the end of a shard, if there is
-    one between 0.5 and 1.5 times `rows`: with one shard per row group the key statistics are exact.
+    shards: shape (n_rows,), sorted: the shards of the rows at hand. The row group ends where a shard ends, if one ends
+    between 0.5 and 1.5 times `rows`: with one shard per row group the key statistics are exact.
     """
     if len(shards) <= rows // 2:
         return len(shards)

@@ -1,4 +1,4 @@
-"""Tables that a process of many lookups keeps open, and their queries."""
+"""Keep tables open, with their queries, in a process that makes many lookups."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from spinney.tables import delta, table_log
 class OpenedTables:
     """Opens tables once, and again when something was committed. Safe to use from several threads.
 
-    To open a table reads its whole log, 10 to 140 ms after some 60 commits. Whether there is a newer commit takes one
-    look at the file system. A root that is deleted and recreated meanwhile is not noticed.
+    Opening a table reads its whole log, which takes 10 to 140 ms after some 60 commits. Checking for a newer commit
+    takes one call of the file system. A root that is deleted and recreated meanwhile is not noticed.
 
-    clock: seconds that never go back.
+    clock: returns seconds that never go back.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,11 +41,13 @@ class OpenedTables:
 
 
 _NO_PAGE_INDEX = "SET datafusion.execution.parquet.enable_page_index = false"
-"""To read it takes a fifth of the CPU of a lookup. Row groups of 10,000 small rows are one page a column: it excludes
-nothing there. Rows with a model are large, and a page is a small part of a row group."""
+"""Turns off DataFusion's page index, since reading it takes a fifth of the CPU of a lookup. In row groups of 10,000
+small rows a column has a single page, so the index excludes nothing. It is used for tables whose rows contain models:
+there a page is a small part of a row group.
+"""
 
 _LARGE = "payload"
-"""Column of tables with large rows."""
+"""Column of tables with large rows. These keep the page index."""
 
 
 def query_of(table: DeltaTable) -> QueryBuilder | None:
@@ -59,7 +61,7 @@ def query_of(table: DeltaTable) -> QueryBuilder | None:
 
 
 class KeptQueries:
-    """`query_of` of tables that stay open, once for each. To register one takes 10 % of the CPU of a lookup.
+    """`query_of` of opened tables, kept: one query for each. Registering a table takes 10 % of the CPU of a lookup.
 
     Safe to use from several threads.
     """
@@ -69,7 +71,10 @@ class KeptQueries:
         self._lock = Lock()
 
     def of(self, table: DeltaTable) -> QueryBuilder | None:
-        """Return `query_of` of the table. Another object is another table, such as a newer version."""
+        """Return `query_of` of the table.
+
+        Another object, such as a newer version of a table, gets a query of its own.
+        """
         with self._lock:
             known = self._known.get(table.table_uri)
             if known is None or known[0] is not table:

@@ -1,8 +1,8 @@
 """Read the results of the groups that the stream's rounds drew at random.
 
-After a year of random draws nearly every group of a fleet was drawn once. So a history is bounded by WINDOW, filtered
-where it is stored, and read in pieces, of which only the last comparisons of such groups are kept. For 10,000 groups
-with 50 attempts each in a year, that takes 0.3 GB instead of 1.4 GB, and 1.5 s instead of 12.
+After a year of random draws nearly every group of a fleet was drawn once. So only the WINDOW is read, rows are filtered
+while they are read, and reading is done in pieces, of which only the last comparisons of drawn groups are kept. For
+10,000 groups with 50 attempts each in a year, that takes 0.3 GB instead of 1.4 GB, and 1.5 s instead of 12.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from spinney.core.reporting.retraining_gain import RetrainingGain
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
+from spinney.tables.current_loss_filter import keep_current_loss
 from spinney.tables.fit_metrics import parse_watched
 from spinney.tables.lookup import ContainsText, NotAfter, NotBefore, RowFilter
-from spinney.tables.loss_filter import keep_current_loss
 
 WINDOW = timedelta(days=90)
 """Period over which the gain from retraining is computed, by the wall clock of the rounds that drew groups."""
@@ -42,7 +42,7 @@ def _no_rows(names: Sequence[str]) -> pa.Table:
 
 
 def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> RetrainingGain | None:
-    """Return the gain from retraining, by what had been decided at a time; None where no drawn group was compared.
+    """Return the gain from retraining, from the decisions up to `at`; None if no drawn group was compared.
 
     Only draws within WINDOW before the newest verdict count, and comparisons by the fleet's current loss. at: wall
     clock; None for now. Raises StoreError if a table does not exist.
@@ -52,10 +52,11 @@ def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> Retra
 
 @dataclass(frozen=True)
 class DrawnComparisons:
-    """What the gain from retraining is computed from.
+    """The data from which the gain from retraining is computed.
 
     drawn: VERDICT_COLUMNS of the groups that rounds drew. champions: group_key and champion_id that these rounds
-    promoted. compared: MEASURE_COLUMNS of the last comparison of each of them that was compared.
+    promoted. compared: MEASURE_COLUMNS of the last comparison of each of these champions; those without a comparison
+    are left out.
     """
 
     drawn: pa.Table = field(default_factory=partial(_no_rows, retraining_gain.VERDICT_COLUMNS))
@@ -63,17 +64,20 @@ class DrawnComparisons:
     compared: pa.Table | None = None
 
     def gain(self) -> RetrainingGain | None:
-        """Return the gain from retraining; None where nothing was compared."""
+        """Return the gain from retraining; None if nothing was compared."""
         return None if self.compared is None else retraining_gain.measure_gain(self.champions, self.compared)
 
     def with_champions(self, drawn: pa.Table, promotions: Iterable[pa.RecordBatch]) -> DrawnComparisons:
-        """Return these with further draws and promotions. drawn: VERDICT_COLUMNS. promotions: PROMOTION_COLUMNS."""
+        """Return this data with further draws and promotions. drawn: VERDICT_COLUMNS. promotions: PROMOTION_COLUMNS."""
         every_draw = pa.concat_tables([self.drawn, drawn.cast(self.drawn.schema)])
         found = [retraining_gain.drawn_champions(every_draw, piece) for piece in _pieces(promotions)]
         return replace(self, drawn=every_draw, champions=pa.concat_tables([self.champions, *found]))
 
     def with_attempts(self, attempts: Iterable[pa.RecordBatch], losses: LossHistory) -> DrawnComparisons:
-        """Return these with further attempts, of which those by the current loss count. attempts: ATTEMPT_COLUMNS."""
+        """Return this data with further attempts; only those measured by the current loss count.
+
+        attempts: ATTEMPT_COLUMNS.
+        """
         compared = self.compared
         for piece in watched_of(self.champions, attempts):
             measures = keep_current_loss(piece, losses)
@@ -83,7 +87,7 @@ class DrawnComparisons:
 
 
 def read_comparisons(store: FleetStore, at: datetime | None = None) -> DrawnComparisons:
-    """Return what `read_retraining_gain` is computed from, with the same arguments and errors."""
+    """Return the data for `read_retraining_gain`. Arguments and errors are the same."""
     newest = lookup.latest_time(store, tables.VERDICTS, "judged_at", at)
     if newest is None:
         return DrawnComparisons()
@@ -101,8 +105,8 @@ def read_drawn_champions(
 ) -> pa.Table:
     """Return the new champions of groups drawn at random: group_key and champion_id.
 
-    since, until: of the draw and of the promotion, both included, by the wall clock; None for now. wanted: the groups,
-    MAX_LOOKUP_GROUPS at most; None for all. Raises StoreError if a table does not exist.
+    since, until: bounds of the draw and of the promotion, both included, by the wall clock; until None: now. wanted:
+    the groups, at most MAX_LOOKUP_GROUPS; None for all. Raises StoreError if a table does not exist.
     """
     return _read_champions(store, since, until, wanted).champions
 
@@ -126,7 +130,8 @@ def _read_champions(
 def watched_of(champions: pa.Table, attempts: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Yield, in pieces, the comparisons with predecessors that attempts in the groups of these champions have stored.
 
-    champions: from `read_drawn_champions`. attempts: rows of `models` with group_key and metrics, and others to keep.
+    champions: from `read_drawn_champions`. attempts: rows of `models` with group_key and metrics; other columns are
+    kept.
     """
     keys = champions.column("group_key").combine_chunks()
     for piece in _pieces(attempts):
@@ -140,7 +145,7 @@ def _within(column: str, since: datetime, until: datetime | None) -> tuple[NotBe
 
 
 def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The rows as tables of ROWS_AT_ONCE or a few more."""
+    """Yield the rows as tables of ROWS_AT_ONCE rows or a few more."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         waiting.append(batch)

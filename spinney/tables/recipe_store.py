@@ -26,7 +26,7 @@ from spinney.tables.unverified_recipes import FOLDER, read_recipe_file
 
 
 def store_recipe(store: FleetStore, signer: Signer, recipe: Recipe) -> None:
-    """Store a recipe unless it is stored and signed by one of the signer's keys. Raises UnknownFormat."""
+    """Store a recipe, unless it is stored already and signed by one of the signer's keys. Raises UnknownFormat."""
     file = recipe_folder(store) / f"{recipe.recipe_id}.json"
     if _read_recipe(file, signer) is None:
         text = recipe.text
@@ -54,7 +54,7 @@ def with_earlier_recipes(store: FleetStore, signer: Signer, current: Recipe) -> 
 
 
 def with_renamed_features(store: FleetStore, current: Recipe) -> Recipe:
-    """Return the current recipe, in which features also have their names from before migrations."""
+    """Return the current recipe in a form that also knows the names of its features before migrations."""
     renamed = (
         (name, column.now)
         for name, column in sorted(charter.former_columns_of(store).items())
@@ -88,7 +88,8 @@ def _claim(recipe_id: str) -> Claim:
 
 
 def _read_recipe(file: Path, signer: Signer) -> Recipe | None:
-    """Return the recipe; None if it does not exist, is not signed by this fleet, or has fields unknown here.
+    """Return the recipe; None if there is no file, the signature is not of this fleet, or it has fields that are
+    unknown here.
 
     Raises UnknownFormat.
     """

@@ -1,9 +1,9 @@
 """Writes the rows of a batch from Spark's tasks: each task writes Parquet files, the driver commits once per table.
 
-Collecting the rows on the driver would need their size in advance, so the batch would be cached and read twice. Files
-of a repeated task or a killed batch are part of no commit; `spinney tidy` removes them.
+If the driver collected the rows, it would have to know their size in advance, so the batch would be cached and read
+twice. Files of a repeated task or a killed batch belong to no commit; `spinney tidy` removes them.
 
-Tasks report the ids of the rows as well. Where the driver finds copies among them, it writes the files once more.
+Tasks also report the ids of the rows. If the driver finds copies among them, it writes the files with copies again.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from schemas.contract import Contract
 from spinney.core.internal_column_names import internal_name
 from spinney.core.records.recent_ids import IdHashes, Mask, ask_in_order
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_files import FileWriter, WrittenFile
+from spinney.tables.sorted_file_writing import FileWriter, WrittenFile
 
 KIND, ARRIVED_AT = internal_name("kind"), internal_name("arrived_at")
-"""Columns: of the report, which table a file belongs to; of the rows, the batch's timestamp."""
+"""Internal columns. KIND, in the report: the table that a file belongs to. ARRIVED_AT, in the rows: the batch's
+timestamp.
+"""
 
 REPORT_DDL = f"{KIND} string, path string, bytes bigint, rows bigint, partition string, stats string, ids binary"
 _REPORT = pa.schema(
@@ -53,7 +55,7 @@ _REPORT = pa.schema(
 class TargetTable:
     """A table that rows of one kind belong to.
 
-    folder: the table's. has_ids: whether group_key and event_id of a row name a record, whose copies are not to be
+    folder: the table's. has_ids: whether group_key and event_id identify a row's record, so that copies must not be
     stored.
     """
 
@@ -69,18 +71,18 @@ class TargetTable:
 
 @dataclass(frozen=True)
 class RowWriting:
-    """Writes the rows of each kind to its table. Pickled into Spark's workers.
+    """Writes the rows of each kind to its table. It is pickled and sent to Spark's workers.
 
-    targets: by kind; rows of other kinds are ignored.
+    targets: kind -> table; rows of other kinds are ignored.
     """
 
     targets: Mapping[str, TargetTable]
     batch_id: int
 
     def write(self, parts: Iterable[tuple[str, pa.Table]]) -> Iterator[pa.RecordBatch]:
-        """One row of REPORT_DDL for each file.
+        """Write the rows. Yields one row of REPORT_DDL for each file.
 
-        parts: a kind and its rows, at least one: ARRIVED_AT (the same in all rows) and the columns of the table,
+        parts: kinds, each with at least one row: ARRIVED_AT (the same in all rows) and the columns of the table,
         without `ingested_at`, `ingested_on` and `batch_id`, which are the same for a whole batch.
         """
         with _TaskFiles(self.targets, self.batch_id) as files:
@@ -148,7 +150,7 @@ class _TaskFiles:
 
 @dataclass(frozen=True)
 class TaskFile:
-    """A file that a task wrote. partition, stats: as in the log of a Delta table."""
+    """A file that a task wrote. partition, stats: in the form that the log of a Delta table has."""
 
     path: str
     bytes: int
@@ -158,7 +160,7 @@ class TaskFile:
 
 @dataclass(frozen=True)
 class WrittenRows:
-    """What the tasks wrote of one kind: files that no commit has yet, and the ids of all rows."""
+    """The files of one kind that the tasks wrote, not yet committed, and the ids of all their rows."""
 
     target: TargetTable
     files: tuple[TaskFile, ...]
@@ -166,7 +168,7 @@ class WrittenRows:
 
     @classmethod
     def of(cls, report: pa.Table, kind: str, target: TargetTable) -> WrittenRows:
-        """report: rows of REPORT_DDL."""
+        """Return the rows and files of one kind that the tasks wrote. report: rows of REPORT_DDL."""
         rows = report.filter(pc.equal(report.column(KIND), kind)).to_pylist()
         files = (TaskFile(row["path"], row["bytes"], json.loads(row["partition"]), row["stats"]) for row in rows)
         return cls(target, tuple(files), IdHashes.from_bytes(b"".join(row["ids"] for row in rows)))
@@ -177,10 +179,10 @@ class WrittenRows:
         return [AddAction(file.path, file.bytes, file.partition, now, True, file.stats) for file in self.files]
 
     def without_copies(self, are_kept: Callable[[IdHashes], Mask]) -> WrittenRows:
-        """Drop rows: write the files that have any of them once more, and remove these.
+        """Drop rows: write each file that has such rows again, without them, and remove the first version.
 
-        are_kept: returns for each id whether its row is kept; they come in the order of the records in Kafka. Rows pass
-        through memory by row groups.
+        are_kept: returns for each id whether its row is kept; it gets the ids in the order of the records in Kafka.
+        Rows pass through memory one row group at a time.
         """
         paths = [self.target.folder / file.path for file in self.files]
         parts = [pq.ParquetFile(path).read(list(_IDENTITY)) for path in paths]

@@ -87,7 +87,7 @@ class Snapshot:
     def batches(
         self, columns: Mapping[str, str], wanted: GroupFilter, where: ds.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """As `read`, batch by batch."""
+        """Yield the rows of `read` batch by batch."""
         schema, stored = self._schema(columns), arrow_schema(self.contract)
         condition = _filter_expression(wanted)
         try:
@@ -110,7 +110,7 @@ class Snapshot:
     def greatest(self, column: str, wanted: GroupFilter) -> Any:
         """Return the greatest value of a column in these groups' rows; None without rows.
 
-        Opens only the files that may have it by the log's statistics.
+        Opens only the files that, by the log's statistics, may have the greatest value.
         """
         found: Any = None
         for file in sorted(self.files, key=lambda file: _greatest_known(file, column), reverse=True):
@@ -124,7 +124,7 @@ class Snapshot:
         return found
 
     def _dataset(self, wanted: GroupFilter, schema: pa.Schema, where: ds.Expression | None) -> ds.FileSystemDataset:
-        """The files to read. If groups are looked up, only the row groups that may have them."""
+        """Return the files to read and, if single groups are looked up, only the row groups that may have them."""
         files = [fragment_of_file(self.folder, file, schema) for file in self.files if wanted.overlaps(file.bounds)]
         if not isinstance(wanted, GroupIndex):
             return ds.FileSystemDataset(files, schema, FORMAT)
@@ -154,7 +154,7 @@ def filter_of_groups(group_keys: Sequence[str], shards: int) -> GroupFilter:
 
 
 def take_snapshot(directory: Directory, at: int | None = None) -> Snapshot:
-    """Return a directory at a version; None for the newest. Raises StoreError if it does not exist."""
+    """Return a directory at version `at`; None for the newest. Raises StoreError if it does not exist."""
     table = delta.open_existing(directory)
     if at is not None and at != table.version():
         table.load_as_version(at)
@@ -162,7 +162,10 @@ def take_snapshot(directory: Directory, at: int | None = None) -> Snapshot:
 
 
 def take_snapshots(store: FleetStore, base: Contract, pins: Mapping[str, int] | None = None) -> list[Snapshot]:
-    """Return the directories of a table, each at its pinned version. pins: by directory name; others: the newest."""
+    """Return the directories of a table, each at its pinned version.
+
+    pins: directory name -> version; without one the newest.
+    """
     return [take_snapshot(directory, (pins or {}).get(directory.name)) for directory in store.directories(base)]
 
 

@@ -39,12 +39,12 @@ def commit_properties(commit: StepCommit) -> CommitProperties:
 
 
 def encode_commit(commit: StepCommit) -> str:
-    """Return the text that the log has of a step."""
+    """Return the text that the log stores for a step."""
     return json.dumps({KEY: COMMIT.version, **commit.__dict__}, separators=(",", ":"), default=str)
 
 
 def _decode(text: str | None, where: str) -> StepCommit | None:
-    """Return what a commit records; None for one that is no step (creation, compaction). Raises UnknownFormat."""
+    """Return the step that a commit records; None if it is not a step (creation, compaction). Raises UnknownFormat."""
     try:
         content = json.loads(text or "")
         if isinstance(content, dict) and "query" in content:  # others are not ours

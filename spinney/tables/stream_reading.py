@@ -21,9 +21,9 @@ from spinney.tables.table_log import files_appended_since, has_newer_commit, rea
 class TableOffset:
     """The end of a batch in a Delta table that is read as a stream.
 
-    table_id: Delta's id of the table. version, files: the stream has read all earlier versions, and as many files of
-    this one. is_snapshot: these are files of the table at this version, by which the stream begins, and it has read no
-    version by itself yet.
+    table_id: Delta's id of the table. version, files: the stream has read all versions before `version`, and the first
+    `files` files of `version`. is_snapshot: a stream begins by reading the whole table at one version; while it does
+    so, `files` counts the files of the whole table.
     """
 
     table_id: str
@@ -43,11 +43,11 @@ class TableOffset:
 
 
 def files_read(directory: Directory, offset: TableOffset, since: datetime) -> list[Path]:
-    """Return files that have each row that a stream of appended rows has read and that was appended since a time.
+    """Return files that together have every row that the stream has read and that was appended since a time.
 
-    They may have earlier rows, and none that were not read. Oldest commit first, as they were appended, while these
-    files are there: they are removed a while after a compaction. Else the files of the table at that version, in no
-    order. Raises StoreError: neither are there any more.
+    The files may also have earlier rows, but no rows that were not read. They are the files as they were appended,
+    oldest commit first, as long as these exist: they are removed some time after a compaction. Otherwise they are the
+    files of the table at that version, in no order. Raises StoreError if neither exist any more.
     """
     folder = local_folder(directory.uri)
     if offset.is_snapshot:
@@ -65,7 +65,7 @@ def files_read(directory: Directory, offset: TableOffset, since: datetime) -> li
 def has_unread_files(directory: Directory, offset: TableOffset | None) -> bool:
     """Whether the table has files that a stream of appended rows has not read.
 
-    offset: None: it has read none. True as well while the stream reads the snapshot by which it begins.
+    offset: None if it has read none. Also True while the stream reads the whole table, as it does at its beginning.
     """
     if offset is None:
         offset = TableOffset("", 0, 0, is_snapshot=False)
@@ -92,7 +92,9 @@ def last_commit_read(directory: Directory, offset: TableOffset) -> datetime | No
 
 
 def _appended(directory: Directory, offset: TableOffset, since: datetime) -> list[Path] | None:
-    """Return the files as they were appended; None if the log does not reach back so far, or one is gone."""
+    """Return the files as they were appended; None if the log does not reach back so far, or a
+    file no longer exists.
+    """
     try:
         begun = read_appended_files(directory, offset.version).files[: offset.files] if offset.files else []
     except FileNotFoundError:

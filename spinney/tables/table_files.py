@@ -29,7 +29,7 @@ CLUSTERED = "clustered-"
 """Prefix of a clustered file's name. The texts in its statistics are exact bounds, however long."""
 
 TRUNCATED_FROM = 32
-"""Length in UTF-16 units from which a text in the log's statistics may be cut off, as Spark's Delta does."""
+"""Length in UTF-16 units from which a text in the log's statistics may be cut off: Spark's Delta cuts them there."""
 
 _PARTITION = "partition."
 _MILLISECOND = timedelta(milliseconds=1)
@@ -39,7 +39,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 class Bounds:
     """Least and greatest `shard` and `group_key` of some rows. None: unknown, so unbounded.
 
-    prefix: `last_key` may be cut off, so every key that begins with it is within the bounds.
+    prefix: whether `last_key` may be cut off, so that every key that begins with it is within the bounds.
     """
 
     first_shard: int | None = None
@@ -73,13 +73,13 @@ class TableFile:
 
 
 _MICROSECONDS = (FIRST_DAY * 86_400_000_000, (LAST_DAY + 1) * 86_400_000_000 - 1_001)
-"""The first time that Python can represent, and the last one to which a millisecond can be added."""
+"""The first time that Python can represent, and the last time to which a millisecond can be added; microseconds."""
 
 
 class GroupIndex:
     """Groups sorted by shard and key, so that a range of both is looked up in logarithmic time.
 
-    shards: the fleet's `shards`.
+    shards: the fleet's number of shards.
     """
 
     def __init__(self, group_keys: Iterable[str], shards: int) -> None:
@@ -101,7 +101,10 @@ class GroupIndex:
 
 
 def _any_within(keys: Sequence[str], bounds: Bounds) -> bool:
-    """Whether one of the keys is within the bounds: the first one that is not below them decides. keys: sorted."""
+    """Whether one of the keys is within the bounds.
+
+    Only the first key that is not below them has to be compared. keys: sorted.
+    """
     at = 0 if bounds.first_key is None else bisect_left(keys, bounds.first_key)
     if at == len(keys):
         return False
@@ -113,10 +116,10 @@ def _any_within(keys: Sequence[str], bounds: Bounds) -> bool:
 def open_dataset(table: DeltaTable) -> ds.Dataset:
     """Return the table as an Arrow dataset on Arrow's own file system.
 
-    deltalake's dataset has two faults (version 1.6). Its file system is Python called from Arrow's threads: a thread
-    that returns while the interpreter ends aborts the process. And it tells Arrow that all values of a column without
-    statistics are null, so that a filter by that column loses the file's rows; Spark's Delta writes statistics of the
-    first 32 columns only.
+    deltalake's dataset has two faults (version 1.6). Its file system is Python code that Arrow's threads call: a thread
+    that returns to it while the interpreter ends aborts the process. And it tells Arrow that all values of a column
+    without statistics are null, so that a filter by that column loses the file's rows; Spark's Delta writes statistics
+    of the first 32 columns only.
     """
     version = table.protocol().min_reader_version
     if version > 1:
@@ -137,7 +140,9 @@ def list_files(table: DeltaTable) -> list[TableFile]:
 
 
 def _within_python(actions: pa.Table) -> pa.Table:
-    """Return the statistics with null for dates and times that Python cannot represent, or not a millisecond later."""
+    """Return the statistics with null for dates and times that Python cannot represent, alone
+    or a millisecond later.
+    """
     for at, (name, column) in enumerate(zip(actions.column_names, actions.columns, strict=True)):
         if pa.types.is_date(column.type):
             whole, (first, last) = column.cast(pa.int32()), (FIRST_DAY, LAST_DAY)
@@ -151,7 +156,10 @@ def _within_python(actions: pa.Table) -> pa.Table:
 
 
 def _used_columns(schema: pa.Schema) -> list[str]:
-    """Return the columns that `_file` uses. Wide tables have many more, and converting them takes most of the time."""
+    """Return the columns that `_file` uses.
+
+    Only these are converted: wide tables have many more, which takes most of the time.
+    """
     ranged = {
         field.name.partition(".")[2]
         for field in schema
@@ -213,7 +221,10 @@ def _candidate_files(table: DeltaTable, wanted: GroupIndex, where: ds.Expression
 
 
 def matching_row_groups(metadata: Any, wanted: GroupIndex) -> list[int]:
-    """Return the row groups of a Parquet file that may have rows of these groups. metadata: of its footer."""
+    """Return the row groups of a Parquet file that may have rows of these groups.
+
+    metadata: the metadata in its footer.
+    """
     place = {metadata.schema.column(at).path: at for at in range(metadata.num_columns)}
     shard, key = place.get("shard"), place.get("group_key")
     chosen = []
@@ -256,7 +267,7 @@ def table_folder(table: DeltaTable) -> Path:
 
 
 def fragment_of_file(base: Path, file: TableFile, schema: pa.Schema) -> ds.ParquetFileFragment:
-    """Return a file as an Arrow fragment with the bounds that the log guarantees. Opens nothing.
+    """Return a file as an Arrow fragment with the bounds that the log guarantees. The file is not opened.
 
     base: the table's folder.
     """
@@ -275,9 +286,9 @@ def fragment_of_file(base: Path, file: TableFile, schema: pa.Schema) -> ds.Parqu
 
 
 def dataset_of_paths(base: Path, paths: Iterable[str], schema: pa.Schema) -> ds.Dataset:
-    """Return files as a dataset whose columns are those of `schema`; null where a file lacks one. Opens nothing.
+    """Return files as a dataset with the columns of `schema`; null if a file lacks a column. No file is opened.
 
-    base: the table's folder. paths: below it.
+    base: the table's folder. paths: relative to it.
     """
     files = [fragment_of_file(base, TableFile(path, 0, 0, Bounds()), schema) for path in paths]
     return ds.FileSystemDataset(files, schema, FORMAT)
@@ -317,5 +328,5 @@ def _utf16(text: str) -> int:
 
 
 def _first_utf16(text: str, units: int) -> str:
-    """Return the first `units` UTF-16 units of a text, without half a surrogate pair."""
+    """Return the first `units` UTF-16 units of a text. A surrogate pair is not split."""
     return text.encode("utf-16-le")[: 2 * units].decode("utf-16-le", errors="ignore")

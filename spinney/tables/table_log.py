@@ -19,7 +19,8 @@ from spinney.storage.layout import Directory
 class Append:
     """A commit that appended rows.
 
-    query, batch_id: None if no `DirectoryWriter` wrote it. rows: their number; None if the log does not have it.
+    query, batch_id: None if the commit was not made by a `DirectoryWriter`. rows: their number; None if the log lacks
+    it.
     """
 
     version: int
@@ -29,9 +30,9 @@ class Append:
 
 
 def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append]:
-    """Yield the appends among these versions, both ends included. Compactions and deletions are no appends.
+    """Yield the appends among these versions, both ends included. Compactions and deletions do not count as appends.
 
-    Raises FileNotFoundError: a version is no longer in the log.
+    Raises FileNotFoundError if a version is no longer in the log.
     """
     for version in range(first, last + 1):
         actions = _actions(_commit_file(directory, version))
@@ -43,8 +44,8 @@ def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append
 def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     """Return the newest version, and the files that commits after a version added, as paths below the table's folder.
 
-    after: the version that was read last. Where nothing was committed since, it asks the file system once and opens
-    nothing. Compactions are left out. A rewrite that dropped rows is not, so some of its rows may have been read
+    after: the version that was read last. If nothing was committed since, this takes one call of the file system and
+    opens no file. Compactions are left out. Rewrites that dropped rows are included, so some rows may have been read
     before.
     """
     paths: list[str] = []
@@ -56,9 +57,9 @@ def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
 
 @dataclass(frozen=True)
 class AppendedFiles:
-    """The files with the rows that a commit appended, in its order; none if it also dropped rows.
+    """The files with the rows that a commit appended, in the commit's order; no files if it also dropped rows.
 
-    query: None if no `DirectoryWriter` wrote it.
+    query: None if the commit was not made by a `DirectoryWriter`.
     """
 
     committed_at: datetime
@@ -67,7 +68,10 @@ class AppendedFiles:
 
 
 def read_appended_files(directory: Directory, version: int) -> AppendedFiles:
-    """Return what a commit appended. Compactions append nothing. Raises FileNotFoundError: it is not in the log."""
+    """Return what a commit appended; nothing for a compaction.
+
+    Raises FileNotFoundError if the commit is not in the log.
+    """
     actions, folder = _actions(_commit_file(directory, version)), local_folder(directory.uri)
     files = [] if _drops_rows(actions) else [folder / path for path in _added_paths(actions)]
     return AppendedFiles(_committed_at(actions), _batch(actions)[0], files)
@@ -78,8 +82,9 @@ def files_appended_since(
 ) -> list[Path] | None:
     """Return the files that were appended since a time, oldest commit first, as they were written.
 
-    newest: the last version that counts. query: whose commits count; None: all. Compactions leave the files on disk for
-    a while. None if the log does not reach back to that time, or if one of the files is gone.
+    newest: the last version that counts. query: only commits of this query count; None: all. Compactions leave replaced
+    files on disk for a while. Returns None if the log does not reach back to that time, or if one of the files no
+    longer exists.
     """
     commits: list[list[Path]] = []
     for version in range(newest, -1, -1):
@@ -96,7 +101,7 @@ def files_appended_since(
 
 
 def has_newer_commit(directory: Directory, version: int) -> bool:
-    """Whether the log has the commit after a version, by one look at the file system."""
+    """Whether the log has the commit after this version. Takes one call of the file system."""
     return _commit_file(directory, version + 1).exists()
 
 
@@ -109,7 +114,7 @@ def _actions(commit: Path) -> list[dict[str, Any]]:
 
 
 def _added(actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the files that a commit added with new rows, or with fewer rows than before."""
+    """Return the files that a commit added, either with new rows or rewritten with fewer rows."""
     return [action["add"] for action in actions if action.get("add", {}).get("dataChange")]
 
 
@@ -133,7 +138,10 @@ def _rows(added: list[dict[str, Any]]) -> int | None:
 
 
 def _batch(actions: list[dict[str, Any]]) -> tuple[str | None, int | None]:
-    """Return query and batch of a commit; None for both if it is no step. Spark and delta-rs store them alike."""
+    """Return query and batch of a commit; None for both if it is not a step.
+
+    Spark and delta-rs store both in the same form.
+    """
     info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     try:
         notes = json.loads(info.get("userMetadata") or "{}")

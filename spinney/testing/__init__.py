@@ -1,4 +1,4 @@
-"""For your own tests: what `spinney check` checks of the estimator and the policies of a `fleet.toml`.
+"""For your own tests: the checks that `spinney check` makes of the estimator and the policies in a `fleet.toml`.
 
 import pytest
 from spinney.testing import estimator_points, policy_points

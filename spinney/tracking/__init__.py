@@ -43,7 +43,7 @@ STOP_SECONDS = 30.0
 """Seconds that a stop waits for a last delivery. Rounds that are not delivered then are delivered at the next start."""
 
 ANSWER_SECONDS = 600.0
-"""Seconds to wait for one answer. MLflow's client retries by itself for minutes and respects `Retry-After`."""
+"""Seconds to wait for an answer of MLflow. Its client retries by itself for minutes and respects `Retry-After`."""
 
 LOOK_SECONDS = 1.0
 """Seconds between two checks of a delivery's progress."""
@@ -83,7 +83,8 @@ class Deliverer:
     def finish(self, stop_requested: threading.Event, *, ends_stream: bool = False) -> None:
         """Deliver the remaining rounds while MLflow answers, then stop.
 
-        Ctrl-C or `stop_requested` leaves the rest to the next delivery. ends_stream: the stream's run ends too.
+        Ctrl-C or `stop_requested` leaves the rest to the next delivery. ends_stream: whether the stream's run is ended
+        too.
         """
         self._ends_stream = ends_stream
         self._stopping.set()
@@ -100,7 +101,7 @@ class Deliverer:
         self._leave()
 
     def _leave(self) -> None:
-        """End a delivery that is still running, and report it."""
+        """Stop waiting for a delivery that is still running, and report it."""
         if self._thread.is_alive():
             words = self._watch.words or "not done"
             self._watch.leaving.set()
@@ -128,9 +129,10 @@ class Deliverer:
 
 
 def deliver_now(config: Config, stop_requested: threading.Event | None = None, *, ends_stream: bool = False) -> None:
-    """Deliver what is left while the server answers. The next delivery continues with the rest.
+    """Deliver the remaining rounds as long as the server answers. The next delivery continues with the rest.
 
-    stop_requested: set it to end the delivery, where Ctrl-C is handled elsewhere. ends_stream: the stream has ended.
+    stop_requested: ends the delivery when it is set; for processes that handle Ctrl-C elsewhere. ends_stream: whether
+    the stream has ended, so that its run is ended too.
     """
     deliverer = Deliverer(config)
     deliverer.start()
@@ -138,9 +140,10 @@ def deliver_now(config: Config, stop_requested: threading.Event | None = None, *
 
 
 def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_stream: bool = False) -> int:
-    """Deliver every round that is not delivered yet. Returns their number. ends_stream: the stream's run ends too.
+    """Deliver every round that is not delivered yet. Returns their number. ends_stream: whether the stream's run is
+    ended too.
 
-    Raises MLflow's errors, Busy while another process delivers, DeliveryStopped when it is asked to stop.
+    Raises MLflow's errors, Busy while another process delivers, DeliveryStopped if it is asked to stop.
     """
     store = FleetStore.of(config)
     recorded = backlog.open_rounds(store)

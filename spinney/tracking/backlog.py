@@ -20,13 +20,14 @@ OpenedRounds = Mapping[RoundKind, tuple[Directory, DeltaTable]]
 
 
 class BacklogProbe:
-    """Checks whether there may be rounds to deliver, without calling MLflow or reading rows."""
+    """Checks whether there may be rounds to deliver, without calling MLflow or reading rows of `rounds`."""
 
     def __init__(self, store: FleetStore) -> None:
         self._store, self._tables = store, OpenedTables()
 
     def look(self) -> tuple[date, tuple[int, ...]] | None:
-        """Return what a delivery depends on: the day, since a stream's run ends with it, and the versions of `rounds`.
+        """Return the values that a delivery depends on: the day, with which a stream's run ends, and the versions of
+        `rounds`.
 
         None: unknown, so a delivery has to find out.
         """
@@ -60,9 +61,10 @@ def undelivered_rounds(recorded: OpenedRounds, runs: Mapping[str, Run]) -> list[
 
 
 def delivered_through(runs: Iterable[Run]) -> int:
-    """Return the greatest batch up to which all rounds are delivered; -1: unknown. runs: all of one kind.
+    """Return the greatest batch up to which all rounds are delivered; -1 if it is not known. runs: all runs of one
+    kind.
 
-    Rounds are delivered in order, so a run without any delivered round is the first that is incomplete. Deleted runs
+    Rounds are delivered in order, so the first run without a delivered round is the first incomplete one. Deleted runs
     are ignored.
     """
     delivered = [run.through for run in runs if not run.deleted]

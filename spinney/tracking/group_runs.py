@@ -22,7 +22,7 @@ from spinney.core.models.sklearn_export import GroupModel
 from spinney.core.recipes.recipe import Recipe
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
-from spinney.tracking import attempts
+from spinney.tracking import round_attempts
 from spinney.tracking.mlflow_client import DeliveryClient
 from spinney.tracking.rounds import LONGEST_NAME, log_batch, parameters, round_metrics
 from spinney.tracking.runs import Run, is_unfinished, runs_by_identity, to_milliseconds
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as Stored
 
 PARENT = "mlflow.parentRunId"
-"""MLflow's own tag of a nested run."""
+"""MLflow's own tag that makes a run a nested one."""
 
 GROUP, ROUND = "spinney.group_key", "spinney.round_id"
 MODEL = "model"
@@ -40,7 +40,7 @@ MODEL = "model"
 _TAGS = ("status", "decision", "reason", "model_id", "error_class", "error")
 _PARAMS = ("trained_from", "trained_through", "codec", "champion_id", "chosen")
 _ENDED = {ModelStatus.FAILED.value: "FAILED", ModelStatus.TIMED_OUT.value: "FAILED"}
-"""MLflow's status of an ended run: `FINISHED`, except for these."""
+"""MLflow's status of the run of an attempt with this status; any other attempt has `FINISHED`."""
 
 LONGEST_VALUE = 5000
 """Maximum characters of a tag or parameter in MLflow."""
@@ -65,7 +65,7 @@ class RoundGroupRuns:
         Raises MLflow's errors, DeliveryStopped, SetupError.
         """
         store = self.store
-        groups = attempts.attempts_of_round(store, self.row).to_pylist()
+        groups = round_attempts.attempts_of_round(store, self.row).to_pylist()
         tried = {row["group_key"]: row for row in groups if row["status"] in set(ModelStatus)}
         existing = self._existing_runs()
         left = {key for key in tried if key not in existing or is_unfinished(existing[key])}
@@ -73,7 +73,7 @@ class RoundGroupRuns:
             return
         signer = signing_key.load_signer(store)
         shared = parameters(store, self.current, self.row)
-        for stored in attempts.stored_models(store, self.row):
+        for stored in round_attempts.stored_models(store, self.row):
             key = stored["group_key"]
             if key in left:
                 done = len(tried) - len(left)
@@ -125,7 +125,10 @@ def attempt_metrics(attempt: Mapping[str, Any]) -> dict[str, float]:
 
 
 def mlflow_model(stored: Mapping[str, Any], signer: Signer) -> GroupModel | str | None:
-    """Return the attempt's model, or the reason why it must not be loaded. The model itself is not parsed here."""
+    """Return the attempt's model, or the reason why it must not be loaded; None if it has none.
+
+    The payload is not parsed here.
+    """
     if stored["payload"] is None:
         return None
     key, model_id, codec = (str(stored[name]) for name in ("group_key", "model_id", "codec"))

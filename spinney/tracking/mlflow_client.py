@@ -29,7 +29,7 @@ DELETED = "deleted"
 """MLflow's name for the lifecycle stage of deleted entities."""
 
 NOTABLE_SECONDS = 5.0
-"""Seconds without an answer after which this is reported."""
+"""Seconds without an answer after which the user is told."""
 
 _SQLITE = "sqlite:///"
 
@@ -41,9 +41,10 @@ class DeliveryStopped(Exception):  # noqa: N818 - said as what is so
 class DeliveryProgress:
     """Progress of a delivery, shared between the thread that delivers and the one that waits for it.
 
-    leaving: set it to end the delivery at its next call. asked_at: start of the current call on the monotonic clock;
-    None between calls, so that work between calls does not count as waiting. rounds: number not delivered yet, as far
-    as known. detail: progress within the current round; empty if that is quick.
+    leaving: event that ends the delivery at its next call when it is set. asked_at: start of the current call on the
+    monotonic clock; None between calls, so that work between calls does not count as waiting. rounds: number of rounds
+    that are not delivered yet, as far as known. detail: progress within the current round; empty if the round is
+    delivered quickly.
     """
 
     def __init__(self) -> None:
@@ -117,7 +118,7 @@ class DeliveryClient:
         return str(self.ask("create_experiment", name, artifact_location=self._artifacts(name)))
 
     def search(self, experiment: str, where: str) -> Iterator[Run]:
-        """Return every run that a search finds, including deleted ones."""
+        """Return every run that a search finds, including deleted ones. where: a filter in MLflow's syntax."""
         from mlflow.entities import ViewType
 
         token: str | None = None
@@ -134,9 +135,9 @@ class DeliveryClient:
         self._pace.try_acquire("mlflow")
 
     def _artifacts(self, name: str) -> str | None:
-        """Return the artifact location: beside an SQLite file; None: where the server has it.
+        """Return the location for artifacts: a folder beside an SQLite file. None: the server decides.
 
-        MLflow's own default for a database is the current folder.
+        For a database MLflow's own default is the current folder.
         """
         if not self._uri.startswith(_SQLITE):
             return None

@@ -21,7 +21,7 @@ from spinney.core.reporting.palette import BACKGROUND, BASELINE, GREEN, GRID, MU
 
 MOST_BINS = 40
 LOG_SCALE_RATIO = 50
-"""Values are drawn on a logarithmic axis if the largest is more than so many times the smallest."""
+"""Values are drawn on a logarithmic axis if the largest is more than this many times the smallest."""
 
 OUTCOMES = (
     *(
@@ -34,7 +34,7 @@ OUTCOMES = (
 
 
 def draw(groups: pa.Table, *, title: str, loss: str, target: str) -> dict[str, bytes]:
-    """Return file name -> PNG. groups: from `attempts.of_round`. title: of the round. loss, target: the fleet's."""
+    """Return file name -> PNG. groups: from `attempts_of_round`. title: of the round. loss, target: the fleet's."""
     measure = f"{loss_label(loss)} of {target} on held-out rows"
     figures: Mapping[str, Callable[[Axes], None]] = {
         "losses.png": lambda axes: _losses(axes, groups, title, measure),
@@ -111,7 +111,10 @@ def _outcomes(axes: Axes, groups: pa.Table, title: str) -> None:
 
 
 def _png(plot: Callable[[Axes], None]) -> bytes:
-    """Return a figure as PNG. Styled by calls: matplotlib's settings are global, and this runs in a thread."""
+    """Return a figure as PNG.
+
+    Its style is set by calls, since matplotlib's settings are global and this runs in a thread.
+    """
     figure = Figure(figsize=(9, 4.8), facecolor=BACKGROUND)
     axes = figure.add_axes((0.125, 0.14, 0.845, 0.66), facecolor=BACKGROUND)
     for side in ("top", "right", "left", "bottom"):

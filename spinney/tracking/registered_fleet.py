@@ -1,6 +1,6 @@
 """The registered fleet as an MLflow model from code. Each version contains a copy of this file.
 
-The package does not import it; where a version is loaded, the package must be installed.
+The package does not import this file. A process that loads a version must have the package installed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class RegisteredFleet(PythonModel):  # type: ignore[misc]
 
 
 def _of_lists(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `inputs`. If its lists hold only texts, MLflow passes them as the cells of one row."""
+    """Return the rows of `inputs`, a form of MLflow's requests.
+
+    If its lists hold only texts, MLflow passes each list as one cell of a single row; the rows are restored.
+    """
     if len(frame) != 1 or not all(isinstance(cell, list) for cell in frame.iloc[0]):
         return frame
     lists = frame.iloc[0].to_dict()
@@ -61,7 +64,10 @@ def _of_lists(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_json_has_them(answers: pd.DataFrame) -> pd.DataFrame:
-    """Return the answers with null in place of NaN, which JSON lacks: no prediction, or an unbounded interval."""
+    """Return the answers with null in place of NaN, which JSON lacks.
+
+    NaN means no prediction, or an unbounded interval.
+    """
     numbers = answers[[name for name in ("prediction", "lower", "upper") if name in answers]]
     return answers.assign(**numbers.astype(object).where(numbers.notna(), None))
 

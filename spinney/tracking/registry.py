@@ -48,10 +48,10 @@ CODE = Path(__file__).with_name("registered_fleet.py")
 
 DIGEST = "spinney.digest"
 MANIFEST_OF = "spinney.manifest_of"
-"""Tag of a run with the fleet of its manifest. Not FLEET, by which the runs of rounds are found."""
+"""Tag of a manifest's run, with the fleet's identity. It differs from FLEET, by which the runs of rounds are found."""
 
 NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
-"""MLflow's error codes for a missing model and a missing alias."""
+"""MLflow's error codes for a model or an alias that does not exist."""
 
 MOST_LETTERS = 5000
 """Maximum characters of a description in MLflow's database."""
@@ -59,15 +59,15 @@ MOST_LETTERS = 5000
 AND_OTHERS = "\n\nand others: the model's metadata, `columns`, has all"
 
 MOST_RECIPES = 50
-"""As many as fit into a tag of 5,000 characters."""
+"""Largest number of recipes in a tag: more would not fit into 5,000 characters."""
 
 
 @dataclass(frozen=True)
 class RegisteredVersion:
     """A registered version, or one that a dry run describes.
 
-    version: the one that the alias names now; None in a dry run. made: whether it is new; otherwise a version with the
-    same content existed. manifest: its content.
+    version: number of the version that the alias names now; None in a dry run. made: whether the version is new; if
+    not, a version with the same content existed. manifest: its content.
     """
 
     model: str
@@ -202,9 +202,10 @@ def _versions(server: DeliveryClient, model: str, digest: str) -> set[int]:
 
 
 def _single_version(server: DeliveryClient, model: str, versions: set[int]) -> int:
-    """Return the first version.
+    """Return the first of some versions with the same content.
 
-    Others, created when a call was repeated because its answer was lost, are deleted unless they have an alias.
+    There may be several if a call was repeated because its answer was lost. The others are deleted unless they have an
+    alias.
     """
     first, *others = sorted(versions)
     named = (
@@ -219,10 +220,11 @@ def _single_version(server: DeliveryClient, model: str, versions: set[int]) -> i
 def _unfinished_run(
     server: DeliveryClient, experiment: str, identity: str, digest: str, *, has_version: bool
 ) -> str | None:
-    """End the runs that earlier processes left running. Returns the run to continue, if any.
+    """End the runs that earlier processes left running. Returns the run to continue, None without one.
 
-    A run ends once its version exists, and one process registers at a time, so a running one belongs to a killed
-    process.
+    digest: of the manifest to register. has_version: whether a version with this digest exists, so that no run has to
+    continue. A run ends once its version exists, and one process registers at a time, so a running run belongs to a
+    killed process.
     """
     go_on = None
     for name, run in _unfinished_runs(server, experiment, identity).items():
@@ -234,7 +236,7 @@ def _unfinished_run(
 
 
 def _unfinished_runs(server: DeliveryClient, experiment: str, identity: str) -> dict[str, str]:
-    """Return this fleet's unfinished runs, one per digest."""
+    """Return digest of the manifest -> run_id, for each unfinished run of this fleet."""
     found = server.search(experiment, f"tags.`{MANIFEST_OF}` = '{identity}' AND attributes.status = '{RUNNING}'")
     active = (run for run in found if run.info.lifecycle_stage == "active")
     runs = runs_by_identity(server, active, lambda run: str(run.data.tags[DIGEST]))
@@ -270,7 +272,7 @@ def model_signature(store: FleetStore) -> ModelSignature:
     """Return the signature: the group and the features are required; other declared columns serve models fitted on
     other features.
 
-    The inputs have names and no types: each of MLflow's own types changes or refuses rows that the fleet answers
+    The inputs have names but no types: each of MLflow's own types changes or refuses some rows that the fleet answers
     (docs/tracking.md lists them). The values of a frame are checked by column and row when it is predicted. The
     declared types are in the model's metadata and in the version's description.
     """

@@ -46,7 +46,7 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
 def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Return round_id -> gain and gain_groups, for rounds that compared new champions of drawn groups.
 
-    rows: rows of `rounds`, all of one run. gain: as in RetrainingGain, of draws from WINDOW before the day of the run
+    rows: rows of `rounds`, all of one run. gain: as in RetrainingGain, for draws from WINDOW before the day of the run
     on. gain_groups: number of groups.
     """
     attempts, compared = _dataset(store, tables.MODELS, rows), _of_rounds(rows) & _HAS_COMPARISON
@@ -80,7 +80,7 @@ def _losses_of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
 
 
 def _of_rounds(rows: Sequence[Mapping[str, Any]]) -> ds.Expression:
-    """The condition on rows of a table that they belong to these rounds, all of one kind."""
+    """Return the condition that a row of a table belongs to these rounds, all of one kind."""
     batches, names = ([row[name] for row in rows] for name in ("batch_id", "round_id"))
     condition = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
     return condition & ds.field("round_id").isin(pa.array(names, pa.string()))

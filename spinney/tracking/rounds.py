@@ -20,7 +20,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core.recipes.recipe import Recipe, canonical_json
 from spinney.storage.layout import FleetStore
 from spinney.tables import unverified_recipes
-from spinney.tracking import attempts, plots, round_losses
+from spinney.tracking import plots, round_attempts, round_losses
 from spinney.tracking.mlflow_client import DeliveryClient
 from spinney.tracking.runs import RECIPE, THROUGH, Run, to_milliseconds
 
@@ -44,8 +44,8 @@ _OF_STREAM = "stream "
 def rounds_by_run(
     rounds: Iterable[Mapping[str, Any]], known: Mapping[str, Run] = MappingProxyType({})
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the rounds of each run, oldest first: one run per batch; those of a stream by the day of their start and
-    by recipe.
+    """Return run name -> its rounds, oldest first. A batch is one run; a stream's rounds are divided by the day of
+    their start and by recipe.
 
     Parameters in MLflow cannot be changed, so an edited recipe starts another run on the same day, named by its first
     batch. known: the existing runs, by name.
@@ -67,16 +67,18 @@ def rounds_by_run(
 
 
 def newest_of_stream(runs: Mapping[str, Run], named: Iterable[str]) -> str:
-    """Return the name of the run that a stream's next round may continue.
+    """Return the name of the run that a stream's next round may continue; empty if there is none.
 
-    named: the runs of the newest rounds, in order.
+    named: the names of the newest rounds' runs, in order.
     """
     of_stream = [name for name in named if kind_of(name) == RoundKind.STREAM]
     return of_stream[-1] if of_stream else _newest_of_stream(runs)[0]
 
 
 def _newest_of_stream(known: Mapping[str, Run]) -> tuple[str, str | None]:
-    """Return name and recipe of the run that a stream's next round may continue; empty: examine all rounds again."""
+    """Return name and recipe of the run that a stream's next round may continue; an empty name: examine all rounds
+    again.
+    """
     of_stream = {name: run for name, run in known.items() if kind_of(name) == RoundKind.STREAM and not run.deleted}
     if not of_stream or any(run.through < 0 for run in of_stream.values()):
         return "", None
@@ -122,8 +124,8 @@ def report_rounds(
             with tempfile.TemporaryDirectory() as folder:
                 write_files(store, current, row, Path(folder))
                 server.upload(run.run_id, Path(folder))
-    # Last: if the process is killed before, the next delivery logs the same steps and files again, which changes
-    # nothing.
+    # The tag is set last: if the process is killed before, the next delivery logs the same steps and files again, which
+    # changes nothing.
     server.ask("set_tag", run.run_id, THROUGH, str(max(row["batch_id"] for row in fresh)))
 
 
@@ -175,7 +177,10 @@ def _recipe(store: FleetStore, current: Recipe, recipe_id: str | None) -> Recipe
 
 
 def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return a round's numbers that are not null. A stream's data versions are among them, since they grow by step."""
+    """Return a round's numbers that are not null.
+
+    For a stream they include data versions, which differ from step to step.
+    """
     found = {name: float(row[name]) for name in FIGURES if row[name] is not None}
     found |= {f"seconds.{stage}": float(seconds) for stage, seconds in _json(row["seconds"]).items()}
     found |= {f"reason.{name}": float(count) for name, count in _json(row["reasons"]).items()}
@@ -186,7 +191,7 @@ def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def write_files(store: FleetStore, current: Recipe, row: Mapping[str, Any], folder: Path) -> None:
     """Write the files of a weekly batch: a table of every group, the round with its recipe, and the charts."""
-    groups = attempts.attempts_of_round(store, row)
+    groups = round_attempts.attempts_of_round(store, row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     content = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
     recipe = _recipe(store, current, row["recipe_id"])

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 FLEET, RUN, THROUGH, RECIPE = "spinney.fleet_id", "spinney.run", "spinney.through", "spinney.recipe"
 """Tags: the fleet's identity, the run's name, the greatest batch delivered to it, and its recipe_id. The identity is
-not the name, since another fleet of the same name also counts its batches from 0. Runs of groups lack these tags, so
-that searches find the fleet's own runs only.
+the fleet's id, not its name: another fleet of the same name also counts its batches from 0. Nested runs of groups lack
+these tags, so that a search finds only the runs of rounds.
 """
 
 RUNNING = "RUNNING"
@@ -31,8 +31,8 @@ RUNNING = "RUNNING"
 class Run:
     """A run in MLflow.
 
-    through: the greatest batch delivered to it, -1: none. open: it has not ended. recipe_id: of its rounds; None if not
-    known yet. deleted: by a person, so that it counts as delivered.
+    through: the greatest batch delivered to it; -1: none. open: whether it has not ended. recipe_id: of its rounds;
+    None if not known yet. deleted: whether a person deleted it, so that it counts as delivered.
     """
 
     run_id: str
@@ -85,7 +85,7 @@ def _run(run: Stored) -> Run:
 def runs_by_identity(
     server: DeliveryClient, found: Iterable[Stored], identity: Callable[[Stored], str]
 ) -> dict[str, Stored]:
-    """Return the runs by their identity.
+    """Return identity -> run. identity: returns the identity of a stored run.
 
     Of several with the same identity the most advanced is kept and the others are deleted. A deleted run counts only if
     there is no other.
@@ -103,7 +103,7 @@ def is_deleted(run: Stored) -> bool:
 
 
 def is_unfinished(run: Stored) -> bool:
-    """Whether the run exists and may get more data."""
+    """Whether the run was not deleted and has not ended, so that more data may be added."""
     return run.info.status == RUNNING and not is_deleted(run)
 
 

@@ -17,7 +17,7 @@ Piece = list[int]
 """Groups that are fitted together, as positions among a block's requests."""
 
 MAX_PIECE_AFTER_DEATH = 64
-"""Most groups of one piece after a worker has died."""
+"""Largest number of groups in one piece after a worker has died."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class FitTables:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both."""
+        """Number of bytes of both tables."""
         return int(self.rows.nbytes + self.requests.nbytes)
 
 
@@ -61,7 +61,7 @@ class GroupBlock:
         return to_pandas(self.tables.requests)
 
     def prepare(self) -> None:
-        """Compute, before a fork, what each worker would compute again."""
+        """Compute values that workers need before a fork, so that not every worker computes them again."""
         len(self._places_of_rows)
 
     def key(self, place: int) -> str:
@@ -69,11 +69,11 @@ class GroupBlock:
         return str(self.requests["group_key"].iat[place])
 
     def parent_id(self, place: int) -> str:
-        """Return the model_id of the parent's champion of a request that has one."""
+        """Return the model_id of the parent's champion. place: position of a request that has one."""
         return str(self.requests["parent_id"].iat[place])
 
     def rows_and_requests_of(self, piece: Piece) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the rows and requests of a piece."""
+        """Return the rows and requests of a piece, as frames."""
         if len(piece) == len(self.requests):
             return self.rows, self.requests
         requests = self.requests.iloc[piece]
@@ -83,7 +83,8 @@ class GroupBlock:
     def add_results(self, piece: Piece, results: pd.DataFrame, *, is_alone: bool) -> None:
         """Keep the results of a piece.
 
-        Unless the group was alone, a result without memory goes to `out_of_memory`: another group may have used it up.
+        The result of a group that ran out of memory goes to `out_of_memory`, since another group may have used the
+        memory up; it is kept if the group was alone.
         """
         is_out_of_memory = ran_out_of_memory(results)
         if is_alone or not is_out_of_memory.any():

@@ -1,6 +1,6 @@
 """A supervised worker process that is reused for one block after the other.
 
-Forking for each block costs a copy of every page that is touched, half of the time of a block that takes 0.1 s. So the
+A fork for each block would copy every page that is touched, which takes half of the time of a block of 0.1 s. So the
 worker is kept, and the tables of each block are written into memory that it shares.
 """
 
@@ -37,7 +37,7 @@ class PersistentWorker:
         self._request_reader = self._request_writer = -1
 
     def run(self, *tables: pa.Table) -> Any:
-        """Send tables to the worker and return its result. Raises what `run_supervised` raises.
+        """Send tables to the worker and return its result. Raises the errors of `run_supervised`.
 
         After an error the next call starts a new worker.
         """
@@ -87,7 +87,10 @@ def _write_tables(sink: pa.NativeFile, tables: Sequence[pa.Table]) -> None:
 
 
 def _received_tables(channel: WorkerChannel, reader: int, memory: mmap.mmap) -> Iterator[list[pa.Table]]:
-    """Yield the tables of each call of `run`. They are valid until the next ones: these take the same memory."""
+    """Yield the tables of each call of `run`.
+
+    They are valid until the next tables are read, which use the same memory.
+    """
     channel.begin(None, IDLE)
     while packed := os.read(reader, _REQUEST_LENGTH.size):
         channel.begin(None, "")

@@ -9,13 +9,15 @@ A persistent worker fits block after block, each block in one piece. When it die
 The cost is bounded. A bad group kills two workers, and about 2 log2(MAX_PIECE_AFTER_DEATH) more if its deaths cannot be
 attributed. Each death repeats the work on one piece.
 
-- An estimator that kills every worker: after MAX_GROUPS_GIVEN_UP failed groups and no success, as many groups spread
-  over the rest are probed, later one per block. If none is fitted, the others fail untried. One success ends this.
+- An estimator that kills every worker: after MAX_GROUPS_GIVEN_UP failed groups and no success, the same number of
+  groups, spread over the rest, are probed; in later blocks one group. If none is fitted, the other groups fail untried.
+  One success ends this.
 - Out of memory: a group that ran out of memory beside others is fitted again alone. After TRUSTED_AFTER consecutive
   groups that ran out of memory alone too, one group per piece is retried and the other results are trusted.
 - A shadow recipe, champion, predecessor, parent's model or refitted recipe that kills the worker costs its group that
-  comparison, not its model. A shadow, parent's model or refitted recipe that does so in MAX_COMPARISON_DEATHS groups of
-  a task is not tried in the others. Groups that are pooled with a parent's model that cannot be read fail.
+  comparison, not its model. A shadow, parent's model or refitted recipe that kills the worker in
+  MAX_COMPARISON_DEATHS groups of a task is not tried in the other groups. Groups that are pooled with a parent's model
+  that cannot be read fail.
 """
 
 from __future__ import annotations
@@ -53,13 +55,15 @@ from spinney.workers.persistent_worker import PersistentWorker
 from spinney.workers.worker_process import IDLE, Limits, WorkerChannel, WorkerDied, run_supervised
 
 MAX_COPIED_BYTES = 64 << 20
-"""A larger block (many large champions) is not copied to the persistent worker but fitted in a fork that shares it."""
+"""Largest block, in bytes, that is copied to the persistent worker. A larger one (many large champions) is fitted in a
+fork, which shares the memory.
+"""
 
 MAX_GROUPS_GIVEN_UP = 10
 """Failed groups, with none fitted, after which only probes are fitted."""
 
 TRUSTED_AFTER = 10
-"""Consecutive groups that ran out of memory alone too, after which such results of a piece are trusted."""
+"""After this many consecutive groups that ran out of memory alone too, a piece's results of this kind are trusted."""
 
 MAX_COMPARISON_DEATHS = 3
 """Groups in which a shadow, a refitted recipe or one parent's model killed its worker, after which it is not tried in
@@ -75,7 +79,7 @@ _COMPARISONS = (
     current_group.PREDECESSOR,
     current_group.SHADOW,
 )
-"""Activities without which a group still gets its model, or fails by itself."""
+"""Activities for comparisons: if one kills the worker, the group still gets its model, or fails by itself."""
 NOT_TRIED_PREFIX = "not tried: elsewhere "
 _STATUSES_OF_FITS = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
@@ -99,7 +103,9 @@ class FitSettings:
                 channel.send(fit_groups(*block.rows_and_requests_of(piece), self.recipe, self.clock, self.signer))
 
     def fit_tables(self, channel: WorkerChannel, blocks: Iterator[list[pa.Table]]) -> None:
-        """Fit block after block and send each result. blocks: the two of FitTables. Runs in the persistent worker."""
+        """Fit block after block and send each result. blocks: each has the two tables of FitTables. Runs in the
+        persistent worker.
+        """
         channel.begin(None, MAKE_ESTIMATOR)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
         for tables in blocks:
@@ -116,7 +122,9 @@ class FitSettings:
         return self._with_shadow(disabled_reason=f"{NOT_TRIED_PREFIX}{reason}")
 
     def without_refits(self, died: WorkerDied, prefix: str = "") -> FitSettings:
-        """Return these settings with no champion's recipe fitted again. prefix: put before the recorded error."""
+        """Return these settings with no champion's recipe fitted again. died: gives the recorded reason. prefix: put
+        before it.
+        """
         return replace(self, recipe=replace(self.recipe, refit_error=f"{prefix}{died.error_class}: {died.text}"))
 
     def without_champions(self, died: WorkerDied) -> FitSettings:
@@ -128,7 +136,11 @@ class FitSettings:
         return replace(self, recipe=replace(self.recipe, predecessor_error=f"{died.error_class}: {died.text}"))
 
     def without_parent(self, model_id: str, died: WorkerDied, prefix: str = "") -> FitSettings:
-        """Return these settings with this parent's model not loaded, or not called, by what killed the worker."""
+        """Return these settings with this parent's model not loaded, or not called, depending on what killed the
+        worker.
+
+        prefix: put before the recorded reason.
+        """
         recipe, named = self.recipe, (model_id, f"{prefix}{died.error_class}: {died.text}")
         if died.activity == current_group.READ_PARENT:
             return replace(self, recipe=replace(recipe, unread_parents=(*recipe.unread_parents, named)))
@@ -141,7 +153,7 @@ class FitSettings:
 
 @dataclass
 class SupervisedFitter:
-    """Fits one block after the other. Deaths are counted over all blocks, so a task has one of these."""
+    """Fits one block after the other. Deaths are counted over all blocks, so a task uses one object of this class."""
 
     settings: FitSettings
     _persistent_worker: PersistentWorker | None = None
@@ -156,7 +168,7 @@ class SupervisedFitter:
     def fit(self, tables: FitTables) -> list[tuple[Piece, pd.DataFrame]]:
         """Fit a block: the results of `fit_groups` by piece, each with its groups' positions among the requests.
 
-        Raises what `fit_groups` raises, and ContractError if making `recipe.estimator` kills the worker.
+        Raises the errors of `fit_groups`, and ContractError if constructing `recipe.estimator` kills the worker.
         """
         _preload(self.settings.recipe)
         block = GroupBlock(tables)
@@ -204,10 +216,12 @@ class SupervisedFitter:
         return False
 
     def _retry_out_of_memory(self, block: GroupBlock, size: int) -> tuple[Piece, int]:
-        """Fit one of the groups that ran out of memory alone. Return which ones to fit again, and the piece size.
+        """Fit one of the groups that ran out of memory again, alone. Return the groups to fit again, and the size of
+        pieces.
 
-        size: groups of the piece in which they ran out. If enough such results were confirmed before, and this one is
-        too, the results of the others are trusted and none is fitted again.
+        size: number of groups of the piece in which they ran out of memory. If TRUSTED_AFTER such results were
+        confirmed before, and this one is confirmed too, the results of the others are trusted and no group is fitted
+        again.
         """
         out_of_memory, is_trusted = block.pop_out_of_memory(), self._confirmed_out_of_memory >= TRUSTED_AFTER
         # The last one had the most groups before it in the worker.
@@ -286,7 +300,8 @@ class SupervisedFitter:
     def _fit_alone(self, block: GroupBlock, place: int, died: WorkerDied | None = None) -> None:
         """Fit a group alone, and record its failure if that kills the worker.
 
-        died: how it killed a worker before; without it, it has to kill two.
+        died: how the group killed a worker before. If None, its failure is recorded only after it has killed two
+        workers.
         """
         for _ in range(2 if died is None else 1):
             _, died = self._fit_in_worker(block, [[place]])
@@ -309,8 +324,8 @@ class SupervisedFitter:
     ) -> FitSettings:
         """The settings without the comparison that killed the worker.
 
-        After MAX_COMPARISON_DEATHS groups the rest of the task goes without it too, except for champions: each is a
-        different model, as is each predecessor.
+        After MAX_COMPARISON_DEATHS groups the rest of the task goes without this comparison too. Comparisons with
+        champions and predecessors are excepted, since each is a different model.
         """
         if died.activity == current_group.SHADOW:
             self._shadow_failures += 1
@@ -359,7 +374,7 @@ def _report_progress(channel: WorkerChannel, block: GroupBlock, piece: Piece) ->
 def attributed_group(piece: Piece, died: WorkerDied) -> int | None:
     """Return the group that killed the worker; None if unknown.
 
-    When memory was short, the last status may be of an earlier piece.
+    If memory was short, the last status may be of an earlier piece; then the group is unknown.
     """
     if len(piece) == 1:
         return piece[0]
@@ -367,7 +382,9 @@ def attributed_group(piece: Piece, died: WorkerDied) -> int | None:
 
 
 def _preload(recipe: Recipe) -> None:
-    """Import what each worker needs, so that a fork has it. A user's function is only called in a worker."""
+    """Import the modules that each worker needs, so that a fork has them. A user's function is called
+    only in a worker.
+    """
     import_module("spinney.core.models.arrays.arrays_codec")
     names = [recipe.estimator, *candidate_estimators(recipe.arguments)]
     user_functions = [name for name in names if ":" in name]

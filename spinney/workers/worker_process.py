@@ -69,8 +69,9 @@ class Limits:
 class WorkerDied(Exception):  # noqa: N818 - an event, not a fault of the caller
     """The worker ended before its work was done.
 
-    place, activity: the group it was working on and what it did; place is None if it was not working on one group.
-    elapsed_ms: how long it had worked on that. error_class, text: what happened and what to do.
+    place, activity: position of the group that it was working on, and what it did; place is None if it was not working
+    on a single group. elapsed_ms: how long it had worked on this group. error_class, text: what happened and what to
+    do.
     """
 
     place: int | None
@@ -96,7 +97,7 @@ class _MessageType(Enum):
 
 
 class WorkerChannel:
-    """The worker's end of the connection to its parent. A process that the worker forks exits when it uses it."""
+    """The worker's end of the connection to its parent. A process that the worker forks exits when it uses this."""
 
     def __init__(self, fd: int, status_memory: mmap.mmap) -> None:
         self.fd = fd
@@ -259,7 +260,7 @@ class _Process:
 
 @dataclass(frozen=True)
 class _Status:
-    """The group that a worker is working on, and since when (monotonic seconds)."""
+    """The position of the group that a worker works on, its activity, and its start in monotonic seconds."""
 
     since: float
     place: int | None
@@ -328,9 +329,10 @@ def _run_child(
 
 
 def _failure_message(error: BaseException, channel: WorkerChannel) -> tuple[_MessageType, Any]:
-    """The message about an error that ended the work.
+    """Return the message about an error that ended the work.
 
-    A SpinneyError, or an error outside of the work on a group, is raised again in the parent. Any other is the group's.
+    A SpinneyError, and an error while no group was worked on, are raised again in the parent. Any other error becomes
+    the error of the group.
     """
     name, activity = type(error).__name__, channel.activity
     if isinstance(error, MemoryError):
@@ -353,7 +355,7 @@ def _failure_message(error: BaseException, channel: WorkerChannel) -> tuple[_Mes
 
 
 def _tie_to_parent(parent_pid: int) -> None:
-    """Make the kernel kill this process with its parent, and first when memory is short (both on Linux only).
+    """Make the kernel kill this process with its parent, and before others when memory is short (Linux only).
 
     It becomes the leader of a process group, so that the processes it starts are killed with it.
     """

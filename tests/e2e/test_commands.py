@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process import called
+from spinney_process import called
 
 from schemas import tables
 from spinney.storage.config_file import read_config

@@ -15,8 +15,8 @@ from typing import Any
 import ledger
 import pytest
 import shop
-from process import spinney
 from shop import Shops
+from spinney_process import spinney
 
 from batch.load import load
 from batch.weekly import retrain

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from process import called, environment
+from spinney_process import called, environment
 
 from schemas import tables
 from spinney.core.config import Config

@@ -18,9 +18,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import requests
-from doors import OPENED, PLAIN, WRITTEN, Doors
-from past import hour
-from process import environment
+from every_feature_type import OPENED, PLAIN, WRITTEN, Doors
+from handwritten_history import hour
+from spinney_process import environment
 
 from spinney.tracking import registry
 

@@ -15,8 +15,8 @@ from typing import Any
 import ledger
 import pytest
 import shop
-from process import SECONDS, called, command, environment, running_stream, spinney
 from shop import Shops
+from spinney_process import SECONDS, called, command, environment, running_stream, spinney
 
 from schemas import tables
 from streaming.app import Application

@@ -132,7 +132,7 @@ def test_the_refit_benchmark_fits_every_group_and_its_peers_do(benchmark) -> Non
 
 
 def test_the_benchmark_of_small_commands_runs_all_three(benchmark, broker: str) -> None:
-    found = benchmark("oneshot", "--groups", "20", "--rows", "25", "--bootstrap-servers", broker)
+    found = benchmark("command_overhead", "--groups", "20", "--rows", "25", "--bootstrap-servers", broker)
     for what in ("stream --once, nothing to do", "load, 1,000 rows", "retrain, 10 groups"):
         assert found[f"{what}, s"]["peer_value"] > 0
 
@@ -142,10 +142,10 @@ def test_the_weekly_benchmark_fits_every_group_and_compares_its_prediction(
 ) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    weekly = import_module("weekly")
-    monkeypatch.setattr(weekly, "alone", lambda what, file: (getattr(weekly, what)(file), used(time.monotonic())))
-    monkeypatch.setattr(sys, "argv", ["weekly.py", "--groups", "30", "--rows", "25"])
+    script = import_module("batch_cost_prediction")
+    monkeypatch.setattr(script, "alone", lambda what, file: (getattr(script, what)(file), used(time.monotonic())))
+    monkeypatch.setattr(sys, "argv", ["batch_cost_prediction.py", "--groups", "30", "--rows", "25"])
     with redirect_stdout(io.StringIO()) as printed:
-        weekly.main()
+        script.main()
     assert "groups_in 30, fitted 30, failed 0, too_few_rows 0" in printed.getvalue()
     assert re.search(r"seconds: said +[\d.]+ s, was +[\d.]+, ratio", printed.getvalue())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.core.config import parse

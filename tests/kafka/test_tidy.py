@@ -12,8 +12,8 @@ import ledger
 import pytest
 import shop
 from deltalake import DeltaTable
-from process import SECONDS, spinney
 from shop import Shops
+from spinney_process import SECONDS, spinney
 
 from batch.load import load
 from batch.weekly import retrain

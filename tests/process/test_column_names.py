@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from past import Past
+from handwritten_history import Past
 from unvalidated_records import unvalidated
 
 from schemas import tables

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from deltalake import DeltaTable
-from past import fleet_toml
+from handwritten_history import fleet_toml
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
 KEY = '["AA","LGA","DFW"]'

@@ -71,7 +71,7 @@ def test_every_option_in_a_verbs_examples_exists(verb: str) -> None:
 
 def test_the_example_of_a_registered_fleet_can_be_typed_and_asks_for_the_columns_of_the_flights() -> None:
     page = (DOCS / "commands.md").read_text(encoding="utf-8").split("\n## register\n")[1].split("\n## ")[0]
-    lines = page[page.index("    import mlflow") : page.index("Where it is loaded")]
+    lines = page[page.index("    import mlflow") : page.index("The process that loads a version")]
     names = [node for node in ast.walk(ast.parse(textwrap.dedent(lines))) if isinstance(node, ast.Name | ast.alias)]
     bound = {node.name for node in names if isinstance(node, ast.alias)}
     bound |= {node.id for node in names if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}

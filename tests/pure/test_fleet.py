@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from handwritten_history import fleet_toml
 from new_tables import create_tables
-from past import fleet_toml
 
 import spinney
 import spinney.fleet

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.cli import main

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from handwritten_history import hour
 from oracles import DEPT, FEATURES, A, B, C, Shops, made, mixed, stream_answers
-from past import hour
 
 from schemas import tables
 from spinney.core import keys

@@ -12,7 +12,7 @@ from typing import Any
 import notebook
 import pandas as pd
 import pytest
-from past import Past, hour
+from handwritten_history import Past, hour
 
 from schemas import tables
 from spinney.core import keys

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, write_deltalake
-from past import constant, fleet_toml
+from handwritten_history import constant, fleet_toml
 
 from schemas import tables
 from spinney import Fleet

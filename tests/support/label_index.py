@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from spinney.core.records.recent_ids import IdHashes
-from spinney.storage.label_index.arrived import Arrived
+from spinney.storage.label_index.arrived_rows import Arrived
 from spinney.storage.label_index.label_index import LABEL, IndexShape
 
 MINUTE_US = 60_000_000

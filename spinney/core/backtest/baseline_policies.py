@@ -23,7 +23,7 @@ class Periodic:
 
     every: length of a period, microseconds. The periods of groups begin at different times, by a hash of the key, so
     that refits are spread evenly and each group is refitted every `every` on average, whatever the length of a step.
-    name: of the policy that the budget ranks it as.
+    name: the policy name by which the budget ranks the groups.
     """
 
     every: float
@@ -49,7 +49,7 @@ class Periodic:
 
 @dataclass(frozen=True)
 class SinceAttempt:
-    """Stale once the last attempt is so long ago, whether new rows have come or not.
+    """Stale once the last attempt was `every` ago, whether new rows have come or not.
 
     every: microseconds. name: as in `Periodic`.
     """

@@ -20,12 +20,14 @@ from spinney.core.staleness.policies import NewGroup, NewRows, Policy
 
 DAY = timedelta(days=1)
 HINDSIGHT_TIMES = 52
-"""Number of times from which the hindsight baseline chooses, about: weeks in a year. Its cost is the fits of all groups
-at all of them."""
+"""Approximate number of times at which the hindsight baseline may refit groups: the weeks of a year. The baseline fits
+all groups at each of these times.
+"""
 
 MAX_REPLAYS, CLOSE_ENOUGH, ALMOST_AS_LONG = 4, 0.01, 0.05
-"""How often the period of `all, as many` and `as long` is adjusted at most, and the share by which the refits,
-or the measured time of the fits, may differ."""
+"""Limits of the search for the period of the baselines `as many` and `as long`: the largest number of replays, and the
+share by which the number of refits (`as many`) or the measured time of the fits (`as long`) may differ.
+"""
 
 _UNLIMITED = WithinAllowance(RoundAllowance(seconds=None))
 
@@ -33,7 +35,10 @@ _UNLIMITED = WithinAllowance(RoundAllowance(seconds=None))
 def replay_baselines(
     history: History, strategy: Strategy, own: Replay, settings: ReplaySettings, show: Show = lambda _: None
 ) -> list[Replay]:
-    """Return the replays of all baselines. own: that of the strategy, whose number of refits some of them have."""
+    """Return the replays of all baselines.
+
+    own: the strategy's replay. Some baselines make as many refits as it does.
+    """
     replays = replay_all(history, [*_schedules(strategy), *_of_refits(strategy, own.refits, settings)], settings, show)
     if own.refits:
         tuning = _PeriodTuning(history, strategy, own, settings, show)
@@ -75,9 +80,9 @@ def _of_refits(own: Strategy, refits: int, settings: ReplaySettings) -> list[Str
 
 @dataclass(frozen=True)
 class _PeriodTuning:
-    """Refits all groups every k days, with the k at which that costs what the strategy costs.
+    """Finds the k for which refitting all groups every k days costs as much as the strategy.
 
-    own: the strategy's replay. tried: those so far, by period.
+    own: the strategy's replay. tried: the replays so far, by period in microseconds.
     """
 
     history: History
@@ -88,7 +93,11 @@ class _PeriodTuning:
     tried: dict[float, Replay] = field(default_factory=dict)
 
     def replay(self, name: str, cost: Callable[[Replay], float], close_enough: float) -> Replay:
-        """Return the closest replay. cost: of a replay. close_enough: share of the strategy's cost that may differ."""
+        """Return the replay whose cost is closest to the strategy's.
+
+        name: appended to the strategy's name. cost: returns the cost of a replay, in any unit. close_enough: share of
+        the strategy's cost; the search ends at a smaller difference.
+        """
         wanted, every, found = cost(self.own), self._first_guess(), []
         for _ in range(MAX_REPLAYS):
             found.append(self._at(every))
@@ -100,7 +109,9 @@ class _PeriodTuning:
         return replace(closest, strategy=f"{closest.strategy}, {name}")
 
     def _first_guess(self) -> float:
-        """The period in which groups would be refitted as often as by the strategy, if each had rows, microseconds."""
+        """Return the period in microseconds at which groups would be refitted as often as by the strategy, if each had
+        new rows.
+        """
         steps = enumerate(self.own.steps)
         with_model = sum(step.fits.get(FIRST_POLICY, 0) * (len(self.own.steps) - n) for n, step in steps)
         return self.settings.steps.length * max(1.0, with_model / self.own.refits)

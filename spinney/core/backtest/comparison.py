@@ -33,7 +33,7 @@ class Ratio:
 
     @property
     def is_equal_or_less(self) -> bool:
-        """Whether the interval excludes that the loss is greater by more than half a per cent."""
+        """Whether the whole interval is at most EQUAL_UP_TO: the loss is not more than half a per cent greater."""
         return self.high <= EQUAL_UP_TO
 
 

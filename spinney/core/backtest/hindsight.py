@@ -52,7 +52,7 @@ class RefitGrid:
         return cls(numbers, np.array([steps.end_of(step) for step in numbers], dtype=np.int64))
 
     def interval_of(self, times: Integers) -> Integers:
-        """Return for each time the last refit before it, as its position; -1 if there is none."""
+        """Return for each time the position of the last refit before it; -1 if there is none."""
         positions: Integers = np.searchsorted(self.times, times, "left").astype(np.int64) - 1
         return positions
 
@@ -135,7 +135,7 @@ class _LossTable:
         self._loss = loss_named(recipe.loss)
 
     def costs(self, show: Callable[[int], None]) -> Floats:
-        """Return the argument `costs` of `choose_refits`."""
+        """Return the argument `costs` of `choose_refits`. show: called with the number of times that are done."""
         n_times, n_groups = len(self._grid.times), self._history.n_groups
         costs = np.full((n_times + 1, n_groups, n_times), np.inf)
         costs[0] = self._sums(self._places, self._never[self._places])
@@ -166,7 +166,10 @@ class _LossTable:
         return losses, counts, ms
 
     def _fit(self, at: int, groups: Integers) -> tuple[dict[int, Model], float]:
-        """The models of groups with enough rows, by the group's position; and the milliseconds that they took."""
+        """The models of groups with enough rows, by the group's position; and the milliseconds that they took.
+
+        at: position of the time at which they are fitted. groups: positions of groups.
+        """
         rows = self._history.training_set(groups, int(self._grid.times[at]), self._recipe)
         enough = np.flatnonzero(np.diff(rows.starts) >= max(1, self._recipe.min_rows))
         if not len(enough):

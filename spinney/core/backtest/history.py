@@ -30,7 +30,7 @@ class LabelTiming:
     """When labels may be used, in microseconds.
 
     label_delay: rows older than this are mature. health_horizon: labels that arrive later than this after their event
-    do not count for the judge; None: all do.
+    do not count for the judge; None: every label counts.
     """
 
     label_delay: int
@@ -146,7 +146,11 @@ def _within(order: Integers, ordered: Integers, begin: int, end: int) -> Integer
 
 
 def _known_at(frame: pd.DataFrame, rows: TrainingSet, timing: LabelTiming) -> Integers:
-    """When the label of each row of `rows` was known; of copies of an event the earliest."""
+    """Return when the label of each row of `rows` was known, microseconds, shape (n_rows,).
+
+    Of several copies of an event the earliest time counts. A label without a time of its own is known `label_delay`
+    after its event.
+    """
     without = rows.times + timing.label_delay
     if OBSERVED_AT not in frame:
         return without

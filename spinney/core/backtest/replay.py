@@ -152,7 +152,7 @@ class _Run:
         self._model_of_row = np.full(rows, NO_MODEL, dtype=np.int64)
 
     def answer(self, end: int) -> None:
-        """Answer the events of a step by the current champions, and keep the losses."""
+        """Answer the events of a step by the current champions, and keep the losses. end: of the step, microseconds."""
         history = self._history
         places = history.answered_within(end - self._settings.steps.length, end)
         models = self._model_of_group[history.group_of_row[places]]

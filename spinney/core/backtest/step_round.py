@@ -16,7 +16,7 @@ from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.gate import decide, is_shown_worse
 from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
-from spinney.core.champions.round_halt import AttemptTally
+from spinney.core.champions.round_halt_rule import AttemptTally
 from spinney.core.features.encoding import NULL_TIME
 from spinney.core.models import codec
 from spinney.core.models.model import Model
@@ -104,7 +104,9 @@ def run_round(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One group's row of the fits, its metrics, the request, and the level of the look at its champion."""
+    """A group's row of the fits, its metrics, its request, and the level of the test of its champion against the
+    predecessor.
+    """
 
     row: Mapping[Any, Any]
     request: FitRequest
@@ -137,7 +139,7 @@ def first_request(group_key: str) -> FitRequest:
 
 
 def _outcome(attempts: Sequence[_Attempt]) -> SampleOutcome:
-    """In how many groups both models were compared, and in how many the challenger was better."""
+    """Count the groups in which both models were compared, and those in which the challenger was better."""
     pairs = [[attempt.metrics.get(name) for name in ("challenger_loss", "champion_loss")] for attempt in attempts]
     losses = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     compared = losses[np.isfinite(losses).all(axis=1)]
@@ -179,7 +181,7 @@ def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord
 
 
 def _withdrawals(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord], clock: int) -> list[DecisionRecord]:
-    """The withdrawals of champions that answer on although they are clearly worse than their predecessors."""
+    """Return the withdrawals of the champions that stayed although they are clearly worse than their predecessors."""
     staying = {row.group_key for row in decided if row.promotion.decision in (Decision.REFUSED, Decision.HELD)}
     withdrawn, unknown = [], float("nan")
     for attempt in attempts:

@@ -40,14 +40,14 @@ class GateSettings(Protocol):
 
 
 class UncomparedPolicy(Enum):
-    """Which challengers of another recipe may be promoted although nothing could be compared with the champion."""
+    """Which challengers of another recipe may be promoted although they could not be compared with the champion."""
 
     NONE = auto()
-    """None: in a streaming round, and for parents in every round."""
+    """None of them: in a streaming round, and for parents in every round."""
     FORESEEN = auto()
-    """Those that a batch counted beforehand and found few; not those whose comparison was expected and failed."""
+    """Only groups for which a batch counted too few rows beforehand; not those whose expected comparison failed."""
     ALL = auto()
-    """All: a person asked for it (`--unproven`)."""
+    """All of them: a person asked for it (`--unproven`)."""
 
 
 def decide(
@@ -65,9 +65,9 @@ def decide(
     predecessor; 0: not tested.
 
     Rule ``not_worse``: a challenger is promoted if a paired test on the same held-out rows shows with CONFIDENCE that
-    its loss is at most ``1 + margin`` times the champion's. So it passes if it measures better, and if it is about
-    equal where the rows can tell: it has seen newer data, and what is stored is fitted on the held-out rows too. On
-    fewer than `evidence` rows it is promoted as unproven, unless it is clearly worse.
+    its loss is at most ``1 + margin`` times the champion's. So it passes if it measures better, and also if it measures
+    about equal on many rows: it has seen newer data, and the stored model is fitted on the held-out rows too. On fewer
+    than `evidence` rows it is promoted as unproven, unless it is clearly worse.
 
     If the champion was fitted by another recipe (`changed_from`), a challenger that measures worse is refused on fewer
     rows too: an edit must not replace models that measure better. If the champion's own recipe was fitted again on
@@ -76,13 +76,13 @@ def decide(
 
     A first model is compared with its parent's champion, which answers until then, on the rows that are newer than that
     champion. It is refused if it measures worse, on few rows too: what answers already needs no evidence. Without such
-    rows it is promoted as unproven if it is pooled with that champion by estimated weights: it differs from what would
-    answer only as far as its rows have shown. Others are then compared with a constant prediction, and refused if they
-    measure worse on `evidence` rows, or are clearly worse on fewer. If `is_last_rung`, a refusal would leave nobody to
-    answer, and the model is promoted as unproven.
+    rows a model that is pooled with that champion by estimated weights is promoted as unproven: it differs from the
+    parent's model only as far as its rows support. Other models are then compared with a constant prediction, and
+    refused if they measure worse on `evidence` rows, or are clearly worse on fewer. If `is_last_rung`, a refusal would
+    leave nobody to answer, and the model is promoted as unproven.
 
-    Where the champion would be withdrawn, being worse than its predecessor at `watch_level`, the challenger has to pass
-    against that too (`predecessor_watch`).
+    If the champion would be withdrawn, because it is worse than its predecessor at `watch_level`, the challenger must
+    also pass against the predecessor (`predecessor_watch`).
 
     A challenger that passes but whose predictions `jump` from the champion's is held until a person promotes it.
 

@@ -92,7 +92,7 @@ class HeldOutEvidence:
     def describe(self, whose: str) -> str:
         """Return the numbers, as in ``loss 7.1 against 8 on 34 rows (11 % lower; better with 96 % confidence)``.
 
-        whose: the reference in words, before its loss.
+        whose: text before the reference's loss, such as "the predecessor's "; empty in the example.
         """
         findings = "; ".join(text for text in (self._relative_loss(), self._confidence()) if text)
         rows = f"{self.rows} row" if self.rows == 1 else f"{self.rows} rows"

@@ -23,7 +23,7 @@ _NAMES = {code: name for name, code in _CODES.items()}
 
 
 def name_byte(loss_name: str | None) -> bytes:
-    """Return what follows the losses: one byte, or none if the name is not known."""
+    """Return the bytes after the losses: one for the name of the loss, or none if the name is not known."""
     return b"" if loss_name is None else bytes([_CODES[loss_name]])
 
 

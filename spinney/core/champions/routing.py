@@ -21,7 +21,10 @@ class ChampionSource(Protocol):
         ...
 
     def champion_of(self, key: str) -> Promotion | None:
-        """Return the champion of a group or parent if all its models are usable, else None."""
+        """Return the champion of a group or parent; None without one.
+
+        Signatures are not checked: all models count as usable.
+        """
         ...
 
 

@@ -50,7 +50,11 @@ class Champions:
     _champions: dict[str, Promotion | None] = field(default_factory=dict, compare=False, repr=False)
 
     def champion_of(self, key: str) -> Promotion | None:
-        """Return the champion of a group or parent if all its models are usable, else None. Cached."""
+        """Return the champion of a group or parent; None without one. Signatures are not checked: all models count as
+        usable.
+
+        The result is cached.
+        """
         if key not in self._champions:
             self._champions[key] = select_champion(self.promotions.get(key, ()))
         return self._champions[key]
@@ -92,7 +96,7 @@ class Champions:
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Champions:
-        """Decode what `to_bytes` encoded. Raises Corrupt when the blob is of another format, or broken."""
+        """Decode the result of `to_bytes`. Raises Corrupt when the blob is of another format, or broken."""
         return cls.from_batch(decode_batch(CODEC.unpack(blob), SCHEMA))
 
     @classmethod

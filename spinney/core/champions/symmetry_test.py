@@ -31,7 +31,7 @@ CUT_SHARE = 0.05
 _MAX_AUTOCORRELATION = 0.9
 
 _CONSTANT = 1 / (4 * 0.5 * math.erfc(1.0))
-"""c = 1 ÷ (4 P(Z ≥ √2)), about 3.18."""
+"""Factor of the bound by Bentkus and Dzindzalieta: c = 1 ÷ (4 P(Z ≥ √2)), about 3.18."""
 
 
 @dataclass(frozen=True)

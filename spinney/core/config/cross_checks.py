@@ -18,16 +18,19 @@ from spinney.core.config.reserved_options import RESERVED_OPTIONS
 from spinney.core.config.secrets import display_value
 from spinney.core.config.sections import Fleet, Gate, Kafka, Recipe, Shadow
 from spinney.core.config.staleness_sections import Budget
-from spinney.core.config.toml_text import to_toml
+from spinney.core.config.toml_formatting import to_toml
 from spinney.core.config.value_types import EVERY_COLUMN, GATE_RULES, INTEGERS, is_module_name, is_number
 from spinney.core.internal_column_names import PREFIX, is_internal_name
 from spinney.core.similar_names import did_you_mean
 
 RESERVED_NAMES = frozenset({*EVENTS.names, *OUTCOMES.names, "label"})
-"""Columns of the tables that hold a fleet's own; columns of ours elsewhere begin with `names.PREFIX`."""
+"""Names of our own columns in the tables that also hold a fleet's columns. Our columns elsewhere begin with
+`internal_column_names.PREFIX`.
+"""
 
 OBSERVED_AT = "observed_at"
-"""When a late label became known: declared only where it is a number, as `timestamp(ms)`."""
+"""Column with the time at which a late label became known. It is declared only if it is a number, as `timestamp(ms)`.
+"""
 
 UNSTORABLE = frozenset(" ,;{}()\n\t=.`'\"\\[]")
 """Delta stores the first ten in no column name without column mapping; the others break names in SQL or JSON paths."""
@@ -42,7 +45,7 @@ KEY_TYPES = ("string", "boolean", *INTEGERS, "date")
 
 @dataclass(frozen=True)
 class Problem:
-    """A violated condition. key: the key to show. also: other keys that the condition depends on."""
+    """A violated condition. key: the key that the message names. also: other keys that the condition depends on."""
 
     key: str
     expected: str
@@ -155,7 +158,7 @@ def check_reserved_names(fleet: Fleet) -> Iterator[Problem]:
 def check_fields(fleet: Fleet) -> Iterator[Problem]:
     """Check that `fleet.fields` names known columns, and that no two columns read the same field.
 
-    The event's id and time may: data with one event per group and time needs no other id.
+    The event's id and time may read the same field: data with one event per group and time needs no other id.
     """
     known = [*fleet.columns, fleet.event_id, fleet.event_time, OBSERVED_AT]
     read_by: dict[str, str] = {}
@@ -177,7 +180,10 @@ def check_fields(fleet: Fleet) -> Iterator[Problem]:
 
 
 def check_content_id(fleet: Fleet, kafka: Kafka) -> Iterator[Problem]:
-    """Check that only the event's id is a hash of the other columns, and that no label has to find its event by it."""
+    """Check that only the event's id is a hash of the other columns, and only in a fleet without late labels.
+
+    A late label could not find its event by such a hash.
+    """
     for name, source in fleet.fields.items():
         key = f"fleet.fields.{name}"
         if source == EVERY_COLUMN and name != fleet.event_id:
@@ -332,7 +338,7 @@ def retired_keys(key: str, value: object) -> Iterator[str]:
 
 
 def undeclared_column(key: str, name: str, fleet: Fleet) -> Problem:
-    """Return the problem of a name that is not a declared column."""
+    """Return the problem of a key that names a column which is not declared."""
     remedy = did_you_mean(name, fleet.columns)
     return Problem(key, "a column of [fleet.columns]", f"`{name}`", remedy, also=("fleet.columns",))
 

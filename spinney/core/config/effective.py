@@ -27,7 +27,10 @@ def effective(config: BaseModel, origins: Mapping[str, str]) -> list[Setting]:
 
 
 def leaves(value: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of every key, including each key of a table; an empty table is yielded itself."""
+    """Yield dotted key and value of every key, including each key of a table; an empty table is yielded itself.
+
+    before: prefix of the keys, with its final dot.
+    """
     if isinstance(value, BaseModel):
         inside = {name: getattr(value, name) for name in type(value).model_fields}
     elif isinstance(value, Mapping) and value:

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from spinney.core import durations
 from spinney.core.config.secrets import display_value
-from spinney.core.config.toml_text import to_toml
+from spinney.core.config.toml_formatting import to_toml
 from spinney.core.errors import Finding
 from spinney.core.similar_names import did_you_mean
 

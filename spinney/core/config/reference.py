@@ -16,7 +16,7 @@ from spinney.core.config.cross_checks import RESERVED_NAMES, is_retired
 from spinney.core.config.findings import describe_expected, model_at
 from spinney.core.config.reserved_options import RESERVED_OPTIONS
 from spinney.core.config.sections import Config
-from spinney.core.config.toml_text import to_toml
+from spinney.core.config.toml_formatting import to_toml
 from spinney.core.config.value_types import TYPES
 from spinney.core.internal_column_names import PREFIX
 

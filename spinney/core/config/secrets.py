@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from spinney.core.config.toml_text import to_toml
+from spinney.core.config.toml_formatting import to_toml
 
 MASK = "********"
 _SECRET = re.compile(r"password|passwd|secret|jaas|token|credential|private|key$", re.IGNORECASE)

@@ -14,7 +14,11 @@ Bool = Annotated[bool, Strict()]
 def config_key(
     default: Any = ..., *, meaning: str, implemented: bool = True, retired: bool = False, **constraints: Any
 ) -> Any:
-    """Return a pydantic field. meaning: one sentence for the docs. constraints: pydantic's (ge, le, min_length …)."""
+    """Return a pydantic field for a key.
+
+    meaning: one sentence for the docs. implemented: False for a planned key, which only accepts its default. retired:
+    True for a key that is still accepted but has no effect any more. constraints: pydantic's (ge, le, min_length …).
+    """
     return Field(
         default, description=meaning, json_schema_extra={"implemented": implemented, "retired": retired}, **constraints
     )

@@ -174,7 +174,10 @@ class Gate(Section):
         "any number of rows.",
     )
     margin: Number = config_key(
-        0.05, ge=0, meaning="How much worse than the champion still counts as not worse: 0.05 is 5 %."
+        0.05,
+        ge=0,
+        meaning="A tolerance, not a gain to be reached: a challenger that is worse than the champion by this share "
+        "still counts as not worse. 0.05 is 5 %.",
     )
     jump: Annotated[float, Strict()] = config_key(
         10.0,
@@ -285,7 +288,10 @@ class Gateway(Section):
     max_groups: Int = config_key(20_000, ge=1, meaning="Most groups in one request.")
     concurrency: Int = config_key(8, ge=1, le=256, meaning="Requests that are answered at the same time.")
     waiting: Int = config_key(
-        64, ge=0, meaning="Requests that may wait or send their body; further ones are refused with status 429."
+        64,
+        ge=0,
+        meaning="Maximum number of requests that wait or still send their body; further ones are refused with "
+        "status 429.",
     )
     time_limit: PositiveDuration = config_key(
         timedelta(seconds=30),
@@ -293,7 +299,8 @@ class Gateway(Section):
     )
     drain: Duration = config_key(
         timedelta(seconds=3),
-        meaning="How long requests are answered after SIGTERM while health checks say 503.",
+        meaning="How long after SIGTERM new requests are still answered. Health checks say 503 meanwhile, so that a "
+        "load balancer stops sending requests.",
     )
     cache_mib: Int = config_key(256, ge=1, meaning="Memory for loaded models, in MiB.")
 

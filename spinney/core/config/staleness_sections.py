@@ -13,9 +13,9 @@ class ErrorRise(Section):
 
     patience: PositiveDuration = config_key(
         timedelta(days=365),
-        meaning="Average time between false alarms for an unchanged group, at least. A shorter one finds a risen error "
-        "after fewer rows ([staleness.md](staleness.md)). Also between false withdrawals of a champion "
-        "([gate.md](gate.md#the-watch-after-a-promotion)).",
+        meaning="Bounds false alarms: on average at least this time lies between two of an unchanged group. A shorter "
+        "one finds a risen error after fewer rows ([staleness.md](staleness.md)). The same bound holds for false "
+        "withdrawals of a champion ([gate.md](gate.md#the-watch-after-a-promotion)).",
     )
     factor: Number = config_key(
         2.0, retired=True, gt=1, meaning="Replaced by `patience`: a file that sets it is still read."
@@ -24,10 +24,11 @@ class ErrorRise(Section):
 
 
 class Drift(Section):
-    """A champion's predictions have left those that were stored with it."""
+    """The distribution of a champion's predictions differs from that of the predictions stored with it."""
 
     patience: PositiveDuration = config_key(
-        timedelta(days=365), meaning="Average time between false reports for an unchanged group, at least."
+        timedelta(days=365),
+        meaning="Bounds false reports: on average at least this time lies between two of an unchanged group.",
     )
     triggers: Bool = config_key(False, meaning="Whether drift makes a group stale. Otherwise it is only reported.")
 
@@ -62,8 +63,8 @@ class Staleness(Section):
     )
     schedule: PositiveDuration | None = config_key(
         None,
-        meaning="Period at whose end every group is stale, by the fleet's clock in UTC: `1d` ends at midnight, `7d` on "
-        "Mondays. Without it: none.",
+        meaning="The length of a period at whose end every group is stale, by the fleet's clock in UTC: `1d` ends at "
+        "midnight, `7d` on Mondays. Without it: none.",
     )
     policies: tuple[PolicyName, ...] = config_key(
         (), meaning='Policies of your own, as `"module:name"` ([policies.md](policies.md)).'

@@ -15,7 +15,7 @@ def key_lines(text: str) -> dict[str, int]:
     """Return dotted key -> line, from 1, for every key and table header of a valid TOML text.
 
     A quoted key with dots is the same as the key written with dots. The first occurrence of a key counts. A table that
-    is only named on the way to another has that one's line.
+    occurs only as part of another table's name gets the line of that table's header.
     """
     scanner = _Scanner(text)
     scanner.document()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from spinney.core.config.sections import Config
-from spinney.core.config.toml_text import to_toml, to_toml_key
+from spinney.core.config.toml_formatting import to_toml, to_toml_key
 
 EXCLUDED: dict[str, Any] = {"kafka": {"options"}, "storage": {"options"}, "spark": True, "tracking": True}
-"""Options of clients and stores, and a URI that may hold a password: who answers by the file needs none of them."""
+"""Options of clients and stores, and a URI that may hold a password. Answering from the file needs none of them."""
 
 
 def without_secrets(config: Config) -> str:
-    """Return the configuration as TOML that `parse` accepts, without EXCLUDED, where credentials could be.
+    """Return the configuration as TOML that `parse` accepts, without the keys in EXCLUDED, which may hold credentials.
 
-    It has the values that are set, in the file or by the environment, and no defaults.
+    It contains the values that were set in the file or by the environment, but no defaults.
     """
     values = config.model_dump(exclude_unset=True, exclude_none=True, exclude=EXCLUDED)
     return "\n".join(_section(name, keys) for name, keys in values.items() if keys)

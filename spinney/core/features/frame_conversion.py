@@ -228,7 +228,10 @@ def _describe_value(values: pd.Series[Any], place: int) -> str:
 
 
 def _type_error(rule: FieldRule, got: str, why: str = "", remedy: str = "Convert the column") -> ContractError:
-    """The error about a value. why: what is wrong with it; by default the accepted forms of a time are named."""
+    """Return the error about a value.
+
+    why: what is wrong with it; if empty, the error names the accepted forms of a time.
+    """
     kind = rule.type if rule.unit is None else f"{rule.type}({rule.unit})"
     forms = f"a time is {unit_description(rule.unit)}, or {_TIME_LIKE}" if rule.unit else _FORMS.get(rule.type, "")
     explanation = f": {why or forms}" if why or forms else ""

@@ -28,7 +28,7 @@ from spinney.core.records.rules import FieldRule, RecordRules, build_rules
 from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, RejectedError, value_of
 
 FEW_RECORDS = 8
-"""Up to so many records each is read alone: 30 us each, where reading any number together costs 500 us."""
+"""Up to this many records are read one by one, at 30 us each; reading them together costs 500 us for any number."""
 
 _ANY_TIME = int(np.iinfo(np.int64).max)
 _PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
@@ -37,7 +37,10 @@ _ARROW_ERRORS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class RowError:
-    """Why a record has no answer. reason: as of a dead letter. field: its column; None if it is about the whole."""
+    """Why a record has no answer.
+
+    reason: as for a dead letter. field: the column at fault; None if it is the whole record.
+    """
 
     reason: str
     detail: str
@@ -48,8 +51,9 @@ class RowError:
 class RequestRows:
     """The valid records of a request as rows.
 
-    rows: one column per declared column, without the target. group_keys: of each row. places: shape (n_rows,): their
-    places among the records. errors: place -> error of each other record. strings: names and texts in all objects.
+    rows: one column per declared column, without the target. group_keys: each row's. places: shape (n_rows,), the
+    position of each row's record in the request. errors: position -> error of each invalid record. strings: number of
+    names and texts in all objects.
     """
 
     rows: pa.Table
@@ -88,8 +92,8 @@ def read_request_rows(
     records: as `pydantic_core.from_json` parses them. exact: returns the same records with numbers as NumberText; it is
     called only if a record cannot certainly be read without. rules: from `request_rules`.
 
-    Raises ContractError if no record has a field of a feature: its name is misspelt, or forgotten. One that is null, or
-    that only some records lack, is imputed.
+    Raises ContractError if the field of a feature is missing in every record: it was misspelt or forgotten. A feature
+    that is null, or missing in only some records, is imputed.
     """
     objects = [record if type(record) is dict else {} for record in records]
     not_objects = np.fromiter((type(record) is not dict for record in records), np.bool_, len(records))
@@ -139,7 +143,7 @@ def _read_one_by_one(exact: Sequence[Any], doubtful: Mask, rules: RecordRules) -
 
 
 def _require_storable(values: Mapping[str, Any], rules: RecordRules) -> None:
-    """Raise RejectedError for a value that Arrow cannot hold. Numbers and texts that are valid it always can."""
+    """Raise RejectedError for a value that Arrow cannot hold. Arrow can hold every valid number and text."""
     for rule in rules.fields:
         if type(values[rule.name]) in _PLAIN_TYPES:
             continue

@@ -115,9 +115,9 @@ class FleetIntervals:
             self._by_shard.update({shard: ShardIntervals(self.rule, pools.get(shard, ())) for shard in wanted})
 
     def after_change(self, pools: Pools, changed: Collection[int] | None) -> FleetIntervals:
-        """Return these intervals by later champions, calibrated in the shards that this one is.
+        """Return the intervals of later champions, calibrated in the same shards as this object.
 
-        pools: of the later champions. changed: shards in which a champion may have changed; None: in any.
+        pools: reads the pools of the later champions. changed: shards in which a champion may have changed; None: all.
         """
         known = dict(self._by_shard)  # another thread may add a shard meanwhile
         kept = {} if changed is None else {shard: own for shard, own in known.items() if shard not in changed}
@@ -145,8 +145,8 @@ class FleetIntervals:
 def pools_of(rows: pa.Table, shards: int) -> dict[int, Pool]:
     """Return the pools of all shards, without parents.
 
-    rows: rows of `promotions`, the champion of each group, sorted by key: group_key, held-out losses and, where they
-    are known, their names. shards: number of shards of the fleet.
+    rows: rows of `promotions`, the champion of each group, sorted by key: group_key, held-out losses and, if they are
+    known, the names of these losses. shards: number of shards of the fleet.
     """
     pools: dict[int, list[bytes | None]] = {}
     names = rows[LOSS_NAME] if LOSS_NAME in rows.column_names else None

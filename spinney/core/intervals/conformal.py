@@ -36,13 +36,15 @@ BLENDED_QUOTIENTS = 100.0
 """Number of quotients at which a category and the whole pool have equal weight."""
 
 MIN_SCALE = 1e-3
-"""Minimum scale, as a share of the pool's mean residual, since a group's few residuals may all be zero."""
+"""Minimum scale of a group, as a share of the pool's mean residual. Without it the scale is 0 if a group's few
+residuals are all zero.
+"""
 
 LEAST_WITH_NEIGHBOURS = 4
-"""Minimum number of residuals of a group for leaving out the neighbours of each."""
+"""Smallest number of a group's residuals from which the neighbours of each are left out."""
 
 HALF_ROWS = 4
-"""Minimum number of residuals in each half of a group for it to count in the estimate of the shrinkage."""
+"""Smallest number of residuals in each half of a group for it to count in the estimate of the shrinkage."""
 
 PRIOR_ROWS, PRIOR_GROUPS = 16.0, 20.0
 """Prior value of the shrinkage, and the number of groups that it counts as."""
@@ -55,10 +57,10 @@ LEAST_ROWS, MOST_ROWS = 4.0, 64.0
 class Calibration:
     """The calibration of a pool, from which the half-widths of its groups are computed.
 
-    coverage: nominal, in (0, 1). log_scale: logarithm of the pool's typical absolute residual. least_scale: lower
-    bound of a group's mean. prior_rows: number of a group's own residuals at which its own and the typical scale have
-    equal weight. quantiles: of the normalised residuals, by category; infinite if the pool is too small for the
-    coverage.
+    coverage: nominal, in (0, 1). log_scale: logarithm of the pool's typical absolute residual. least_scale: lower bound
+    of a group's mean absolute residual. prior_rows: number of residuals at which a group's own scale and the typical
+    one have equal weight. quantiles: of the normalised residuals, by category; infinite if the pool is too small for
+    the coverage.
     """
 
     coverage: float
@@ -158,7 +160,10 @@ def _prior_rows(residuals: Floats, least_scale: float) -> float:
 
 
 def _own_quantiles(residuals: Floats, counts: Floats, coverage: float) -> Floats:
-    """Return the split conformal quantile of each group's own residuals, shape (n_groups,); NaN if they are too few."""
+    """Return the split conformal quantile of each group's own residuals, shape (n_groups,); NaN if they are too few.
+
+    residuals: shape (n_groups, n_residuals), padded with NaN. counts: their number in each group.
+    """
     ranks = np.ceil((counts + 1) * coverage - 1e-9).astype(np.int64)
     is_enough = ranks <= counts
     ordered = np.sort(residuals, axis=1)  # NaN last

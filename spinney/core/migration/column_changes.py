@@ -22,11 +22,11 @@ class ColumnChangeKind(StrEnum):
 
 @dataclass(frozen=True)
 class ColumnChange:
-    """The change of one column. name: the new name; of a dropped column its last. was, becomes: Spark SQL types; None
-    for none.
+    """The change of one column.
 
-    old_name: of a renamed column, whose type may be widened too. returns: whether an added column is still in the table
-    from before it was dropped.
+    name: the new name; the last one of a dropped column. was, becomes: Spark SQL types; None if there is none.
+    old_name: the name before a renaming, which may also widen the type. returns: whether an added column is still in
+    the table from before it was dropped.
     """
 
     kind: ColumnChangeKind
@@ -46,8 +46,9 @@ def column_changes(
 ) -> list[ColumnChange]:
     """Return the changes, in the order of the configuration, dropped columns last.
 
-    before, now: name -> Spark SQL type. renames: old name -> new name. former: what became of earlier columns. retired:
-    those that the table still has. Raises StoreError for a change that an existing fleet cannot make.
+    before, now: name -> Spark SQL type. renames: old name -> new name. former: earlier name -> what became of the
+    column. retired: name -> type of dropped columns that the table still has. Raises StoreError for a change that an
+    existing fleet cannot make.
     """
     _refuse_renames(before, now, renames)
     old_names = {new: old for old, new in renames.items()}

@@ -10,9 +10,9 @@ from typing import Any
 from spinney.core.config import Config, Fleet
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.effective import leaves
-from spinney.core.config.toml_text import to_toml
-from spinney.core.migration import advice
+from spinney.core.config.toml_formatting import to_toml
 from spinney.core.migration.loss_history import are_convertible
+from spinney.core.migration.mismatch_advice import IF_RENAMED, MIGRATING, renaming
 from spinney.core.migration.type_widening import is_widening
 
 GROUP, TARGET, LOSS = "fleet.group", "fleet.target", "fleet.loss"
@@ -21,7 +21,7 @@ MAX_CHARACTERS = 80
 
 
 class Effect(StrEnum):
-    """When a change takes effect."""
+    """When an edited key takes effect."""
 
     REFUSED = "refused"
     NEXT_START = "at the next start of the stream"
@@ -96,10 +96,13 @@ _EFFECT_BY_PREFIX = (
     ("gate", Effect.NEXT_VERDICT),
     ("retention", Effect.NEXT_TIDY),
 )
-"""By the beginning of a key: the first that fits. Every key that is not fixed or left out has one."""
+"""Beginning of a key -> effect of a change; the first entry that matches counts. Every key has an entry unless it is
+fixed or not compared.
+"""
 
 _NOT_COMPARED = ("storage", "kafka.options", "spark", "tracking")
-"""The place itself, and what is not stored since it may hold a credential."""
+"""Sections that are not compared: the root itself, and options that are not stored because they may hold credentials.
+"""
 
 
 def config_changes(
@@ -138,7 +141,7 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
             else f"Remove it, or {ANOTHER_ROOT}."
         )
         if key in (TARGET, GROUP):
-            remedy = f"{advice.IF_RENAMED} Otherwise: {remedy}"
+            remedy = f"{IF_RENAMED} Otherwise: {remedy}"
         elif key == "fleet.event_id":
             remedy = (
                 f"If only messages call it {_display(now)} now, keep the name and add to [fleet.fields]: "
@@ -157,9 +160,7 @@ def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChan
 def _about_loss(before: Any) -> tuple[str, str]:
     """Why a change of the loss needs a migration, and what it does."""
     why = "stored losses are by the old one; those of single rows give the new one, means do not"
-    return why, (
-        f"{advice.MIGRATING} converts what can be converted and restarts the means. Or put {to_toml(before)} back."
-    )
+    return why, f"{MIGRATING} converts what can be converted and restarts the means. Or put {to_toml(before)} back."
 
 
 def _columns_of_fixed_type(fleet: Fleet) -> tuple[str, ...]:
@@ -175,7 +176,7 @@ def _compare_columns(before: Mapping[str, str], now: Mapping[str, str]) -> Itera
         yield _dropped_column(name, before[name], twin)
     for name in new:
         why = "the tables have no such column yet"
-        remedy = f"{advice.MIGRATING} adds it, null in the rows that are there. Or remove it: such a field is ignored."
+        remedy = f"{MIGRATING} adds it, null in the rows that are there. Or remove it: such a field is ignored."
         yield ConfigChange(f"fleet.columns.{name}", "", to_toml(now[name]), Effect.REFUSED, why, remedy)
     for name, kind in before.items():
         if name in now and now[name] != kind:
@@ -184,11 +185,11 @@ def _compare_columns(before: Mapping[str, str], now: Mapping[str, str]) -> Itera
 
 def _dropped_column(name: str, kind: str, twin: str | None) -> ConfigChange:
     why = "the tables have the column, and models may have been fitted on it"
-    remedy = f"{advice.MIGRATING} lets it go. Or declare it again; a column need not be in fleet.features."
+    remedy = f"{MIGRATING} lets it go. Or declare it again; a column need not be in fleet.features."
     if twin is not None:
         why += f"; `{twin}` of the same type is new"
         remedy = (
-            f"{advice.renaming(name, twin)} If only messages call it `{twin}` now, keep the column and add to "
+            f"{renaming(name, twin)} If only messages call it `{twin}` now, keep the column and add to "
             f"[fleet.fields]: {name} = {to_toml(twin)}."
         )
     return ConfigChange(f"fleet.columns.{name}", to_toml(kind), "", Effect.REFUSED, why, remedy)
@@ -198,7 +199,7 @@ def _retyped_column(name: str, before: str, now: str) -> ConfigChange:
     why = "the tables hold the old type"
     remedy = f"Put {to_toml(before)} back, or {ANOTHER_ROOT}."
     if is_widening(before, now):
-        remedy = f"{advice.MIGRATING} writes them again, each value as it is. Or put {to_toml(before)} back."
+        remedy = f"{MIGRATING} writes them again, each value as it is. Or put {to_toml(before)} back."
     return ConfigChange(f"fleet.columns.{name}", to_toml(before), to_toml(now), Effect.REFUSED, why, remedy)
 
 
@@ -221,8 +222,9 @@ def _compare_editable(
 
 
 def _compared_values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:
-    """Return every compared key as TOML; an empty table counts as not set. columns: keys of columns to compare, for
-    their units.
+    """Return each compared key with its value as TOML; an empty table counts as not set.
+
+    fixed: keys that may never change, compared elsewhere. columns: keys of the columns whose units are compared.
     """
     left_out = (*_NOT_COMPARED, *fixed)
     return {

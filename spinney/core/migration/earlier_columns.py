@@ -64,10 +64,9 @@ def retired_columns(migrations: Iterable[Migration]) -> dict[str, str]:
 
 
 def add_former_columns(rows: pd.DataFrame, former: Mapping[str, FormerColumn]) -> pd.DataFrame:
-    """Return the rows with the columns that earlier models may need: renamed ones with their current values, dropped
-    ones null.
+    """Return the rows with the columns that earlier models may need.
 
-    Columns that are already there are kept.
+    Renamed columns get their current values, dropped ones are null. Columns that are already there are kept.
     """
     missing = {name: column for name, column in former.items() if name not in rows}
     if not missing:

@@ -1,7 +1,7 @@
-"""The losses by which a fleet has measured its models, and what a stored loss is in another one.
+"""The losses by which a fleet has measured its models, and the conversion of a stored loss to another one.
 
-Only the absolute and the squared loss of a single row give each other: l² and √l. A mean of losses does not give the
-mean of another loss, so means restart with a change.
+Only the absolute and the squared loss of a single row can be converted to each other: l² and √l. A mean of losses
+cannot, so means restart when the loss changes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LossChange:
 
 @dataclass(frozen=True)
 class LossHistory:
-    """The losses of a fleet. now: by which it measures. changes: the oldest first."""
+    """The losses of a fleet. now: the loss that it measures by. changes: the oldest first."""
 
     now: str
     changes: tuple[LossChange, ...] = ()
@@ -60,7 +60,10 @@ class LossHistory:
 
     @property
     def other(self) -> str:
-        """The other loss of regression. Once the loss has changed, all that is stored is by this or the current one."""
+        """The regression loss other than the current one.
+
+        Once the loss has changed, every stored loss is one of these two.
+        """
         return SQUARED if self.now == ABSOLUTE else ABSOLUTE
 
     @property
@@ -80,12 +83,12 @@ class LossHistory:
 
 
 def are_convertible(before: str, after: str) -> bool:
-    """Return whether a fleet's loss can change from one to the other."""
+    """Return whether a fleet's loss can change from one to the other. before, after: names of losses."""
     return {before, after} == {ABSOLUTE, SQUARED}
 
 
 def convert_losses(losses: Floats, was: str, now: str) -> Floats:
-    """Return losses of single rows as another loss, of the same shape. NaN where they do not determine it.
+    """Convert losses of single rows to another loss; the shape stays. NaN where a loss cannot be converted.
 
     was, now: names of losses.
     """

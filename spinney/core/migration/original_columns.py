@@ -9,10 +9,10 @@ from spinney.core.records.rules import OriginalColumn
 
 
 def original_columns(migrations: Sequence[Migration]) -> dict[str, OriginalColumn] | None:
-    """Return the current name of each column that the fleet was made with -> what it was then.
+    """Return current name -> original column, for each column that the fleet was made with.
 
-    migrations: oldest first. Dropped columns are there under their last name, added ones are not. None if there was no
-    migration: all columns are original.
+    migrations: oldest first. Dropped columns are listed under their last name, added ones are not listed. None if there
+    was no migration: all columns are original.
     """
     if not migrations:
         return None

@@ -26,7 +26,7 @@ raises would be called twice for each row."""
 
 
 FEW_NAMES = 64
-"""Up to so many names a dict numbers them, at less than 1 us each; pandas takes 45 us for any number."""
+"""Up to this many names are numbered by a dict, at less than 1 us each; pandas takes 45 us for any number."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def predict_by_id(
 def number_names(names: Sequence[str | None]) -> tuple[Integers, list[str]]:
     """Number names in the order in which they first occur, as pandas.factorize does.
 
-    Returns the number of each, shape (n_names,), NO_MODEL for None, and the distinct names by number.
+    Returns the number of each name, shape (n_names,), with NO_MODEL for None; and the distinct names, so that position
+    i has the name of number i.
     """
     if len(names) > FEW_NAMES:
         numbers, distinct = pd.factorize(np.asarray(names, dtype=object))
@@ -87,10 +88,10 @@ def number_names(names: Sequence[str | None]) -> tuple[Integers, list[str]]:
 def predict_by_index(
     frame: pd.DataFrame | pa.Table, model_index: Integers, model_ids: Sequence[str | None], models: Mapping[str, Model]
 ) -> BatchPredictions:
-    """As `predict_by_id`, for rows that name their model by its position in `model_ids`.
+    """Predict rows that name their model by its position in `model_ids`; else as `predict_by_id`.
 
-    frame: or an Arrow table, which saves a few rows the cost of a frame.
-    model_index: shape (n_rows,), positions in model_ids; -1: no model. model_ids: may be null or occur several times.
+    frame: a pandas frame, or an Arrow table, which is faster for a few rows. model_index: shape (n_rows,), positions in
+    model_ids; -1: no model. model_ids: may contain None, and an id several times.
     """
     # A parent's model that serves many groups is called once.
     of_name, names = number_names(model_ids)
@@ -121,8 +122,8 @@ def predict_parts(
 ) -> Iterator[ModelPredictions]:
     """Predict with models that all have the features of `columns`.
 
-    model_index: shape (n_rows,), each row's model, or NO_MODEL. Linear models predict together in one call.
-    on_begin: called with the index of each other model before it predicts.
+    model_index: shape (n_rows,), each row's model, or NO_MODEL. Linear models predict together in one call. on_begin:
+    called before each model that is not linear, with its index.
     """
     linear_only = all(isinstance(model.estimator, Linear) for model in models)
     rows_of = [] if linear_only else _rows_of(model_index, len(models))

@@ -82,7 +82,9 @@ def _stacked(arrays: Sequence[Floats]) -> Floats:
 def _add_words(
     scores: Floats, encoders: Sequence[Encoder], models: Sequence[Linear], which: Integers, columns: Columns
 ) -> None:
-    """Add the coefficient of each row's word, for each string feature, if its model has one for the word."""
+    """Add to the scores, for each string feature, the coefficient that a row's model has for its word,
+    if it has one.
+    """
     start = [columns.numbers.shape[1]] * len(models)
     for j, words in enumerate(columns.words):
         code_of_word = {word: code for code, word in enumerate(words)}
@@ -100,7 +102,7 @@ def _add_words(
 
 
 def _lookup(known: Integers, base: Integers, codes: Integers) -> Integers:
-    """For each row 1 + the index in `known` of base + code; 0 if it does not occur or the code is null."""
+    """For each row, 1 + the position of base + code in `known`; 0 if it does not occur or the code is null."""
     order = np.argsort(known)
     keys = np.where(codes < 0, -1, base + codes)
     position = np.minimum(np.searchsorted(known[order], keys), len(known) - 1)

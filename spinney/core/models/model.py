@@ -29,7 +29,8 @@ class Model:
     classes: tuple[str, ...] | None = None
 
     def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        """Return the predictions, shape (n_rows,): float64 for regression, NaN for none; texts for classification.
+        """Return the predictions, shape (n_rows,): for regression float64, NaN where there is none; for classification
+        texts.
 
         Raises ContractError if the frame lacks a feature or has one of another type.
         """
@@ -46,7 +47,7 @@ class Model:
         return self.classes, self.raw_predictions(to_columns(frame, self.encoder.features))
 
     def raw_predictions(self, columns: Columns) -> Floats:
-        """Return predictions of shape (n_rows, 1), or probabilities of shape (n_rows, n_classes)."""
+        """Return predictions of shape (n_rows, 1), or for classification probabilities of shape (n_rows, n_classes)."""
         if isinstance(self.estimator, Linear):
             return predict_linear([self.encoder], [self.estimator], np.zeros(len(columns), dtype=np.int64), columns)
         if not len(columns):
@@ -69,7 +70,9 @@ class Model:
 
 
 def labels_of(probabilities: Floats, classes: tuple[str, ...]) -> npt.NDArray[np.object_]:
-    """Return the most probable class of each row, the first of equal ones; None if a probability is not finite."""
+    """Return the most probable class of each row, the first of several equal ones; None if a
+    probability is not finite.
+    """
     labels: npt.NDArray[np.object_] = np.array(classes, dtype=object)[np.argmax(probabilities, axis=1)]
     labels[~np.isfinite(probabilities).all(axis=1)] = None
     return labels

@@ -79,7 +79,7 @@ class Seasonal:
         return predictions
 
     def predict_proba(self, matrix: Floats) -> Floats:
-        """Return the values of each row's cell, for classes their shares, shape (n_rows, n_classes)."""
+        """Return the values of each row's cell, shape (n_rows, n_classes): the share of each class in the cell."""
         cycle_columns = matrix[:, self.column : self.column + self.columns]
         predictions: Floats = self.values[self.cells.of(minutes_of_week(cycle_columns))]
         return predictions

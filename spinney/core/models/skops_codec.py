@@ -64,7 +64,11 @@ def pack(estimator: Any) -> bytes:
 
 
 def unpack(payload: bytes) -> Any:
-    """Load an estimator. Raises Corrupt for anything else, or types that are not allowed, before importing a type."""
+    """Load an estimator.
+
+    Raises Corrupt if the bytes are not a skops file, or name types that are not allowed; this is checked before any
+    type is imported.
+    """
     try:
         unpacking = zlib.decompressobj()
         raw = unpacking.decompress(payload, MAX_BYTES)

@@ -1,4 +1,5 @@
-"""The brake: if the error of much of a fleet rises at once, a round refits a sample and waits for its result.
+"""The brake: if the error rises in a large share of the groups at once, a round refits a sample and waits for its
+result.
 
 The champions of many groups rarely get worse independently at the same time. An upstream error (a changed unit, a
 failed join, labels of the wrong day) is more likely, and refitting a fleet on wrong rows replaces good models by bad
@@ -50,11 +51,12 @@ class RaisedErrors:
 
 @dataclass
 class RaisedErrorsByShard:
-    """The newest report of each shard. shards: number of shards of the fleet.
+    """The newest report of each shard, added up for the fleet. shards: number of shards of the fleet.
 
-    A shard reports when it has due groups or when its number of raised errors changes. A shard without a report since
-    the query started counts with the mean size: without raised errors, or, while a sample is in effect, with the mean
-    share of them. So a restarted query does not mistake a braked fleet for a healthy one.
+    A shard reports when it has due groups or when its number of raised errors changes. A shard that has not reported
+    since the query started is counted as a shard of mean size. It counts as one without raised errors or, while a
+    sample is in effect, as one with the mean share of them. So a restarted query does not mistake a braked fleet for a
+    healthy one.
     """
 
     shards: int
@@ -133,9 +135,9 @@ def sample_size(due: int) -> int:
 def choose_with_brake(
     candidates: Sequence[Candidate], allowance: RoundAllowance, seed: str, brake: Brake, sample: int
 ) -> dict[str, RoundQueue]:
-    """Return the groups of a round with the queue that took each, as `choose_by_queue`, under the brake.
+    """Return the groups of a round with the queue that took each, like `choose_by_queue`, but limited by the brake.
 
-    sample: the size of a sample. Groups without a model are taken as without a brake.
+    sample: the size of a sample. Groups without a model are not limited by the brake.
     """
     if not brake.is_on:
         return choose_by_queue(candidates, allowance, seed)

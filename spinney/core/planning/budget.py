@@ -19,7 +19,7 @@ from schemas.vocabulary import RoundQueue
 from spinney.core.keys import SPARK_SEED
 
 QUEUE = "queue"
-"""Key in the numbers of a verdict `fit` of a stream's round: the RoundQueue that took the group."""
+"""Key in the numbers of a verdict `fit` of a streaming round. Its value is the RoundQueue that took the group."""
 
 FIRST_POLICY = "new_group"
 """Groups that are stale by this policy have no model and are ranked before all others."""
@@ -43,7 +43,7 @@ class Candidate:
 
     @property
     def rank(self) -> tuple[bool, float, float, str]:
-        """Sort key of the queue `rank`, the first to be taken lowest."""
+        """Sort key of the queue `rank`; the group with the lowest key is taken first."""
         return (self.policy != FIRST_POLICY, -self.gain_per_second, -self.urgency, self.group_key)
 
 
@@ -51,9 +51,10 @@ class Candidate:
 class RoundAllowance:
     """The limits of one round.
 
-    seconds: wall clock, excluding the fixed overhead of a round; None: no limit. oldest_first_share, random_share: of
-    `seconds` and of `groups`. groups: largest number of groups; None: no limit. overhead_ms: wall clock per group
-    without its fit. cores: fits that run at once.
+    seconds: wall clock, excluding the fixed overhead of a round; None: no limit. oldest_first_share, random_share:
+    shares of `seconds` and of `groups` for the groups that have been stale longest and for a random sample. groups:
+    largest number of groups; None: no limit. overhead_ms: wall clock per group without its fit. cores: fits that run at
+    once.
     """
 
     seconds: float | None
@@ -65,7 +66,7 @@ class RoundAllowance:
 
     @property
     def both_shares(self) -> float:
-        """The share that is drawn and that for the oldest, without the rounding error of their sum."""
+        """The sum of random_share and oldest_first_share, without its rounding error."""
         return round(self.random_share + self.oldest_first_share, 12)
 
     @property
@@ -83,7 +84,7 @@ class RoundAllowance:
 
 @dataclass(frozen=True)
 class QueueLengths:
-    """Most groups that can be taken from the front of each queue; the others need not be considered."""
+    """How many groups can be taken at most from the front of each queue. Groups further back need not be considered."""
 
     by_rank: int
     oldest: int
@@ -127,9 +128,10 @@ def choose_groups(candidates: Sequence[Candidate], allowance: RoundAllowance, se
 
 
 def choose_by_queue(candidates: Sequence[Candidate], allowance: RoundAllowance, seed: str) -> dict[str, RoundQueue]:
-    """Return the groups of `choose_groups` with the queue that took each: group_key -> queue, in rank order.
+    """Return the groups of `choose_groups`, each with the queue that took it: group_key -> queue, in rank order.
 
-    A round without a limit takes every group by rank.
+    The queues are the random sample, the longest stale and the rank; `seed` orders the random one. If the allowance has
+    no limit, every group is taken by rank.
     """
     by_rank = sorted(candidates, key=lambda group: group.rank)
     if not candidates or (allowance.seconds is None and allowance.groups is None):
@@ -150,9 +152,11 @@ def choose_by_queue(candidates: Sequence[Candidate], allowance: RoundAllowance, 
 
 
 def take_requested(requested: Sequence[Candidate], allowance: RoundAllowance) -> tuple[list[Candidate], RoundAllowance]:
-    """Return the requested groups that a round takes before all others, in their order, and what is left for those.
+    """Return the requested groups that this round takes before all others, in their order, and the allowance that
+    remains.
 
-    At least one is taken. The others wait for the next round. Nothing may be left: see `RoundAllowance.is_spent`.
+    At least one is taken; the requests that do not fit wait for the next round. If nothing remains, the allowance
+    `is_spent`.
     """
     selection = _Selection(allowance)
     selection.take(requested, 1.0, RoundQueue.REQUEST)

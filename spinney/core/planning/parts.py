@@ -15,7 +15,7 @@ FIRST_PART_GROUPS = 1_000
 """Groups of the first part if no fit was ever measured."""
 
 MAX_GROWTH = 4
-"""Largest ratio of the sizes of two successive parts; of the first part and FIRST_PART_GROUPS."""
+"""Largest ratio of the sizes of two successive parts, and of the first part to FIRST_PART_GROUPS."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class PartPacing:
     """Chooses the number of groups of the next part.
 
     target_s: target wall-clock seconds per part, excluding fixed overhead. seconds_per_group: measured or predicted.
-    is_measured: whether any fit was ever measured. fixed_s: overhead of a part, seconds. groups, elapsed_s: of the
-    part before; 0 without one.
+    is_measured: whether any fit was ever measured. fixed_s: overhead of a part, seconds. groups, elapsed_s: size and
+    duration of the part before, in seconds; 0 for the first part.
     """
 
     target_s: float
@@ -83,10 +83,9 @@ def next_part(
     """Return the part that follows `before`, or None when the plan is done.
 
     before: None for the first part. total: groups and parents of the plan, of which the first `parents` are parents.
-    Parents form parts of their own, since their rows are those of all their children, unless one part takes everything.
-    apart: places in the plan, ascending, at which a part ends even then: the groups behind one are pooled with models
-    of the groups before it.
-    pacing: None: one part takes everything.
+    Parents form parts of their own, unless one part takes everything: the rows of a parent are the rows of all its
+    groups. apart: positions in the plan, ascending, at which a part always ends: the groups after such a position are
+    pooled with models of groups before it. pacing: None if one part takes everything.
     """
     number, begin = (0, 0) if before is None else (before.number + 1, before.end)
     if begin >= total and before is not None:

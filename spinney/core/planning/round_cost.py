@@ -51,7 +51,7 @@ overhead: on a busy machine (fixed_s 10 s, budget 5 s) rounds of 50 groups took 
 
 _FIXED_GRID = np.geomspace(0.01, 600.0, 80)[:, None, None]
 _PER_GROUP_GRID = np.geomspace(1e-6, 10.0, 117)[None, :, None]
-"""The values tried, in seconds: 15 % from one to the next."""
+"""The values of seconds_per_group that are tried; each is 15 % greater than the one before."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class PastRound:
 class RoundCost:
     """Predicts the wall-clock seconds of a round.
 
-    largest_groups: groups of the largest round of a size seen more than once; 0 without any.
+    largest_groups: number of groups of the largest round whose size was seen more than once; 0 if there is none.
     """
 
     fixed_s: float
@@ -86,7 +86,11 @@ class RoundCost:
         return self.seconds(len(fit_ms), sum(fit_ms), max(fit_ms)) if fit_ms else 0.0
 
     def seconds_for_groups(self, budget_s: float) -> float:
-        """Return the part of a budget that may be spent on groups. It is exceeded where fixed_s leaves too little."""
+        """Return the seconds of a round that may be spent on groups: what `fixed_s` leaves of the budget.
+
+        If that is too little, the minima MIN_GROUPS_SHARE and MIN_GROUPS_PER_FIXED apply, and the round exceeds the
+        budget.
+        """
         return max(budget_s - self.fixed_s, budget_s * MIN_GROUPS_SHARE, self.fixed_s * MIN_GROUPS_PER_FIXED)
 
     def allowance(self, budget: Budget) -> RoundAllowance:

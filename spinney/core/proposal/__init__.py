@@ -73,8 +73,10 @@ def _examine(sample: pd.DataFrame, texts: frozenset[str]) -> list[ColumnStatisti
 
 
 def _plan_without_copies(plan: Proposal, sample: pd.DataFrame, texts: frozenset[str], known: _Known) -> Proposal:
-    """Return the plan with the id of the rows that are there once, if they have one: an export may repeat rows."""
-    copies = sample.astype(str).duplicated()
+    """Return the plan made from the sample without its repeated rows, if that gives them an id: an export may repeat
+    rows.
+    """
+    copies = sample.map(str).duplicated()  # astype(str) would decode bytes
     if not copies.any():
         return plan
     without = _make_plan(_examine(sample[~copies].reset_index(drop=True), texts), known)
@@ -109,8 +111,8 @@ def _make_plan(columns_seen: list[ColumnStatistics], known: _Known) -> Proposal:
     if hashed:
         identity = guesses.content_id([*used, *time.columns], identity.reason)
     columns = {column.source for column in used} | own
-    allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(time.sources, "event_time")
-    allowed |= dict.fromkeys(identity.sources, "event_id")
+    allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(identity.sources, EVENT_ID)
+    allowed |= dict.fromkeys(time.sources, EVENT_TIME)  # last, since the time may be the id too
     names = stored_names([column.source for column in columns_seen if column.source in columns], allowed)
     types = _column_types(used, group, target, names)
     if time.unit is not None:
@@ -170,9 +172,7 @@ def _column_types(used: list[ColumnStatistics], group: Guess, target: Guess, nam
 
 
 def _missing_words(used: list[ColumnStatistics], kept: tuple[ColumnStatistics, ...]) -> tuple[str, ...]:
-    """Return the words that mean no value in columns of numbers or times. kept: columns whose texts must stay
-    unchanged.
-    """
+    """Return the words that mean no value in columns of numbers or times. kept: columns whose texts stay unchanged."""
     words = {word for column in used for word in column.missing_words}
     values: set[Any] = set()
     for column in kept:
@@ -204,9 +204,9 @@ def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
 
 
 def _choose_features(columns: list[ColumnStatistics], time: Guess) -> list[ColumnStatistics]:
-    """Return the columns that a model may use, with amounts converted to numbers. Without any, the time's.
+    """Return the columns that a model may use, with amounts converted to numbers; the time if there are no others.
 
-    Raises ContractError if there is none at all.
+    Raises ContractError if there is no time either.
     """
     kept = [column for column in columns if not column.is_index and not column.is_name]
     kept = [column for column in kept if not guesses.is_named_like_an_id(column)]

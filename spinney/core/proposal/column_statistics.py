@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,15 @@ import pandas as pd
 from pandas.api import types
 
 from spinney.core.config.cross_checks import OBSERVED_AT
-from spinney.core.config.value_types import INTEGERS
+from spinney.core.config.value_types import EVERY_COLUMN, INTEGERS
+from spinney.core.proposal.odd_values import (
+    as_doubles,
+    is_plain_value,
+    may_be_boolean,
+    without_odd_numbers,
+    without_odd_objects,
+)  # fmt: skip
+from spinney.core.records.json_parsing import has_surrogate
 from spinney.core.records.time_parsing import date_of_text, instant_of_text
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, NUMBER
 
@@ -28,7 +37,8 @@ and the World Bank.
 _INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
 _LONGEST_INTEGER = 18
 _MAGNITUDES, _FAR_APART = 1_000, 10
-"""From the least to the greatest of some amounts; between two neighbours of them, on average."""
+"""Bounds for amounts: the least ratio of the greatest to the smallest, and the least mean distance between neighbours.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +99,7 @@ class ColumnStatistics:
             return True
         if self.type != "double" or not self.filled:
             return False
-        return all(float(value).is_integer() for value in self.values.dropna())
+        return bool((as_doubles(self.values).dropna() % 1 == 0).all())
 
 
 def examine_column(source: str, values: pd.Series[Any], *, is_text: bool) -> ColumnStatistics:
@@ -100,10 +110,11 @@ def examine_column(source: str, values: pd.Series[Any], *, is_text: bool) -> Col
         kind, missing_words = _type_of_texts(list(values.dropna().unique()))
         values = values.mask(values.isin(list(missing_words)), None)
     else:
-        values, missing_words = _without_missing_words(_without_empty(values))
+        values, missing_words = _without_missing_words(_without_empty(without_odd_objects(values)))
         kind = _type_of_series(values)
+        values = without_odd_numbers(values, kind)
     try:
-        distinct = int(values.nunique()) if all(map(_is_json_value, values.dropna().unique())) else -1
+        distinct = int(values.nunique()) if all(map(is_plain_value, values.dropna().unique())) else -1
     except TypeError:  # lists and tables in cells
         distinct = -1
     has_whole_texts = not is_text and kind == "string" and distinct > 0 and _are_whole_texts(values)
@@ -116,7 +127,7 @@ def as_number(column: ColumnStatistics) -> ColumnStatistics:
     """Convert a column with `has_whole_texts` to numbers: doubles, since later values may have fractions, or integers
     if all are 0 or 1.
     """
-    values = pd.to_numeric(column.values.mask(column.values == "", None))
+    values = as_doubles(column.values)
     kind = "bigint" if set(values.dropna().unique()) <= {0, 1} else "double"
     return replace(column, values=values, type=kind, distinct=int(values.nunique()), filled=int(values.notna().sum()))
 
@@ -142,7 +153,7 @@ def _type_of_series(values: pd.Series[Any]) -> str:
     if types.is_bool_dtype(values):
         return "boolean"
     if types.is_integer_dtype(values):
-        return "bigint"
+        return _type_of_integers(values)
     if types.is_numeric_dtype(values):
         return "double"
     if types.is_datetime64_any_dtype(values):
@@ -153,26 +164,45 @@ def _type_of_series(values: pd.Series[Any]) -> str:
         return "string"
 
 
+def _type_of_integers(values: pd.Series[Any]) -> str:
+    """Return "bigint", or "string" for unsigned integers that it cannot hold: they are more often hashes than numbers,
+    and no digit of a text is lost.
+    """
+    greatest = values.max()
+    return "bigint" if pd.isna(greatest) or int(greatest) <= np.iinfo(np.int64).max else "string"
+
+
 def _type_of_objects(values: pd.Series[Any]) -> str:
-    """Return the type that fits all values; if none does, that of most values, so that the others are rejected.
+    """Return the type that fits all values. If no type does, return the type of most values, so that the others are
+    rejected.
 
     Raises TypeError: values that cannot be compared.
     """
-    unique = list(values.dropna().unique())
+    filled = values.dropna()
+    unique = [value for _, value in dict.fromkeys(zip(map(type, filled), filled, strict=True))]  # 1 is not True
     if (number := _number_type(unique)) is not None:
         return number
     kinds = {_type_of(value) for value in unique}
-    if kinds <= {"boolean", "string"} and all(value in BOOLEAN_TEXTS or isinstance(value, bool) for value in unique):
-        return "boolean" if "boolean" in kinds else "string"
+    if "boolean" in kinds and all(map(may_be_boolean, unique)):
+        return "boolean"
     found = _common_type(kinds)
     if found != "string" or kinds <= {"string", "bigint", "date", "timestamp"}:
         return found
-    return str(values.dropna().map(_type_of).value_counts().index[0])
+    return _most_common_type(map(_type_of, filled))
+
+
+def _most_common_type(kinds: Iterable[str]) -> str:
+    """Return the type of most values. Integers count as doubles beside doubles, and dates as times beside times."""
+    counts = Counter(kinds)
+    for narrow, wide in (("bigint", "double"), ("date", "timestamp")):
+        if counts[narrow] and counts[wide]:
+            counts[wide] += counts.pop(narrow)
+    return counts.most_common(1)[0][0]
 
 
 def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Return the values with empty texts as missing, if the other values are not texts, as the validation rules have
-    it.
+    """Return the values with empty texts as missing, unless other values are texts too; validation treats them the same
+    way.
     """
     if not types.is_object_dtype(values):
         return values
@@ -181,7 +211,10 @@ def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _without_missing_words(values: pd.Series[Any]) -> tuple[pd.Series[Any], frozenset[str]]:
-    """Return the values without words that mean no value, and these words, if the other values are no texts."""
+    """Return the values without words that mean no value, and these words.
+
+    If the other values are texts too, nothing is removed.
+    """
     if not types.is_object_dtype(values):
         return values, frozenset()
     is_word = values.map(lambda value: isinstance(value, str) and value in MISSING_WORDS).astype(bool)
@@ -193,7 +226,7 @@ def _without_missing_words(values: pd.Series[Any]) -> tuple[pd.Series[Any], froz
 
 def _are_amounts(values: pd.Series[Any]) -> bool:
     """Return whether distinct whole numbers look distinct by chance: in no order, far apart, of many magnitudes."""
-    numbers = pd.to_numeric(values.dropna()).astype(float)
+    numbers = as_doubles(values.dropna())
     is_ordered = numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing
     low, high = float(numbers.abs().min()), float(numbers.abs().max())
     return not is_ordered and high > _MAGNITUDES * max(low, 1.0) and high - low > _FAR_APART * len(numbers)
@@ -205,21 +238,16 @@ def _are_whole_texts(values: pd.Series[Any]) -> bool:
 
 
 def _number_type(values: list[Any]) -> str | None:
-    """Return the type of numbers some of which are texts, as Debezium writes decimals: `"12.50"`; None if they are not.
+    """Return the type of numbers some of which are texts, as Debezium writes decimals (`"12.50"`); None for anything
+    else.
 
-    Columns of only whole-number texts may be names, see `has_whole_texts`.
+    None, too, if all are texts of whole numbers, which may be names; see `has_whole_texts`.
     """
     texts = [value for value in values if isinstance(value, str)]
     kinds = {_type_of_text(value) if isinstance(value, str) else _type_of(value) for value in values}
     if not texts or not kinds <= {"bigint", "double"}:
         return None
     return _common_type(kinds) if len(texts) < len(values) or any("." in text for text in texts) else None
-
-
-def _is_json_value(value: object) -> bool:
-    """Return whether JSON can represent the value: bytes and durations cannot be."""
-    plain = (str, bool, int, float, Decimal, date, time, np.number, np.bool_, np.datetime64)
-    return isinstance(value, plain) and not isinstance(value, np.timedelta64)
 
 
 def _common_type(kinds: set[str]) -> str:
@@ -246,7 +274,10 @@ def _type_of(value: object) -> str:
 
 
 def _time_type(text: str) -> str | None:
-    """Return the type of a time. Digits alone, and a month, are not one: they are more often a number, or a season."""
+    """Return "date" or "timestamp" for the text of a time, None for any other text.
+
+    Digits alone and a month (`2013-01`) do not count as times: they are more often a number or a season.
+    """
     text = text.strip(" ")
     if ("-" not in text and "/" not in text) or len(text) == len("2013-01"):
         return None
@@ -266,7 +297,10 @@ def _type_of_texts(texts: list[str]) -> tuple[str, frozenset[str]]:
 
 
 def _type_of_text(text: str) -> str:
-    """Return the type of a text. A number has no leading zeros: such a text is a name."""
+    """Return the type of a text.
+
+    Digits with a leading zero are a string, since they are a name rather than a number.
+    """
     if text in BOOLEAN_TEXTS:
         return "boolean"
     text = text.strip(" ")  # as in the validation
@@ -281,5 +315,10 @@ def _type_of_text(text: str) -> str:
 
 
 def usable_columns(columns: Iterable[ColumnStatistics]) -> list[ColumnStatistics]:
-    """Return the columns with a name and comparable values, without the time when a late label became known."""
-    return [column for column in columns if column.distinct > 0 and column.source not in ("", OBSERVED_AT)]
+    """Return the columns that have a usable name and comparable values, except `observed_at`."""
+    return [column for column in columns if column.distinct > 0 and not has_unusable_name(column)]
+
+
+def has_unusable_name(column: ColumnStatistics) -> bool:
+    """Return whether no column of a fleet can be read from a field of this name."""
+    return column.source in ("", EVERY_COLUMN, OBSERVED_AT) or has_surrogate(column.source)

@@ -12,6 +12,7 @@ from spinney.core.config.cross_checks import KEY_TYPES
 from spinney.core.config.value_types import INTEGERS, is_number
 from spinney.core.errors import ContractError
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
+from spinney.core.proposal.odd_values import as_doubles
 from spinney.core.records.time_parsing import EPOCH, YEAR, date_of_text
 from spinney.core.similar_names import did_you_mean
 
@@ -31,7 +32,7 @@ ROWS_PER_GROUP = 20
 """A group needs about as many rows as ``recipe.min_rows`` to get a model of its own."""
 
 _UNITS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
-"""Between which numbers since 1970 the years 1973 to 2286 lie."""
+"""Unit -> the numbers since 1970 that lie in the years 1973 to 2286."""
 
 _YEARS = (1000, 2999)
 _MOST_SINCE_1970 = 0.5
@@ -39,8 +40,10 @@ _MOST_SINCE_1970 = 0.5
 
 @dataclass(frozen=True)
 class Guess:
-    """columns: the guessed columns; empty if the data has none. reason: for a comment beside them. unit: of a time that
-    is a number.
+    """A guess of a column's role.
+
+    columns: the guessed columns; empty if the data has none. reason: for a comment beside them. unit: "s", "ms", "us",
+    "ns" or "year" if the column is a time given as a number; else None.
     """
 
     columns: tuple[ColumnStatistics, ...]
@@ -104,7 +107,7 @@ def _is_before_1970(column: ColumnStatistics) -> bool:
 
 
 def are_basic_dates(column: ColumnStatistics) -> bool:
-    """Return whether all values are texts like 20240531. A number of a file with types is no ISO 8601 text."""
+    """Return whether all values are texts like 20240531. Numbers of a file with types are not ISO 8601 texts."""
     texts = column.values.dropna().unique()
     return len(texts) > 0 and all(
         isinstance(text, str) and len(text) == len("20240531") and date_of_text(text) is not None for text in texts
@@ -131,12 +134,10 @@ def _rejected_rows(rows: int) -> str:
 
 
 def guess_epoch_unit(column: ColumnStatistics, share: float = 0.9) -> str | None:
-    """Return the unit of numbers of which at least this share may be times since 1970; None if they are too small or
-    too large.
-    """
+    """Return the unit of numbers of which at least `share` may be times since 1970; None if there is no such unit."""
     if not (column.is_whole or column.type == "double" or column.has_whole_texts) or not column.filled:
         return None
-    numbers = pd.to_numeric(column.values[column.values != ""].dropna())
+    numbers = as_doubles(column.values).dropna()
     shares = {unit: float(numbers.between(*ends, inclusive="left").mean()) for unit, ends in _UNITS.items()}
     return next((unit for unit, found in shares.items() if found >= share), None)
 
@@ -161,7 +162,7 @@ def guess_event_id(columns: Sequence[ColumnStatistics], group: Sequence[ColumnSt
 
 
 def _nearly_complete_id(columns: Sequence[ColumnStatistics]) -> Guess | None:
-    """Return an id that a few rows lack, such as a row of totals; None if there is none."""
+    """Return an id that a few rows lack, for example a row of totals; None if there is none."""
     filled = [column for column in columns if column.type in ("string", "bigint") and column.distinct == column.filled]
     filled = [column for column in filled if _MOSTLY * column.rows <= column.filled < column.rows]
     found = _find_by_name(filled, ID_NAMES) or _find_by_ending(filled)
@@ -199,7 +200,10 @@ def is_time_an_id(time: Guess, group: Sequence[ColumnStatistics]) -> bool:
 
 
 def content_id(columns: Sequence[ColumnStatistics], why: str) -> Guess:
-    """Return the guess of an id that is a hash of each row. columns: the declared ones. why: no column is the id."""
+    """Return the guess that the id is a hash of each row.
+
+    columns: the declared columns. why: the reason why no column is the id, as part of a sentence.
+    """
     rows = pd.DataFrame({at: column.values for at, column in enumerate(columns)}).astype(str)
     return Guess((), f"a hash of each row's values, since {why}{copies_note(int(rows.duplicated().sum()), len(rows))}")
 
@@ -232,7 +236,7 @@ def guess_target(columns: Sequence[ColumnStatistics]) -> Guess:
 
 
 def _is_no_measure(column: ColumnStatistics) -> bool:
-    """Return whether whole numbers are years, or name things, by the name of their column."""
+    """Return whether a column of whole numbers holds years or names of things, judging by the column's name."""
     return column.is_whole and (_is_named_year(column) or _is_called_a_name(column))
 
 
@@ -249,8 +253,9 @@ def is_measure(column: ColumnStatistics) -> bool:
 
 
 def is_label_of_numbers(column: ColumnStatistics) -> bool:
-    """Return whether a target of whole-number texts is numeric. A few of them under the name of a class remain
-    classes.
+    """Return whether a target of whole-number texts is numeric.
+
+    It is not if its name contains "class" and it has few distinct values.
     """
     is_class = "class" in _words(column.source) and column.distinct <= MOST_CLASSES
     return column.has_whole_texts and not is_class
@@ -288,8 +293,8 @@ def _whole_keys(columns: Sequence[ColumnStatistics]) -> list[ColumnStatistics]:
 
 
 def _has_enough_rows(column: ColumnStatistics) -> bool:
-    """Return whether groups have about as many rows as a model needs, also if the largest group is left out of
-    account.
+    """Return whether groups have about as many rows as a model needs: on average, and half of them
+    in the median group.
     """
     return column.filled >= ROWS_PER_GROUP * column.distinct and _typical_rows(column) >= ROWS_PER_GROUP / 2
 
@@ -321,7 +326,7 @@ def _group_sizes(columns: Sequence[ColumnStatistics]) -> str:
 
 
 def _time_name_hint(columns: Sequence[ColumnStatistics]) -> str:
-    """Return a hint about a column that is named like a time but holds none."""
+    """Return a hint about a column that is named like a time but holds no times; empty if there is none."""
     texts = [column for column in columns if column.type in ("string", "bigint")]
     texts = [column for column in texts if _is_named(column.source, TIME_NAMES)]
     if not texts:
@@ -332,16 +337,16 @@ def _time_name_hint(columns: Sequence[ColumnStatistics]) -> str:
 
 
 def are_years(column: ColumnStatistics) -> bool:
-    """Return whether all values of a column are years, most of them since 1970: earlier events are rejected."""
+    """Return whether all values of a column are years and most are since 1970; events before 1970 are rejected."""
     if not (column.is_whole or column.has_whole_texts) or not column.filled:
         return False
-    years = pd.to_numeric(column.values[column.values != ""].dropna())
+    years = as_doubles(column.values).dropna()
     return bool(years.between(*_YEARS).all() and (years >= EPOCH.year).mean() >= _MOST_SINCE_1970)
 
 
 def years_guess(column: ColumnStatistics, reason: str) -> Guess:
     """Return the guess of a time that is a year, with a note about rows that are rejected."""
-    old = int((pd.to_numeric(column.values.dropna()) < EPOCH.year).sum())
+    old = int((as_doubles(column.values) < EPOCH.year).sum())
     note = f"; {_rejected_rows(old)}: before 1970" if old else ""
     return Guess((column,), f"{reason}: each is taken as its beginning{note}", YEAR)
 
@@ -349,10 +354,9 @@ def years_guess(column: ColumnStatistics, reason: str) -> Guess:
 def years_hint(columns: Sequence[ColumnStatistics]) -> str:
     """Return a hint about a column of years most of which are before 1970; empty if there is none."""
     for column in columns:
-        if column.is_whole and column.filled and _is_named_year(column):
-            numbers = pd.to_numeric(column.values.dropna())
-            if numbers.between(*_YEARS).all():
-                return f"; {column.source!a} has years, most of them before 1970, where events are rejected"
+        has_years = as_doubles(column.values).dropna().between(*_YEARS).all() if column.is_whole else False
+        if has_years and column.filled and _is_named_year(column):
+            return f"; {column.source!a} has years, most of them before 1970, where events are rejected"
     return ""
 
 
@@ -373,9 +377,7 @@ def _find_by_ending(columns: Sequence[ColumnStatistics]) -> ColumnStatistics | N
 
 
 def is_named_like_an_id(column: ColumnStatistics) -> bool:
-    """Return whether a column is unique and named like an id. Without the name, random numbers would look like
-    amounts.
-    """
+    """Return whether a column is unique and named like an id. By its numbers alone, an id may look like an amount."""
     if not column.is_unique:
         return False
     named_so = _find_by_name([column], ID_NAMES) or _find_by_ending([column])

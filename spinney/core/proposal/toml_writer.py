@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from spinney.core.config.cross_checks import OBSERVED_AT
-from spinney.core.config.toml_text import to_toml, to_toml_key
+from spinney.core.config.toml_formatting import to_toml, to_toml_key
 from spinney.core.config.value_types import EVERY_COLUMN
-from spinney.core.proposal.column_statistics import ColumnStatistics
+from spinney.core.proposal.column_statistics import ColumnStatistics, has_unusable_name
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.window import Window
 
 EVENT_ID, EVENT_TIME = "event_id", "event_time"
-"""Names of the id and the time where the data has none."""
+"""Names of the id and the time columns if the data has none."""
 
 CLASSIFIER = "logistic_regression"
 """The estimator that is proposed for classes; the default of `[recipe]` estimates numbers."""
@@ -81,13 +81,13 @@ def _fleet(plan: Proposal) -> Iterator[str]:
 
 
 def _identity_name(plan: Proposal) -> str:
-    """Return the id's column: of no column of the file if it is the time."""
+    """Return the name of the id's column. If the id is the time, this is a name that no column of the file has."""
     has_own = plan.identity.columns and not plan.is_time_the_id
     return plan.names[plan.identity.sources[0]] if has_own else _unused_name(EVENT_ID, plan.names)
 
 
 def _unused_name(wanted: str, names: Mapping[str, str]) -> str:
-    """Return a column name that no source and no other column has."""
+    """Return a column name that neither the file nor another column uses: `wanted`, with a number if it is taken."""
     taken = {taken_name.lower() for taken_name in (*names, *names.values())}
     name, number = wanted, 1
     while name in taken:
@@ -110,7 +110,7 @@ def _columns(plan: Proposal) -> Iterator[str]:
     for name, kind in plan.types.items():
         yield f"{to_toml_key(name)} = {to_toml(kind)}{_remarks(columns.get(name))}"
     for column, why in plan.left_out:
-        yield f"# left out: {to_toml(column.source)}, {why}"
+        yield f"# left out: {_printable(to_toml(column.source))}, {why}"
 
 
 def _fields(plan: Proposal) -> Iterator[str]:
@@ -186,6 +186,8 @@ def reason_left_out(column: ColumnStatistics, expected: Collection[str]) -> str:
         return "when a late label became known: it is no feature"
     if not column.source:
         return "without a name"
+    if has_unusable_name(column):
+        return "a name that cannot be used here"
     if column.is_index:
         return "pandas' numbering of the rows"
     if column.distinct < 0:

@@ -13,6 +13,7 @@ from spinney.core import durations
 from spinney.core.config.sections import Recipe
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
 from spinney.core.proposal.guesses import Guess
+from spinney.core.proposal.odd_values import as_doubles
 from spinney.core.records.time_parsing import EPOCH, PER_SECOND, YEAR
 
 DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default
@@ -122,7 +123,7 @@ def _are_in_order_of_time(ages: pd.Series[Any]) -> bool:
 def _instants(column: ColumnStatistics, unit: str | None) -> pd.Series[Any]:
     if unit is None:
         return parse_times(column)
-    numbers = pd.to_numeric(column.values).astype(float)
+    numbers = as_doubles(column.values)
     seconds = (numbers - EPOCH.year) * _YEAR_SECONDS if unit == YEAR else numbers / PER_SECOND[unit]
     # pandas raises for a number that 64 bits do not hold, with errors="coerce" too.
     return pd.to_datetime(seconds.where(seconds.abs() < _LATEST_SECOND), unit="s", utc=True, errors="coerce")

@@ -46,15 +46,15 @@ class Recipe:
 
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; the newest `window_rows` of a group that are
     not older than `window` are fitted. weight_half_life: age relative to the group's newest row at which a row has half
-    its weight; None: all weights are equal. pooling_rows: how many rows of a group its parent's model counts as;
-    ESTIMATED: as many as the fleet's own rows say; None: it is not pooled. ladder: the key columns of a group, then of
-    each of its parents, nearest first; only if that is estimated. source: SHA-256 of the user's code, empty for
-    built-in estimators. versions: (library, version), sorted.
+    its weight; None: all weights are equal. pooling_rows: number of the group's rows that its parent's model counts as;
+    ESTIMATED: the number is estimated from the fleet's rows; None: the model is not pooled. ladder: the key columns of
+    a group, then of each of its parents, nearest first; empty unless pooling_rows is ESTIMATED. source: SHA-256 of the
+    user's code, empty for built-in estimators. versions: (library, version), sorted.
 
     Eight fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
-    of recipes that champions may have been fitted by, fitted again for comparisons. refit_error: if given, none of them
-    is fitted again, for this reason. champion_error, predecessor_error: if given, no champion, or none's predecessor,
-    is called, for this reason. unread_parents, unasked_parents: (model_id, reason) of parents' models that are not
+    of champions' recipes that are fitted again for comparisons. refit_error: reason why no earlier recipe is fitted
+    again. champion_error, predecessor_error: reason why no champion, or no champion's predecessor, is called. Each is
+    None if there is no such reason. unread_parents, unasked_parents: (model_id, reason) of parents' models that are not
     loaded, or loaded but not called. renamed: (old name, new name) of columns that champions may have been fitted on.
     """
 
@@ -154,8 +154,8 @@ class Recipe:
 class Shadow:
     """A second recipe that is compared in a share of the groups. Its models are never served.
 
-    failed_groups: (group_key, error) of groups in which it killed the worker; it is not tried there again.
-    disabled_reason: if given, it is tried in no group, for this reason.
+    failed_groups: (group_key, error) of groups in which it killed the worker process and is not tried again.
+    disabled_reason: reason why it is tried in no group; None if it is tried.
     """
 
     recipe: Recipe

@@ -44,6 +44,9 @@ _YEARS, _MICROS = "datetime64[Y]", "datetime64[us]"
 _EXACT = float(1 << 53)
 """Above this, not every integer has an exact double."""
 
+_INTEGER_END = 1 << 63
+"""The first integer that 64 bits with a sign do not hold."""
+
 
 @dataclass(frozen=True)
 class TypedColumn:
@@ -58,8 +61,9 @@ class TypedColumn:
 
 
 def decode_column(column: pa.Array) -> pa.Array:
-    """Return the column with dictionaries decoded, large strings and bytes as strings, and NaN as null (pandas writes
-    either).
+    """Return the column with dictionaries decoded, large strings and bytes as strings, and NaN as null.
+
+    pandas writes either NaN or null for a missing value.
     """
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -78,8 +82,8 @@ def decode_column(column: pa.Array) -> pa.Array:
 
 
 def convert_column(column: pa.Array, rule: FieldRule) -> TypedColumn:
-    """Convert a column to the type of its rule. For columns of text use `convert_text_column`, except for declared
-    strings.
+    """Convert a column to the type of its rule. Columns of text are converted by `convert_text_column` unless they are
+    declared as strings.
 
     column: as `decode_column` returns it.
     """
@@ -91,10 +95,8 @@ def convert_column(column: pa.Array, rule: FieldRule) -> TypedColumn:
         return _convert_to_string(column, rule)
     if kind == "boolean":
         return _convert_to_boolean(column, rule)
-    if kind in INTEGERS and types.is_integer(column_type):
-        return _convert_integers(column, kind)
-    if kind in INTEGERS and types.is_floating(column_type):
-        return _convert_whole_floats(column, kind)
+    if kind in INTEGERS:
+        return _convert_to_integers(column, kind)
     if kind in ("float", "double") and (
         types.is_integer(column_type)
         or types.is_floating(column_type)
@@ -172,8 +174,8 @@ def timestamps_from_epoch(column: pa.Array, unit: str) -> TypedColumn:
         years = np.where(doubtful, 0, numbers).astype(np.int64) - EPOCH.year
         return timestamps_from_micros(years.astype(_YEARS).astype(_MICROS).astype(np.int64), present, doubtful)
     ticks = PER_SECOND[unit]
-    first, last = FIRST_SECOND * ticks, END_SECOND * ticks
-    doubtful = (numbers < first) | (numbers >= last)
+    first, end = FIRST_SECOND * ticks, min(END_SECOND * ticks, _INTEGER_END)  # unsigned integers reach beyond it
+    doubtful = (numbers < first) | (numbers >= end)
     sure = np.where(doubtful, 0, numbers).astype(np.int64)
     micros = sure * (1_000_000 // ticks) if ticks <= PER_SECOND["us"] else sure // (ticks // PER_SECOND["us"])
     return timestamps_from_micros(micros, present, doubtful)
@@ -186,7 +188,10 @@ def _convert_times(column: pa.Array, rule: FieldRule) -> TypedColumn:
 
 
 def _convert_to_years(column: pa.Array) -> TypedColumn:
-    """Convert times and dates to timestamps. Only the beginning of a year in UTC is one of them."""
+    """Convert times and dates to timestamps of a column with the unit year.
+
+    Only the beginning of a year in UTC is valid.
+    """
     micros, present, doubtful = _microseconds(column)
     beginnings = micros.astype(_MICROS).astype(_YEARS).astype(_MICROS).astype(np.int64)
     return timestamps_from_micros(micros, present, doubtful | (micros != beginnings))
@@ -214,7 +219,7 @@ def integers_of_type(numbers: npt.NDArray[np.int64], present: Mask, kind: str, s
 
 
 def _convert_to_boolean(column: pa.Array, rule: FieldRule) -> TypedColumn:
-    """Convert to booleans. With coercion, so are the numbers 0 and 1."""
+    """Convert to booleans. If the rule coerces, the numbers 0 and 1 are converted too."""
     if types.is_boolean(column.type):
         return TypedColumn(column)
     if not rule.coerce or not (types.is_integer(column.type) or types.is_floating(column.type)):
@@ -227,7 +232,7 @@ def _convert_to_boolean(column: pa.Array, rule: FieldRule) -> TypedColumn:
 def _convert_to_string(column: pa.Array, rule: FieldRule) -> TypedColumn:
     if types.is_string(column.type) and is_utf8(column):
         return TypedColumn(column)
-    if types.is_integer(column.type) and rule.coerce:
+    if rule.coerce and (types.is_integer(column.type) or _is_whole_decimal(column.type)):
         return TypedColumn(column.cast(pa.string()))
     return all_doubtful(column, pa.string())
 
@@ -238,6 +243,16 @@ def _text_bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
         return np.empty(0, np.uint8)
     ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
     return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+
+
+def _convert_to_integers(column: pa.Array, kind: str) -> TypedColumn:
+    if types.is_integer(column.type):
+        return _convert_integers(column, kind)
+    if types.is_floating(column.type):
+        return _convert_whole_floats(column, kind)
+    if _is_whole_decimal(column.type):
+        return _convert_whole_decimals(column, kind)
+    return all_doubtful(column, arrow_type(kind))
 
 
 def _convert_integers(column: pa.Array, kind: str) -> TypedColumn:
@@ -254,6 +269,18 @@ def _convert_whole_floats(column: pa.Array, kind: str) -> TypedColumn:
     numbers = np.asarray(column.fill_null(0.0)).astype(np.float64)
     sure = (np.abs(numbers) < _EXACT) & (numbers == np.trunc(numbers))
     return integers_of_type(np.where(sure, numbers, 0).astype(np.int64), present_mask(column), kind, sure)
+
+
+def _is_whole_decimal(kind: pa.DataType) -> bool:
+    """Return whether values of a type are decimals without a fraction, as databases write integers."""
+    return bool(types.is_decimal128(kind) and kind.scale == 0)
+
+
+def _convert_whole_decimals(column: pa.Array, kind: str) -> TypedColumn:
+    try:
+        return _convert_integers(column.cast(pa.int64()), kind)
+    except pa.ArrowInvalid:  # one of them does not fit
+        return all_doubtful(column, arrow_type(kind))
 
 
 def _convert_to_floating(column: pa.Array, kind: str) -> TypedColumn:

@@ -1,9 +1,9 @@
 """Ids of records without one: a hash of the values of the columns that the fleet was made with, under their names then.
 
-Numbers of the same value are the same text whatever their type. A column that the fleet was made with as a `float` is
-hashed as floats even after it was widened. So a record keeps its id when columns are added, renamed or widened, also
-where one query validates it before the migration and another one after it. Records with the same values have the same
-id, and count as copies of one.
+Equal numbers have the same text whatever their type. A column that the fleet was made with as a `float` is hashed as
+floats even after it was widened. So a record keeps its id when columns are added, renamed or widened, even if one query
+validates it before the migration and another one after it. Records with the same values have the same id, and count as
+copies of one record.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 FIRST_PRINTABLE: Final = 0x20
-"""The first character above the control characters, and the first such byte in UTF-8. DELETE is the exception."""
+"""The first code point above the control characters, also as a byte of UTF-8. DELETE is the one above it."""
 
 DELETE: Final = 0x7F
 """The only control character that JSON allows unescaped in a text."""

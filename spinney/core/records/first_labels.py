@@ -9,9 +9,11 @@ from spinney.core.records.recent_ids import IdHashes, Ints, Mask
 
 
 def are_first(ids: IdHashes, at_us: npt.NDArray[np.int64], positions: tuple[Ints, Ints], within_us: int) -> Mask:
-    """Return whether no other of these labels of the same event came before each within some time, shape (n,).
+    """Return for each label whether it is the first of its event, or more than `within_us` after the one before, shape
+    (n,).
 
-    at_us: arrivals, microseconds. positions: partitions and offsets in Kafka, which order labels that came at once.
+    at_us: arrivals, microseconds. positions: partitions and offsets in Kafka, which order labels that arrived together.
+    within_us: microseconds.
     """
     partitions, offsets = positions
     order = np.lexsort((offsets, partitions, at_us, ids.checks, ids.keys))

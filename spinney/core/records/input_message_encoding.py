@@ -19,6 +19,14 @@ _NOT_JSON: Final = object()
 """Marks an undeclared value that JSON cannot represent."""
 
 
+class UnrepresentableValue(str):
+    """A value that Python cannot represent, in words: `253402300800 seconds since 1970`. No column of texts takes it
+    for one.
+    """
+
+    __slots__ = ()
+
+
 def encode_message(row: Mapping[str, Any], rules: RecordRules, *, texts: Container[str] = frozenset()) -> bytes:
     """Return the JSON message of a row, with every field that JSON can represent.
 
@@ -83,7 +91,7 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
     if isinstance(value, (bool, int)):
         return json.dumps(value)
     if isinstance(value, str) or (isinstance(value, bytes) and rule is not None):
-        return json.dumps(_text(value), ensure_ascii=False)
+        return _encode_typed_text(value, rule)
     if isinstance(value, float):
         return _encode_float(value, rule)
     if isinstance(value, Decimal):
@@ -100,9 +108,12 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
     return _NOT_JSON if rule is None else json.dumps({type(value).__name__: "not JSON"})
 
 
-def _text(value: str | bytes) -> str:
-    """Return a text as it is, or that of bytes whose writer did not say that they are a text."""
-    return value if isinstance(value, str) else value.decode(errors="surrogateescape")
+def _encode_typed_text(value: str | bytes, rule: FieldRule | None) -> str:
+    """Return a text as JSON, and bytes decoded: some writers do not declare that their bytes are a text."""
+    if isinstance(value, UnrepresentableValue) and rule is not None and rule.type == "string":
+        return json.dumps({"no text": value})
+    text = value if isinstance(value, str) else value.decode(errors="surrogateescape")
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _encode_object(value: Mapping[Any, Any], path: _Path, nested: Mapping[_Path, FieldRule]) -> str:

@@ -6,9 +6,9 @@ left to `validate`. Which path reads a record changes its cost (10 µs instead o
 The parser (`pydantic_core.from_json`) is strict: UTF-8, no NaN, nothing after the object. It loses two things that
 `validate` keeps, and both cases are detected. First, of two fields with the same name it keeps the last. In a record
 without backslashes every quote begins or ends a name or a text, so there are 2 * (names + texts) quotes if no name is
-repeated, and more if one is. Second, numbers lose their text. `float` and `double` columns round a number with a
-fraction or an exponent in the same way. For a `decimal` it is read if no number in the record has more than the 15
-digits that a double returns as they were, nor an exponent with which it may have become zero.
+repeated, and more if a name is repeated. Second, numbers lose their text. `validate` reads `float` and `double` columns
+to the same numbers. A `decimal` column is read here only if no number in the record has more than 15 digits, which a
+double keeps, or an exponent by which it may have become zero.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ from spinney.core.records.text_column_conversion import convert_text_column, nul
 from spinney.core.records.validation import raw_value
 
 _INTEGER_LIMIT = 1 << 63
-"""Larger integers do not fit `bigint`, and some are not finite as `double`."""
+"""Integers from this limit on do not fit `bigint`, and some are not finite as `double`."""
 
 _INEXACT = re.compile(rb"[1-9][0-9.]{16}|0\.0*[1-9][0-9]{15}|[0-9]{16}[eE]|[0-9.][eE]-[0-9]{3}")
 """Matches each number with more than 15 significant digits, or with an exponent below -99, that has a fraction or an
 exponent. It also matches some texts, which costs time only.
 """
+
+_NO_STRINGS = frozenset({int, float, bool, NoneType})
 
 _EMPTY: Mapping[str, Any] = {}
 Values = list[Any]
@@ -98,7 +100,8 @@ def read_object_columns(
 ) -> ObjectColumns:
     """Convert the declared fields of objects as `pydantic_core.from_json` parses them.
 
-    has_exact_decimals: whether floats in columns of decimals are, as Python writes them, the numbers of the text.
+    has_exact_decimals: whether the text that Python writes for a float of a decimal column is the number in the
+    message.
     """
     fields = {rule.source: _field_values(objects, rule) for rule in rules.read if not rule.undeclared}
     strings = _count_strings(objects, fields)
@@ -123,7 +126,12 @@ def count_strings(value: Any) -> int:
         return 1
     if isinstance(value, dict):
         return len(value) + sum(map(count_strings, value.values()))
-    return sum(map(count_strings, value)) if isinstance(value, list) else 0
+    if not isinstance(value, list):
+        return 0
+    kinds = set(map(type, value))
+    if kinds <= _NO_STRINGS:  # a list of numbers or of texts takes 20 ns a value instead of 120
+        return 0
+    return len(value) if kinds == {str} else sum(map(count_strings, value))
 
 
 def _parse_record(record: bytes | None) -> dict[str, Any] | None:
@@ -247,8 +255,9 @@ def _convert_integers(values: Values, rule: FieldRule) -> TypedColumn:
 
 
 def _convert_decimals(values: Values, rule: FieldRule) -> TypedColumn:
-    """Convert numbers to decimals, by their text: Arrow casts integers only to decimals of 19 digits and more, and
-    doubles not exactly.
+    """Convert numbers to decimals by their text.
+
+    Arrow casts integers only to decimals of 19 digits and more, and does not cast doubles exactly.
     """
     return convert_text_column(pa.array([None if value is None else str(value) for value in values]), rule, texts=True)
 
@@ -269,8 +278,9 @@ def _convert_doubles(values: Values, rule: FieldRule) -> TypedColumn:
 
 
 def _native_reader(rule: FieldRule, *, with_fractions: bool) -> _Native:
-    """Return the Python types that a column takes as they are, and the function that converts them; None for text
-    columns. with_fractions: whether a column of decimals takes floats.
+    """Return the Python types of values that a column accepts, and the function that converts values of these types.
+
+    The function is None for columns that are read from texts. with_fractions: whether a decimal column accepts floats.
     """
     if rule.type == "boolean":
         return {bool, int} if rule.coerce else {bool}, _convert_booleans

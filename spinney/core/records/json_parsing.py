@@ -46,8 +46,8 @@ def read_object(text: str) -> dict[str, Any]:
     return value
 
 
-def read_value(text: str) -> Any:
-    """Parse any JSON value. Raises UnreadableError with the cause."""
+def read_value(text: str, *, has_nan: bool = False) -> Any:
+    """Parse any JSON value. has_nan: whether NaN is read as null. Raises UnreadableError with the cause."""
     if not text.strip(" \t\n\r"):
         raise UnreadableError(DeadLetterReason.NOT_JSON, "expected JSON; got an empty value")
     if text[0] == "\ufeff":
@@ -57,7 +57,7 @@ def read_value(text: str) -> Any:
         detail = f"expected JSON; got more than {MAX_DEPTH} objects and arrays in one another"
         raise UnreadableError(DeadLetterReason.NOT_JSON, detail)
     try:
-        return _DECODER.decode(text)
+        return (_NAN_DECODER if has_nan else _DECODER).decode(text)
     except RepeatedNameError as error:
         detail = f"expected each name once in an object; got {quote_text(str(error))} twice"
         raise UnreadableError(DeadLetterReason.DUPLICATE_FIELD, detail) from error
@@ -120,6 +120,14 @@ def _refuse_constant(word: str) -> Any:
     raise _NotJsonError(word)
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=unique_object, parse_int=NumberText, parse_float=NumberText, parse_constant=_refuse_constant
+def _null_for_nan(word: str) -> None:
+    if word != "NaN":
+        raise _NotJsonError(word)
+
+
+_DECODER, _NAN_DECODER = (
+    json.JSONDecoder(
+        object_pairs_hook=unique_object, parse_int=NumberText, parse_float=NumberText, parse_constant=parse_constant
+    )
+    for parse_constant in (_refuse_constant, _null_for_nan)
 )

@@ -60,12 +60,12 @@ class IdHashes:
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> IdHashes:
-        """Return what `to_bytes` encoded, or whole hashes of 16 bytes each."""
+        """Return the hashes in `blob`: the result of `to_bytes`, or digests of 16 bytes each, one after the other."""
         found = np.frombuffer(blob, _LAYOUT)
         return cls(np.ascontiguousarray(found["key"]), np.ascontiguousarray(found["check"]))
 
     def to_bytes(self) -> bytes:
-        """Encode in 16 bytes each, so that what several tasks encoded can be joined."""
+        """Encode in 16 bytes per hash, so that the results of several tasks can be concatenated."""
         found = np.zeros(len(self), _LAYOUT)
         found["key"], found["check"] = self.keys, self.checks
         return found.tobytes()
@@ -121,7 +121,10 @@ def join_hashes(parts: Sequence[IdHashes]) -> IdHashes:
 
 
 def ask_in_order(are_new: Callable[[IdHashes], Mask], ids: IdHashes, partitions: Ints, offsets: Ints) -> Mask:
-    """Return which records are new, shape (n,). are_new: asked with the ids in the order of the records in Kafka."""
+    """Return which records are new, shape (n,).
+
+    are_new: called once with all ids in the order of the records in Kafka; the result is in the order of `ids`.
+    """
     order = np.lexsort((offsets, partitions))
     is_new = np.empty(len(ids), dtype=bool)
     is_new[order] = are_new(ids.take(order))
@@ -132,7 +135,7 @@ class RecentIds:
     """Ids with the time of their arrival, which are remembered for some time."""
 
     def __init__(self, remembered: timedelta) -> None:
-        """Remember ids for at least so long. Until one is added, it has none."""
+        """Remember ids for at least this time. There are no ids at first."""
         self._remembered_us = remembered // timedelta(microseconds=1)
         self._slot_us = max(self._remembered_us // SLOTS, 1)
         self._slots: dict[int, list[IdHashes]] = {}
@@ -141,11 +144,11 @@ class RecentIds:
         return sum(len(run) for run in chain.from_iterable(self._slots.values()))
 
     def oldest(self, now: datetime) -> datetime:
-        """Return from when on an id may have arrived so as to be remembered at this time."""
+        """Return the earliest time at which an id may have arrived if it is still remembered at `now`."""
         return now - timedelta(microseconds=self._remembered_us + self._slot_us)
 
     def forget(self, now: datetime) -> None:
-        """Forget the slots whose ids all arrived longer ago than they are remembered, and merge the others' runs."""
+        """Forget the slots in which every id is older than the remembered time. Merge the runs of the other slots."""
         current, until = to_microseconds(now) // self._slot_us, to_microseconds(now) - self._remembered_us
         self._slots = {slot: runs for slot, runs in self._slots.items() if (slot + 1) * self._slot_us > until}
         for slot, runs in self._slots.items():
@@ -164,7 +167,9 @@ class RecentIds:
         return is_there
 
     def add(self, ids: IdHashes, arrived_us: npt.NDArray[np.int64] | int) -> None:
-        """Remember ids. arrived_us: when they arrived, microseconds: one time, or of each, shape (n,)."""
+        """Remember ids. arrived_us: when they arrived, microseconds: one number for all, or one
+        for each, shape (n,).
+        """
         if not len(ids):
             return
         slots = np.broadcast_to(np.asarray(arrived_us) // self._slot_us, len(ids))

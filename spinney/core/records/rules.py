@@ -11,7 +11,7 @@ from schemas.contract import Column, Contract
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Fleet, RecordSchema
 from spinney.core.config.value_types import EVERY_COLUMN, time_unit
-from spinney.core.records.message_contracts import message_contract
+from spinney.core.records.fleet_message_contracts import message_contract
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class FieldRule:
     a Spark SQL type. unit: of a timestamp that is a number since 1970, or a year; None for ISO 8601 text. coerce:
     whether other forms of the value are accepted, see `value_conversion`. identity: whether it is an id or a key
     column, whose text becomes part of keys. low, high: its range; None without one. undeclared: whether it is always
-    null, whatever a message has under its name. original: what this column was when the fleet was made; None if it was
-    added later, and then it has no part in an id that is a hash.
+    null, even if a message has a field of its name. original: the column as it was when the fleet was made; None if it
+    was added later, so that it is not part of an id that is a hash.
     """
 
     name: str
@@ -80,8 +80,8 @@ class FieldRule:
 
     @property
     def is_content_id(self) -> bool:
-        """Whether this is an id that no field has: a hash of the other columns."""
-        return self.source == EVERY_COLUMN and self.identity
+        """Whether this is an id that is not read from a field but computed: a hash of the other columns."""
+        return self.source == EVERY_COLUMN != self.name and self.identity
 
     @property
     def display_name(self) -> str:
@@ -93,8 +93,8 @@ class FieldRule:
 class RecordRules:
     """The rules for one kind of message.
 
-    fields: in the contract's order. time: the column with the record's time. known: the top-level
-    fields that a message may be cut down to, without another result.
+    fields: in the contract's order. time: the column with the record's time. known: top-level fields; removing all
+    others from a message does not change the result.
     """
 
     fields: tuple[FieldRule, ...]
@@ -109,7 +109,7 @@ class RecordRules:
 
     @property
     def content_id(self) -> FieldRule | None:
-        """The rule of the id, if it is a hash of the other columns; None if a field has it."""
+        """The rule of the id, if it is a hash of the other columns; None if it is read from a field."""
         return next((rule for rule in self.fields if rule.is_content_id), None)
 
     @cached_property

@@ -39,8 +39,8 @@ _MIN_ROWS_TO_HALVE = 64
 def convert_text_column(column: pa.Array, rule: FieldRule, *, texts: bool) -> TypedColumn:
     """Convert strings to the type of a rule. A text that does not have the usual form of the type is doubtful.
 
-    column: strings, null where there is no value. texts: whether the file has no types, so that reading a number needs
-    no coercion.
+    column: strings, null where there is no value. texts: whether the values are texts only because the file has no
+    types; then numbers are read even without coercion.
     """
     wanted = arrow_type(rule.type)
     if column.null_count == len(column):
@@ -68,7 +68,7 @@ def _match_mask(column: pa.Array, pattern: str) -> Mask:
 
 
 def _null_unless(column: pa.Array, sure: Mask) -> pa.Array:
-    """Return the column with null where a text is not sure."""
+    """Return the column with null where `sure` is false."""
     return column if sure.all() else pc.if_else(pa.array(sure), column, pa.scalar(None, column.type))
 
 

@@ -85,8 +85,9 @@ def _shifted(at: datetime, sign: str | None, hours: str | None, minutes: str | N
 
 
 def date_of_text(text: str) -> date | None:
-    """Return the date of an ISO 8601 text; None if it is not one. A date with a time is accepted only at midnight
-    UTC.
+    """Return the date of an ISO 8601 text; None if it is not a date.
+
+    A date with a time is accepted only at midnight UTC.
     """
     found = _DAY.fullmatch(_with_day(text))
     if found is None:
@@ -116,13 +117,14 @@ def instant_of_number(number: Decimal, unit: str) -> datetime | None:
 
 
 def unit_description(unit: str) -> str:
-    """Return in words what a time of a unit is in messages and files."""
+    """Describe the times of a unit, as they occur in messages and files, in words."""
     return "a year" if unit == YEAR else f"a number of {unit} since 1970"
 
 
 def number_of_instant(at: datetime, unit: str) -> str | None:
-    """Return an aware datetime as the shortest exact decimal number of units since 1970; as a year None if it is not
-    the beginning of one in UTC.
+    """Return an aware datetime as the shortest exact decimal number of units since 1970, or as a year.
+
+    None for a year if the datetime is not the beginning of a year in UTC.
     """
     if unit == YEAR:
         utc = at.astimezone(UTC)

@@ -18,6 +18,8 @@ from spinney.core.records.value_conversion import NotFiniteError, WrongTypeError
 
 MAX_DETAIL_CHARACTERS: Final = 500
 _MAX_FUTURE: Final = timedelta(seconds=MAX_FUTURE_SECONDS)
+_FRAME_BYTES: Final = 5
+"""Bytes before the value in the wire format of Confluent's schema registry: a zero, and the id of the schema."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,19 @@ def read_message(value: bytes | None) -> dict[str, Any]:
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        detail = f"expected UTF-8; got the byte 0x{value[error.start]:02x} at byte {error.start}"
+        detail = f"expected UTF-8; got the byte 0x{value[error.start]:02x} at byte {error.start}{_framing_hint(value)}"
         raise RejectedError(DeadLetterReason.NOT_UTF8, detail) from error
     try:
         return read_object(text)
     except UnreadableError as error:
-        raise RejectedError(error.reason, error.detail) from error
+        raise RejectedError(error.reason, f"{error.detail}{_framing_hint(value)}") from error
+
+
+def _framing_hint(value: bytes) -> str:
+    """Return why a value that is no JSON begins with a zero byte; empty for any other value."""
+    if len(value) <= _FRAME_BYTES or value[0] != 0:
+        return ""
+    return ". It begins as serializers of a schema registry write it, with a zero and an id: send plain JSON"
 
 
 def value_of(message: Mapping[str, Any], rule: FieldRule, rules: RecordRules) -> Any:

@@ -38,11 +38,13 @@ _FOUR_DIGITS: Final = re.compile(r"[0-9]{4}")
 _WHOLE: Final = re.compile(r"(-?[1-9]\d*|0)\.0+", re.ASCII)
 """An integer as a file of floating-point numbers gives it."""
 
+_LEADING_ZEROS: Final = re.compile(r"[+-]?0[0-9]")
+
 
 class WrongTypeError(Exception):
     """A value does not have the declared type.
 
-    explanation: why, such as "its leading zeros would be lost"; empty if the type alone says it.
+    explanation: the cause, such as "its leading zeros would be lost"; empty if naming the type is enough.
     """
 
     def __init__(self, explanation: str = "") -> None:
@@ -110,6 +112,8 @@ def _boolean(value: Any, rule: FieldRule) -> bool:
 
 def _integer(value: Any, rule: FieldRule) -> int:
     text = number_text(value, rule)
+    if rule.identity and _LEADING_ZEROS.match(text):
+        raise WrongTypeError("its leading zeros would be lost: declare the column as string")
     if not INTEGER.fullmatch(text):
         if not rule.coerce:
             raise WrongTypeError
@@ -117,8 +121,6 @@ def _integer(value: Any, rule: FieldRule) -> int:
         if number != number.to_integral_value():
             raise WrongTypeError
         whole = int(number)
-    elif rule.identity and text.lstrip("+-").startswith("0") and len(text.lstrip("+-")) > 1:
-        raise WrongTypeError("its leading zeros would be lost: declare the column as string")
     elif len(text) > MAX_EXPONENT:
         raise WrongTypeError
     else:
@@ -203,13 +205,13 @@ def _instant_of_unit(value: Any, rule: FieldRule, unit: str) -> Any:
 
 
 def _years_remedy(value: Any) -> str:
-    """Return what to do about a year alone, a number or a text; empty for any other value."""
+    """Return what to do about a value that is only a year, as a number or a text; empty for any other value."""
     is_year = isinstance(value, str) and _FOUR_DIGITS.fullmatch(value.strip(" "))
     return 'for years alone declare the column as "timestamp(year)"' if is_year else ""
 
 
 def _text_of_time(value: Any, rule: FieldRule) -> str:
-    """Return the text of a time, empty if it is none. Blanks around it change nothing."""
+    """Return the text of a time, without blanks around it; empty if the value is not one."""
     if not isinstance(value, str):
         return ""
     return value.strip(" ") if rule.coerce else value

@@ -19,7 +19,7 @@ from spinney.core.recipes.display_name import recipe_display_name
 Row = Mapping[str, Any]
 
 _OF_AGE = "max_age"
-"""The policy whose measure and limit are durations, in microseconds."""
+"""The policy whose measure and limit are durations in microseconds, so that they are shown in words."""
 
 _NUMBERS = (
     "round_id",

@@ -141,7 +141,7 @@ def _decision_times(promotions: pa.Table) -> _Ints:
 
 
 def _fit_rows(promotions: pa.Table, group: _Ints, champion: _Ints) -> _Ints:
-    """For each group the newest row of its champion that has what it was fitted on; -1 without one."""
+    """For each group the newest row of its champion that says what the model was fitted on; -1 if there is none."""
     names = pc.fill_null(_text(promotions, "model_id"), "").dictionary_encode()
     name = np.asarray(names.indices, dtype=np.int64)
     of_champion = (champion[group] >= 0) & (name == name[champion[group]]) if len(name) else np.zeros(0, np.bool_)
@@ -156,7 +156,10 @@ def _newest_of(group_keys: pa.Array, table: pa.Table, by: str) -> _Ints:
 
 
 def _newest(groups: int, group: _Ints, at: _Ints, rows: _Ints | None = None) -> _Ints:
-    """For each group the last of these rows with the greatest time; -1 without one. rows: None for all."""
+    """For each group the row with the greatest time, the last of several equal ones; -1 if there is none.
+
+    rows: None for all.
+    """
     rows = np.arange(len(at)) if rows is None else rows
     newest = np.full(groups, np.iinfo(np.int64).min)
     np.maximum.at(newest, group[rows], at[rows])

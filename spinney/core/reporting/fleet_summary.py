@@ -40,7 +40,7 @@ class MeasuredChampion:
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """The fleet and a baseline on the same rows, weighted by rows. basis: which rows."""
+    """The fleet and a baseline on the same rows: means weighted by rows. basis: how the rows were chosen."""
 
     other: str
     basis: str
@@ -57,8 +57,8 @@ class Summary:
 
     measure: the loss. states: number of groups per state, 0 included. unmeasured: champions without a loss or without a
     constant's. against: a constant, then the incumbent if there is one. worst: groups in which a constant is better,
-    worst first. gain: of refits in stale groups drawn at random; None where none was compared. begun_anew: since when
-    the errors and the gain are measured by this loss; None if it has never changed.
+    worst first. gain: of refits in stale groups drawn at random; None if no such group was compared. begun_anew: note
+    that says since when errors and gain are measured by this loss; None if the loss has never changed.
     """
 
     fleet: str

@@ -31,8 +31,8 @@ class LatestRecords:
     """The latest records of one group; None where there is none.
 
     champion_id: model_id of its champion. ancestor_answers: whether a parent has a champion. pinned: by a person.
-    verdict: a Staleness; None, too, once an outcome of the same round or a later one followed. outcome: a Decision, or
-    the ModelStatus of an attempt that gave no model, whichever is later.
+    verdict: a Staleness; also None once there is an outcome of the same round or of a later one. outcome: a Decision,
+    or the ModelStatus of an attempt that gave no model; the later of the two.
     """
 
     champion_id: str | None = None

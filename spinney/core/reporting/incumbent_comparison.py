@@ -62,9 +62,10 @@ class IncumbentComparison:
 
 @dataclass(frozen=True)
 class HeldOutFit:
-    """A first model's fit. rows: it was fitted on. compared: of these, the newest, which the evaluation fit never saw.
+    """The fit of a group's first model.
 
-    loss: mean of the evaluation fit on the compared rows.
+    rows: number of rows that it was fitted on. compared: number of the newest of these, which the evaluation fit never
+    saw. loss: mean loss of the evaluation fit on the compared rows.
     """
 
     group_key: str
@@ -125,7 +126,7 @@ def compare_held_out(rows: pd.DataFrame, fit: HeldOutFit, per_row: RowLoss) -> C
 
 
 def summarize(measure: str, groups: Sequence[ComparedErrors]) -> IncumbentComparison:
-    """Return the comparison with means over all groups, weighted by rows."""
+    """Return the comparison with means over all groups, weighted by rows. measure: name of the error."""
     whole = []
     for basis in Basis:
         compared = [group for group in groups if group.basis == basis]

@@ -22,7 +22,7 @@ def error_label(losses: LossHistory) -> str:
 
 
 def name_losses(statuses: pa.Table, losses: LossHistory) -> pa.Table:
-    """Return statuses of groups with `loss_name` where, and only where, there is a loss."""
+    """Return the statuses of groups with the name of the loss in `loss_name`; null for a group without a loss."""
     names = pc.fill_null(statuses.column("loss_name"), losses.first)
     named = pc.if_else(pc.is_valid(statuses.column("loss")), names, pa.scalar(None, pa.string()))
     return statuses.set_column(statuses.schema.get_field_index("loss_name"), "loss_name", named)

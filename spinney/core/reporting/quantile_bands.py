@@ -30,7 +30,7 @@ class QuantileBands:
     quantiles: tuple[tuple[float, ...] | None, ...]
 
     def followed_by(self, others: QuantileBands) -> QuantileBands:
-        """Return these bands followed by others. If both have a time, `at` finds that of the others."""
+        """Return these bands followed by others. If both have the same time, `at` finds the one of the others."""
         return QuantileBands(self.times + others.times, self.groups + others.groups, self.quantiles + others.quantiles)
 
     def at(self, times: tuple[datetime, ...]) -> QuantileBands:
@@ -91,7 +91,7 @@ def round_step(first: datetime, last: datetime, count: int) -> timedelta:
 def regular_moments(first: datetime, last: datetime, step: timedelta) -> tuple[datetime, ...]:
     """Return moments from `first` to `last`: whole multiples of the step since 1970, and `last` itself.
 
-    So the moments of two readings are the same but for the last one. step: whole seconds.
+    So two readings at different times have the same moments, except for the last one. step: whole seconds.
     """
     seconds = step // timedelta(seconds=1)
     begin, end = math.ceil(first.timestamp() / seconds), math.ceil(last.timestamp() / seconds)

@@ -1,13 +1,13 @@
 """The gain from retraining, measured on the groups that a stream's rounds took at random.
 
-A round draws `budget.random_share` of its budget from all due groups, whatever their rank, so these groups stand for
-all that become stale. Where such a group got a new champion, a later attempt compares that with the model it replaced,
-on all rows newer than both (`spinney.core.training.predecessor_comparison`). Each group thus gives a paired difference
-of forecasts that were made before the rows came. Neither the fit nor the gate has seen these rows, so nothing favours
-the new model.
+A round draws `budget.random_share` of its budget from all due groups, whatever their rank, so these groups represent
+all groups that become stale. If such a group got a new champion, a later attempt compares it with the model that it
+replaced, on all rows newer than both (`spinney.core.training.predecessor_comparison`). Each group thus gives a paired
+difference of forecasts that were made before the rows came. Neither the fit nor the gate has seen these rows, so
+nothing favours the new model.
 
-A champion counts by its last comparison, which has all its rows. What happens to groups without a new champion does not
-count: they gain nothing and lose nothing.
+Only the last comparison of a champion counts, since it has all the champion's rows. Groups without a new champion are
+left out: they gain nothing and lose nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ VERDICT_COLUMNS = ("group_key", "round_id")
 PROMOTION_COLUMNS = ("group_key", "round_id", "model_id", "decision")
 CHAMPION_COLUMNS = ("group_key", "champion_id")
 MEASURE_COLUMNS = ("group_key", "champion_id", "watched_rows", "watched_champion_loss", "predecessor_loss")
-"""Columns of `verdicts` and `promotions` that are read, of new champions, and metrics of `models` with their group."""
+"""Columns that are read: from `verdicts` and `promotions` for new champions, and the metrics of `models` with their
+group.
+"""
 
 DRAWN = queue_member(RoundQueue.RANDOM.value)
 """Part of the numbers of a verdict whose group was taken at random."""
@@ -83,12 +85,12 @@ def drawn_champions(drawn: pa.Table, promotions: pa.Table) -> pa.Table:
 
 
 def last_comparisons(champions: pa.Table, measures: pa.Table) -> pa.Table:
-    """Return the comparison of each of these champions that has the most rows, sorted by group and champion.
+    """Return the last comparison of each champion, the one with the most rows, sorted by group and champion.
 
-    Of two with as many rows, the one with the smaller losses, so that the order of reading makes no difference.
+    Of two with as many rows, the one with the smaller losses is taken, so that the order of reading makes no
+    difference. To read a history in pieces, take the last comparisons of the last comparisons of each piece.
 
-    champions: group_key and champion_id. measures: MEASURE_COLUMNS, one row per attempt. The last comparisons of two
-    tables together are those of their last comparisons, so a history can be read in pieces.
+    champions: group_key and champion_id. measures: MEASURE_COLUMNS, one row per attempt.
     """
     losses = pc.add(measures.column("watched_champion_loss"), measures.column("predecessor_loss"))
     is_compared = pc.and_(pc.is_finite(losses), pc.greater(measures.column("watched_rows"), 0))

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 class RoundProgress:
     """A running round, or an interrupted one that continues when its process starts again.
 
-    began_at: wall clock. planned: groups to fit. attempted: of them, those with an attempt stored. seconds_left: if the
-    other groups take as long as those so far; None before the first attempt.
+    began_at: wall clock. planned: groups to fit. attempted: of them, those with an attempt stored. seconds_left:
+    predicted, as if each remaining group took as long as the attempted ones; None before the first attempt.
     """
 
     round_id: str

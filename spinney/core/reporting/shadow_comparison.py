@@ -1,7 +1,7 @@
 """A recipe and its shadow on the same held-out rows, over all groups.
 
-A group counts once, by its mean over the rows of all its attempts: attempts of one group share rows, so they are no
-independent evidence.
+A group counts once, with its mean over the rows of all its attempts: attempts of the same group share rows, so they are
+not independent.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ class DecisionRecord:
 
     @property
     def usual_loss(self) -> float:
-        """The loss to expect of the model: the mean of its stored losses, else `loss`. They are of more rows."""
+        """The loss to expect of the model: the mean of its stored losses, which are of more rows than `loss`; `loss`
+        without them.
+        """
         return float(np.mean(self.heldout_losses)) if self.heldout_losses else self.loss
 
 

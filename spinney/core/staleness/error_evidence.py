@@ -5,7 +5,7 @@ score: standard normal and independent while a group's losses are exchangeable. 
 exp(tilt · score - tilt² / 2), have an expected value of 1 then. Each multiplies a Shiryaev-Roberts sum that grows by
 the elapsed time / patience, so that the expected value of the sums' mean is at most the elapsed time / patience. A
 group that is stale from a mean of 1 on, and whose sums then restart, has at most one false alarm per `patience` on
-average: at any rate of labels, for any distribution of the losses, however often it is looked at.
+average: at any rate of labels, for any distribution of the losses, however often it is evaluated.
 
 Sources: Vovk et al. 2021, "Retrain or not retrain: conformal test martingales for change-point detection"; Shin,
 Ramdas and Rinaldo 2022, "E-detectors: a nonparametric framework for sequential change detection".
@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.loss_order import CountedLosses, OrderedLosses, random_numbers
+from spinney.core.staleness.loss_counting_order import CountedLosses, OrderedLosses, random_numbers
 from spinney.core.staleness.loss_samples import KNOTS, Floats, Floats32, LossSamples, Positions
 from spinney.core.staleness.score_corrections import ScoreCorrections
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
@@ -40,7 +40,7 @@ MAX_SUM = 1e6
 """Bound of a sum. While a group with a raised error waits for its refit, its sums would grow without end."""
 
 EARLIER_LOSSES = 200.0
-"""Most losses that those of a group's earlier champions count as, once it has a new champion."""
+"""Greatest weight, in losses, that the losses of a group's earlier champions have once it has a new champion."""
 
 _SCORES = np.linspace(-6.0, 6.0, 2_401)
 _TAILS = np.array([NormalDist().cdf(score) for score in _SCORES])
@@ -50,9 +50,10 @@ _TAILS = np.array([NormalDist().cdf(score) for score in _SCORES])
 class ErrorEvidence:
     """The state of the tests of a shard's groups, in the order of its groups.
 
-    samples: losses that each champion has had. sums: shape (n_groups, len(TILTS)). scores: the last score of each
-    group; NaN before the first. counted_at: event time of its last counted label, or when its first champion came;
-    microseconds, NEVER before. pairs: sums over pairs of successive scores of a group, for the autocorrelation.
+    samples: losses that each champion has had. sums: the statistic of each test, shape (n_groups, len(TILTS)). scores:
+    the last score of each group; NaN before the first. counted_at: event time of its last counted label, or the time at
+    which its first champion came, in microseconds; NEVER before. pairs: sums over pairs of successive scores of a
+    group, for the autocorrelation.
     """
 
     samples: LossSamples
@@ -95,17 +96,19 @@ class ErrorEvidence:
         )
 
     def carry_on(self, at: Positions) -> None:
-        """From now on compare the losses of these groups' new champions with those of earlier champions, in place."""
+        """Compare the losses of these groups' new champions with the losses of earlier champions from
+        now on, in place.
+        """
         self.samples.limit(at, EARLIER_LOSSES)
 
     def restart(self, at: Positions, references: Floats, clocks: npt.NDArray[np.int64], *, least: int = 0) -> None:
-        """From now on compare the losses of these groups' new champions with their own held-out losses, in place.
+        """Compare the losses of these groups' new champions with their own held-out losses from now on, in place.
 
-        Only what losses are compared with is replaced: the sums of evidence continue.
+        Only the reference sample is replaced: the sums of evidence continue.
 
         references: the champions' losses on their held-out rows, at least 0, shape (len(at), any number); inf where a
-        champion has fewer than others. clocks: the fleet's at the decisions, microseconds. least: if a champion
-        has fewer losses, losses of earlier champions are added up to this number.
+        champion has fewer than others. clocks: the fleet's at the decisions, microseconds. least: if a champion has
+        fewer losses, losses of earlier champions are added up to this number.
         """
         counts = np.isfinite(references).sum(axis=1)
         has_enough = counts >= least
@@ -143,7 +146,11 @@ class ErrorEvidence:
     def _advance_times(
         self, losses: OrderedLosses, turns: Sequence[Positions], patience: int
     ) -> tuple[npt.NDArray[np.int64], Floats]:
-        """Advance the groups' times. Returns them at each loss, and the time since the last label / patience."""
+        """Advance each group's time to its labels. patience: microseconds.
+
+        Returns, for each loss, the event time in microseconds and the time since the group's last label divided by
+        `patience`.
+        """
         times, elapsed = np.empty_like(losses.times), np.empty(len(losses.at))
         for turn in turns:
             at = losses.at[turn]
@@ -154,9 +161,9 @@ class ErrorEvidence:
         return times, elapsed
 
     def _bet(self, losses: OrderedLosses, turns: Sequence[Positions], scores: Floats, elapsed: Floats) -> None:
-        """Update the Shiryaev-Roberts sums by losses that are evidence. elapsed: time since the last label / patience.
+        """Update the Shiryaev-Roberts sums by the losses that are evidence.
 
-        scores: corrected ones.
+        scores: after the corrections. elapsed: time since the group's last label divided by `patience`.
         """
         bets = np.exp(TILTS * scores[:, None] - TILTS**2 / 2)
         for turn in turns:
@@ -178,7 +185,7 @@ class ErrorEvidence:
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> ErrorEvidence:
-        """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
+        """Decode the result of `to_bytes`. Raises Corrupt for other bytes."""
         try:
             values, weights, sums, scores, counted_at, pairs = split_sections(blob)
             return cls(

@@ -35,7 +35,7 @@ Shrinkage toward "unchanged", as the posterior mean of a normal mean has it: the
 """
 
 MIN_AGE = 3_600_000_000
-"""Rates are not extrapolated from less than an hour, microseconds."""
+"""Shortest time, in microseconds, that a rate is computed over."""
 
 _DAY = 86_400_000_000
 
@@ -47,7 +47,7 @@ class ExpectedGain:
     """Expected gains from refits, one value per group; 0 where none is known.
 
     event_rate: mature labelled rows a day since the last attempt. loss_per_day: loss saved a day. predicted_ms: of the
-    fit. per_second: loss saved a day per second that the refit takes, with what a group costs apart from its fit.
+    fit. per_second: loss saved a day per second of the refit, including the cost of a group apart from its fit.
     """
 
     event_rate: _Floats

@@ -58,13 +58,13 @@ class HealthRows(RowColumns):
 
     @classmethod
     def of_frame(cls, frame: pd.DataFrame) -> HealthRows:
-        """Return the rows of a frame with these columns; those that it lacks are None, of numbers 0."""
+        """Return the rows of a frame. Columns that it lacks are None, or 0 if they hold numbers."""
         columns = {name: frame[name].to_numpy() for name in HEALTH_COLUMNS if name in frame}
         return cls.of_columns(columns, len(frame))
 
     @classmethod
     def of_columns(cls, columns: dict[str, npt.NDArray[Any]], rows: int) -> HealthRows:
-        """Return these columns with the types of this class; those that are missing are None, of numbers 0."""
+        """Return these columns with the types of this class. Missing columns are None, or 0 if they hold numbers."""
         dtypes = {"labelled": np.int64, "loss": np.float64, "last_event_time": np.int64}
         whole = []
         for name in HEALTH_COLUMNS:

@@ -34,8 +34,8 @@ from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge_state_upgrades import UPGRADES
-from spinney.core.staleness.label_arrivals import note_arrivals
-from spinney.core.staleness.lazy_section import LazySection
+from spinney.core.staleness.last_arrival_times import note_arrivals
+from spinney.core.staleness.lazy_state_section import LazySection
 from spinney.core.staleness.loss_change import in_current_loss
 from spinney.core.staleness.loss_counting import CountTimes, count_labels, start_samples
 from spinney.core.staleness.pending_labels import PendingLabels
@@ -77,10 +77,10 @@ CODEC = state_codec.StateCodec(JUDGE_STATE, UPGRADES)
 class JudgeSettings:
     """Settings of the judge.
 
-    min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, drift_patience: of `drift`,
-    microseconds; None: predictions are not counted. rate_half_life: of the decayed counts of labels, microseconds.
-    is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time that any shard
-    has reported. losses: of the fleet; None: the loss has never changed.
+    min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, microseconds. drift_patience: of
+    `drift`, microseconds; None: predictions are not counted. rate_half_life: of the decayed counts of labels,
+    microseconds. is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time
+    that any shard has reported. losses: of the fleet; None: the loss has never changed.
     """
 
     policies: tuple[Policy, ...]
@@ -129,7 +129,8 @@ class JudgeInput:
 class ShardState:
     """The judge's state of one shard.
 
-    clock: the fleet's, microseconds. loss_name: of the losses in it; empty: the loss that the fleet was made with.
+    clock: the fleet's, microseconds. loss_name: name of the stored losses; empty: the loss that the fleet was made
+    with.
     """
 
     groups: GroupStates
@@ -160,7 +161,10 @@ class ShardState:
 
     @property
     def sections(self) -> tuple[bytes, ...]:
-        """The encoded parts without the clock. A sealed state returns the bytes it keeps, without encoding again."""
+        """The encoded parts, except the clock.
+
+        A sealed state returns the bytes that it keeps, without encoding them again.
+        """
         encoded = (self.encoded_champions, self.encoded_pending, self.encoded_evidence, self.encoded_drift)
         return self.groups.to_bytes(), *(section.blob for section in encoded), self.loss_name.encode()
 
@@ -183,7 +187,10 @@ class ShardState:
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> ShardState:
-        """Decode what `to_bytes` encoded. Raises Corrupt for other bytes; for champions only once they are read."""
+        """Decode the result of `to_bytes`. Raises Corrupt for other bytes.
+
+        Champions are decoded when they are first read, and raise Corrupt only then.
+        """
         clock, groups, champions, pending, evidence, drift, loss = state_codec.split_sections(CODEC.unpack(blob))
         return cls(
             GroupStates.from_bytes(groups).sealed(bytes(groups)),
@@ -290,10 +297,11 @@ def _update_champions(
 class ShardReport:
     """The verdicts of a shard, and how many groups are due.
 
-    rows: verdicts, VERDICT_COLUMNS. due: number of due groups, including those without a row. withheld: those of them
-    that are not put forward because a round cannot take so many of one shard. A withheld group has a row, `deferred`,
-    only when it becomes due. errors: groups with a champion, and those of them that are stale by `error_rise`.
-    has_changed_errors: whether the latter number differs from that of the report before.
+    rows: verdicts, VERDICT_COLUMNS. due: number of due groups, including those without a row. withheld: number of due
+    groups that are not put forward, because a round cannot take so many from one shard. A withheld group has a row,
+    `deferred`, only when it becomes due. errors: number of groups with a champion, and of those that are stale by
+    `error_rise`. has_changed_errors: whether the number that are stale by `error_rise` differs from the previous
+    report.
     """
 
     rows: Sequence[dict[str, object]]
@@ -305,7 +313,7 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class DueLimits:
-    """Most due groups that a shard proposes: by rank, by time since they became due, at random."""
+    """How many due groups a shard puts forward at most: by rank, by the time since they became due, and at random."""
 
     by_rank: int
     oldest: int

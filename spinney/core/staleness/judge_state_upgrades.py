@@ -1,4 +1,4 @@
-"""Earlier versions of the judge's state, as the next version has them."""
+"""Upgrades of the judge's stored state, each from one version to the next."""
 
 from __future__ import annotations
 

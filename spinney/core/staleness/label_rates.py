@@ -21,13 +21,13 @@ Integers = npt.NDArray[np.int64]
 DAY = 86_400_000_000
 
 STEPS = 64
-"""Times are rounded down to this part of the half-life, so that the stored columns compress well."""
+"""Times are rounded down to the half-life divided by this number, so that the stored columns compress well."""
 
 SHORTEST_SPAN = 1 / 16
-"""In half-lives: a rate is taken over at least this time, so that a first label has little effect on the rate."""
+"""A rate is taken over at least this time, in half-lives, so that a first label has little effect on it."""
 
 LIVE_HALF_LIVES = 2
-"""A group whose newest label is older than this, in half-lives, is silent: its rate is not known any more."""
+"""A group whose newest label is older than this, in half-lives, counts as silent: its rate is unknown."""
 
 ROOT_OFFSET = 0.25
 """Added to a Poisson count, its square root is almost unbiased for the root of the mean (Brown, Cai, Zhang, Zhao and
@@ -57,9 +57,9 @@ def count_recent(groups: GroupStates, at: Positions, times: Integers, labelled: 
 def usual_intervals(groups: GroupStates, half_life: int) -> Floats:
     """Return the recent time between two labels of each group, microseconds; NaN for fewer than two counted labels.
 
-    With the weight q of a label one interval before the newest, labels at equal intervals have the decayed count
-    C = (1 - q Q) / (1 - q), where Q is the weight of the oldest. Solved for q this gives the interval. So it is exact
-    for equal intervals, however long they are and however short the count has run.
+    Let q be the weight of a label one interval before the newest, and Q the weight of the oldest label. Labels at equal
+    intervals then have the decayed count C = (1 - q Q) / (1 - q), which is solved for q. So the result is exact for
+    equal intervals of any length, even if counting began recently.
     """
     count, spans = groups["recent_labels"], groups["recent_at"] - groups["recent_from"]
     oldest = np.exp2(-spans / half_life)

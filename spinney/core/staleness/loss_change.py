@@ -1,11 +1,10 @@
 """The judge's state of a shard after a change of the fleet's loss.
 
-The sample of each champion's losses has losses of single rows, which are converted, so the evidence of `error_rise`
-goes on. Its test depends on the order of losses, which the conversion keeps, and on which of them are equal, for which
-the sample tolerates rounding (`TIE`). Between merged knots, however, it interpolates in units of the loss. Labels that
-wait for their maturity are converted where the losses of their single rows are known; the others still count as labels,
-but not for the champion.
-Means restart: the recent loss, and the loss on held-out rows that it is compared with.
+The sample of each champion's losses holds losses of single rows. They are converted, so the evidence of `error_rise`
+continues. Its test depends on the order of losses, which the conversion keeps, and on which of them are equal, for
+which the sample tolerates rounding (`TIE`). Between merged knots, however, it interpolates in units of the loss. Labels
+that are not mature yet are converted if the losses of their single rows are known. The others still count as labels,
+but not for the champion's loss. Means restart: the recent loss, and the loss on held-out rows that it is compared with.
 """
 
 from __future__ import annotations
@@ -26,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def in_current_loss(shard: ShardState, losses: LossHistory) -> ShardState:
-    """Return the state by the fleet's current loss; the same object if it is by that already."""
+    """Return the state with losses converted to the fleet's current loss; the same object if nothing has to be
+    converted.
+    """
     was, now = losses.name_of(shard.loss_name), losses.now
     if was == now:
         return shard
@@ -50,7 +51,7 @@ def restart_means(groups: GroupStates) -> GroupStates:
 
 
 def converted_evidence(evidence: ErrorEvidence, was: str, now: str) -> ErrorEvidence:
-    """Return the evidence with samples by another loss. was, now: absolute or squared."""
+    """Return the evidence with its samples converted to another loss. was, now: absolute or squared."""
     values = evidence.samples.values
     losses = np.minimum(convert_losses(values.astype(np.float64), was, now), MAX_LOSS).astype(np.float32)
     unused = ~np.isfinite(values)
@@ -59,7 +60,7 @@ def converted_evidence(evidence: ErrorEvidence, was: str, now: str) -> ErrorEvid
 
 
 def converted_labels(pending: PendingLabels, was: str, now: str) -> PendingLabels:
-    """Return the labels with their losses by another one; NaN where the losses of single rows are not known."""
+    """Return the labels with their losses converted to another loss; NaN if the losses of single rows are not known."""
     rows = pending.rows
     if not len(rows):
         return pending

@@ -1,4 +1,4 @@
-"""Mature labels counted: rows of each group, the champion's recent mean loss, the evidence that its error has risen."""
+"""Count mature labels: rows of each group, the champion's recent mean loss, the evidence that its error has risen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spinney.core.staleness.attempt_outcomes import DecisionRecord
 from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.label_rates import count_recent
-from spinney.core.staleness.loss_order import CountedLosses
+from spinney.core.staleness.loss_counting_order import CountedLosses
 from spinney.core.staleness.loss_samples import Floats, Positions
 from spinney.core.staleness.pending_labels import LabelRows
 
@@ -112,10 +112,10 @@ def _labels_after(at: Positions, counts: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def _counted_losses(groups: GroupStates, at: Positions, rows: LabelRows) -> CountedLosses:
-    """Return the single losses of these rows; without those of several labels whose losses are not known.
+    """Return the single losses of these rows, without rows of several labels whose single losses are not known.
 
-    Labels that were mature before the group's last attempt enter the sample only. They come where the state is
-    computed from tables, and the attempt had already spent their evidence.
+    Labels that were mature before the group's last attempt only enter the sample: the attempt has already used their
+    evidence. This occurs when the state is computed from tables.
     """
     many = np.array([i for i, losses in enumerate(rows.losses.tolist()) if losses is not None], dtype=np.int64)
     lengths = (rows.labelled == 1).astype(np.int64)

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
 
 KNOTS = 24
-"""Knots of a sample. Up to so many losses are stored exactly."""
+"""Knots of a sample. Up to this many losses are stored exactly."""
 
 TIE = np.float32(1e-6)
 """Relative difference up to which a loss is equal to a knot.
@@ -23,7 +23,8 @@ fleet's loss changed since. A continuous loss comes so near a knot once in ten t
 """
 
 MAX_WEIGHT = 2_048
-"""Most losses that a knot represents: a float16 counts no further. More of them move its value, not its weight."""
+"""Greatest weight of a knot, in losses: a float16 cannot count further. More losses change its value, not its weight.
+"""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class LossSamples:
         return np.where(has_width, part_above, 0.0)
 
     def nearest_ties(self, losses: Floats | Floats32) -> Floats32:
-        """Return one loss per group as it is stored: that of its nearest knot where both are equal but for rounding.
+        """Return one loss per group as it is stored: the value of the nearest knot if both are equal except for
+        rounding.
 
         losses: shape (n_groups,), finite and at least 0.
         """
@@ -131,11 +133,11 @@ class LossSamples:
         self.weights[at, : values.shape[1]] = weights
 
     def limit(self, at: Positions, most: npt.NDArray[np.int64] | float) -> None:
-        """Let the losses of the groups at these positions count for `most` losses at most, in place.
+        """Reduce the weight of the losses of the groups at these positions to `most` losses, in place.
 
-        Losses whose weight has become 0 as it is stored, after dozens of these calls, are forgotten.
+        Losses whose stored weight has become 0 after dozens of these calls are dropped.
 
-        most: one for all groups, or of each, shape (len(at),).
+        most: one number for all groups, or one for each, shape (len(at),). Smaller weights stay.
         """
         values, weights = self.values[at], self.weights[at]
         shares = np.minimum(most / np.maximum(weights.sum(axis=1), 1), 1)
@@ -150,9 +152,10 @@ class LossSamples:
         self._add_to(self.take(at), at, losses)
 
     def add_in_turns(self, at: Positions, losses: Floats, turns: Sequence[Positions]) -> LossSamples:
-        """Add losses one after the other, in place. Returns the sample that each loss met, in the order of the losses.
+        """Add losses one after the other, in place. Returns, for each loss in order, the sample as it was before the
+        loss.
 
-        at: position of each loss's group. turns: indices into the losses, of distinct groups each.
+        at: position of each loss's group. turns: arrays of indices into the losses, each of distinct groups.
         """
         shape = (len(at), KNOTS)
         met = LossSamples(np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32))
@@ -174,7 +177,9 @@ class LossSamples:
 
 
 def _as_stored(weights: Floats32) -> Floats32:
-    """Return weights as the encoded state has them: a float16 each, whether or not the state was decoded since."""
+    """Return weights rounded to float16, as in the encoded state, so that decoding a state in between changes no
+    result.
+    """
     return weights.astype(np.float16).astype(np.float32)
 
 
@@ -187,7 +192,9 @@ def _without_unused(values: Floats32, weights: Floats32) -> tuple[Floats32, Floa
 
 
 def _inserted(rows: Floats32, value: Floats32 | np.float32, place: Positions) -> Floats32:
-    """Return rows with one more column: a value at `place` of each, and what follows moved to the right."""
+    """Return rows with one more column: `value` is inserted at `place` in each row, and later values
+    move to the right.
+    """
     width = rows.shape[1]
     out = np.empty((len(rows), width + 1), dtype=np.float32)
     out[:, 1:] = rows
@@ -197,7 +204,10 @@ def _inserted(rows: Floats32, value: Floats32 | np.float32, place: Positions) ->
 
 
 def _with_one_less(values: Floats32, weights: Floats32) -> tuple[Floats32, Floats32]:
-    """Return rows of one column less: without the last one, or with two neighbours merged where that one is used."""
+    """Return rows with one column less.
+
+    If the last column is used, two neighbours are merged; otherwise the last column is dropped.
+    """
     full = np.flatnonzero(weights[:, -1] > 0)
     if not len(full):
         return values[:, :-1], weights[:, :-1]

@@ -41,7 +41,7 @@ class LabelRows(RowColumns):
 
     @classmethod
     def of_health(cls, health: HealthRows, label_delay: int) -> LabelRows:
-        """Return the rows that have a labelled row. label_delay: microseconds."""
+        """Return the rows of health with a label. They mature `label_delay` microseconds after their newest event."""
         rows = health.take(health.labelled > 0)
         times = rows.last_event_time
         return cls(rows.group_key, rows.model_id, rows.labelled, rows.loss, rows.losses, times, times + label_delay)
@@ -49,7 +49,7 @@ class LabelRows(RowColumns):
 
 @dataclass(frozen=True)
 class PendingLabels:
-    """Rows of health that are not mature."""
+    """Labels from the table `health` that are younger than `label_delay`."""
 
     rows: LabelRows
 
@@ -82,7 +82,7 @@ class PendingLabels:
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> PendingLabels:
-        """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
+        """Decode the result of `to_bytes`. Raises Corrupt for other bytes."""
         batch = decode_batch(blob, SCHEMA)
         return cls(_label_rows(batch)) if batch.num_rows else cls.empty()
 

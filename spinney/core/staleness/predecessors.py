@@ -1,6 +1,6 @@
-"""Add to the verdicts of due groups which model would answer if the champion were withdrawn.
+"""Add to the verdict of each due group the model that would answer if the champion were withdrawn: its predecessor.
 
-An attempt compares the champion with it (`spinney.core.training.predecessor_comparison`).
+The attempt compares both (`spinney.core.training.predecessor_comparison`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from spinney.core.staleness.group_state import GroupStates
 def add_predecessors(rows: Sequence[Mapping[str, Any]], encoded: EncodedChampions, groups: GroupStates) -> None:
     """Add PREDECESSOR to the numbers of each verdict `fit` whose champion a machine may withdraw.
 
-    rows: verdicts of a shard, VERDICT_COLUMNS, changed in place. Its value has model_id, and since: the fleet's clock
-    at the last attempt, microseconds.
+    rows: verdicts of a shard, VERDICT_COLUMNS, changed in place. The value of PREDECESSOR has two fields: `model_id`,
+    and `since`, the fleet's clock at the last attempt in microseconds.
     """
     due = {row["group_key"]: row for row in rows if row["decision"] == Staleness.FIT and row["model_id"]}
     if not due:

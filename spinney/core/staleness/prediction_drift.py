@@ -1,12 +1,13 @@
-"""Evidence that the predictions of a champion have moved away from those it was made with. It needs no labels.
+"""Evidence that a champion's predictions have moved away from the predictions that were stored with it. Needs no
+labels.
 
-The reference are predictions for held-out rows, which the predicting model had not seen. With fewer than
-LEAST_HELD_OUT of them it is the champion's predictions on its training rows. A prediction's distance is |prediction -
-median of the reference|, and the sequential test of `error_evidence` says whether those of new events are larger than
-those of the reference: the conformal test martingale of Vovk et al. 2021, with the distance as its nonconformity
-measure, added up as an e-detector (Shin, Ramdas and Rinaldo 2022). A group whose predictions do not change reaches the
-limit at most once per `patience` on average, if they are exchangeable with those of the reference. What most groups of
-a shard have in common, such as a season, is not counted.
+The reference is a sample of predictions for held-out rows, made by a model that had not seen them. If there are fewer
+than LEAST_HELD_OUT of them, the champion's predictions on its training rows are used. A prediction's distance is
+|prediction - median of the reference|. The sequential test of `error_evidence` finds whether the distances of new
+events are larger than those of the reference: the conformal test martingale of Vovk et al. 2021, with the distance as
+its nonconformity measure, added up as an e-detector (Shin, Ramdas and Rinaldo 2022). A group whose predictions do not
+change reaches the limit at most once per `patience` on average, if they are exchangeable with those of the reference.
+What most groups of a shard have in common, such as a season, is not counted.
 
 Predictions on training rows are not exchangeable with later ones if the estimator is flexible: a random forest is surer
 of the class of a row that it has seen, and its predictions of numbers lie farther apart there.
@@ -24,13 +25,13 @@ from spinney.core.staleness.attempt_outcomes import DecisionRecord
 from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
-from spinney.core.staleness.loss_order import CountedLosses
+from spinney.core.staleness.loss_counting_order import CountedLosses
 from spinney.core.staleness.loss_samples import Floats
 from spinney.core.staleness.verdicts import DRIFT
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
 
 LEAST_HELD_OUT = 12
-"""Held-out predictions that are enough for a reference."""
+"""Number of held-out predictions from which they are used as the reference."""
 
 MAX_DISTANCE = float(np.finfo(np.float32).max)
 
@@ -48,7 +49,7 @@ class PredictionDrift:
 
     @classmethod
     def empty(cls, groups: int = 0) -> PredictionDrift:
-        """Return the state of so many groups of which nothing is known."""
+        """Return the state of this many groups of which nothing is known."""
         return cls(np.full(groups, np.nan), ErrorEvidence.empty(groups))
 
     def resized(self, groups: int) -> PredictionDrift:
@@ -107,7 +108,7 @@ class PredictionDrift:
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> PredictionDrift:
-        """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
+        """Decode the result of `to_bytes`. Raises Corrupt for other bytes."""
         try:
             centres, evidence = split_sections(blob)
             return cls(np.frombuffer(centres, "<f8"), ErrorEvidence.from_bytes(evidence))
@@ -127,7 +128,7 @@ def _sorted_by_time(rows: HealthRows) -> HealthRows:
 
 
 def _reference_of(champion: DecisionRecord | None) -> Floats:
-    """The predictions that those of new events are compared with, shape (n,); none if nothing is known of them."""
+    """The predictions with which those for new events are compared, shape (n,); empty if none are known."""
     if champion is None:
         return np.empty(0)
     held_out = _finite(champion.heldout_predictions)

@@ -2,8 +2,9 @@
 
 The stream's judge updates its state batch by batch. `retrain --stale` has the tables instead: every attempt and every
 row of health, in no order. Label arrival times are not stored, so a row counts as new if it matured after the last
-attempt. The stream also counts late labels of events that were mature before the attempt, so a group may be stale
-there and not here. Rows that mature while a weekly round runs count here and not there.
+attempt. The stream also counts late labels of events that were mature before the attempt, so a group may be stale for
+the stream and not by this state. Rows that mature while a weekly round runs count in this state and not in the
+stream's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from spinney.core.staleness.judge import JudgeInput, JudgeSettings, ShardState, 
 
 
 def reconstruct_state(inputs: JudgeInput, settings: JudgeSettings, clock: int, now: int) -> ShardState:
-    """Return the state of a shard. inputs: everything stored of it. clock: the fleet's, now: wall; microseconds."""
+    """Return the state of a shard.
+
+    inputs: everything that is stored of the shard. clock: the fleet's, microseconds. now: wall clock, microseconds.
+    """
     shard = advance(replace(ShardState.empty(), clock=clock), inputs, settings, now)
     health = inputs.health.of_groups()
     mature_at = health.last_event_time + settings.label_delay

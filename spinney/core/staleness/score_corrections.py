@@ -1,4 +1,6 @@
-"""Correct scores: subtract the change that a shard's groups have in common, and what repeats a group's last score."""
+"""Correct scores: subtract the change that a shard's groups have in common, and the part that repeats a group's last
+score.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.loss_samples import Floats, Floats32, Positions
 
 VOTES = 64
-"""Number of groups, those with the newest labels, whose median score is the common change."""
+"""The common change is the median score of this many groups, those with the newest labels."""
 
 MIN_VOTES = 8
-"""With fewer groups there is no common change: a group would count too much in it."""
+"""With fewer groups no common change is subtracted: a single group would have too much influence on it."""
 
 PAIR_MEMORY, PRIOR_PAIRS = 4_000.0, 250.0
-"""Pairs of scores behind the autocorrelation, and how many of 0 it is shrunk by."""
+"""Number of pairs of scores that the autocorrelation is computed from, and the number of pairs with correlation 0 that
+shrink it.
+"""
 
 MAX_AUTOCORRELATION = 0.9
 
@@ -27,15 +31,16 @@ class ScoreCorrections:
     """
 
     def __init__(self, scores: Floats32, counted_at: npt.NDArray[np.int64], pairs: tuple[float, float]) -> None:
-        """scores, counted_at, pairs: of `ErrorEvidence`, before the first block. The arrays are copied."""
+        """Start before the first block. scores, counted_at, pairs: as in `ErrorEvidence`; the arrays are copied."""
         self._votes = scores.astype(np.float64)
         self._voted_at = np.where(np.isfinite(self._votes), counted_at, NEVER)
         self.pairs = pairs
 
     def correct(self, at: Positions, scores: Floats, times: npt.NDArray[np.int64]) -> Floats:
-        """Return the scores of a block without the common change and what repeats of each group's last score.
+        """Return the scores of a block without the common change and the part that repeats each group's last score.
 
-        at: of distinct groups. times: their event times, never before the last ones; microseconds.
+        at: positions of distinct groups. times: event times of the scores, microseconds; never before a group's last
+        one.
         """
         before = np.maximum(np.nan_to_num(self._votes[at]), 0.0)
         self._votes[at], self._voted_at[at] = scores, times
@@ -51,7 +56,7 @@ class ScoreCorrections:
     def _common_change(self, block: int) -> float:
         """Return by how much the newest scores of all groups are raised: their median, at least 0.
 
-        block: number of groups in the block, which all have a vote.
+        block: number of groups in the block; each of them is counted in the median.
         """
         known = np.flatnonzero(self._voted_at != NEVER)
         if len(known) < MIN_VOTES:

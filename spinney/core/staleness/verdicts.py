@@ -34,7 +34,7 @@ ERROR_RISE = "error_rise"
 """The policy whose reason compares the champion's losses."""
 
 DRIFT = "drift"
-"""The policy that may be recorded only, and the column of the state that it measures."""
+"""The policy that may be recorded without making a group stale; also the column of the state that it measures."""
 
 _DRIFTED = "; predictions have drifted: evidence {:.3g} (limit {:g})"
 
@@ -70,8 +70,8 @@ class StalenessResult:
     """The result of the policies, one value per group.
 
     policy, policy_index: the first policy that applies; empty and -1 where the group is not stale. value, limit: its
-    measure and limit; NaN where not stale. urgency: value / limit; 0 where not stale. by_policy: of the policies that
-    apply to any group.
+    measure and limit; NaN where not stale. urgency: value / limit; 0 where not stale. by_policy: results of the
+    policies that apply to at least one group.
     """
 
     is_stale: np.ndarray
@@ -83,7 +83,7 @@ class StalenessResult:
     by_policy: tuple[PolicyResult, ...] = ()
 
     def applies(self, name: str) -> np.ndarray:
-        """Return for each group whether the policy of this name applies, whichever gives the reason."""
+        """Return for each group whether the policy of this name applies, even if another policy gives the reason."""
         found = [rule.applies for rule in self.by_policy if rule.name == name]
         return found[0] if found else np.zeros(len(self.is_stale), dtype=np.bool_)
 
@@ -190,7 +190,7 @@ def _reason_endings(
     numbers: list[dict[str, Any]],
     context: VerdictContext,
 ) -> Iterator[str]:
-    """The ends of the reasons: the champion's losses compared, what the group waits for, drift."""
+    """The ends of the reasons: the comparison of the champion's losses, what the group waits for, drift."""
     described = zip(stale.policy[reported].tolist(), context.decision[reported].tolist(), numbers, strict=True)
     for i, (policy, decision, known) in zip(reported.tolist(), described, strict=True):
         ending = _compare_errors(known) if policy == ERROR_RISE else ""
@@ -230,9 +230,10 @@ def _numbers(
 
 
 def _error_numbers(groups: GroupStates, reported: np.ndarray) -> list[dict[str, float]]:
-    """Evidence that each champion's error has risen and its predictions have drifted; its recent and held-out loss.
+    """Evidence that each champion's error has risen and its predictions have drifted; its recent and held-out mean
+    loss.
 
-    Without what is not known; nothing without a champion.
+    Unknown numbers are left out; all of them for a group without a champion.
     """
     weight = groups["recent_weight"][reported]
     recent = groups["recent_loss"][reported] / np.where(weight > 0, weight, np.nan)
@@ -247,7 +248,7 @@ def _error_numbers(groups: GroupStates, reported: np.ndarray) -> list[dict[str, 
 
 
 def _compare_errors(numbers: dict[str, float]) -> str:
-    """Return recent losses against those of the held-out rows, as the end of a reason."""
+    """Return the comparison of the recent loss with the loss on held-out rows, as the end of a reason."""
     recent, reference = numbers.get("recent_loss"), numbers.get("reference_loss", 0.0)
     if recent is None or reference <= 0:
         return ""

@@ -18,7 +18,10 @@ from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 def constant_losses(
     training_set: TrainingSet, begins: Integers, stops: Integers, rows: RowsToPredict, loss: Loss
 ) -> Floats:
-    """Return the loss of each row. begins, stops: the range of each group's older rows, at least one row each."""
+    """Return the loss of each row.
+
+    begins, stops: shape (n_groups,), the range of each group's older rows in the training set, at least one row each.
+    """
     sizes = stops - begins
     older, group_of_row = concatenated_ranges(begins, stops), np.repeat(np.arange(len(begins)), sizes)
     labels = training_set.labels[rows.places]
@@ -34,7 +37,8 @@ def constant_losses(
 
 
 def group_medians(numbers: Floats, sizes: Integers) -> Floats:
-    """Return the median of each group's numbers, those of the first group first. sizes: of each group, at least one.
+    """Return the median of each group's numbers, shape (n_groups,). numbers: those of the first group first. sizes: how
+    many numbers each group has, at least one.
 
     Groups of one size are partitioned together, in about a tenth of the time of sorting all numbers by group.
     """

@@ -1,7 +1,7 @@
 """Report which group is being worked on, so that a crash or hang can be attributed to it.
 
 Call `report` before code runs that may end the process: an estimator, a champion, a codec. Reports go to the listener
-that `reported_to` sets, by default to none. Results do not depend on them.
+that `reported_to` sets; without it they are ignored. They do not influence results.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _listener: ContextVar[Listener] = ContextVar("listener", default=_ignore)
 
 
 def report(group_key: str | None, activity: str) -> None:
-    """Report that work on a group begins. group_key: None for work on many groups at once. activity: a text for errors.
+    """Report that work on a group begins.
 
-    The text becomes part of a stored error.
+    group_key: None for work on many groups at once. activity: a few words, which become part of a stored error.
     """
     _listener.get()(group_key, activity)
 
@@ -52,7 +52,7 @@ def reported_to(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def reported_as(activity: str) -> Iterator[None]:
-    """Name this activity in every report while the context is open."""
+    """Add this activity to every report while the context is open."""
     outer = _listener.get()
     with reported_to(lambda group_key, _: outer(group_key, activity)):
         yield

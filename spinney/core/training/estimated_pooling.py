@@ -3,12 +3,12 @@
 The last of the parents estimates how much the parents and groups below it differ (`group_variances`) and stores that
 with its model. The next parent is shrunk toward it, keeps the variances below itself, and so on down to the groups. So
 a group's coefficients are the posterior mean under a normal prior whose mean is its parent's model (D. V. Lindley and
-A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 1972), with variances by empirical
-Bayes (B. Efron and C. Morris, Data analysis using Stein's estimator and its generalizations, J. Am. Statist. Ass. 70,
-1975). Groups that do not differ are answered as their parent is, and where they do, a few rows are enough.
+A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 1972), with variances by empirical Bayes
+(B. Efron and C. Morris, Data analysis using Stein's estimator and its generalizations, J. Am. Statist. Ass. 70, 1975).
+Groups that do not differ get the same answers as their parent; a group that differs needs only a few rows to show it.
 
-For the absolute loss the location of a group's residuals is their median instead of their mean: least squares predicts
-means, and where errors are skewed these are no good answer.
+For the absolute loss a group's intercept is the median of its residuals, not their mean: least squares predicts means,
+which are poor answers if errors are skewed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from spinney.core.training.parent_priors import Priors, Residuals, rungs_below
 
 
 def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str) -> Iterator[Linear | Exception]:
-    """Fit the groups and parents of a chunk. rungs: of the ladder below each; 0 for a group. loss: the fleet's."""
+    """Fit the groups and parents of a chunk.
+
+    priors: the parents' models. rungs: for each of them the number of rungs of the ladder below it; 0 for a group.
+    loss: the fleet's.
+    """
     split = [_split(variances, below) for variances, below in zip(priors.variances, rungs, strict=True)]
     above = np.array([of_group for of_group, _ in split])
     with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
@@ -52,9 +56,9 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
 
 
 def for_groups(stack: KernelInput, g: int, model: Model) -> Model:
-    """Return the model of a group or parent that has no prior, in the form that its groups are pooled with.
+    """Return the model of a group or parent without a prior, in the form that the groups below it are pooled with.
 
-    Its intercept fits the fleet's loss, and a parent's has the variances of what is below it.
+    Its intercept fits the fleet's loss. The model of a parent holds the variances of the groups below it.
     """
     rows, linear = stack.rows(g), model.estimator
     matrix = model.encoder.matrix(stack.columns.take(rows)).T
@@ -92,7 +96,9 @@ def weighted_medians(values: Floats, weights: Floats | None, starts: Integers) -
 
 
 def _split(variances: Floats | None, below: int) -> tuple[Floats, Floats | None]:
-    """The variance of a group's deviations from its prior, over all rungs between, and those of what is below it."""
+    """Return the variance of a group's deviations from its prior, added up over the rungs between them, and the
+    variances of the rungs below the group.
+    """
     if variances is None or len(variances) <= below:
         raise AssertionError("a prior without the variances of the rungs below it")
     between = len(variances) - below

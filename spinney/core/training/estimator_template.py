@@ -1,7 +1,8 @@
 """Cheap copies of an unfitted estimator, one for each group.
 
 `sklearn.base.clone` and `get_params` inspect signatures, and every `fit` validates the parameters: together a third of
-the time to fit a scaler and a ridge on fifty rows. All groups of a call have the same parameters, so once is enough.
+the time to fit a scaler and a ridge on fifty rows. All groups of a call have the same parameters, so both are done
+once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class EstimatorTemplate:
     """A prepared estimator.
 
     estimator: a clone of the given one, with `n_jobs` 1. unseeded: the names of its `random_state`s that are None.
-    pickled: the estimator and its unseeded parts; None for classes that are not scikit-learn's own, which are cloned.
+    pickled: the estimator and its unseeded parts; None for classes outside scikit-learn, which are cloned instead.
     is_valid: its parameters were validated, and no fit changes them.
     """
 
@@ -69,7 +70,7 @@ def _parameters_named(parameters: dict[str, Any], name: str) -> list[str]:
 
 
 def _is_plain(part: Any) -> bool:
-    """Whether a copy of its attributes is a clone, and setting one is `set_params`."""
+    """Whether a copy of the part's attributes equals a clone, and setting an attribute equals `set_params`."""
     kind = type(part)
     own = kind.__module__.startswith("sklearn.") and isinstance(part, BaseEstimator)
     return own and (isinstance(part, _COMPOSED) or kind.set_params is BaseEstimator.set_params)

@@ -70,10 +70,10 @@ class FitAttempt:
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
-    compared, and the challenger's losses on them. prior: its parent's model, if it is pooled with it. measured_rows:
-    newest rows on which the champion is measured: the held-out ones, and others it has not seen. heldout_losses,
-    heldout_predictions: of `sample_evenly`; None if the challenger was not measured. training_predictions: see
-    `spread_predictions`; None without a model.
+    compared, and the challenger's losses on them. prior: the model of the group's parent, if they are pooled.
+    measured_rows: number of newest rows on which the champion is measured: the held-out rows, and others that it has
+    not seen. heldout_losses, heldout_predictions: as `sample_evenly` returns them; None if the challenger was not
+    measured. training_predictions: see `spread_predictions`; None without a model.
     """
 
     request: FitRequest
@@ -130,9 +130,9 @@ def start_attempt(
 ) -> FitAttempt:
     """Start the attempt of a request: check the number of rows, compute the model's id, decide whether to fit.
 
-    group_index: the group's position in `training_set`. prior: its parent's model, if it is pooled with it, or why that
-    is not known, which fails the attempt. The prior's id is part of the group's model_id, so that the same rows with
-    another prior give another model. Which rows are held out is decided by `hold_out_rows`.
+    group_index: the group's position in `training_set`. prior: the model of the group's parent, if they are pooled; an
+    error if it is not known, which fails the attempt. The prior's id is part of the group's model_id, so that the same
+    rows with another prior give another model. Which rows are held out is decided by `hold_out_rows`.
     """
     rows = int(training_set.starts[group_index + 1] - training_set.starts[group_index])
     attempt = FitAttempt(request, group_index, rows, prior=prior if isinstance(prior, Model) else None)
@@ -157,7 +157,7 @@ def start_attempt(
 
 
 def hold_out_rows(attempts: Sequence[FitAttempt], training_set: TrainingSet, recipe: Recipe) -> None:
-    """Decide how many rows of each attempt are held out, and on how many its champion is measured, in place.
+    """Decide, in place, how many rows of each attempt are held out, and on how many rows its champion is measured.
 
     attempts: one per group of the training set, in its order.
     """

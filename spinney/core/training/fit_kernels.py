@@ -35,8 +35,9 @@ from spinney.core.training.estimator_template import EstimatorTemplate
 class Pooling:
     """The models that groups are pooled with.
 
-    priors: of each group its parent's linear model with one score and the features of the input, or None. rows: how
-    many rows of the group a prior counts as, greater than 0; None: as its group variances say.
+    priors: for each group its parent's linear model, with one score and the features of the input; None without one.
+    rows: number of the group's rows that a prior counts as, greater than 0; None: computed from the prior's group
+    variances.
     """
 
     priors: tuple[Model | None, ...]
@@ -47,10 +48,10 @@ class Pooling:
 class KernelInput:
     """The training rows of many groups: each group's rows are adjacent and sorted by (event_time, event_id).
 
-    starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one.
-    labels: shape (n_rows,): finite float64, or texts for classification. weights: shape (n_rows,), or None.
-    loss: name of the fleet's loss, for kernels that compare candidates. pooling: None: no group is pooled. lineage: of
-    the rows of parents, from `lineage_codes`; None: not known, or not needed.
+    starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one. labels: shape (n_rows,):
+    finite float64, or texts for classification. weights: shape (n_rows,), or None. loss: name of the fleet's loss, for
+    kernels that compare candidates. pooling: None if no group is pooled. lineage: for the rows of parents, from
+    `lineage_codes`; None if it is not known or not needed.
     """
 
     keys: tuple[str, ...]
@@ -87,7 +88,7 @@ Timer = Callable[[], float]
 
 
 class Kernel(Protocol):
-    """Fits every group of its input. timer: seconds, as time.perf_counter."""
+    """Fits every group of its input. timer: returns seconds, like time.perf_counter."""
 
     def fit(self, stack: KernelInput, timer: Timer) -> list[KernelResult]:
         """Return a model or an error for each group, in the order of the input."""

@@ -1,4 +1,4 @@
-"""A fit request as the fitting code sees it: one group and its champion. Requests in tables: `spinney.retraining`."""
+"""A fit request as the fitting code sees it: one group and its champion. `spinney.retraining` makes it from tables."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class FitRequest:
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
     recipe_id: of the recipe that the champion was fitted by, None if not known. heldout_losses, heldout_predictions:
     stored with the champion, packed. predecessor: the model that would answer if the champion were withdrawn; None if
-    there is none, or the champion may not be withdrawn. parent: the nearest parent that has a champion, and that
-    champion; None without one, or if the fit needs none.
+    there is none, or the champion may not be withdrawn. parent: the nearest parent that has a champion, with this
+    champion; None if there is none or the fit does not need it.
     """
 
     group_key: str
@@ -101,7 +101,7 @@ def _parents(frame: pd.DataFrame) -> list[FitRequest | None]:
 
 
 def _objects(frame: pd.DataFrame, name: str) -> list[Any]:
-    """The values of a column, None for null; for all rows if there is no such column."""
+    """The values of a column, None for null. If there is no such column, None for every row."""
     missing = frame[name].isna().to_numpy() if name in frame else np.ones(len(frame), dtype=np.bool_)
     if missing.all():
         return [None] * len(frame)
@@ -110,5 +110,5 @@ def _objects(frame: pd.DataFrame, name: str) -> list[Any]:
 
 
 def _microseconds(frame: pd.DataFrame, name: str) -> list[int]:
-    """The values of a column of times, NULL_TIME for null; for all rows if there is no such column."""
+    """The values of a column of times, NULL_TIME for null. If there is no such column, NULL_TIME for every row."""
     return to_microseconds(frame[name]).tolist() if name in frame else [NULL_TIME] * len(frame)

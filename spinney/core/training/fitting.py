@@ -45,9 +45,9 @@ from spinney.core.training.held_out_loss import (
     split_by_group,
 )
 from spinney.core.training.held_out_rows import sample_evenly
+from spinney.core.training.loaded_parent_models import ParentModels
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.parent_comparison import compare_with_parents
-from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.predecessor_comparison import compare_predecessors
 from spinney.core.training.reference_losses import ChampionReference, earlier_answers
 from spinney.core.training.training_predictions import spread_predictions
@@ -150,7 +150,7 @@ class _Fitting:
     timer: Timer
 
     def compare(self, attempts: Sequence[FitAttempt], signer: Signer) -> None:
-        """Fit challengers on the older rows, and measure them and the champions on the held-out rows."""
+        """Fit challengers on the older rows. Measure them and the champions on the held-out rows."""
         self._refuse_single_rows(attempts)
         attempts = [attempt for attempt in attempts if attempt.heldout_rows < attempt.rows]
         fitted = self._fit(attempts, heldout_begins(attempts, self.training_set))

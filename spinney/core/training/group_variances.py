@@ -22,24 +22,27 @@ from spinney.core.features.encoding import Floats, Integers
 from spinney.core.training.normal_equations import CHUNK_ROWS, Chunk, NormalEquations, normal_equations, solve_all
 
 MAX_PENALTY = 1e12
-"""In rows: what a coefficient's penalty is where groups are not shown to differ, so that it stays the parent's."""
+"""Greatest penalty of a coefficient, in rows. It is used if groups are not shown to differ; the coefficient then stays
+the parent's.
+"""
 
 _ROUNDING = np.finfo(np.float64).eps
 
 CHUNK_PRODUCTS = 1 << 22
-"""Most products of columns that are held at once."""
+"""Largest number of products of columns that are in memory at once."""
 
 
 def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers) -> Floats:
     """Estimate the variances of the deviations at each rung below a parent, shape (rungs, 1 + width).
 
-    The first row is of the parents or groups directly below it, the last of the groups. Of each row the first number is
-    of the intercept, the others of the coefficients. 0 where no rung has two groups, or none has two rows.
+    The first row is about the parents or groups directly below it, the last about the groups. In each row the first
+    number is for the intercept, the others are for the coefficients. 0 if no rung has two groups, or no group has two
+    rows.
 
-    matrix: shape (width, n_rows), the parent's columns without missing values. residuals: of its model. lineage: shape
-    (n_rows, rungs), from `lineage_codes`, the groups in the first column.
+    matrix: shape (width, n_rows), the parent's columns without missing values. residuals: shape (n_rows,), of the
+    parent's model. lineage: shape (n_rows, rungs), from `lineage_codes`, the groups in the first column.
 
-    Raises ValueError where squares of the columns are not finite, RuntimeError where SciPy finds no solution.
+    Raises ValueError if squares of the columns are not finite, RuntimeError if SciPy finds no solution.
     """
     found = []
     residuals = np.ldexp(residuals, -np.frexp(np.abs(residuals).max(initial=0.0))[1])  # their squares are finite then
@@ -56,7 +59,8 @@ def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers) -> 
 def shrunk_slopes(sums: NormalEquations, variances: Floats) -> tuple[Floats, dict[int, Exception]]:
     """Return the most probable deviations of the coefficients, shape (n, width), and errors by position.
 
-    sums: of the residuals of the parents' models. variances: shape (n, 1 + width) of each, as in `estimate_variances`.
+    sums: normal equations of the residuals of the parents' models. variances: shape (n, 1 + width), each row as in
+    `estimate_variances`.
     """
     with np.errstate(divide="ignore"):
         penalties = np.minimum(1.0 / (variances[:, 1:] * sums.scale**2), MAX_PENALTY)

@@ -35,8 +35,8 @@ class OlderRows:
 class ComparedRows:
     """The held-out rows on which challengers are compared, those of the first group first.
 
-    places: shape (n_rows,), positions in the TrainingSet. counts: shape (groups,), rows of each group. champion: losses
-    are NaN for a group without one.
+    places: shape (n_rows,), positions in the TrainingSet. counts: shape (groups,), rows of each group. champion: the
+    champions' losses; NaN for a group without one.
     """
 
     places: Integers
@@ -46,7 +46,10 @@ class ComparedRows:
 
 
 def comparison_metrics(older: OlderRows, rows: ComparedRows, loss: Loss) -> list[dict[str, Any]]:
-    """Return the metrics of each group that `fit_groups` describes; null without rows or where they are not finite."""
+    """Return, for each group, the metrics of the comparison, as `fit_groups` lists them.
+
+    A metric is None without rows, or if it is not finite.
+    """
     group_of_row = np.repeat(np.arange(len(rows.counts)), rows.counts)
     constant = constant_losses(
         older.training_set, older.begins, older.stops, RowsToPredict(rows.places, group_of_row), loss

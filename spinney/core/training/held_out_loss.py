@@ -47,7 +47,7 @@ class MeasuredRows:
 
     @classmethod
     def nothing(cls, rows: int) -> MeasuredRows:
-        """Return the result for so many rows without a model: no losses and no errors."""
+        """Return the result for this many rows without a model: no losses and no errors."""
         return cls(np.full(rows, np.nan), np.full(rows, np.nan), np.full(rows, np.nan), {})
 
 
@@ -78,7 +78,7 @@ def measure_models(
     loss: Loss,
     on_begin: Callable[[int], None],
 ) -> MeasuredRows:
-    """As `measure_rows`, for models that may have different features.
+    """Measure models that may have different features; otherwise as `measure_rows`.
 
     models: by their index in `rows`; rows of other models have no loss. Columns are encoded once for all models of the
     same features.
@@ -144,7 +144,10 @@ def split_by_group(values: npt.NDArray[Any], group_index: Integers) -> list[npt.
 
 
 def split_by_count(values: npt.NDArray[Any], counts: Integers) -> list[npt.NDArray[Any]]:
-    """Return the first counts[0] values, the next counts[1] and so on: as np.split, which takes ten times as long."""
+    """Return the first counts[0] values, the next counts[1] and so on.
+
+    `np.split` does the same in ten times the time.
+    """
     stops = np.cumsum(counts).tolist()
     return [values[begin:stop] for begin, stop in zip([0, *stops], stops, strict=False)]
 

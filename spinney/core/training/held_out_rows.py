@@ -1,4 +1,6 @@
-"""Which of a group's newest rows are held out, and the sample of answers for rows that no model had seen."""
+"""Choose which of a group's newest rows are held out, and which losses and predictions of models are stored as a
+sample.
+"""
 
 from __future__ import annotations
 
@@ -17,33 +19,34 @@ HELD_OUT_ONE_IN = 5
 _MICROSECOND = timedelta(microseconds=1)
 
 MAX_LOSSES = 32
-"""Losses that are stored with a model, 4 bytes each: the reference for the losses of its answers. As many predictions.
+"""Largest number of losses, and of predictions, that are stored with a model, 4 bytes each. Losses and predictions of
+its answers are compared with them.
 
-They are spread evenly over the rows. The newest alone may all be of one day, and what happened to a fleet on that day
-would make the intervals of all its answers too wide or too narrow (decision 0033).
+They are spread evenly over the rows. The newest rows may all be from one day, and an event of that day would make the
+intervals of all answers too wide or too narrow (decision 0033).
 """
 
 
 def held_out_counts(rows: Integers, unseen: Integers, recent: Integers) -> Integers:
     """Return the number of held-out rows of each group, shape (n_groups,): its newest ones.
 
-    rows: of each group. unseen: those newer than its champion; 0 if there is none, or it may have seen all rows.
-    recent: from `recent_counts`.
+    All arguments have shape (n_groups,). rows: number of each group's rows. unseen: number of rows newer than its
+    champion; 0 if it has no champion, or one that may have seen all rows. recent: from `recent_counts`.
 
-    At most half of the unseen rows are held out. The measured challenger is fitted on the others, and so on all rows of
-    its window that the champion was fitted on: neither model has data that the other lacks, except that the challenger
-    is newer. Nor are rows held out that are not `recent`: a recipe whose rows lose half their weight in three days
-    makes models for about three days, and one that lacks the newest week is not what the fleet would serve.
+    At most half of the unseen rows are held out. The measured challenger is fitted on all other rows of its window, and
+    these include the rows that the champion was fitted on. So it differs from the champion only by newer data. Rows
+    that are not `recent` are not held out: if rows lose half their weight in three days, a model is made for about
+    three days, and a challenger without the newest week would not resemble the model that the fleet would serve.
     """
     largest = np.where(rows > 0, np.maximum(1, np.minimum(rows // HELD_OUT_ONE_IN, recent)), 0)
     return np.where(unseen > 0, np.minimum(largest, (unseen + 1) // 2), largest)
 
 
 def recent_counts(group: Integers, times: Integers, groups: int, half_life: timedelta | None) -> Integers:
-    """Return the number of rows of each group that are younger than `weight_half_life`, counted from its newest, shape
-    (groups,); without one, all.
+    """Return the number of rows of each group that are younger than `half_life`, counted from the group's newest row.
 
-    group: of each row, from 0. times: event times, microseconds. Both have shape (n_rows,).
+    Returns shape (groups,); all rows if `half_life` is None. group: index of each row's group, from 0. times: event
+    times, microseconds. Both have shape (n_rows,).
     """
     if half_life is None:
         return np.bincount(group, minlength=groups)
@@ -76,11 +79,11 @@ def seen_through(request: FitRequest) -> int:
 def sample_evenly(own: Floats, earlier: Floats, rows: int) -> Floats:
     """Return the losses, or the predictions, to store with a model, oldest first: MAX_LOSSES at most, spread evenly.
 
-    own: of the measured challenger for its held-out rows. earlier: of the champions before it, of the same recipe, on
-    rows that they had not seen; oldest first. rows: of the group.
+    own: values of the measured challenger for its held-out rows. earlier: values of the champions before it, of the
+    same recipe, on rows that they had not seen; oldest first. rows: number of the group's rows.
 
-    Earlier ones fill up what is missing to a fifth of the rows, so that a refit after a few new rows does not leave
-    the group with a sample of one or two.
+    Earlier values are added until there are as many as a fifth of the rows, so that a refit after a few new rows does
+    not leave the group with a sample of one or two.
     """
     missing = max(rows // HELD_OUT_ONE_IN - len(own), 0)
     values = np.concatenate([earlier[max(len(earlier) - missing, 0) :], own]) if missing and len(earlier) else own

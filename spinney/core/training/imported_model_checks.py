@@ -33,7 +33,7 @@ def import_estimator(estimator: Any, recipe: Recipe) -> Model:
     try:
         check_is_fitted(estimator)
     except NotFittedError as error:
-        raise ContractError(f"expected a fitted estimator; got a {kind} that is not") from error
+        raise ContractError(f"expected a fitted estimator; got a {kind} that is not fitted") from error
     if not (is_regressor(estimator) if recipe.task == "regression" else is_classifier(estimator)):
         raise ContractError(f"expected an estimator for {recipe.task}, which is fleet.task; got {kind}, for another")
     names = _input_columns(estimator, recipe.features)
@@ -48,9 +48,10 @@ def import_estimator(estimator: Any, recipe: Recipe) -> Model:
 
 
 def try_model(model: Model, rows: pd.DataFrame) -> Rows:
-    """Predict the complete rows, or two made-up ones if none is complete. Return these rows and the predictions.
+    """Predict some rows, and return them with the predictions.
 
-    rows: the features. Raises ContractError if the model raises or a prediction is not finite.
+    These are the rows without missing values or, if there are none, two made-up rows. rows: the features. Raises
+    ContractError if the model raises or a prediction is not finite.
     """
     features = model.encoder.features
     names = model.estimator.names or tuple(feature.name for feature in features)

@@ -35,7 +35,8 @@ class Chunk:
 class NormalEquations:
     """Per group, of standardised columns: fill, center, scale (n, p); products (n, p, p), moments (n, p).
 
-    label_mean, total_weight: (n,), the weighted mean of the labels and the sum of the weights.
+    fill: values that replace missing ones. label_mean: weighted mean of the labels, (n,). total_weight: sum of the
+    weights, (n,).
     """
 
     fill: Floats
@@ -95,7 +96,7 @@ def _chunk(stack: KernelInput, encoders: Sequence[Encoder], groups: list[int]) -
 
 
 def normal_equations(part: Chunk) -> NormalEquations:
-    """Standardise the columns of each group about its own mean, and sum what its normal equations need."""
+    """Standardise the columns of each group about its own mean, and sum the group's normal equations."""
     width, sizes = len(part.matrix), np.diff(part.starts)
     of_row = np.repeat(np.arange(len(sizes)), sizes)
 
@@ -138,7 +139,9 @@ def fill_column(
 
 
 def _scale(variance: Floats, mean: Floats, sizes: Integers) -> Floats:
-    """Standard deviations; 1 for a column that is constant up to rounding, by the bound of scikit-learn."""
+    """Return standard deviations; 1 for a column that is constant up to rounding, by the
+    bound that scikit-learn uses.
+    """
     eps = np.finfo(np.float64).eps
     is_constant = variance <= sizes * eps * variance + (sizes * mean * eps) ** 2
     return np.where(is_constant, 1.0, np.sqrt(variance))

@@ -1,7 +1,7 @@
-"""First models compared with their parents' champions, which answer for their groups until then.
+"""Compare first models with their parents' champions, which answer for the groups until then.
 
-Only held-out rows that are newer than the parent's champion are compared. It may have been fitted on the older ones,
-which would favour it.
+Only held-out rows that are newer than the parent's champion are compared. The champion may have been fitted on older
+ones, which would favour it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from spinney.core.training.held_out_loss import (
     rows_of_columns,
 )
 from spinney.core.training.held_out_rows import seen_through
+from spinney.core.training.loaded_parent_models import ParentModels
 from spinney.core.training.loss import Loss
-from spinney.core.training.parent_models import ParentModels
 from spinney.core.training.training_set import TrainingSet
 
 NOTHING_NEWER = "no held-out row is newer than the parent's model"
@@ -39,7 +39,8 @@ NO_ANSWER = "the parent's model gave no finite prediction for the held-out rows"
 class _FirstModels:
     """Challengers of groups without a champion whose parents have one, and their held-out rows.
 
-    parents: of each attempt. rows: each with the index of its attempt, ascending. losses: the challengers' on them.
+    parents: each attempt's parent. rows: positions of the held-out rows, and the index of each one's attempt,
+    ascending. losses: the challengers' losses on these rows.
     """
 
     attempts: Sequence[FitAttempt]
@@ -70,10 +71,11 @@ def compare_with_parents(
 ) -> None:
     """Add the metric `parent` to each attempt of a group that has no champion and whose parent has one.
 
-    It has model_id and group_key of the parent's champion, pooling, ESTIMATED if the first model is pooled with it by
-    estimated weights, and rows, the number of rows compared. If there are any:
-    challenger_loss and loss, the means on them, and difference and difference_se, as in `winsorized_differences`. Else
-    error: why not. attempts: with the held-out rows on which the challenger was measured.
+    The metric is a mapping. `model_id` and `group_key`: of the parent's champion. `pooling`: ESTIMATED if the first
+    model is pooled with it by estimated weights. `rows`: number of compared rows. If there are any: `challenger_loss`
+    and `loss` (of the parent's champion), mean losses; `difference` and `difference_se`, as in
+    `winsorized_differences`. If there are none: `error`, the reason. attempts: with the held-out rows on which the
+    challenger was measured.
     """
     first = _FirstModels.of(attempts)
     which, n_attempts = first.rows.model_index, len(first.attempts)

@@ -11,14 +11,14 @@ from spinney.core.features.encoding import Encoder, Floats
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
 from spinney.core.training.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
-from spinney.core.training.row_lineage import NO_CODE
+from spinney.core.training.parent_row_lineage import NO_CODE
 
 
 @dataclass(frozen=True)
 class Priors:
     """The parents' models of the groups of a chunk. intercept: (n,). coefficients, fill: (n, width).
 
-    variances: of each, its parent's group variances, shape (rungs, 1 + width); None without.
+    variances: for each group the group variances of its parent's model, shape (rungs, 1 + width); None without them.
     """
 
     intercept: Floats
@@ -63,7 +63,7 @@ class Residuals:
 
     @classmethod
     def of(cls, part: Chunk, priors: Priors) -> Residuals:
-        """Return the residuals of a chunk's rows: what the parents' models of their groups leave of the labels."""
+        """Return the residuals of a chunk's rows: the labels minus the predictions of the parents' models."""
         filled, fill = _fill(part, priors)
         of_row = np.repeat(np.arange(len(priors.intercept)), np.diff(part.starts))
         residuals = part.labels - priors.intercept[of_row]
@@ -98,7 +98,9 @@ def _known_columns(parent: Encoder, group: Encoder) -> list[int]:
 
 
 def _fill(part: Chunk, priors: Priors) -> tuple[Floats, Floats]:
-    """The columns without missing values, and what replaced them: the group's mean, or the parent's without values."""
+    """Return the columns with missing values filled, and the values that fill them: the group's mean, or the parent's
+    value if the group has none.
+    """
     sizes, filled, fill = np.diff(part.starts), np.empty_like(part.matrix), np.empty_like(priors.fill)
     of_row = np.repeat(np.arange(len(sizes)), sizes)
     for i, column in enumerate(part.matrix):

@@ -1,15 +1,15 @@
 """Partial pooling: each group's coefficients are shrunk toward those of its parent's model.
 
-With the residuals r = y − (b₀ + Xβ₀) of the parent's intercept b₀ and coefficients β₀, a group's model is
-b₀ + c + X(β₀ + δ), where c and δ minimise
+With the residuals r = y − (b₀ + Xβ₀) of the parent's intercept b₀ and coefficients β₀, a group's model is b₀ + c + X(β₀
++ δ), where c and δ minimise
 
     Σ w (r − c − Zδₛ)² + k (c² + ‖δₛ‖²)
 
 Z are the features standardised by the group's own rows, as `ridge` does it, and δₛ the coefficients on that scale. So a
-group without rows would be its parent, and one with many rows its own least-squares fit: k, `Pooling.rows`, is the
-number of rows that the parent counts as. A group with fewer than k rows keeps its parent's coefficients, δ = 0, and
-moves its intercept only, by n ÷ (n + k) of its mean residual: its features have hardly spread, and a slope would be
-extrapolated (decision 0038 has the loss with and without).
+group without rows would get its parent's model, and a group with many rows its own least-squares fit. k,
+`Pooling.rows`, is the number of rows that the parent counts as. A group with fewer than k rows keeps its parent's
+coefficients, δ = 0, and moves only its intercept, by n ÷ (n + k) of its mean residual: its features vary too little,
+and a slope would be extrapolated (decision 0038 has the loss with and without this rule).
 
 This is the posterior mean under a normal prior centred at the parent's coefficients with the variance σ²/k (D. V.
 Lindley and A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 1972; A. Gelman and J. Hill,

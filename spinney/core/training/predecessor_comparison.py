@@ -140,7 +140,10 @@ def _watch_metrics(champion: Floats, predecessor: Floats, counts: Integers) -> l
 
 
 def _against_predecessor(attempt: FitAttempt, places: Integers, losses: Floats) -> dict[str, Any]:
-    """The challenger against the predecessor; nothing if no row has a loss of both. places: of the predecessor's."""
+    """The challenger against the predecessor; empty if no row has a loss of both.
+
+    places, losses: positions of the rows with a loss of the predecessor, and these losses.
+    """
     if attempt.compared_places is None or attempt.compared_losses is None:
         return {}
     _, own, others = np.intersect1d(attempt.compared_places, places, assume_unique=True, return_indices=True)

@@ -1,7 +1,7 @@
 """The jump between a challenger's and its champion's predictions, in spreads of the champion's residuals.
 
-If labels go wrong for every row, those that are fitted and those that are held out, the challenger measures better on
-the held-out rows and the comparison of losses is blind. Then its predictions jump from the champion's. The spread is
+If the labels of all rows become wrong, fitted and held-out rows alike, the challenger measures better on the held-out
+rows, so the comparison of losses does not reveal it. But its predictions then jump from the champion's. The spread is
 the median absolute deviation of the champion's residuals from their median: labels that are all shifted by the same
 amount, and up to half of the rows with other labels, leave it as it was. It is at most the spread of the group's older
 labels, so that labels in another unit do not widen it.
@@ -15,7 +15,7 @@ from spinney.core.features.encoding import Floats, Integers
 from spinney.core.training.baseline import group_medians
 
 MIN_RESIDUALS = 20
-"""Rows needed for the spread of residuals. On fewer, that of the group's older labels is used alone."""
+"""Rows needed for the spread of residuals. With fewer rows the spread of the group's older labels is used alone."""
 
 _NORMAL_CONSISTENCY = 1.4826
 """Median absolute deviations in a standard deviation of normal errors."""

@@ -29,9 +29,9 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class RefitRequest:
-    """A group to fit again by recipe `recipe_id`.
+    """A group to fit again by the recipe `recipe_id`.
 
-    stop: position of its oldest held-out row. places: positions of the rows to measure on.
+    stop: position of the group's oldest held-out row. places: positions of the rows to measure on.
     """
 
     group_index: int
@@ -42,7 +42,7 @@ class RefitRequest:
 
 @dataclass(frozen=True)
 class RefitResult:
-    """losses: of each of the request's `places`; None if there is none, then `error` says why."""
+    """The result of a RefitRequest. losses: one for each of its `places`; None if it failed, then `error` says why."""
 
     estimator: str
     losses: Floats | None
@@ -60,8 +60,8 @@ def refit_and_measure(
 ) -> list[RefitResult]:
     """Fit each group's earlier recipe and measure its losses on the held-out rows. Never raises.
 
-    recipes: by recipe_id. loss: by which the challengers are measured; an earlier recipe may have another one, by
-    which it is fitted only. known_error: if given, nothing is fitted and each result has this error.
+    recipes: by recipe_id. loss: the loss that challengers are measured by; an earlier recipe's own loss is used only
+    for its fit. known_error: if given, nothing is fitted and each result has this error.
     """
     if known_error is not None:
         return [_failure(recipes[request.recipe_id], known_error) for request in refits]

@@ -31,14 +31,14 @@ from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, re
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 
 OLDER_ROWS = 100
-"""Newest rows before the held-out ones that a champion is tried on if it predicts none of the held-out ones."""
+"""If a champion predicts none of the held-out rows, it is tried on this many rows before them."""
 
 
 @dataclass(frozen=True)
 class UnseenRows:
     """A model's losses and predictions on rows that it had not seen, oldest first, each of shape (n_rows,).
 
-    predictions: of classes the largest probability.
+    predictions: for classification the largest probability.
     """
 
     losses: Floats
@@ -58,12 +58,15 @@ class ChampionReference:
     def losses_of(
         self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers
     ) -> tuple[MeasuredRows, list[UnseenRows]]:
-        """Return the losses that challengers are compared with, NaN if there is none, and champions' own predictions.
+        """Return the reference losses of the held-out rows, and the champions' own losses and predictions on older
+        unseen rows.
 
-        They are the champion's, unless it has seen some of these rows or predicts none of them and its recipe is known:
-        then those of its recipe, fitted again without these rows.
+        The first result has the losses that challengers are compared with; NaN if there is none. They are the
+        champion's. If the champion has seen some of these rows or predicts none of them, and its recipe is known, they
+        are those of its recipe fitted again without these rows.
 
-        Also the champion's answers for the rows before these that it has not seen either, of each attempt.
+        The second result has one entry per attempt: the champion on rows before the held-out ones that it has not seen
+        either.
         """
         earlier = dict(self.recipe.earlier)
         refittable = [index for index, attempt in enumerate(attempts) if attempt.request.recipe_id in earlier]
@@ -94,7 +97,8 @@ class ChampionReference:
     def _refit_losses(
         self, attempts: Sequence[FitAttempt], wanted: Sequence[int], which: Integers, rows: Integers
     ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Losses of champions' own recipes, fitted again without these rows; and which rows have one.
+        """Losses of champions' own recipes, fitted again without these rows, and a mask of the rows that have such a
+        loss.
 
         wanted: indices of attempts whose champion was fitted by one of `recipe.earlier`.
         """
@@ -119,9 +123,11 @@ class ChampionReference:
     def _measure_champions(
         self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers
     ) -> tuple[MeasuredRows, dict[int, Model | None]]:
-        """The champions' losses and predictions; NaN without one, for rows it has seen or cannot predict.
+        """The champions' losses and predictions; NaN without a champion, and for rows that it has seen or cannot
+        predict.
 
-        Also the champions that predicted none of their rows, by the attempt's index; None for one that is not called.
+        Also the champions that predicted none of their rows, by the attempt's index; None for a champion that is not
+        called.
         """
         out = MeasuredRows.nothing(len(rows))
         seen_until = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
@@ -143,7 +149,7 @@ class ChampionReference:
         return out, {index: model for index, model in champions.items() if n_predicted[index] == 0}
 
     def _note_unanswered(self, attempt: FitAttempt, model: Model | None) -> None:
-        """A champion that predicted none of the rows to compare on is kept only if it predicts older rows."""
+        """Note that a champion predicted none of the rows to compare on. It is kept only if it predicts older rows."""
         if "uncompared" not in attempt.metrics:
             return
         if model is None or not self._answers_older_rows(attempt, model):
@@ -186,10 +192,10 @@ class ChampionReference:
 def earlier_answers(attempt: FitAttempt, before: UnseenRows, loss_name: str) -> UnseenRows:
     """Return losses and predictions of the group's champions so far on rows that they had not seen, oldest first.
 
-    before: the champion's on its unseen rows before the held-out ones, by the loss `loss_name`. None of them count if
-    the champion is of another recipe, or is shown to be worse than the challenger: then they say nothing about the
-    answers to come. Stored losses that name another loss do not count either. An earlier version stored no predictions
-    with a champion, so there may be fewer of them than losses.
+    before: the champion's losses and predictions on its unseen rows before the held-out ones, by the loss `loss_name`.
+    They are left out if the champion is of another recipe, or is shown to be worse than the challenger, since they are
+    then no sample of future answers. Stored losses that name another loss do not count either. An earlier version
+    stored no predictions with a champion, so there may be fewer of them than losses.
     """
     nothing = UnseenRows(np.empty(0), np.empty(0))
     if attempt.request.champion_id is None:

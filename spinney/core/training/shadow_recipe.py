@@ -37,7 +37,7 @@ class ShadowedGroup:
 def measure_shadow(
     training_set: TrainingSet, watched: Sequence[ShadowedGroup], shadow: Shadow, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
-    """Return the entry `shadow` of each group's metrics, and its milliseconds.
+    """Return, for each group, the entry `shadow` of its metrics and the milliseconds that the shadow took.
 
     The entry has estimator, recipe_id, and either loss and rows or error.
     """

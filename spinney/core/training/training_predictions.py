@@ -1,4 +1,4 @@
-"""A model's predictions on its own training rows, as few numbers: a reference for the drift of later ones."""
+"""A model's predictions on its own training rows, reduced to a few numbers: a reference for the drift of later ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from spinney.core.even_spacing import is_evenly_spaced
 from spinney.core.features.encoding import Floats, Integers
 
 MAX_TRAINING_PREDICTIONS = 32
-"""Predictions that are stored with a model, 4 bytes each. Evenly spaced ranks keep the distribution's shape."""
+"""Largest number of predictions stored with a model, 4 bytes each. Their ranks are evenly spaced, so that they keep the
+shape of the distribution.
+"""
 
 
 def spread_predictions(values: Floats, counts: Integers) -> list[Floats]:

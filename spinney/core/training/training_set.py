@@ -30,7 +30,7 @@ from spinney.core.features.encoding import (
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fit_kernels import KernelInput
-from spinney.core.training.row_lineage import ORIGIN, lineage_codes
+from spinney.core.training.parent_row_lineage import ORIGIN, lineage_codes
 
 _MICROSECOND = pd.Timedelta(1, "us")
 
@@ -98,12 +98,12 @@ def concatenated_ranges(begins: Integers, stops: Integers) -> Integers:
 
 
 def select_training_set(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datetime) -> TrainingSet:
-    """Select the rows that the recipe fits of each of these groups. `rows` is left unchanged.
+    """Select the rows of each of these groups that the recipe fits. `rows` is left unchanged.
 
     Left out, in this order: rows of other groups, rows without a (finite) label, rows older than `window` before
     `clock`, second rows of one event_id (the first by (event_time, event_id) stays), and all but the newest
-    `window_rows` of a group; a parent's rows come as a sample of their own size, with ORIGIN if the recipe has a
-    `ladder`. Raises ContractError if a column is missing or of another type.
+    `window_rows` of a group. The rows of a parent are a sample that the caller has drawn, of any size, with the column
+    ORIGIN if the recipe has a `ladder`. Raises ContractError if a column is missing or of another type.
     """
     needed = ["group_key", "event_id", "event_time", "label"]
     if missing := [name for name in needed if name not in rows]:

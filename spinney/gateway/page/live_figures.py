@@ -30,13 +30,13 @@ GROUPS_KEPT = 64
 """Documents of single groups that are kept until a table changes."""
 
 PAUSE_S = 2.0
-"""Least seconds from the end of one reading to the next look at the tables."""
+"""Shortest time from the end of one reading to the next look at the tables, in seconds."""
 
 WATCHED_S = 120.0
-"""Seconds after a request in which figures are read. Nobody looks at the page later than that: the thread sleeps."""
+"""Seconds after a request until the thread stops reading. Later than that nobody is looking at the page."""
 
 READ_AGAIN_S = 300.0
-"""Seconds after which the fleet is read although no table changed: models age, and decisions become a day old."""
+"""Seconds after which the fleet is read again although no table changed: models age, and decisions become a day old."""
 
 SHARE = 0.2
 """Largest share of the time that is spent reading: after a reading of 2 s, the next one begins 8 s later."""
@@ -44,7 +44,7 @@ SHARE = 0.2
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON document as it is sent. etag: changes when the document does, `at` aside."""
+    """A JSON document as it is sent. etag: changes when the document does, except for its field `at`."""
 
     body: bytes
     etag: str
@@ -71,12 +71,12 @@ def make_document(value: Any) -> Document:
 class LiveFigures:
     """The newest reading of a fleet's figures. `start` begins to read, in a daemon thread, until `stop`.
 
-    A reading begins when a table has a new version, at the latest after READ_AGAIN_S, and so rarely that readings take
-    SHARE of one core at most. The first one begins at once, others only while somebody asks. A reading that fails is
-    logged, and the one before it stays.
+    A reading begins when a table has a new version, or READ_AGAIN_S after the last one. Pauses keep readings below
+    SHARE of one core. The first reading begins at once, later ones only while somebody asks. A reading that fails is
+    logged, and the result of the one before stays.
 
-    fleet: whose figures. pause_s: least seconds from the end of one reading to the next look at the tables. watched_s:
-    seconds after a request in which figures are read.
+    fleet: the fleet whose figures are read. pause_s: shortest time from the end of one reading to the next look at the
+    tables. watched_s: seconds after a request for which figures are still read.
     """
 
     def __init__(self, fleet: Fleet, pause_s: float = PAUSE_S, watched_s: float = WATCHED_S) -> None:
@@ -113,7 +113,10 @@ class LiveFigures:
         self._wake.set()
 
     def latest(self) -> FleetReading | None:
-        """Return the newest reading; None before the first. The figures are kept up to date for a while after."""
+        """Return the newest reading; None before the first.
+
+        Counts as a request: figures are kept up to date for `watched_s`.
+        """
         self._note_request()
         return self._reading
 
@@ -144,7 +147,7 @@ class LiveFigures:
         return document
 
     def read_changes(self, *, again: bool = False) -> None:
-        """Read what has changed since the last call. again: read although nothing has. Raises StoreError."""
+        """Read what has changed since the last call. again: read even if nothing has changed. Raises StoreError."""
         versions = {place.name: self._newest_version(place) for place in self._directories}
         is_old = again or time.monotonic() - self._fleet_read_at > READ_AGAIN_S
         if self._reading is None or versions != self._versions or is_old:
@@ -178,7 +181,10 @@ class LiveFigures:
             self._sleep_until_asked()
 
     def _sleep_until_asked(self) -> None:
-        """Wait until somebody asks. Groups are forgotten, since changes of tables are not noticed meanwhile."""
+        """Wait until somebody asks.
+
+        Kept documents of groups are dropped, since changes of tables are not noticed meanwhile.
+        """
         if self._is_watched():
             return
         self._groups, self._is_asleep = {}, True

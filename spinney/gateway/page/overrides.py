@@ -16,10 +16,10 @@ _Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, 
 
 
 class OverrideOrder(BaseModel):
-    """A person's order.
+    """A person's order to override a champion.
 
-    group_key: of a group or parent. model: a model_id or how it begins, for promote and pin. reason: recorded with the
-    decision. seen: the `version` of the proposal that the person confirmed; None to see what would change.
+    group_key: of a group or parent. model: a model_id or its first characters, for promote and pin. reason: recorded
+    with the decision. seen: the `version` of the proposal that the person confirmed; None to see what would change.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,9 +38,9 @@ class OverrideOrder(BaseModel):
 
 
 def carry_out_order(store: FleetStore, order: OverrideOrder, person: str) -> ProposedOverride:
-    """Return what the order changes. It is written if `seen` is given.
+    """Return the changes that an order makes. They are written only if `order.seen` is given.
 
-    person: who orders it, as recorded. Raises the errors of `carry_out_override`, such as
+    person: name of the person who gives the order, as recorded. Raises the errors of `carry_out_override`, for example
     StoreError if another person changed a champion since the proposal that was seen.
     """
     signer = load_signer(store)
@@ -61,7 +61,7 @@ class RetrainOrder(BaseModel):
 
 
 def carry_out_retrain_order(store: FleetStore, order: RetrainOrder, person: str) -> RequestOutcome:
-    """Return the outcome of an order. A request is written if it has a reason.
+    """Return the outcome of an order. The request is written only if it has a reason.
 
     Raises the errors of `request_retrain`.
     """

@@ -1,6 +1,7 @@
-"""The page's routes below /page: its files, its figures, search, one group, dead letters, overrides, requests.
+"""The page's routes below /page: its files, its figures, search, one group, dead letters, overrides, retrain requests.
 
-Annotations here are evaluated, as FastAPI needs for dependencies that are arguments of the function around a route.
+Annotations here are evaluated at import, as FastAPI needs for dependencies that are arguments of the enclosing
+function.
 """
 
 import logging
@@ -16,6 +17,7 @@ from spinney.core.errors import Busy, ContractError, GroupError, SetupError, Sto
 from spinney.core.json_conversion import json_value
 from spinney.core.reporting.group_status import State
 from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
+from spinney.gateway.page.order_route import order_route
 from spinney.gateway.page.overrides import OverrideOrder, RetrainOrder, carry_out_order, carry_out_retrain_order
 from spinney.gateway.page.static_files import INDEX, PageFile, read_page_files
 from spinney.gateway.response_middleware import problem
@@ -30,7 +32,10 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere, nothing inline: text from data cannot become a script."""
+"""Nothing from other hosts and no inline scripts, so that text from data cannot become a script."""
+
+RETRY_LATER = {"Retry-After": "60"}
+"""After what a person or the stream has to change first."""
 
 LETTERS_SHOWN = 5
 BYTES_SHOWN = 4_096
@@ -56,13 +61,15 @@ def page_router(live: LiveFigures, access: Access, queue: WorkQueue) -> APIRoute
     _add_files(router, read_page_files())
     _add_figures(router, live, access)
     _add_details(router, live, access, queue)
-    _add_overrides(router, live, access)
-    _add_retraining(router, live, access)
+    route_class = order_route(access.operate, queue)
+    for path, function in (("overrides", _override(live, access)), ("retrain-requests", _retrain(live, access))):
+        router.add_api_route(f"/page/{path}", function, methods=["POST"], route_class_override=route_class)
     return router
 
 
 def _add_files(router: APIRouter, page_files: Mapping[str, PageFile]) -> None:
     @router.get("/")
+    @router.get("/page")  # FastAPI's own redirection names a scheme and a host, which a proxy may have changed
     def root() -> Response:
         return RedirectResponse("page/")
 
@@ -123,8 +130,7 @@ def _add_details(router: APIRouter, live: LiveFigures, access: Access, queue: Wo
         return _document(request, live, await queue.run(_newest_letters, FleetStore.of(live.fleet.config), choice))
 
 
-def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None:
-    @router.post("/page/overrides")
+def _override(live: LiveFigures, access: Access) -> Callable[..., Response]:
     def override(order: OverrideOrder, person: Annotated[str, Depends(access.operate)]) -> Response:
         if order.seen is not None and not order.reason:
             return problem(422, "no_reason", "reason: expected one; got none")
@@ -136,7 +142,7 @@ def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None
             return problem(409, "not_possible", str(error))
         except SetupError as error:
             LOG.warning("override by %s: %s", person, error)
-            return problem(503, "no_signing_key", "the server has no signing key")
+            return problem(503, "no_signing_key", "the server has no signing key", RETRY_LATER)
         except StoreError as error:
             LOG.warning("override by %s: %s", person, error)
             message = "nothing was written: the group is unknown, or a champion was changed meanwhile"
@@ -146,14 +152,15 @@ def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None
         written = order.seen is not None and bool(proposed.steps)
         return JSONResponse(json_value({"written": written, **vars(proposed)}))
 
+    return override
 
-def _add_retraining(router: APIRouter, live: LiveFigures, access: Access) -> None:
-    @router.post("/page/retrain-requests")
+
+def _retrain(live: LiveFigures, access: Access) -> Callable[..., Response]:
     def retrain(order: RetrainOrder, person: Annotated[str, Depends(access.operate)]) -> Response:
         try:
             outcome = carry_out_retrain_order(FleetStore.of(live.fleet.config), order, person)
         except Busy:
-            return problem(503, "too_many", "too many requests wait for the stream; try again later")
+            return problem(503, "too_many", "too many requests wait for the stream; try again later", RETRY_LATER)
         except GroupError as error:
             return problem(409, "not_possible", str(error))
         except UnknownGroup as error:
@@ -161,11 +168,14 @@ def _add_retraining(router: APIRouter, live: LiveFigures, access: Access) -> Non
             return problem(404, "unknown_group", "no such group; search finds groups by parts of their keys")
         except StoreError as error:
             LOG.warning("retrain request by %s: %s", person, error)
-            return problem(503, "not_written", "the request could not be written; the server's log has the cause")
+            message = "the request could not be written; the server's log has the cause"
+            return problem(503, "not_written", message, RETRY_LATER)
         if outcome.request is not None:
             LOG.info("retrain request %s for %s by %s", outcome.request.id, outcome.group_key, person)
             live.refresh_soon()
         return JSONResponse(json_value(outcome))
+
+    return retrain
 
 
 def _newest_letters(store: FleetStore, choice: LetterFilter) -> Document:
@@ -187,9 +197,10 @@ def _document(request: Request, live: LiveFigures, document: Document) -> Respon
 
 
 def _unless_known(request: Request, body: bytes, etag: str, media_type: str, headers: Mapping[str, str]) -> Response:
-    """The body, or 304 where the client has it."""
+    """Return the body, or status 304 if the client already has it."""
     headers = {"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", **headers}
-    if request.headers.get("If-None-Match") == etag:
+    known = {part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")}
+    if etag in known or "*" in known:  # a proxy that compresses answers makes their tags weak
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=media_type, headers=headers)
 

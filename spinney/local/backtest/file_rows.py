@@ -28,12 +28,12 @@ from spinney.tables.arrow_schemas import to_pandas
 
 LABEL = "label"
 ShowRows = Callable[[int, int], None]
-"""(rows read so far, rows of the source, which may be an estimate)"""
+"""Called with (number of rows read so far, number of rows of the source, which may be an estimate)."""
 
 
 @dataclass(frozen=True)
 class FileRows:
-    """frame: the valid rows, as `History.of` takes them. rejections: the others."""
+    """The rows of a file. frame: the valid rows, as `History.of` takes them. rejections: the other rows."""
 
     frame: pd.DataFrame
     rejections: Rejections

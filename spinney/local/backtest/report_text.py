@@ -39,7 +39,7 @@ class Backtest:
 
 
 def heading_lines(backtest: Backtest) -> Iterator[str]:
-    """Yield what was replayed and how the losses are to be read."""
+    """Yield the lines above the table: what was replayed, and how to read the losses."""
     rows, comparison = len(backtest.history.rows.times), backtest.comparison
     step = format_duration(timedelta(microseconds=backtest.steps.length))
     days = f"{comparison.days:,} days" if comparison.days != 1 else "1 day"

@@ -16,7 +16,7 @@ from spinney.core.backtest.replay import ReplaySettings, Steps
 from spinney.core.backtest.run import Show, replay_all
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.config import Config
-from spinney.core.config.overlay import parse_overlay
+from spinney.core.config.candidate_overlay import parse_overlay
 from spinney.core.errors import ConfigError, Finding
 from spinney.core.recipes.recipe import Recipe
 from spinney.local.backtest.report_text import Backtest
@@ -56,13 +56,16 @@ def run_backtest(request: Request, frame: pd.DataFrame, source: str, show: Show 
 
 
 def _names(files: Sequence[str]) -> list[str]:
-    """The files' names without their endings; whole paths where two would be the same."""
+    """Return the files' names without their endings; whole paths if two names would be equal."""
     stems = [Path(file).stem for file in files]
     return [stem if stems.count(stem) == 1 and stem != OWN else file for stem, file in zip(stems, files, strict=True)]
 
 
 def read_candidate(config: Config, file: str) -> Config:
-    """Return the configuration with the keys of a candidate's file. Raises ConfigError for a file of others."""
+    """Return the configuration with the keys of a candidate's file.
+
+    Raises ConfigError if the file is of another fleet.
+    """
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -35,10 +35,10 @@ _SIGNER = Signer(b"a trial's key: nothing it signs is kept")
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean losses of the model of the older rows.
+    """Mean losses of the model that is fitted on the older rows only.
 
     train: on the rows it was fitted on. heldout: on the held-out rows. constant: of the best constant prediction, on
-    the held-out rows. None if no row is held out.
+    the held-out rows. The latter two are None if no row is held out.
     """
 
     train: float
@@ -51,10 +51,10 @@ class Trial:
     """The result of a trial.
 
     group: names of the key columns. heldout_rows: how many of `rows` are held out, the newest. model_id, codec,
-    payload_bytes, fit_ms: of the model of all rows, which the fleet would store. chosen, candidates: with `best_of`,
-    the recipe of that model, and the loss of each. points: one row per fitted row, oldest first: event_id, event_time,
-    actual, predicted, heldout, loss and, for classification, probability (of the actual class), predicted by the model
-    of the older rows.
+    payload_bytes, fit_ms: of the model that is fitted on all rows, which the fleet would store. chosen, candidates:
+    with `best_of`, the candidate that was chosen for this model, and the loss of each candidate. points: one row per
+    fitted row, oldest first: event_id, event_time, actual, predicted, heldout, loss and, for classification,
+    probability (of the actual class). Predictions are those of the model that is fitted on the older rows.
     """
 
     group_key: str

@@ -1,4 +1,4 @@
-"""The report of a trial: one HTML file without references to others."""
+"""The report of a trial: one HTML file that refers to no other file."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _worst(trial: Trial) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first two columns are text, the others are numbers."""
+    """Return an HTML table. The first two columns are text, the others are numbers."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
         kinds = ["" if at < 2 else ' class="n"' for at in range(len(cells))]

@@ -1,6 +1,6 @@
 """The chart of a trial: predicted against actual values, and the residuals over time; held-out rows are green.
 
-The PNG and the page have the same chart. Each axis holds every row.
+The PNG and the page have the same chart. The axes are wide enough to show every row.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ def svg(trial: Trial) -> str:
 
 
 def group_title(trial: Trial) -> str:
-    """Return the group's key as a title; a single key column with its name, since most are numbers."""
+    """Return the group's key as a title.
+
+    A single key column is shown with its name, since its value is often a bare number.
+    """
     parts = ["–" if part is None else part for part in keys.decode(trial.group_key)]
     return " · ".join(parts) if len(parts) > 1 else f"{trial.group[0].replace('_', ' ')} {parts[0]}"
 

@@ -1,4 +1,4 @@
-"""Skip the rows of a file that are valid and of another group, without validating them one by one."""
+"""Skip the rows of a file that are valid and belong to another group, without validating them one by one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OtherGroupsFilter:
         return [key for key in keys if key != self._key][:MOST_NAMED]
 
     def keep_candidates(self, batch: RowBatch) -> RowBatch:
-        """Return the rows of the group, and those that need a validation of their own."""
+        """Return the rows of the group, and the rows that have to be validated one by one."""
         if batch.columns is None:
             return batch
         typed = TypedBatch(batch, self._validator.columns.rules)

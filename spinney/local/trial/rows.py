@@ -33,7 +33,7 @@ DUPLICATE_ID = "with the id of another row"
 BAD_CELLS = "of no known group, since their cells are not those of the header"
 MOST_NAMED = 3
 FEW_ROWS = 5_000
-"""Validating so many rows one by one takes less time than importing the filter of other groups."""
+"""Files of at most this many rows are validated row by row: that takes less time than importing `row_filter`."""
 
 _MISSING = (DeadLetterReason.MISSING_FIELD, DeadLetterReason.EMPTY_ID)
 
@@ -43,8 +43,8 @@ class TrialRows:
     """One group's mature rows with a label, in any order.
 
     frame: group_key, event_id, event_time, the features and label, as `fit_groups` takes them. clock: the fleet's.
-    source: for messages. left_out: reason -> rows that the fleet would not fit: those of the group, and those of a
-    file whose group cannot be read.
+    source: for messages. left_out: reason -> number of rows that the fleet would not fit: rows of the group, and rows
+    of a file whose group cannot be read.
     """
 
     group_key: str
@@ -142,10 +142,11 @@ def read_file_rows(
 
 
 class _RowCollector:
-    """Validates rows one by one and keeps those of one group that have a label; of each id the earliest row.
+    """Validates rows one by one and keeps the group's rows that have a label; of several rows with the same id the
+    earliest.
 
-    rows: event id -> row. left_out: reason -> rows of the group that were not kept. other_keys: keys of other groups.
-    clock: the greatest event time of the valid rows.
+    rows: event id -> row. left_out: reason -> number of the group's rows that were not kept. other_keys: keys of other
+    groups. clock: the greatest event time of the valid rows.
     """
 
     def __init__(self, schema: RecordSchema, group_key: str, originals: Mapping[str, OriginalColumn] | None) -> None:

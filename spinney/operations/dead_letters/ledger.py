@@ -33,7 +33,7 @@ _BEGINNINGS = b"spinney.beginnings"
 class Replay:
     """A started replay.
 
-    rows: IDENTITY of its records. beginnings: topic -> partition -> offset after which they are.
+    rows: the columns IDENTITY of its records. beginnings: topic -> partition -> offset; its records are at or after it.
     """
 
     replay_id: str

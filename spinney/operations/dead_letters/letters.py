@@ -27,14 +27,14 @@ LOADED = "load:"
 """Prefix of `topic` for rows that `spinney load` rejected. Names of topics contain no colon."""
 
 ROWS_AT_ONCE = 1_000
-"""Rows per batch; a value may be larger than a megabyte."""
+"""Rows per batch. Batches are small, since a value may be larger than a megabyte."""
 
 
 @dataclass(frozen=True)
 class LetterFilter:
-    """Selects dead letters; empty: all.
+    """Selects dead letters; an empty filter selects all.
 
-    since, before: of `ingested_at`. after_batch: later batches of `ingest` only.
+    since, before: bounds of `ingested_at`. after_batch: only letters of later batches of `ingest`.
     """
 
     reasons: tuple[str, ...] = ()
@@ -142,7 +142,7 @@ def group_letters(letters: DeadLetters, replayed: pa.Array) -> list[LetterGroup]
 
 
 def _as_groups(rows: pa.Table, replayed: pa.Array) -> pa.Table:
-    """Return each row as a group of one."""
+    """Return each row as a group of one letter."""
     is_loaded = pc.starts_with(rows["topic"], LOADED)
     at = rows["ingested_at"].cast(pa.timestamp("us", "UTC"))
     return pa.table(

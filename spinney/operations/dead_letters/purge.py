@@ -61,9 +61,9 @@ def _await_answer(store: FleetStore, choice: LetterFilter, request: str, wait_se
 
 
 def serve_purge(store: FleetStore, writing: threading.Lock) -> None:
-    """Carry out a request whose deadline has not passed, if there is one.
+    """Carry out the pending request to delete dead letters, if there is one and its deadline has not passed.
 
-    The caller must hold the lease of `ingest`. writing: held for the commit.
+    The caller must hold the lease of `ingest`. writing: lock that is held for the commit.
     """
     request = read_request_file(_request_file(store, "request"))
     if request is None:
@@ -117,8 +117,8 @@ def _texts(values: Sequence[str]) -> str:
 def _write_request(store: FleetStore, choice: LetterFilter, until: datetime) -> str:
     """Write the request. Returns its id. A later request replaces an earlier one.
 
-    until: the request is not carried out after this time, even if it was never withdrawn because its process was
-    killed.
+    until: the request is not carried out after this time, so that it has no effect later if this process is killed
+    before it withdraws the request.
     """
     made = uuid.uuid4().hex
     write_request_file(_request_file(store, "request"), {"id": made, "until": until, "choice": asdict(choice)})

@@ -39,7 +39,10 @@ UNSETTLED = "of an interrupted replay: `--yes` looks up in the topic what has ar
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """Records that a replay would send. rows: IDENTITY of each. left: reason -> number of records that are not sent."""
+    """Records that a replay would send.
+
+    rows: the columns IDENTITY of each. left: reason -> number of records that are not sent.
+    """
 
     rows: pa.Table
     left: Mapping[str, int]
@@ -75,7 +78,7 @@ def plan_replay(store: FleetStore, letters: DeadLetters) -> ReplayPlan:
 
 
 def _refusals(store: FleetStore) -> dict[str, pa.Array]:
-    """Return reason -> identities of the records that are not sent for it."""
+    """Return reason -> identities of the records that are not sent for this reason."""
     begun = [identities(replay.rows) for replay in ledger.unfinished_replays(store)]
     return {REPLAYED: ledger.read_replayed(store), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
 
@@ -92,7 +95,7 @@ def _refusal_reasons(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[s
 def _name_objections(store: FleetStore, names: Sequence[RecordId]) -> list[str | None]:
     """Return why each id must not be sent, or None.
 
-    A stored id would be dropped as a duplicate, or count as a new event.
+    A record whose id is stored already would be dropped as a duplicate, or count as a second event.
     """
     stored = find_stored(store, set(names))
     seen: set[RecordId] = set()
@@ -104,10 +107,10 @@ def _name_objections(store: FleetStore, names: Sequence[RecordId]) -> list[str |
 
 
 def carry_out_replay(store: FleetStore, kafka: Kafka, letters: DeadLetters) -> ReplayPlan:
-    """Send what `plan_replay` returns; return that plan.
+    """Send the records of the plan that `plan_replay` returns, and return this plan.
 
-    Raises Busy: another replay runs, the stream validates by older rules, or no broker answers. StoreError: as
-    `plan_replay`, or the broker did not accept every record. The next replay does not repeat those that it accepted.
+    Raises Busy if another replay runs, the stream validates by older rules, or no broker answers. Raises StoreError as
+    `plan_replay` does, or if the broker did not accept every record. The next replay does not repeat accepted records.
     """
     with leases.held(store, [leases.REPLAY]):
         charter.check_unchanged(store)
@@ -188,7 +191,7 @@ def _records(letters: DeadLetters) -> Iterator[tuple[str, dict[str, object]]]:
 def _produce(
     producer: Producer, row: Mapping[str, object], header: tuple[str, bytes], answered: Callable[..., None]
 ) -> str | None:
-    """Hand a record to the client. Returns the error, or None."""
+    """Hand a record to the client. Returns the error; None if the client took it."""
     while True:
         try:
             producer.produce(row["topic"], row["value"], row["key"], headers=[header], on_delivery=answered)

@@ -19,7 +19,7 @@ from deltalake.exceptions import DeltaError
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
-from spinney.core.migration import advice
+from spinney.core.migration import mismatch_advice
 from spinney.operations import clustering
 from spinney.storage import step_observer
 from spinney.storage.layout import FleetStore
@@ -36,7 +36,7 @@ PREFIX = "migrated-"
 
 @dataclass(frozen=True)
 class Alteration:
-    """The change of the table. schema: the new one. old_names: new name -> name in the current files."""
+    """The change of the table. schema: the new schema. old_names: new name -> name in the current files."""
 
     table: DeltaTable
     schema: pa.Schema
@@ -86,7 +86,7 @@ def alter_table(change: Alteration, migration_id: str) -> None:
     except DeltaError as error:
         raise StoreError(
             f"table at {table_files.table_folder(change.table)}: expected Delta to take the columns "
-            f"{', '.join(change.schema.names)}; got {error}. {advice.END_IT}"
+            f"{', '.join(change.schema.names)}; got {error}. {mismatch_advice.END_IT}"
         ) from error
 
 

@@ -19,8 +19,8 @@ from spinney.storage.layout import FleetStore
 def carry_out_migration(store: FleetStore, renames: Mapping[str, str]) -> MigrationPlan:
     """Change the fleet's columns and its loss to those of the configuration. Returns what was done.
 
-    renames: old name -> new name. Raises Busy while a process of the fleet runs. StoreError: a change that no migration
-    can make, or an obstacle.
+    renames: old name -> new name. Raises Busy while a process of the fleet runs, StoreError for a change that no
+    migration can make, or if something must be done first.
     """
     with leases.held(store, leases.ALL_LEASES):
         settled, present = settled_charter(store), charter.load_charter(store)

@@ -27,7 +27,7 @@ from spinney.core.migration.config_changes import ANOTHER_ROOT, LOSS, WHY_FIXED,
 from spinney.operations.migration import events_table, readiness
 from spinney.operations.migration.change_explanations import explain_changes
 from spinney.operations.migration.events_table import Alteration
-from spinney.operations.migration.loss_change import LossMigration, explain_loss_change, plan_loss_change
+from spinney.operations.migration.loss_change_effects import LossMigration, explain_loss_change, plan_loss_change
 from spinney.storage import charter
 from spinney.storage.charter import COLUMNS, Charter
 from spinney.storage.layout import FleetStore
@@ -147,7 +147,9 @@ def _new_migration(
 
 
 def _remaining_renames(settled: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
-    """Return the renames still to be made: without completed ones, with those of an interrupted call."""
+    """Return the renames still to be made: the given ones without those that are completed, and those of an interrupted
+    call.
+    """
     if settled.unfinished_migration is not None and not renames and dict(settled.unfinished_migration.after) == now:
         return dict(settled.unfinished_migration.renamed)
     former = former_columns(settled.migrations)
@@ -155,7 +157,10 @@ def _remaining_renames(settled: Charter, now: Mapping[str, str], renames: Mappin
 
 
 def _stored_columns(store: FleetStore, renames: Mapping[str, str]) -> dict[str, str]:
-    """Return the renames of columns of the table `events`. Late labels are in another table, in the column `label`."""
+    """Return the renames that concern columns of the table `events`.
+
+    Late labels are in another table, in the column `label`, so a rename of their target changes no column.
+    """
     return {old: new for old, new in renames.items() if new in store.event_columns}
 
 
@@ -184,7 +189,9 @@ def _changes_refused(store: FleetStore, fixed: Mapping[str, Any]) -> Iterator[st
 
 
 def _refuse_renamed_parents(store: FleetStore, renames: Mapping[str, str]) -> None:
-    """Raise StoreError for a new name of a column of parents, whose keys have the names of their columns."""
+    """Raise StoreError for a rename of a parent's column: the stored keys of parents contain the names of their
+    columns.
+    """
     if not renames:
         return
     of_parents = {name for parent in store.fleet.parents for name in parent}

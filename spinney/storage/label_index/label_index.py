@@ -18,7 +18,7 @@ from spinney.core.records.recent_ids import Ints, Mask
 from spinney.core.stored_formats import KEY, LABEL_INDEX
 from spinney.core.timestamps import to_microseconds
 from spinney.storage.atomic_files import replace_file
-from spinney.storage.label_index.arrived import Arrived, Sought
+from spinney.storage.label_index.arrived_rows import Arrived, Sought
 from spinney.storage.label_index.recent_rows import SUFFIX, RecentRows
 
 MANIFEST = "manifest.json"
@@ -27,23 +27,23 @@ SLOTS = 16
 """Slots in the horizon. A row is forgotten up to one slot later than it could be."""
 
 SHORTEST_SLOT = timedelta(minutes=1)
-"""With a shorter one, the rows of a backlog of hours would be written into thousands of files at once."""
+"""Shortest slot. With shorter ones, a backlog of several hours would be written into thousands of files at once."""
 
 LONGEST_COMMIT = timedelta(hours=1)
 """Longest time that a writer of the tables is expected to take from the timestamp of a batch to its commit."""
 
 CLOCK_SLACK = timedelta(minutes=10)
-"""A clock may be set back by so much from one batch of a writer to the next, or by half of the horizon."""
+"""A writer's clock may be set back by at most this between two batches, or by half of the horizon if that is less."""
 
 _PREDICTIONS, _OUTCOMES = "predictions", "outcomes"
 
 
 @dataclass(frozen=True)
 class IndexShape:
-    """What an index holds.
+    """The horizon and the columns of an index.
 
-    horizon: longest time between the arrivals of a prediction and of its label. answers: columns of predictions.
-    label: type of the labels.
+    horizon: longest time between the arrivals of a prediction and of its label. answers: columns of predictions. label:
+    type of the labels.
     """
 
     horizon: timedelta
@@ -57,13 +57,13 @@ class IndexShape:
 
     @property
     def silence(self) -> timedelta:
-        """How long before a batch the newest row of a table counts as arrived, if no row of it says when."""
+        """How long before a batch the newest row of a table is assumed to have arrived, if no row says when."""
         return max(self.horizon, LONGEST_COMMIT)
 
 
 @dataclass(frozen=True)
 class ReadThrough:
-    """How far a query has read. checkpoint: its id. ends: the end offset of the batch in each source."""
+    """How far a query has read. checkpoint: id of its checkpoint. ends: end offset of the batch in each source."""
 
     checkpoint: str
     batch_id: int
@@ -79,13 +79,13 @@ class LabelIndex:
 
     Rows are added in memory and in new files; `store` makes them part of the index that the next process opens.
 
-    A prediction is kept until outcomes have come that arrived later by more than the horizon. An outcome is kept until
-    predictions are later by more than the horizon, and outcomes by more than twice the horizon. Rows of a table arrive
-    in the order of their commits, except for CLOCK_SLACK.
+    A prediction is kept until outcomes come that arrived more than the horizon after it. An outcome is kept until
+    predictions come that arrived more than the horizon after it, and outcomes that arrived more than twice the horizon
+    after it. The index relies on the rows of a table arriving in the order of their commits, up to CLOCK_SLACK.
     """
 
     def __init__(self, folder: Path, shape: IndexShape) -> None:
-        """Make an empty index. folder: of its files."""
+        """Make an empty index. folder: the folder for its files."""
         self._folder, self._shape = folder, shape
         slot_us = max(shape.horizon // SLOTS, SHORTEST_SLOT) // timedelta(microseconds=1)
         outcome = pa.schema([(LABEL, shape.label), (IS_FIRST, pa.bool_())])
@@ -98,9 +98,9 @@ class LabelIndex:
 
     @classmethod
     def open(cls, folder: Path, shape: IndexShape, read: ReadThrough) -> LabelIndex | None:
-        """Open the index as it was stored after a batch. None: there is none, or it is of another batch or horizon.
+        """Open the index as it was stored after a batch; None if there is none, or it is of another batch or horizon.
 
-        Raises Corrupt: it is damaged; UnknownFormat.
+        Raises Corrupt if it is damaged, UnknownFormat.
         """
         file = folder / MANIFEST
         if not file.exists():
@@ -123,7 +123,8 @@ class LabelIndex:
         return sum(map(len, self._rows.values()))
 
     def with_first(self, outcomes: Arrived, positions: tuple[Ints, Ints]) -> Arrived:
-        """Return outcomes with IS_FIRST: whether none of the same event came in twice the horizon before.
+        """Return outcomes with the column IS_FIRST: whether no outcome of the same event arrived in twice the horizon
+        before.
 
         outcomes: of the next batch. positions: their partitions and offsets in Kafka.
         """
@@ -134,10 +135,10 @@ class LabelIndex:
         return Arrived(outcomes.ids, outcomes.at_us, outcomes.rows.append_column(IS_FIRST, pa.array(is_first)))
 
     def join(self, predictions: Arrived, outcomes: Arrived) -> pa.Table:
-        """Return the predictions whose label comes with a batch, or that come with the batch after their label.
+        """Return the predictions that get their label with this batch: the label, the prediction or both are new.
 
-        predictions, outcomes: of the next batch; outcomes as `with_first` returns them. Returns the columns of
-        predictions, and LABEL.
+        predictions, outcomes: of this batch; outcomes as `with_first` returns them. Returns the columns of predictions,
+        and LABEL.
         """
         horizon_us, firsts = self._shape.horizon_us, outcomes.take(_mask(outcomes.rows[IS_FIRST]))
         unlabelled = Sought(firsts.ids, firsts.at_us, horizon_us)
@@ -156,7 +157,7 @@ class LabelIndex:
         return pa.concat_tables([self._labelled(*pair) for pair in pairs])
 
     def _labelled(self, predictions: Arrived, outcomes: Arrived) -> pa.Table:
-        """Return predictions with the labels beside them."""
+        """Return predictions with the labels of the same rows of `outcomes`."""
         rows = predictions.rows.select(self._shape.answers.names).cast(self._shape.answers)
         return rows.append_column(LABEL, outcomes.rows[LABEL].cast(self._shape.label))
 
@@ -169,11 +170,11 @@ class LabelIndex:
                 self._grown.add(name)
 
     def store(self, read: ReadThrough, read_until: datetime, *, in_order: bool = True) -> None:
-        """Store the index as it is after a batch, and forget what no later row can be joined with.
+        """Store the index as it is after a batch, and forget rows that no later row can be joined with.
 
-        read_until: rows of a table that got none since the last call, and that were not read yet, arrive after this
-        time, or a little before it. in_order: whether the other table's come in the order of their arrival. If not,
-        nothing is forgotten.
+        read_until: a table that got no rows since the last call has been read up to this time, or a little before it:
+        its unread rows arrive later. in_order: whether the other table's rows come in the order of their arrival; if
+        not, nothing is forgotten.
         """
         for name in self._rows.keys() - self._grown:
             self._see(name, to_microseconds(read_until - self._shape.silence))
@@ -201,7 +202,7 @@ class LabelIndex:
         self._rows[_OUTCOMES].forget(min(newest[_PREDICTIONS] - horizon_us, newest[_OUTCOMES] - 2 * horizon_us))
 
     def _remove_other_files(self) -> None:
-        """Remove files that the manifest does not name: of merged and forgotten runs, and of a killed process."""
+        """Remove files that the manifest does not name: files of merged and forgotten runs, and of a killed process."""
         _remove_files(self._folder, {run.file.name for rows in self._rows.values() for run in rows.runs()})
 
 
@@ -212,7 +213,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _remove_files(folder: Path, but: Container[str]) -> None:
-    """Remove the files of runs. but: the names of those that stay, or a text that has them."""
+    """Remove the files of runs, except those that `but` contains.
+
+    but: a collection of file names, or a text with them.
+    """
     for file in folder.glob(f"*{SUFFIX}"):
         if file.name not in but:
             file.unlink()

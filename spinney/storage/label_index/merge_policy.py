@@ -1,6 +1,6 @@
-"""Which runs of a slot are merged: size-tiered, as in log-structured merge trees (O'Neil et al. 1996).
+"""Choose the runs of a slot to merge: size-tiered, as in log-structured merge trees (O'Neil et al. 1996).
 
-A slot of n rows has log₄ n tiers: a row is written once for each, and there are at most three runs of each.
+A slot of n rows has log₄ n tiers. A row is written once for each tier, and each tier has at most three runs.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 FAN_IN = 4
-"""Runs of a tier that are merged. The runs of one tier differ in size by less than this factor."""
+"""Number of runs of a tier that are merged into one. The runs of one tier differ in size by less than this factor."""
 
 
 def runs_to_merge(sizes: Sequence[int]) -> int:
-    """Return how many of the newest runs of a slot are merged; 0: none. sizes: their rows, oldest first."""
+    """Return how many of the newest runs of a slot are merged; 0 for none. sizes: rows of each run, oldest first."""
     merged = 0
     while merged < len(sizes):
         tier = _tier(sum(sizes[-merged:]) if merged else sizes[-1])
@@ -25,9 +25,9 @@ def runs_to_merge(sizes: Sequence[int]) -> int:
 
 
 def runs_to_merge_at_last(sizes: Sequence[int]) -> int:
-    """Return how many of the newest runs are merged in a slot whose time is over; 0: none. sizes: oldest first.
+    """Return how many of the newest runs are merged in a slot that gets no more rows; 0 for none. sizes: oldest first.
 
-    All become one, unless the oldest is much larger than the others: then it is not written again for a few late rows.
+    All are merged into one, unless the oldest is much larger than the others: it is not rewritten for a few late rows.
     """
     if len(sizes) < 2:
         return 0

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from spinney.core.errors import Corrupt
 from spinney.core.records.recent_ids import join_hashes
-from spinney.storage.label_index.arrived import Arrived, Found, Sought
+from spinney.storage.label_index.arrived_rows import Arrived, Found, Sought
 from spinney.storage.label_index.merge_policy import runs_to_merge, runs_to_merge_at_last
 from spinney.storage.label_index.runs import Run, merge_runs, write_run
 
@@ -23,13 +23,13 @@ SUFFIX = ".arrow"
 
 @dataclass
 class RecentRows:
-    """Rows by slots of the time of their arrival, in each slot as runs.
+    """Rows in slots by the time of their arrival. Each slot consists of runs.
 
-    A slot is forgotten by leaving its files out of the manifest. Files are only ever added here; whoever stores the
-    manifest removes those that it does not name.
+    A slot is forgotten by leaving its files out of the manifest. This class only adds files; the code that stores the
+    manifest removes the files that it does not name.
 
-    folder: of the files. name: the first part of their names. schema: of the rows.
-    slot_us: length of a slot, microseconds.
+    folder: for the files. name: the first part of their names. schema: of the rows. slot_us: length of a slot,
+    microseconds.
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class RecentRows:
         return chain.from_iterable(self.slots.values())
 
     def find(self, sought: Sought, columns: Sequence[str]) -> Found:
-        """Return what is sought. columns: of the rows that are returned."""
+        """Return the sought rows. columns: the columns of `arrived.rows` in the result."""
         order = np.argsort(sought.ids.keys, kind="stable")
         in_order = sought.take(order)
         found = [part for run in self._runs_near(sought) for part in run.find(in_order, columns)]
@@ -104,7 +104,10 @@ class RecentRows:
             self.slots.setdefault(int(entry["slot"]), []).append(run)
 
     def _merge_one_past_slot(self) -> None:
-        """Merge the runs of a slot before the newest one. Only of one, so that no batch waits for several merges."""
+        """Merge the runs of one slot before the newest.
+
+        Only one slot is merged per call, so that a batch never waits for several.
+        """
         for slot in sorted(self.slots)[:-1]:
             if count := runs_to_merge_at_last(list(map(len, self.slots[slot]))):
                 self._merge(slot, count)

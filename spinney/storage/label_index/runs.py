@@ -1,9 +1,10 @@
 """Runs: files of rows in ascending order of the hashes of their ids, which are looked up by memory map.
 
-A run is an Arrow IPC file. Each of its record batches has the rows of a range of hashes, so runs are merged range by
-range, in memory for a range of each. Hashes are evenly distributed, and so are the rows over ranges of equal width.
+A run is an Arrow IPC file. Each of its record batches has the rows of a range of hashes. So runs are merged range by
+range, and memory holds one range of each run. Hashes are evenly distributed, so ranges of equal width have about the
+same number of rows.
 
-Texts are written as places in a dictionary, which a file has once: those of groups, models and classes repeat.
+Texts are dictionary-encoded, with one dictionary per file, since the texts of groups, models and classes repeat.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core.records.recent_ids import IdHashes
-from spinney.storage.label_index.arrived import Arrived, Found, Sought, Times
+from spinney.storage.label_index.arrived_rows import Arrived, Found, Sought, Times
 
 KEY, CHECK, ARRIVED = "id_key", "id_check", "arrived_us"
 _OWN = [pa.field(KEY, pa.uint64()), pa.field(CHECK, pa.uint32()), pa.field(ARRIVED, pa.int64())]
 
 RANGE_ROWS, RANGE_BYTES = 2**19, 2**27
-"""Largest size of a range, on average: what a merge holds in memory, twice."""
+"""Largest size of a range, on average. A merge holds twice as much in memory."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class _Range:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is opened. first_keys: of its ranges."""
+    """An opened run. first_keys: the first hash of each of its ranges."""
 
     file: Path
     ranges: tuple[_Range, ...]
@@ -67,11 +68,14 @@ class Run:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of its rows, without ids and times."""
+        """The columns of its rows, without ids and times."""
         return _plain(pa.schema(list(self.ranges[0].batch.schema)[len(_OWN) :]))
 
     def find(self, sought: Sought, columns: Sequence[str]) -> Iterator[Found]:
-        """Yield what is sought. sought: in ascending order of the keys. columns: of the rows that are returned."""
+        """Yield the sought rows.
+
+        sought: in ascending order of the keys. columns: the columns of `arrived.rows` in the result.
+        """
         ends = np.searchsorted(sought.ids.keys, self.first_keys[1:]).tolist()
         for part, (begin, end) in zip(self.ranges, itertools.pairwise([0, *ends, len(sought.ids)]), strict=True):
             wanted, at = sought.ids.take(np.arange(begin, end)).equal_in(part.ids)
@@ -126,7 +130,10 @@ def _place_of(bound: np.uint64, ids: IdHashes) -> int:
 
 @dataclass(frozen=True)
 class _UnitedDictionary:
-    """The texts of a column in several runs. places: of each run's texts among them."""
+    """The union of the dictionaries of a column in several runs.
+
+    places: for each run, the new positions of its texts.
+    """
 
     texts: pa.Array
     places: tuple[pa.Array, ...]
@@ -156,13 +163,13 @@ def _merged_piece(
 
 
 def _bytes_of_rows(batch: pa.RecordBatch) -> int:
-    """Return the size of rows in memory, without the texts of dictionaries, which all ranges of a run share."""
+    """Return the size of rows in memory, without the dictionaries, which all ranges of a run share."""
     columns = (each.indices if pa.types.is_dictionary(each.type) else each for each in batch.columns)
     return sum(int(each.nbytes) for each in columns)
 
 
 def _bounds(rows: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
-    """Return the hashes between which the ranges of a run lie. size: of its rows in memory, bytes."""
+    """Return the hashes that bound the ranges of a run. rows: their number. size: their size in memory, bytes."""
     count = max(-(-rows // RANGE_ROWS), -(-size // RANGE_BYTES), 1)
     return np.array([(at << 64) // count for at in range(1, count)], np.uint64)
 
@@ -178,7 +185,7 @@ def _write(file: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> 
 
 
 def _sync(file: Path) -> None:
-    """Wait until the file is on the disk: the manifest that names it must not outlive it."""
+    """Wait until the file is on the disk, since the manifest must not name a file that a power failure loses."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -187,13 +194,13 @@ def _sync(file: Path) -> None:
 
 
 def _encoded(schema: pa.Schema) -> pa.Schema:
-    """Return the columns as a run has them."""
+    """Return the columns as they are stored in a run: texts are dictionary-encoded."""
     text = pa.dictionary(pa.int32(), pa.string())
     return pa.schema([field.with_type(text) if pa.types.is_string(field.type) else field for field in schema])
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
-    """Return the columns of a run as they were written."""
+    """Return the columns of a run as they were before encoding."""
     return pa.schema(
         [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema]
     )

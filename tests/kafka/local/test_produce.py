@@ -16,7 +16,7 @@ from spinney.cli import main
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.kafka import client as kafka
-from spinney.kafka.topics import Topic, describe_topics
+from spinney.kafka.topic_descriptions import Topic, describe_topics
 from spinney.local import checks
 from spinney.local.produce import Pace, Sent, send
 from spinney.sources import ReadOptions

@@ -22,8 +22,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from deltalake.table import TableAlterer
 from edited_fleet import no_spark
+from handwritten_history import Past
 from loaded_stores import START, fit, sell
-from past import Past
 
 from batch.load import load
 from batch.weekly import retrain

@@ -9,7 +9,7 @@ import sys
 MB = 1_000_000
 WORKER = """
 import json
-from batch.sample_writing import peaks, reset_peak
+from batch.sample_model_writing import peaks, reset_peak
 
 bytearray(b"x") * 400_000_000
 before = peaks()["worker_peak"]

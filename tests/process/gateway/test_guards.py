@@ -31,7 +31,8 @@ from spinney.core.errors import SetupError
 from spinney.gateway import server
 from spinney.gateway.app import create_app
 from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
-from spinney.gateway.service import Service
+from spinney.gateway.request_body import ORDER_BYTES
+from spinney.gateway.shared_state import Service
 from spinney.storage.api_keys import KeyRing, add_key, list_keys, revoke_key
 from spinney.storage.layout import FleetStore
 
@@ -114,6 +115,41 @@ def test_a_revoked_key_is_refused_at_the_next_request(store: FleetStore, url: st
 
 def test_a_body_is_not_read_from_a_caller_without_a_key(url: str) -> None:
     assert code(requests.post(f"{url}/predict", data=b"x" * 100, timeout=30)) == (401, "no_key")
+
+
+def head_of_order(url: str, more: str) -> bytes:
+    """The first line of the answer to an order whose body does not come unless the gateway asks for it."""
+    host, port = url.removeprefix("http://").split(":")
+    head = f"POST /page/overrides HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{more}\r\n"
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode())
+        return connection.recv(1024).partition(b"\r\n")[0]
+
+
+def test_a_body_of_an_order_is_not_read_from_a_caller_who_may_not_order_anything(store: FleetStore, url: str) -> None:
+    endless = "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"
+    assert head_of_order(url, endless) == b"HTTP/1.1 401 Unauthorized"
+    _, reader = add_key(store, "bea", ["read"])
+    assert head_of_order(url, f"{endless}Authorization: Bearer {reader}\r\n") == b"HTTP/1.1 403 Forbidden"
+    _, operator = add_key(store, "ada", ["operate"])
+    assert head_of_order(url, f"{endless}Authorization: Bearer {operator}\r\n").startswith(b"HTTP/1.1 100")
+
+
+def test_the_body_of_an_order_has_limits_of_its_own(
+    service: Service, store: FleetStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text = add_key(store, "ada", ["operate"])
+    headers = bearer(text) | {"Content-Type": "application/json"}
+
+    def ordered(body: Any) -> tuple[int, str]:
+        return code(requests.post(f"{url}/page/overrides", data=body, headers=headers, timeout=30))
+
+    assert ordered(b" " * ORDER_BYTES) == (422, "invalid"), "it is read, and is no order"
+    assert ordered(b" " * (ORDER_BYTES + 1)) == (413, "too_large")
+    assert ordered(b" " * 1024 for _ in range(65)) == (413, "too_large")
+    monkeypatch.setattr(service.queue, "_time_limit_s", 0.02)
+    late = f"Content-Length: 9\r\nAuthorization: Bearer {text}\r\n"
+    assert head_of_order(url, late) == b"HTTP/1.1 408 Request Timeout"
 
 
 def test_more_requests_than_may_wait_are_refused_and_a_late_one_is_given_up(

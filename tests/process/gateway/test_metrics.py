@@ -22,7 +22,7 @@ from spinney.gateway.app import create_app
 from spinney.gateway.json_logs import FIELDS, JsonFormatter, log_as_json
 from spinney.gateway.metrics import Metrics
 from spinney.gateway.response_middleware import ResponseMiddleware
-from spinney.gateway.service import Guard, Service
+from spinney.gateway.shared_state import Guard, Service
 from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets
 from spinney.storage.layout import FleetStore
 
@@ -50,6 +50,14 @@ def test_a_duration_counts_in_its_bucket_and_all_above() -> None:
     assert buckets == {"0.001": 1, "0.005": 2, "0.01": 3, "10.0": 3}
     assert found[f'{name}_bucket{{route="/predict",le="+Inf"}}'] == found[f'{name}_count{{route="/predict"}}'] == 4
     assert found[f'{name}_sum{{route="/predict"}}'] == pytest.approx(99.0106)
+
+
+def test_a_counter_that_has_grown_large_has_all_its_digits() -> None:
+    metrics = Metrics()
+    metrics._rows["own"] = 1_234_567_891
+    found = samples(metrics.text([("cache_hits_total", "counter", "Hits.", 1_234_567)]))
+    assert found["spinney_gateway_cache_hits_total"] == 1_234_567
+    assert found['spinney_gateway_rows_total{answered_by="own"}'] == 1_234_567_891
 
 
 def test_each_family_has_its_kind_before_its_samples() -> None:

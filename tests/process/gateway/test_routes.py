@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from spinney.fleet import Fleet
 from spinney.gateway.app import create_app
 from spinney.gateway.champion_feed import ChampionFeed
 from spinney.gateway.response_middleware import HEADERS
-from spinney.gateway.service import STALE_AFTER_S, Guard, Service
+from spinney.gateway.shared_state import STALE_AFTER_S, Guard, Service
 
 GROUPS = 30
 
@@ -197,6 +198,63 @@ def test_a_body_outside_mlflows_protocol_is_refused(url: str, http, body: Any, k
     assert code(http.post(f"{url}/invocations", **content)) == expected
 
 
+def test_mlflows_client_may_send_missing_values_which_it_writes_as_nan(fleet: LinearFleet, url: str) -> None:
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    client = ScoringServerClient("127.0.0.1", int(url.rpartition(":")[2]))
+    for rows in (frame(4), frame(12)):
+        rows.loc[1, "x1"] = float("nan")
+        found = client.invoke(rows).get_predictions()
+        assert found["prediction"].tolist()[:-1] == Fleet(fleet.config).predict(rows)["prediction"].tolist()[:-1]
+
+
+def test_an_infinite_number_is_no_missing_value(url: str, http) -> None:
+    text = json.dumps({"dataframe_split": frame().assign(x1=float("inf")).to_dict("split")})
+    assert "Infinity" in text
+    answer = http.post(f"{url}/invocations", data=text, headers={"Content-Type": "application/json"})
+    assert code(answer) == (400, "not_json")
+
+
+def test_csv_may_begin_with_a_byte_order_mark_as_spreadsheets_write_it(fleet: LinearFleet, url: str, http) -> None:
+    text = frame().to_csv(index=False).encode("utf-8-sig")
+    answer = http.post(f"{url}/invocations", data=text, headers={"Content-Type": "text/csv"})
+    assert answer.json() == mlflows_answer(fleet, frame())
+
+
+@pytest.mark.parametrize("rows", [2, 12])
+@pytest.mark.parametrize("form", ["dataframe_records", "instances", "inputs", "dataframe_split", "v2"])
+def test_a_name_that_is_twice_in_one_object_is_refused_in_every_form(url: str, http, form: str, rows: int) -> None:
+    table = frame(rows)
+    values = {
+        "dataframe_split": {**table.to_dict("split"), "data ": []},
+        "inputs": {**table.to_dict("list"), "shop ": [None] * rows},
+        "v2": [{**each, "name ": "x"} for each in tensors(table)],
+    }
+    records = [{**each, "shop ": "s3"} for each in table.to_dict("records")]
+    path, name = ("v2/models/lines/infer", "inputs") if form == "v2" else ("invocations", form)
+    text = json.dumps({name: values.get(form, records)})
+    asked = {"headers": {"Content-Type": "application/json"}}
+    assert http.post(f"{url}/{path}", data=text, **asked).status_code == 200
+    twice = text.replace('"shop "', '"shop"').replace('"data "', '"data"').replace('"name "', '"name"')
+    assert code(http.post(f"{url}/{path}", data=twice, **asked)) == (400, "duplicate_field")
+
+
+def test_an_error_of_invocations_has_mlflows_fields_too(url: str, http) -> None:
+    answer = http.post(f"{url}/invocations", json={}).json()
+    assert answer["error_code"] == "BAD_REQUEST"
+    assert answer["message"] == answer["error"]["message"]
+    routed = http.post(f"{url}/invocations?x=1", json={}).json()
+    assert routed == answer
+    assert set(http.post(f"{url}/predict", json={}).json()) == {"error"}
+
+
+def test_a_compressed_body_is_refused_for_what_it_is(url: str, http) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    answer = http.post(f"{url}/predict", data=gzip.compress(b'{"records": []}'), headers=headers)
+    assert code(answer) == (415, "content_encoding")
+    assert http.post(f"{url}/predict", data=b'{"records": []}', headers={"Content-Encoding": "identity"}).ok
+
+
 def tensors(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
@@ -217,6 +275,17 @@ def test_tensors_of_the_whole_fleet_are_answered_in_columns(fleet: LinearFleet, 
         ("prediction", "FP64", [12]), ("lower", "FP64", [12]), ("upper", "FP64", [12]), ("model_id", "BYTES", [12]),
         ("answered_by", "BYTES", [12]),
     ]  # fmt: skip
+
+
+def test_a_caller_gets_the_outputs_that_it_asks_for(url: str, http) -> None:
+    def infer(outputs: Any) -> requests.Response:
+        return http.post(f"{url}/v2/models/lines/infer", json={"inputs": tensors(frame()), "outputs": outputs})
+
+    asked = infer([{"name": "model_id"}, {"name": "prediction"}]).json()["outputs"]
+    assert [each["name"] for each in asked] == ["prediction", "model_id"]
+    assert len(infer([]).json()["outputs"]) == 5
+    for unknown in ([{"name": "loss"}], ["prediction"], "prediction", [{}]):
+        assert code(infer(unknown)) == (400, "inputs")
 
 
 def test_a_group_is_a_model_of_its_own_whose_inputs_are_the_features(fleet: LinearFleet, url: str, http) -> None:
@@ -276,6 +345,19 @@ def test_every_answer_has_the_headers_of_a_page_that_may_do_nothing(url: str, ht
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS, path
     assert code(http.get(f"{url}/nowhere")) == (404, "http")
     assert code(http.get(f"{url}/predict")) == (405, "http")
+
+
+@pytest.mark.parametrize("path", ["/ping", "/v2", "/page/", "/page/static/page.js", "/nowhere", "/openapi.json"])
+def test_head_is_answered_as_get_without_the_body(url: str, http, path: str) -> None:
+    head, whole = http.head(f"{url}{path}"), http.get(f"{url}{path}")
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert {**head.headers, "date": ""} == {**whole.headers, "date": ""}
+
+
+def test_a_method_that_a_path_does_not_have_is_answered_with_those_that_it_has(url: str, http) -> None:
+    for method, path, allowed in (("HEAD", "/predict", "POST"), ("OPTIONS", "/ping", "GET"), ("PUT", "/v2", "GET")):
+        answer = http.request(method, f"{url}{path}")
+        assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
 
 
 def test_a_fault_is_answered_without_a_path_or_a_stack(service: Service, url: str, http, monkeypatch) -> None:

@@ -15,10 +15,10 @@ from linear_fleet import write_fleet
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.python import asgi
 
-from spinney.gateway.app import _answer_errors, create_app
+from spinney.gateway.app import answer_errors, create_app
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
-from spinney.gateway.service import Guard, Service
+from spinney.gateway.shared_state import Guard, Service
 
 GROUPS, EXAMPLES = 20, 10
 PATH_PARTS = ("lines", '["s3","d3"]', '{"dept":"d3"}', "[", '["\\ud800","d1"]')
@@ -49,7 +49,7 @@ def page_application(service: Service) -> FastAPI:
         route.include_in_schema = True
     application = FastAPI()
     application.include_router(router)
-    _answer_errors(application)
+    answer_errors(application)
     return application
 
 

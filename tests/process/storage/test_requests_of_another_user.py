@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from another_user import open_folder, run_as_another_user, shared_group
-from past import fleet_toml
+from handwritten_history import fleet_toml
 
 from spinney.core.config import parse
 from spinney.core.errors import StoreError

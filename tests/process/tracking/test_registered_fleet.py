@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from doors import AT, OPENED, PLAIN, TEXT, WRITTEN, Doors
+from every_feature_type import AT, OPENED, PLAIN, TEXT, WRITTEN, Doors
 from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import scoring_server

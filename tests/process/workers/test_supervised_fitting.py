@@ -31,7 +31,7 @@ from spinney.core.recipes.recipe import Feature, Recipe, Shadow
 from spinney.core.training import current_group, fit_kernels
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.parent_models import UNREAD_PRIOR
+from spinney.core.training.loaded_parent_models import UNREAD_PRIOR
 from spinney.retraining.fit_request_table import PARENT_COLUMNS
 from spinney.retraining.fit_request_table import STORED_MODEL_TYPES as ASK
 from spinney.workers import supervised_fitting

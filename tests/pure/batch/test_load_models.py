@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
-from past import Past, hour
+from handwritten_history import Past, hour
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 from skops import io as skops_io

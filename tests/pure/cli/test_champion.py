@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 
 from spinney.cli import main
 from spinney.storage import signing_key

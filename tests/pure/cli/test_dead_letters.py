@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 from deltalake import write_deltalake
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.cli import main

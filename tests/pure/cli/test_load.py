@@ -8,7 +8,7 @@ from pathlib import Path
 import joblib
 import pytest
 from click.testing import CliRunner, Result
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 from sklearn.linear_model import LinearRegression
 from skops import io as skops_io
 
@@ -63,12 +63,12 @@ def test_allowed_pickles_are_warned_of_and_a_dry_run_writes_nothing(past: Past) 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (("--models",), "--models writes what a person decides: say why by --reason TEXT"),
+        (("--models",), "--models writes decisions of a person: give the reason with --reason TEXT"),
         (("--models", "--reason", " "), "expected words"),
         (("--models", "--reason", "so", "--by", "batch"), "expected a person's name; got 'batch'"),
         (("--models", "--outcomes", "--reason", "so"), "expected one of: --outcomes, --models"),
-        (("--allow-pickle",), "--allow-pickle is for --models"),
-        (("--dry-run",), "--dry-run is for --models"),
+        (("--allow-pickle",), "--allow-pickle needs --models"),
+        (("--dry-run",), "--dry-run needs --models"),
     ],
 )
 def test_wrong_usage_is_reported_before_anything_is_read(words: tuple[str, ...], why: str) -> None:

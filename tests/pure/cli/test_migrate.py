@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from past import Past, fleet_toml
+from handwritten_history import Past, fleet_toml
 
 from spinney.cli import main
 from spinney.operations.migration import readiness

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import difflib
 from datetime import UTC, date, datetime
 
 import pytest
@@ -149,3 +150,25 @@ def test_a_group_is_named_as_people_type_it(words: tuple[str, ...], key: str) ->
 def test_what_begins_as_json_and_is_no_key_is_refused(word: str) -> None:
     with pytest.raises(ContractError, match="expected"):
         keys.parse_key_arguments(word)
+
+
+def test_of_many_keys_an_unknown_one_is_compared_with_those_that_begin_or_end_as_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = [keys.encode([f"s{n:05}", f"d{n % 10}", "x"]) for n in range(20_000)]
+    compared: list[int] = []
+    nearest = difflib.get_close_matches
+    monkeypatch.setattr(
+        difflib,
+        "get_close_matches",
+        lambda key, some, **more: (compared.append(len(some)), nearest(key, some, **more))[1],
+    )
+    for typed, meant in (
+        (["s12345", "d6", "x"], '["s12346","d6","x"]'),
+        (["S12345", "d5", "x"], '["s12345","d5","x"]'),
+        (["s00000", "d0"], '["s00000","d0","x"]'),
+        (["t", "d9", "x"], '["s19999","d9","x"]'),
+    ):
+        assert meant in keys.unknown_group_message(keys.encode(typed), known, "unknown"), typed
+    assert max(compared) <= keys.MAX_COMPARED
+    assert len(compared) == 4

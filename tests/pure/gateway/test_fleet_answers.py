@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from handwritten_history import hour
 from linear_fleet import FEATURES, LinearFleet, key_of, parent_of, promote, write_fleet
 from oracles import DEPT, A, B, made, mixed, stream_answers
-from past import hour
 
 from spinney.core import keys
 from spinney.core.errors import ContractError, StoreError

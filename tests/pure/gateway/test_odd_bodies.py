@@ -19,7 +19,7 @@ from spinney.gateway.json_body import read_json
 from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
 from spinney.gateway.mlflow_routes import _predictions
 from spinney.gateway.predict_routes import _group, _predict
-from spinney.gateway.service import Guard, Service
+from spinney.gateway.shared_state import Guard, Service
 
 MAX_ROWS = 10
 GOOD = {"shop": "s1", "dept": "d1", **dict.fromkeys(FEATURES, 1.0)}

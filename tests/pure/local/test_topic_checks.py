@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spinney.core.config import Config, parse
-from spinney.kafka.topics import Absence, Topic
+from spinney.kafka.topic_descriptions import Absence, Topic
 from spinney.local.topic_checks import needed_retention, problems
 
 CONFIG = """\

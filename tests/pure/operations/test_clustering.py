@@ -21,7 +21,7 @@ from spinney.core.keys import encode, shard_of
 from spinney.operations import clustering
 from spinney.operations.clustering import UNGUARDED, CommitGuard, cluster, due_merges
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, external_sort, file_rewriting, sorted_files, table_files
+from spinney.tables import delta, external_sort, file_rewriting, sorted_file_writing, table_files
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.merge_selection import MergeRule
 
@@ -36,8 +36,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which a few thousand rows make spills, several files and many row groups."""
     monkeypatch.setattr(external_sort, "CHUNK_BYTES", 100_000)
     monkeypatch.setattr(external_sort, "SPILL_BATCH_BYTES", 5_000)
-    monkeypatch.setattr(sorted_files, "ROW_GROUP_ROWS", 100)
-    monkeypatch.setattr(sorted_files, "FILE_BYTES", 4_000)
+    monkeypatch.setattr(sorted_file_writing, "ROW_GROUP_ROWS", 100)
+    monkeypatch.setattr(sorted_file_writing, "FILE_BYTES", 4_000)
     monkeypatch.setattr(file_rewriting._SourceReader, "BATCH_BYTES", 10_000)
 
 
@@ -194,7 +194,7 @@ def test_statistics_of_clustered_files_lose_no_row_to_deltalake_s_own_dataset_ei
 )
 def test_statistics_are_never_narrower_than_the_values(tmp_path, values, kind, logged) -> None:
     rows = pa.table({"x": pa.array(values, kind)})
-    with sorted_files.FileWriter(tmp_path, "file", rows.schema) as writer:
+    with sorted_file_writing.FileWriter(tmp_path, "file", rows.schema) as writer:
         writer.write(rows)
     [written] = writer.written
     report = json.loads(json.dumps(written.stats, allow_nan=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from deltalake import DeltaTable
-from past import Past, hour
+from handwritten_history import Past, hour
 
 from schemas import tables
 from spinney.core import keys

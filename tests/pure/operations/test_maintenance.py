@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
-from past import Past, hour
+from handwritten_history import Past, hour
 from waiting import wait_until
 
 from schemas import tables

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from past import Past, hour
+from handwritten_history import Past, hour
 
 from schemas import tables
 from schemas.vocabulary import RoundKind

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import write_deltalake
-from past import fleet_toml
+from handwritten_history import fleet_toml
 
 from schemas import tables
 from schemas.contract import Contract

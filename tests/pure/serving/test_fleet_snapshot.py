@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
+from handwritten_history import Past, fleet_toml, hour
 from linear_fleet import key_of, promote, write_fleet
-from past import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.core import keys

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from handwritten_history import Past, constant
 from oracles import DEPT, A, B, C, Shops, made, mixed
-from past import Past, constant
 
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import parse

@@ -10,8 +10,8 @@ from threading import Event
 import numpy as np
 import pandas as pd
 import pytest
+from handwritten_history import constant
 from new_tables import create_tables
-from past import constant
 
 from schemas import tables
 from spinney.core.champions.promotion import Promotion

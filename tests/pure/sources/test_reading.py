@@ -637,3 +637,35 @@ def test_a_header_with_blanks_around_its_names_is_shown_with_them(tmp_path: Path
     (tmp_path / "a.csv").write_text("k, x\na,1\n")
     with pytest.raises(ContractError, match=r"it lacks x and has k, ' x'\. Add them"):
         open_source(tmp_path / "a.csv", wanted("k", "x", required=("k", "x")))
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [
+        ("Größe", "Größe"),
+        ("gro\u0308ße", r"'gro\\u0308\\xdfe'"),
+        ("größe ", r"'gr\\xf6\\xdfe '"),
+        ("\u200bgröße", r"'\\u200bgr"),
+    ],
+)
+def test_a_name_that_looks_like_the_wanted_one_is_shown_with_its_difference(
+    tmp_path: Path, own: str, shown: str
+) -> None:
+    (tmp_path / "a.csv").write_text(f"k,{own}\na,1\n")
+    (note,) = open_source(tmp_path / "a.csv", wanted("k", "größe")).notes
+    assert re.search(rf"null in every row; {shown}.* is another name: \[fleet\.fields\] can name it", note)
+    with pytest.raises(ContractError, match=rf"it lacks größe and has k, {shown}"):
+        open_source(tmp_path / "a.csv", wanted("k", "größe", required=("k", "größe")))
+
+
+def test_lists_of_a_fixed_size_are_left_out_only_if_they_have_gaps(tmp_path: Path) -> None:
+    kind = pa.list_(pa.int32(), 2)
+    table = {"a": [1, 2], "v": pa.array([[1, 2], None], kind), "v.w": pa.array([[3, 4], [5, 6]], kind)}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == [{"a": 1, "v.w": [3, 4]}, {"a": 2, "v.w": [5, 6]}]
+    assert open_source(tmp_path / "a.parquet", wanted("a", only=False)).notes == (
+        "column v: left out, since Arrow cannot read lists of a fixed size with gaps from Parquet",
+    )
+    assert open_source(tmp_path / "a.parquet", wanted("a")).notes == ()
+    with pytest.raises(ContractError, match=r"a\.parquet: expected a Parquet file; got: Expected all lists"):
+        read(tmp_path / "a.parquet", wanted("v"))

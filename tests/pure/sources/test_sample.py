@@ -98,7 +98,7 @@ def test_the_choices_of_the_command_line_are_taken(tmp_path: Path) -> None:
 
 def test_they_are_for_from_only() -> None:
     done = CliRunner().invoke(main, ["init", "--id", "x"])
-    assert (done.exit_code, "--id is for --from" in done.stderr) == (2, True)
+    assert (done.exit_code, "--id needs --from" in done.stderr) == (2, True)
 
 
 def test_what_cannot_be_read_or_proposed_is_reported_in_one_line(tmp_path: Path) -> None:
@@ -199,3 +199,18 @@ def test_a_group_of_few_rows_in_the_beginning_of_a_long_file_needs_as_many_for_a
     done = CliRunner().invoke(main, ["init", "--from", str(tmp_path / "sales.csv")])
     recipe = parse(done.stdout, "fleet.toml", {}).recipe
     assert (recipe.min_rows, recipe.window) == (20, timedelta(days=90))
+
+
+def test_decimals_without_a_fraction_are_integers_in_a_sample_if_they_fit(tmp_path: Path) -> None:
+    kind = pa.decimal128(38, 0)
+    table = {"n": pa.array([1, None]).cast(kind), "far": pa.array(["1" + "0" * 20, "2"]).cast(kind)}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    frame = read_sample(open_source(tmp_path / "a.parquet")).frame
+    assert (str(frame["n"].dtype), frame["n"][0], frame["far"].tolist()) == ("Int64", 1, [1e20, 2.0])
+
+
+def test_a_field_that_is_an_object_in_some_lines_keeps_both_in_a_sample(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": {"b": {"c": 1}}, "d": {}}\n{"a": "text", "d": {}}\n')
+    frame = read_sample(open_source(tmp_path / "a.jsonl")).frame
+    assert list(frame.columns) == ["a", "a.b.c", "d"]  # a.b is an object in each line that has it
+    assert frame["a"].tolist() == [{"b": {"c": 1}}, "text"]

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.vocabulary import Scope
 from spinney.core.config import Config
-from spinney.core.errors import SetupError, StoreError
+from spinney.core.errors import Corrupt, SetupError, StoreError
 from spinney.storage.api_keys import FILE, KeyRing, add_key, list_keys, revoke_key
 from spinney.storage.layout import FleetStore
 
@@ -99,3 +99,11 @@ def test_the_file_says_its_format(store: FleetStore) -> None:
     add_key(store, "ada", ["read"])
     content: dict[str, Any] = json.loads((store.folder / FILE).read_text())
     assert content["format"] == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"format": 1, "keys": [{"id": "a"}]}', '{"format": 1, "keys": 3}'])
+def test_a_file_that_is_damaged_lets_nobody_in_and_is_named(store: FleetStore, content: str) -> None:
+    _, text = add_key(store, "ada", ["read"])
+    (store.folder / FILE).write_text(content)
+    with pytest.raises(Corrupt, match=r"api_keys\.json: expected"):
+        KeyRing(store).find(text)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from schemas import messages, tables
-from spinney.core.records.message_contracts import message_contract
+from spinney.core.records.fleet_message_contracts import message_contract
 from spinney.storage import layout
 from spinney.storage.layout import FleetStore
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from past import fleet_toml
+from handwritten_history import fleet_toml
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError

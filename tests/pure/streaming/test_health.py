@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from past import fleet_toml
+from handwritten_history import fleet_toml
 
 from schemas import tables
 from spinney.core.config import Fleet, parse

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from handwritten_history import fleet_toml
 from new_tables import create_tables
-from past import fleet_toml
 from started_batches import start_batch
 
 from schemas import tables

@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import parse
 from spinney.core.errors import Busy, StoreError
-from spinney.kafka import topic_ids, topics
-from spinney.kafka.topics import Topic, TopicExtent
+from spinney.kafka import topic_descriptions, topic_ids
+from spinney.kafka.topic_descriptions import Topic, TopicExtent
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, add_request, remove_requests
@@ -87,13 +87,17 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     past.round(1, {A: 2.0})
     made = Fleet(past, {"sales": {"0": 207, "1": 94}, "till": {"0": 0}})
     monkeypatch.setattr(
-        topics,
+        topic_descriptions,
         "require_topics",
         lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names},
     )
-    monkeypatch.setattr(topics, "topic_extent", lambda config, topic: TopicExtent({}, made.ends[topic.name]))
+    monkeypatch.setattr(
+        topic_descriptions, "topic_extent", lambda config, topic: TopicExtent({}, made.ends[topic.name])
+    )
     topic_ids.ensure_same(
-        FleetStore.of(past.config), past.config.kafka, topics.require_topics(past.config.kafka, ["sales", "till"])
+        FleetStore.of(past.config),
+        past.config.kafka,
+        topic_descriptions.require_topics(past.config.kafka, ["sales", "till"]),
     )
     made.drained()
     return made
@@ -140,7 +144,9 @@ def test_score_may_be_behind_ingest(fleet: Fleet) -> None:
 
 def test_a_topic_that_was_made_again_is_refused_as_at_any_start(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        topics, "require_topics", lambda config, names: {name: Topic(name, "another", 1, frozenset()) for name in names}
+        topic_descriptions,
+        "require_topics",
+        lambda config, names: {name: Topic(name, "another", 1, frozenset()) for name in names},
     )
     monkeypatch.setattr(topic_ids, "explain_recreated", lambda store, kafka, topic: f"{topic.name} was made again")
     with pytest.raises(StoreError, match="sales was made again"):

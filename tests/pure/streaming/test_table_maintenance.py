@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 from waiting import wait_until
 
 from schemas import tables

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from past import Past, hour
+from handwritten_history import Past, hour
 
 from spinney.core.errors import StoreError
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.core.config import parse

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from handwritten_history import hour
 from oracles import DEPT, A, B, C, Shops, made
-from past import hour
 
 from spinney.core import keys
 from spinney.core.champions.shard_champions import Champions

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from deltalake import DeltaTable
-from draws import attempt, compared, drawn, promotion, verdict
+from gain_rows import attempt, compared, drawn, promotion, verdict
 from new_tables import create_tables
 
 from schemas import tables

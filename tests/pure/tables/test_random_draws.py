@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from draws import attempt, compared, drawn, promotion, verdict
+from gain_rows import attempt, compared, drawn, promotion, verdict
 from new_tables import create_tables
 
 from schemas import tables

@@ -8,7 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from past import fleet_toml
+from handwritten_history import fleet_toml
 
 from spinney import tracking
 from spinney.core.config import parse

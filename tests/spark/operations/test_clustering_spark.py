@@ -15,7 +15,7 @@ from spinney.core import keys
 from spinney.operations import clustering, maintenance
 from spinney.operations.clustering import CommitGuard, cluster
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, file_rewriting, sorted_files
+from spinney.tables import delta, file_rewriting, sorted_file_writing
 from streaming.delta_source import read_appended
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -36,8 +36,8 @@ def ids(rows) -> list[str]:
 
 
 def test_spark_reads_streams_and_appends_as_if_no_file_had_been_clustered(spark, world, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(sorted_files, "ROW_GROUP_ROWS", 50)
-    monkeypatch.setattr(sorted_files, "FILE_BYTES", 1_000)
+    monkeypatch.setattr(sorted_file_writing, "ROW_GROUP_ROWS", 50)
+    monkeypatch.setattr(sorted_file_writing, "FILE_BYTES", 1_000)
     fleet = world()
     place = FleetStore.of(fleet.config).directory(tables.EVENTS)
     writer = delta.DirectoryWriter(place, "ingest", "c")

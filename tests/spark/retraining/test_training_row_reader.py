@@ -19,10 +19,10 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.training_set import select_training_set
-from spinney.retraining import row_selection
+from spinney.retraining import first_rows_per_group
+from spinney.retraining.first_rows_per_group import Selection
 from spinney.retraining.parent_samples import PARENT, cut_samples, read_parent_rows
 from spinney.retraining.round_request import READ
-from spinney.retraining.row_selection import Selection
 from spinney.retraining.training_row_reader import (
     TrainingTables,
     events_per_group,
@@ -297,7 +297,7 @@ def held(monkeypatch) -> list[int]:
         whole(self, rows)
         found.append(self.held_rows)
 
-    monkeypatch.setattr(row_selection, "HELD_ROWS", 200)
+    monkeypatch.setattr(first_rows_per_group, "HELD_ROWS", 200)
     monkeypatch.setattr(Selection, "add", add)
     return found
 

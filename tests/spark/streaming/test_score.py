@@ -11,7 +11,7 @@ from schemas import tables
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
 from streaming import score
-from streaming.answer_batches import DDL, answer_schema, encode_answers
+from streaming.answer_encoding import DDL, answer_schema, encode_answers
 from streaming.score import ScoreBatchWriter
 
 AT = datetime(2024, 5, 2, tzinfo=UTC)

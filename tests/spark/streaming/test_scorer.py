@@ -25,7 +25,7 @@ from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.serving.answers import _silent
 from spinney.serving.model_cache import cache
-from streaming.answer_batches import COLUMN, answer_schema, decode_answers
+from streaming.answer_encoding import COLUMN, answer_schema, decode_answers
 from streaming.scorer import PROMOTION, PROMOTION_COLUMNS, Scorer, _decoded, answers, update_champions
 
 START = datetime(2024, 5, 1, tzinfo=UTC)

@@ -9,11 +9,11 @@ import mlflow.sklearn
 import numpy as np
 import pandas as pd
 import pytest
-from attempted import DAY, retrained, sales, took_place
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from pyrate_limiter import Limiter
 from sklearn.dummy import DummyRegressor
+from stored_rounds import DAY, retrained, sales, took_place
 
 from schemas import tables
 from spinney.core import keys

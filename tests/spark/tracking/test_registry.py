@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from handwritten_history import hour
 from mlflow import MlflowClient
 from oracles import DEPT, A, B, Shops, made, mixed
-from past import hour
 from pyspark.sql import functions as F
 
 from spinney.cli import main

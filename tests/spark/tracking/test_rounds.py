@@ -15,9 +15,9 @@ from pathlib import Path
 import mlflow
 import pyarrow.parquet as pq
 import pytest
-from attempted import DAY, retrained, sales, took_place
 from mlflow import MlflowClient
 from mlflow.utils.validation import _validate_batch_log_limits, validate_param_and_metric_name
+from stored_rounds import DAY, retrained, sales, took_place
 
 from schemas import tables
 from spinney import tracking

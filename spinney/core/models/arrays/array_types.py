@@ -16,7 +16,7 @@ DTYPE_KINDS = "biufSU"
 """Kinds of NumPy types that an array may have: no objects, no structures, no times."""
 
 TYPES = {name: getattr(np, name) for name in ("float64", "float32", "int64", "int32", "uint8", "bool_", "object_")}
-"""Types that are values themselves, such as the `dtype` of an encoder."""
+"""NumPy types that may themselves be stored as values, such as the `dtype` of an encoder."""
 
 
 def require_supported(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -59,7 +59,7 @@ def pack(estimator: Any) -> bytes:
 def unpack(payload: bytes) -> Any:
     """Load an estimator. Raises Corrupt for bytes that `pack` did not write, or that this scikit-learn cannot load.
 
-    Warns InconsistentVersionWarning, as scikit-learn does, if another version of it wrote them.
+    Warns InconsistentVersionWarning, as scikit-learn does, if another version of scikit-learn wrote them.
     """
     try:
         checksum, length = _START.unpack_from(payload)

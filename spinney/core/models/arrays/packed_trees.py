@@ -38,7 +38,7 @@ _PREDICTOR_FIELDS = ("value", "count", "num_threshold", "missing_go_to_left", "g
 """Fields of a boosted tree's nodes that are stored unchanged, in addition to feature_idx, left, right and is_leaf."""
 
 _BITSET = (0, 8)
-"""Shape of a boosted tree's sets of categories where no feature is categorical."""
+"""Shape of the sets of categories in a boosted tree without categorical features."""
 
 
 class InexpressibleError(Exception):

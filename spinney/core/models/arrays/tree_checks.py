@@ -1,8 +1,8 @@
 """Check estimators with trees for what scikit-learn's compiled predictions assume.
 
-They compare the rows' width with the estimator's own `n_features_in_` and then read the features that the trees name,
-and gradient boosting writes as many columns as it has trees per round. These are checked once, when such an estimator
-is written and when it is read.
+The compiled code compares the width of the rows with `n_features_in_`, then reads the features that the trees name
+without a check of its own. Gradient boosting writes as many columns as it has trees per round. So both are checked
+here, when an estimator is written and when it is read.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _check_boosted(estimator: Any) -> None:
 
 
 def _check_shares(held: Any, first: Any, n_outputs: int) -> None:
-    """Check a boosted classifier: its initial class shares match its columns (two shares for one column)."""
+    """Check that a boosted classifier's initial class shares match its columns (two shares for one column)."""
     _require(type(first).__name__ == "DummyClassifier")
     state = vars(first)
     shares, classes = state.get("class_prior_"), max(2, n_outputs)

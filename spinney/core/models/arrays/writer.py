@@ -138,7 +138,7 @@ def _type_name(kind: type) -> Node:
 
 
 def _is_plain(arrays: Sequence[Array]) -> bool:
-    """Whether a stack of them can be stored and restored with the same layout."""
+    """Whether a stack of these arrays can be stored and restored with the same layout."""
     return arrays[0].dtype != object and all(array.flags.c_contiguous for array in arrays)
 
 

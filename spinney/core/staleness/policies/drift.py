@@ -1,4 +1,4 @@
-"""Policy `drift`: the champion's predictions have left those that were stored with it."""
+"""Policy `drift`: the champion's predictions are distributed differently from those that were stored with it."""
 
 from __future__ import annotations
 

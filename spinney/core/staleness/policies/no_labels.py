@@ -1,4 +1,4 @@
-"""Policy `no_labels`: the labels of a group have stopped while its events go on."""
+"""Policy `no_labels`: a group gets no more labels although it still gets events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spinney.core.staleness.group_state import GroupStates
 
 USUAL_INTERVALS = 10
-"""A group of few labels is reported after so many of its usual intervals between two labels, if that is longer."""
+"""A group with few labels is reported only after this many of its usual intervals between labels, if that is longer."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class NoLabels:
     """Reported, and not refitted, once events without labels have come for longer than `after`.
 
     The measure is the event time from a group's last labelled event to its newest one whose label should have come, so
-    a group without events is not reported. A group that was never labelled is not either: it may have no labels by
-    nature. The other policies are not asked: without new labels a refit would see old rows only, and nobody would know
-    whether it is better.
+    a group without events is not reported. Nor is a group that never had a label: it may be one that gets none. If this
+    policy applies, the others are not asked: without new labels a refit would see old rows only, and could not be
+    compared.
 
-    after: event time. label_delay: of the fleet. half_life: of the decayed counts of labels, as in the state, by which
-    an interval is usual.
+    after: event time. label_delay: of the fleet. half_life: of the decayed counts of labels in the state, from which
+    the usual interval is computed.
     """
 
     after: timedelta
@@ -48,7 +48,9 @@ class NoLabels:
         return longest
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """Return the time that each group's events have been without labels, microseconds; NaN where there is none."""
+        """Return how long each group has had events but no labels, event time in microseconds; NaN without a model or
+        any label.
+        """
         del clock
         is_known = (groups["champion_id"] != "") & (groups["labelled_at"] != NEVER) & ~groups.are_parents
         silence = groups["event_at"] - groups["labelled_at"] - self.label_delay.total_seconds() * 1e6

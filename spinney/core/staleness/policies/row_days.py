@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 class RowDays:
     """Stale once new rows × days since the last attempt reach a limit, the same for all groups of a shard.
 
-    If the loss per row of a model grows in proportion to its age, a group with r rows a day loses in proportion to
-    r × age² between two refits. For a given number of fits the sum over all groups is least if each is refitted at the
-    same rows × age, so at intervals in proportion to 1 / √r. This is the rule of the economic order quantity (F. W.
-    Harris, "How many parts to make at once", 1913), here with one price for all groups.
+    If the loss per row of a model grows in proportion to its age, a group with r rows a day loses in proportion to r ×
+    age² between two refits. For a given number of fits the sum over all groups is least if each is refitted at the same
+    rows × age, so at intervals in proportion to 1 / √r. This is the rule of the economic order quantity (F. W. Harris,
+    "How many parts to make at once", 1913), here with one price for all groups.
 
-    interval: the limit is such that the live groups of a shard have as many fits as if each were refitted once in this
-    time, at the recent rates of their labels. half_life: of these rates, as in the state. spread: share by which the
-    intervals of equally busy groups differ, by the hash of their keys, so that groups fitted together do not become
-    stale together.
+    interval: the limit gives the live groups of a shard as many fits as if each were refitted once per interval, at the
+    recent rates of their labels. half_life: of these rates in the state. spread: share by which the intervals of
+    equally busy groups differ, by the hash of their keys, so that groups fitted together do not become stale together.
     """
 
     interval: timedelta

@@ -31,11 +31,15 @@ class Schedule:
     name: str = "schedule"
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
-        """Return one boundary for each group."""
+        """Return 1 for each group: it is stale after one boundary."""
         return np.ones(len(groups))
 
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
-        """Return the number of boundaries since each group's last attempt; NaN without a model or an attempt."""
+        """Return how many boundaries of the period have passed since each group's last attempt; NaN without a model or
+        an attempt.
+
+        clock: the fleet's, microseconds.
+        """
         period = round(self.period.total_seconds() * 1e6)
         has_attempt = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
         passed = (clock - MONDAY) // period - (groups["attempted_at"] - MONDAY) // period

@@ -23,9 +23,9 @@ _METHODS = ("limits", "measure", "describe")
 
 @dataclass(frozen=True)
 class UserPolicy:
-    """A user's policy whose answers are checked. source: its ``"module:name"``. policy: what that returned.
+    """A user's policy whose answers are checked. source: its ``"module:name"``. policy: the object that this returned.
 
-    `limits` and `measure` raise ContractError if the policy raises, or answers anything but one number per group.
+    `limits` and `measure` raise ContractError if the policy raises, or returns anything but one number per group.
     """
 
     source: str
@@ -48,7 +48,7 @@ class UserPolicy:
         return self._numbers("measure", len(groups), lambda: self.policy.measure(groups, clock))
 
     def describe(self, value: float, limit: float) -> str:
-        """Return the user's text; the numbers if that raises, since a reason must not stop a stream."""
+        """Return the user's text. If that raises, return the numbers: a reason must not stop a stream."""
         try:
             return str(self.policy.describe(value, limit))
         except Exception:  # a user's function may raise anything

@@ -1,7 +1,7 @@
 """Built-in estimators: one module each.
 
-To add one, add a module here with ``NAME``, ``TASKS`` and ``kernel(task, params) -> Kernel``. Users name theirs
-``"module:function"``: a function that returns an unfitted scikit-learn estimator.
+To add one, add a module here with ``NAME``, ``TASKS`` and ``kernel(task, params) -> Kernel``. Users name an estimator
+of their own by ``"module:function"``: a function that returns an unfitted scikit-learn estimator.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Each candidate is fitted on the older rows and measured by the fleet's loss on the newest fifth; the one with the lowest
 mean loss is fitted on all rows. The gate's held-out rows are removed before a kernel is called, so the choice does not
-see them. A group with fewer than `compared_rows` rows to compare on takes the first candidate, as chance would decide
-on few rows. All candidates' losses are in the metrics. Running out of memory fails the group, not the candidate: other
+see them. A group with fewer than `compared_rows` rows to compare on takes the first candidate, since on few rows chance
+would decide. All candidates' losses are in the metrics. Running out of memory fails the group, not the candidate: other
 groups in the process may have caused it, and the choice must depend on the group's rows only.
 """
 
@@ -38,7 +38,7 @@ _NONE = -1
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     """Return the kernel of `best_of`. params:
 
-    candidates     two or more tables of `estimator` and, if needed, `params`; the first wins a tie
+    candidates     two or more tables of `estimator` and, if needed, `params`; of equal losses the first wins
     compared_rows  fewest rows to compare on, 10 by default; a group then has five times as many rows
     """
     listed, rows = params.get("candidates"), params.get("compared_rows", COMPARED_ROWS)
@@ -114,9 +114,9 @@ class BestOf:
         return {"chosen": chosen, "candidates": scores_by_name}
 
     def _scores(self, stack: KernelInput, timer: Timer) -> tuple[Any, Any, dict[int, MemoryError]]:
-        """Mean losses, milliseconds, and the groups that ran out of memory.
+        """Return mean losses, milliseconds, and the groups that ran out of memory with their error.
 
-        Losses: shape (n_groups, n_candidates), infinite if there is none.
+        Losses and milliseconds: shape (n_groups, n_candidates); a loss is infinite if a candidate has none.
         """
         scores, elapsed_ms = np.full((len(stack), len(self.candidates)), np.inf), np.zeros(len(stack))
         memory_errors: dict[int, MemoryError] = {}

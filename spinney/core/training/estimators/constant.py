@@ -69,7 +69,7 @@ def _mean(labels: Floats, weights: Floats) -> float:
 
 
 def weighted_median(labels: Floats, weights: Floats) -> float:
-    """Return the mean of the lower and the upper weighted median."""
+    """Return the weighted median: the mean of the lower and the upper one, if they differ."""
     order = np.argsort(labels, kind="stable")
     below = np.cumsum(weights[order])
     half = below[-1] / 2

@@ -98,7 +98,7 @@ class SeasonalKernel:
         return fits
 
     def _place(self, features: tuple[Feature, ...]) -> tuple[int, int]:
-        """The first column of the time in the matrix, and the number of its columns."""
+        """Return the first of the time feature's columns in the matrix, and how many it has."""
         times = {feature.name: feature.type for feature in features if feature.type in {"timestamp", "date"}}
         name = self.time or min(times, key=lambda name: times[name] != "timestamp", default=None)
         if name is None or name not in times:

@@ -7,9 +7,14 @@ let announcedAt = 0;
 let announced = "";
 
 export class Problem extends Error {
-  constructor(status, message) {
+  constructor(status, message, code = null) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, code });
+  }
+
+  /** Whether another key would help. */
+  get needsKey() {
+    return this.status === 401 || this.code === "scope";
   }
 }
 
@@ -28,29 +33,30 @@ export async function request(path, { etag = null, body = null } = {}) {
   }
   if (answer.status === 304) return { status: 304, etag, data: null };
   const data = await answer.json().catch(() => null);
-  if (!answer.ok) throw new Problem(answer.status, problemText(answer.status, data));
+  if (!answer.ok) throw new Problem(answer.status, data?.error?.message ?? `status ${answer.status}`, data?.error?.code);
   const name = answer.headers.get("X-Fleet"); // not in the answer to an order
   if (name) document.getElementById("fleet-name").textContent = name;
   return { status: answer.status, etag: answer.headers.get("ETag"), data };
 }
 
-function problemText(status, data) {
-  if (status === 403) return "your key may not do this: it needs the scope operate";
-  return data?.error?.message ?? `status ${status}`;
+function keyNote({ status, message }) {
+  if (status !== 401) return `${message}.`;
+  return sessionStorage.getItem(KEY) ? "This key is not valid, or was revoked." : "The figures of this fleet need an API key.";
 }
 
-/** Ask for an API key, keep it until the tab is closed, and go on. */
-export function askForKey(goOn) {
-  const input = el("input", { id: "api-key", type: "password", autocomplete: "off", required: true });
+/** Ask for an API key, keep it until the tab is closed, and go on. problem: of the key that was sent, or of none. */
+export function askForKey(problem, goOn) {
+  const input = el("input", {
+    id: "api-key", type: "password", autocomplete: "off", required: true, pattern: "\\s*[!-~]+\\s*", title: "A key as spinney keys add prints it: spinney_…",
+  });
   const save = (event) => {
     event.preventDefault();
     sessionStorage.setItem(KEY, input.value.trim());
     goOn();
   };
-  const note = sessionStorage.getItem(KEY) ? "This key is not valid, or was revoked." : "The figures of this fleet need an API key.";
   const form = el(
     "form", { submit: save }, el("h1", {}, "API key"),
-    el("p", { class: "lead" }, `${note} Make one with `, el("code", {}, "spinney keys add"), ". It is kept until this tab is closed."),
+    el("p", { class: "lead" }, `${keyNote(problem)} Make one with `, el("code", {}, "spinney keys add"), ". It is kept until this tab is closed."),
     el("label", { class: "hidden", for: "api-key" }, "API key"), input,
     el("p", { class: "actions" }, el("button", { class: "primary" }, "Show the fleet")),
   );
@@ -58,9 +64,9 @@ export function askForKey(goOn) {
   input.focus();
 }
 
-/** Tell screen readers, at most twice a minute, and only what is new. */
-export function announce(text) {
-  if (!text || text === announced || Date.now() - announcedAt < 30000) return;
+/** Tell screen readers only what is new, and at most twice a minute unless a reader has asked for it. */
+export function announce(text, wasAskedFor = false) {
+  if (!text || text === announced || (!wasAskedFor && Date.now() - announcedAt < 30000)) return;
   [announced, announcedAt] = [text, Date.now()];
   document.getElementById("announcement").textContent = text;
 }

@@ -96,13 +96,14 @@ export const STATES = {
   fresh: ["fresh", "its own model answers, and no policy calls it stale"],
   stale: ["stale", "waits for a round"],
   refused: ["refused", "its last challenger was refused; it waits for new rows"],
-  held: ["pinned", "pinned by a person"],
+  held: ["held", "pinned by a person, or the gate held its last challenger until a person decides"],
   failed: ["failed", "its last fit failed; an older model answers, if there is one"],
   parent: ["by a parent", "no model of its own: a parent answers"],
   none: ["no model", "no model answers"],
 };
 
-export const stateLabel = (state) =>
-  el("span", { class: "nowrap", title: STATES[state]?.[1] ?? null }, el("i", { class: `dot of-${state}` }), STATES[state]?.[0] ?? state);
+/** name: a better one than that of the state, if there is one. */
+export const stateLabel = (state, name = null) =>
+  el("span", { class: "nowrap", title: STATES[state]?.[1] ?? null }, el("i", { class: `dot of-${state}` }), name ?? STATES[state]?.[0] ?? state);
 
 export const swatch = (kind, text) => el("li", {}, el("i", { class: `swatch ${kind}` }), text);

@@ -27,9 +27,9 @@ export const groupView = {
   },
 };
 
-function status({ standing, happened }) {
+function status({ standing, happened, is_pinned: isPinned }) {
   const parts = [
-    ["state", stateLabel(standing.state)], ["model", modelId(standing.model_id)], ["recipe", standing.recipe ?? "–"],
+    ["state", stateLabel(standing.state, isPinned ? "pinned" : null)], ["model", modelId(standing.model_id)], ["recipe", standing.recipe ?? "–"],
     ["trained through (UTC)", utc(standing.trained_through)], ["training rows", count(standing.rows)],
     ["held-out error", number(standing.loss)],
   ];
@@ -113,7 +113,7 @@ function signedTicks(least, top) {
 
 function why({ happened }) {
   if (!happened.length) return section("History", null, empty("Nothing was decided about this group yet. It has events; a policy judges it in the next round."));
-  const items = [...happened].reverse().slice(0, 100).map((entry) => el("li", {}, time(entry.at), el("strong", {}, entry.what.replace("_", " ")), el("p", {}, entry.said, origin(entry))));
+  const items = [...happened].reverse().slice(0, 100).map((entry) => el("li", {}, time(entry.at), el("strong", {}, entry.what.replaceAll("_", " ")), el("p", {}, entry.said, origin(entry))));
   const more = happened.length > 100 ? ` The newest 100 of ${count(happened.length)}; spinney why shows all.` : "";
   return section("History: why it was retrained, and what was decided", `The newest first, times in UTC.${more}`, el("ol", { class: "timeline" }, items));
 }

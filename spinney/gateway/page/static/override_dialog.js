@@ -17,18 +17,22 @@ export function openOverride(verb, title, history, refresh) {
   const models = history.happened.filter((entry) => entry.what === "fitted" && entry.model_id !== history.standing.model_id).reverse();
   const unique = [...new Map(models.map((entry) => [entry.model_id, entry])).values()];
   let version = null;
+  let turn = 0;
 
   const preview = async () => {
+    const mine = ++turn; // an earlier answer that comes later is of a model that is not chosen any more
     confirm.disabled = true;
     version = null;
     try {
       const { data } = await request("overrides", { body: order });
+      if (mine !== turn) return;
       const [step] = data.steps;
       change.textContent = step ? `${short(step.before)} → ${short(step.after)}${step.withdrawn ? `; ${short(step.withdrawn)} is withdrawn` : ""}` : `Nothing to change: ${data.left[0]?.why ?? "it is so already"}.`;
       if (!step) return;
       version = data.version;
       confirm.disabled = false;
     } catch (error) {
+      if (mine !== turn) return;
       change.textContent = `Not possible: ${error.message}`;
     }
   };

@@ -13,7 +13,8 @@ const main = document.getElementById("main");
 const status = document.getElementById("status");
 const query = document.getElementById("query");
 
-let shown = { view: null, etag: null, at: null, problem: null };
+const NOTHING = { view: null, etag: null, at: null, problem: null, needsKey: false };
+let shown = { ...NOTHING };
 let timer = 0;
 let turn = 0;
 
@@ -37,7 +38,7 @@ function route() {
 /** Show the view that the hash names. hasNavigated: the focus goes to it, where a reader has followed a link. */
 async function open(hasNavigated = true) {
   const where = route();
-  shown = { view: where.view, etag: null, at: null, problem: null };
+  shown = { ...NOTHING, view: where.view };
   document.querySelectorAll("nav a").forEach((link) => {
     if (link.dataset.route === where.view.nav) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -57,13 +58,19 @@ async function poll(isNew = false) {
   try {
     const answer = await request(where.view.url(where), { etag: shown.etag });
     if (mine !== turn) return;
-    shown.problem = null;
+    Object.assign(shown, { problem: null, needsKey: false });
     if (answer.status === 200) draw(where, answer, isNew);
   } catch (error) {
     if (mine !== turn) return;
-    if (error.status === 401) askForKey(() => poll(true));
-    else if (error.status === 404) main.replaceChildren(empty(error.message), el("p", {}, el("a", { href: "#/groups" }, "Search the groups")));
+    if (error.needsKey) { // until there is one, nothing is asked for: the form would be drawn again under a reader's hands
+      shown = { ...NOTHING, view: where.view, needsKey: true };
+      askForKey(error, () => poll(true));
+      tell();
+      return;
+    }
+    if (error.status === 404) main.replaceChildren(empty(error.message), el("p", {}, el("a", { href: "#/groups" }, "Search the groups")));
     else shown.problem = error.status === 503 ? "Reading the tables …" : `No answer: ${error.message}. Trying again.`;
+    announce(shown.problem);
   }
   tell();
   timer = setTimeout(() => (document.hidden ? null : poll()), shown.problem ? 1000 : where.view.pollMs ?? POLL_MS);
@@ -75,7 +82,7 @@ function draw(where, answer, isNew) {
   main.replaceChildren(...where.view.render(answer.data, context).filter(Boolean));
   if (place) restore(place);
   Object.assign(shown, { etag: answer.etag, at: answer.data.at ?? new Date().toISOString() });
-  announce(where.view.announcement?.(answer.data) ?? "");
+  announce(where.view.announcement?.(answer.data) ?? "", isNew);
 }
 
 /** What a reader has opened, scrolled to or focused, by its place in the document. */
@@ -99,8 +106,10 @@ function tell() {
 }
 
 function search() {
-  const hash = `#/groups?${new URLSearchParams({ q: query.value })}`;
-  if (route().view === groupsView) history.replaceState(null, "", hash);
+  const { view, params } = route();
+  const kept = view === groupsView && params.get("state") ? { state: params.get("state") } : {};
+  const hash = `#/groups?${new URLSearchParams({ q: query.value, ...kept })}`;
+  if (view === groupsView) history.replaceState(null, "", hash);
   else history.pushState(null, "", hash);
   open();
 }
@@ -121,7 +130,11 @@ document.addEventListener("keydown", (event) => {
   query.focus();
   query.select();
 });
-document.addEventListener("visibilitychange", () => (document.hidden ? null : poll()));
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // "#main" would be another view
+  main.focus();
+});
+document.addEventListener("visibilitychange", () => (document.hidden || shown.needsKey ? null : poll()));
 addEventListener("hashchange", () => open());
 setInterval(tell, 1000);
 open(false);

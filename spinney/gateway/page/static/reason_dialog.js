@@ -23,6 +23,7 @@ export function openReasonDialog({ title, groupKey, meaning, choice = null, row,
       refresh();
     } catch (error) {
       status.textContent = `${failed}: ${error.message}`;
+      confirm.disabled = error.status === 409; // what was shown is not so any more
     }
   };
   dialog.replaceChildren(el(

@@ -12,7 +12,7 @@ import pytest
 import requests
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
-from past import Past, fleet_toml, hour
+from handwritten_history import Past, fleet_toml, hour
 from waiting import wait_until
 
 from schemas import tables
@@ -136,6 +136,17 @@ def test_what_the_client_has_is_not_sent_again(ada: Client, path: str) -> None:
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
 
 
+def test_a_tag_that_a_proxy_has_made_weak_or_listed_is_still_known(ada: Client) -> None:
+    tag = ada.get("static/page.js").headers["ETag"]
+    for sent, status in ((f"W/{tag}", 304), (f'"other", {tag}', 304), ("*", 304), ('"other"', 200), ("", 200)):
+        assert ada.get("static/page.js", headers={"If-None-Match": sent}).status_code == status
+
+
+def test_the_page_is_found_without_its_slash_whatever_a_proxy_calls_this_server(url: str) -> None:
+    answer = requests.get(f"{url}/page", headers={"Host": "inner:1"}, allow_redirects=False, timeout=30)
+    assert (answer.status_code, answer.headers["Location"]) == (307, "page/")
+
+
 def test_figures_need_a_key_and_the_files_of_the_page_do_not(url: str) -> None:
     nobody = Client(url, None)
     for path in (
@@ -208,6 +219,7 @@ def test_an_order_to_retrain_that_cannot_be_written_is_not_called_an_unknown_gro
     answer = requests.post(f"{url}/page/retrain-requests", json={"group_key": A}, headers=ada.headers, timeout=30)
     lock.unlink()
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_written")
+    assert int(answer.headers["Retry-After"]) > 0
     assert "retrain.lock" not in answer.text
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
-from past import fleet_toml
+from handwritten_history import fleet_toml
 
-from batch.load import LoadProgress, load, merging, parquet_writer, spool
+from batch.load import LoadProgress, deduplication, load, parquet_writer, spool
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
@@ -71,7 +71,7 @@ def spilling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(spool, "MEMORY_BYTES", 20_000)
         monkeypatch.setattr(spool, "RANGE_BYTES", 10_000)
         monkeypatch.setattr(parquet_writer, "FILE_ROWS", 300)
-        monkeypatch.setattr(merging, "STORED_ROWS_PER_STEP", 100)
+        monkeypatch.setattr(deduplication, "STORED_ROWS_PER_STEP", 100)
 
 
 def test_each_event_its_label_and_its_old_answer_are_stored_once_and_sorted(

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from deltalake import write_deltalake
+from handwritten_history import fleet_toml
 from new_tables import create_tables
-from past import fleet_toml
 
 from batch.load import load
 from schemas import tables

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from past import fleet_toml
+from handwritten_history import fleet_toml
 from pydantic import ValidationError
 
 from spinney.core.config import Config, parse

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spinney.core.config.toml_formatting import to_toml, to_toml_key
 from spinney.core.config.toml_lines import key_lines
-from spinney.core.config.toml_text import to_toml, to_toml_key
 
 TEXT = '''\
 # a comment with [brackets] and = signs

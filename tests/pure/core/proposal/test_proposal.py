@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import pandas as pd
 import pytest
 from example_counts import examples
@@ -358,6 +359,24 @@ def test_of_values_that_no_type_takes_together_those_of_most_rows_decide() -> No
     assert (columns["price"], columns["sunny"]) == ("double", "boolean")
 
 
+def test_a_few_values_that_no_column_takes_decide_about_nothing() -> None:
+    odd = [[1], {"a": 1}, b"\xff"]
+    frame = SALES.assign(
+        shop=["north", "south", "east"] * (ROWS // 3 - 1) + odd,
+        price=[*SALES["price"][3:], *odd],
+        sunny=[1, True, 0, "false"] * (ROWS // 4),
+        sold=[*SALES["sold"][1:], "much"],
+    ).astype({"sunny": object, "price": object, "sold": object})
+    fleet = parse(propose(frame, "sales", choices=Choices(group=("shop",))), "proposed", {}).fleet
+    assert dict(fleet.columns) == {"price": "double", "sunny": "boolean", "sold": "double", "shop": "string"}
+
+
+def test_times_among_numbers_since_1970_are_only_rows_that_are_rejected() -> None:
+    at = ["2024-05-01T12:00:00Z", *(1_714_521_600_000.5 + row for row in range(1, ROWS))]
+    frame = SALES.drop(columns="at").assign(at=pd.Series(at, dtype=object))
+    assert proposed(frame).fleet.columns["at"].declared == "timestamp(ms)"
+
+
 def test_what_json_cannot_say_is_left_out() -> None:
     frame = SALES.assign(took=pd.Timedelta(1, "h"), raw=b"x", boxes=[[1]] * ROWS)
     text = propose(frame, "sales")
@@ -625,3 +644,72 @@ def test_whatever_the_columns_are_called_the_proposal_is_accepted_or_refused_wit
     except ContractError:
         return
     parse(text, "proposed", {})
+
+
+_MIXED = (
+    *(0, 1, 3.5, -1, 2**63, 10**399, float("inf"), float("nan"), "1", " 2.5", "007", True, "true", None, pd.NA, pd.NaT),
+    *("a", "NA", "", "\ud83d", "2024-05-01", "2013", "soon", date(2024, 5, 1), datetime(9999, 12, 31, tzinfo=UTC)),
+    *([1], {"a": 1}, b"\xff", timedelta(1), np.int64(3)),
+)
+
+
+@examples(60)
+@given(
+    st.dictionaries(
+        st.sampled_from(["store", "at", "id", "x", "event_time", "event_id", "year", "y", "*", "a.b"]),
+        st.lists(st.sampled_from(_MIXED), min_size=12, max_size=12),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from([None, "at", "year", "x"]),
+)
+def test_whatever_values_are_mixed_the_proposal_is_accepted_or_refused_with_words(
+    columns: dict[str, list[object]], time: str | None
+) -> None:
+    usual = {"shop": ["n", "s"] * 6, "sale": [f"s{row}" for row in range(12)]}
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in (columns | usual).items()})
+    try:
+        text = propose(frame, "mixed", choices=Choices(group=("shop",), time=time))
+    except ContractError:
+        return
+    parse(text, "proposed", {})
+
+
+def test_integers_that_64_bits_with_a_sign_do_not_hold_are_texts_and_may_be_the_id() -> None:
+    hashes = pd.Series([2**64 - 1 - row * 10**15 for row in range(ROWS)], dtype="uint64")
+    config = proposed(SALES.assign(sale_id=hashes, visitors=pd.Series(range(ROWS), dtype="uint64") % 7))
+    assert config.fleet.event_id == "sale_id"
+    assert config.fleet.columns["visitors"] == "bigint"
+    shops = proposed(SALES.assign(shop=hashes % 3 + (2**64 - 9)))
+    assert (shops.fleet.group, shops.fleet.columns["shop"]) == (("shop",), "string")
+
+
+@pytest.mark.parametrize("name", ["*", "\ud83d"])
+def test_a_name_that_no_field_can_have_is_left_out_and_said(name: str) -> None:
+    text = propose(SALES.rename(columns={"price": name}), "sales")
+    assert parse(text, "proposed", {}).fleet.features == ("sunny",)
+    assert f'# left out: "{name if name.isprintable() else "?"}", a name that cannot be used here' in text
+    assert text.encode()
+
+
+def test_a_time_that_is_also_the_id_may_be_called_like_the_id() -> None:
+    frame = SALES.drop(columns=["sale_id", "at"]).assign(
+        event_id=[(START + timedelta(hours=row)).isoformat() for row in range(ROWS)]
+    )
+    fleet = proposed(frame).fleet
+    assert fleet.event_time != "event_id"
+    assert (fleet.fields[fleet.event_time], fleet.fields[fleet.event_id]) == ("event_id", "event_id")
+
+
+def test_bytes_beside_rows_without_an_id_are_left_out() -> None:
+    frame = SALES.drop(columns="sale_id").assign(at="2024-01-01T00:00:00", photo=[b"\xff", b"\x00"] * (ROWS // 2))
+    text = propose(pd.concat([frame, frame[:3]], ignore_index=True), "sales")
+    assert parse(text, "proposed", {}).fleet.fields == {"event_id": "*"}
+    assert '# left out: "photo", no plain value' in text
+    assert "3 of 123 rows equal an earlier one" in text
+
+
+def test_integers_of_any_length_are_numbers_beside_negative_ones_and_texts() -> None:
+    at = [2**63, -1, "007", 10**400, *(1_714_521_600_000 + row for row in range(4, ROWS))]
+    frame = SALES.drop(columns="at").assign(ts=pd.Series(at, dtype=object))
+    assert proposed(frame).fleet.columns["ts"].declared == "timestamp(ms)"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
-from spinney.core.records.input_message_encoding import encode_message
+from spinney.core.records.input_message_encoding import UnrepresentableValue, encode_message
 from spinney.core.records.rules import build_rules
 from spinney.core.records.validation import validate
 from tests.pure.core.records.test_validation import GOOD, RECORDED_AT, fleet
@@ -47,6 +47,8 @@ ROWS: list[tuple[str, str, Any, Any]] = [
     ("bytes for a text", "note", b"K\xc3\xb6ln", "Köln"),
     ("bytes that are no text", "note", b"K\xf6ln", (Reason.NOT_UTF8, "note")),
     ("a list for a number", "x", [1, 2], (Reason.WRONG_TYPE, "x")),
+    ("what no text is, in a text", "note", UnrepresentableValue("1e9 years"), (Reason.WRONG_TYPE, "note")),
+    ("what no time is, in a time", "valid_to", UnrepresentableValue("1e9 years"), (Reason.WRONG_TYPE, "valid_to")),
     ("a time of day for a text", "note", time(10, 30), "10:30:00"),
 ]  # fmt: skip
 

@@ -131,6 +131,9 @@ DEAD: list[tuple[str, bytes | None, Reason, str | None, str]] = [
     ("a byte order mark", b"\xef\xbb\xbf" + record(), Reason.NOT_JSON, None, "byte order mark"),
     ("NaN", record(x=b"NaN"), Reason.NOT_JSON, None, "got NaN, which it does not have"),
     ("-Infinity", record(x=b"-Infinity"), Reason.NOT_JSON, None, "got -Infinity"),
+    ("a schema registry", b"\0\0\0\0\x07" + record(), Reason.NOT_JSON, None, "a zero and an id: send plain JSON"),
+    ("Avro", b"\0\0\0\0\x07\x02\xff", Reason.NOT_UTF8, None, "0xff at byte 6. It begins as serializers of a schema"),
+    ("zeros alone", b"\0" * 5, Reason.NOT_JSON, None, 'got "\\u0000\\u0000\\u0000\\u0000\\u0000": Expecting value at'),
     ("text behind the object", record() + b" x", Reason.NOT_JSON, None, "Extra data"),
     ("a line break in a text", record(note=b'"a\nb"'), Reason.NOT_JSON, None, "Invalid control character at character"),
     ("nested too deep", b'{"a":' * 100_000, Reason.NOT_JSON, None, "more than 500 objects and arrays in one another"),
@@ -293,12 +296,21 @@ def test_a_number_in_json_is_never_taken_for_a_text_that_means_missing() -> None
     assert (found.values["x"], found.values["small"]) == (-999.0, None)
 
 
-def test_leading_zeros_of_a_key_are_never_lost() -> None:
+@pytest.mark.parametrize("key", ["007", "-007", "007.0", "07e0", "00"])
+def test_leading_zeros_of_a_key_are_never_lost(key: str) -> None:
     config = parse(FLEET.format(more="", columns="").replace('store = "string"', 'store = "bigint"'), "fleet.toml", {})
-    found = validated(record(store="007"), config)
+    found = validated(record(store=key), config)
     assert (found.reason, found.field) == (Reason.WRONG_TYPE, "store")
     assert "leading zeros" in (found.detail or "")
-    assert (validated(record(store="7"), config).values or {})["store"] == 7
+    for text, number in {"7": 7, "-7.0": -7, "0": 0, "0.0": 0}.items():
+        assert (validated(record(store=text), config).values or {})["store"] == number
+
+
+def test_a_column_may_be_called_like_the_sign_for_every_column() -> None:
+    text = FLEET.format(more="", columns="").replace('["store"]', '["*"]').replace("store =", '"*" =')
+    found = validated(record(**{"*": "a"}), parse(text, "fleet.toml", {}))
+    assert found.values is not None
+    assert found.values["*"] == "a"
 
 
 def test_an_older_basis_validates_by_what_held_then() -> None:

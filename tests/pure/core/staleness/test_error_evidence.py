@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.error_evidence import TILTS, ErrorEvidence
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.loss_order import CountedLosses, random_numbers
+from spinney.core.staleness.loss_counting_order import CountedLosses, random_numbers
 from spinney.core.staleness.score_corrections import MIN_VOTES
 
 DAY = 86_400_000_000

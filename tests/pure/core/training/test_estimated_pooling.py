@@ -25,7 +25,7 @@ from spinney.core.training.estimated_pooling import weighted_medians
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fit_kernels import KernelInput, Pooling
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.row_lineage import ORIGIN
+from spinney.core.training.parent_row_lineage import ORIGIN
 
 FEATURES = (Feature("x0", "double"), Feature("x1", "double"))
 VARIANCES = np.array([[0.3, 0.02, 0.0005], [0.2, 0.0, 0.001]])

@@ -113,7 +113,7 @@ CLASSES = {"target": Feature("kind", "boolean"), "task": "classification"}
     ("estimator", "of", "why"),
     [
         ({"coef": 1}, recipe(PRICE), "expected a fitted scikit-learn estimator or pipeline; got dict"),
-        (LinearRegression(), recipe(PRICE), "expected a fitted estimator; got a LinearRegression that is not"),
+        (LinearRegression(), recipe(PRICE), "expected a fitted estimator; got a LinearRegression that is not fitted"),
         (FITTED, recipe(PRICE, STOCK, **CLASSES), "expected an estimator for classification, which is fleet.task"),
         (CLASSIFIER, recipe(PRICE), "expected an estimator for regression, which is fleet.task; got LogisticReg"),
         (FITTED, recipe(PRICE), r"fitted on price, stock: expected features of the fleet; got \['stock'\]"),

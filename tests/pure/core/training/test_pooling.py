@@ -15,7 +15,7 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.fit_attempt import model_id_of
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.parent_models import UNREAD_PRIOR
+from spinney.core.training.loaded_parent_models import UNREAD_PRIOR
 from spinney.core.training.training_set import select_training_set
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spinney.core.records.recent_ids import IdHashes
 from spinney.storage.label_index import runs as run_files
-from spinney.storage.label_index.arrived import Arrived, Sought
+from spinney.storage.label_index.arrived_rows import Arrived, Sought
 from spinney.storage.label_index.merge_policy import FAN_IN, runs_to_merge, runs_to_merge_at_last
 from spinney.storage.label_index.recent_rows import RecentRows
 from spinney.storage.label_index.runs import Run, merge_runs, write_run

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from label_index import SHAPE, Row, predictions
 
-from spinney.storage.label_index.arrived import Arrived
+from spinney.storage.label_index.arrived_rows import Arrived
 from spinney.storage.label_index.label_index import IndexShape, LabelIndex
 
 

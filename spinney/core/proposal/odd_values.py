@@ -1,0 +1,82 @@
+"""Values of a column of a sample that its type does not take, or that pandas does not convert.
+
+A few such values are left out, and their rows are rejected: otherwise one odd record would decide about the proposal.
+"""
+
+from __future__ import annotations
+
+from datetime import date, time
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from spinney.core.records.value_conversion import BOOLEAN_TEXTS, NUMBER
+
+_PLAIN: Final = (str, bool, int, float, Decimal, date, time, np.number, np.bool_, np.datetime64)
+_NUMBERS: Final = (int, float, Decimal, np.number)
+
+
+def is_plain_value(value: object) -> bool:
+    """Return whether JSON can represent the value by itself: bytes and durations cannot be, lists are several."""
+    return isinstance(value, _PLAIN) and not isinstance(value, np.timedelta64)
+
+
+def may_be_boolean(value: object) -> bool:
+    """Return whether a column of booleans takes a value, if other forms are accepted."""
+    if isinstance(value, str):
+        return value in BOOLEAN_TEXTS
+    return isinstance(value, bool) or (isinstance(value, _NUMBERS) and value in (0, 1))
+
+
+def without_odd_objects(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return the values with null in place of lists, objects and bytes, if fewer than half are such."""
+    if not types.is_object_dtype(values):
+        return values
+    filled = values.dropna()
+    plain_types = {kind for kind in set(map(type, filled)) if _is_plain_type(kind)}
+    is_odd = ~filled.map(type).isin(plain_types)
+    if not is_odd.any() or 2 * int(is_odd.sum()) >= len(filled):
+        return values
+    return values.mask(is_odd.reindex(values.index, fill_value=False), None)
+
+
+def _is_plain_type(kind: type) -> bool:
+    return issubclass(kind, _PLAIN) and not issubclass(kind, np.timedelta64)
+
+
+def without_odd_numbers(values: pd.Series[Any], kind: str) -> pd.Series[Any]:
+    """Return the values with null in place of those that are no numbers, or no booleans, if these are its type.
+
+    kind: the type of the column.
+    """
+    test = {"bigint": _is_number, "double": _is_number, "boolean": may_be_boolean}.get(kind)
+    if test is None or not types.is_object_dtype(values):
+        return values
+    is_odd = values.notna() & ~values.map(test).astype(bool)
+    return values.mask(is_odd, None) if is_odd.any() else values
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value == "" or NUMBER.fullmatch(value.strip(" ")) is not None
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool)
+
+
+def as_doubles(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return numbers and texts of numbers as doubles, null for null and for empty texts.
+
+    values: of any length; those beyond doubles are infinite.
+    """
+    if not types.is_object_dtype(values):
+        return pd.to_numeric(values).astype(float)
+    return pd.Series([_as_double(value) for value in values], index=values.index, dtype=float)
+
+
+def _as_double(number: Any) -> float:
+    try:
+        return np.nan if pd.isna(number) or number == "" else float(number)
+    except OverflowError:
+        return np.inf if number > 0 else -np.inf
