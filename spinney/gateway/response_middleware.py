@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
@@ -52,6 +53,16 @@ def problem(
     return JSONResponse({"error": {"code": code, "message": message}, **(more or {})}, status, headers)
 
 
+def _without_host(location: bytes) -> bytes:
+    """Return where a redirection leads, on the same server.
+
+    FastAPI repeats the host that the caller named, and `http` also behind a proxy that speaks TLS: a client would send
+    its key again without encryption.
+    """
+    parts = urlsplit(location)
+    return b"/" + urlunsplit((b"", b"", parts.path, parts.query, b"")).lstrip(b"/") if parts.netloc else location
+
+
 class ResponseMiddleware:
     """Adds HEADERS, answers if a route fails, counts and logs each request. app: an ASGI application.
 
@@ -74,8 +85,13 @@ class ResponseMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(header for header in _ENCODED if header[0] not in present)]
+                headers = [(name.lower(), value) for name, value in message["headers"]]
+                present = dict(headers)
+                if b"location" in present:
+                    headers = [
+                        (name, _without_host(value) if name == b"location" else value) for name, value in headers
+                    ]
+                message["headers"] = [*headers, *(header for header in _ENCODED if header[0] not in present)]
                 if self._is_draining():
                     message["headers"].append((b"connection", b"close"))
             await send(message)

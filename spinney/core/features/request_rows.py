@@ -108,7 +108,8 @@ def read_request_rows(
         one_by_one = _read_one_by_one(exact(), doubtful, rules)
         errors |= one_by_one.errors
         columns = {rule.name: _replaced(columns.get(rule.name), doubtful, one_by_one, rule) for rule in rules.fields}
-    _require_features(objects, columns, rules, fleet)
+    if not not_objects.all():  # otherwise each has its own error, which says more
+        _require_features(objects, columns, rules, fleet)
     is_valid = np.ones(len(records), dtype=np.bool_)
     is_valid[list(errors)] = False
     rows = pa.table(columns).filter(pa.array(is_valid)) if errors else pa.table(columns)

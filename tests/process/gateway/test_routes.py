@@ -354,6 +354,14 @@ def test_head_is_answered_as_get_without_the_body(url: str, http, path: str) -> 
     assert {**head.headers, "date": ""} == {**whole.headers, "date": ""}
 
 
+@pytest.mark.parametrize(
+    ("path", "target"), [("/predict/?strict=true", "/predict?strict=true"), ("/ping/", "/ping"), ("/page", "page/")]
+)
+def test_a_redirection_stays_on_this_server_whatever_host_the_caller_names(url: str, http, path, target) -> None:
+    answer = http.get(f"{url}{path}", headers={"Host": "evil.example"}, allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (307, target)
+
+
 def test_a_method_that_a_path_does_not_have_is_answered_with_those_that_it_has(url: str, http) -> None:
     for method, path, allowed in (("HEAD", "/predict", "POST"), ("OPTIONS", "/ping", "GET"), ("PUT", "/v2", "GET")):
         answer = http.request(method, f"{url}{path}")

@@ -103,6 +103,11 @@ def test_bad_records_have_errors_of_their_own_at_their_places(fleet: LinearFleet
     assert found[3] == dict.fromkeys(found[3]) | {"answered_by": "none", "status": "no_model"}
 
 
+def test_a_request_without_any_valid_record_is_answered_with_an_error_for_each(answers: FleetAnswers) -> None:
+    found = answers.answer(asked([3, None])).entries()
+    assert [(each["status"], each["error"]["reason"]) for each in found] == [("invalid", "not_an_object")] * 2
+
+
 def test_too_many_records_or_groups_are_refused(answers: FleetAnswers) -> None:
     with pytest.raises(
         TooMuchError, match=r"at most 10000 records; got 10001\. Send several requests, or raise gateway\.max"

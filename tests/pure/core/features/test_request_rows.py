@@ -128,6 +128,13 @@ def test_a_feature_that_no_record_has_is_refused_by_its_name() -> None:
     assert found.rows.column("price").to_pylist() == [3.5]
 
 
+@pytest.mark.parametrize("count", [1, 9])
+def test_records_of_which_none_is_an_object_have_an_error_each(count: int) -> None:
+    found = read([7] * count)
+    assert (found.group_keys, list(found.errors)) == ([], list(range(count)))
+    assert {error.reason for error in found.errors.values()} == {"not_an_object"}
+
+
 def test_no_records_are_no_rows() -> None:
     assert read([]).group_keys == []
 
