@@ -79,13 +79,13 @@ def run(case: Case, flights: pd.DataFrame, candidates: Sequence[str] = (), *, ha
     return compare(history, [*replays, *online])
 
 
-def as_rows(case: Case, comparison: Comparison) -> Iterator[dict[str, Any]]:
-    """One row per strategy: the ratio of the fleet's loss to its own."""
+def as_rows(fleet: str, comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """One row per strategy: the ratio of the fleet's loss to its own. fleet: its name."""
     own = comparison.scores[0]
     for score in comparison.scores:
         ratio, low, high = 1 / score.ratio.value, 1 / score.ratio.high, 1 / score.ratio.low
         yield {
-            "fleet": case.name,
+            "fleet": fleet,
             "strategy": score.name,
             "loss": score.loss,
             "ratio": ratio,
@@ -143,7 +143,7 @@ def main() -> None:
     ):
         began = time.perf_counter()
         comparison = run(case, flights, asked.candidate, has_river=asked.river)
-        rows = list(as_rows(case, comparison))
+        rows = list(as_rows(case.name, comparison))
         print("\n".join(map(json.dumps, rows)) if asked.json else markdown(rows, comparison), flush=True)
         print(f"{case.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
 

@@ -83,4 +83,5 @@ def _propose(data: str, choices: dict[str, Any]) -> str:
     sample = read_sample(source)
     say_notes("init", sample.notes)
     chosen = Choices(tuple(choices["group"]), choices["target"], choices["identity"], choices["time"])
-    return propose(sample.frame, choices["name"] or Path(data).stem, sample.texts, chosen)
+    name = choices["name"] or Path(data).stem
+    return propose(sample.frame, name, sample.texts, chosen, is_beginning=not sample.is_whole)

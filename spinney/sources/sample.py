@@ -31,13 +31,15 @@ class Sample:
 
     frame: columns under the file's names, nested ones as ``outer.inner``. texts: the columns that are text only because
     the file has no types. unsplit: number of rows in between that could not be split into columns or are no JSON
-    object. first_unsplit: the first of these.
+    object. first_unsplit: the first of these. is_whole: whether the source has no rows after
+    the sample.
     """
 
     frame: pd.DataFrame
     texts: frozenset[str]
     unsplit: int = 0
     first_unsplit: MalformedRow | None = None
+    is_whole: bool = True
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -54,8 +56,11 @@ def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
     parts: list[pd.DataFrame] = []
     texts: set[str] = set()
     unsplit, first = 0, None
-    left = rows
+    left, is_whole = rows, True
     for batch in source.batches():
+        if left <= 0:
+            is_whole = False
+            break
         malformed = batch.malformed
         if batch.columns is None:
             whole, bad = _of_lines(batch)
@@ -69,9 +74,10 @@ def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
         if len(part):
             parts.append(part)
             left -= len(part)
-        if left <= 0:
+        if len(part) < len(whole):
+            is_whole = False
             break
-    return Sample(_joined(parts), frozenset(texts), unsplit, first)
+    return Sample(_joined(parts), frozenset(texts), unsplit, first, is_whole)
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

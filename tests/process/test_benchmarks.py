@@ -190,7 +190,7 @@ def test_the_benchmark_of_policies_compares_the_defaults_with_every_baseline() -
     flights = departures[is_wanted].assign(flight=departures["event_id"].str[18:])
     case = policies.Case("route", "air_time_min", "squared")
     comparison = policies.run(case, flights)
-    rows = list(policies.as_rows(case, comparison))
+    rows = list(policies.as_rows(case.name, comparison))
     assert len(rows) == 11
     assert (rows[0]["ratio"], rows[0]["low"], rows[0]["fits_to_own"]) == (1.0, 1.0, 1.0)
     never = next(row for row in rows if row["strategy"] == "never again")

@@ -91,10 +91,7 @@ def compare(history: History, replays: Sequence[Replay], seed: int = 0) -> Compa
     losses = np.column_stack([replay.losses for replay in replays])
     compared = np.isfinite(losses).all(axis=1)
     if not compared.any():
-        raise ContractError(
-            "backtest: expected rows that every candidate answered; got none. The history needs more than "
-            "recipe.min_rows rows of a group, over more than one step"
-        )
+        raise ContractError(f"backtest: expected rows that every candidate answered; got none. {_why_none(replays)}")
     day = history.rows.times[compared] // DAY
     _, index = np.unique(day, return_inverse=True)
     sums = np.column_stack([np.bincount(index, column) for column in losses[compared].T])
@@ -105,6 +102,16 @@ def compare(history: History, replays: Sequence[Replay], seed: int = 0) -> Compa
     )
     groups = len(np.unique(history.group_of_row[compared]))
     return Comparison(int(compared.sum()), len(sums), groups, scores)
+
+
+def _why_none(replays: Sequence[Replay]) -> str:
+    silent = [replay.strategy for replay in replays if not np.isfinite(replay.losses).any()]
+    if not silent:
+        return "Each answered other rows: compare candidates with windows that are more alike"
+    return (
+        f"No model of {', '.join(silent)} answered any: the recipe's window has to hold min_rows rows of a group that "
+        "are older than fleet.label_delay, and the history more than one step after them"
+    )
 
 
 def bootstrap_ratios(sums: npt.NDArray[Any], seed: int) -> list[Ratio]:

@@ -37,42 +37,57 @@ class Choices:
 
 
 def propose(
-    sample: pd.DataFrame, name: str, texts: frozenset[str] = frozenset(), choices: Choices | None = None
+    sample: pd.DataFrame,
+    name: str,
+    texts: frozenset[str] = frozenset(),
+    choices: Choices | None = None,
+    *,
+    is_beginning: bool = False,
 ) -> str:
     """Return a commented TOML text that `parse` accepts, if the data has the columns that a fleet needs.
 
     sample: some rows of the data, in any order; not changed. name: of the fleet, from the file's name. texts: columns
-    that are text only because the file has no types. Raises ContractError: no rows, no column that could be the target
-    or a group, or a chosen column that does not exist.
+    that are text only because the file has no types. is_beginning: whether the data goes on after these rows. Raises
+    ContractError: no rows, no column that could be the target or a group, or a chosen column that does not exist.
     """
     if sample.empty:
         raise ContractError("init --from: expected rows to look at; the file has none that can be read")
-    plan = _make_plan(_examine(sample, texts), fleet_name(name), choices or Choices())
+    known = _Known(fleet_name(name), choices or Choices(), is_beginning)
+    plan = _make_plan(_examine(sample, texts), known)
     if plan.has_content_id:
-        plan = _plan_without_copies(plan, sample, texts, choices or Choices())
+        plan = _plan_without_copies(plan, sample, texts, known)
     return "\n".join(proposal_lines(plan)) + "\n"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known beside the sample. name: of the fleet. is_beginning: as in `propose`."""
+
+    name: str
+    choices: Choices
+    is_beginning: bool
 
 
 def _examine(sample: pd.DataFrame, texts: frozenset[str]) -> list[ColumnStatistics]:
     return [examine_column(str(column), sample[column], is_text=str(column) in texts) for column in sample.columns]
 
 
-def _plan_without_copies(plan: Proposal, sample: pd.DataFrame, texts: frozenset[str], choices: Choices) -> Proposal:
+def _plan_without_copies(plan: Proposal, sample: pd.DataFrame, texts: frozenset[str], known: _Known) -> Proposal:
     """Return the plan made from the sample without its repeated rows, if that gives them an id: an export may repeat
     rows.
     """
     copies = sample.map(str).duplicated()  # astype(str) would decode bytes
     if not copies.any():
         return plan
-    without = _make_plan(_examine(sample[~copies].reset_index(drop=True), texts), plan.name, choices)
+    without = _make_plan(_examine(sample[~copies].reset_index(drop=True), texts), known)
     if without.has_content_id:
         return plan
     note = guesses.copies_note(int(copies.sum()), len(sample))
     return replace(without, identity=replace(without.identity, reason=f"{without.identity.reason}{note}"))
 
 
-def _make_plan(columns_seen: list[ColumnStatistics], name: str, choices: Choices) -> Proposal:
-    good = usable_columns(columns_seen)
+def _make_plan(columns_seen: list[ColumnStatistics], known: _Known) -> Proposal:
+    choices, good = known.choices, usable_columns(columns_seen)
     _refuse_two_roles(choices)
     time = _choose_time(good, choices)
     taken = {*time.sources, *choices.group, choices.identity}
@@ -105,11 +120,11 @@ def _make_plan(columns_seen: list[ColumnStatistics], name: str, choices: Choices
     left_out = tuple(
         (column, reason_left_out(column, expected)) for column in columns_seen if column.source not in columns
     )
-    rows = target.columns[0].values.notna()
     task = "classification" if guesses.is_classes(target.columns[0]) else "regression"
+    window = choose_window(time, group, target.columns[0].values.notna(), is_beginning=known.is_beginning)
     return Proposal(
-        name, group, identity, time, target, task, tuple(features), names, types, left_out,
-        _missing_words(used, (*group.columns, *target.columns)), choose_window(time, group, rows), hashed,
+        known.name, group, identity, time, target, task, tuple(features), names, types, left_out,
+        _missing_words(used, (*group.columns, *target.columns)), window, hashed,
     )  # fmt: skip
 
 

@@ -72,6 +72,8 @@ def _fleet(plan: Proposal) -> Iterator[str]:
     yield f"event_time = {to_toml(time)}  # {_printable(plan.time.reason)}"
     yield f"target = {to_toml(names[target])}  # {_printable(plan.target.reason)}"
     yield f"task = {to_toml(plan.task)}"
+    known = f"set it if {to_toml(names[target])} becomes known later than the event, for backtests too"
+    yield f'# label_delay = "1d"  # {known}'
     features = [names[column.source] for column in plan.features]
     yield f"features = {to_toml(features)}  # all the rest; remove what is not known in time"
     if plan.missing:

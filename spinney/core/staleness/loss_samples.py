@@ -135,11 +135,14 @@ class LossSamples:
     def limit(self, at: Positions, most: npt.NDArray[np.int64] | float) -> None:
         """Reduce the weight of the losses of the groups at these positions to `most` losses, in place.
 
+        Losses whose stored weight has become 0 after dozens of these calls are dropped.
+
         most: one number for all groups, or one for each, shape (len(at),). Smaller weights stay.
         """
-        counts = self.weights[at].sum(axis=1)
-        shares = np.minimum(most / np.maximum(counts, 1), 1)
-        self.weights[at] = _as_stored(self.weights[at] * shares[:, None].astype(np.float32))
+        values, weights = self.values[at], self.weights[at]
+        shares = np.minimum(most / np.maximum(weights.sum(axis=1), 1), 1)
+        weights = _as_stored(weights * shares[:, None].astype(np.float32))
+        self.values[at], self.weights[at] = _without_unused(values, weights)
 
     def add(self, at: Positions, losses: Floats) -> None:
         """Add one loss for each of the distinct groups at these positions, in place.
@@ -178,6 +181,14 @@ def _as_stored(weights: Floats32) -> Floats32:
     result.
     """
     return weights.astype(np.float16).astype(np.float32)
+
+
+def _without_unused(values: Floats32, weights: Floats32) -> tuple[Floats32, Floats32]:
+    """Return the knots that represent losses before those that do not, which become inf with the weight 0."""
+    is_used = (weights > 0) & np.isfinite(values)  # earlier versions stored nan after merging two knots of weight 0
+    values, weights = np.where(is_used, values, np.float32(np.inf)), np.where(is_used, weights, np.float32(0))
+    order = np.argsort(~is_used, axis=1, kind="stable")
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1)
 
 
 def _inserted(rows: Floats32, value: Floats32 | np.float32, place: Positions) -> Floats32:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,26 @@ def test_a_column_of_the_whole_name_takes_precedence_over_a_field_inside_another
     table = pa.table({"a": [{"x": "inside", "y": 1}], "a.x": [7]})
     pq.write_table(table, tmp_path / "a.parquet")
     assert read_sample(open_source(tmp_path / "a.parquet")).frame.to_dict("list") == {"a.x": [7], "a.y": [1]}
+
+
+@pytest.mark.parametrize(("wanted", "is_whole"), [(2, False), (4, False), (5, True), (9, True)])
+def test_a_sample_tells_whether_it_has_all_rows(tmp_path: Path, *, wanted: int, is_whole: bool) -> None:
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n2,3\n")
+    (tmp_path / "b.csv").write_text("id,x\n3,4\n4,5\n5,6\n")
+    sample = read_sample(open_source(tmp_path), rows=wanted)
+    assert (len(sample.frame), sample.is_whole) == (min(wanted, 5), is_whole)
+
+
+def test_a_group_of_few_rows_in_the_beginning_of_a_long_file_needs_as_many_for_a_model_as_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = [START + timedelta(days=day) for day in range(90) for _ in range(7)]
+    sold = [n / 7 for n in range(630)]
+    pd.DataFrame({"at": days, "shop": list("abcdefg") * 90, "sold": sold}).to_csv(tmp_path / "sales.csv", index=False)
+    monkeypatch.setattr("spinney.sources.sample.read_sample", partial(read_sample, rows=84))  # 12 rows of each shop
+    done = CliRunner().invoke(main, ["init", "--from", str(tmp_path / "sales.csv")])
+    recipe = parse(done.stdout, "fleet.toml", {}).recipe
+    assert (recipe.min_rows, recipe.window) == (20, timedelta(days=90))
 
 
 def test_decimals_without_a_fraction_are_integers_in_a_sample_if_they_fit(tmp_path: Path) -> None:

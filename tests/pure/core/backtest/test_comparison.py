@@ -80,5 +80,13 @@ def test_strategies_that_share_no_answered_row_cannot_be_compared() -> None:
     first, second = (Replay(name, np.where(mask, answered, np.nan), ()) for name, mask in (
         ("a", answered < 4), ("b", answered >= 4)
     ))  # fmt: skip
-    with pytest.raises(ContractError, match="expected rows that every candidate answered; got none"):
+    with pytest.raises(ContractError, match=r"got none\. Each answered other rows"):
         compare(history(), [first, second])
+
+
+def test_a_strategy_without_any_model_is_named() -> None:
+    replays = [Replay(name, np.full(8, loss), ()) for name, loss in (("ours", 1.0), ("short", np.nan))]
+    with pytest.raises(
+        ContractError, match=r"No model of short answered any: the recipe's window has to hold min_rows"
+    ):
+        compare(history(), replays)

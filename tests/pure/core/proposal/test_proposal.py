@@ -489,7 +489,7 @@ def test_a_panel_of_years_has_the_year_as_time_and_id_and_a_window_of_years() ->
     text = propose(frame, "panel")
     fleet = parse(text, "proposed", {}).fleet
     assert (fleet.group, fleet.event_time, fleet.fields) == (("country",), "year", {"event_id": "year"})
-    assert parse(text, "proposed", {}).recipe.window == timedelta(days=20 * 365)  # a row a year, 20 rows for a model
+    assert parse(text, "proposed", {}).recipe.window == timedelta(days=50 * 365)  # 30 rows, one a year: all of them
 
 
 def test_what_is_nearly_a_time_is_shown() -> None:
@@ -542,25 +542,58 @@ def test_an_id_may_be_unique_in_its_group_only() -> None:
     assert 'event_id = "sale_id"  # different in each row of a group' in text
 
 
+def every(days_between: int, rows: int) -> pd.DataFrame:
+    """Rows of three shops, sorted by time: each has one every so many days."""
+    days = [day for day in range(rows) for _ in range(3)]
+    at = [START + timedelta(days=days_between * day) for day in days]
+    return pd.DataFrame({"id": range(3 * rows), "at": at, "shop": ["a", "b", "c"] * rows, "price": 1.5, "sold": 2.5})
+
+
 @pytest.mark.parametrize(
     ("days_between", "rows", "window", "min_rows"),
-    [(1, 40, "90d", 20), (7, 40, "180d", 20), (30, 40, "730d", 20), (1, 12, "90d", 6), (30, 12, "365d", 6)],
+    [
+        # 60 rows of a typical group, by the shortest window that has them.
+        (1, 200, "90d", 20),
+        (2, 200, "180d", 20),
+        (7, 200, "730d", 20),
+        (30, 200, "1825d", 20),
+        (91, 200, "7300d", 20),
+        # Fewer than 60 rows: the shortest window that has all.
+        (1, 40, "90d", 20),
+        (7, 40, "365d", 20),
+        (30, 40, "1825d", 20),
+        # Fewer than a model needs.
+        (1, 12, "90d", 6),
+        (30, 12, "365d", 6),
+    ],
 )
 def test_the_window_holds_enough_rows_of_a_typical_group(
     days_between: int, rows: int, window: str, min_rows: int
 ) -> None:
-    days = [day for day in range(rows) for _ in range(3)]
-    frame = pd.DataFrame(
-        {
-            "id": range(3 * rows),
-            "at": [START + timedelta(days=days_between * day) for day in days],
-            "shop": ["a", "b", "c"] * rows,
-            "price": 1.5,
-            "sold": 2.5,
-        }
-    )
-    recipe = proposed(frame).recipe
+    recipe = proposed(every(days_between, rows)).recipe
     assert (recipe.window, recipe.min_rows) == (durations.parse(window), min_rows)
+
+
+@pytest.mark.parametrize(
+    ("days_between", "rows", "window"),
+    [
+        (1, 14, "90d"),  # a row a day: 90 in the default
+        (7, 14, "730d"),  # 14 rows in 91 days: 28 in half a year, 56 in one, 112 in two
+        (30, 2, "1825d"),  # 2 rows in 30 days, 121 in five years
+    ],
+)
+def test_the_window_of_data_of_which_only_the_beginning_was_read_goes_by_the_rate_of_its_rows(
+    days_between: int, rows: int, window: str
+) -> None:
+    frame = every(days_between, rows)
+    recipe = parse(propose(frame, "shops", is_beginning=True, choices=Choices(group=("shop",))), "p", {}).recipe
+    assert (recipe.window, recipe.min_rows) == (durations.parse(window), 20)
+
+
+def test_rows_that_were_cut_off_are_of_other_groups_if_the_data_is_sorted_by_group() -> None:
+    frame = every(1, 12).sort_values(["shop", "at"], ignore_index=True)
+    recipe = parse(propose(frame, "shops", is_beginning=True, choices=Choices(group=("shop",))), "p", {}).recipe
+    assert (recipe.window, recipe.min_rows) == (timedelta(days=90), 6)
 
 
 def test_rows_that_are_rejected_for_their_time_count_in_no_window() -> None:

@@ -132,6 +132,26 @@ def test_losses_that_count_less_keep_their_shares() -> None:
     assert samples.counts[0] == pytest.approx(10), "never more than they are"
 
 
+def test_a_group_whose_champion_was_replaced_hundreds_of_times_has_no_knot_without_losses() -> None:
+    samples, random = LossSamples.empty(2), np.random.default_rng(5)
+    for _ in range(300):
+        samples.limit(np.array([1]), 1.0)
+        samples.add(np.array([1]), random.gamma(2.0, size=1))
+        is_used = samples.weights > 0
+        assert np.isfinite(samples.values[is_used]).all()
+        assert np.isposinf(samples.values[~is_used]).all()
+        assert (np.diff(is_used[1].astype(int)) <= 0).all(), "used knots come first"
+        assert (np.diff(samples.values[1][is_used[1]]) >= 0).all()
+    assert samples.counts.tolist() == pytest.approx([0, 2], abs=0.01)
+
+
+def test_a_value_that_an_earlier_version_lost_is_forgotten() -> None:
+    samples = sample_of(1.0, 2.0, 3.0)
+    samples.values[0, 1] = np.nan
+    samples.limit(ONE, 200.0)
+    assert (samples.counts[0], samples.means[0]) == (2, 2)
+
+
 def test_other_groups_keep_their_samples() -> None:
     samples = LossSamples.empty(2)
     samples.add(np.array([1]), np.array([4.0]))
