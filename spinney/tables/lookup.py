@@ -47,6 +47,9 @@ _files_of_groups: Callable[[Directory, DeltaTable, Collection[str], int], ds.Dat
 FEW_GROUPS = 10
 """For lookups of up to this many groups the files are looked up first. More groups would be in most of the files."""
 
+_TIES = ("group_key", "event_id", "round_id", "decision")
+"""Columns by which rows of one time are ordered: a round decides about thousands of groups at once."""
+
 _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
 
@@ -241,16 +244,19 @@ def read_newest(
 ) -> pa.Table:
     """Return the rows of a table that are greatest in the column `by`, the greatest first.
 
-    limit: largest number of rows. where: a condition in SQL; empty for all rows. Raises StoreError when the table was
-    never made.
+    Rows that are equal in it are in the order of those of _TIES that are among the columns, so that two calls return
+    the same. limit: largest number of rows. where: a condition in SQL; empty for all rows. Raises StoreError when the
+    table was never made.
     """
-    schema = _schema(store.contract(base), columns)
-    newest = f"ORDER BY {_quoted(by)} DESC LIMIT {limit:d}"
+    schema, ties = _schema(store.contract(base), columns), [name for name in _TIES if name in columns]
+    order = ", ".join([f"{_quoted(by)} DESC", *map(_quoted, ties)])
+    newest = f"ORDER BY {order} LIMIT {limit:d}"
     found = [
         _as_table(_run_query(table, _column_list(table, columns), f"{where or 'TRUE'} {newest}"), schema)
         for _, table in _open_tables(store, base)
     ]
-    return pa.concat_tables(found).sort_by([(by, "descending")]).slice(0, limit)
+    rows = pa.concat_tables(found)
+    return rows.sort_by([(by, "descending"), *((name, "ascending") for name in ties)]).slice(0, limit)
 
 
 def count_rows(store: FleetStore, base: Contract) -> int:

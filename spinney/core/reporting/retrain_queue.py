@@ -51,7 +51,8 @@ def describe_queue(statuses: pa.Table, verdicts: pa.Table, limit: int) -> Retrai
     """
     is_stale = pc.equal(statuses.column("state"), State.STALE.value)
     stale = statuses.column("group_key").filter(is_stale).combine_chunks()
-    of_stale = verdicts.filter(pc.is_in(verdicts.column("group_key"), value_set=stale))
+    # By key, so that groups that wait equally long keep their places: a query returns its rows in any order.
+    of_stale = verdicts.filter(pc.is_in(verdicts.column("group_key"), value_set=stale)).sort_by("group_key")
     newest = of_stale.take(pa.array(_newest_rows(of_stale)))
     since = integer_values(newest, "stale_since")
     longest = np.argsort(np.where(since > 0, since, np.iinfo(np.int64).max), kind="stable")[:limit]

@@ -140,6 +140,17 @@ def test_every_row_and_every_key_once(config, put) -> None:
     )
 
 
+def test_the_newest_rows_are_the_same_at_each_call_also_of_one_time(config, put) -> None:
+    names = [f"s{n:02}" for n in range(20)]
+    for part, of_part in (("stream", names[::-2]), ("batch", names[::2])):
+        for some in (of_part[5:], of_part[:5]):
+            put(config, tables.MODELS, [model(name, 1) for name in some], part)
+    put(config, tables.MODELS, [model("z", 2), model("a", 0)], "batch")
+    for limit in (1, 7, 22):
+        newest = lookup.read_newest(FleetStore.of(config), tables.MODELS, COLUMNS, "fitted_at", limit)
+        assert newest.column("group_key").to_pylist() == ["z", *names, "a"][:limit]
+
+
 def test_what_later_batches_wrote(config, put) -> None:
     place = FleetStore.of(config).directory(tables.MODELS, "batch")
     put(config, tables.MODELS, [model(ODD[0], n) for n in range(5)], "batch")

@@ -46,6 +46,15 @@ def test_the_queue_has_the_stale_groups_by_their_newest_verdicts_the_longest_wai
     assert queue.longest_waiting[0].reason == "max_age of c"
 
 
+def test_groups_that_wait_equally_long_are_in_the_order_of_their_keys_however_they_were_read() -> None:
+    keys = [f"s{n}" for n in range(9)]
+    statuses = pa.table({"group_key": keys, "state": ["stale"] * 9})
+    rows = [verdict(key, "max_age" if key < "s4" else "new_rows", 1, 1, 0.1) for key in keys]
+    for read in (rows, rows[::-1], rows[4:] + rows[:4]):
+        queue = describe_queue(statuses, pa.Table.from_pylist(read, schema=SCHEMA), limit=5)
+        assert [each.group_key for each in queue.longest_waiting] == keys[:5]
+
+
 def test_a_fleet_without_stale_groups_has_an_empty_queue() -> None:
     statuses = pa.table({"group_key": ["a"], "state": ["fresh"]})
     queue = describe_queue(statuses, pa.Table.from_pylist([verdict("a", "max_age", 1, 1, 1.0)], schema=SCHEMA), limit=9)
