@@ -21,7 +21,7 @@ from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
-from spinney.core.errors import StoreError
+from spinney.core.errors import UnknownGroup
 from spinney.core.number_format import format_number
 from spinney.core.reporting import explanation
 from spinney.core.reporting.group_status import GroupStatus, State, derive_status
@@ -327,7 +327,7 @@ class Fleet:
     def why(self, key: str) -> GroupHistory:
         """Return the history of a group or parent: verdicts, attempts, decisions and its current status.
 
-        key: a group_key, such as '["AA","JFK","LAX"]'. Raises StoreError for an unknown group, naming the nearest keys.
+        key: a group_key, such as '["AA","JFK","LAX"]'. Raises UnknownGroup, naming the nearest keys.
         """
         self._require_known_format()
         ancestors = self._ancestors(key)
@@ -372,10 +372,10 @@ class Fleet:
         return Champions.from_rows(lookup.to_dicts(rows))
 
     def _require_known(self, key: str) -> None:
-        """Raise StoreError, naming the nearest keys, unless the group has an event."""
+        """Raise UnknownGroup, naming the nearest keys, unless the group has an event."""
         if not self._rows_of(tables.EVENTS, ["group_key"], key):
             known = lookup.read_group_keys(self._store, tables.EVENTS)
-            raise StoreError(keys.unknown_group_message(key, known, "nothing was ever stored of it"))
+            raise UnknownGroup(keys.unknown_group_message(key, known, "nothing was ever stored of it"))
 
     def _ancestors(self, key: str) -> tuple[str, ...]:
         """The parents of a group, nearest first; none for a parent."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
 
-from spinney.core.errors import ContractError, StoreError
+from spinney.core.errors import ContractError, UnknownGroup
 from spinney.core.json_conversion import json_value
 from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import Records, group_of
@@ -70,9 +70,7 @@ def _group(service: Service, key: str) -> bytes:
         history = service.fleet.why(group_of(key, service.config.fleet.group))
     except ContractError as error:
         raise RequestError(422, "key", str(error)) from error
-    except StoreError as error:
-        if service.config.storage.root in str(error):
-            raise
+    except UnknownGroup as error:
         raise RequestError(404, "unknown_group", str(error)) from error
     found: dict[str, Any] = json_value(history)
     return to_json(found)

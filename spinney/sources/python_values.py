@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
@@ -86,28 +87,39 @@ def _to_value(cell: pa.Scalar) -> Any:
         return UnrepresentableValue(cell.type)
 
 
-def _times_to_values(column: pa.Array) -> list[Any]:
-    arrow_type = column.type
-    if types.is_date(arrow_type):
-        days = column.cast(pa.date32()).cast(pa.int32())
-        seconds = np.asarray(days.fill_null(0), dtype=np.int64) * DAY_SECONDS
-        simple = pa.date32()
-    else:
-        if arrow_type.unit == "ns":
-            return _times_to_values(_in_microseconds(column))
-        ticks = np.asarray(column.cast(pa.int64()).fill_null(0))
-        seconds = ticks // PER_SECOND[arrow_type.unit]
-        # In UTC: the first and last hours that Python can say lie outside of its years in other zones.
-        simple = pa.timestamp(arrow_type.unit, None if arrow_type.tz is None else "UTC")
+def without_times_outside_calendar(column: pa.Array) -> pa.Array:
+    """Return times or dates with null in place of those outside years 1 to 9999, which Python does not represent."""
+    seconds = _seconds_since_1970(column)
     outside = (seconds < FIRST_SECOND) | (seconds >= END_SECOND)
-    if not outside.any():
-        result: list[Any] = column.cast(simple, safe=False).to_pylist()
-        return result
-    safe = pc.if_else(pa.array(outside), pa.scalar(None, arrow_type), column).cast(simple, safe=False).to_pylist()
+    return pc.if_else(pa.array(outside), pa.scalar(None, column.type), column) if outside.any() else column
+
+
+def _seconds_since_1970(column: pa.Array) -> npt.NDArray[np.int64]:
+    """Return the seconds of times or dates, rounded down, shape (rows,); 0 where there is none."""
+    if types.is_date(column.type):
+        days = column.cast(pa.date32()).cast(pa.int32())
+        return np.asarray(days.fill_null(0), dtype=np.int64) * DAY_SECONDS
+    ticks = np.asarray(column.cast(pa.int64()).fill_null(0))
+    seconds: npt.NDArray[np.int64] = ticks // PER_SECOND[column.type.unit]
+    return seconds
+
+
+def _times_to_values(column: pa.Array) -> list[Any]:
+    if types.is_date(column.type):
+        simple = pa.date32()
+    elif column.type.unit == "ns":
+        return _times_to_values(_in_microseconds(column))
+    else:
+        # In UTC: the first and last hours that Python can say lie outside of its years in other zones.
+        simple = pa.timestamp(column.type.unit, None if column.type.tz is None else "UTC")
+    safe = without_times_outside_calendar(column)
+    values: list[Any] = safe.cast(simple, safe=False).to_pylist()
+    if safe is column:
+        return values
     return [
-        UnrepresentableValue(f"{second} seconds since 1970") if odd and present else value
-        for value, second, odd, present in zip(
-            safe, seconds.tolist(), outside.tolist(), column.is_valid().to_pylist(), strict=True
+        UnrepresentableValue(f"{second} seconds since 1970") if value is None and present else value
+        for value, second, present in zip(
+            values, _seconds_since_1970(column).tolist(), column.is_valid().to_pylist(), strict=True
         )
     ]
 

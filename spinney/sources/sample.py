@@ -12,6 +12,7 @@ from pyarrow import types
 
 from spinney.core.records.validation import RejectedError, read_message
 from spinney.sources.json_lines import parse_line
+from spinney.sources.python_values import without_times_outside_calendar
 from spinney.sources.row_batch import MalformedRow, RowBatch, Source
 
 SAMPLE_ROWS = 100_000
@@ -121,6 +122,8 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
         column = column.cast(column.type.value_type)
     if types.is_decimal(column.type):
         column = _numbers_of_decimals(column)
+    if types.is_timestamp(column.type) or types.is_date(column.type):
+        column = pa.chunked_array([without_times_outside_calendar(column.combine_chunks())])
     if types.is_timestamp(column.type) and column.type.tz is not None:
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))  # pandas may not know the zone
     if types.is_string(column.type) or types.is_large_string(column.type):

@@ -32,6 +32,7 @@ DEVELOPMENT_TOOLS = {
 }
 DEVELOPMENT_IMPORTS = {
     "orjson": "benchmarks/harness/consumer.py uses it if it is installed",
+    "pyreadr": "benchmarks/harness/other_fleets.py says how to install it: only files of R need it",
     "ray": "benchmarks/harness/ray_models.py runs in a Python of its own, which --ray-python names",
     "river": "benchmarks/harness/online_regression.py says how to install it: only that benchmark needs it",
     "sqlalchemy": "MLflow's own: tests count the statements that it sends",

@@ -211,10 +211,10 @@ RARE_CASES = (
             }
         ),
         {"0": _row(note="01:02:03")},
-        {"took": None},
+        {"took": None, "until": None},
         dead=(Dead("wrong_type", "took", 2, "a"), Dead("wrong_type", "until", 3, "a")),
         features=("x", "note", "took", "until"),
-        also=frozenset("1"),
+        also=frozenset("12"),
     ),
     Case(
         "times in a zone that nobody knows",

@@ -128,7 +128,7 @@ class LiveFigures:
     def group(self, key: str) -> Document:
         """Return the history and the figures of a group, as of the last change of a table or a retrain request.
 
-        Raises the errors of `Fleet.why`: StoreError for an unknown group.
+        Raises the errors of `Fleet.why`: UnknownGroup.
         """
         self._note_request()
         requested_at = retrain_requests.last_change(self._store)

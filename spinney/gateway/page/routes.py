@@ -118,7 +118,7 @@ def _add_details(router: APIRouter, live: LiveFigures, access: Access, queue: Wo
     async def group(request: Request, key: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Response:
         try:
             return _document(request, live, await queue.run(live.group, key))
-        except (StoreError, ContractError) as error:
+        except (UnknownGroup, ContractError) as error:
             LOG.info("group %r: %s", key, error)
             return problem(404, "unknown_group", "no such group; search finds groups by parts of their keys")
 

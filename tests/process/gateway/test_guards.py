@@ -16,18 +16,21 @@ from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
+from urllib.parse import quote
 
 import pytest
 import requests
 from click.testing import CliRunner
-from linear_fleet import FEATURES, LinearFleet, write_fleet
+from linear_fleet import FEATURES, LinearFleet, key_of, write_fleet
 from running_server import running
 from waiting import wait_until
 
 from schemas.vocabulary import Scope
 from spinney.cli import main
 from spinney.core.config import Config
-from spinney.core.errors import SetupError
+from spinney.core.errors import SetupError, StoreError
+from spinney.fleet import Fleet
 from spinney.gateway import server
 from spinney.gateway.app import create_app
 from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
@@ -190,6 +193,22 @@ def test_a_request_of_the_page_that_reads_tables_waits_as_others_do(
     _, text = add_key(store, "ada", ["read"])
     monkeypatch.setattr(service.queue, "_most", 0)
     assert code(requests.get(f"{url}/page/{path}", headers=bearer(text), timeout=30)) == (429, "too_many_requests")
+
+
+@pytest.mark.parametrize("path", ["/groups/{}", "/page/group.json?key={}"])
+def test_a_group_whose_tables_cannot_be_read_is_not_called_unknown(
+    store: FleetStore, url: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    _, text = add_key(store, "ada", ["read"])
+
+    def asked(key: str) -> requests.Response:
+        return requests.get(f"{url}{path.format(quote(key))}", headers=bearer(text), timeout=30)
+
+    assert code(asked('["nobody","d1"]')) == (404, "unknown_group")
+    monkeypatch.setattr(Fleet, "why", Mock(side_effect=StoreError("table models/stream: nothing there")))
+    refused = asked(key_of(1))
+    assert code(refused) == (503, "tables")
+    assert int(refused.headers["Retry-After"]) > 0
 
 
 def test_without_a_key_the_gateway_does_not_start_unless_it_is_insecure_and_on_this_machine(tmp_path: Path) -> None:

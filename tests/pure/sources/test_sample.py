@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -214,3 +214,15 @@ def test_a_field_that_is_an_object_in_some_lines_keeps_both_in_a_sample(tmp_path
     frame = read_sample(open_source(tmp_path / "a.jsonl")).frame
     assert list(frame.columns) == ["a", "a.b.c", "d"]  # a.b is an object in each line that has it
     assert frame["a"].tolist() == [{"b": {"c": 1}}, "text"]
+
+
+def test_times_and_dates_that_python_does_not_represent_are_null_in_a_sample_and_the_others_stay(
+    tmp_path: Path,
+) -> None:
+    at = pa.array([0, 253_402_300_800, -62_135_596_801, None], pa.int64()).cast(pa.timestamp("s"))
+    day = pa.array([0, 2_932_897, -719_163, None], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"at": at, "day": day}), tmp_path / "a.parquet")
+    frame = read_sample(open_source(tmp_path / "a.parquet")).frame
+    assert frame["at"].tolist()[:1] == [pd.Timestamp(0)]
+    assert frame["day"].tolist()[:1] == [date(1970, 1, 1)]
+    assert frame.isna().to_numpy().tolist() == [[False, False], *([[True, True]] * 3)]
