@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from fastapi import Request
 
-from spinney.gateway.errors import RequestError
+from spinney.gateway.errors import RequestError, TooMuchError
 
 MIB = 1 << 20
 
 ORDER_BYTES = 1 << 16
 """Largest body of an order on the fleet page: a key, a model and a reason take a tenth of it."""
+
+
+LEAST_MAX_VALUES = 1_000_000
+"""Values that every request may have. Parsed with their digits, so many take 0.1 GB and half a second, in which no
+other request is answered."""
+
+
+def max_values(max_rows: int, n_columns: int) -> int:
+    """Return the largest number of values of a request: those of `gateway.max_rows` rows, and three times as many that
+    no column reads.
+    """
+    return max(LEAST_MAX_VALUES, 4 * max_rows * n_columns)
+
+
+def require_few_values(raw: bytes, most: int) -> bytes:
+    """Return a body. Raises TooMuchError if it has more values, counted before it is parsed.
+
+    Each value but the first of an array or object comes after a comma. Commas inside texts count too.
+    """
+    if len(raw) > most and (values := sum(map(raw.count, (b",", b"[", b"{")))) > most:
+        raise TooMuchError("values", most, values, "gateway.max_rows")
+    return raw
 
 
 async def read_body(request: Request, max_mib: int) -> bytes:

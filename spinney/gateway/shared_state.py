@@ -16,7 +16,7 @@ from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import FleetAnswers, RecordAnswers, Records
 from spinney.gateway.metrics import Metrics
 from spinney.gateway.page.routes import Authorize
-from spinney.gateway.request_body import read_body
+from spinney.gateway.request_body import max_values, read_body, require_few_values
 from spinney.gateway.work_queue import WorkQueue
 from spinney.serving.answers import ancestors
 from spinney.serving.model_cache import ModelCache, NotLoadedError
@@ -64,6 +64,7 @@ class Service:
         self.metrics = Metrics()
         self.is_draining = False
         self.time_limit_s = gateway.time_limit.total_seconds()
+        self._max_values = max_values(gateway.max_rows, len(config.fleet.columns))
         self.queue = WorkQueue(gateway.concurrency, gateway.waiting, self.time_limit_s)
 
     @property
@@ -93,7 +94,7 @@ class Service:
         """
         largest = SMALL_BYTES if may_be_small else 0
         return await self.queue.run_on_body(
-            lambda raw: function(raw, self.answer),
+            lambda raw: function(require_few_values(raw, self._max_values), self.answer),
             lambda: read_body(request, self.config.gateway.max_mib),
             lambda raw: self._run_at_once(function, raw) if len(raw) <= largest else None,
         )

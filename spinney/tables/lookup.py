@@ -244,19 +244,16 @@ def read_newest(
 ) -> pa.Table:
     """Return the rows of a table that are greatest in the column `by`, the greatest first.
 
-    Rows that are equal in it are in the order of those of _TIES that are among the columns, so that two calls return
-    the same. limit: largest number of rows. where: a condition in SQL; empty for all rows. Raises StoreError when the
-    table was never made.
+    Equal ones are ordered by _TIES. limit: largest number of rows. where: SQL; empty: all. Raises StoreError: no table.
     """
     schema, ties = _schema(store.contract(base), columns), [name for name in _TIES if name in columns]
-    order = ", ".join([f"{_quoted(by)} DESC", *map(_quoted, ties)])
-    newest = f"ORDER BY {order} LIMIT {limit:d}"
+    newest = f"ORDER BY {', '.join([f'{_quoted(by)} DESC', *map(_quoted, ties)])} LIMIT {limit:d}"
     found = [
         _as_table(_run_query(table, _column_list(table, columns), f"{where or 'TRUE'} {newest}"), schema)
         for _, table in _open_tables(store, base)
     ]
-    rows = pa.concat_tables(found)
-    return rows.sort_by([(by, "descending"), *((name, "ascending") for name in ties)]).slice(0, limit)
+    order = [(by, "descending"), *((name, "ascending") for name in ties)]
+    return pa.concat_tables(found).sort_by(order).slice(0, limit)
 
 
 def count_rows(store: FleetStore, base: Contract) -> int:
@@ -347,10 +344,9 @@ def _read(
 
 def _as_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """Return the batches as a table with the types of a schema. To cast each batch alone took 5 % of a lookup's CPU."""
-    found = list(batches)
-    if not found:
-        return pa.Table.from_batches([], schema)  # `empty_table` would import pandas
-    return pa.Table.from_batches(found).cast(schema)
+    if found := list(batches):
+        return pa.Table.from_batches(found).cast(schema)
+    return pa.Table.from_batches([], schema)  # `empty_table` would import pandas
 
 
 def read_rows_after(table: DeltaTable, directory: Directory, columns: Sequence[str], batch_id: int) -> pa.Table:

@@ -69,6 +69,11 @@ class Score:
         """Challengers that the gate refused."""
         return self.decisions.get(Decision.REFUSED, 0)
 
+    @property
+    def held(self) -> int:
+        """Challengers that wait for a person, who in a replay never comes."""
+        return self.decisions.get(Decision.HELD, 0)
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -69,6 +69,7 @@ def table_rows(scores: Sequence[Score]) -> list[dict[str, Any]]:
             "refused": f"{score.refused:,}",
             "over max_age": f"{score.overdue:,}",
             "braked steps": f"{score.braked_steps:,}",
+            "held": f"{score.held:,}",
         }
         for score in scores
     ]

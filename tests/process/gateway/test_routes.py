@@ -121,6 +121,15 @@ def test_a_body_sent_in_pieces_is_refused_once_it_is_too_large(url: str, http) -
     assert code(http.post(f"{url}/predict", data=pieces)) == (413, "too_large")
 
 
+def test_a_body_with_more_values_than_rows_may_have_is_refused_unparsed(
+    service: Service, url: str, http, monkeypatch
+) -> None:
+    monkeypatch.setattr(service, "_max_values", 5_000)
+    junk = {"records": [{**frame().to_dict("records")[0], "junk": [1] * 5_000}]}
+    for path, body in (("predict", junk), ("invocations", {"inputs": [1] * 5_001}), ("v2/models/lines/infer", junk)):
+        assert code(http.post(f"{url}/{path}", json=body)) == (422, "too_much")
+
+
 def test_no_records_have_no_predictions(url: str, http) -> None:
     assert http.post(f"{url}/predict", json={"records": []}).json() == {"predictions": []}
 

@@ -51,6 +51,7 @@ def test_a_table_is_printed_and_everything_else_is_on_standard_error(rows: Path)
     heading, line = result.stdout.splitlines()
     assert heading.split("\t")[:5] == ["candidate", "loss", "ratio", "95 %", "fits"]
     assert line.split("\t")[0] == "as configured"
+    assert dict(zip(heading.split("\t"), line.split("\t"), strict=True))["held"] == "0"
     assert "6 steps of 7 days" in result.stderr
     assert "mean absolute error of the" in result.stderr
 

@@ -19,6 +19,7 @@ from spinney.gateway.json_body import read_json
 from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
 from spinney.gateway.mlflow_routes import _predictions
 from spinney.gateway.predict_routes import _group, _predict
+from spinney.gateway.request_body import LEAST_MAX_VALUES, max_values, require_few_values
 from spinney.gateway.shared_state import Guard, Service
 
 MAX_ROWS = 10
@@ -144,3 +145,12 @@ def test_records_beyond_the_limit_are_not_taken() -> None:
     with pytest.raises(TooMuchError):
         take_records(records, MAX_ROWS)
     assert next(records) == MAX_ROWS + 1
+
+
+def test_values_are_counted_before_a_body_is_parsed() -> None:
+    for body in (b'{"a": [' + b"1," * 9 + b"1]}", b"[" * 11 + b"]" * 11, b"[" + b"{}," * 5 + b"{}]"):
+        with pytest.raises(TooMuchError, match=r"at most 10 values; got 1\d\. .* raise gateway\.max_rows"):
+            require_few_values(body, 10)
+        assert require_few_values(body, 12) == body
+    assert max_values(20_000, 8) == LEAST_MAX_VALUES
+    assert max_values(20_000, 100) == 8_000_000

@@ -46,11 +46,11 @@ def test_losses_are_compared_on_the_rows_that_all_strategies_answered() -> None:
 def test_the_fits_and_decisions_of_all_steps_are_added_up() -> None:
     steps = (
         step(1, {"new_group": 3}, {"promoted": 2, "failed": 1}, {0}),
-        step(2, {"max_age": 2, "new_rows": 1}, {"unproven": 1, "refused": 2}, {0, 5}),
+        step(2, {"max_age": 2, "new_rows": 1}, {"unproven": 1, "refused": 2, "held": 4}, {0, 5}),
     )
     (score,) = compare(history(), [Replay("ours", np.ones(8), steps)]).scores
     assert (score.fits, score.fits_by_policy) == (6, {"new_group": 3, "max_age": 2, "new_rows": 1})
-    assert (score.promoted, score.refused, score.overdue) == (3, 2, 2)
+    assert (score.promoted, score.refused, score.held, score.overdue) == (3, 2, 4, 2)
     assert (score.predicted_s, score.measured_s) == (0.04, 0.02)
 
 
