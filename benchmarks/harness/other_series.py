@@ -54,7 +54,7 @@ def in_own_units(series: pd.DataFrame) -> pd.DataFrame:
 
 
 def share_of_keys(series: pd.DataFrame, share: float) -> pd.DataFrame:
-    """Return the rows of about this share of the groups, by a hash of their key."""
+    """Return the rows of about this share of the groups, by a hash of their key. Of two shares the smaller counts."""
     codes, keys = pd.factorize(series[KEY])
     is_taken = pd.util.hash_array(np.asarray(keys, dtype=object)) < share * 2.0**64
     return series[is_taken[codes]].reset_index(drop=True)
