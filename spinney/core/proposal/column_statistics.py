@@ -179,7 +179,7 @@ def _type_of_objects(values: pd.Series[Any]) -> str:
     Raises TypeError: values that cannot be compared.
     """
     filled = values.dropna()
-    unique = [value for _, value in dict.fromkeys(zip(map(type, filled), filled, strict=True))]  # 1 is not True
+    unique = _distinct_values(filled)
     if (number := _number_type(unique)) is not None:
         return number
     kinds = {_type_of(value) for value in unique}
@@ -189,6 +189,13 @@ def _type_of_objects(values: pd.Series[Any]) -> str:
     if found != "string" or kinds <= {"string", "bigint", "date", "timestamp"}:
         return found
     return _most_common_type(map(_type_of, filled))
+
+
+def _distinct_values(values: pd.Series[Any]) -> list[Any]:
+    """Return the distinct values, where 1 and True are two. Raises TypeError: values that cannot be compared."""
+    if len(set(map(type, values))) <= 1:
+        return list(values.unique())
+    return [value for _, value in dict.fromkeys(zip(map(type, values), values, strict=True))]
 
 
 def _most_common_type(kinds: Iterable[str]) -> str:

@@ -35,16 +35,16 @@ def without_odd_objects(values: pd.Series[Any]) -> pd.Series[Any]:
     """Return the values with null in place of lists, objects and bytes, if fewer than half are such."""
     if not types.is_object_dtype(values):
         return values
-    filled = values.dropna()
-    plain_types = {kind for kind in set(map(type, filled)) if _is_plain_type(kind)}
-    is_odd = ~filled.map(type).isin(plain_types)
-    if not is_odd.any() or 2 * int(is_odd.sum()) >= len(filled):
+    odd_types = {kind for kind in set(map(type, values)) if not _is_plain_type(kind)}
+    if not odd_types:
         return values
-    return values.mask(is_odd.reindex(values.index, fill_value=False), None)
+    is_odd = values.notna() & values.map(lambda value: type(value) in odd_types)
+    few = 0 < 2 * int(is_odd.sum()) < int(values.notna().sum())
+    return values.mask(is_odd, None) if few else values
 
 
 def _is_plain_type(kind: type) -> bool:
-    return issubclass(kind, _PLAIN) and not issubclass(kind, np.timedelta64)
+    return kind is type(None) or (issubclass(kind, _PLAIN) and not issubclass(kind, np.timedelta64))
 
 
 def without_odd_numbers(values: pd.Series[Any], kind: str) -> pd.Series[Any]:
@@ -55,6 +55,8 @@ def without_odd_numbers(values: pd.Series[Any], kind: str) -> pd.Series[Any]:
     test = {"bigint": _is_number, "double": _is_number, "boolean": may_be_boolean}.get(kind)
     if test is None or not types.is_object_dtype(values):
         return values
+    if kind != "boolean" and all(map(_is_number_type, set(map(type, values)))):
+        return values
     is_odd = values.notna() & ~values.map(test).astype(bool)
     return values.mask(is_odd, None) if is_odd.any() else values
 
@@ -62,7 +64,11 @@ def without_odd_numbers(values: pd.Series[Any], kind: str) -> pd.Series[Any]:
 def _is_number(value: object) -> bool:
     if isinstance(value, str):
         return value == "" or NUMBER.fullmatch(value.strip(" ")) is not None
-    return isinstance(value, _NUMBERS) and not isinstance(value, bool)
+    return _is_number_type(type(value))
+
+
+def _is_number_type(kind: type) -> bool:
+    return kind is type(None) or (issubclass(kind, _NUMBERS) and not issubclass(kind, bool))
 
 
 def as_doubles(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -72,7 +78,11 @@ def as_doubles(values: pd.Series[Any]) -> pd.Series[Any]:
     """
     if not types.is_object_dtype(values):
         return pd.to_numeric(values).astype(float)
-    return pd.Series([_as_double(value) for value in values], index=values.index, dtype=float)
+    try:
+        doubles = np.asarray(values, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        doubles = np.array([_as_double(value) for value in values], dtype=float)
+    return pd.Series(doubles, index=values.index)
 
 
 def _as_double(number: Any) -> float:
