@@ -14,12 +14,12 @@ from spinney.core.errors import StoreError
 from spinney.gateway.errors import RequestError
 from spinney.gateway.inference_routes import inference_router
 from spinney.gateway.metrics_routes import metrics_router
-from spinney.gateway.mlflow_errors import mlflow_problem
-from spinney.gateway.mlflow_routes import INVOCATIONS_PATH, mlflow_router
+from spinney.gateway.mlflow_routes import mlflow_router
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.predict_routes import predict_router
-from spinney.gateway.response_middleware import FAULT, ResponseMiddleware, problem
+from spinney.gateway.protocol_errors import problem_of
+from spinney.gateway.response_middleware import FAULT, ResponseMiddleware
 from spinney.gateway.routing_bypass import DirectDispatch, fixed_post_routes
 from spinney.gateway.shared_state import Service
 
@@ -63,31 +63,32 @@ def answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     @app.exception_handler(StoreError)
     async def refused(request: Request, error: Exception) -> Response:
-        return _answer_to(error, request.url.path) or problem(500, "fault", FAULT)
+        path = request.url.path
+        return _answer_to(error, path) or problem_of(path, 500, "fault", FAULT)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return problem(422, "invalid", f"{where}: {first['msg']}")
+        return problem_of(request.url.path, 422, "invalid", f"{where}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     @app.exception_handler(404)  # of a route that is not there: not FastAPI's own class
     @app.exception_handler(405)
-    async def no_such_route(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, "http", str(error.detail), dict(error.headers or {}))
+    async def no_such_route(request: Request, error: HTTPException) -> Response:
+        headers = dict(error.headers or {})
+        return problem_of(request.url.path, error.status_code, "http", str(error.detail), headers)
 
 
 def _answer_to(error: Exception, path: str) -> Response | None:
     """Return the answer to a request that is refused or whose tables cannot be read; None for a fault of the server."""
-    answer_problem = mlflow_problem if path == INVOCATIONS_PATH else problem
     if isinstance(error, RequestError):
         headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return answer_problem(error.status, error.code, str(error), headers)
+        return problem_of(path, error.status, error.code, str(error), headers)
     if isinstance(error, StoreError):
         log.error("tables: %s", error)
         message = "server: expected tables that can be read; the server's log has the cause. Send it again later"
-        return answer_problem(503, "tables", message, {"Retry-After": str(RETRY_AFTER_S)})
+        return problem_of(path, 503, "tables", message, {"Retry-After": str(RETRY_AFTER_S)})
     return None

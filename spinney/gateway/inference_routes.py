@@ -14,22 +14,25 @@ from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import group_of
 from spinney.gateway.inference_tensors import describe_model, read_outputs, read_tensors, write_tensors
 from spinney.gateway.json_body import read_json
-from spinney.gateway.openapi import INFER, PROBLEMS
+from spinney.gateway.openapi import INFER, INFERENCE_PROBLEMS
 from spinney.gateway.shared_state import Answer, Service, require_valid
+
+INFERENCE_PATH = "/v2"
+"""The path below which the routes of the protocol are."""
 
 MAX_ID_CHARACTERS = 200
 
 
 def inference_router(service: Service) -> APIRouter:
     """Return the routes below /v2. A model is the fleet, by its name, or a group, by its key."""
-    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+    router = APIRouter(prefix=INFERENCE_PATH, tags=["open inference protocol"])
 
     @router.get("/health/live")
     async def live() -> dict[str, bool]:
         """Tell whether the server runs."""
         return {"live": True}
 
-    @router.get("/health/ready", responses={503: PROBLEMS[503]})
+    @router.get("/health/ready", responses={503: INFERENCE_PROBLEMS[503]})
     async def ready() -> Response:
         """Tell whether the server answers."""
         return _json({"ready": service.is_ready}, 200 if service.is_ready else 503)
@@ -39,14 +42,14 @@ def inference_router(service: Service) -> APIRouter:
         """Describe the server."""
         return {"name": "spinney", "version": metadata.version("spinney"), "extensions": []}
 
-    @router.post("/models/{name:path}/infer", responses=PROBLEMS, openapi_extra=INFER)
+    @router.post("/models/{name:path}/infer", responses=INFERENCE_PROBLEMS, openapi_extra=INFER)
     async def infer(request: Request, name: str) -> Response:
         """Predict the rows of the input tensors. One bad row refuses the request."""
         service.guard.score(request)
         content = await service.run(request, partial(_infer, service, name, _key_of(service, name)))
         return Response(content, media_type="application/json")
 
-    @router.get("/models/{name:path}/ready", responses=PROBLEMS)
+    @router.get("/models/{name:path}/ready", responses=INFERENCE_PROBLEMS)
     async def model_ready(request: Request, name: str) -> Response:
         """Tell whether a model answers: for a group, its own or a parent's."""
         service.guard.read(request)
@@ -54,7 +57,7 @@ def inference_router(service: Service) -> APIRouter:
         has_model = key is None or service.has_answer(key)
         return _json({"name": name, "ready": has_model}, 200 if has_model else 404)
 
-    @router.get("/models/{name:path}", responses=PROBLEMS)
+    @router.get("/models/{name:path}", responses=INFERENCE_PROBLEMS)
     async def model(request: Request, name: str) -> Response:
         """Describe the inputs and outputs of a model."""
         service.guard.read(request)

@@ -38,6 +38,18 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: _problem("Not answered in time, or the tables cannot be read; try again after Retry-After."),
 }
 
+_INFERENCE_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}, "code": {"type": "string"}},
+}
+
+INFERENCE_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {**problem, "content": {"application/json": {"schema": _INFERENCE_ERROR}}}
+    for status, problem in PROBLEMS.items()
+}
+"""The same errors in the form of the Open Inference Protocol."""
+
 _PROBABILITIES = {"probabilities": {"type": ["object", "null"], "additionalProperties": {"type": "number"}}}
 _NULLABLE_TEXT = {"type": ["string", "null"]}
 

@@ -88,7 +88,7 @@ REQUIRED_SETTINGS = {
 LOCAL_SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    "spark.driver.memory": "1280m",
+    "spark.driver.memory": "1024m",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     # Not on a cluster, where a worker may start before this package was sent to it.

@@ -80,7 +80,8 @@ def bearer(text: str) -> dict[str, str]:
 
 
 def code(answer: requests.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+    found = answer.json()
+    return answer.status_code, found["code"] if "code" in found else found["error"]["code"]
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), ROUTES)

@@ -60,7 +60,8 @@ def frame(rows: int = 12) -> pd.DataFrame:
 
 
 def code(answer: requests.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+    found = answer.json()
+    return answer.status_code, found["code"] if "code" in found else found["error"]["code"]
 
 
 def test_predictions_of_mixed_groups_are_those_of_the_fleet(fleet: LinearFleet, url: str, http) -> None:
@@ -255,6 +256,16 @@ def test_an_error_of_invocations_has_mlflows_fields_too(url: str, http) -> None:
     routed = http.post(f"{url}/invocations?x=1", json={}).json()
     assert routed == answer
     assert set(http.post(f"{url}/predict", json={}).json()) == {"error"}
+
+
+def test_an_error_of_open_inference_is_a_text_as_its_protocol_has_it(url: str, http) -> None:
+    for answer in (
+        http.get(f"{url}/v2/models/other"),
+        http.get(f"{url}/v2/nothing"),
+        http.post(f"{url}/v2/models/lines/infer", json={"inputs": []}),
+    ):
+        assert answer.status_code >= 400
+        assert isinstance(answer.json()["error"], str)
 
 
 def test_a_compressed_body_is_refused_for_what_it_is(url: str, http) -> None:
