@@ -1,7 +1,7 @@
 # `make` alone lists what there is. One virtual environment, .venv, from hash-locked lists; a stamp file in it says which
 # steps are done, so that a second run does nothing and needs no network.
 
-.PHONY: help setup demo test check lint types imports pure process search spark scale kafka e2e browser lock clean
+.PHONY: help setup demo test check lint types imports pure files process search spark scale kafka e2e browser lock clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -47,14 +47,17 @@ types: $(VENV)/.project ## mypy --strict
 imports: $(VENV)/.project ## the layers of docs/design.md
 	@$(BIN)/lint-imports
 
-pure: $(VENV)/.project ## tests within one process: no server, no Spark, no Kafka
+pure: $(VENV)/.project ## tests of the core's functions: no tables, no other process
 	@$(BIN)/python -m pytest tests/pure $(ON_ALL_CORES) $(ARGS)
+
+files: $(VENV)/.project ## tests of files and tables within one process: no server, no Spark, no Kafka
+	@$(BIN)/python -m pytest tests/files $(ON_ALL_CORES) $(ARGS)
 
 process: $(VENV)/.project ## tests of other processes, servers and MLflow, without Spark and Kafka
 	@$(BIN)/python -m pytest tests/process $(ON_ALL_CORES) $(ARGS)
 
 search: $(VENV)/.project ## property tests with examples that no run has tried, many more of them
-	@$(BIN)/python -m pytest tests/pure tests/process -m hypothesis --hypothesis-profile=search $(ON_ALL_CORES) $(ARGS)
+	@$(BIN)/python -m pytest tests/pure tests/files tests/process -m hypothesis --hypothesis-profile=search $(ON_ALL_CORES) $(ARGS)
 
 spark: setup ## tests with a Spark session
 	@$(BIN)/python -m pytest tests/spark $(ARGS)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-TIERS = ("pure", "process", "spark", "scale", "kafka", "e2e")
-ORDER = ("e2e", "kafka", "scale", "process", "pure", "spark")
+TIERS = ("pure", "files", "process", "spark", "scale", "kafka", "e2e")
+ORDER = ("e2e", "kafka", "scale", "process", "files", "pure", "spark")
 """The files that take minutes come first, while there are others beside which they can wait for a JVM."""
 
 HERE = Path(__file__).parent

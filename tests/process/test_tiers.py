@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -40,6 +41,24 @@ def test_a_test_outside_every_tier_is_refused(tmp_path: Path) -> None:
     done = collect(tmp_path)
     assert done.returncode != 0
     assert (
-        "a test lives in tests/{pure,process,spark,scale,kafka,e2e}/; move it into its tier"
+        "a test lives in tests/{pure,files,process,spark,scale,kafka,e2e}/; move it into its tier"
         in done.stderr + done.stdout
     )
+
+
+def test_a_pure_test_imports_nothing_of_ours_but_the_core() -> None:
+    """The simulated fleets of the benchmarks' harness are functions of the core too."""
+    own, pure = {"spinney", "schemas", "batch", "streaming", "demo", "harness"}, ("spinney.core", "schemas", "harness")
+    found = {}
+    for path in (HERE.parent / "pure").rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        names = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+        names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names = {
+            name
+            for name in names
+            if name.partition(".")[0] in own and not f"{name}.".startswith(tuple(f"{each}." for each in pure))
+        }
+        if names:
+            found[path.name] = sorted(names)
+    assert not found

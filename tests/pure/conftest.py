@@ -1,33 +1,6 @@
-"""A pure test stays within its process: nothing is started, and nobody listens on a port."""
+"""Pure tests stay within their process, and import only the core."""
 
-from __future__ import annotations
-
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import pytest
 from configured_fleet import configured, put
+from one_process import no_process_is_started
 
-__all__ = ["configured", "put"]
-
-IMPURE = frozenset({"os.fork", "os.posix_spawn", "subprocess.Popen", "socket.bind"})
-ABOUT_THE_MACHINE = frozenset({"lscpu", "uname", "ldconfig", "gcc", "cc", "ld", "objdump", "sysctl", "file"})
-"""Programs that libraries ask for cores or shared libraries, once in a process, in whichever module comes first."""
-_seen: list[str] = []
-
-
-def _note(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in IMPURE and not (arguments and Path(str(arguments[0])).name in ABOUT_THE_MACHINE):
-        _seen.append(f"{event}{arguments[:1]!r}")
-
-
-sys.addaudithook(_note)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_process_is_started() -> Iterator[None]:
-    _seen.clear()
-    yield
-    assert not _seen, f"pure tests: expected no process and no port; got {', '.join(_seen)}. Move them to tests/process"
+__all__ = ["configured", "no_process_is_started", "put"]
