@@ -15,10 +15,8 @@ from spinney.gateway.fleet_answers import group_of
 from spinney.gateway.inference_tensors import describe_model, read_outputs, read_tensors, write_tensors
 from spinney.gateway.json_body import read_json
 from spinney.gateway.openapi import INFER, INFERENCE_PROBLEMS
+from spinney.gateway.protocol_errors import INFERENCE_PATH
 from spinney.gateway.shared_state import Answer, Service, require_valid
-
-INFERENCE_PATH = "/v2"
-"""The path below which the routes of the protocol are."""
 
 MAX_ID_CHARACTERS = 200
 

@@ -13,9 +13,9 @@ from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import RecordAnswers
 from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
 from spinney.gateway.openapi import INVOCATIONS, PROBLEMS
+from spinney.gateway.protocol_errors import INVOCATIONS_PATH
 from spinney.gateway.shared_state import Service, require_valid
 
-INVOCATIONS_PATH = "/invocations"
 TYPES = {"application/json": "JSON", "text/csv": "CSV"}
 
 

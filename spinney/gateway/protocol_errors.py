@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from fastapi.responses import JSONResponse, Response
 
-from spinney.gateway.inference_routes import INFERENCE_PATH
-from spinney.gateway.mlflow_routes import INVOCATIONS_PATH
-from spinney.gateway.response_middleware import problem
+INFERENCE_PATH = "/v2"
+"""Path below which the routes of the Open Inference Protocol are."""
+
+INVOCATIONS_PATH = "/invocations"
+"""Path of MLflow's scoring route."""
 
 _MLFLOW_CODES = {
     401: "UNAUTHENTICATED",
@@ -18,6 +20,17 @@ _MLFLOW_CODES = {
     503: "TEMPORARILY_UNAVAILABLE",
 }
 """Status -> MLflow's error code; others are BAD_REQUEST."""
+
+
+def problem(
+    status: int,
+    code: str,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error as the answer to a request. more: fields beside it, of another protocol."""
+    return JSONResponse({"error": {"code": code, "message": message}, **(more or {})}, status, headers)
 
 
 def problem_of(path: str, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from spinney.gateway.json_logs import FIELDS
 from spinney.gateway.metrics import Metrics
+from spinney.gateway.protocol_errors import problem_of
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +40,6 @@ _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Scope]]
 _Send = Callable[[_Scope], Awaitable[None]]
 _Application = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
-
-
-def problem(
-    status: int,
-    code: str,
-    message: str,
-    headers: Mapping[str, str] | None = None,
-    more: Mapping[str, str] | None = None,
-) -> Response:
-    """Return an error as the answer to a request. more: fields beside it, of another protocol."""
-    return JSONResponse({"error": {"code": code, "message": message}, **(more or {})}, status, headers)
 
 
 def _without_host(location: bytes) -> bytes:
@@ -104,7 +93,7 @@ class ResponseMiddleware:
             log.exception("request: a fault of the gateway")
             if status:
                 raise
-            await problem(500, "fault", FAULT)(scope, receive, send_with_headers)
+            await problem_of(scope["path"], 500, "fault", FAULT)(scope, receive, send_with_headers)
         finally:
             self._count(method, scope, status or CLIENT_LEFT, time.perf_counter() - began)
 

@@ -20,7 +20,7 @@ from spinney.gateway.page.live_figures import Document, LiveFigures, make_docume
 from spinney.gateway.page.order_route import order_route
 from spinney.gateway.page.overrides import OverrideOrder, RetrainOrder, carry_out_order, carry_out_retrain_order
 from spinney.gateway.page.static_files import INDEX, PageFile, read_page_files
-from spinney.gateway.response_middleware import problem
+from spinney.gateway.protocol_errors import problem
 from spinney.gateway.work_queue import WorkQueue
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
 from spinney.storage.layout import FleetStore

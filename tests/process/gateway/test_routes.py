@@ -398,6 +398,8 @@ def test_a_fault_is_answered_without_a_path_or_a_stack(service: Service, url: st
     assert service.config.storage.root not in answer.text
     assert "ZeroDivisionError" not in answer.text
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    inferred = http.post(f"{url}/v2/models/lines/infer", json={"inputs": tensors(frame())})
+    assert (inferred.status_code, inferred.json()["code"], type(inferred.json()["error"])) == (500, "fault", str)
 
 
 def test_tables_that_cannot_be_read_are_a_503_that_says_when_to_come_again(
