@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.browser import BrowserError, Page, opened_browser
 from harness.page_fleet import key_of, make_fleet
 from harness.page_server import served
+from harness.page_views import measure_views, plural
 
 from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
@@ -32,7 +33,7 @@ from spinney.storage.retrain_requests import read_requests, remove_requests
 DESKTOP, PHONE, SMALLEST = (1280, 900), (360, 740), (320, 568)
 FIRST_PAINT_MS = 1_000
 UPDATE_S = 90.0
-GROUP, ASKED = 123, 120
+GROUP, ASKED, ROLLED = 123, 120, 124
 
 Check = Callable[[Page, str, Fleet], None]
 
@@ -61,6 +62,11 @@ def the_fleet_paints_within_a_second_and_agrees_with_fleet(page: Page, url: str,
     expect(page, "[...document.querySelectorAll('.states b')].map((e) => Number(e.innerText.replaceAll(',', '')))",
            list(states.values()))  # fmt: skip
     expect(page, text_of("#fleet-name"), fleet.config.fleet.name)
+
+
+def every_view_appears_within_a_second_also_the_first_group(page: Page, url: str, fleet: Fleet) -> None:
+    del fleet
+    measure_views(page, url)
 
 
 def a_state_leads_to_its_groups(page: Page, url: str, fleet: Fleet) -> None:
@@ -117,11 +123,6 @@ def a_search_is_told_at_once_and_keeps_the_state(page: Page, url: str, fleet: Fl
         page.wait_for(f"{text_of('h1')} === {plural(len(fresh))!r}")
         expect(page, "document.querySelector('select').value", "fresh")
         expect(page, text_of("#announcement"), plural(len(fresh)) + " found")
-
-
-def plural(groups: int) -> str:
-    """The number of groups as the page writes it."""
-    return f"{groups:,} group{'' if groups == 1 else 's'}"
 
 
 def a_key_is_asked_for_and_nothing_is_lost_while_it_is_typed(page: Page, url: str, fleet: Fleet) -> None:
@@ -184,6 +185,56 @@ def a_group_is_pinned_and_unpinned_with_a_reason(page: Page, url: str, fleet: Fl
     page.press("Enter", 13, "\r")
     page.wait_for("!document.querySelector('dialog').open")
     page.wait_for(f"{text_of('.figures')}.includes('fresh')")
+
+
+def a_champion_is_rolled_back_and_promoted_again_with_reasons(page: Page, url: str, fleet: Fleet) -> None:
+    key = key_of(ROLLED)
+    before = fleet.why(key).standing.model_id or ""
+    page.open(f"{url}#/group/{key}")
+    page.click(".actions button", "Roll back")
+    page.wait_for(f"{text_of('dialog [role=status]')}.includes('{before[:8]} → ')")
+    page.wait_for("!document.querySelector('dialog .primary').disabled")
+    page.type("worse since Monday")
+    page.click("dialog .primary", "Roll back")
+    page.wait_for("!document.querySelector('dialog').open")
+    page.wait_for(f"{text_of('.timeline li')}.includes('worse since Monday')")
+    expect_override(fleet, key, "worse since Monday")
+    rolled_back_to = fleet.why(key).standing.model_id or ""
+    if rolled_back_to == before:
+        raise BrowserError(f"rolled back: expected another model than {before}")
+    page.click(".actions button", "Promote a model")
+    page.wait_for("document.activeElement.matches('dialog select')")
+    page.type(before[:8])
+    page.wait_for(f"{text_of('dialog [role=status]')} === '{rolled_back_to[:8]} → {before[:8]}'")
+    page.wait_for("!document.querySelector('dialog .primary').disabled")
+    page.click("#reason")
+    page.type("it was the data")
+    page.click("dialog .primary", "Promote a model")
+    page.wait_for("!document.querySelector('dialog').open")
+    page.wait_for(f"{text_of('.timeline li')}.includes('it was the data')")
+    expect_override(fleet, key, "it was the data")
+    if fleet.why(key).standing.model_id != before:
+        raise BrowserError(f"promoted: expected {before}; got {fleet.why(key).standing.model_id}")
+
+
+def expect_override(fleet: Fleet, key: str, reason: str) -> None:
+    """Raise BrowserError unless the newest entry of a group's history is one of the caller with this reason."""
+    last = fleet.why(key).happened[-1]
+    if last["by"] != "somebody" or reason not in last["said"]:
+        raise BrowserError(f"override: expected one by 'somebody' with {reason!r}; got {last}")
+
+
+def a_round_under_way_and_the_budget_are_shown(page: Page, url: str, fleet: Fleet) -> None:
+    (round_,) = fleet.pipeline().under_way
+    expected = f"Round {round_.round_id}, retraining {plural(round_.planned)}: began "
+    for route in ("", "#/pipeline"):
+        page.open("about:blank")
+        page.open(url + route)
+        page.wait_for(f"{text_of('main')}.includes({expected!r})")
+        expect(page, "[...document.querySelectorAll('progress')].map((e) => [e.value, e.max])",
+               [[round_.attempted, round_.planned]])  # fmt: skip
+    page.open(url)
+    page.wait_for(f"{text_of('main')}.includes('the budget of a round is {fleet.config.budget.seconds:g} s')")
 
 
 def a_group_is_asked_for_once_with_a_reason(page: Page, url: str, fleet: Fleet) -> None:
@@ -261,18 +312,24 @@ def no_page_is_wider_than_a_phone(page: Page, url: str, fleet: Fleet) -> None:
 
 CHECKS: tuple[Check, ...] = (
     the_fleet_paints_within_a_second_and_agrees_with_fleet,
+    every_view_appears_within_a_second_also_the_first_group,
     a_state_leads_to_its_groups,
     search_works_from_the_keyboard,
     the_first_key_skips_to_the_content,
     a_search_is_told_at_once_and_keeps_the_state,
     a_key_is_asked_for_and_nothing_is_lost_while_it_is_typed,
     a_group_is_pinned_and_unpinned_with_a_reason,
+    a_champion_is_rolled_back_and_promoted_again_with_reasons,
+    a_round_under_way_and_the_budget_are_shown,
     a_group_is_asked_for_once_with_a_reason,
     dead_letters_open_and_their_bytes_stay_text,
     a_change_appears_without_reload_and_keeps_the_place,
     every_control_has_a_name_and_every_chart_a_text_and_a_table,
     no_page_is_wider_than_a_phone,
 )
+
+UNCHANGING = 2
+"""Number of the first checks, which measure a new server and change nothing. Screenshots are taken after them."""
 
 SHOTS = (
     ("page-fleet", "", (1200, 1180), False),
@@ -306,15 +363,14 @@ def main() -> None:
     file = folder / "fleet.toml"
     config = read_config(file, {}) if file.exists() else make_fleet(folder, asked.groups)
     with served(config) as (url, live), opened_browser() as page:
-        page.show(*DESKTOP)
-        if asked.shots:
-            asked.shots.mkdir(parents=True, exist_ok=True)
-            take_screenshots(page, url, asked.shots)
+        for number, check in enumerate(CHECKS):
+            if number == UNCHANGING and asked.shots:
+                asked.shots.mkdir(parents=True, exist_ok=True)
+                take_screenshots(page, url, asked.shots)
             page.show(*DESKTOP)
-        for check in CHECKS:
             page.open("about:blank")
             check(page, url, live.fleet)
-            print(f"ok: {check.__name__.replace('_', ' ')}")
+            print(f"ok: {check.__name__.replace('_', ' ')}", flush=True)
         if page.errors:
             raise SystemExit(f"expected no errors on the page; got {page.errors}")
 

@@ -286,8 +286,8 @@ class Fleet:
         from spinney.tables.incremental_gain import IncrementalGain
 
         self._gain = self._gain or IncrementalGain(self._store)
-        statuses, horizon = self.table() if statuses is None else statuses, self.config.kafka.label_horizon
-        return read_fleet_figures(self._gain, horizon, statuses, datetime.now(UTC), before)
+        statuses = self.table() if statuses is None else statuses
+        return read_fleet_figures(self._gain, self.config, statuses, datetime.now(UTC), before)
 
     def group_figures(self, key: str) -> GroupFigures:
         """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.

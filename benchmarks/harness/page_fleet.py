@@ -1,7 +1,8 @@
 """A fleet of many groups as a week of the stream leaves it, for the fleet page: its tables and checkpoints, no Spark.
 
 The first rounds are those of tests/support/many_groups.py, two weekly batches before the stream. Since then: a round
-every three hours, health and answers of every group, groups that wait, dead letters, batches of the four queries.
+every three hours, health and answers of every group, groups that wait, a round under way, dead letters, batches of the
+four queries.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ import pyarrow.compute as pc
 
 from schemas import tables
 from schemas.contract import Contract
+from schemas.vocabulary import QueryName
 from spinney.core import keys
 from spinney.core.config import Config
+from spinney.retraining.round_request import RoundRequest
 from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets
-from spinney.storage.layout import FleetStore
+from spinney.storage.layout import Directory, FleetStore
+from spinney.tables import delta
 from spinney.tables.append_layout import append_rows
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -64,12 +68,17 @@ class Stream:
         self._put_health()
         self._put_events_and_predictions()
         self._put_waiting()
+        self._put_round_under_way()
         self._put_dead_letters()
         self._put_checkpoints()
 
     def put(self, base: Contract, part: str, rows: int, known: Mapping[str, Any]) -> None:
         """Append columns; a value that is no array is repeated, and columns not named are null."""
         place = FleetStore.of(self.config).directory(base, part)
+        append_rows(place.uri, self._table(place, rows, known))
+
+    def _table(self, place: Directory, rows: int, known: Mapping[str, Any]) -> pa.Table:
+        """Rows of a table, as for `put`."""
         schema = arrow_schema(place.contract)
         columns = []
         for field in schema:
@@ -78,7 +87,7 @@ class Stream:
                 value = [value] * rows
             is_array = isinstance(value, pa.Array | pa.ChunkedArray)
             columns.append(value.cast(field.type) if is_array else pa.array(value, field.type))
-        append_rows(place.uri, pa.Table.from_arrays(columns, schema=schema))
+        return pa.Table.from_arrays(columns, schema=schema)
 
     def of_groups(self, group: np.ndarray) -> dict[str, Any]:
         """The columns that name groups."""
@@ -191,6 +200,25 @@ class Stream:
         said = {"decision": "deferred", "policy": "max_age", "reason": "7 d 1 h since the last attempt; no budget left"}
         times = {"judged_at": at, "clock": at, "stale_since": since, "predicted_ms": 0.2, "round_id": "stream-99"}
         self.put(tables.VERDICTS, "stream", len(group), {**self.of_groups(group), **said, **times, "batch_id": 99})
+
+    def _put_round_under_way(self) -> None:
+        """The plan of a round, which is the newest step of its directory, and a third of its attempts."""
+        group = np.flatnonzero(np.arange(self.groups) % 97 == 11)
+        at, name, n = self.now - timedelta(seconds=20), "stream-100", len(group)
+        of_round = {"round_id": name, "batch_id": 100, "clock": at}
+        said = {"decision": "fit", "policy": "max_age", "reason": "7 d 2 h since the last attempt", "judged_at": at}
+        place = FleetStore.of(self.config).directory(tables.VERDICTS, "stream")
+        request = RoundRequest(name, n, 0, {"max_age": n}, at, at, 60.0, n * 0.2e-3, {})
+        table = self._table(place, n, {**self.of_groups(group), **of_round, **said, "epoch": 0, "predicted_ms": 0.2})
+        delta.DirectoryWriter(place, QueryName.RETRAIN.value, "c1").append(
+            table, step="plan", batch_id=100, notes=request.notes()
+        )
+        tried = group[: n // 3]
+        made = many_groups.payloads(tried, self.keys, 100)
+        names = [many_groups.model_id(number, 100) for number in tried.tolist()]
+        fitted = {"status": "fitted", "recipe_id": "5" * 64, "rows": 60, "fit_ms": 0.2, "fitted_at": at}
+        attempts = {**self.of_groups(tried), **of_round, **fitted, "trained_from": self.began, "trained_through": at}
+        self.put(tables.MODELS, "stream", len(tried), {**attempts, "model_id": names, **made})
 
     def _put_dead_letters(self) -> None:
         for n, (reason, field, detail, value) in enumerate(LETTERS):

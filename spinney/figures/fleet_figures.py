@@ -17,6 +17,7 @@ from schemas.vocabulary import Staleness
 from spinney.core import timestamps
 from spinney.core.champions.fleet_champion_selection import integer_values
 from spinney.core.champions.promotion import CHAMPION_COLUMNS
+from spinney.core.config import Config
 from spinney.core.reporting.champion_age import champion_ages, clock_at
 from spinney.core.reporting.fleet_summary import Summary, summarize_fleet
 from spinney.core.reporting.incumbent_comparison import IncumbentComparison, measure_for
@@ -25,6 +26,8 @@ from spinney.core.reporting.loss_names import error_label
 from spinney.core.reporting.quantile_bands import NO_BANDS, QuantileBands, make_bands, regular_moments, round_step
 from spinney.core.reporting.retrain_queue import QUEUE_COLUMNS, RetrainQueue, describe_queue
 from spinney.core.reporting.retraining_gain import RetrainingGain
+from spinney.core.reporting.round_progress import RoundProgress
+from spinney.figures.rounds_under_way import read_rounds_under_way
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import error_history, fit_metrics, fleet_clock, lookup
@@ -57,7 +60,8 @@ class FleetFigures:
 
     at: when the figures were read, by the wall clock. clock: the fleet's clock then; None before the first event.
     error_label: what the error measures. age: of champions, in seconds. error: mean loss per group and interval of
-    event time. decisions: of the last day, by kind.
+    event time. budget_seconds: of `[budget]`, the predicted seconds that a streaming round may take. under_way: rounds
+    that are retraining groups, at most one of the stream and one of batches. decisions: of the last day, by kind.
     """
 
     at: datetime
@@ -67,6 +71,8 @@ class FleetFigures:
     age: QuantileBands
     error: QuantileBands
     queue: RetrainQueue
+    budget_seconds: float
+    under_way: tuple[RoundProgress, ...]
     decisions: Mapping[str, int]
     latest_decisions: tuple[dict[str, Any], ...]
 
@@ -83,15 +89,15 @@ def read_summary(
 
 def read_fleet_figures(
     kept: IncrementalGain,
-    label_horizon: timedelta,
+    config: Config,
     statuses: pa.Table,
     now: datetime,
     before: FleetFigures | None = None,
 ) -> FleetFigures:
     """Return the figures of a fleet.
 
-    kept: the fleet's gain from retraining, which is read step by step. label_horizon: of `[kafka]`. statuses: from
-    `Fleet.table`. before: an earlier reading; without it the gain is read from the beginning. Raises StoreError.
+    kept: the fleet's gain from retraining, which is read step by step. statuses: from `Fleet.table`. before: an earlier
+    reading; without it the gain is read from the beginning. Raises StoreError.
     """
     store, fleet = kept.store, kept.store.fleet
     no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])
@@ -104,8 +110,10 @@ def read_fleet_figures(
         summary=_shortened(read_summary(store, statuses, no_incumbent, gain)),
         error_label=error_label(charter.losses_of(store)),
         age=_read_ages(store, clock, now, NO_BANDS if before is None else before.age),
-        error=_read_errors(store, label_horizon, NO_BANDS if before is None else before.error),
+        error=_read_errors(store, config.kafka.label_horizon, NO_BANDS if before is None else before.error),
         queue=describe_queue(statuses, _read_newest_stale_verdicts(store), SHOWN),
+        budget_seconds=config.budget.seconds,
+        under_way=read_rounds_under_way(store, now),
         decisions=decisions,
         latest_decisions=latest,
     )

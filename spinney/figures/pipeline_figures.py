@@ -9,18 +9,17 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from schemas import tables
-from schemas.vocabulary import STREAMING, RoundKind
+from schemas.vocabulary import STREAMING
 from spinney.core.reporting.round_progress import RoundProgress
+from spinney.figures.rounds_under_way import read_rounds_under_way
 from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterFilter, LetterGroup, group_letters
-from spinney.retraining.open_rounds import OpenRound, read_open_round
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import BatchTime
 from spinney.storage.latest_offsets import TopicLag, read_lag
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, read_requests
 from spinney.tables import lookup
-from spinney.tables.lookup import HasText, NotBefore
 
 BATCHES = 60
 """Largest number of batches that are shown of each query: the newest."""
@@ -94,7 +93,7 @@ def read_pipeline_figures(store: FleetStore, tracking_uri: str, now: datetime) -
         counts=_count_rows(store),
         dead_letters=tuple(group_letters(letters, ledger.read_replayed(store))),
         rounds=tuple(_round(row) for row in _read_rounds(store)),
-        under_way=_read_rounds_under_way(store, now),
+        under_way=read_rounds_under_way(store, now),
         requests=read_requests(store),
         tracking_url=_tracking_url(tracking_uri),
     )
@@ -111,25 +110,6 @@ def _count_rows(store: FleetStore) -> RowCounts:
 
 def _read_rounds(store: FleetStore) -> list[dict[str, Any]]:
     return lookup.to_dicts(lookup.read_newest(store, tables.ROUNDS, _ROUND, "started_at", ROUNDS))
-
-
-def _read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgress, ...]:
-    """The rounds that are planned and not recorded, the newest first."""
-    planned = [found for kind in RoundKind if (found := read_open_round(store, kind)) is not None]
-    planned.sort(key=lambda found: found.planned_at, reverse=True)
-    return tuple(
-        RoundProgress.measured(found.round_id, found.planned_at, found.groups, _count_attempted(store, found), now)
-        for found in planned
-    )
-
-
-def _count_attempted(store: FleetStore, planned: OpenRound) -> int:
-    """The number of groups with an attempt in a round."""
-    # Attempts are dated at the plan of their round: files of earlier rounds are not opened.
-    of_round = f"{HasText('round_id', planned.round_id)} AND {NotBefore('fitted_at', planned.planned_at)}"
-    columns, what = ["round_id", "group_key", "fitted_at"], "count(DISTINCT group_key) AS groups"
-    (counted,) = lookup.select(store, tables.MODELS, columns, what, f"WHERE {of_round}").to_pylist()
-    return int(counted["groups"])
 
 
 def _tracking_url(uri: str) -> str | None:

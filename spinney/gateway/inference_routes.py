@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -15,6 +16,7 @@ from spinney.gateway.fleet_answers import group_of
 from spinney.gateway.inference_tensors import describe_model, read_outputs, read_tensors, write_tensors
 from spinney.gateway.json_body import read_json
 from spinney.gateway.openapi import INFER, INFERENCE_PROBLEMS
+from spinney.gateway.predict_routes import AsOf
 from spinney.gateway.protocol_errors import INFERENCE_PATH
 from spinney.gateway.shared_state import Answer, Service, require_valid
 
@@ -41,10 +43,10 @@ def inference_router(service: Service) -> APIRouter:
         return {"name": "spinney", "version": metadata.version("spinney"), "extensions": []}
 
     @router.post("/models/{name:path}/infer", responses=INFERENCE_PROBLEMS, openapi_extra=INFER)
-    async def infer(request: Request, name: str) -> Response:
+    async def infer(request: Request, name: str, *, as_of: AsOf = None) -> Response:
         """Predict the rows of the input tensors. One bad row refuses the request."""
         service.guard.score(request)
-        content = await service.run(request, partial(_infer, service, name, _key_of(service, name)))
+        content = await service.run(request, partial(_infer, service, name, _key_of(service, name), as_of=as_of))
         return Response(content, media_type="application/json")
 
     @router.get("/models/{name:path}/ready", responses=INFERENCE_PROBLEMS)
@@ -64,14 +66,17 @@ def inference_router(service: Service) -> APIRouter:
     return router
 
 
-def _infer(service: Service, name: str, key: str | None, raw: bytes, answer: Answer) -> bytes:
+def _infer(
+    service: Service, name: str, key: str | None, raw: bytes, answer: Answer, *, as_of: str | None = None
+) -> bytes:
     body = read_json(raw)
     body.require_unique_names()
-    found = require_valid(answer(read_tensors(body, key, service.config.fleet, service.config.gateway.max_rows)), 400)
+    records = read_tensors(body, key, service.config.fleet, service.config.gateway.max_rows)
     request_id = body.value.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= MAX_ID_CHARACTERS):
         raise RequestError(400, "id", f"id: expected a text of at most {MAX_ID_CHARACTERS} characters; got another")
     wanted = read_outputs(body.value, service.config.fleet)
+    found = require_valid(answer(replace(records, as_of=as_of)), 400)
     return to_json(write_tensors(name, request_id, found, service.config.fleet, wanted))
 
 

@@ -6,7 +6,7 @@ group, by its key: then the group's columns are not among the inputs. Tensors ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -113,10 +113,11 @@ def _column(tensor: Any, max_rows: int) -> tuple[str, list[Any]]:
     name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
     if not isinstance(shape, list) or not isinstance(data, list):
         raise _wrong(f"tensor {name[:80]}", '"shape" and "data" as lists')
-    cells = take_records(_flat(data), max_rows)
+    cells = _cells(take_records(data, max_rows))
     # Compared as texts: a caller may send dimensions with so many digits that `int` refuses them, or takes long.
-    if list(map(_dimension, shape[:3])) not in ([str(len(cells))], [str(len(cells)), "1"]):
-        raise _wrong(f"tensor {name[:80]}", "one value per row, of shape [rows] or [rows, 1]")
+    rows = str(len(data))
+    if cells is None or list(map(_dimension, shape[:3])) not in ([rows], [rows, "1"]):
+        raise _wrong(f"tensor {name[:80]}", "one value per row, of shape [rows] or [rows, 1], not ragged")
     return name, cells
 
 
@@ -127,12 +128,16 @@ def _dimension(value: Any) -> str | None:
     return f"{value:d}" if type(value) is int and abs(value) < 1 << 63 else None
 
 
-def _flat(data: Sequence[Any]) -> Iterator[Any]:
-    for value in data:
-        if isinstance(value, list):
-            yield from _flat(value)
-        else:
-            yield value
+def _cells(data: list[Any]) -> list[Any] | None:
+    """Return one value per row, from values or from lists of one value each; None for data that are nested otherwise.
+
+    Ragged data are not flattened: a value would become that of another row.
+    """
+    if not any(isinstance(value, list) for value in data):
+        return data
+    if all(isinstance(row, list) and len(row) == 1 and not isinstance(row[0], list) for row in data):
+        return [row[0] for row in data]
+    return None
 
 
 def _wrong(where: str, expected: str) -> RequestError:

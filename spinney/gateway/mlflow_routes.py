@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 
@@ -13,6 +14,7 @@ from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import RecordAnswers
 from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
 from spinney.gateway.openapi import INVOCATIONS, PROBLEMS
+from spinney.gateway.predict_routes import AsOf
 from spinney.gateway.protocol_errors import INVOCATIONS_PATH
 from spinney.gateway.shared_state import Service, require_valid
 
@@ -25,14 +27,14 @@ def mlflow_router(service: Service) -> APIRouter:
     rules, max_rows = request_rules(service.config.record_schema, by_column=True), service.config.gateway.max_rows
 
     @router.post(INVOCATIONS_PATH, responses=PROBLEMS, openapi_extra=INVOCATIONS)
-    async def invocations(request: Request) -> Response:
+    async def invocations(request: Request, *, as_of: AsOf = None) -> Response:
         """Predict rows as MLflow's scoring server does for the registered fleet. One bad row refuses the request."""
         service.guard.score(request)
         kind = _content_type(request.headers.get("content-type", ""))
         read = read_json_body if kind == "application/json" else partial(read_csv_body, rules=rules)
         content = await service.run(
             request,
-            lambda raw, answer: _predictions(answer(read(raw, max_rows))),
+            lambda raw, answer: _predictions(answer(replace(read(raw, max_rows), as_of=as_of))),
             may_be_small=kind == "application/json",  # a CSV body has many more rows in as many bytes, read one by one
         )
         return Response(content, media_type="application/json")

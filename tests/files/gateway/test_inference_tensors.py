@@ -65,3 +65,27 @@ def test_a_shape_may_have_a_second_dimension_of_one(shape: list[int]) -> None:
     records = read_tensors(read_json(json.dumps({"inputs": [tensor]}).encode()), None, FLEET, MAX_ROWS)
     assert records.values == [{"price": 0.1}, {"price": 0.2}]
     assert records.exact() == [{"price": "0.1"}, {"price": "0.2"}]
+
+
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [
+        ([3], [[0.1, 0.2], [0.3]]), ([3, 1], [[0.1, 0.2], [0.3]]), ([2], [[0.1, 0.2], [0.3]]), ([2], [[0.1], 0.2]),
+        ([2, 1], [0.1, [0.2]]), ([2], [[[0.1]], [[0.2]]]), ([1], [[[0.1]]]), ([2], [[0.1], [0.2], []]),
+        ([0], [[]]), ([1], [[]]), ([1, 1], [[0.1, 0.2]]), ([2], [[0.1, 0.2]]),
+    ],
+)  # fmt: skip
+def test_data_that_are_ragged_or_nested_otherwise_than_their_shape_are_refused(shape: Any, data: Any) -> None:
+    tensor = {"name": "price", "shape": shape, "datatype": "FP64", "data": data}
+    body = read_json(json.dumps({"inputs": [tensor]}).encode())
+    for value in (body.value, body.exact):
+        with pytest.raises(RequestError, match="tensor price: expected one value per row") as refused:
+            read_tensors(JsonBody(b"", value), '["7","1","true"]', FLEET, MAX_ROWS)
+        assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("shape", [[2], [2, 1]])
+def test_data_may_be_flat_whatever_the_shape(shape: list[int]) -> None:
+    tensor = {"name": "price", "shape": shape, "datatype": "FP64", "data": [0.1, None]}
+    records = read_tensors(read_json(json.dumps({"inputs": [tensor]}).encode()), None, FLEET, MAX_ROWS)
+    assert records.values == [{"price": 0.1}, {"price": None}]

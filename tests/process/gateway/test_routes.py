@@ -85,6 +85,22 @@ def test_as_of_an_earlier_time_the_models_of_then_answer(fleet: LinearFleet, url
     assert "expected a time like 2026-11-20T18:00Z, or a round" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["invocations", "v2/models/lines/infer"])
+def test_as_of_is_heeded_in_the_other_protocols_too(fleet: LinearFleet, url: str, http, path: str) -> None:
+    rows = pd.DataFrame([{"shop": "s1", "dept": "d1", **dict.fromkeys(FEATURES, 1.0)}])
+    body = {"inputs": rows.to_dict("list")} if path == "invocations" else {"inputs": tensors(rows)}
+
+    def predicted(**as_of: str) -> Any:
+        found = http.post(f"{url}/{path}", json=body, params=as_of).json()
+        return found["predictions"][0]["prediction"] if path == "invocations" else found["outputs"][0]["data"][0]
+
+    row = rows.to_dict("records")[0]
+    assert predicted() == fleet.expected(key_of(2), row)
+    assert predicted(as_of="2024-05-01T20:00Z") == fleet.expected(key_of(1), row)
+    refused = http.post(f"{url}/{path}", json=body, params={"as_of": "stream-99"})
+    assert code(refused) == (422, "as_of")
+
+
 def test_a_bad_record_fails_alone_unless_the_caller_is_strict(url: str, http) -> None:
     rows = [*frame(3).to_dict("records"), {"shop": "s1", "dept": "d1", "x0": "many"}]
     found = http.post(f"{url}/predict", json={"records": rows}).json()["predictions"]
@@ -190,6 +206,11 @@ def test_mlflows_own_client_is_answered(fleet: LinearFleet, url: str) -> None:
         ({}, None, (400, "BAD_REQUEST")),
         ({"inputs": {}, "instances": []}, None, (400, "BAD_REQUEST")),
         ({"inputs": {"a": [1], "b": [1, 2]}}, None, (400, "BAD_REQUEST")),
+        (
+            {"inputs": {"shop": ["s1"] * 2, "dept": ["d1"] * 2, **{name: [[1.0, 2.0], [3.0]] for name in FEATURES}}},
+            None,
+            (400, "wrong_type"),
+        ),
         ({"inputs": "a"}, None, (400, "BAD_REQUEST")),
         ({"inputs": 1}, None, (400, "BAD_REQUEST")),
         ({"instances": [[1, 2]]}, None, (400, "BAD_REQUEST")),
@@ -344,10 +365,13 @@ GOOD = {"name": "x0", "shape": [1], "datatype": "FP64", "data": [1.0]}
         None, [], [1], [{"name": "x0"}], [GOOD, GOOD], [GOOD | {"shape": [2]}], [GOOD | {"shape": [-1]}],
         [GOOD | {"shape": []}], [GOOD | {"shape": [1, 2], "data": [[1, 2]]}], [GOOD | {"shape": [True]}],
         [GOOD, GOOD | {"name": "x1", "shape": [2], "data": [1, 2]}],
+        [GOOD | {"shape": [3], "data": [[1.0, 2.0], [3.0]]}],
     ],
 )  # fmt: skip
 def test_tensors_that_are_not_one_value_per_row_are_refused(url: str, http, inputs: Any) -> None:
-    assert code(http.post(f"{url}/v2/models/lines/infer", json={"inputs": inputs})) == (400, "inputs")
+    answer = http.post(f"{url}/v2/models/lines/infer", json={"inputs": inputs})
+    assert code(answer) == (400, "inputs")
+    assert isinstance(answer.json()["error"], str)
 
 
 def test_probes_answer_and_say_when_the_tables_were_not_read_for_long(url: str, http, monkeypatch) -> None:

@@ -128,6 +128,14 @@ export function drawReference(svg, x, y, times, value) {
   svg.append(shape("line", { class: "reference", x1: x(Math.min(...times)), x2: x(Math.max(...times)), y1: y(value), y2: y(value) }));
 }
 
+/** Draw a vertical line at each of these moments. All of them are within the times of the chart. */
+export function drawMoments(svg, x, moments, kind) {
+  const bottom = svg.getAttribute("height") - MARGIN.bottom;
+  for (const at of moments) svg.append(shape("line", { class: kind, x1: x(at), x2: x(at), y1: MARGIN.top, y2: bottom }));
+}
+
+export const within = (times, moments) => moments.filter((at) => at >= Math.min(...times) && at <= Math.max(...times));
+
 export function drawMarks(svg, x, y, times, values, kind, radius) {
   values.forEach((value, index) => {
     if (value !== null) svg.append(shape("circle", { class: kind, cx: x(times[index]), cy: y(value), r: radius }));

@@ -106,4 +106,12 @@ export const STATES = {
 export const stateLabel = (state, name = null) =>
   el("span", { class: "nowrap", title: STATES[state]?.[1] ?? null }, el("i", { class: `dot of-${state}` }), name ?? STATES[state]?.[0] ?? state);
 
+/** A round that is retraining groups, with its progress. */
+export function roundProgress(figures) {
+  const left = figures.seconds_left === null ? "" : `, about ${duration(figures.seconds_left)} left at this pace`;
+  const name = `Round ${figures.round_id}, retraining ${plural(figures.planned, "group")}`;
+  return el("div", {}, el("p", { class: "note" }, `${name}: began ${ago(figures.began_at)}, ${count(figures.attempted)} attempted${left}.`),
+    el("progress", { max: figures.planned, value: figures.attempted, "aria-label": name }));
+}
+
 export const swatch = (kind, text) => el("li", {}, el("i", { class: `swatch ${kind}` }), text);

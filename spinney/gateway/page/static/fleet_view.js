@@ -2,7 +2,7 @@
 
 import { chart, drawBands, durationTicks } from "./charts.js";
 import {
-  count, duration, el, empty, groupLink, number, percent, plural, section, stateLabel, STATES, swatch, table, time, utc,
+  count, duration, el, empty, groupLink, number, percent, plural, roundProgress, section, stateLabel, STATES, swatch, table, time, utc,
 } from "./elements.js";
 
 const BANDS = [["outer", "5 to 95 % of the groups"], ["inner", "25 to 75 %"], ["median", "median"]];
@@ -18,9 +18,9 @@ export const fleetView = {
     return [
       el("h1", {}, plural(summary.groups, "group")),
       el("p", { class: "lead" }, lead(data)),
-      states(summary),
+      states(summary, data.under_way),
       el("div", { class: "columns" }, ageSection(data), errorSection(data)),
-      el("div", { class: "columns" }, queue(data.queue), decisions(data)),
+      el("div", { class: "columns" }, queue(data.queue, data.budget_seconds), decisions(data)),
       worst(summary),
     ];
   },
@@ -58,7 +58,7 @@ function gainText(gain) {
   return [`Retraining a stale group ${verb} its error by ${number(sign * gain.gain)}${size}, on ${plural(gain.groups, "group")} drawn at random.`];
 }
 
-function states(summary) {
+function states(summary, underWay) {
   const parts = Object.entries(summary.states);
   const bar = el("div", { class: "stack", "aria-hidden": "true" }, parts.filter(([, n]) => n).map(([state, n]) => {
     const part = el("i", { class: `of-${state}` });
@@ -69,7 +69,7 @@ function states(summary) {
     const share = n && n < summary.groups ? ` ${percent(n, summary.groups)}` : "";
     return el("li", {}, el("a", { href: `#/groups?state=${state}`, title: STATES[state][1] }, el("b", {}, count(n)), el("span", {}, stateLabel(state), share)));
   });
-  return el("section", { "aria-label": "Groups by state" }, bar, el("ul", { class: "states" }, items));
+  return el("section", { "aria-label": "Groups by state" }, bar, el("ul", { class: "states" }, items), underWay.map(roundProgress));
 }
 
 function bands(title, note, figures, format, valueTicks, label) {
@@ -101,9 +101,9 @@ const errorSection = (data) => bands(
   { empty: "No answer has a label yet. The error appears once the stream has scored events and their labels have come." },
 );
 
-function queue(figures) {
-  const note = figures.groups ? `${plural(figures.groups, "group")}, ${duration(figures.predicted_seconds)} of predicted fits` : null;
+function queue(figures, budget) {
   if (!figures.groups) return section("Waiting for a round", null, empty("No group is stale."));
+  const note = `${plural(figures.groups, "group")}, ${duration(figures.predicted_seconds)} of predicted fits; the budget of a round is ${duration(budget)}`;
   const reasons = Object.entries(figures.by_policy).map(([policy, n]) => `${policy} ${count(n)}`).join(", ");
   return section("Waiting for a round", `${note}. By policy: ${reasons}. The longest waiting first.`, table("Groups that wait for a round", [
     ["group", (row) => groupLink(row.group_key)],

@@ -1,6 +1,6 @@
 // One group: its champion, error over time, answers beside labels, history with the numbers of every decision.
 
-import { chart, drawLine, drawMarks, drawReference, drawWhiskers, ticks } from "./charts.js";
+import { chart, drawLine, drawMarks, drawMoments, drawReference, drawWhiskers, ticks, within } from "./charts.js";
 import {
   count, duration, el, empty, keyText, modelId, number, percent, plural, section, stateLabel, swatch, table, time, utc,
 } from "./elements.js";
@@ -48,17 +48,27 @@ function actions(history, refresh) {
   return el("div", {}, el("div", { class: "actions" }, buttons), waiting);
 }
 
-function errors({ standing }, figures) {
+/** When entries of the history were, by the fleet's clock, as far as the times of a chart reach. */
+const moments = (happened, times, isWanted) => within(times, happened.filter(isWanted).map((entry) => Date.parse(entry.clock ?? entry.at)));
+
+function errors({ standing, happened }, figures) {
   const title = `Error: ${figures.error_label}`;
   if (!figures.errors.length) return section(title, null, empty("No answer of this group has a label yet."));
   const times = figures.errors.map((point) => Date.parse(point.at));
   const means = figures.errors.map((point) => point.mean);
+  const risen = moments(happened, times, (entry) => ["judged fit", "judged deferred"].includes(entry.what) && entry.policy === "error_rise");
+  const replaced = moments(happened, times, (entry) => ["promoted", "unproven"].includes(entry.what));
   const text = (index) => `${utc(figures.errors[index].at)}: ${number(means[index])} (${plural(figures.errors[index].labelled, "label")})${standing.loss === null ? "" : `, on held-out rows ${number(standing.loss)}`}`;
   return section(title, "Mean by event time, beside the error of the current champion on its held-out rows.", chart({
     title, times, format: number, summary: text(means.length - 1), readout: text, largest: Math.max(...means, standing.loss ?? 0),
-    legend: [swatch("median", "mean error"), standing.loss === null ? null : swatch("reference", "held-out error of the champion")],
+    legend: [
+      swatch("median", "mean error"), standing.loss === null ? null : swatch("reference", "held-out error of the champion"),
+      risen.length ? swatch("risen", "error_rise reached its limit") : null, replaced.length ? swatch("replaced", "new champion") : null,
+    ],
     table: table(title, [["from (UTC)", (row) => utc(row.at)], ["labels", (row) => count(row.labelled), "number"], ["mean error", (row) => number(row.mean), "number"]], figures.errors),
     draw: (svg, x, y) => {
+      drawMoments(svg, x, risen, "risen");
+      drawMoments(svg, x, replaced, "replaced");
       drawLine(svg, x, y, times, means);
       if (standing.loss !== null) drawReference(svg, x, y, times, standing.loss);
     },
@@ -85,7 +95,7 @@ function answers(figures) {
       ["actual", (row) => number(row.label), "number"],
       ["interval", interval, "number"],
     ], rows),
-    legend: [swatch("answer", "predicted"), swatch("label", "actual"), lower.some((value) => value !== null) ? swatch("inner", "interval") : null],
+    legend: [swatch("answer", "predicted"), swatch("label", "actual"), lower.some((value) => value !== null) ? swatch("whisker", "interval") : null],
     draw: (svg, x, y) => {
       drawWhiskers(svg, x, y, times, lower, upper);
       drawMarks(svg, x, y, times, actual, "label-mark", 3.5);

@@ -2,7 +2,7 @@
 
 import { chart, drawBars, ticks } from "./charts.js";
 import { request } from "./client.js";
-import { ago, count, duration, el, empty, groupLink, number, plural, section, table, time, utc } from "./elements.js";
+import { ago, count, duration, el, empty, groupLink, number, plural, roundProgress, section, table, time, utc } from "./elements.js";
 
 export const pipelineView = {
   nav: "pipeline",
@@ -65,14 +65,6 @@ function requested(requests) {
   ], requests));
 }
 
-/** Rounds under way, with their progress. */
-function progress(figures) {
-  const left = figures.seconds_left === null ? "" : `, about ${duration(figures.seconds_left)} left at this pace`;
-  const name = `Round ${figures.round_id}`;
-  return el("div", {}, el("p", { class: "note" }, `${name} began ${ago(figures.began_at)}: ${count(figures.attempted)} of ${plural(figures.planned, "group")} attempted${left}.`),
-    el("progress", { max: figures.planned, value: figures.attempted, "aria-label": name }));
-}
-
 function rounds({ rounds: listed, under_way: underWay, tracking_url: url }) {
   if (!listed.length && !underWay.length) return section("Rounds", null, empty("No round yet: run spinney retrain --all, or let the stream retrain the groups."));
   const link = url ? el("p", { class: "note" }, el("a", { href: url }, "Rounds in MLflow")) : null;
@@ -85,7 +77,7 @@ function rounds({ rounds: listed, under_way: underWay, tracking_url: url }) {
     ["refused", (row) => row.refused], ["held", (row) => row.held], ["withdrawn", (row) => row.withdrawn],
   ].filter(([, of]) => listed.some(of));
   const note = "The newest first; counts that are zero in all of them are left out. Error: mean of the champions, then of the challengers, on the same held-out rows.";
-  return section("Rounds", note, link, underWay.map(progress), table("Rounds", [
+  return section("Rounds", note, link, underWay.map(roundProgress), table("Rounds", [
     ["round", (row) => row.round_id, "nowrap"],
     ["began (UTC)", (row) => time(row.started_at), "nowrap"],
     ...counted.map(([name, of]) => [name, (row) => count(of(row)), "number"]),
