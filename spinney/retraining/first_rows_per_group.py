@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 HELD_ROWS = 2_000_000
 """Rows that are held before rows are dropped; a task has as many events."""
@@ -72,9 +73,10 @@ def rows_per_group(rows: pa.Table, owner: str, owners: int) -> Integers:
 
 
 def newest(owner: str, owners: int, max_rows: int) -> Choose:
-    """Select the newest `max_rows` rows of each group, in the order (group, event_time).
+    """Select the newest `max_rows` events of each group, in the order (group, event_time).
 
-    Among rows of the same time, those with the greatest event_ids are kept.
+    Among events of the same time, those with the greatest event_ids are kept. Rows of one event, with the same id and
+    time, count as one and are all kept: `spinney.core.training.training_set` chooses among them.
     """
     return lambda rows: _newest(rows, owner, owners, max_rows)
 
@@ -84,22 +86,44 @@ def _newest(rows: pa.Table, owner: str, owners: int, most: int) -> Integers:
     order = np.lexsort((times, of))
     of, times = of[order], times[order]
     starts = np.searchsorted(of, np.arange(owners + 1))
-    begins = np.maximum(starts[:-1], starts[1:] - most)
-    for g in np.flatnonzero(begins > starts[:-1]).tolist():
-        cut = int(begins[g])
-        if times[cut - 1] == times[cut]:
-            low = int(starts[g] + np.searchsorted(times[starts[g] : starts[g + 1]], times[cut], side="left"))
-            high = int(starts[g] + np.searchsorted(times[starts[g] : starts[g + 1]], times[cut], side="right"))
-            ids = rows.column("event_id").take(pa.array(order[low:high])).to_pylist()
-            order[low:high] = order[low:high][np.argsort(np.array(ids, dtype=object), kind="stable")]
-    return order[np.arange(len(order)) >= np.repeat(begins, np.diff(starts))]
+    is_cut = np.diff(starts) > most
+    if not is_cut.any():
+        return order
+    same = np.zeros(len(order), dtype=np.bool_)
+    same[1:] = is_cut[of[1:]] & (of[1:] == of[:-1]) & (times[1:] == times[:-1])
+    order, is_copy = _in_order_of_ids(order, same, rows.column("event_id"))
+    number = np.cumsum(~is_copy)
+    kept: Integers = order[number[starts[1:] - 1][of] - number < most]
+    return kept
 
 
-def lowest(owner: str, by: str, max_rows: int) -> Choose:
-    """Select the `max_rows` rows of each group with the lowest integers in column `by`; rows equal to the last one are
-    kept too.
+def _in_order_of_ids(
+    order: Integers, same: npt.NDArray[np.bool_], ids: pa.ChunkedArray
+) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    """Reorder rows of the same group and time by event_id. Returns the order, and the mask of rows with the same id as
+    the one before.
+
+    same: for each row in `order`, whether it has the group and the time of the one before.
     """
-    return lambda rows: _lowest(to_int64(rows.column(owner)), to_int64(rows.column(by)), max_rows)
+    is_copy = np.zeros(len(order), dtype=np.bool_)
+    if not same.any():
+        return order, is_copy
+    is_tied = same.copy()
+    is_tied[:-1] |= same[1:]
+    places = np.flatnonzero(is_tied)
+    tied = pa.table({"run": np.cumsum(~same)[places], "id": ids.take(pa.array(order[places]))})
+    within = pc.sort_indices(tied, [("run", "ascending"), ("id", "ascending")])
+    reordered, tied = order.copy(), tied.take(within).combine_chunks()
+    reordered[places] = order[places][np.asarray(within)]
+    names = tied.column("id").combine_chunks()
+    has_same_id = np.asarray(pc.equal(names[1:], names[:-1]))
+    is_copy[places[1:]] = same[places[1:]] & has_same_id
+    return reordered, is_copy
+
+
+def lowest(owner: str, by: str, max_values: int) -> Choose:
+    """Select the rows of each group with its `max_values` lowest distinct integers in column `by`."""
+    return lambda rows: _lowest(to_int64(rows.column(owner)), to_int64(rows.column(by)), max_values)
 
 
 def _lowest(of: Integers, by: Integers, most: int) -> Integers:
@@ -107,8 +131,10 @@ def _lowest(of: Integers, by: Integers, most: int) -> Integers:
         return np.empty(0, dtype=np.int64)
     order = np.lexsort((by, of))
     of, by = of[order], by[order]
-    last = np.minimum(np.searchsorted(of, of, side="left") + most, np.searchsorted(of, of, side="right")) - 1
-    kept: Integers = order[by <= by[last]]
+    is_other = np.ones(len(order), dtype=np.bool_)
+    is_other[1:] = (of[1:] != of[:-1]) | (by[1:] != by[:-1])
+    number = np.cumsum(is_other)
+    kept: Integers = order[number - number[np.searchsorted(of, of, side="left")] < most]
     return kept
 
 

@@ -123,8 +123,7 @@ class _ParentFitting:
         chosen = parent_samples.cut_samples(data.append_column(parent_samples.PARENT, place), self.fitter.rows.max_rows)
         owners = chosen.column(_KEY).combine_chunks()
         champions = self.fitter.champions(parent_requests).of(0, parent_requests.num_rows)
-        origin = [ORIGIN] if self.fitter.recipe.ladder else []  # only pooled fits ask for it
-        training_rows = chosen.select([*origin, *self.fitter.rows.schema.names]).add_column(0, "group_key", owners)
+        training_rows = chosen.select([ORIGIN, *self.fitter.rows.schema.names]).add_column(0, "group_key", owners)
         for name, column in zip(PARENT_COLUMNS, self._priors(parent_requests).columns, strict=True):
             champions = champions.append_column(name, column)
         yield from fit_one_block(FitTables(training_rows, champions), worker).to_batches()

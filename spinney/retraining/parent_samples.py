@@ -1,6 +1,8 @@
 """The rows that a parent is fitted on: a sample of its groups' training rows, the same in every process.
 
-A sample is the `max_rows` rows with the lowest hashes of event_id.
+A sample is the `max_rows` events with the lowest hashes of group_key and event_id. Ids are unique within a group only:
+by ids alone, a sample of groups with the same ids, such as dates, would have all rows of a few ids. Copies of an event
+are all in the sample, and `spinney.core.training.training_set` chooses among them.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 from spinney.core.internal_column_names import internal_name
@@ -57,7 +58,7 @@ def read_parent_rows(
 def _add_labelled_late(reading: _Reading, selection: Selection) -> None:
     """Add rows with a label in `outcomes` until each parent has its sample."""
     source = reading.source
-    labelled_rows = np.zeros(len(reading.parent_keys), dtype=np.int64)
+    labelled_events = np.zeros(len(reading.parent_keys), dtype=np.int64)
     above: Integers | None = None
     while above is None or (above < _MAX_HASH).any():
         candidates = reading.selection(LOOKUP_FACTOR * source.max_rows, label_is_inside=False)
@@ -66,11 +67,12 @@ def _add_labelled_late(reading: _Reading, selection: Selection) -> None:
         some = candidates.table()
         labelled = with_labels(some, first_labels(source, reading.wanted, reading.numbered, some))
         selection.add(labelled.select(selection.schema.names))
-        np.add.at(labelled_rows, to_int64(labelled.column(PARENT)), 1)
-        above = np.full(len(labelled_rows), _MAX_HASH)
-        hashes = np.full(len(labelled_rows), np.iinfo(np.int64).min)
+        distinct = labelled.group_by([PARENT, _HASH]).aggregate([])
+        np.add.at(labelled_events, to_int64(distinct.column(PARENT)), 1)
+        above = np.full(len(labelled_events), _MAX_HASH)
+        hashes = np.full(len(labelled_events), np.iinfo(np.int64).min)
         np.maximum.at(hashes, to_int64(some.column(PARENT)), to_int64(some.column(_HASH)))
-        incomplete = candidates.dropped & (labelled_rows < source.max_rows)
+        incomplete = candidates.dropped & (labelled_events < source.max_rows)
         above[incomplete] = hashes[incomplete]
 
 
@@ -90,6 +92,7 @@ class _Reading:
         self.numbers: dict[str, int] = {}
         self._place = {key: at for at, key in enumerate(parent_keys)}
         self._parents: list[list[int]] = []
+        self._seeds: list[int] = []
 
     def selection(self, most: int, *, label_is_inside: bool) -> Selection:
         """Return an empty Selection, which keeps the `most` rows with the lowest hashes of each parent."""
@@ -109,6 +112,7 @@ class _Reading:
             known = self.numbers[key] = len(self.numbers)
             of = ancestors(self.source.group, self.source.parents, key)
             self._parents.append([self._place.get(parent, -1) for parent in of])
+            self._seeds.append(_seed_of(key))
         return known
 
     def rows(self, above: Integers | None = None) -> Iterator[pa.Table]:
@@ -119,8 +123,9 @@ class _Reading:
         """
         for events in event_batches(self.source, self.wanted, self.numbered):
             parents = np.array(self._parents, dtype=np.int64).reshape(-1, len(self.source.parents))
-            hashed = events.append_column(_HASH, pa.array(_hashes(events.column("event_id")), pa.int64()))
-            hashes, group_of_row = to_int64(hashed.column(_HASH)), to_int64(events.column(GROUP))
+            group_of_row = to_int64(events.column(GROUP))
+            hashes = _hashes(events.column("event_id"), group_of_row, self._seeds)
+            hashed = events.append_column(_HASH, pa.array(hashes, pa.int64()))
             for level in range(len(self.source.parents)):
                 parent_of_row = parents[group_of_row, level]
                 if above is None:
@@ -133,21 +138,24 @@ class _Reading:
 
 
 def cut_samples(rows: pa.Table, most: int) -> pa.Table:
-    """Cut each parent's sample, of `most` rows, from the candidates of all shard ranges.
+    """Cut each parent's sample, of `most` events, from the candidates of all shard ranges.
 
     rows: PARENT, ORIGIN and training columns.
     """
-    hashed = rows.append_column(_HASH, pa.array(_hashes(rows.column("event_id")), pa.int64()))
-    by = [(PARENT, "ascending"), (_HASH, "ascending"), ("event_id", "ascending"), (ORIGIN, "ascending")]
-    order = pc.sort_indices(hashed, sort_keys=[*by, ("event_time", "ascending")]).to_numpy()
-    of = to_int64(rows.column(PARENT))[order]
-    place = np.arange(len(order)) - np.searchsorted(of, of, side="left")
-    return rows.take(pa.array(order[place < most]))
+    origins = rows.column(ORIGIN).combine_chunks().dictionary_encode()
+    seeds = [_seed_of(key) for key in origins.dictionary.to_pylist()]
+    hashes = _hashes(rows.column("event_id"), np.asarray(origins.indices), seeds)
+    hashed = rows.append_column(_HASH, pa.array(hashes, pa.int64()))
+    return rows.take(pa.array(lowest(PARENT, _HASH, most)(hashed)))
 
 
-def _hashes(event_ids: pa.ChunkedArray) -> Integers:
-    """Spark's xxhash64 of each id."""
-    digest, seed = xxhash.xxh64_intdigest, SPARK_SEED
-    ids = event_ids.cast(pa.binary()).to_pylist()
-    hashes = np.fromiter((digest(event_id, seed) for event_id in ids), np.uint64, len(ids))
+def _seed_of(group_key: str) -> int:
+    return xxhash.xxh64_intdigest(group_key.encode(), SPARK_SEED)
+
+
+def _hashes(event_ids: pa.ChunkedArray, group_of_row: np.ndarray, seeds: Sequence[int]) -> Integers:
+    """Return the xxhash64 of each id, seeded by that of its group's key. seeds: for each group."""
+    digest, ids = xxhash.xxh64_intdigest, event_ids.cast(pa.binary()).to_pylist()
+    of_rows = zip(ids, group_of_row.tolist(), strict=True)
+    hashes = np.fromiter((digest(event_id, seeds[group]) for event_id, group in of_rows), np.uint64, len(ids))
     return hashes.view(np.int64)

@@ -137,7 +137,7 @@ def _add_labelled_late(
     events only for groups of which too few had a label.
     """
     groups, max_candidates = len(group_keys), LOOKUP_FACTOR * source.window_rows
-    events_read, labelled_rows = (np.zeros(groups, dtype=np.int64) for _ in range(2))
+    events_read, labelled_events = (np.zeros(groups, dtype=np.int64) for _ in range(2))
     processed: _OlderEvents | None = None
     while processed is None or processed.numbers:
         numbered = _group_numbering(group_keys, None if processed is None else processed.numbers)
@@ -151,12 +151,18 @@ def _add_labelled_late(
         rows = candidates.table()
         labelled = with_labels(rows, first_labels(source, wanted, numbered, rows))
         selection.add(labelled.select([GROUP, *source.schema.names]))
-        labelled_rows += rows_per_group(labelled, GROUP, groups)
-        incomplete = np.flatnonzero(candidates.dropped & (labelled_rows < source.window_rows)).tolist()
+        if candidates.dropped.any():
+            labelled_events += rows_per_group(without_copies(labelled), GROUP, groups)
+        incomplete = np.flatnonzero(candidates.dropped & (labelled_events < source.window_rows)).tolist()
         processed = _OlderEvents.oldest_of(rows, incomplete)
         if incomplete:
             wanted = filter_of_groups(group_keys.take(pa.array(incomplete)).to_pylist(), source.shards)
     return events_read
+
+
+def without_copies(events: pa.Table) -> pa.Table:
+    """Return the distinct events among rows that may hold copies: GROUP, event_time and event_id."""
+    return events.group_by([GROUP, "event_time", "event_id"]).aggregate([])
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class RecipeParents(Section):
     """Settings for fitting the models of parents."""
 
     max_rows: Int = config_key(
-        100_000, ge=1, meaning="Maximum number of rows for fitting a parent, sampled by hash of the event id."
+        100_000, ge=1, meaning="Maximum number of rows for fitting a parent, sampled by a hash of its group and id."
     )
 
 

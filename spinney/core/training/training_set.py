@@ -101,9 +101,11 @@ def select_training_set(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe,
     """Select the rows of each of these groups that the recipe fits. `rows` is left unchanged.
 
     Left out, in this order: rows of other groups, rows without a (finite) label, rows older than `window` before
-    `clock`, second rows of one event_id (the first by (event_time, event_id) stays), and all but the newest
-    `window_rows` of a group. The rows of a parent are a sample that the caller has drawn, of any size, with the column
-    ORIGIN if the recipe has a `ladder`. Raises ContractError if a column is missing or of another type.
+    `clock`, second rows of one event (the first by (event_time, event_id) stays), and all but the newest
+    `window_rows` of a group. An id is unique within its group. The rows of a parent are a sample of any size that the
+    caller has drawn, with the column ORIGIN, by which events of several groups with the same id are told apart; without
+    it their ids must be unique. Raises ContractError if a column is missing or of another type; so is ORIGIN if the
+    recipe has a `ladder`.
     """
     needed = ["group_key", "event_id", "event_time", "label"]
     if missing := [name for name in needed if name not in rows]:
@@ -117,7 +119,8 @@ def select_training_set(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe,
     ids = rows["event_id"].to_numpy(dtype=object)
     order = chosen[np.lexsort((times[chosen], group[chosen]))]
     order = _break_ties(order, group, times, _TieBreaker(ids, columns, labels))
-    order = order[~_is_repeated(group[order], ids[order])]
+    origins = rows[ORIGIN].to_numpy(dtype=object) if ORIGIN in rows else None
+    order = order[~_is_repeated(group[order], ids[order], None if origins is None else origins[order])]
     parents = np.fromiter((is_parent(key) for key in keys), dtype=np.bool_, count=len(keys))
     order = order[parents[group[order]] | _is_within_window_rows(order, group, recipe.window_rows)]
     starts = np.searchsorted(group[order], np.arange(len(keys) + 1)).astype(np.int64)
@@ -159,13 +162,22 @@ def _break_ties(order: Integers, group: Integers, times: Integers, texts: _TieBr
     return out
 
 
-def _is_repeated(group: Integers, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+def _is_repeated(
+    group: Integers, ids: npt.NDArray[np.object_], origins: npt.NDArray[np.object_] | None
+) -> npt.NDArray[np.bool_]:
+    """Whether each row is of the same event as one before it. origins: the group of each row of a parent; None: not
+    known.
+    """
     codes, known = pd.factorize(ids)
     if (codes < 0).any():
         raise ContractError("rows: event_id: expected a text in every row; got null")
     if len(known) == len(ids):
         return np.zeros(len(ids), dtype=np.bool_)
-    return pd.Series(group * len(known) + codes).duplicated().to_numpy()
+    whose = group
+    if origins is not None:
+        origin_codes, found = pd.factorize(origins)  # -1 for null, the rows of groups
+        whose = group * (len(found) + 1) + origin_codes + 1
+    return pd.Series(whose * len(known) + codes).duplicated().to_numpy()
 
 
 def _is_within_window_rows(order: Integers, group: Integers, window_rows: int) -> npt.NDArray[np.bool_]:

@@ -13,8 +13,9 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from spinney.core.keys import is_parent
+from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import parent_fitting
-from spinney.storage import signing_key
+from spinney.storage import signing_key, step_observer
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
@@ -69,3 +70,38 @@ def test_the_rows_of_all_parents_are_not_handed_over_as_one_batch(fleet, monkeyp
 
 def test_a_parent_alone_is_fitted_without_spark(fleet) -> None:
     assert retrain(fleet, ["{}"], spark=refuse)["fitted"] == 1
+
+
+def test_a_parent_is_fitted_on_the_rows_of_all_its_groups_where_these_have_the_same_ids(tmp_path, monkeypatch) -> None:
+    """An id has to be unique within its group: here it is the hour, as in docs/records.md the date."""
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    config = CLASSIC.config(tmp_path / "root")
+    frame = pd.DataFrame(
+        {"id": [f"h{n // STORES}" for n in range(ROWS)], "store": [f"{n % STORES}" for n in range(ROWS)]}
+    )
+    frame["at"] = [NOON + timedelta(hours=n // STORES) for n in range(ROWS)]
+    frame["x"], frame["sold"] = 1.0, [float(n % STORES) for n in range(ROWS)]
+    frame.to_parquet(tmp_path / "a.parquet", index=False)
+    load(config, str(tmp_path / "a.parquet"))
+    assert retrain(config, spark=refuse)["fitted"] == STORES + 1
+    rows = {row["group_key"]: row["rows"] for row in delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist()}
+    assert rows == {'["0"]': 40, '["1"]': 40, '["2"]': 40, "{}": 120}
+
+
+def test_a_round_that_was_closed_before_it_fitted_anything_names_no_recipe(fleet) -> None:
+    """Not that of the round before."""
+
+    def kill(step: str, batch_id: int) -> None:
+        if (step, batch_id) == ("weekly.plan", 1):
+            raise KeyboardInterrupt
+
+    retrain(fleet, spark=refuse)
+    with step_observer.observed_by(kill), pytest.raises(KeyboardInterrupt):
+        retrain(fleet, spark=refuse)
+    edited = fleet.model_copy(update={"recipe": fleet.recipe.model_copy(update={"min_rows": 9})})
+    retrain(edited, spark=refuse)
+    rounds = delta.read_table(FleetStore.of(fleet), tables.ROUNDS, ["round_id", "deferred", "recipe_id"]).to_pylist()
+    recipes = {row["round_id"]: row["recipe_id"] for row in rounds}
+    assert {row["round_id"]: row["deferred"] for row in rounds} == {"batch-0": 0, "batch-1": STORES + 1, "batch-2": 0}
+    names = [Recipe.of(config).recipe_id for config in (fleet, edited)]
+    assert recipes == {"batch-0": names[0], "batch-1": None, "batch-2": names[1]}

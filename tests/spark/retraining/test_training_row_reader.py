@@ -65,8 +65,8 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(["group_key", "event_time", "event_id"], ignore_index=True)
 
 
-def signed_hash(text: str) -> int:
-    found = xxhash.xxh64_intdigest(text.encode(), seed=42)
+def signed_hash(text: str, group_key: str) -> int:
+    found = xxhash.xxh64_intdigest(text.encode(), seed=xxhash.xxh64_intdigest(group_key.encode(), seed=42))
     return found - (1 << 64) if found >= 1 << 63 else found
 
 
@@ -83,7 +83,8 @@ def oracle(fleet, *group_keys: str) -> pd.DataFrame:
     for key in group_keys:
         if keys.is_parent(key):
             mine = labelled[labelled["dept"] == 1] if key == BY_DEPT else labelled
-            mine = mine.assign(drawn=mine["event_id"].map(signed_hash)).sort_values(["drawn", "event_id"]).head(40)
+            drawn = [signed_hash(*each) for each in zip(mine["event_id"], mine["group_key"], strict=True)]
+            mine = mine.assign(drawn=drawn).sort_values("drawn").head(40)
         else:
             mine = labelled[labelled["group_key"] == key].sort_values(["event_time", "event_id"]).tail(30)
         found.append(mine.assign(group_key=key)[["group_key", "event_id", "event_time", "price", "stock", "label"]])
