@@ -323,7 +323,7 @@ class Rounds:
             self._stored_rows(tables.MODELS, ["group_key", "status", "fit_ms"], batch_id).to_pandas(),
             promotions.drop_columns("reason").to_pandas(),
             # Of the recipe that was fitted: the configuration may have been edited since.
-            None if fit is None else fit.notes["recipe_id"],
+            fit.notes["recipe_id"] if fit is not None and fit.batch_id == batch_id else None,
             dict(self._seconds),
             untried,
             round_halting.halt_of(promotions.column("reason")),
