@@ -134,10 +134,11 @@ def carry_out_override(
 ) -> ProposedOverride:
     """Write what the request changes, and return it.
 
-    shown: the proposal that the user confirmed. Promotions written meanwhile by the stream or a batch are included.
+    shown: the proposal that the user confirmed. Promotions written meanwhile by the stream or a batch are included,
+    unless by them another model than the shown one would become a group's champion.
 
-    Raises the errors of `propose_override`; StoreError if another person changed a champion since `shown`; Busy while
-    another person's change is being written.
+    Raises the errors of `propose_override`; StoreError if another person changed a champion since `shown`, or if the
+    result would be another one; Busy while another person's change is being written.
     """
     place = store.directory(tables.PROMOTIONS, PEOPLE)
     with leases.held(store, [PEOPLE]):
@@ -150,6 +151,8 @@ def carry_out_override(
             )
         known = _read_histories(store, request.group_keys)
         proposed, models = _propose_changes(store, signer, request, known)
+        if shown is not None:
+            _refuse_other_result(shown, proposed)
         if proposed.steps:
             writer = DirectoryWriter(place, PEOPLE, PEOPLE)
             last = writer.last_commit(STEP)
@@ -167,6 +170,24 @@ def carry_out_override(
             table = pa.Table.from_pylist([row | common for row in rows], schema=arrow_schema(place.contract))
             writer.append(table, step=STEP, batch_id=batch_id)
     return replace(proposed, version=version)
+
+
+def _refuse_other_result(shown: ProposedOverride, proposed: ProposedOverride) -> None:
+    """Raise StoreError if another model than the shown one would become a group's champion.
+
+    The model before the champion, or the champion to be pinned, is another one after a promotion: a rollback of a bad
+    model would bring back this model, in place of the one that was promoted since.
+    """
+    becomes = {step.group_key: step.after for step in proposed.steps}
+    for step in shown.steps:
+        now = becomes.get(step.group_key, step.after)
+        if now != step.after:
+            named = [(name or "none of its own")[:SHORT_ID_LENGTH] for name in (step.after, now)]
+            raise StoreError(
+                f"group {step.group_key}: expected {named[0]} to become its champion, as it was shown; now it would be "
+                f"{named[1]}, since a machine has promoted a model meanwhile. Nothing was written. Look at the group, "
+                "and repeat the command"
+            )
 
 
 def _request_text(request: OverrideRequest) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from spinney.core.champions.interventions import ChampionChange
 from spinney.operations import interventions, retrain_now
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, ProposedOverride
 from spinney.operations.retrain_now import RequestOutcome
@@ -20,6 +21,7 @@ class OverrideOrder(BaseModel):
 
     group_key: of a group or parent. model: a model_id or its first characters, for promote and pin. reason: recorded
     with the decision. seen: the `version` of the proposal that the person confirmed; None to see what would change.
+    becomes: the model_id that answers after the proposal; None: not compared.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,6 +31,7 @@ class OverrideOrder(BaseModel):
     model: Annotated[str, Field(min_length=4, max_length=128)] | None = None
     reason: _Reason | None = None
     seen: Annotated[int, Field(ge=0)] | None = None
+    becomes: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
     @model_validator(mode="after")
     def _has_model(self) -> OverrideOrder:
@@ -41,14 +44,20 @@ def carry_out_order(store: FleetStore, order: OverrideOrder, person: str) -> Pro
     """Return the changes that an order makes. They are written only if `order.seen` is given.
 
     person: name of the person who gives the order, as recorded. Raises the errors of `carry_out_override`, for example
-    StoreError if another person changed a champion since the proposal that was seen.
+    StoreError if another person changed a champion since the proposal that was seen, or another model would answer.
     """
     signer = load_signer(store)
     request = OverrideRequest(order.verb, (order.group_key,), order.model)
     if order.seen is None:
         return interventions.propose_override(store, signer, request)
-    shown = ProposedOverride((), (), order.seen)
+    becomes = [] if order.becomes is None else [_change_to(order.group_key, order.becomes)]
+    shown = ProposedOverride(tuple(becomes), (), order.seen)
     return interventions.carry_out_override(store, signer, request, Attribution(person, order.reason or ""), shown)
+
+
+def _change_to(group_key: str, model_id: str) -> ChampionChange:
+    """Return the part of a change that a person has confirmed: which model becomes the champion."""
+    return ChampionChange(group_key, 0, None, model_id, None, None, "")
 
 
 class RetrainOrder(BaseModel):

@@ -226,6 +226,24 @@ def test_what_machines_promote_after_it_was_shown_is_taken_in(past) -> None:
     assert ("withdrawn", fourth[B]) in {(row["decision"], row["model_id"]) for row in past.decided()}
 
 
+@pytest.mark.parametrize("verb", [OverrideVerb.ROLLBACK, OverrideVerb.PIN])
+def test_if_another_model_than_the_shown_one_would_answer_nothing_is_written(past, verb) -> None:
+    """The third model is bad: the rollback to the second that a person confirmed must not bring the third back."""
+    ask = OverrideRequest(verb, (A,))
+    shown = propose_override(FleetStore.of(past.config), past.signer, ask)
+    expected = past.second[A] if verb == OverrideVerb.ROLLBACK else past.third[A]
+    assert [step.after for step in shown.steps] == [expected]
+    fourth = past.round(4, {A: 24.0})
+    with pytest.raises(StoreError, match=f"expected {expected[:12]} to become its champion, as it was shown; now"):
+        carry_out_override(FleetStore.of(past.config), past.signer, ask, ADA, shown, now=hour(5))
+    assert past.decided() == []
+    assert past.answers()[A] == fourth[A]
+    past.round(4.5, {B: 25.0})  # another group's does not matter
+    again = propose_override(FleetStore.of(past.config), past.signer, ask)
+    carry_out_override(FleetStore.of(past.config), past.signer, ask, ADA, again, now=hour(5))
+    assert past.answers()[A] == (past.third[A] if verb == OverrideVerb.ROLLBACK else fourth[A])
+
+
 def test_a_stream_that_holds_its_leases_is_in_nobodys_way_and_another_person_is(past) -> None:
     with leases.held(FleetStore.of(past.config), ["ingest", "score", "labels", "retrain", "weekly"]):
         decide(past, OverrideVerb.PIN, (A,))

@@ -17,6 +17,7 @@ export function openOverride(verb, title, history, refresh) {
   const models = history.happened.filter((entry) => entry.what === "fitted" && entry.model_id !== history.standing.model_id).reverse();
   const unique = [...new Map(models.map((entry) => [entry.model_id, entry])).values()];
   let version = null;
+  let becomes = null;
   let turn = 0;
 
   const preview = async () => {
@@ -30,6 +31,7 @@ export function openOverride(verb, title, history, refresh) {
       change.textContent = step ? `${short(step.before)} → ${short(step.after)}${step.withdrawn ? `; ${short(step.withdrawn)} is withdrawn` : ""}` : `Nothing to change: ${data.left[0]?.why ?? "it is so already"}.`;
       if (!step) return;
       version = data.version;
+      becomes = step.after;
       confirm.disabled = false;
     } catch (error) {
       if (mine !== turn) return;
@@ -39,7 +41,7 @@ export function openOverride(verb, title, history, refresh) {
   const choice = verb === "promote" ? modelChoice(unique, order, preview) : null;
   const { status: change, confirm } = openReasonDialog({
     title, groupKey: history.group_key, meaning: MEANING[verb], choice, row: "decision", failed: "Not written", refresh,
-    send: (reason) => request("overrides", { body: { ...order, reason, seen: version } }),
+    send: (reason) => request("overrides", { body: { ...order, reason, seen: version, becomes } }),
   });
   if (verb !== "promote" || unique.length) preview();
   choice?.querySelector("select")?.focus();

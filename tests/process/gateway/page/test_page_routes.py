@@ -176,7 +176,10 @@ def test_an_override_shows_what_it_would_change_and_is_written_under_the_callers
     proposed = ada.order(verb="rollback", group_key=A).json()
     (step,) = proposed["steps"]
     assert (proposed["written"], step["before"], past.decided()) == (False, past.answers()[A], [])
-    written = ada.order(verb="rollback", group_key=A, reason="overshoots", seen=proposed["version"]).json()
+    order = {"verb": "rollback", "group_key": A, "reason": "overshoots", "seen": proposed["version"]}
+    other = ada.order(**order, becomes=proposed["steps"][0]["before"])  # as if it was shown before a promotion
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "changed")
+    written = ada.order(**order, becomes=proposed["steps"][0]["after"]).json()
     assert written["written"]
     assert past.answers()[A] == step["after"]
     assert {(row["by"], row["reason"]) for row in past.decided()} == {("ada", "rolled back: overshoots")}
