@@ -76,8 +76,9 @@ MANIFEST = StoredFormat("manifest", 2)
 API_KEYS = StoredFormat("api_keys.json")
 OFFSETS = StoredFormat("offsets")
 LABEL_INDEX = StoredFormat("label index")
+KEPT_SINCE = StoredFormat("kept_since")
 
 ALL: Iterable[StoredFormat] = (
     CHARTER, TOPICS, LAST_CONFIGURATION, RECIPE, REPLAY, REQUEST, COMMIT, JUDGE_STATE, CHAMPIONS_STATE, MODEL, MANIFEST,
-    API_KEYS, OFFSETS, LABEL_INDEX,
+    API_KEYS, OFFSETS, LABEL_INDEX, KEPT_SINCE,
 )  # fmt: skip

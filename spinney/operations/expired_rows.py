@@ -36,12 +36,13 @@ class ExpiredRows:
     """Expired rows of a directory.
 
     rows: their number. until: if given, all rows up to this date are expired; if not, `names` has the identifying
-    columns of each expired row.
+    columns of each expired row. since: the time from which the rule keeps rows, by the wall clock.
     """
 
     rows: int = 0
     until: date | None = None
     names: pa.Table | None = None
+    since: datetime | None = None
 
 
 ROWS_AT_ONCE = 200_000
@@ -63,7 +64,9 @@ def find_expired_rows(store: FleetStore, retention: Retention, directory: Direct
         old = [(on, rows) for on, rows in dates if on < since.date()]
         return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
     parts = [rows for rows in _expired_parts(store, directory, since) if rows.num_rows]
-    return ExpiredRows(sum(rows.num_rows for rows in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
+    if not parts:
+        return ExpiredRows()
+    return ExpiredRows(sum(rows.num_rows for rows in parts), names=pa.concat_tables(parts), since=since)
 
 
 def _end_of(day: date) -> datetime:

@@ -12,6 +12,7 @@ directory's newest batch are never deleted, since an interrupted round counts th
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
@@ -29,7 +30,7 @@ from deltalake import DeltaTable
 
 from schemas import tables
 from schemas.vocabulary import Staleness
-from spinney.core.champions.promotion import PEOPLE
+from spinney.core.champions.promotion import CHAMPION_DECISIONS, PEOPLE
 from spinney.core.config import Retention
 from spinney.core.errors import Busy, StoreError
 from spinney.operations import clustering
@@ -38,10 +39,12 @@ from spinney.operations.expired_rows import DATES, find_expired_rows, newest_bat
 from spinney.operations.request_files import read_request_file, write_request_file
 from spinney.retraining.round_request import READ
 from spinney.storage import checkpoints, leases
+from spinney.storage.kept_since import write_kept_since
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_readers import reading_queries
 from spinney.tables import delta, table_files
 from spinney.tables.file_rewriting import RewriteSource, RewriteTarget
+from spinney.tables.stream_reading import TableOffset, oldest_unread
 from spinney.tables.table_files import TableFile
 
 SMALL_BYTES = 32 * 1024**2
@@ -153,6 +156,8 @@ def tidy_directory(
                 table.update_incremental()
                 table.delete(f"{DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
         elif rows.names is not None:
+            if rows.since is not None and _says_who_was_champion(rows.names):
+                write_kept_since(store, directory, rows.since)
             done = clustering.carry_out_merges(
                 table, _merges_without(table, rows.names), _rewrite_target(directory), guard
             )
@@ -170,6 +175,14 @@ def tidy_directory(
             table.update_incremental()
             _vacuum(table, dry_run=False)
     return found
+
+
+def _says_who_was_champion(names: pa.Table) -> bool:
+    """Whether some of these rows are decisions that name champions, without which those of their time are not known."""
+    if "decision" not in names.column_names:
+        return False
+    decisions = pa.array([decision.value for decision in CHAMPION_DECISIONS])
+    return bool(pc.any(pc.is_in(names.column("decision"), value_set=decisions)).as_py())
 
 
 def _rewrite_target(directory: Directory) -> RewriteTarget:
@@ -215,7 +228,11 @@ def _vacuum(table: DeltaTable, *, dry_run: bool) -> list[str]:
 
 
 def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str | None:
-    """Return a query that reads this directory and has completed no batch for BEHIND; None if there is none."""
+    """Return a query that may still need replaced files; None if there is none.
+
+    It reads this directory, and has completed no batch for BEHIND or has not read rows that are older than that: after
+    a stall of a week the first batches are new, and what they read is not.
+    """
     for query in reading_queries(directory):
         place = store.checkpoint(query)
         begun, ended = (checkpoints.newest_batch_id(place, log) for log in ("offsets", "commits"))
@@ -223,7 +240,24 @@ def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str
             continue
         if ended is None or checkpoints.started_batch(place, ended).started_at < now - BEHIND:
             return query
+        unread = _oldest_unread_of(directory, place, ended)
+        if unread is not None and unread < now - BEHIND:
+            return query
     return _unfinished_round(store, now) if directory.contract.name in {contract.name for contract in READ} else None
+
+
+def _oldest_unread_of(directory: Directory, location: str, batch_id: int) -> datetime | None:
+    """Return when the oldest rows of a directory were committed that a query had not read by the end of a batch; None
+    if it had read all, or nothing since it was empty. location: of the query's checkpoint.
+    """
+    table = delta.open_existing(directory)
+    name, newest = str(table.metadata().id), int(table.version())
+    for text in checkpoints.end_offsets(location, batch_id):
+        if text is not None and "reservoirId" in json.loads(text):
+            offset = TableOffset.parse(text)
+            if offset.table_id == name:
+                return oldest_unread(directory, offset, newest)
+    return None
 
 
 def _unfinished_round(store: FleetStore, now: datetime) -> str | None:

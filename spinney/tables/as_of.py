@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from schemas import tables
 from spinney.core.errors import StoreError
+from spinney.storage.kept_since import read_kept_since
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
 from spinney.tables.lookup import HasText
@@ -23,7 +24,8 @@ def resolve_as_of(store: FleetStore, named: str | datetime) -> datetime:
     """Return the wall-clock time that is meant. A round or a manual override means the time of its decision.
 
     named: a time (UTC if it has no zone), ISO 8601 text (``2026-11-20``, ``2026-11-20T18:00Z``), or a round_id
-    (``batch-7``). Raises StoreError: neither a time nor a round; before the first decision; in the future.
+    (``batch-7``). Raises StoreError: neither a time nor a round; before the first decision; in the future; before
+    decisions that `spinney tidy` has deleted.
     """
     if isinstance(named, datetime):
         at = named
@@ -31,9 +33,12 @@ def resolve_as_of(store: FleetStore, named: str | datetime) -> datetime:
         try:
             at = datetime.fromisoformat(named)
         except ValueError:
-            return _time_of_round(store, named)
+            at = _time_of_round(store, named)
+            _require_kept(store, at, f"round {named}")
+            return at
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     _require_known(store, at)
+    _require_kept(store, at, at.isoformat())
     return at
 
 
@@ -56,6 +61,17 @@ def _require_known(store: FleetStore, at: datetime) -> None:
         f"fleet {store.fleet.name}: expected {expected}, by {CLOCK}; got {at.isoformat()}: {remedy}. It is not the "
         "time of events; rounds by name do as well: `spinney why --json` has them"
     )
+
+
+def _require_kept(store: FleetStore, at: datetime, named: str) -> None:
+    """Raise StoreError for a time before decisions that were deleted: of some groups others are left, of some none."""
+    kept_since = read_kept_since(store)
+    if kept_since is not None and at < kept_since:
+        raise StoreError(
+            f"fleet {store.fleet.name}: expected a moment from {kept_since.isoformat(timespec='seconds')} on, by "
+            f"{CLOCK}; got {named}: of earlier decisions `spinney tidy` has deleted some (retention.models), so who "
+            "was champion then is not known of each group"
+        )
 
 
 def _time_of_round(store: FleetStore, named: str) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -77,6 +78,26 @@ def has_unread_files(directory: Directory, offset: TableOffset | None) -> bool:
             return True
         version, read = version + 1, 0
     return False
+
+
+def oldest_unread(directory: Directory, offset: TableOffset, newest: int) -> datetime | None:
+    """Return when the oldest commit was made of which a stream of appended rows has not read all; None if it has.
+
+    While a stream reads the whole table at one version, as it does at its beginning, that version's commit counts.
+    Commits that are no longer in the log are passed over: no stream can read them. newest: the table's version.
+    """
+    version, read = offset.version, offset.files
+    if offset.is_snapshot:
+        with suppress(FileNotFoundError, StoreError):
+            if read < len(_snapshot_paths(directory, version)):
+                return read_appended_files(directory, version).committed_at
+        version, read = version + 1, 0
+    for at in range(version, newest + 1):
+        with suppress(FileNotFoundError):
+            commit = read_appended_files(directory, at)
+            if len(commit.files) > (read if at == version else 0):
+                return commit.committed_at
+    return None
 
 
 def last_commit_read(directory: Directory, offset: TableOffset) -> datetime | None:

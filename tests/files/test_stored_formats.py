@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,15 @@ from spinney.operations.dead_letters import ledger, purge
 from spinney.operations.dead_letters.letters import IDENTITY
 from spinney.serving import manifest
 from spinney.serving.manifest import Manifest
-from spinney.storage import api_keys, charter, last_configuration, latest_offsets, retrain_requests, signing_key
+from spinney.storage import (
+    api_keys,
+    charter,
+    kept_since,
+    last_configuration,
+    latest_offsets,
+    retrain_requests,
+    signing_key,
+)
 from spinney.storage.api_keys import KeyRing
 from spinney.storage.label_index.label_index import IndexShape, LabelIndex, ReadThrough
 from spinney.storage.layout import FleetStore
@@ -198,6 +206,16 @@ def of_the_label_index(root: Root) -> list[Reader]:
     return [partial(LabelIndex.open, folder, shape, ReadThrough("c", 0, []))]
 
 
+def of_kept_since(root: Root) -> list[Reader]:
+    root.write_json("kept_since/promotions-stream.json", {"from": "2024-05-01"})
+    place = root.store.directory(tables.PROMOTIONS, "stream")
+    at = datetime(2024, 5, 1, tzinfo=UTC)
+    return [
+        partial(kept_since.read_kept_since, root.store),
+        partial(kept_since.write_kept_since, root.store, place, at),
+    ]
+
+
 STORED_LATER = {
     "charter.json": of_charter,
     "topics.json": of_topics,
@@ -213,6 +231,7 @@ STORED_LATER = {
     "api_keys.json": of_api_keys,
     "offsets": of_offsets,
     "label index": of_the_label_index,
+    "kept_since": of_kept_since,
 }
 
 

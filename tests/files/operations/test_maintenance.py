@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -19,6 +19,7 @@ from waiting import wait_until
 
 from schemas import tables
 from spinney.core.champions.promotion import Promotion
+from spinney.core.errors import StoreError
 from spinney.core.keys import encode, shard_of
 from spinney.fleet import Fleet
 from spinney.operations import expired_rows, maintenance
@@ -33,6 +34,7 @@ from spinney.operations.interventions import (
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from spinney.tables.as_of import resolve_as_of
 from streaming.table_maintenance import MaintenanceThread, serve_requests
 
 A, B, DEPT = '["a","1"]', '["b","1"]', '{"dept":"1"}'
@@ -361,6 +363,33 @@ def test_a_round_that_was_cut_off_finds_all_that_it_stored_and_one_that_is_not_t
     assert stored() == (["batch-3"] * 2, ["batch-3"] * 2)
 
 
+def test_who_was_champion_before_decisions_were_forgotten_is_refused_and_later_it_is_known(past) -> None:
+    """Of day 4 A's model is gone, and B's of the first day answers still: a rollback would take A's away."""
+    store = FleetStore.of(past.config)
+    all_tidied(past, hour(11 * DAY))
+    left = delta.read_table(store, tables.PROMOTIONS, ["model_id"]).column("model_id").to_pylist()
+    assert past.names[3][A] not in left
+    assert past.names[0][B] in left
+    for named in (hour(4 * DAY), "stream-96", hour(8 * DAY - 0.01)):
+        with pytest.raises(StoreError, match=r"expected a moment from 2024-05-09T00:00:00\+00:00 on.*tidy"):
+            resolve_as_of(store, named)
+    for day in (8, 9, 10):
+        at = resolve_as_of(store, hour(day * DAY))
+        answering = Fleet(past.config).champions(as_of=at)
+        names = {key: answering.champion_of(key).model_id for key in (A, B)}
+        assert names == {A: past.names[day - 1][A], B: past.names[0][B]}
+
+
+def test_without_decisions_about_champions_to_forget_every_time_is_known(configured) -> None:
+    made = Past(configured(("[storage]", '[retention]\nmodels = "3d"\n[storage]')))
+    made.round(DAY, {A: 1.0})
+    refused = {"round_id": "stream-48", "batch_id": 48, "clock": hour(2 * DAY), "group_key": A, "model_id": "other"}
+    made.put(tables.PROMOTIONS, "stream", {**refused, "epoch": 0, "decision": "refused", "decided_at": hour(2 * DAY)})
+    made.round(20 * DAY, {B: 2.0})
+    assert all_tidied(made, hour(21 * DAY))["promotions/stream"].forgotten == 1
+    assert resolve_as_of(FleetStore.of(made.config), hour(3 * DAY)) == hour(3 * DAY)
+
+
 def test_without_rules_nothing_is_forgotten(configured) -> None:
     made = Past(configured())
     made.round(1, {A: 1.0})
@@ -398,6 +427,23 @@ def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that
     )
     maintenance.tidy_directory(FleetStore.of(past.config), past.config.retention, place(past, "stream"), hour(11 * DAY))
     assert len(list(files.glob("*.parquet"))) == 1
+
+
+def test_files_stay_that_a_query_needs_which_is_catching_up_after_a_week(past) -> None:
+    """Its first batch after the stall is new; what the next ones read was replaced a week ago."""
+    store, models = FleetStore.of(past.config), place(past, "stream")
+    now = datetime.now(UTC) + timedelta(days=8)  # the rows were committed just now
+    table = delta.open_existing(models)
+    name, newest = str(table.metadata().id), int(table.version())
+
+    def behind(version: int) -> str | None:
+        offset = {"sourceVersion": 1, "reservoirId": name, "reservoirVersion": version, "index": -1}
+        checkpoint(past, "retrain", at=now, ended=True, end=json.dumps({**offset, "isStartingVersion": False}))
+        return maintenance.inspect_directory(store, past.config.retention, models, now).behind
+
+    assert behind(newest) == "retrain"
+    assert behind(newest + 1) is None
+    assert maintenance.inspect_directory(store, past.config.retention, place(past, "batch"), now).behind is None
 
 
 @pytest.mark.parametrize(("path", "query"), [("stream", "retrain"), ("batch", "weekly")])
@@ -443,12 +489,13 @@ def _without_enforcement(vacuum):
     return lambda table, **words: vacuum(table, **words, enforce_retention_duration=False)
 
 
-def checkpoint(past: Past, query: str, *, at, ended: bool) -> None:
+def checkpoint(past: Past, query: str, *, at, ended: bool, end: str = "-") -> None:
     folder = Path(past.config.storage.root) / "checkpoints" / query
     for log in ("offsets", "commits"):
         (folder / log).mkdir(parents=True, exist_ok=True)
     millis = int(at.timestamp() * 1000)
-    (folder / "offsets" / "0").write_text(f"v1\n{json.dumps({'batchTimestampMs': millis, 'batchWatermarkMs': 0})}\n-\n")
+    began = json.dumps({"batchTimestampMs": millis, "batchWatermarkMs": 0})
+    (folder / "offsets" / "0").write_text(f"v1\n{began}\n{end}\n")
     if ended:
         (folder / "commits" / "0").write_text("v1\n{}")
 
