@@ -64,9 +64,14 @@ def sales() -> pd.DataFrame:
 
 
 def sampled(rows: pd.DataFrame) -> pd.DataFrame:
-    """The sample of the parent of all: 40 rows, by Spark's hash of their ids."""
-    hashed = [np.uint64(xxhash.xxh64_intdigest(each.encode(), 42)).view(np.int64) for each in rows["event_id"]]
-    return rows.assign(hashed=hashed).sort_values("hashed").head(40).drop(columns="hashed").assign(group_key=ALL)
+    """The sample of the parent of all: 40 rows, by the hashes of their ids, seeded by those of their groups' keys."""
+
+    def hashed(group_key: str, event_id: str) -> np.int64:
+        seed = xxhash.xxh64_intdigest(group_key.encode(), 42)
+        return np.uint64(xxhash.xxh64_intdigest(event_id.encode(), seed)).view(np.int64)
+
+    numbers = [hashed(*each) for each in zip(rows["group_key"], rows["event_id"], strict=True)]
+    return rows.assign(number=numbers).sort_values("number").head(40).drop(columns="number").assign(group_key=ALL)
 
 
 @dataclass
