@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, L
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.table_log import read_appends
+from spinney.tables.table_log import Append, read_appends
 from streaming.reporting import QueryReport
 
 _COUNTED_ROWS: dict[str, dict[str, tuple[Contract, str]]] = {
@@ -66,6 +66,7 @@ class QueryCounters:
         self._lock = threading.Lock()  # progress arrives in a thread of Spark's
         self._ingested_batch = self._reported_batch.get(QueryName.INGEST, -1)
         self._arrived_records = 0
+        self._reported_empty: frozenset[str] = frozenset()
 
     def add_progress(self, batches: Iterable[StreamingQueryProgress]) -> None:
         """Add the records that arrived in batches of `ingest`.
@@ -90,7 +91,8 @@ class QueryCounters:
         until = self._reported_batch[name] = self._newest_ended_batch(name)
         if name in _SUMMED_COLUMNS:
             return QueryReport(name, self._sums(name, since, until))
-        return QueryReport(name, {count: self._appended_rows(name, count, until) for count in _COUNTED_ROWS[name]})
+        counts = {count: _number_of_rows(self._appends(name, count, until)) for count in _COUNTED_ROWS[name]}
+        return QueryReport(name, counts)
 
     def _ingest_report(self, since: int) -> QueryReport:
         name = QueryName.INGEST.value
@@ -99,10 +101,29 @@ class QueryCounters:
             until, arrived = self._ingested_batch, self._arrived_records
             self._arrived_records = 0
         self._reported_batch[name] = until
-        counts = {count: self._appended_rows(name, count, until) for count in _COUNTED_ROWS[name]}
+        appends = {count: self._appends(name, count, until) for count in _COUNTED_ROWS[name]}
+        counts = {count: _number_of_rows(of) for count, of in appends.items()}
         duplicates = max(0, arrived - sum(counts.values()))
         dead_letters = self._dead_letters(since) if counts["dead"] else ()
-        return QueryReport(name, {**counts, "duplicates": duplicates}, dead_letters)
+        without_values = self._columns_without_values(appends["events"])
+        return QueryReport(name, {**counts, "duplicates": duplicates}, dead_letters, without_values)
+
+    def _columns_without_values(self, appends: Sequence[Append]) -> dict[str, str]:
+        """Return column -> its field in messages, for those that no appended event has a value of.
+
+        A column is returned once, and again only after an event had a value.
+        """
+        if not _number_of_rows(appends):
+            return {}
+        fleet = self._store.fleet
+        empty = [
+            name
+            for name in self._store.record_schema.event_columns
+            if all(append.nulls.get(name) == append.rows for append in appends)
+        ]
+        found = {name: fleet.fields.get(name, name) for name in empty if name not in self._reported_empty}
+        self._reported_empty = frozenset(empty)
+        return found
 
     def _table_version(self, name: str, count: str) -> int:
         base, part = _COUNTED_ROWS[name][count]
@@ -113,18 +134,19 @@ class QueryCounters:
         ended = checkpoints.newest_batch_id(self._store.checkpoint(name), "commits")
         return -1 if ended is None else ended
 
-    def _appended_rows(self, name: str, count: str, until: int) -> int:
-        """Rows that a query appended since the last report, up to this batch."""
+    def _appends(self, name: str, count: str, until: int) -> list[Append]:
+        """Return what a query appended since the last report, up to this batch."""
         base, part = _COUNTED_ROWS[name][count]
         first, last = self._read_version[name, count] + 1, self._table_version(name, count)
-        rows = 0
+        found = []
         for commit in read_appends(self._store.directory(base, part), first, last):
             if commit.query == name and commit.batch_id is not None and commit.batch_id > until:
                 last = commit.version - 1
                 break
-            rows += (commit.rows or 0) if commit.query == name else 0
+            if commit.query == name:
+                found.append(commit)
         self._read_version[name, count] = last
-        return rows
+        return found
 
     def _sums(self, name: str, since: int, until: int) -> dict[str, int]:
         base, part, columns = _SUMMED_COLUMNS[name]
@@ -141,3 +163,7 @@ class QueryCounters:
         """
         letters = DeadLetters.opened(self._store, LetterFilter(after_batch=since))
         return tuple(group_letters(letters, pa.array([], pa.string())))
+
+
+def _number_of_rows(appends: Iterable[Append]) -> int:
+    return sum(append.rows or 0 for append in appends)

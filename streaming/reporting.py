@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,11 +16,16 @@ WriteLine = Callable[[str], None]
 
 @dataclass(frozen=True)
 class QueryReport:
-    """The activity of one query since the last report. counts: by name. dead_letters: rejected records, by kind."""
+    """The activity of one query since the last report.
+
+    counts: by name. dead_letters: rejected records, by kind. without_values: columns of which no stored event has a
+    value -> their field in messages.
+    """
 
     query: str
     counts: Mapping[str, int]
     dead_letters: tuple[LetterGroup, ...] = ()
+    without_values: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -89,7 +94,8 @@ class JsonReporter:
         """Write what each query did."""
         for report in reports:
             letters = {"dead_letters": [asdict(kind) for kind in report.dead_letters]} if report.dead_letters else {}
-            self._write_event({"event": "report", "query": report.query, **report.counts, **letters})
+            without = {"without_values": report.without_values} if report.without_values else {}
+            self._write_event({"event": "report", "query": report.query, **report.counts, **letters, **without})
 
     def _write_event(self, fields: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -101,7 +107,7 @@ def _json_text(value: object) -> str:
 
 
 def format_report(report: QueryReport) -> list[str]:
-    """Return a line of counts, and a line with an example for each kind of dead letter."""
+    """Return a line of counts, one with an example for each kind of dead letter, one about columns without values."""
     counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report.counts.items())
     lines = [f"{report.query}: {counts}"]
     for kind in report.dead_letters:
@@ -110,4 +116,14 @@ def format_report(report: QueryReport) -> list[str]:
     if report.dead_letters:
         remedy = "`spinney dead-letters show` has them whole; after a fix, `replay` sends them again"
         lines.append(f"{report.query}: {remedy}")
+    if report.without_values:
+        lines.append(f"{report.query}: {_describe_empty_columns(report.without_values)}")
     return lines
+
+
+def _describe_empty_columns(fields: Mapping[str, str]) -> str:
+    """Return a sentence about columns without values. fields: column -> its field in messages."""
+    names = [name if field == name else f"{name} (field {field})" for name, field in fields.items()]
+    return (
+        f"no event had a value of {', '.join(names)}. If messages have one under another name, set it in [fleet.fields]"
+    )

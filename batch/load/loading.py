@@ -34,6 +34,7 @@ from schemas.vocabulary import QueryName
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config, RecordSchema
 from spinney.core.errors import ContractError, StoreError
+from spinney.core.records.field_paths import possible_roots
 from spinney.sources import ReadOptions, RowBatch, Source
 from spinney.sources.fleet_files import columns_for, number_fields, open_columns
 from spinney.sources.rejections import Rejections
@@ -215,11 +216,9 @@ class _LoadRun:
         return MessageLoads(main, self._make_load(outcomes_, "#outcomes") if is_late else None, answers)
 
     def _has(self, source: str) -> bool:
-        """Return whether the source has, or may have, a column of this name, or a column that the first part of its
-        path names.
-        """
+        """Return whether the source has, or may have, a column of this name, or one that may contain such a field."""
         columns = self._source.columns
-        return columns is None or source in columns or source.partition(".")[0] in columns
+        return columns is None or not set(possible_roots(source)).isdisjoint(columns)
 
     def _make_load(self, columns: MessageColumns, suffix: str, *carried: pa.Field) -> MessageLoad:
         validator = ColumnValidator(self._store.fleet, columns, self._groups, self._moment)

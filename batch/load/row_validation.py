@@ -14,6 +14,7 @@ from batch.load.typed_batch import TypedBatch
 from batch.load.vectorized_validation import GROUP, PLACE, MessageColumns
 from schemas.messages import OUTCOME
 from spinney.core.config import RecordSchema
+from spinney.core.records.field_paths import ABSENT, find_field
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
 from spinney.sources import RowBatch
@@ -76,6 +77,10 @@ class LateLabels:
             return None
         return TypedBatch(batch, self._given).column_of(self._given.rule_of(OBSERVED_AT)) is not None
 
+    def _has_observed_at(self, message: Mapping[str, Any]) -> bool:
+        """Return whether a message has the field, even if it is null."""
+        return find_field(message, self._given.rule_of(OBSERVED_AT).source) is not ABSENT
+
     def validate(
         self, message: bytes, moment: datetime, *, is_observed: bool | None
     ) -> tuple[bytes, ValidationResult] | None:
@@ -92,7 +97,7 @@ class LateLabels:
                 return None
         except RejectedError:
             pass  # there is a label, of the wrong type
-        if _has(fields, self._given.rule_of(OBSERVED_AT).source) if is_observed is None else is_observed:
+        if self._has_observed_at(fields) if is_observed is None else is_observed:
             return message, validate(message, moment, self._given)
         try:
             at = value_of(fields, self._events.rule_of(self._events.time), self._events)
@@ -101,15 +106,3 @@ class LateLabels:
             return None
         derived = message.rstrip()[:-1] + f',"{OBSERVED_AT}":"{observed}"}}'.encode()
         return derived, validate(derived, moment, self._derived)
-
-
-def _has(message: Mapping[str, Any], source: str) -> bool:
-    """Return whether a message has a field of this name, or one at this path, even if it is null."""
-    if source in message:
-        return True
-    value: Any = message
-    for name in source.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return False
-        value = value[name]
-    return True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
@@ -11,6 +14,7 @@ from spinney.core.records.column_conversion import TypedColumn, convert_column, 
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.text_column_conversion import convert_text_column, null_missing_texts
 from spinney.sources import RowBatch
+from spinney.sources.nested_columns import Path, paths_to
 from spinney.sources.python_values import is_object_map
 
 
@@ -60,6 +64,8 @@ class TypedBatch:
         found = self.column_of(rule)
         if found is None:
             return TypedColumn(pa.nulls(self.rows, arrow_type(rule.type)))
+        if len(list(self._paths(rule))) > 1:  # the values of a row decide which of them is read
+            return TypedColumn(pa.nulls(self.rows, arrow_type(rule.type)), np.ones(self.rows, dtype=np.bool_))
         column = decode_column(found)
         if not types.is_string(column.type):
             return convert_column(column, rule)
@@ -69,19 +75,21 @@ class TypedBatch:
         return convert_text_column(column, rule, texts=texts)
 
     def column_of(self, rule: FieldRule) -> pa.Array | None:
-        """Return the file's column of this name, or the nested column at this dotted path; None if there is neither."""
-        source = rule.source
-        if self.has(source):
-            return self._columns.column(source)
-        parts = source.split(".")
-        if len(parts) == 1 or not self.has(parts[0]):
+        """Return the file's column of this name, or the nested column at this dotted path; None if there is neither.
+
+        If there are several such columns, it is the one that takes precedence where it has a value.
+        """
+        path = next(self._paths(rule), None)
+        if path is None:
             return None
-        column = self._columns.column(parts[0])
-        for part in parts[1:]:
+        column = self._columns.column(path[0])
+        for name in path[1:]:
             if is_object_map(column.type):
-                column = pc.map_lookup(column, part, "last")
-                continue
-            if not types.is_struct(column.type) or column.type.get_field_index(part) < 0:
-                return None
-            column = pc.struct_field(column, [column.type.get_field_index(part)])
+                column = pc.map_lookup(column, name, "last")
+            else:
+                column = pc.struct_field(column, [column.type.get_field_index(name)])
         return column
+
+    def _paths(self, rule: FieldRule) -> Iterator[Path]:
+        schema = self._columns.schema
+        return paths_to(dict(zip(schema.names, schema.types, strict=True)), rule.source)

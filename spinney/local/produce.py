@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, Message, Producer
 from schemas import messages
 from spinney.core import keys
 from spinney.core.config import Config, Kafka, RecordSchema
-from spinney.core.errors import SetupError, SpinneyError, StoreError
+from spinney.core.errors import SetupError, StoreError
 from spinney.core.records.rules import build_rules
 from spinney.kafka import client
 from spinney.sources.rejections import RejectionLimit, Rejections
@@ -91,7 +91,7 @@ def send(
     """Send every valid row, keyed by group, and wait until each is acknowledged or has failed.
 
     source: as `open_fleet_file` returns it. pace: the speed; None: as fast as possible. show: called twice a second and
-    at the end, even if reading ends with an error.
+    at the end, even if reading ends with an error or is interrupted.
 
     Raises ContractError if the file is damaged or more rows than `most` are invalid; the valid rows before that are
     sent. Raises SetupError if the topic would drop records this old, StoreError if the topic does not exist or the
@@ -106,10 +106,8 @@ def send(
     try:
         for row in valid_rows(source, rules, sent.rejections):
             sender.take(row, row.values[rules.time])
-    except SpinneyError:
+    finally:  # after Ctrl-C too: what was handed over is sent, and counted
         sender.finish()
-        raise
-    sender.finish()
     return sent
 
 
@@ -133,7 +131,6 @@ class _Sender:
             _refuse_records_too_old(self.kafka, self.topic, at)
         self.first = self.first or at
         self.wait_until(self.pace.due(self.sent.handed_over, (at - self.first).total_seconds()))
-        self.sent.handed_over += 1
         self.hand_over(row, at)
 
     def hand_over(self, row: ValidRow, at: datetime) -> None:
@@ -147,6 +144,7 @@ class _Sender:
                 continue
             except (KafkaException, ValueError) as error:
                 self.sent.fail(f"{row.file} row {row.number:,}: {error}")
+            self.sent.handed_over += 1
             self.progress()
             return
 

@@ -22,6 +22,10 @@ SHORTEST_KEPT = timedelta(days=1)
 """Shortest retention of a topic: records must outlive a stream that was stopped overnight."""
 
 
+LEAST_KEPT_BYTES = 1 << 30
+"""Smallest `retention.bytes` that is no finding: smaller ones let a busy hour delete what no query has read yet."""
+
+
 class Problem(NamedTuple):
     """A problem of a topic, and what to do."""
 
@@ -49,7 +53,7 @@ def forbidden(kafka: Kafka, topic: Topic) -> Iterator[Problem]:
 
 def unfit(kafka: Kafka, name: str, settings: Settings) -> Iterator[Problem]:
     """Yield settings of an input topic that lose records or accept records of the future."""
-    for point in (_compacted, _kept_too_short, _too_small):
+    for point in (_compacted, _kept_too_short, _kept_too_few, _too_small):
         yield from point(kafka, name, settings)
 
 
@@ -70,6 +74,14 @@ def _kept_too_short(kafka: Kafka, name: str, settings: Settings) -> Iterator[Pro
         kept = durations.render(timedelta(milliseconds=kept_ms))
         text = f"{name}: keeps records {kept}; what a stream has not read until then is lost"
         yield Problem(text, f"Set retention.ms={needed // timedelta(milliseconds=1)} or more, or -1 for ever.")
+
+
+def _kept_too_few(kafka: Kafka, name: str, settings: Settings) -> Iterator[Problem]:
+    del kafka
+    kept = int(settings.get("retention.bytes", "-1"))
+    if settings["cleanup.policy"] != "compact" and 0 <= kept < LEAST_KEPT_BYTES:
+        text = f"{name}: retention.bytes={kept} deletes the oldest records of a larger partition, however new they are"
+        yield Problem(text, f"Set retention.bytes=-1 for no limit, or at least {LEAST_KEPT_BYTES} per partition.")
 
 
 def needed_retention(kafka: Kafka) -> timedelta:

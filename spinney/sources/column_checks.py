@@ -11,8 +11,8 @@ from pyarrow import types
 
 from spinney.core.errors import ContractError
 from spinney.sources.json_lines import SAMPLE_LINES
+from spinney.sources.nested_columns import paths_to
 from spinney.sources.options import ColumnSelection, ReadOptions
-from spinney.sources.python_values import is_object_map
 from spinney.sources.row_batch import DataFile
 
 _FAMILIES = (
@@ -165,9 +165,7 @@ def _column(file: DataFile, name: str, options: ReadOptions) -> str | None:
     columns = _all_columns(file) or {}
     if options.selection is None:
         return name if name in _leaf_types(columns) else None
-    column = options.selection.find_column(name, columns)
-    is_there = column is not None and (column == name or _has_path(columns[column], name.split(".")[1:]))
-    return column if is_there else None
+    return next((column for column, *_ in paths_to(columns, name, has_objects=False)), None)
 
 
 def _leaf_types(columns: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
@@ -177,18 +175,6 @@ def _leaf_types(columns: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:
         inside = {f"{name}.{field.name}": field.type for field in kind} if types.is_struct(kind) else {}
         leaves |= _leaf_types(inside) if inside else {name: kind}
     return leaves
-
-
-def _has_path(kind: pa.DataType, path: Sequence[str]) -> bool:
-    """Return whether a nested type has a field at this path, or may have it: a map can have any key."""
-    for name in path:
-        if is_object_map(kind):
-            kind = kind.item_type
-            continue
-        if not types.is_struct(kind) or kind.get_field_index(name) < 0:
-            return False
-        kind = kind.field(kind.get_field_index(name)).type
-    return True
 
 
 def _refuse_missing(name: str, files: Sequence[DataFile], with_it: Sequence[DataFile], options: ReadOptions) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spinney.core.errors import ContractError
+from spinney.core.records.field_paths import possible_roots
 from spinney.sources.rejections import NO_LIMIT, RejectionLimit
 
 THOUSANDS = (",", ".", "'", "_", " ")
@@ -72,8 +73,8 @@ class TextFormat:
 class ColumnSelection:
     """The columns to read, under the names that a file uses.
 
-    names: the columns. A name with dots may be a path into nested objects, so a column with the first part of the name
-    matches too. required: names that every file must have. is_exclusive: whether all other columns are left out.
+    names: the columns. A name with dots may be a path into nested objects, so a column with the first parts of the
+    name matches too. required: names that every file must have. is_exclusive: whether all other columns are left out.
     numbers: names whose decimal commas are converted; None: every column. optional: names that need no note if they are
     missing. stored: column of a fleet's tables → its name in messages and files, to read such a table as a file.
     """
@@ -85,18 +86,17 @@ class ColumnSelection:
     optional: frozenset[str] = frozenset()
     stored: Mapping[str, str] = field(default_factory=dict)
 
-    def find_column(self, name: str, columns: Iterable[str]) -> str | None:
-        """Return the column of a file that holds `name`: the column of that name, or of the first part of its path;
-        None if neither.
+    def find_columns(self, name: str, columns: Iterable[str]) -> list[str]:
+        """Return the columns of a file that hold `name`: the column of that name; without one, those of which `name`
+        may be a field.
         """
         present = set(columns)
-        root = name.partition(".")[0]
-        return name if name in present else root if root in present else None
+        return [name] if name in present else [root for root in possible_roots(name) if root in present]
 
     def select(self, columns: Iterable[str]) -> list[str]:
         """Return the columns of a file that hold a selected name, in the file's order."""
         listed = list(columns)
-        found = {self.find_column(name, listed) for name in self.names}
+        found = {column for name in self.names for column in self.find_columns(name, listed)}
         return [name for name in listed if name in found]
 
 

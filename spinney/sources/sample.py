@@ -12,10 +12,13 @@ from pyarrow import types
 
 from spinney.core.records.validation import RejectedError, read_message
 from spinney.sources.json_lines import parse_line
-from spinney.sources.python_values import without_times_outside_calendar
+from spinney.sources.python_values import is_object_map, to_values, without_times_outside_calendar
 from spinney.sources.row_batch import MalformedRow, RowBatch, Source
 
 SAMPLE_ROWS = 100_000
+MAX_MAP_KEYS = 100
+"""Maps with more different keys than this hold data under names of their own, such as ids, and no columns."""
+
 _NULLABLE = {
     pa.int8(): pd.Int8Dtype(),
     pa.int16(): pd.Int16Dtype(),
@@ -113,8 +116,23 @@ def _of_columns(batch: pa.RecordBatch) -> pd.DataFrame:
     columns: dict[str, pd.Series[Any]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name not in columns:
-            columns[name] = _series(own.get(name, column))
+            values = own.get(name, column)
+            columns[name] = _series(values)
+            if is_object_map(values.type):
+                columns = {**_fields_of_maps(name, values), **columns}
     return pd.DataFrame(columns, index=range(table.num_rows))
+
+
+def _fields_of_maps(name: str, column: pa.ChunkedArray) -> dict[str, pd.Series[Any]]:
+    """Return the values of each key of maps as a column, as fields inside objects are; nothing if there are many keys.
+
+    name: of the column of maps.
+    """
+    rows = [dict(_flat(row or {}, f"{name}.")) for row in to_values(column.combine_chunks())]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    if len(keys) > MAX_MAP_KEYS:
+        return {}
+    return {key: pd.Series([row.get(key) for row in rows], dtype=object) for key in keys}
 
 
 def _series(column: pa.ChunkedArray) -> pd.Series[Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ class Append:
     """A commit that appended rows.
 
     query, batch_id: None if the commit was not made by a `DirectoryWriter`. rows: their number; None if the log lacks
-    it.
+    it. nulls: column -> number of rows without a value, for the columns of which the log has it.
     """
 
     version: int
     query: str | None
     batch_id: int | None
     rows: int | None
+    nulls: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append]:
@@ -38,7 +39,7 @@ def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append
         actions = _actions(_commit_file(directory, version))
         added = _added(actions)
         if added and not _drops_rows(actions):
-            yield Append(version, *_batch(actions), _rows(added))
+            yield Append(version, *_batch(actions), _rows(added), _nulls(added))
 
 
 def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
@@ -135,6 +136,12 @@ def _committed_at(actions: list[dict[str, Any]]) -> datetime:
 def _rows(added: list[dict[str, Any]]) -> int | None:
     counts = [json.loads(action.get("stats") or "{}").get("numRecords") for action in added]
     return None if None in counts else sum(counts)
+
+
+def _nulls(added: list[dict[str, Any]]) -> dict[str, int]:
+    counts: list[dict[str, int]] = [json.loads(action.get("stats") or "{}").get("nullCount", {}) for action in added]
+    names = set.intersection(*map(set, counts)) if counts else set()
+    return {name: sum(count[name] for count in counts) for name in names}
 
 
 def _batch(actions: list[dict[str, Any]]) -> tuple[str | None, int | None]:

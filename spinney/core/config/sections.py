@@ -68,7 +68,8 @@ class Fleet(Section):
     columns: ColumnTypes = config_key(
         min_length=1,
         meaning="Column name = Spark SQL type; `timestamp(s)`, `timestamp(ms)`, `timestamp(us)` and `timestamp(ns)` "
-        "are times written as numbers since 1970 in messages and files, `timestamp(year)` as years.",
+        "are times written as numbers since 1970 in messages and files, `timestamp(d)` as days since 1970, "
+        "`timestamp(year)` as years.",
     )
     fields: dict[str, Annotated[str, Field(min_length=1)]] = config_key(
         {},

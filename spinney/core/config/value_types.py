@@ -19,7 +19,7 @@ NUMBERS = (*INTEGERS, "float", "double", "decimal")
 
 TYPES = (
     *("string", "boolean", *INTEGERS, "float", "double", "decimal(p,s)", "date", "timestamp"),
-    *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)", "timestamp(year)"),
+    *("timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)", "timestamp(d)", "timestamp(year)"),
 )
 """Types that `[fleet.columns]` accepts.
 
@@ -42,7 +42,7 @@ _ALIASES = {
     "decimal": "decimal(10,0)",
     "numeric": "decimal(10,0)",
 }
-_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us|ns|year)\s*\)")
+_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us|ns|d|year)\s*\)")
 _DECIMAL = re.compile(r"(?:dec|decimal|numeric)\s*\(\s*([0-9]{1,2})\s*(?:,\s*([0-9]{1,2})\s*)?\)")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -61,7 +61,7 @@ def invalid_value(expected: str, got: Any, remedy: str = "") -> PydanticCustomEr
 
 
 class ColumnType(str):
-    """A Spark SQL type. unit: "s", "ms", "us" or "ns" for a timestamp that is a number since 1970 in messages,
+    """A Spark SQL type. unit: "s", "ms", "us", "ns" or "d" for a timestamp that is a number since 1970 in messages,
     "year" for one that is a year, else None.
     """
 
@@ -206,7 +206,7 @@ def _suggest_type(kind: str) -> str:
     if word.startswith(("varchar", "char", "text", "str", "object", "uuid")):
         return 'Did you mean "string"?'
     if word.startswith("timestamp("):
-        return "The units of times are s, ms, us and ns."
+        return "The units of times are s, ms, us, ns, d (days) and year."
     if word.startswith(("timestamp", "datetime", "time")):
         return 'Did you mean "timestamp"? Times are UTC instants.'
     if word.startswith(("uint", "int")):

@@ -19,9 +19,11 @@ from spinney.core.proposal.column_statistics import (
     usable_columns,
 )
 from spinney.core.proposal.guesses import Guess
+from spinney.core.proposal.number_times import are_days, are_years, guess_epoch_unit
 from spinney.core.proposal.storable_names import fleet_name, stored_names
 from spinney.core.proposal.toml_writer import EVENT_ID, EVENT_TIME, Proposal, proposal_lines, reason_left_out
 from spinney.core.proposal.window import choose_window
+from spinney.core.records.time_parsing import DAY, unit_description
 
 __all__ = ["Choices", "propose"]
 
@@ -188,18 +190,18 @@ def _named_column(columns: list[ColumnStatistics], name: str | None, option: str
 def _named_time(columns: list[ColumnStatistics], name: str) -> Guess:
     """Return the column that a person chose as time. Raises ContractError: it does not exist, or holds no times."""
     column = guesses.find_column(columns, name, "--time")
-    unit = guesses.guess_epoch_unit(column, 0.5)
+    unit = guess_epoch_unit(column, 0.5) or (DAY if are_days(column, 0.5) else None)
     is_time = column.type in ("timestamp", "date") or guesses.is_mostly_times(column, 0.5)
     is_time = is_time or guesses.are_basic_dates(column)
-    if not is_time and unit is None and guesses.are_years(column):
+    if not is_time and unit is None and are_years(column):
         return guesses.years_guess(column, "as you said; years")
     if not is_time and unit is None:
         example = str(column.values[parse_times(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(
-            "init --from: --time: expected ISO 8601 times, numbers of s, ms, us or ns since 1970, or years; "
+            "init --from: --time: expected ISO 8601 times, numbers of s, ms, us, ns or days since 1970, or years; "
             f"{name} has values like {example!r}{guesses.years_hint([column])}"
         )
-    note = f"; numbers of {unit} since 1970" if unit else guesses.rejected_times_note(column)
+    note = f"; {unit_description(unit)}" if unit else guesses.rejected_times_note(column)
     return Guess((column,), f"as you said{note}", unit)
 
 

@@ -12,8 +12,9 @@ from spinney.core.config.cross_checks import KEY_TYPES
 from spinney.core.config.value_types import INTEGERS, is_number
 from spinney.core.errors import ContractError
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
+from spinney.core.proposal.number_times import YEARS, are_days, are_years, guess_epoch_unit
 from spinney.core.proposal.odd_values import as_doubles
-from spinney.core.records.time_parsing import EPOCH, YEAR, date_of_text
+from spinney.core.records.time_parsing import DAY, EPOCH, YEAR, date_of_text, unit_description
 from spinney.core.similar_names import did_you_mean
 
 TARGET_NAMES = ("label", "target", "outcome", "class")
@@ -31,19 +32,13 @@ _MOSTLY = 0.9
 ROWS_PER_GROUP = 20
 """A group needs about as many rows as ``recipe.min_rows`` to get a model of its own."""
 
-_UNITS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
-"""Unit -> the numbers since 1970 that lie in the years 1973 to 2286."""
-
-_YEARS = (1000, 2999)
-_MOST_SINCE_1970 = 0.5
-
 
 @dataclass(frozen=True)
 class Guess:
     """A guess of a column's role.
 
     columns: the guessed columns; empty if the data has none. reason: for a comment beside them. unit: "s", "ms", "us",
-    "ns" or "year" if the column is a time given as a number; else None.
+    "ns", "d" or "year" if the column is a time given as a number; else None.
     """
 
     columns: tuple[ColumnStatistics, ...]
@@ -81,7 +76,10 @@ def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
     numbers = [column for column in numbers if _is_named(column.source, TIME_NAMES)]
     for column in numbers:
         if (unit := guess_epoch_unit(column)) is not None:
-            return Guess((column,), f"numbers of {unit} since 1970, by their size", unit)
+            return Guess((column,), f"{unit_description(unit)}, by its size", unit)
+    days = next((column for column in numbers if "date" in _words(column.source) and are_days(column)), None)
+    if days is not None:
+        return Guess((days,), f"{unit_description(DAY)}, by its name and size: each is taken as its midnight", DAY)
     basic = [column for column in columns if _is_named(column.source, TIME_NAMES) and are_basic_dates(column)]
     if basic:
         return Guess((basic[0],), "dates without dashes, by its name: each is taken as its midnight")
@@ -131,15 +129,6 @@ def rejected_times_note(column: ColumnStatistics) -> str:
 
 def _rejected_rows(rows: int) -> str:
     return "1 row is rejected" if rows == 1 else f"{rows} rows are rejected"
-
-
-def guess_epoch_unit(column: ColumnStatistics, share: float = 0.9) -> str | None:
-    """Return the unit of numbers of which at least `share` may be times since 1970; None if there is no such unit."""
-    if not (column.is_whole or column.type == "double" or column.has_whole_texts) or not column.filled:
-        return None
-    numbers = as_doubles(column.values).dropna()
-    shares = {unit: float(numbers.between(*ends, inclusive="left").mean()) for unit, ends in _UNITS.items()}
-    return next((unit for unit, found in shares.items() if found >= share), None)
 
 
 def guess_event_id(columns: Sequence[ColumnStatistics], group: Sequence[ColumnStatistics]) -> Guess:
@@ -336,14 +325,6 @@ def _time_name_hint(columns: Sequence[ColumnStatistics]) -> str:
     return f"; {texts[0].source!a} has values like {printable!a}, which is no such time"
 
 
-def are_years(column: ColumnStatistics) -> bool:
-    """Return whether all values of a column are years and most are since 1970; events before 1970 are rejected."""
-    if not (column.is_whole or column.has_whole_texts) or not column.filled:
-        return False
-    years = as_doubles(column.values).dropna()
-    return bool(years.between(*_YEARS).all() and (years >= EPOCH.year).mean() >= _MOST_SINCE_1970)
-
-
 def years_guess(column: ColumnStatistics, reason: str) -> Guess:
     """Return the guess of a time that is a year, with a note about rows that are rejected."""
     old = int((as_doubles(column.values) < EPOCH.year).sum())
@@ -354,7 +335,7 @@ def years_guess(column: ColumnStatistics, reason: str) -> Guess:
 def years_hint(columns: Sequence[ColumnStatistics]) -> str:
     """Return a hint about a column of years most of which are before 1970; empty if there is none."""
     for column in columns:
-        has_years = as_doubles(column.values).dropna().between(*_YEARS).all() if column.is_whole else False
+        has_years = as_doubles(column.values).dropna().between(*YEARS).all() if column.is_whole else False
         if has_years and column.filled and _is_named_year(column):
             return f"; {column.source!a} has years, most of them before 1970, where events are rejected"
     return ""

@@ -14,7 +14,7 @@ from spinney.core.config.sections import Recipe
 from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.odd_values import as_doubles
-from spinney.core.records.time_parsing import EPOCH, PER_SECOND, YEAR
+from spinney.core.records.time_parsing import DAY, DAY_SECONDS, EPOCH, PER_SECOND, YEAR
 
 DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default
 DEFAULT_ROWS: int = Recipe.model_fields["min_rows"].default
@@ -124,6 +124,9 @@ def _instants(column: ColumnStatistics, unit: str | None) -> pd.Series[Any]:
     if unit is None:
         return parse_times(column)
     numbers = as_doubles(column.values)
-    seconds = (numbers - EPOCH.year) * _YEAR_SECONDS if unit == YEAR else numbers / PER_SECOND[unit]
+    if unit == YEAR:
+        seconds = (numbers - EPOCH.year) * _YEAR_SECONDS
+    else:
+        seconds = numbers * DAY_SECONDS if unit == DAY else numbers / PER_SECOND[unit]
     # pandas raises for a number that 64 bits do not hold, with errors="coerce" too.
     return pd.to_datetime(seconds.where(seconds.abs() < _LATEST_SECOND), unit="s", utc=True, errors="coerce")

@@ -20,6 +20,7 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.records.control_characters import DELETE, FIRST_PRINTABLE
 from spinney.core.records.rules import FieldRule
 from spinney.core.records.time_parsing import (
+    DAY,
     DAY_SECONDS,
     END_SECOND,
     EPOCH,
@@ -41,6 +42,7 @@ INTEGERS: Mapping[str, type[np.signedinteger[Any]]] = {
     "bigint": np.int64,
 }
 _YEARS, _MICROS = "datetime64[Y]", "datetime64[us]"
+_DAY_MICROS = DAY_SECONDS * 1_000_000
 _EXACT = float(1 << 53)
 """Above this, not every integer has an exact double."""
 
@@ -173,6 +175,10 @@ def timestamps_from_epoch(column: pa.Array, unit: str) -> TypedColumn:
         doubtful = (numbers < FIRST_DATE.year) | (numbers > LAST_DATE.year)
         years = np.where(doubtful, 0, numbers).astype(np.int64) - EPOCH.year
         return timestamps_from_micros(years.astype(_YEARS).astype(_MICROS).astype(np.int64), present, doubtful)
+    if unit == DAY:
+        doubtful = (numbers < FIRST_DAY) | (numbers > LAST_DAY)
+        days = np.where(doubtful, 0, numbers).astype(np.int64)
+        return timestamps_from_micros(days * _DAY_MICROS, present, doubtful)
     ticks = PER_SECOND[unit]
     first, end = FIRST_SECOND * ticks, min(END_SECOND * ticks, _INTEGER_END)  # unsigned integers reach beyond it
     doubtful = (numbers < first) | (numbers >= end)
@@ -182,19 +188,15 @@ def timestamps_from_epoch(column: pa.Array, unit: str) -> TypedColumn:
 
 
 def _convert_times(column: pa.Array, rule: FieldRule) -> TypedColumn:
+    """Convert times and dates. With the unit year or day, only the beginning of one in UTC is valid."""
     if rule.type == "date":
         return _convert_to_date(column)
-    return _convert_to_years(column) if rule.unit == YEAR else timestamps_from_micros(*_microseconds(column))
-
-
-def _convert_to_years(column: pa.Array) -> TypedColumn:
-    """Convert times and dates to timestamps of a column with the unit year.
-
-    Only the beginning of a year in UTC is valid.
-    """
     micros, present, doubtful = _microseconds(column)
-    beginnings = micros.astype(_MICROS).astype(_YEARS).astype(_MICROS).astype(np.int64)
-    return timestamps_from_micros(micros, present, doubtful | (micros != beginnings))
+    if rule.unit == YEAR:
+        doubtful = doubtful | (micros != micros.astype(_MICROS).astype(_YEARS).astype(_MICROS).astype(np.int64))
+    if rule.unit == DAY:
+        doubtful = doubtful | (micros % _DAY_MICROS != 0)
+    return timestamps_from_micros(micros, present, doubtful)
 
 
 def mask_or_none(mask: Mask) -> Mask | None:
@@ -311,7 +313,7 @@ def _microseconds(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     if types.is_date32(column.type):
         days = np.asarray(column.cast(pa.int32()).fill_null(0)).astype(np.int64)
         doubtful = (days < FIRST_DAY) | (days > LAST_DAY)
-        return np.where(doubtful, 0, days) * DAY_SECONDS * 1_000_000, present, doubtful
+        return np.where(doubtful, 0, days) * _DAY_MICROS, present, doubtful
     ticks = PER_SECOND[column.type.unit]
     numbers = np.asarray(column.cast(pa.int64()).fill_null(0))
     if ticks == PER_SECOND["ns"]:
@@ -323,7 +325,7 @@ def _microseconds(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
 def _convert_to_date(column: pa.Array) -> TypedColumn:
     """Convert to dates. A timestamp counts as a date only at midnight UTC."""
     micros, present, doubtful = _microseconds(column)
-    days, rest = np.divmod(micros, DAY_SECONDS * 1_000_000)
+    days, rest = np.divmod(micros, _DAY_MICROS)
     doubtful = doubtful | (rest != 0)
     values = pa.array(np.where(doubtful, 0, days).astype(np.int32), mask=~present).cast(pa.date32())
     return TypedColumn(values, mask_or_none(doubtful & present))

@@ -13,8 +13,6 @@ from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.time_parsing import number_of_instant
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER_BITS, NUMBER
 
-_Path = tuple[str, ...]
-
 _NOT_JSON: Final = object()
 """Marks an undeclared value that JSON cannot represent."""
 
@@ -37,11 +35,11 @@ def encode_message(row: Mapping[str, Any], rules: RecordRules, *, texts: Contain
     """
     declared = _rule_by_source(rules)
     # As in `validate`: a field with the whole dotted name takes precedence over the nested one.
-    nested = {tuple(source.split(".")): rule for source, rule in declared.items() if source not in row}
+    nested = {source: rule for source, rule in declared.items() if source not in row}
     parts = []
     for name, value in row.items():
         rule = declared.get(name)
-        encoded = _encode_text(value, rule, rules) if name in texts else _encode_value(value, rule, (name,), nested)
+        encoded = _encode_text(value, rule, rules) if name in texts else _encode_value(value, rule, name, nested)
         if encoded is not _NOT_JSON:
             parts.append(f"{json.dumps(str(name), ensure_ascii=False)}:{encoded}")
     text = "{" + ",".join(parts) + "}"
@@ -81,10 +79,11 @@ def _json_number(text: str) -> str | None:
     return text
 
 
-def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mapping[_Path, FieldRule]) -> Any:
+def _encode_value(value: Any, rule: FieldRule | None, path: str, nested: Mapping[str, FieldRule]) -> Any:
     """Return JSON text; `_NOT_JSON` for an undeclared value that JSON cannot represent.
 
-    path: the names that lead to the value. nested: the rules of values inside objects, by their path.
+    path: the names that lead to the value, with dots between them. nested: the rules of values inside objects, by their
+    path.
     """
     if value is None:
         return "null"
@@ -103,7 +102,7 @@ def _encode_value(value: Any, rule: FieldRule | None, path: _Path, nested: Mappi
     if isinstance(value, dict):
         return _encode_object(value, path, nested)
     if isinstance(value, (list, tuple)):
-        items = [_encode_value(part, None, (), {}) for part in value]
+        items = [_encode_value(part, None, "", {}) for part in value]
         return "[" + ",".join("null" if item is _NOT_JSON else item for item in items) + "]"
     return _NOT_JSON if rule is None else json.dumps({type(value).__name__: "not JSON"})
 
@@ -116,11 +115,11 @@ def _encode_typed_text(value: str | bytes, rule: FieldRule | None) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _encode_object(value: Mapping[Any, Any], path: _Path, nested: Mapping[_Path, FieldRule]) -> str:
+def _encode_object(value: Mapping[Any, Any], path: str, nested: Mapping[str, FieldRule]) -> str:
     parts = []
     for key, part in value.items():
         name = str(key)
-        inner = (*path, name)
+        inner = f"{path}.{name}"
         encoded = _encode_value(part, nested.get(inner), inner, nested)
         if encoded is not _NOT_JSON:
             parts.append(f"{json.dumps(name, ensure_ascii=False)}:{encoded}")

@@ -38,9 +38,9 @@ from spinney.core.records.column_conversion import (
     union_masks,
 )
 from spinney.core.records.content_ids import add_content_ids
+from spinney.core.records.field_paths import ABSENT, find_field
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.text_column_conversion import convert_text_column, null_missing_texts
-from spinney.core.records.validation import raw_value
 
 _INTEGER_LIMIT = 1 << 63
 """Integers from this limit on do not fit `bigint`, and some are not finite as `double`."""
@@ -159,14 +159,15 @@ def _without_inexact_decimals(
 
 
 def _is_inexact(record: bytes, parsed: Mapping[str, Any], sources: Sequence[str]) -> bool:
-    has_float = any(type(raw_value(parsed, source)) is float for source in sources)
+    has_float = any(type(find_field(parsed, source)) is float for source in sources)
     return has_float and _INEXACT.search(record) is not None
 
 
 def _field_values(objects: Sequence[Mapping[str, Any]], rule: FieldRule) -> Values:
     source = rule.source
     if "." in source:
-        return [raw_value(record, source) for record in objects]
+        found = (find_field(record, source) for record in objects)
+        return [None if value is ABSENT else value for value in found]
     try:
         return list(map(itemgetter(source), objects))  # in half the time of `get`
     except KeyError:

@@ -11,6 +11,7 @@ from schemas.contract import Column, Contract
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Fleet, RecordSchema
 from spinney.core.config.value_types import EVERY_COLUMN, time_unit
+from spinney.core.records.field_paths import possible_roots
 from spinney.core.records.fleet_message_contracts import message_contract
 
 
@@ -19,8 +20,8 @@ class ValidationSettings:
     """The editable part of a configuration that decides which records are valid and what their values are.
 
     ranges: column -> (lowest, highest). sources: column -> its field in a message, if that has another name. units:
-    column -> "s", "ms", "us" or "ns" for times that are numbers since 1970, "year" for years. missing: texts that mean
-    no value.
+    column -> "d", "s", "ms", "us" or "ns" for times that are numbers since 1970, "year" for years. missing: texts that
+    mean no value.
 
     The other fields describe the columns before a migration. undeclared: columns that were not declared then, so that a
     field of their name was not read. types: column -> its Spark SQL type then. dropped: column -> type of columns that
@@ -147,7 +148,7 @@ def build_rules(
     )
     time = "observed_at" if message.name == messages.OUTCOME.name else schema.fleet.event_time
     known = frozenset(
-        name for rule in fields if not rule.is_content_id for name in (rule.source, rule.source.partition(".")[0])
+        name for rule in fields if not rule.is_content_id for name in possible_roots(rule.source)
     )
     return RecordRules(fields, time, frozenset(settings.missing), known)
 

@@ -26,11 +26,15 @@ END_SECOND: Final = (LAST_DAY + 1) * DAY_SECONDS
 PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """Ticks per second of each time unit."""
 
+DAY: Final = "d"
+"""The unit of times that are whole days since 1970, as Debezium writes dates: 1 is the first moment of 1970-01-02."""
+
 YEAR: Final = "year"
 """The unit of times that are years alone: 2013 is the first moment of 2013 in UTC."""
 
 _EXACT: Final = Context(prec=900)
 _MICROS: Final = {"s": Decimal(1_000_000), "ms": Decimal(1_000), "us": Decimal(1), "ns": Decimal("0.001")}
+_DAY_MICROS: Final = DAY_SECONDS * 1_000_000
 
 _DATE: Final = r"(\d{4})([-/]?)(\d{2})\2(\d{2})"
 _CLOCK: Final = r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d+))?)?)?"
@@ -101,12 +105,15 @@ def date_of_text(text: str) -> date | None:
 def instant_of_number(number: Decimal, unit: str) -> datetime | None:
     """Return the instant that is `number` units after 1970; None outside years 1 to 9999.
 
-    Digits beyond microseconds are cut off, as of a text: to the earlier microsecond. unit: "s", "ms", "us" or "ns", or
-    YEAR, where `number` is the whole number of a year and the instant its beginning.
+    Digits beyond microseconds are cut off, as of a text: to the earlier microsecond. unit: "s", "ms", "us" or "ns"; or
+    DAY or YEAR, where `number` must be whole and the instant is the beginning of the day or of the year.
     """
     if unit == YEAR:
         is_year = number == number.to_integral_value() and FIRST_DATE.year <= number <= LAST_DATE.year
         return datetime(int(number), 1, 1, tzinfo=UTC) if is_year else None
+    if unit == DAY:
+        is_day = number == number.to_integral_value() and FIRST_DAY <= number <= LAST_DAY
+        return EPOCH + timedelta(days=int(number)) if is_day else None
     micros = _EXACT.multiply(number, _MICROS[unit])
     if not micros.is_finite():
         return None
@@ -118,16 +125,20 @@ def instant_of_number(number: Decimal, unit: str) -> datetime | None:
 
 def unit_description(unit: str) -> str:
     """Describe the times of a unit, as they occur in messages and files, in words."""
-    return "a year" if unit == YEAR else f"a number of {unit} since 1970"
+    if unit == YEAR:
+        return "a year"
+    return f"a number of {'days' if unit == DAY else unit} since 1970"
 
 
 def number_of_instant(at: datetime, unit: str) -> str | None:
     """Return an aware datetime as the shortest exact decimal number of units since 1970, or as a year.
 
-    None for a year if the datetime is not the beginning of a year in UTC.
+    None if the datetime is not the beginning of a day in UTC for DAY, or of a year for YEAR.
     """
     if unit == YEAR:
         utc = at.astimezone(UTC)
         return str(utc.year) if utc == datetime(utc.year, 1, 1, tzinfo=UTC) else None
     micros = (at - EPOCH) // timedelta(microseconds=1)
+    if unit == DAY:
+        return str(micros // _DAY_MICROS) if micros % _DAY_MICROS == 0 else None
     return format(_EXACT.divide(Decimal(micros), _MICROS[unit]).normalize(_EXACT), "f")

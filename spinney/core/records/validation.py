@@ -5,21 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.records.content_ids import add_content_id
 from spinney.core.records.control_characters import has_control_character
+from spinney.core.records.field_paths import ABSENT, find_field
 from spinney.core.records.json_parsing import NumberText, UnreadableError, describe_value, has_surrogate, read_object
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.time_parsing import EPOCH
-from spinney.core.records.value_conversion import NotFiniteError, WrongTypeError, convert_value
+from spinney.core.records.value_conversion import NotFiniteError, WrongTypeError, convert_value, nearest_float32
 
 MAX_DETAIL_CHARACTERS: Final = 500
 _MAX_FUTURE: Final = timedelta(seconds=MAX_FUTURE_SECONDS)
 _FRAME_BYTES: Final = 5
 """Bytes before the value in the wire format of Confluent's schema registry: a zero, and the id of the schema."""
+
+_UTF_16 = "as UTF-16 does: write UTF-8"
+_OTHER_FORMATS: Final = {
+    b"\xff\xfe": _UTF_16,
+    b"\xfe\xff": _UTF_16,
+    b"{\0": _UTF_16,
+    b"\0{": _UTF_16,
+    b"\0": "as serializers of a schema registry write it, with a zero and an id: send plain JSON",
+    b"\x1f\x8b": "as gzip does: send plain JSON; the Kafka client compresses it (compression.type)",
+    b"\x28\xb5\x2f\xfd": "as zstd does: send plain JSON; the Kafka client compresses it (compression.type)",
+    b"Obj\x01": "as a file of Avro does: send plain JSON",
+}
+"""First bytes of a value -> the format that begins so, and what to do; the first entry that fits counts."""
 
 
 @dataclass(frozen=True)
@@ -71,30 +87,32 @@ def read_message(value: bytes | None) -> dict[str, Any]:
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        detail = f"expected UTF-8; got the byte 0x{value[error.start]:02x} at byte {error.start}{_framing_hint(value)}"
+        detail = f"expected UTF-8; got the byte 0x{value[error.start]:02x} at byte {error.start}{_format_hint(value)}"
         raise RejectedError(DeadLetterReason.NOT_UTF8, detail) from error
     try:
         return read_object(text)
     except UnreadableError as error:
-        raise RejectedError(error.reason, f"{error.detail}{_framing_hint(value)}") from error
+        raise RejectedError(error.reason, f"{error.detail}{_format_hint(value)}") from error
 
 
-def _framing_hint(value: bytes) -> str:
-    """Return why a value that is no JSON begins with a zero byte; empty for any other value."""
-    if len(value) <= _FRAME_BYTES or value[0] != 0:
-        return ""
-    return ". It begins as serializers of a schema registry write it, with a zero and an id: send plain JSON"
+def _format_hint(value: bytes) -> str:
+    """Return the format that a value without JSON seems to have, by its first bytes; empty if none is known."""
+    for beginning, hint in _OTHER_FORMATS.items():
+        if value.startswith(beginning) and len(value) > _FRAME_BYTES:
+            return f". It begins {hint}"
+    return ""
 
 
 def value_of(message: Mapping[str, Any], rule: FieldRule, rules: RecordRules) -> Any:
     """Return the column's value in a message, None if there is none. Raises RejectedError."""
-    raw = None if rule.undeclared else raw_value(message, rule.source)
+    found = ABSENT if rule.undeclared else find_field(message, rule.source)
+    raw: Any = None if found is ABSENT else found
     is_text = isinstance(raw, str) and not isinstance(raw, NumberText)
     if is_text and raw in rules.missing and rule.type != "string":
         raw = None
     if raw is None:
         if rule.required:
-            got = "null" if rule.source in message else "nothing"
+            got = "nothing" if found is ABSENT else describe_value(found)
             raise RejectedError(rule.null_reason, f"{rule.display_name}: expected {rule.type}; got {got}", rule.name)
         return None
     if is_text and has_surrogate(raw):
@@ -111,23 +129,35 @@ def value_of(message: Mapping[str, Any], rule: FieldRule, rules: RecordRules) ->
         raise RejectedError(DeadLetterReason.WRONG_TYPE, detail, rule.name) from error
     if rule.identity and isinstance(value, str):
         _check_identity(value, rule)
-    if rule.low is not None and rule.high is not None and not rule.low <= value <= rule.high:
-        detail = f"{rule.display_name}: expected {rule.low:g} to {rule.high:g}; got {value}"
+    if rule.low is not None and rule.high is not None and not is_within(value, rule.type, (rule.low, rule.high)):
+        low, high = map(_number_text, (rule.low, rule.high))
+        detail = f"{rule.display_name}: expected {low} to {high}; got {value}"
         raise RejectedError(DeadLetterReason.OUT_OF_RANGE, detail, rule.name)
     return value
 
 
-def raw_value(message: Mapping[str, Any], source: str) -> Any:
-    """Return the field of this name as it was parsed; None if there is none.
+def is_within(value: Any, kind: str, ends: tuple[float, float]) -> bool:
+    """Return whether a number is in a range, whose ends belong to it. kind: the type of the number's column."""
+    low, high = _ends_of_type(kind, ends)
+    return bool(low <= value <= high)
 
-    A top-level field with the whole dotted name takes precedence over a nested one.
+
+def _number_text(number: float) -> str:
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
+
+
+@lru_cache(maxsize=256)
+def _ends_of_type(kind: str, ends: tuple[float, float]) -> tuple[Any, Any]:
+    """Return the ends of a range as a column of this type holds them.
+
+    The double 0.1 is a little more than the decimal 0.1, and less than the 32-bit float.
     """
-    if source in message or "." not in source:
-        return message.get(source)
-    found: Any = message
-    for name in source.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+    if kind.startswith("decimal"):
+        return Decimal(repr(ends[0])), Decimal(repr(ends[1]))
+    if kind == "float":
+        return nearest_float32(ends[0]), nearest_float32(ends[1])
+    return ends
 
 
 def _check_identity(text: str, rule: FieldRule) -> None:

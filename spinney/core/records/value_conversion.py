@@ -139,11 +139,18 @@ def _double(value: Any, rule: FieldRule) -> float:
 
 
 def _float(value: Any, rule: FieldRule) -> float:
-    number = _double(value, rule)
+    number = nearest_float32(_double(value, rule))
+    if math.isinf(number):
+        raise NotFiniteError
+    return number + 0.0
+
+
+def nearest_float32(number: float) -> float:
+    """Return the nearest 32-bit float, infinite if there is none."""
     try:
-        return float(struct.unpack("<f", struct.pack("<f", number))[0]) + 0.0
-    except OverflowError as error:
-        raise NotFiniteError from error
+        return float(struct.unpack("<f", struct.pack("<f", number))[0])
+    except OverflowError:
+        return math.copysign(math.inf, number)
 
 
 def _decimal(value: Any, rule: FieldRule) -> Decimal:
@@ -172,7 +179,10 @@ def _parse_decimal(text: str) -> Decimal:
 def _date(value: Any, rule: FieldRule) -> Any:
     found = None if isinstance(value, NumberText) else date_of_text(_text_of_time(value, rule))
     if found is None:
-        raise WrongTypeError(_years_remedy(value) or "a date is written like 2024-05-31, years 0001 to 9999")
+        form = "a date is written like 2024-05-31, years 0001 to 9999"
+        if isinstance(value, NumberText):
+            form += '; for days since 1970 declare the column as "timestamp(d)"'
+        raise WrongTypeError(_years_remedy(value) or form)
     return found
 
 
@@ -183,7 +193,7 @@ def _timestamp(value: Any, rule: FieldRule) -> Any:
         raise WrongTypeError(
             _years_remedy(value)
             or 'for numbers since 1970 declare the column as "timestamp(s)", "timestamp(ms)", "timestamp(us)" or '
-            '"timestamp(ns)"'
+            '"timestamp(ns)", for days since 1970 as "timestamp(d)"'
         )
     found = instant_of_text(_text_of_time(value, rule))
     if found is None:

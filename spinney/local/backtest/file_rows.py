@@ -18,6 +18,7 @@ from batch.load.vectorized_validation import GROUP, PLACE, ColumnValidator, Mess
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import RecordSchema
 from spinney.core.errors import ContractError
+from spinney.core.records.field_paths import possible_roots
 from spinney.core.records.rules import OriginalColumn
 from spinney.core.records.validation import validate
 from spinney.sources import ReadOptions, RowBatch, Source
@@ -46,8 +47,7 @@ def open_history(schema: RecordSchema, place: str, options: ReadOptions) -> Sour
     """
     source = open_for_load(schema, place, options)
     label = _columns(schema, None).rules.rule_of(schema.fleet.target)
-    names = {label.source, label.source.partition(".")[0]}
-    if source.columns is not None and names.isdisjoint(source.columns):
+    if source.columns is not None and set(possible_roots(label.source)).isdisjoint(source.columns):
         raise ContractError(
             f"{source.name}: expected a column {label.source} with the labels, which a backtest needs; got "
             f"{', '.join(sorted(source.columns))}"

@@ -93,6 +93,24 @@ def parquet(folder: Path, **columns: Any) -> Path:
     return folder / "a.parquet"
 
 
+def test_what_was_sent_before_an_interrupt_is_counted_and_said(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = csv(tmp_path, *(f"e{at},2024-05-01T10:00:00Z,a,1.5" for at in range(5)))
+    source = open_fleet_file(configured().record_schema, place, ReadOptions(), outcomes=False)
+    take, shown = broker.produce, []
+
+    def interrupted(*args: Any, **how: Any) -> None:
+        if len(broker.records) == 3:
+            raise KeyboardInterrupt
+        take(*args, **how)
+
+    monkeypatch.setattr(broker, "produce", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        send(configured(), source, "events", show=lambda sent: shown.append((sent.acknowledged, sent.finished)))
+    assert shown[-1] == (3, True)
+
+
 @pytest.mark.parametrize(
     ("store", "cells", "keys"),
     [

@@ -62,6 +62,7 @@ def test_a_broker_that_says_nothing_of_operations_allows_them() -> None:
         ({"cleanup.policy": "compact,delete"}, "cleanup.policy=compact,delete keeps only", "cleanup.policy=delete"),
         ({"retention.ms": "172799999"}, "keeps records 172799999ms", "retention.ms=172800000 or more"),
         ({"retention.ms": "3600000"}, "keeps records 1h", "retention.ms=172800000 or more"),
+        ({"retention.bytes": "1073741823"}, "retention.bytes=1073741823 deletes", "retention.bytes=-1"),
         ({"max.message.bytes": "1048575"}, "max.message.bytes=1048575 refuses", "max.message.bytes=2097152"),
         ({"message.timestamp.after.max.ms": "3600001"}, "one wrong clock", "message.timestamp.after.max.ms=3600000"),
     ],
@@ -80,6 +81,8 @@ def test_a_setting_that_loses_records_is_reported_with_its_remedy(
     [
         {"retention.ms": "-1"},
         {"retention.ms": "172800000"},
+        {"retention.bytes": "-1"},
+        {"retention.bytes": "1073741824"},
         {"message.timestamp.type": "LogAppendTime", "message.timestamp.after.max.ms": "9223372036854775807"},
         {"max.message.bytes": "1048576"},
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from export_file_cases import EXPORT_FILE_CASES
 from file_cases import CASES, Case, Dead
 from foreign_file_cases import FOREIGN_CASES
 from new_tables import create_tables
@@ -32,7 +33,7 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.ingest import stored_rows
 
-ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES, *RARE_CASES)
+ALL_CASES = (*CASES, *FOREIGN_CASES, *TYPED_FILE_CASES, *RARE_CASES, *EXPORT_FILE_CASES)
 of_each_case = pytest.mark.parametrize("case", ALL_CASES, ids=[case.name for case in ALL_CASES])
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 Typed = dict[str, tuple[type, Any]]

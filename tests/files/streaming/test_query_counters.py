@@ -110,6 +110,26 @@ def test_a_batch_that_is_under_way_counts_when_it_has_ended(past: Past) -> None:
     ]
 
 
+def test_a_column_that_no_event_has_is_reported_once_until_an_event_has_it(tmp_path: Path) -> None:
+    more = '[fleet.fields]\nprice = "p.q"\n'
+    text = fleet_toml(tmp_path / "root", kafka='outcomes = "till"', more=more)
+    past = Past(parse(text, "fleet.toml", {}))
+    counters = QueryCounters(FleetStore.of(past.config), ("ingest",))
+
+    def reported(batch: int, *rows: dict[str, Any]) -> Mapping[str, str]:
+        store(past, "ingest", tables.EVENTS, *rows, batch=batch)
+        counters.add_progress([progress(batch, len(rows))])
+        return counters.reports()[0].without_values
+
+    names = [name for name in past.config.record_schema.event_columns if name != "price"]
+    whole = dict.fromkeys(names, None)
+    assert reported(0, *events("e1", "e2")) == {"price": "p.q", **{name: name for name in whole}}
+    assert reported(1, *events("e3")) == {}
+    assert reported(2, {**events("e4")[0], "price": 1.5}, *events("e5")) == {}
+    assert reported(3, *events("e6")) == {"price": "p.q"}
+    assert counters.reports()[0].without_values == {}
+
+
 def test_labels_and_rounds_are_added_up(past: Past) -> None:
     counters = QueryCounters(FleetStore.of(past.config), QUERY_NAMES)
     health = {"shard": 0, "group_key": A, "model_id": "m", "rows": 0, "loss": 1.0}
@@ -139,6 +159,20 @@ def test_people_read_a_line_of_counts_and_one_for_each_kind_of_dead_letter() -> 
         "ingest: `spinney dead-letters show` has them whole; after a fix, `replay` sends them again",
     ]
     assert format_report(QueryReport("score", {"answers": 0})) == ["score: answers 0"]
+
+
+def test_columns_without_values_are_named_with_their_fields() -> None:
+    report = QueryReport("ingest", {"events": 3}, (), {"x": "after.amount", "note": "note"})
+    assert format_report(report) == [
+        "ingest: events 3",
+        (
+            "ingest: no event had a value of x (field after.amount), note. If messages have one under another name, "
+            "set it in [fleet.fields]"
+        ),
+    ]
+    reported: list[str] = []
+    JsonReporter(reported.append).report([report])
+    assert json.loads(reported[0])["without_values"] == {"x": "after.amount", "note": "note"}
 
 
 def test_programs_read_one_object_a_line() -> None:

@@ -584,7 +584,7 @@ def test_times_may_be_declared_as_numbers_with_their_unit() -> None:
 def test_an_unknown_unit_of_times_is_refused_by_name() -> None:
     finding = only_finding(MINIMAL.replace('sunny = "boolean"', 'sunny = "boolean"\nat = "timestamp(min)"'))
     assert finding.key == "fleet.columns.at"
-    assert "The units of times are s, ms, us and ns." in str(finding)
+    assert "The units of times are s, ms, us, ns, d (days) and year." in str(finding)
 
 
 def test_fields_of_messages_are_named_for_columns_that_exist_and_each_once() -> None:

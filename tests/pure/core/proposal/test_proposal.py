@@ -466,6 +466,23 @@ def test_whole_numbers_that_are_all_different_are_ids(numbers: list[int]) -> Non
     assert (fleet.event_id, "bill" in fleet.features) == ("bill", False)
 
 
+@pytest.mark.parametrize(("name", "said"), [("sold_date", None), ("orderDate", None), ("day_no", "day_no")])
+def test_days_since_1970_are_the_time_under_the_name_of_a_date_or_where_a_person_says_so(
+    name: str, said: str | None
+) -> None:
+    frame = SALES.drop(columns="at").assign(**{name: [19_000 + row % 24 for row in range(ROWS)]})
+    text = propose(frame, "sales", choices=Choices(time=said))
+    assert "a number of days since 1970" in text
+    fleet = parse(text, "proposed", {}).fleet
+    assert (fleet.event_time, fleet.columns[fleet.event_time].declared) == (name, "timestamp(d)")
+
+
+@pytest.mark.parametrize(("name", "first"), [("day_no", 19_000), ("sold_date", 45_400)], ids=["no name", "spreadsheet"])
+def test_numbers_that_may_be_days_of_another_kind_are_no_time(name: str, first: int) -> None:
+    frame = SALES.drop(columns="at").assign(**{name: [first + row % 24 for row in range(ROWS)]})
+    assert "no column reads as ISO 8601 times" in propose(frame, "sales")
+
+
 @pytest.mark.parametrize("said", [None, "year"])
 def test_years_are_the_time_where_there_is_no_other_and_those_before_1970_are_counted(said: str | None) -> None:
     frame = SALES.drop(columns="at").assign(year=[1966 + row % 24 for row in range(ROWS)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -133,6 +134,10 @@ DEAD: list[tuple[str, bytes | None, Reason, str | None, str]] = [
     ("-Infinity", record(x=b"-Infinity"), Reason.NOT_JSON, None, "got -Infinity"),
     ("a schema registry", b"\0\0\0\0\x07" + record(), Reason.NOT_JSON, None, "a zero and an id: send plain JSON"),
     ("Avro", b"\0\0\0\0\x07\x02\xff", Reason.NOT_UTF8, None, "0xff at byte 6. It begins as serializers of a schema"),
+    ("UTF-16", record().decode().encode("utf-16"), Reason.NOT_UTF8, None, "0xff at byte 0. It begins as UTF-16 does"),
+    ("UTF-16 without a mark", record().decode().encode("utf-16-le"), Reason.NOT_JSON, None, "It begins as UTF-16 does"),
+    ("UTF-16, turned", record().decode().encode("utf-16-be"), Reason.NOT_JSON, None, "It begins as UTF-16 does"),
+    ("gzip", gzip.compress(record()), Reason.NOT_UTF8, None, "0x8b at byte 1. It begins as gzip does: send plain JSON"),
     ("zeros alone", b"\0" * 5, Reason.NOT_JSON, None, 'got "\\u0000\\u0000\\u0000\\u0000\\u0000": Expecting value at'),
     ("text behind the object", record() + b" x", Reason.NOT_JSON, None, "Extra data"),
     ("a line break in a text", record(note=b'"a\nb"'), Reason.NOT_JSON, None, "Invalid control character at character"),
@@ -219,6 +224,14 @@ UNITS: list[tuple[str, Any, datetime | None]] = [
     ("timestamp(s)", -0.0000001, datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
     ("timestamp(ns)", 1714557600000001999, datetime(2024, 5, 1, 10, 0, 0, 1, UTC)),
     ("timestamp(ns)", -1, datetime(1969, 12, 31, 23, 59, 59, 999999, UTC)),
+    ("timestamp(d)", 19844, datetime(2024, 5, 1, tzinfo=UTC)),
+    ("timestamp(d)", "19844.0", datetime(2024, 5, 1, tzinfo=UTC)),
+    ("timestamp(d)", -719162, datetime(1, 1, 1, tzinfo=UTC)),
+    ("timestamp(d)", 2932896, datetime(9999, 12, 31, tzinfo=UTC)),
+    ("timestamp(d)", 2932897, None),
+    ("timestamp(d)", 1e300, None),
+    ("timestamp(d)", 19844.5, None),
+    ("timestamp(d)", "2024-05-01", None),
     ("timestamp(year)", 2024, datetime(2024, 1, 1, tzinfo=UTC)),
     ("timestamp(year)", "0987", datetime(987, 1, 1, tzinfo=UTC)),
     ("timestamp(year)", 2024.0, datetime(2024, 1, 1, tzinfo=UTC)),
@@ -241,7 +254,9 @@ def test_times_are_numbers_since_1970_where_they_are_declared_so(
     assert found.reason == (None if expected else Reason.WRONG_TYPE)
 
 
-@pytest.mark.parametrize(("unit", "form"), [("ms", "a number of ms since 1970"), ("year", "a year")])
+@pytest.mark.parametrize(
+    ("unit", "form"), [("ms", "a number of ms since 1970"), ("d", "a number of days since 1970"), ("year", "a year")]
+)
 @pytest.mark.parametrize("value", ["2024-05-01T10:00:00Z", "soon", True, 1e25])
 def test_what_is_no_number_of_a_unit_is_rejected_with_the_form_of_its_times(unit: str, form: str, value: Any) -> None:
     found = validated(record(seen=value), fleet(columns=f'seen = "timestamp({unit})"'))
@@ -256,6 +271,40 @@ def test_a_year_alone_in_a_column_of_times_is_rejected_with_the_type_that_takes_
     assert (found.reason, found.field) == (Reason.WRONG_TYPE, field)
     assert found.detail is not None
     assert found.detail.endswith('for years alone declare the column as "timestamp(year)"')
+
+
+def test_a_number_in_a_column_of_dates_is_rejected_with_the_type_that_takes_days() -> None:
+    found = validated(record(day=19844))
+    assert (found.reason, found.field) == (Reason.WRONG_TYPE, "day")
+    assert (found.detail or "").endswith('for days since 1970 declare the column as "timestamp(d)"')
+
+
+def ranged(ranges: str) -> Config:
+    return parse(FLEET.format(more="", columns="").replace("n = [-100, 1000]", ranges), "fleet.toml", {})
+
+
+RANGES: list[tuple[str, str, list[Any], list[Any]]] = [
+    ("price", "[0.1, 0.3]", ["0.10", "0.3", 0.2], ["0.09", "0.31"]),
+    ("small", "[0.1, 0.3]", [0.1, "0.3", 0.2], [0.0999999, 0.3000001]),
+    ("x", "[0.1, 0.3]", [0.1, "0.3", 0.2], [0.09999999999999999, 0.30000000000000004]),
+    ("n", "[-5, 5]", [-5, 5, "0"], [-6, 6]),
+    ("small", "[-1e39, 1e39]", [-3e38, 3e38], []),
+]
+
+
+@pytest.mark.parametrize(("field", "ends", "inside", "outside"), RANGES)
+def test_the_ends_of_a_range_are_inside_whatever_type_holds_them(
+    field: str, ends: str, inside: list[Any], outside: list[Any]
+) -> None:
+    config = ranged(f"{field} = {ends}")
+    assert [validated(record(**{field: value}), config).reason for value in inside] == [None] * len(inside)
+    found = [validated(record(**{field: value}), config).reason for value in outside]
+    assert found == [Reason.OUT_OF_RANGE] * len(outside)
+
+
+def test_the_ends_of_a_range_are_named_with_all_their_digits() -> None:
+    found = validated(record(x=1234567.5), ranged("x = [-0.5, 1234567]"))
+    assert found.detail == "x: expected -0.5 to 1234567.0; got 1234567.5"
 
 
 def test_a_field_may_have_another_name_and_stand_in_an_object() -> None:
@@ -275,6 +324,15 @@ def test_a_nested_field_that_is_not_there_is_null_and_a_required_one_is_named_wi
     found = [validated(json.dumps({"id": "1", "at": GOOD["at"], **each}).encode(), config) for each in values]
     assert {each.reason for each in found} == {Reason.NULL_KEY}
     assert found[0].detail == "store (field after.store): expected string; got nothing"
+
+
+def test_what_is_there_in_place_of_a_required_value_is_named() -> None:
+    config = fleet('fields = { at = "after.at" }')
+    values: list[Any] = [{}, {"at": None}, {"at": ""}]
+    found = [validated(json.dumps({"id": "1", "store": "a", "after": each}).encode(), config) for each in values]
+    assert {each.reason for each in found} == {Reason.MISSING_FIELD}
+    details = [(each.detail or "").partition("; ")[2] for each in found]
+    assert details == ["got nothing", "got null", 'got the text ""']
 
 
 def test_texts_that_mean_missing_are_configured_and_never_apply_to_text_in_json() -> None:
