@@ -11,8 +11,10 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import Decision, RoundKind
+from spinney.core.champions.jump_holds import JUMP, PastDecision, held_since
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
-from spinney.retraining.round_gate import OTHER_PATH_EPOCH
+from spinney.core.timestamps import to_microseconds
+from spinney.retraining.round_gate import HELD_SINCE, OTHER_PATH_EPOCH
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
@@ -64,6 +66,36 @@ def with_other_path_epoch(models: pa.Table, store: FleetStore, kind: RoundKind) 
     pairs = zip(models.column("group_key").to_pylist(), models.column("model_id").to_pylist(), strict=True)
     found = [epochs.get(pair) for pair in pairs] if epochs else [None] * models.num_rows
     return models.append_column(OTHER_PATH_EPOCH, pa.array(found, pa.int64()))
+
+
+def with_held_since(models: pa.Table, store: FleetStore, decided: pa.Table) -> pa.Table | None:
+    """Return the rows of `models` with one more column, HELD_SINCE; None if no group of `decided` is held by a jump.
+
+    decided: rows of `promotions` that the gate made without that column, not stored yet. Only the earlier decisions
+    about held groups are read, so other rounds pay nothing.
+    """
+    is_held = pc.and_(
+        pc.equal(decided.column("decision"), Decision.HELD.value), pc.starts_with(decided.column("reason"), JUMP)
+    )
+    held = decided.filter(is_held)
+    if not held.num_rows:
+        return None
+    shards = pc.min_max(held.column("shard"))
+    is_of_groups = (
+        (ds.field("shard") >= shards["min"])
+        & (ds.field("shard") <= shards["max"])
+        & ds.field("group_key").isin(pc.unique(held.column("group_key")))
+    )
+    columns = ("group_key", "decision", "reason", "clock", "decided_at", "epoch")
+    decisions: dict[str, list[PastDecision]] = {}
+    for directory in store.directories(tables.PROMOTIONS):
+        for row in _read(directory, columns, is_of_groups).to_pylist():
+            times = to_microseconds(row["clock"]), to_microseconds(row["decided_at"])
+            past = PastDecision(row["decision"], row["reason"] or "", *times, row["epoch"])
+            decisions.setdefault(row["group_key"], []).append(past)
+    since = {key: held_since(rows) for key, rows in decisions.items()}
+    found = [since.get(key) for key in models.column("group_key").to_pylist()]
+    return models.append_column(HELD_SINCE, pa.array(found, pa.int64()))
 
 
 def _other_path_epochs(models: pa.Table, store: FleetStore, kind: RoundKind) -> dict[tuple[str, str], int]:

@@ -38,6 +38,10 @@ the champion.
 OTHER_PATH_EPOCH = "epoch_elsewhere"
 """The greatest epoch in which the other path (stream or batch) has promoted the same model; null if it has not."""
 
+HELD_SINCE = "held_since"
+"""The fleet's clock, microseconds, since when the group's challengers have been held by their jump; null if the last
+one was not, or if it was not looked up."""
+
 _CARRIED = ("codec", "payload", "signature")
 """Columns that are null for a payload above CARRIED_BYTES: it stays in `models`."""
 
@@ -71,13 +75,14 @@ class _Decided(NamedTuple):
 class _Candidate(NamedTuple):
     """The properties of a fitted model that a decision depends on.
 
-    metrics: from `fit_groups`. elsewhere: value of OTHER_PATH_EPOCH.
+    metrics: from `fit_groups`. elsewhere, held_since: values of OTHER_PATH_EPOCH and HELD_SINCE.
     """
 
     group_key: str
     model_id: str
     metrics: dict[str, Any]
     elsewhere: int | None
+    held_since: int | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,10 @@ class Watch:
         since: the group's last attempt, microseconds. If it is not known, the level is 0: no champion is withdrawn.
         """
         return 0.0 if pd.isna(since) else level_of_look(self.clock - int(since), self.patience)
+
+    def time_since(self, since: int | None) -> timedelta | None:
+        """Return the time from a clock, microseconds, to that of the round; None without one."""
+        return None if since is None else timedelta(microseconds=self.clock - since)
 
 
 @dataclass(frozen=True)
@@ -171,7 +180,10 @@ class RoundGate:
     def _decide(self, model: _Candidate, plan: _PlannedGroup) -> _Decided:
         metrics, is_last = model.metrics, is_last_rung(model.group_key, self.parents)
         uncompared, level = self._uncompared(model.group_key), self._watch_level(plan)
-        decision, reason = decide(metrics, self.gate, uncompared, is_last_rung=is_last, watch_level=level)
+        held_for = None if self.watch is None else self.watch.time_since(model.held_since)
+        decision, reason = decide(
+            metrics, self.gate, uncompared, is_last_rung=is_last, watch_level=level, held_for=held_for
+        )
         # The plan's champion is only fitted again if its signature does not verify: then the new one must replace it.
         epoch = _epoch(plan.epoch)
         is_promoted_already = model.elsewhere is not None and model.elsewhere >= epoch
@@ -192,9 +204,11 @@ def _candidates(fitted: pa.Table) -> Iterator[_Candidate]:
     names = ("group_key", "model_id", "metrics")
     keys, model_ids, texts = (fitted.column(name).to_pylist() for name in names)
     metrics = json.loads(f"[{','.join(text or '{}' for text in texts)}]")
-    is_known = OTHER_PATH_EPOCH in fitted.column_names
-    elsewhere = fitted.column(OTHER_PATH_EPOCH).to_pylist() if is_known else [None] * len(keys)
-    return map(_Candidate._make, zip(keys, model_ids, metrics, elsewhere, strict=True))
+    optional = [
+        fitted.column(name).to_pylist() if name in fitted.column_names else [None] * len(keys)
+        for name in (OTHER_PATH_EPOCH, HELD_SINCE)
+    ]
+    return map(_Candidate._make, zip(keys, model_ids, metrics, *optional, strict=True))
 
 
 def _challenger_rows(fitted: pa.Table, decided: Sequence[_Decided]) -> pa.Table:

@@ -309,6 +309,8 @@ class Rounds:
         is_of_plan = pc.is_in(stored.column("group_key"), value_set=pa.array(plan["group_key"], pa.string()))
         models = gate_input.with_other_path_epoch(stored.filter(is_of_plan), self._store, self._kind)
         decided = gate.decide_all(models, plan)
+        if (with_holds := gate_input.with_held_since(models, self._store, decided)) is not None:
+            decided = gate.decide_all(with_holds, plan)
         return decided, round_halting.tally_attempts(models, decided)
 
     def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> FinishedRound:

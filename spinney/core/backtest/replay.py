@@ -148,6 +148,7 @@ class _Run:
         self._champions: dict[int, FittedModel] = {}
         self._predecessors: dict[int, FittedModel] = {}
         self._watched_since: dict[str, int] = {}
+        self._held_since: dict[str, int | None] = {}
         self._model_of_group = np.full(history.n_groups, NO_MODEL, dtype=np.int64)
         self._model_of_row = np.full(rows, NO_MODEL, dtype=np.int64)
 
@@ -214,7 +215,8 @@ class _Run:
     def _round(self, taken: Sequence[str], end: int) -> RoundResult:
         """Fit these groups, apply the gate, and let the promoted models answer from now on."""
         requests = self._requests({key: self._position_of[key] for key in taken})
-        result = run_round(self._history, self._strategy, requests, end, self._watched_since)
+        result = run_round(self._history, self._strategy, requests, end, self._watched_since, self._held_since)
+        self._held_since |= result.held_since
         if taken:
             self._apply(result, end)
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from spinney.core.backtest.history import History
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.champions import held_out_loss_codec
 from spinney.core.champions.gate import decide, is_shown_worse
+from spinney.core.champions.jump_holds import PastDecision, held_since_after
 from spinney.core.champions.predecessor_watch import level_of_look, reason_to_withdraw
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.round_halt_rule import AttemptTally
@@ -52,6 +54,7 @@ class RoundResult:
 
     decided, unfitted: inputs of the judge. models: model_id -> model that was fitted. statuses: group_key -> status of
     its attempt. fit_ms: measured, sum over the fits. outcome: of the groups in which both models were compared.
+    held_since: group_key -> time since when its challengers are held by their jump, None if the last one was not.
     """
 
     decided: Sequence[DecisionRecord]
@@ -60,6 +63,7 @@ class RoundResult:
     statuses: Mapping[str, str]
     fit_ms: float
     outcome: SampleOutcome
+    held_since: Mapping[str, int | None]
 
 
 def choose_sample(due: Sequence[Candidate], brake: Brake, step: int) -> list[str]:
@@ -74,10 +78,12 @@ def run_round(
     requests: Mapping[int, FitRequest],
     clock: int,
     watched_since: Mapping[str, int],
+    held_since: Mapping[str, int | None],
 ) -> RoundResult:
     """Fit and gate groups at a clock, microseconds. requests: position of a group in the history -> its request.
 
     watched_since: group_key -> time of the last attempt, of groups whose champion has a predecessor.
+    held_since: group_key -> time since when its challengers are held by their jump.
     """
     groups = sorted(requests)
     training_set = history.training_set(np.array(groups, dtype=np.int64), clock, strategy.recipe)
@@ -85,8 +91,10 @@ def run_round(
     fitted = fit_training_set(training_set, ordered, strategy.recipe, _SIGNER)
     patience = strategy.judge.patience
     levels = [level_of_look(clock - watched_since.get(request.group_key, clock), patience) for request in ordered]
-    attempts = list(map(_Attempt.of, fitted.to_dict("records"), ordered, levels))
-    decided = [_decide(attempt, strategy, clock) for attempt in attempts if attempt.is_fitted or attempt.is_kept]
+    holds = [held_since.get(request.group_key) for request in ordered]
+    attempts = list(map(_Attempt.of, fitted.to_dict("records"), ordered, levels, holds))
+    gated = [_decide(attempt, strategy, clock) for attempt in attempts if attempt.is_fitted or attempt.is_kept]
+    decided, reasons = [record for record, _ in gated], {record.group_key: reason for record, reason in gated}
     if _tally(attempts, decided).reason_to_halt(strategy.halt_share) is not None:
         decided = _hold_replacements(attempts, decided)
     else:
@@ -99,23 +107,25 @@ def run_round(
         statuses={attempt.request.group_key: attempt.status for attempt in attempts},
         fit_ms=float(fitted["fit_ms"].sum()),
         outcome=_outcome(attempts),
+        held_since=_held_since(held_since, decided, reasons, clock),
     )
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A group's row of the fits, its metrics, its request, and the level of the test of its champion against the
-    predecessor.
+    """A group's row of the fits, its metrics, its request, the level of the test of its champion against the
+    predecessor, and since when its challengers are held by their jump.
     """
 
     row: Mapping[Any, Any]
     request: FitRequest
     metrics: Mapping[str, Any]
     watch_level: float
+    held_since: int | None
 
     @classmethod
-    def of(cls, row: Mapping[Any, Any], request: FitRequest, watch_level: float) -> _Attempt:
-        return cls(row, request, json.loads(row["metrics"]), watch_level)
+    def of(cls, row: Mapping[Any, Any], request: FitRequest, watch_level: float, held_since: int | None) -> _Attempt:
+        return cls(row, request, json.loads(row["metrics"]), watch_level, held_since)
 
     @property
     def status(self) -> str:
@@ -166,18 +176,35 @@ def _hold_replacements(attempts: Sequence[_Attempt], decided: Sequence[DecisionR
     ]
 
 
-def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> DecisionRecord:
+def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> tuple[DecisionRecord, str]:
+    """The decision about a challenger, and the reason."""
     row, request, unknown = attempt.row, attempt.request, float("nan")
     if attempt.is_kept:
         promotion = Promotion(0, str(request.champion_id), Decision.KEPT, request.trained_through, clock, clock)
-        return DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown)
-    decision, _ = decide(attempt.metrics, strategy.gate, watch_level=attempt.watch_level)
+        return DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown), ""
+    held_for = None if attempt.held_since is None else timedelta(microseconds=clock - attempt.held_since)
+    decision, reason = decide(attempt.metrics, strategy.gate, watch_level=attempt.watch_level, held_for=held_for)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
     loss = attempt.metrics["challenger_loss"]
     samples = {name: tuple(row[name] or ()) for name in SAMPLE_COLUMNS}
     loss = unknown if loss is None else loss
     ms, rows = float(row["fit_ms"]), int(row["rows"])
-    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, rows=rows, **samples)
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, rows=rows, **samples), reason
+
+
+def _held_since(
+    before: Mapping[str, int | None], decided: Sequence[DecisionRecord], reasons: Mapping[str, str], clock: int
+) -> dict[str, int | None]:
+    """group_key -> time since when its challengers are held by their jump, of the groups of a round.
+
+    before: the same before the round.
+    """
+    after: dict[str, int | None] = {}
+    for row in decided:
+        key, decision = row.group_key, row.promotion.decision
+        past = PastDecision(decision, reasons[key], clock, clock)
+        after[key] = held_since_after(after.get(key, before.get(key)), past)
+    return after
 
 
 def _withdrawals(attempts: Sequence[_Attempt], decided: Sequence[DecisionRecord], clock: int) -> list[DecisionRecord]:

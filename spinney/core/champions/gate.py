@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import Enum, auto
 from typing import Any, Protocol
 
 from schemas.vocabulary import ESTIMATED, Decision
 from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_confidence
+from spinney.core.champions.jump_holds import JUMP, LASTED
 from spinney.core.champions.predecessor_watch import ChallengerTerms, reason_to_refuse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
+from spinney.core.durations import format_duration, render
 from spinney.core.errors import ContractError
 from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
@@ -38,6 +41,10 @@ class GateSettings(Protocol):
     def jump(self) -> float:
         """Largest jump of its predictions from the champion's, in spreads of the champion's residuals; may be inf."""
 
+    @property
+    def jump_hold(self) -> timedelta:
+        """How long the challengers of a group have to be held by their jump before one passes."""
+
 
 class UncomparedPolicy(Enum):
     """Which challengers of another recipe may be promoted although they could not be compared with the champion."""
@@ -57,12 +64,14 @@ def decide(
     *,
     is_last_rung: bool = False,
     watch_level: float = 0.0,
+    held_for: timedelta | None = None,
 ) -> tuple[Decision, str]:
     """Return PROMOTED, UNPROVEN, HELD or REFUSED, and the reason with its numbers.
 
     metrics: as `fit_groups` returns them. is_last_rung: whether the model is of the last parent of the fleet's ladder,
     after which no model can answer. watch_level: significance level of the test whether the champion is worse than its
-    predecessor; 0: not tested.
+    predecessor; 0: not tested. held_for: time since the first challenger of the last unbroken series of those that
+    were held by their jump (`jump_holds`); None if there is none.
 
     Rule ``not_worse``: a challenger is promoted if a paired test on the same held-out rows shows with CONFIDENCE that
     its loss is at most ``1 + margin`` times the champion's. So it passes if it measures better, and also if it measures
@@ -84,7 +93,9 @@ def decide(
     If the champion would be withdrawn, because it is worse than its predecessor at `watch_level`, the challenger must
     also pass against the predecessor (`predecessor_watch`).
 
-    A challenger that passes but whose predictions `jump` from the champion's is held until a person promotes it.
+    A challenger that passes but whose predictions `jump` from the champion's is held, and so are later ones. Once they
+    have been held for `jump_hold`, one that is shown to be better passes: its new labels agree with those that made the
+    first one jump, and nobody has objected. A person may promote one earlier, or pin the champion.
 
     Raises ContractError for another rule.
     """
@@ -101,7 +112,10 @@ def decide(
         decision, reason = (decision, reason) if refusal is None else (Decision.REFUSED, refusal)
     jump = metrics.get("jump")
     if decision in PROMOTING_DECISIONS and jump is not None and jump > gate.jump:
-        return Decision.HELD, _reason_to_hold(jump, gate.jump, f"{decision.value}, {reason}")
+        if held_for is None or held_for < gate.jump_hold or evidence.outcome != "better":
+            return Decision.HELD, _reason_to_hold(jump, gate, f"{decision.value}, {reason}")
+        lasted = format_duration(held_for)
+        reason += f". {LASTED}{_described_jump(jump, gate)}; the first challenger was held {lasted} ago"
     return decision, reason
 
 
@@ -137,11 +151,18 @@ def _decide_proven(evidence: HeldOutEvidence, gate: GateSettings, described: str
     return decision, f"{words}; {limit} with {format_confidence(confidence)} confidence{needed}"
 
 
-def _reason_to_hold(jump: float, limit: float, otherwise: str) -> str:
+def _reason_to_hold(jump: float, gate: GateSettings, otherwise: str) -> str:
     return (
-        f"jump: its predictions are {format_number(jump)} spreads of the champion's residuals from the champion's, "
-        f"{format_number(limit)} allowed (gate.jump). Check the newest labels; `spinney promote` with this model "
-        f"releases it. Without the jump: {otherwise}"
+        f"{JUMP}{_described_jump(jump, gate)} (gate.jump). Check the newest labels; `spinney promote` with this model "
+        f"releases it. If they are right, a later challenger that is better passes after {render(gate.jump_hold)} of "
+        f"holds (gate.jump_hold). Without the jump: {otherwise}"
+    )
+
+
+def _described_jump(jump: float, gate: GateSettings) -> str:
+    return (
+        f"its predictions are {format_number(jump)} spreads of the champion's residuals from the champion's, "
+        f"{format_number(gate.jump)} allowed"
     )
 
 

@@ -184,7 +184,12 @@ class Gate(Section):
         10.0,
         gt=0,
         meaning="A challenger is held if its predictions are more than this many spreads of residuals from the "
-        "champion's, until a person promotes it. `inf`: never. For regression.",
+        "champion's. `inf`: never. For regression.",
+    )
+    jump_hold: PositiveDuration = config_key(
+        timedelta(days=14),
+        meaning="Time that a group's challengers have to be held by their jump before one that is shown to be better "
+        "is promoted, on the fleet's clock. Until then a person may promote one, or pin the champion.",
     )
     halt_share: Number = config_key(
         0.5,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,9 @@ from spinney.tables.arrow_schemas import arrow_schema
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 DAY = 86_400_000_000
 SINCE = to_microseconds(AT) - 2 * DAY
-GATE: Any = SimpleNamespace(rule="not_worse", evidence=5, margin=0.0, jump=10.0, halt_share=0.5)
+GATE: Any = SimpleNamespace(
+    rule="not_worse", evidence=5, margin=0.0, jump=10.0, jump_hold=timedelta(days=14), halt_share=0.5
+)
 MODELS = pa.schema([arrow_schema(tables.MODELS).field(name) for name in (
     "shard", "group_key", "model_id", "status", "metrics", "trained_through", "fitted_at", "rows", "fit_ms", "codec",
     "payload", "signature",

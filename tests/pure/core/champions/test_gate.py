@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ class Gate:
     evidence: int = 30
     margin: float = 0.05
     jump: float = 10.0
+    jump_hold: timedelta = timedelta(days=14)
 
 
 def metrics(
@@ -321,7 +323,8 @@ def test_a_challenger_whose_predictions_jump_is_held_and_the_reason_says_how_to_
         Decision.HELD,
         (
             "jump: its predictions are 12.5 spreads of the champion's residuals from the champion's, 10 allowed "
-            "(gate.jump). Check the newest labels; `spinney promote` with this model releases it. Without the jump: "
+            "(gate.jump). Check the newest labels; `spinney promote` with this model releases it. If they are right, a "
+            "later challenger that is better passes after 14d of holds (gate.jump_hold). Without the jump: "
             "promoted, better: loss 7.1 against the champion's 8 on 34 rows (11 % lower; better with 95 % confidence)"
         ),
     )
@@ -338,6 +341,36 @@ def test_a_challenger_of_few_rows_is_held_by_a_jump_too() -> None:
 
 def test_a_worse_challenger_is_refused_and_not_held_by_its_jump() -> None:
     assert decide(paired(34, 16.0, 8.0, 0.1) | {"jump": 11.0}, Gate())[0] is Decision.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("days", "decision"), [(13.9, Decision.HELD), (14, Decision.PROMOTED), (20, Decision.PROMOTED)]
+)
+def test_a_jump_passes_once_challengers_were_held_for_long_enough(days: float, decision: Decision) -> None:
+    assert decide(JUMPING, Gate(), held_for=timedelta(days=days))[0] is decision
+
+
+def test_a_jump_that_has_lasted_is_part_of_the_reason() -> None:
+    assert decide(JUMPING, Gate(), held_for=timedelta(days=15, hours=6))[1] == (
+        "better: loss 7.1 against the champion's 8 on 34 rows (11 % lower; better with 95 % confidence). The jump has "
+        "lasted: its predictions are 12.5 spreads of the champion's residuals from the champion's, 10 allowed; "
+        "the first challenger was held 15 days 6 hours ago"
+    )
+
+
+def test_a_jump_that_has_lasted_passes_only_if_the_challenger_is_shown_to_be_better() -> None:
+    # 4 % lower: within the margin, so that it would be promoted without a jump; t of 31 degrees at 0.4: 65 %.
+    about_equal = paired(34, 7.7, 8.0, 0.75) | {"jump": 12.5}
+    assert decide(about_equal | {"jump": None}, Gate())[0] is Decision.PROMOTED
+    assert decide(about_equal, Gate(), held_for=timedelta(days=100))[0] is Decision.HELD
+    worse = paired(34, 16.0, 8.0, 0.1) | {"jump": 12.5}
+    assert decide(worse, Gate(), held_for=timedelta(days=100))[0] is Decision.REFUSED
+
+
+def test_a_jump_that_has_lasted_passes_as_unproven_on_few_rows() -> None:
+    # t of one degree of freedom at 10: 96.8 %; at 2: 85 %, which shows nothing.
+    assert decide(paired(2, 1.0, 11.0, 1.0) | {"jump": 50.0}, Gate(), held_for=timedelta(14))[0] is Decision.UNPROVEN
+    assert decide(paired(2, 1.0, 3.0, 1.0) | {"jump": 50.0}, Gate(), held_for=timedelta(14))[0] is Decision.HELD
 
 
 def test_a_challenger_is_shown_worse_by_a_clear_difference_only() -> None:

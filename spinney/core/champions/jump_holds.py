@@ -1,0 +1,60 @@
+"""Since when the challengers of a group have been held because their predictions jump from the champion's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from schemas.vocabulary import Decision
+from spinney.core.champions.promotion import PROMOTING_DECISIONS
+
+JUMP = "jump: "
+"""Beginning of the reason of a challenger that is held by its jump."""
+
+LASTED = "The jump has lasted: "
+"""Part of the reason of a challenger that is promoted although it jumps."""
+
+_NEUTRAL = (Decision.KEPT, Decision.WITHDRAWN)
+
+
+@dataclass(frozen=True)
+class PastDecision:
+    """A decision of a machine or a person about a model of a group.
+
+    clock: the fleet's at the decision, decided_at: of the wall; microseconds. revision: as of a Promotion.
+    """
+
+    decision: str
+    reason: str
+    clock: int
+    decided_at: int
+    revision: int = 0
+
+    @property
+    def is_about_jump(self) -> bool:
+        """Whether it holds a challenger because of a jump, or promotes one whose jump has lasted."""
+        is_held = self.decision == Decision.HELD and self.reason.startswith(JUMP)
+        return is_held or (self.decision in PROMOTING_DECISIONS and LASTED in self.reason)
+
+
+def held_since(decisions: Iterable[PastDecision]) -> int | None:
+    """Return the fleet's clock at the first hold of the last unbroken series of holds by a jump; None if there is none.
+
+    decisions: those of one group, in any order. `kept` decisions do not break a series, since nothing was fitted, nor
+    do withdrawals, since the challenger of the same round says whether the labels are still as they were. Nor does the
+    promotion of a challenger whose jump has lasted: its window still holds rows from before the jump, so the
+    challengers after it jump further, and need not wait again. All other decisions do: a challenger that did not jump,
+    or that measured worse, means that the jump did not last, or is over. A person's intervention begins anew.
+    """
+    since, known = None, list(decisions)
+    newest = max((decision.revision for decision in known), default=0)
+    for decision in sorted((each for each in known if each.revision == newest), key=lambda each: each.decided_at):
+        since = held_since_after(since, decision)
+    return since
+
+
+def held_since_after(since: int | None, decision: PastDecision) -> int | None:
+    """Return the value of `held_since` after one more decision."""
+    if decision.is_about_jump:
+        return decision.clock if since is None else since
+    return since if decision.decision in _NEUTRAL else None

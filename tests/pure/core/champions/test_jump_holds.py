@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from spinney.core.champions.jump_holds import PastDecision, held_since
+
+REASONS = {
+    "jump": "jump: its predictions are 12 spreads", "lasted": "better: loss 1 … The jump has lasted: its predictions …",
+    "pin": "pinned by a person; without the pin: held, jump: …",
+}  # fmt: skip
+
+
+def past(at: int, decision: str, reason: str = "", revision: int = 0) -> PastDecision:
+    """A decision at a time; the fleet's clock is 1,000 behind."""
+    return PastDecision(decision, REASONS.get(reason, reason), at - 1_000, at, revision)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "since"),
+    [
+        ([], None),
+        ([past(5_000, "promoted")], None),
+        ([past(5_000, "promoted"), past(6_000, "held", "jump")], 5_000),
+        ([past(6_000, "held", "jump"), past(7_000, "held", "jump"), past(8_000, "held", "jump")], 5_000),
+        # Nothing was fitted in between.
+        ([past(6_000, "held", "jump"), past(7_000, "kept"), past(8_000, "held", "jump")], 5_000),
+        # Promoted since it has lasted: the next one may jump further.
+        ([past(6_000, "held", "jump"), past(7_000, "unproven", "lasted"), past(8_000, "promoted", "lasted")], 5_000),
+        ([past(6_000, "held", "jump"), past(7_000, "unproven", "lasted"), past(8_000, "promoted")], None),
+        # The jump did not last: the second series counts, or none.
+        ([past(6_000, "held", "jump"), past(7_000, "refused"), past(8_000, "held", "jump")], 7_000),
+        ([past(6_000, "held", "jump"), past(7_000, "unproven"), past(8_000, "held", "jump")], 7_000),
+        ([past(6_000, "held", "jump"), past(7_000, "refused")], None),
+        # Held for another reason.
+        ([past(6_000, "held", "jump"), past(7_000, "held", "pin")], None),
+        ([past(6_000, "held", "halted: 20 of 30 groups failed")], None),
+        # The champion of the round was withdrawn: the labels are as they were.
+        ([past(6_000, "held", "jump"), past(6_000, "withdrawn"), past(7_000, "held", "jump")], 5_000),
+        ([past(6_000, "refused"), past(6_000, "withdrawn"), past(7_000, "held", "jump")], 6_000),
+        # A person intervened; a round that was planned before that and decided later belongs to the time before.
+        ([past(6_000, "held", "jump"), past(7_000, "promoted", "asked", 1), past(8_000, "held", "jump", 1)], 7_000),
+        ([past(6_000, "held", "jump"), past(7_000, "withdrawn", "asked", 1), past(8_000, "held", "jump", 1)], 7_000),
+        ([past(6_000, "held", "jump"), past(7_000, "pinned", "asked", 1), past(8_000, "held", "jump", 0)], None),
+    ],
+)
+def test_holds_count_since_the_first_of_the_last_unbroken_series_in_any_order(
+    decisions: list[PastDecision], since: int | None
+) -> None:
+    assert {held_since(order) for order in permutations(decisions)} == {since}
