@@ -47,7 +47,7 @@ def take_requests(
     """Return the requests that a round takes, and the rules with the remaining allowance for other groups.
 
     waiting: oldest first. A round that refits the brake's sample takes no requests, since its groups must all be chosen
-    at random; the next round takes them.
+    at random; the next round takes them (`RoundBrake.decide`).
     """
     if not waiting or rules.brake.action is BrakeAction.SAMPLE:
         return None, rules

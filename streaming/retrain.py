@@ -38,7 +38,7 @@ from streaming.delta_source import read_appended
 from streaming.judging import STATE_SCHEMA, ShardJudge
 from streaming.query import Query
 from streaming.requested_groups import plan_with_requests, take_requests
-from streaming.round_brake import BrakeDecision, RoundBrake
+from streaming.round_brake import RoundBrake
 from streaming.round_planning import DueSummary, RoundRules
 
 NAME = QueryName.RETRAIN.value
@@ -152,7 +152,11 @@ class RetrainBatchWriter:
         budget, cost = self._config.budget, self._cost_estimator.estimate()
         round_id, pins = f"stream-{batch_id}", delta.pin_versions(self._store, *READ)
         clock = from_microseconds(due.clock)
-        braked = self._braked(due, round_id, now, is_judged=reported is not None)
+        before = self._rounds.last_request()
+        if reported is None:
+            braked = self._brake.unasked(before, now)
+        else:
+            braked = self._brake.decide(due, before, round_id, now, has_requests=bool(waiting))
         rules = RoundRules(cost.allowance(budget), str(to_microseconds(now)), braked.brake)
         requested, rules = take_requests(self._store, waiting, PlanMoment(pins, clock, now), rules)
         if requested is None and reported is None:
@@ -176,10 +180,6 @@ class RetrainBatchWriter:
         )
         self._rounds.plan(plan.verdicts, request, batch_id)
         return len(plan.chosen)
-
-    def _braked(self, due: DueSummary, round_id: str, now: datetime, *, is_judged: bool) -> BrakeDecision:
-        before = self._rounds.last_request()
-        return self._brake.decide(due, before, round_id, now) if is_judged else self._brake.unasked(before, now)
 
     def _learn(self, done: FinishedRound, groups: int, seconds: float) -> None:
         if not self._is_warm:

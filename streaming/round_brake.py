@@ -62,8 +62,14 @@ class RoundBrake:
         self._outcome: tuple[str, SampleOutcome] | None = None
         self._logged = BrakeAction.OFF
 
-    def decide(self, due: DueSummary, before: RoundRequest | None, round_id: str, now: datetime) -> BrakeDecision:
-        """Return the decision for a round. before: the request of the round before. now: wall clock."""
+    def decide(
+        self, due: DueSummary, before: RoundRequest | None, round_id: str, now: datetime, *, has_requests: bool = False
+    ) -> BrakeDecision:
+        """Return the decision for a round.
+
+        before: the request of the round before. now: wall clock. has_requests: whether people asked for groups; a
+        sample of which nothing was compared is followed by a round for them before the next sample.
+        """
         sample = _sample_of(before, now)
         errors = self._errors.update(due.errors, has_sample=sample is not None)
         outcome = None if sample is None else self._outcome_of(sample.round_id)
@@ -71,6 +77,8 @@ class RoundBrake:
         if brake.action is BrakeAction.OFF:
             sample = None
         elif brake.action is BrakeAction.SAMPLE:
+            if has_requests and sample is not None and before is not None and before.round_id == sample.round_id:
+                return BrakeDecision(Brake(BrakeAction.HOLD, brake.share), sample)
             sample = BrakeSample(round_id, now)
         self._log(brake)
         return BrakeDecision(brake, sample)

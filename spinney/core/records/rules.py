@@ -147,9 +147,7 @@ def build_rules(
         for column in columns
     )
     time = "observed_at" if message.name == messages.OUTCOME.name else schema.fleet.event_time
-    known = frozenset(
-        name for rule in fields if not rule.is_content_id for name in possible_roots(rule.source)
-    )
+    known = frozenset(name for rule in fields if not rule.is_content_id for name in possible_roots(rule.source))
     return RecordRules(fields, time, frozenset(settings.missing), known)
 
 

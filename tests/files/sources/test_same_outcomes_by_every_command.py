@@ -168,9 +168,7 @@ of_each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in
 
 def labels_of(stored: list[dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
     """Id → key of the group, type and value of the label, and when it was observed."""
-    return {
-        row["event_id"]: (row["group_key"], type(row["label"]), row["label"], row["observed_at"]) for row in stored
-    }
+    return {row["event_id"]: (row["group_key"], type(row["label"]), row["label"], row["observed_at"]) for row in stored}
 
 
 def expected_labels(case: Case) -> dict[str, tuple[Any, ...]]:

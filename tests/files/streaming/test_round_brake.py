@@ -27,13 +27,22 @@ def config(configured) -> Any:
     return made
 
 
-def decide(config: Any, before: BrakeDecision | None = None, *, hours: float = 1, errors: Any = STORM) -> BrakeDecision:
-    """What a query that has just begun decides. before: the decision of the round before."""
+def decide(
+    config: Any,
+    before: BrakeDecision | None = None,
+    *,
+    hours: float = 1,
+    errors: Any = STORM,
+    rounds: tuple[str, str] = ("stream-8", "stream-9"),
+    has_requests: bool = False,
+) -> BrakeDecision:
+    """What a query that has just begun decides. before: the decision of the round before. rounds: the ids of both."""
     due = DueSummary(120, 0, 120, 0, errors)
     brake = RoundBrake(FleetStore.of(config), 0.3)
     notes = {"brake_round": before.round_id, "brake_at": before.at} if before else {}
-    past = RoundRequest("stream-8", 0, 0, {}, NOW, NOW, None, 0.0, {}, **notes)
-    return brake.decide(due, RoundRequest.of_notes(past.notes()) if before else None, "stream-9", after(hours))
+    past = RoundRequest(rounds[0], 0, 0, {}, NOW, NOW, None, 0.0, {}, **notes)
+    request = RoundRequest.of_notes(past.notes()) if before else None
+    return brake.decide(due, request, rounds[1], after(hours), has_requests=has_requests)
 
 
 def after(hours: float) -> datetime:
@@ -82,3 +91,15 @@ def test_a_query_that_begins_again_holds_although_most_shards_have_not_reported_
 
 def test_a_calm_fleet_is_not_braked(config) -> None:
     assert decide(config, errors={0: RaisedErrors(50, 20)}).brake.action is BrakeAction.OFF  # one shard of four
+
+
+def test_requests_are_not_kept_waiting_by_samples_of_which_nothing_is_compared(config, put) -> None:
+    first = decide(config, has_requests=True)
+    assert first.brake.action is BrakeAction.SAMPLE
+    sampled(put, config, (None, 1.0))  # all fits of groups with a model failed, for example
+    at_once = {"rounds": ("stream-9", "stream-10"), "hours": 2}
+    assert decide(config, first, **at_once).brake.action is BrakeAction.SAMPLE
+    asked = decide(config, first, has_requests=True, **at_once)
+    assert (asked.brake.action, asked.sample) == (BrakeAction.HOLD, first.sample)
+    again = decide(config, asked, has_requests=True, rounds=("stream-10", "stream-11"), hours=3)
+    assert (again.brake.action, again.round_id) == (BrakeAction.SAMPLE, "stream-11")
