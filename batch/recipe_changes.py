@@ -9,15 +9,16 @@ refused.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.comparison_evidence import Evidence, count_evidence
-from batch.group_selection import ALL, BatchView, Scope
+from batch.group_selection import ALL, NAMED, BatchView, Scope
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.keys import is_parent
@@ -29,10 +30,10 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, recipe_store
 from spinney.tables.snapshot import ShardRange, filter_of_groups
 
-MIN_GROUPS_TO_REFUSE = 20
-MAX_UNPROVEN_SHARE = 0.1
-"""A batch is refused if it would promote more than this share of the fleet as unproven, and at least
-MIN_GROUPS_TO_REFUSE groups.
+FEW_GROUPS = 20
+MAX_UNPROVEN_SHARE, MAX_SHARE_OF_FEW = 0.1, 0.5
+"""A batch is refused if it would promote more than MAX_UNPROVEN_SHARE of the fleet as unproven; if these are at most
+FEW_GROUPS groups, only if they are more than MAX_SHARE_OF_FEW of the fleet.
 """
 
 
@@ -57,8 +58,8 @@ class RecipeChange:
 class RecipeChanges:
     """The changes of the recipe that a batch makes.
 
-    by_recipe: the earlier recipe with most groups first. fleet: number of groups in the fleet, without parents; 0 if it
-    does not matter.
+    by_recipe: the earlier recipe with most groups first. fleet: number of groups in the fleet, without parents, or a
+    smaller number that is enough to decide; 0 if it does not matter.
     """
 
     by_recipe: tuple[RecipeChange, ...]
@@ -77,13 +78,13 @@ class RecipeChanges:
     @property
     def refusal(self) -> str | None:
         """Why the batch does not run without `unproven`; None if it does."""
-        if self.unproven <= max(MIN_GROUPS_TO_REFUSE, MAX_UNPROVEN_SHARE * self.fleet):
+        share = MAX_SHARE_OF_FEW if self.unproven <= FEW_GROUPS else MAX_UNPROVEN_SHARE
+        if not self.fleet or self.unproven <= share * self.fleet:
             return None
         return (
             f"{self.unproven:,} of {self.fleet:,} groups would get a model of another recipe with nothing to compare "
-            f"it by: expected at most {MAX_UNPROVEN_SHARE:.0%} of the fleet, or {MIN_GROUPS_TO_REFUSE} groups. Put the "
-            "recipe back, wait for newer rows (they do not help where a feature was dropped), or add --unproven to "
-            "promote them all without evidence"
+            f"it by: expected at most {share:.0%} of the fleet. Put the recipe back, wait for newer rows (they do not "
+            "help where a feature was dropped), or add --unproven to promote them all without evidence"
         )
 
     def require_evidence(self) -> None:
@@ -121,12 +122,12 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
     describer = _ChangeDescriber(current, newer, config.gate.evidence)
     by_recipe = [describer.describe(name, count, earlier.get(name or "")) for name, count in counts.most_common()]
     changes = RecipeChanges(tuple(by_recipe), 0)
-    # Few are never too many: to count the fleet, all its champions would be read.
-    return (
-        replace(changes, fleet=_count_fleet(store, plan, scope, view))
-        if changes.unproven > MIN_GROUPS_TO_REFUSE
-        else changes
-    )
+    # A person who names a few groups knows which ones change.
+    if not changes.unproven or (scope.which == NAMED and changes.unproven <= FEW_GROUPS):
+        return changes
+    # Few groups of a large fleet are never too many: its other champions are not read.
+    enough = changes.unproven / MAX_SHARE_OF_FEW if changes.unproven <= FEW_GROUPS else math.inf
+    return replace(changes, fleet=_count_fleet(store, plan, scope, view, enough))
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,19 @@ class _ChangeDescriber:
         return f"{compared}, {found.without_rows:,} with nothing{why}"
 
 
-def _count_fleet(store: FleetStore, plan: pa.Table, scope: Scope, view: BatchView) -> int:
-    def keys() -> Iterator[str]:
-        if scope.which == ALL:
-            yield from plan.column("group_key").to_pylist()
-        else:
-            every = ShardRange(0, store.fleet.shards - 1)
-            yield from (current_champions.read_champions(store, view.pins, every).column("group_key").to_pylist())
+def _count_fleet(store: FleetStore, plan: pa.Table, scope: Scope, view: BatchView, enough: float) -> int:
+    """Return the number of groups, or the first number from `enough` on that is found."""
+    if scope.which == ALL:
+        return _count_groups(plan)
+    last = store.fleet.shards - 1
+    ranges = [ShardRange(0, last)] if math.isinf(enough) else [ShardRange(shard, shard) for shard in range(last + 1)]
+    groups = 0
+    for shards in ranges:
+        groups += _count_groups(current_champions.read_champions(store, view.pins, shards))
+        if groups >= enough:
+            break
+    return groups
 
-    return sum(not is_parent(key) for key in keys())
+
+def _count_groups(rows: pa.Table) -> int:
+    return sum(not is_parent(key) for key in rows.column("group_key").to_pylist())

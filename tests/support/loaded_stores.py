@@ -39,6 +39,6 @@ def sell(config: Config, place: Path, first: int, *, more_each_store: int = 0, *
     load(config, str(file))
 
 
-def fit(config: Config) -> None:
+def fit(config: Config, *, unproven: bool = False) -> None:
     """Fit all groups as the weekly batch does."""
-    retrain(config, spark=no_spark, show=lambda *_: None)
+    retrain(config, unproven=unproven, spark=no_spark, show=lambda *_: None)

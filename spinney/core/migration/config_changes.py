@@ -113,7 +113,8 @@ def config_changes(
     fixed: dotted key -> value of keys that must not change. last: the configuration that the fleet last ran with; None
     if unknown, so that only `fixed` is compared. renamed: old -> new name of migrated columns.
     """
-    refused = [change for key, before in fixed.items() for change in _compare_fixed(config, key, before)]
+    by_role = _renamed_by_role(config, fixed)
+    refused = [change for key, before in fixed.items() for change in _compare_fixed(config, key, before, by_role)]
     return refused + ([] if last is None else list(_compare_editable(config, last, fixed, renamed or {})))
 
 
@@ -125,11 +126,22 @@ def fixed_columns(fleet: Fleet, columns: Mapping[str, str]) -> dict[str, str]:
     return {name: str(kind) for name, kind in columns.items() if name not in same}
 
 
-def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChange]:
+def _renamed_by_role(config: Config, fixed: Mapping[str, Any]) -> dict[str, str]:
+    """Return old -> new name of the target and of the columns of the group, if as many columns are the group."""
+    pairs = [(fixed.get(TARGET), config.fleet.target)]
+    group = fixed.get(GROUP) or ()
+    if len(group) == len(config.fleet.group):
+        pairs += zip(group, config.fleet.group, strict=True)
+    return {old: new for old, new in pairs if old is not None and old != new}
+
+
+def _compare_fixed(config: Config, key: str, before: Any, renamed: Mapping[str, str]) -> Iterator[ConfigChange]:
+    """Yield the refused changes of a key. renamed: as `_renamed_by_role` returns it."""
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        yield from _compare_columns(*(fixed_columns(config.fleet, of) for of in (before, config.fleet.columns)))
+        was, now = (fixed_columns(config.fleet, of) for of in (before, config.fleet.columns))
+        yield from _compare_columns(was, now, renamed)
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before and key == LOSS and are_convertible(str(before), str(now)):
@@ -168,12 +180,14 @@ def _columns_of_fixed_type(fleet: Fleet) -> tuple[str, ...]:
     return (fleet.event_id, fleet.event_time, OBSERVED_AT)
 
 
-def _compare_columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[ConfigChange]:
+def _compare_columns(
+    before: Mapping[str, str], now: Mapping[str, str], renamed: Mapping[str, str]
+) -> Iterator[ConfigChange]:
     gone = [name for name in before if name not in now]
     new = [name for name in now if name not in before]
+    twins = _likely_twins(before, now, renamed)
     for name in gone:
-        twin = next((added for added in new if now[added] == before[name]), None)
-        yield _dropped_column(name, before[name], twin)
+        yield _dropped_column(name, before[name], twins.get(name))
     for name in new:
         why = "the tables have no such column yet"
         remedy = f"{MIGRATING} adds it, null in the rows that are there. Or remove it: such a field is ignored."
@@ -181,6 +195,23 @@ def _compare_columns(before: Mapping[str, str], now: Mapping[str, str]) -> Itera
     for name, kind in before.items():
         if name in now and now[name] != kind:
             yield _retyped_column(name, kind, now[name])
+
+
+def _likely_twins(
+    before: Mapping[str, str], now: Mapping[str, str], renamed: Mapping[str, str]
+) -> dict[str, str]:
+    """Return old -> new name of columns that may have been renamed: by their role, or the only two of their type.
+
+    renamed: as `_renamed_by_role` returns it.
+    """
+    twins = {old: new for old, new in renamed.items() if old in before.keys() - now and new in now.keys() - before}
+    gone = [name for name in before if name not in now and name not in twins]
+    new = [name for name in now if name not in before and name not in twins.values()]
+    for name in gone:
+        alike = [added for added in new if now[added] == before[name]]
+        if len(alike) == 1 and sum(before[other] == before[name] for other in gone) == 1:
+            twins[name] = alike[0]
+    return twins
 
 
 def _dropped_column(name: str, kind: str, twin: str | None) -> ConfigChange:

@@ -169,7 +169,7 @@ def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_i
     assert answers(config, x=[1, 2]) == missing
     sell(config, tmp_path, 40, x=seventh)
     assert [row["z"] for row in events(config)] == [float(n) for n in range(40)] + [None] * 40
-    fit(config)
+    fit(config, unproven=True)
     assert answers(config, x=[1, 2])[1] == ["own", "own"]
     # Declared again, its values of before are there.
     config = edited(*both, features=("x", "z"))

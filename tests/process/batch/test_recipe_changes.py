@@ -88,7 +88,7 @@ def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_rep
         run(without)
     assert str(raised.value) == (
         "retrain: 21 of 21 groups would get a model of another recipe with nothing to compare it by: expected at most "
-        "10% of the fleet, or 20 groups. Put the recipe back, wait for newer rows (they do not help where a feature "
+        "10% of the fleet. Put the recipe back, wait for newer rows (they do not help where a feature "
         "was dropped), or add --unproven to promote them all without evidence. 21 groups: recipe changed (ridge → "
         "constant, without z), and the old one cannot be fitted again: it was fitted on z, no longer among "
         "fleet.features: 0 compared on rows newer than their model, 21 with nothing"
@@ -100,6 +100,18 @@ def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_rep
     assert estimators(without) == {"constant": 21}
     assert features_of_last(without) == ("x",)
     assert {row["decision"] for row in decided(without)} == {"unproven"}
+
+
+def test_a_fleet_of_two_groups_is_not_changed_either_but_a_group_that_is_named_is(edited: Edit) -> None:
+    sell(edited(), 2)
+    run(edited(features='["x", "z"]'))
+    without = edited("constant")
+    with pytest.raises(ContractError, match=r"retrain: 2 of 2 groups would get .* expected at most 50% of the fleet"):
+        run(without)
+    assert estimators(without) == {"ridge": 2}
+    key = min(row["group_key"] for row in decided(without))
+    run(without, groups=[key])
+    assert estimators(without) == {"ridge": 1, "constant": 1}
 
 
 def test_newer_rows_are_evidence_where_the_earlier_recipe_is_lost(edited: Edit) -> None:
@@ -147,7 +159,7 @@ def test_newer_events_without_a_label_are_not_counted(edited: Edit) -> None:
     sell(shorter, 2, rows=20)
     run(edited(recipe='window = "60d"'))
     sell(shorter, 2, rows=20, first=20, labelled=False)
-    assert run(shorter)[0].endswith("0 compared on rows newer than their model, 2 with nothing")
+    assert run(shorter, unproven=True)[0].endswith("0 compared on rows newer than their model, 2 with nothing")
 
 
 def test_of_many_newer_rows_the_newest_fifth_of_all_rows_is_compared(edited: Edit) -> None:
@@ -170,7 +182,7 @@ def test_models_that_cannot_be_opened_are_not_reported_as_compared(
     run(edited())
     monkeypatch.setenv(signing_key.KEY, "q" * 32)
     sell(edited(), 1, rows=10, first=30)
-    (reported,) = run(edited("constant"))
+    (reported,) = run(edited("constant"), unproven=True)
     assert "0 compared on rows newer than their model, 1 with nothing, for their models cannot be asked: " in reported
 
 

@@ -219,6 +219,24 @@ def test_a_dropped_column_may_stay_declared_without_being_a_feature() -> None:
     assert str(change).startswith('fleet.columns.floor was "int" and is gone: the tables have the column')
 
 
+def test_of_several_columns_of_one_type_the_target_and_the_group_are_paired_by_their_role() -> None:
+    edits = [('"shop"', '"store"'), ("shop =", "store ="), ('"sold"', '"sales"'), ("sold =", "sales =")]
+    edits += [('["price"]', '["cost"]'), ("price =", "cost ="), ("price =", "cost ="), ("floor", "label_of")]
+    edits += [('sales = "double"', 'sales = "double"\nmore = "string"')]
+    changes = {change.key: change for change in found(*edits)}
+    said = {key: change.remedy.partition("`spinney migrate --rename ")[2] for key, change in changes.items()}
+    renames = {key: text.partition("`")[0] for key, text in said.items()}
+    assert renames["fleet.columns.shop"] == "shop=store"
+    assert renames["fleet.columns.sold"] == "sold=sales"
+    assert renames["fleet.columns.price"] == "price=cost"
+    assert renames["fleet.columns.floor"] == "floor=label_of"
+
+
+def test_a_column_with_two_possible_new_names_is_paired_with_none() -> None:
+    (gone, *_) = found(("floor", "level"), ('sold = "double"', 'sold = "double"\ndepth = "int"'))
+    assert (gone.key, "--rename" in gone.remedy) == ("fleet.columns.floor", False)
+
+
 def test_a_renamed_column_keeps_its_name_and_is_reported_its_field() -> None:
     gone, new = found(('floor = "int"', 'level = "int"'))
     assert 'add to [fleet.fields]: floor = "level"' in gone.remedy
