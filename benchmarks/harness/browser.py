@@ -130,7 +130,7 @@ def opened_browser() -> Iterator[Page]:
         raise SystemExit(f"browser: expected one of {', '.join(NAMES)} on the PATH; apt-get install chromium")
     (read_end, to_browser), (from_browser, write_end) = os.pipe(), os.pipe()
     theirs = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read_end, write_end)]
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # its processes end a little later
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]
         options += [f"--user-data-dir={profile}", "--no-first-run"]
         command = [sys.executable, "-c", AS_3_AND_4, *map(str, theirs), program, *options]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from threading import Event, Thread
 
+from spinney.gateway.memory_release import release_free_memory
 from spinney.serving.fleet_snapshot import FleetSnapshot, advance, read_snapshot
 from spinney.storage.layout import FleetStore
 
@@ -63,6 +64,7 @@ class ChampionFeed:
 
     def _read_all(self) -> None:
         self._publish(read_snapshot(self._store))
+        release_free_memory()
         self._read_at = self._clock()
 
     def _publish(self, snapshot: FleetSnapshot) -> None:

@@ -15,6 +15,7 @@ from spinney.core.errors import SetupError
 from spinney.gateway.app import create_app
 from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
 from spinney.gateway.connection_timeouts import TimeoutProtocol
+from spinney.gateway.memory_release import release_free_memory, use_system_allocator
 from spinney.gateway.shared_state import Service
 from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
@@ -42,9 +43,11 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             f"gateway: expected an API key of fleet {config.fleet.name}; got none. Make one: "
             "spinney keys add NAME --scope score. Or allow anybody on this machine: --insecure"
         )
+    use_system_allocator()
     lookup.keep_tables_open()
     listening = _listen(gateway.host, gateway.port)
     service = Service(config, guard_of_this_machine() if insecure else guard_by_keys(ring))
+    release_free_memory()
     server = _DrainingServer(
         service,
         uvicorn.Config(

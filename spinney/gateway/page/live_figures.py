@@ -17,6 +17,7 @@ from spinney.core.json_conversion import json_value
 from spinney.core.reporting.group_search import GroupSearch
 from spinney.figures.fleet_figures import FleetFigures
 from spinney.fleet import Fleet
+from spinney.gateway.memory_release import release_free_memory
 from spinney.storage import retrain_requests
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_log
@@ -155,6 +156,7 @@ class LiveFigures:
             self._figures = self.fleet.figures(statuses, self._figures)
             fleet, search = make_document(self._figures), GroupSearch(statuses)
             self._fleet_read_at, self._groups = time.monotonic(), {}
+            release_free_memory()
         else:
             fleet, search = self._reading.fleet, self._reading.search
         self._reading = FleetReading(fleet, make_document(self.fleet.pipeline()), search)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from handwritten_history import Past, fleet_toml, hour
@@ -12,6 +13,7 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.core.errors import StoreError
 from spinney.fleet import Fleet
+from spinney.gateway.page import live_figures
 from spinney.gateway.page.live_figures import LiveFigures, make_document
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, add_request, remove_requests
@@ -115,3 +117,18 @@ def test_nothing_is_read_while_nobody_looks_and_a_request_wakes_the_reader(past:
     finally:
         live.stop()
     assert not live._thread.is_alive()
+
+
+def test_what_a_reading_has_freed_is_given_back_and_nothing_when_nothing_was_read(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = Mock()
+    monkeypatch.setattr(live_figures, "release_free_memory", releases)
+    live = LiveFigures(Fleet(past.config))
+    live.read_changes()
+    assert releases.call_count == 1
+    live.read_changes()
+    assert releases.call_count == 1
+    past.round(5, {A: 5})
+    live.read_changes()
+    assert releases.call_count == 2
