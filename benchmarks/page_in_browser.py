@@ -33,7 +33,7 @@ from spinney.storage.retrain_requests import read_requests, remove_requests
 DESKTOP, PHONE, SMALLEST = (1280, 900), (360, 740), (320, 568)
 FIRST_PAINT_MS = 1_000
 UPDATE_S = 90.0
-GROUP, ASKED, ROLLED = 123, 120, 124
+GROUP, ASKED, ROLLED, SHOWN = 123, 120, 124, 140
 
 Check = Callable[[Page, str, Fleet], None]
 
@@ -237,6 +237,20 @@ def a_round_under_way_and_the_budget_are_shown(page: Page, url: str, fleet: Flee
     page.wait_for(f"{text_of('main')}.includes('the budget of a round is {fleet.config.budget.seconds:g} s')")
 
 
+def the_error_of_a_group_has_marks_where_it_had_risen(page: Page, url: str, fleet: Fleet) -> None:
+    for number in range(SHOWN, SHOWN + 1_000):
+        happened, errors = fleet.why(key_of(number)).happened, fleet.group_figures(key_of(number)).errors
+        shown = [entry for entry in happened if errors and errors[0].at <= entry["clock"] <= errors[-1].at]
+        risen = sum(entry["what"] == "judged fit" and entry["policy"] == "error_rise" for entry in shown)
+        replaced = sum(entry["what"] == "promoted" for entry in shown)
+        if risen and replaced:
+            break
+    page.open(f"{url}#/group/{key_of(number)}")
+    page.wait_for("document.querySelector('main svg .risen')")
+    kinds = "['path.risen', 'line.replaced'].map((kind) => document.querySelectorAll(`main svg ${kind}`).length)"
+    expect(page, kinds, [risen, replaced])
+
+
 def a_group_is_asked_for_once_with_a_reason(page: Page, url: str, fleet: Fleet) -> None:
     store = FleetStore.of(fleet.config)
     remove_requests(store, [request.id for request in read_requests(store)])
@@ -321,6 +335,7 @@ CHECKS: tuple[Check, ...] = (
     a_group_is_pinned_and_unpinned_with_a_reason,
     a_champion_is_rolled_back_and_promoted_again_with_reasons,
     a_round_under_way_and_the_budget_are_shown,
+    the_error_of_a_group_has_marks_where_it_had_risen,
     a_group_is_asked_for_once_with_a_reason,
     dead_letters_open_and_their_bytes_stay_text,
     a_change_appears_without_reload_and_keeps_the_place,
@@ -333,7 +348,7 @@ UNCHANGING = 2
 
 SHOTS = (
     ("page-fleet", "", (1200, 1180), False),
-    ("page-group", f"#/group/{key_of(GROUP)}", (1200, 1100), True),
+    ("page-group", f"#/group/{key_of(SHOWN)}", (1200, 1100), True),
     ("page-pipeline", "#/pipeline", (1200, 1180), False),
     ("page-phone", "", (360, 740), False),
 )

@@ -51,6 +51,7 @@ def test_figures_agree_with_the_table_and_the_summary(past: Past) -> None:
     assert (figures.queue.groups, figures.queue.by_policy) == (1, {"max_age": 1})
     assert figures.queue.predicted_seconds == 1.5
     assert figures.error_label == "mean absolute error"
+    assert figures.budget_seconds == 5  # the default, docs/configuration.md
     latest = figures.latest_decisions[0]
     assert (latest["group_key"], latest["decision"]) == (A, "refused")
     assert figures.decisions == {}
@@ -169,6 +170,8 @@ def test_a_round_that_is_planned_and_not_recorded_is_under_way_however_old_it_is
     (found,) = Fleet(past.config).pipeline().under_way
     assert (found.round_id, found.began_at, found.planned, found.attempted) == ("batch-7", began, 2, 1)
     assert found.seconds_left == pytest.approx(3 * 86_400, abs=300)
+    (of_fleet,) = Fleet(past.config).figures().under_way
+    assert (of_fleet.round_id, of_fleet.planned, of_fleet.attempted) == ("batch-7", 2, 1)
     past.put(tables.ROUNDS, "batch", {"round_id": "batch-7", "kind": "batch", "started_at": began})
     assert Fleet(past.config).pipeline().under_way == ()
 

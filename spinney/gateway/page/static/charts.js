@@ -134,6 +134,11 @@ export function drawMoments(svg, x, moments, kind) {
   for (const at of moments) svg.append(shape("line", { class: kind, x1: x(at), x2: x(at), y1: MARGIN.top, y2: bottom }));
 }
 
+/** Draw a triangle above each of these moments, so that a line at the same moment is seen too. */
+export function drawPointers(svg, x, moments, kind) {
+  for (const at of moments) svg.append(shape("path", { class: kind, d: `M${x(at) - 6} 0L${x(at) + 6} 0L${x(at)} ${MARGIN.top + 2}Z` }));
+}
+
 export const within = (times, moments) => moments.filter((at) => at >= Math.min(...times) && at <= Math.max(...times));
 
 export function drawMarks(svg, x, y, times, values, kind, radius) {

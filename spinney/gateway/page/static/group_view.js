@@ -1,6 +1,6 @@
 // One group: its champion, error over time, answers beside labels, history with the numbers of every decision.
 
-import { chart, drawLine, drawMarks, drawMoments, drawReference, drawWhiskers, ticks, within } from "./charts.js";
+import { chart, drawLine, drawMarks, drawMoments, drawPointers, drawReference, drawWhiskers, ticks, within } from "./charts.js";
 import {
   count, duration, el, empty, keyText, modelId, number, percent, plural, section, stateLabel, swatch, table, time, utc,
 } from "./elements.js";
@@ -67,8 +67,8 @@ function errors({ standing, happened }, figures) {
     ],
     table: table(title, [["from (UTC)", (row) => utc(row.at)], ["labels", (row) => count(row.labelled), "number"], ["mean error", (row) => number(row.mean), "number"]], figures.errors),
     draw: (svg, x, y) => {
-      drawMoments(svg, x, risen, "risen");
       drawMoments(svg, x, replaced, "replaced");
+      drawPointers(svg, x, risen, "risen");
       drawLine(svg, x, y, times, means);
       if (standing.loss !== null) drawReference(svg, x, y, times, standing.loss);
     },
