@@ -27,8 +27,8 @@ _LATEST_SECOND = 9.2e9
 _IN_ORDER = 0.75
 """Of time and place of rows: least rank correlation. Many rows of one time lower it a little."""
 
-WANTED_ROWS = 3 * DEFAULT_ROWS
-"""Rows that a window should hold of a typical group, if the data has so many."""
+WANTED_ROWS = 300
+"""Rows that a window should hold of a typical group, if the data has so many (decision 0054)."""
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,8 @@ def test_a_group_of_few_rows_in_the_beginning_of_a_long_file_needs_as_many_for_a
     monkeypatch.setattr("spinney.sources.sample.read_sample", partial(read_sample, rows=84))  # 12 rows of each shop
     done = CliRunner().invoke(main, ["init", "--from", str(tmp_path / "sales.csv")])
     recipe = parse(done.stdout, "fleet.toml", {}).recipe
-    assert (recipe.min_rows, recipe.window) == (20, timedelta(days=90))
+    # 12 rows in 11 days: 98 in the default, 196 in half a year, 398 in one.
+    assert (recipe.min_rows, recipe.window) == (20, timedelta(days=365))
 
 
 def test_decimals_without_a_fraction_are_integers_in_a_sample_if_they_fit(tmp_path: Path) -> None:

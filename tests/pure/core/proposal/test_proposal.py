@@ -569,13 +569,15 @@ def every(days_between: int, rows: int) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("days_between", "rows", "window", "min_rows"),
     [
-        # 60 rows of a typical group, by the shortest window that has them.
-        (1, 200, "90d", 20),
-        (2, 200, "180d", 20),
-        (7, 200, "730d", 20),
-        (30, 200, "1825d", 20),
-        (91, 200, "7300d", 20),
-        # Fewer than 60 rows: the shortest window that has all.
+        # 300 rows of a typical group, by the shortest window that has them.
+        (1, 500, "365d", 20),
+        (2, 500, "730d", 20),
+        (7, 500, "3650d", 20),
+        (30, 500, "18250d", 20),
+        # Fewer than 300 rows: the shortest window that has all.
+        (1, 200, "365d", 20),
+        (30, 200, "7300d", 20),
+        (91, 200, "18250d", 20),
         (1, 40, "90d", 20),
         (7, 40, "365d", 20),
         (30, 40, "1825d", 20),
@@ -594,9 +596,9 @@ def test_the_window_holds_enough_rows_of_a_typical_group(
 @pytest.mark.parametrize(
     ("days_between", "rows", "window"),
     [
-        (1, 14, "90d"),  # a row a day: 90 in the default
-        (7, 14, "730d"),  # 14 rows in 91 days: 28 in half a year, 56 in one, 112 in two
-        (30, 2, "1825d"),  # 2 rows in 30 days, 121 in five years
+        (1, 14, "365d"),  # 14 rows in 13 days: 96 in the default, 193 in half a year, 393 in one
+        (7, 14, "3650d"),  # 14 rows in 91 days: 280 in five years, 561 in ten
+        (30, 2, "7300d"),  # 2 rows in 30 days: 243 in ten years, 486 in twenty
     ],
 )
 def test_the_window_of_data_of_which_only_the_beginning_was_read_goes_by_the_rate_of_its_rows(
