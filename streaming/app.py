@@ -117,16 +117,18 @@ class Application:
         if retrain.NAME in self.names:
             self._tracking.start()
 
-    def drain(self) -> None:
+    def drain(self, reporter: Reporter | None = None) -> None:
         """Run each query until it has processed the available data, in the order of the flow.
 
-        A stop request ends it between two batches.
+        A stop request ends it between two batches. reporter: is told that the queries can run, before the first one.
 
         Raises:
             StoreError: a query has failed.
         """
         with self._leases:
             self.prepare()
+            if reporter:
+                reporter.ready(self.names)
             try:
                 for name in self.names:
                     if self.stop_requested.is_set():
@@ -284,7 +286,7 @@ def run(
     with _signals(application.stop_requested):
         try:
             if once:
-                application.drain()
+                application.drain(reporter)
             else:
                 _run_on(application, reporter)
         finally:

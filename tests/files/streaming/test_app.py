@@ -355,7 +355,7 @@ def test_a_drain_reports_what_every_query_did_at_its_end(config, queries) -> Non
     queries |= {"ingest": Running(), "score": Running()}
     reported = Told()
     run(config, list(queries), once=True, spark=object(), reporter=reported)  # type: ignore[arg-type]
-    assert reported.events == [["ingest", "score"]]
+    assert reported.events == [("ready", ("ingest", "score")), ["ingest", "score"]]
 
 
 def test_a_stream_reports_that_it_is_ready_and_at_its_end_what_its_queries_did(config, queries, monkeypatch) -> None:
