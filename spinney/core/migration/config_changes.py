@@ -31,6 +31,10 @@ class Effect(StrEnum):
         "for new groups at once; a group with a model keeps it, since nothing can be compared without the feature; "
         "all at once: spinney retrain --all --unproven"
     )
+    NEXT_FIT_WITH_NEWER_ROWS = (
+        "group by group, once a group has rows newer than its model to compare on, since rows beyond a shorter window "
+        "are not read; all at once: spinney retrain --all --unproven"
+    )
     NEXT_VERDICT = "at the next start of the stream, and in the next retrain"
     NEXT_TIDY = "at the next spinney tidy, and in the stream from its next start on"
     NEXT_ANSWER = "at the next start of the stream and of spinney serve"
@@ -249,7 +253,15 @@ def _compare_editable(
             was_features = {renamed.get(name, name) for name in last.fleet.features}
             if key == "fleet.features" and was_features - set(config.fleet.features):
                 effect = Effect.NEXT_FIT_UNCOMPARED
+            if key in _shortened_windows(config, last):
+                effect = Effect.NEXT_FIT_WITH_NEWER_ROWS
             yield ConfigChange(key, _shorten(before.get(key, "")), _shorten(now.get(key, "")), effect)
+
+
+def _shortened_windows(config: Config, last: Config) -> set[str]:
+    """Return the keys of windows that are shorter than before: the earlier recipe cannot be fitted again."""
+    names = ("window", "window_rows")
+    return {f"recipe.{name}" for name in names if getattr(config.recipe, name) < getattr(last.recipe, name)}
 
 
 def _compared_values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:

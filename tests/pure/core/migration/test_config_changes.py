@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -70,7 +71,9 @@ def test_a_configuration_that_was_not_edited_changes_nothing() -> None:
     ("before", "after", "key", "was", "now", "effect"),
     [
         ("min_rows = 20", "min_rows = 10", "recipe.min_rows", "20", "10", Effect.NEXT_FIT),
-        ("min_rows = 20", 'window = "30d"', "recipe.window", '"90d"', '"30d"', Effect.NEXT_FIT),
+        ("min_rows = 20", 'window = "120d"', "recipe.window", '"90d"', '"120d"', Effect.NEXT_FIT),
+        ("min_rows = 20", 'window = "30d"', "recipe.window", '"90d"', '"30d"', Effect.NEXT_FIT_WITH_NEWER_ROWS),
+        ("min_rows = 20", "window_rows = 99", "recipe.window_rows", "2000", "99", Effect.NEXT_FIT_WITH_NEWER_ROWS),
         ("min_rows = 20", "params = { alpha = 2.0 }", "recipe.params.alpha", "", "2.0", Effect.NEXT_FIT),
         ("min_rows = 20", 'estimator = "constant"', "recipe.estimator", '"ridge"', '"constant"', Effect.NEXT_FIT),
         ('["price"]', '["price", "floor"]', "fleet.features", '["price"]', '["price", "floor"]', Effect.NEXT_FIT),
@@ -111,6 +114,8 @@ def _another(value: Any) -> Any:
         return not value
     if value is None or isinstance(value, int | float):
         return (value or 0) + 1
+    if isinstance(value, timedelta):
+        return value + timedelta(days=1)
     return ("another",)
 
 
