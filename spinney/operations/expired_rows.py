@@ -16,9 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
+from schemas.vocabulary import Decision
+from spinney.core.champions.jump_holds import JUMP, bounds_of_series
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PEOPLE, Promotion
 from spinney.core.champions.retention import reachable_promotions
 from spinney.core.config import Retention
+from spinney.retraining.gate_input import read_past_decisions
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_files
 
@@ -92,7 +95,12 @@ def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> 
                 key: {_row_name(promotion) for promotion in history}
                 for key, history in _promotions_within(store, since, within).items()
             }
-            mask = [_row_name(Promotion.from_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
+            bounds = _bounds_of_jumps(store, within)
+            promotions = [(row["group_key"], Promotion.from_row(row)) for row in rows.to_pylist()]
+            mask = [
+                _row_name(row) not in keep[key] and (key, row.decision, row.decided_at) not in bounds
+                for key, row in promotions
+            ]
         else:
             models = {row.model_id for history in _promotions_within(store, since, within).values() for row in history}
             last = _last_attempts(store, within)
@@ -168,6 +176,19 @@ def _promotions_within(store: FleetStore, since: datetime, within: ds.Expression
         histories[row["group_key"]].append(Promotion.from_row(row))
     at = Promotion.from_row({"decided_at": since}).decided_at
     return {key: reachable_promotions(history, at) for key, history in histories.items()}
+
+
+def _bounds_of_jumps(store: FleetStore, within: ds.Expression | None) -> set[tuple[str, str, int]]:
+    """Return the decisions from which the time of `gate.jump_hold` counts: group_key, decision, decided_at.
+
+    They stay in whichever directory they are: a hold of the stream counts anew after a refusal of the batch.
+    """
+    is_hold = (ds.field("decision") == Decision.HELD.value) & pc.starts_with(ds.field("reason"), JUMP)
+    held = delta.read_table(store, tables.PROMOTIONS, ["group_key"], _both(is_hold, within)).column("group_key")
+    decisions = read_past_decisions(store, pc.unique(held), within) if len(held) else {}
+    return {
+        (key, row.decision, row.decided_at) for key, history in decisions.items() for row in bounds_of_series(history)
+    }
 
 
 def _last_attempts(store: FleetStore, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:

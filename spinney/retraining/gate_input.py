@@ -81,21 +81,26 @@ def with_held_since(models: pa.Table, store: FleetStore, decided: pa.Table) -> p
     if not held.num_rows:
         return None
     shards = pc.min_max(held.column("shard"))
-    is_of_groups = (
-        (ds.field("shard") >= shards["min"])
-        & (ds.field("shard") <= shards["max"])
-        & ds.field("group_key").isin(pc.unique(held.column("group_key")))
-    )
-    columns = ("group_key", "decision", "reason", "clock", "decided_at", "epoch")
-    decisions: dict[str, list[PastDecision]] = {}
-    for directory in store.directories(tables.PROMOTIONS):
-        for row in _read(directory, columns, is_of_groups).to_pylist():
-            times = to_microseconds(row["clock"]), to_microseconds(row["decided_at"])
-            past = PastDecision(row["decision"], row["reason"] or "", *times, row["epoch"])
-            decisions.setdefault(row["group_key"], []).append(past)
+    is_of_shards = (ds.field("shard") >= shards["min"]) & (ds.field("shard") <= shards["max"])
+    decisions = read_past_decisions(store, pc.unique(held.column("group_key")), is_of_shards)
     since = {key: held_since(rows) for key, rows in decisions.items()}
     found = [since.get(key) for key in models.column("group_key").to_pylist()]
     return models.append_column(HELD_SINCE, pa.array(found, pa.int64()))
+
+
+def read_past_decisions(
+    store: FleetStore, group_keys: pa.Array, within: ds.Expression | None = None
+) -> dict[str, list[PastDecision]]:
+    """group_key -> the stored decisions about a group, in no order. within: a condition that all of them meet."""
+    is_wanted = ds.field("group_key").isin(group_keys)
+    columns = ["group_key", "decision", "reason", "clock", "decided_at", "epoch"]
+    decisions: dict[str, list[PastDecision]] = {}
+    where = is_wanted if within is None else within & is_wanted
+    for row in delta.read_table(store, tables.PROMOTIONS, columns, where).to_pylist():
+        times = to_microseconds(row["clock"]), to_microseconds(row["decided_at"])
+        past = PastDecision(row["decision"], row["reason"] or "", *times, row["epoch"])
+        decisions.setdefault(row["group_key"], []).append(past)
+    return decisions
 
 
 def _other_path_epochs(models: pa.Table, store: FleetStore, kind: RoundKind) -> dict[tuple[str, str], int]:

@@ -101,7 +101,15 @@ class Past:
         return name
 
     def round(
-        self, at: float, numbers: Mapping[str, float], *, decision: str = "promoted", epoch: int = 0, big: bool = False
+        self,
+        at: float,
+        numbers: Mapping[str, float],
+        *,
+        decision: str = "promoted",
+        epoch: int = 0,
+        big: bool = False,
+        reason: str = "passed",
+        kind: str = "stream",
     ) -> dict[str, str]:
         """A round at this hour: for each group a model that answers its number. Returns the model_ids.
 
@@ -112,22 +120,22 @@ class Past:
         models, promotions, names = [], [], {}
         for key, number in numbers.items():
             names[key] = f"{len(key):x}{int(number * 10):07x}{keys.shard_of(key, 4096):04x}"
-            kind, payload = codec.dump(constant(number))
-            signature = self.signer.sign(Claim(key, names[key], kind), payload)
-            made = {"codec": kind, "payload": payload, "signature": signature}
+            coded, payload = codec.dump(constant(number))
+            signature = self.signer.sign(Claim(key, names[key], coded), payload)
+            made = {"codec": coded, "payload": payload, "signature": signature}
             of_round = {
-                "shard": 0, "group_key": key, "round_id": f"stream-{at:g}", "model_id": names[key],
+                "shard": 0, "group_key": key, "round_id": f"{kind}-{at:g}", "model_id": names[key],
                 "batch_id": int(at * 60),
                 "trained_through": hour(at - 1), "fitted_at": hour(at), "clock": hour(at), "rows": 40, "fit_ms": 1.0,
                 "recipe_id": "by hand",
             }  # fmt: skip
             metrics = '{"challenger_loss": 1.5, "heldout_rows": 8}'
             models.append({**of_round, "status": "fitted", "metrics": metrics, **made})
-            decided = {"epoch": epoch, "decision": decision, "decided_at": hour(at), "by": "stream", "reason": "passed"}
+            decided = {"epoch": epoch, "decision": decision, "decided_at": hour(at), "by": kind, "reason": reason}
             promotions.append({**of_round, **decided, "challenger_loss": 1.5, **({} if big else made)})
-        self.put(tables.MODELS, "stream", *models)
-        self.put(tables.PROMOTIONS, "stream", *promotions)
-        self.put(tables.ROUNDS, "stream", {"round_id": f"stream-{at:g}", "kind": "stream", "started_at": hour(at)})
+        self.put(tables.MODELS, kind, *models)
+        self.put(tables.PROMOTIONS, kind, *promotions)
+        self.put(tables.ROUNDS, kind, {"round_id": f"{kind}-{at:g}", "kind": kind, "started_at": hour(at)})
         return names
 
     def answers(self) -> dict[str, str | None]:

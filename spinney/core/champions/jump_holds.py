@@ -32,9 +32,13 @@ class PastDecision:
 
     @property
     def is_about_jump(self) -> bool:
-        """Whether it holds a challenger because of a jump, or promotes one whose jump has lasted."""
-        is_held = self.decision == Decision.HELD and self.reason.startswith(JUMP)
-        return is_held or (self.decision in PROMOTING_DECISIONS and LASTED in self.reason)
+        """Whether it holds a challenger because of a jump, or promotes one whose jump has lasted, or would have if its
+        round had not been halted.
+        """
+        is_held = self.decision == Decision.HELD
+        if is_held and self.reason.startswith(JUMP):
+            return True
+        return LASTED in self.reason and (is_held or self.decision in PROMOTING_DECISIONS)
 
 
 def held_since(decisions: Iterable[PastDecision]) -> int | None:
@@ -46,11 +50,31 @@ def held_since(decisions: Iterable[PastDecision]) -> int | None:
     challengers after it jump further, and need not wait again. All other decisions do: a challenger that did not jump,
     or that measured worse, means that the jump did not last, or is over. A person's intervention begins anew.
     """
-    since, known = None, list(decisions)
-    newest = max((decision.revision for decision in known), default=0)
-    for decision in sorted((each for each in known if each.revision == newest), key=lambda each: each.decided_at):
+    since = None
+    for decision in _in_order(decisions):
         since = held_since_after(since, decision)
     return since
+
+
+def bounds_of_series(decisions: Iterable[PastDecision]) -> list[PastDecision]:
+    """Return the decisions without which `held_since` would be another, now or after later decisions.
+
+    These are the newest that ended a series, and the first hold after it. decisions: as for `held_since`.
+    """
+    end = first = None
+    for decision in _in_order(decisions):
+        if decision.is_about_jump:
+            first = first or decision
+        elif decision.decision not in _NEUTRAL:
+            end, first = decision, None
+    return [each for each in (end, first) if each is not None]
+
+
+def _in_order(decisions: Iterable[PastDecision]) -> list[PastDecision]:
+    """The decisions since the last intervention of a person, oldest first."""
+    known = list(decisions)
+    newest = max((decision.revision for decision in known), default=0)
+    return sorted((each for each in known if each.revision == newest), key=lambda each: each.decided_at)
 
 
 def held_since_after(since: int | None, decision: PastDecision) -> int | None:

@@ -3,17 +3,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
-from handwritten_history import Past, fleet_toml
+from handwritten_history import Past, fleet_toml, hour
 
 from spinney.cli import main
+from spinney.core.champions.jump_holds import held_since
+from spinney.core.timestamps import to_microseconds
+from spinney.retraining.gate_input import read_past_decisions
 from spinney.storage import leases
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
-A = '["a","1"]'
+A, B, C, D = (f'["{shop}","1"]' for shop in "abcd")
+JUMP = "jump: its predictions are 12 spreads of the champion's residuals from the champion's"
 
 
 @pytest.fixture
@@ -77,3 +82,25 @@ def test_what_a_process_writes_that_does_not_serve_is_left_reported_and_exit_cod
     assert "left as it is: what retrain writes: a process runs it that did not serve in time" in done.stderr
     assert {name for name, version in versions(past).items() if version != before[name]} == set()
     assert run("--yes", "--wait", "0").exit_code == 0
+
+
+def test_the_hold_from_which_the_time_of_a_jump_counts_stays_and_what_ended_the_series_before(past: Past) -> None:
+    past.round(9, {B: 9.0, C: 9.0})
+    past.round(10, {A: 10.0, B: 10.0, C: 10.0}, decision="held", reason=JUMP, kind="batch")
+    past.round(11, {A: 11.0}, decision="held", reason=JUMP, kind="batch")
+    past.round(11, {B: 11.0, C: 11.0}, decision="refused")
+    past.round(12, {A: 12.0, C: 12.0}, decision="held", reason=JUMP, kind="batch")
+    for kind in ("stream", "batch"):  # the newest batch, which is never deleted
+        past.round(13, {D: 13.0}, kind=kind)
+    assert run("--yes").exit_code == 0
+    decisions = read_past_decisions(FleetStore.of(past.config), pa.array([A, B, C]))
+    left = {key: {(row.decision, row.clock) for row in rows} for key, rows in decisions.items()}
+    rows = (("promoted", 9), ("held", 10), ("refused", 11), ("held", 12))
+    champion, hold, refusal, second = ((decision, to_microseconds(hour(at))) for decision, at in rows)
+    assert {row for row in left[A] if row[0] != "promoted"} == {hold}
+    assert left[B] == {champion, refusal}, "the stream's directory is tidied first, while the hold is still there"
+    assert left[C] == {champion, refusal, second}
+    assert [held_since(decisions[key]) for key in (A, B, C)] == [hold[1], None, second[1]]
+    assert run("--yes").exit_code == 0
+    again = read_past_decisions(FleetStore.of(past.config), pa.array([A, B, C]))
+    assert [len(again[key]) for key in (A, B, C)] == [len(left[A]), 1, 3]

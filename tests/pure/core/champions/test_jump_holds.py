@@ -4,10 +4,11 @@ from itertools import permutations
 
 import pytest
 
-from spinney.core.champions.jump_holds import PastDecision, held_since
+from spinney.core.champions.jump_holds import PastDecision, bounds_of_series, held_since
 
 REASONS = {
     "jump": "jump: its predictions are 12 spreads", "lasted": "better: loss 1 … The jump has lasted: its predictions …",
+    "halted": "halted: 20 of 30 groups failed. Without the halt: promoted, better: loss 1. The jump has lasted: its …",
     "pin": "pinned by a person; without the pin: held, jump: …",
 }  # fmt: skip
 
@@ -36,6 +37,8 @@ def past(at: int, decision: str, reason: str = "", revision: int = 0) -> PastDec
         # Held for another reason.
         ([past(6_000, "held", "jump"), past(7_000, "held", "pin")], None),
         ([past(6_000, "held", "halted: 20 of 30 groups failed")], None),
+        # The round was halted: the challenger that the jump no longer held was not promoted because of other groups.
+        ([past(6_000, "held", "jump"), past(7_000, "held", "halted"), past(8_000, "held", "jump")], 5_000),
         # The champion of the round was withdrawn: the labels are as they were.
         ([past(6_000, "held", "jump"), past(6_000, "withdrawn"), past(7_000, "held", "jump")], 5_000),
         ([past(6_000, "refused"), past(6_000, "withdrawn"), past(7_000, "held", "jump")], 6_000),
@@ -49,3 +52,10 @@ def test_holds_count_since_the_first_of_the_last_unbroken_series_in_any_order(
     decisions: list[PastDecision], since: int | None
 ) -> None:
     assert {held_since(order) for order in permutations(decisions)} == {since}
+    assert {held_since(bounds_of_series(order)) for order in permutations(decisions)} == {since}
+
+
+def test_a_series_that_ended_stays_ended_if_only_its_holds_are_forgotten_later() -> None:
+    hold, end, second = past(6_000, "held", "jump"), past(7_000, "refused"), past(8_000, "held", "jump")
+    assert bounds_of_series([hold, end]) == [end]
+    assert bounds_of_series([hold, end, second, past(9_000, "held", "jump")]) == [end, second]
