@@ -142,7 +142,13 @@ def test_a_batch_that_has_announced_few_groups_without_a_comparison_promotes_the
     sell(edited(), 2)
     streamed(edited("constant"))
     forget_recipes(edited())
-    assert batched(edited("ridge")) == ["unproven", "unproven"]
+    sell(edited(), range(2, 4))  # without new groups these would be more than half of the fleet
+    done = retrain(edited("ridge"), spark=no_spark)
+    assert done is not None
+    rows = delta.read_table(FleetStore.of(edited()), tables.PROMOTIONS).to_pylist()
+    found = {row["group_key"]: row["decision"] for row in rows if row["round_id"] == done["round_id"]}
+    assert len(found) == 4
+    assert [found[key] for key in ('["s000"]', '["s001"]')] == ["unproven", "unproven"]
 
 
 def test_a_champion_whose_signature_does_not_hold_answers_nobody_and_is_not_kept(
