@@ -20,7 +20,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core.recipes.recipe import Recipe, canonical_json
 from spinney.storage.layout import FleetStore
 from spinney.tables import unverified_recipes
-from spinney.tracking import plots, round_attempts, round_losses
+from spinney.tracking import round_attempts, round_losses
 from spinney.tracking.mlflow_client import DeliveryClient
 from spinney.tracking.runs import RECIPE, THROUGH, Run, to_milliseconds
 
@@ -191,6 +191,8 @@ def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def write_files(store: FleetStore, current: Recipe, row: Mapping[str, Any], folder: Path) -> None:
     """Write the files of a weekly batch: a table of every group, the round with its recipe, and the charts."""
+    from spinney.tracking import plots  # Matplotlib, half a second that other processes with a deliverer need not take
+
     groups = round_attempts.attempts_of_round(store, row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     content = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
