@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 
 from spinney.core.config import Config
-from spinney.local.estimator_check import POINTS, EstimatorCase, check_point
 from spinney.storage.config_file import read_config
 
 
@@ -22,6 +21,8 @@ class EstimatorPoint:
 
     def __call__(self) -> None:
         """Raise AssertionError with the problem and its remedy; ConfigError, ContractError: it cannot be checked."""
+        from spinney.local.estimator_check import EstimatorCase, check_point  # scikit-learn: a second and a half
+
         wrong = check_point(EstimatorCase.of(self.config), self.name)
         if wrong is not None:
             raise AssertionError(f'recipe.estimator "{self.config.recipe.estimator}": {wrong}')
@@ -29,5 +30,7 @@ class EstimatorPoint:
 
 def estimator_points(config: Config | str | os.PathLike[str]) -> tuple[EstimatorPoint, ...]:
     """Return every check of a configuration's estimator. config: the configuration, or its file. Raises ConfigError."""
+    from spinney.local.estimator_check import POINTS
+
     read = config if isinstance(config, Config) else read_config(os.fspath(config))
     return tuple(EstimatorPoint(name, read) for name in POINTS)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from spinney.core.config import Config
-from spinney.local.policy_check import POINTS, PolicyCase, check_policy
 from spinney.storage.config_file import read_config
+
+if TYPE_CHECKING:
+    from spinney.local.policy_check import PolicyCase
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class PolicyPoint:
 
     def __call__(self) -> None:
         """Raise AssertionError with the problem and its remedy."""
+        from spinney.local.policy_check import check_policy  # scikit-learn: a second and a half
+
         wrong = check_policy(self.case, self.name)
         if wrong is not None:
             raise AssertionError(f'staleness.policies "{self.case.policy.source}": {wrong}')
@@ -32,5 +37,7 @@ def policy_points(config: Config | str | os.PathLike[str]) -> tuple[PolicyPoint,
 
     config: the configuration, or its file. Raises ConfigError.
     """
+    from spinney.local.policy_check import POINTS, PolicyCase
+
     read = config if isinstance(config, Config) else read_config(os.fspath(config))
     return tuple(PolicyPoint(name, case) for case in PolicyCase.all_of(read) for name in POINTS)
