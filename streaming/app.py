@@ -336,6 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write_stderr(sentence)
         for sentence in topic_ids.accept_topics(store, config.kafka, options.accept_topic):
             _write_stderr(sentence)
+        # `run` starts Spark, which takes seconds, before it looks.
+        topic_descriptions.require_topics(config.kafka, client.topics_of(config.kafka))
         run(config, options.only, once=options.once, reporter=TextReporter(_write_stderr))
     except SpinneyError as error:
         _write_stderr(f"spinney: {error}")
