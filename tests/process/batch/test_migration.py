@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,22 +77,28 @@ X = 'x = "int"'
 Edit = Callable[..., Config]
 
 
+SECRET = "k" * 32
+
+
 @pytest.fixture
 def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
     """The fleet's configuration with other columns besides store and sold."""
-    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    monkeypatch.setenv(signing_key.KEY, SECRET)
+    return editor(tmp_path)
 
+
+def editor(place: Path) -> Edit:
     def edit(
         *columns: str, features: tuple[str, ...] = ("x",), fields: str = "", kafka: str = "", root: str = "root"
     ) -> Config:
         text = TEXT.format(
-            root=tmp_path / root,
+            root=place / root,
             features=json.dumps(list(features)),
             columns="\n".join(columns or (X,)),
             fields=fields,
             kafka=kafka,
         )
-        (tmp_path / "fleet.toml").write_text(text)
+        (place / "fleet.toml").write_text(text)
         return parse(text, "fleet.toml", {})
 
     return edit
@@ -114,13 +121,23 @@ def answers(config: Config, **columns: list[Any]) -> tuple[list[float], list[str
     return found["prediction"].tolist(), found["answered_by"].tolist()
 
 
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of three stores with 40 events each, all with a model."""
+    place = tmp_path_factory.mktemp("fitted")
+    config = editor(place)()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(signing_key.KEY, SECRET)
+        sell(config, place, 0, x=seventh)
+        fit(config)
+    return place / "root"
+
+
 @pytest.fixture
-def living(edited: Edit, tmp_path: Path) -> Config:
-    """Three stores with 40 events each, all with a model."""
-    config = edited()
-    sell(config, tmp_path, 0, x=seventh)
-    fit(config)
-    return config
+def living(fitted: Path, edited: Edit, tmp_path: Path) -> Config:
+    """The same fleet at a root of its own."""
+    shutil.copytree(fitted, tmp_path / "root")
+    return edited()
 
 
 @pytest.fixture
