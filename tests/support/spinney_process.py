@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from click.testing import CliRunner
+from fork_server import ForkServer
 from shop import Shops
 
 from spinney.cli import main
@@ -25,10 +27,9 @@ queries are compiled, which the Spark session of the tests does.
 """
 
 
-def command(shops: Shops, verb: str, *words: str, crash_at: str = "") -> list[str]:
-    """What runs it. crash_at: the step after which it is killed with SIGKILL."""
-    run = ["-m", "spinney.testing.crash", crash_at] if crash_at else ["-c", "from spinney.cli import main; main()"]
-    return [sys.executable, *run, verb, "--config", str(shops.file), *words]
+def command(shops: Shops, verb: str, *words: str) -> list[str]:
+    """What runs it."""
+    return [sys.executable, "-c", "from spinney.cli import main; main()", verb, "--config", str(shops.file), *words]
 
 
 def environment() -> dict[str, str]:
@@ -37,16 +38,20 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "SPARK_SUBMIT_OPTS": java}
 
 
+@cache
+def fork_server() -> ForkServer:
+    """Return the one of this process; started at the first call."""
+    return ForkServer(environment())
+
+
 def spinney(shops: Shops, verb: str, *words: str, crash_at: str = "") -> subprocess.CompletedProcess[str]:
-    """Run it to its end. crash_at: the step after which it is killed with SIGKILL."""
-    return subprocess.run(
-        command(shops, verb, *words, crash_at=crash_at),
-        env=environment(),
-        cwd=shops.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
+    """Run it to its end in a forked process. crash_at: the step after which it is killed with SIGKILL."""
+    return fork_server().run(
+        [verb, "--config", str(shops.file), *words],
+        folder=shops.folder,
+        environment=environment(),
+        timeout_s=SECONDS,
+        crash_at=crash_at,
     )
 
 
