@@ -14,14 +14,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 TIERS = ("pure", "files", "process", "spark", "scale", "kafka", "e2e")
-ORDER = ("e2e", "kafka", "scale", "process", "files", "pure", "spark")
-"""The files that take minutes come first, while there are others beside which they can wait for a JVM."""
+ORDER = ("e2e", "kafka", "scale", "process", "spark", "files", "pure")
+"""The files that take minutes come first, while there are others beside which they can wait for a JVM; those that take
+a second come last, so that all processes end at the same time.
+"""
 
 HERE = Path(__file__).parent
 FIRST = HERE / "process" / "workers"
 """First of its tier: its tests fork, which takes 1.6 times the CPU time once the process has run the others."""
 
 SERVER_THREADS = frozenset({"champions", "figures", "tidying", "tracking"})
+GIVEN_BROKER = "SPINNEY_TEST_KAFKA"
 
 # No example fails for being slow: how long one takes says more of the machine than of the code. `make test` tries the
 # same examples at each run, so that its result is that of the code; `make search` looks for new ones, and many more.
@@ -48,13 +51,23 @@ os.environ["SPARK_SUBMIT_OPTS"] = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not os.environ.get(GIVEN_BROKER):
+        from run_broker import RunBroker
+
+        config.pluginmanager.register(RunBroker())
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect without the garbage collector, which takes a fifth of the time: what is made lives as long as the run."""
+    """Collect without the garbage collector, which takes a fifth of the time, and let it ignore what was made: modules
+    and tests live as long as the run.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
 
 
@@ -93,11 +106,17 @@ def spark():
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory):
+def broker(request, tmp_path_factory):
     """The bootstrap servers of the run's one Kafka broker: ``SPINNEY_TEST_KAFKA``, else an embedded one."""
-    given = os.environ.get("SPINNEY_TEST_KAFKA")
+    given = os.environ.get(GIVEN_BROKER)
     if given:
         yield given
+        return
+    run_input = getattr(request.config, "workerinput", {})
+    if "broker_file" in run_input:
+        from run_broker import read_address
+
+        yield read_address(Path(run_input["broker_file"]))
         return
     from spinney.local.broker import Broker
 
