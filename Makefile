@@ -25,6 +25,10 @@ TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 # Tests without Spark: as many files at a time as there are cores. ARGS="-n 0 --pdb" overrides it.
 ON_ALL_CORES := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
+# What `make check` does, as one command that ends at the first failure.
+CHECK := $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+CHECK_OUTPUT := $(VENV)/.check-output
+
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
@@ -33,8 +37,12 @@ setup: $(VENV)/.class-archives ## packages, jars, Java: all that the others need
 demo: $(VENV)/.machine ## the whole loop on real flights, with its own Kafka; ARGS="--json" is passed on
 	@$(BIN)/spinney demo $(ARGS)
 
-test: check setup ## lint, types, import rules and every tier of tests; KAFKA=host:port takes that broker
-	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
+# The checks run beside the first tests. What they say is shown when they end and, if one fails, again at the end.
+test: setup ## lint, types, import rules and every tier of tests; KAFKA=host:port takes that broker
+	@{ ($(CHECK)) >$(CHECK_OUTPUT) 2>&1; checked=$$?; cat $(CHECK_OUTPUT); exit $$checked; } & check=$$!; \
+	$(BIN)/python -m pytest $(TOGETHER) $(ARGS); tested=$$?; \
+	wait $$check || { cat $(CHECK_OUTPUT); echo "make: a check failed, see above" >&2; exit 1; }; \
+	exit $$tested
 
 check: lint types imports ## what needs no test run
 

@@ -76,6 +76,23 @@ def test_packages_that_cannot_be_had_say_what_to_check(checkout: Path) -> None:
     assert "make: packages could not be installed: pip says why above. Check network and disk" in done.stderr
 
 
+@pytest.mark.parametrize("failing", ["ruff", "mypy", "lint-imports", "python", None])
+def test_all_tests_run_beside_the_checks_and_a_failure_of_either_is_one_of_both(
+    checkout: Path, failing: str | None
+) -> None:
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    for name in ("ruff", "mypy", "lint-imports", "python"):
+        program = checkout / ".venv" / "bin" / name
+        program.write_text(f"#!/bin/sh\necho {name} ran\nexit {int(name == failing)}\n")
+        program.chmod(0o755)
+    (checkout / "bin" / "cat").symlink_to(str(shutil.which("cat")))
+    done = make(checkout, "-o", "setup", "test")
+    assert (done.returncode == 0) == (failing is None)
+    assert "python ran" in done.stdout
+    assert ("make: a check failed, see above" in done.stderr) == (failing not in (None, "python"))
+    assert done.stdout.count("ruff ran") == 1 + (failing not in (None, "python"))
+
+
 def test_the_version_check_agrees_with_pyproject() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'requires-python = ">=3.11,<3.14"' in text
