@@ -11,7 +11,7 @@ import schemathesis
 from example_counts import examples
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given
-from linear_fleet import write_fleet
+from linear_fleet import FEATURES, key_of, write_fleet
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.python import asgi
 
@@ -23,6 +23,15 @@ from spinney.gateway.shared_state import Guard, Service
 GROUPS, EXAMPLES = 20, 10
 PATH_PARTS = ("lines", '["s3","d3"]', '{"dept":"d3"}', "[", '["\\ud800","d1"]')
 """Names of models and keys, which random texts would hardly ever be."""
+
+KNOWN = key_of(3)
+TENSORS = [
+    {"name": name, "shape": [1], "datatype": kind, "data": [value]}
+    for name, kind, value in (
+        ("shop", "BYTES", "s3"), ("dept", "BYTES", "d3"), *((name, "FP64", 0.5) for name in FEATURES),
+    )
+]  # fmt: skip
+"""What random requests would hardly ever name: a group, and a row of the fleet."""
 
 HEALTH = tuple(HealthCheck)
 
@@ -58,14 +67,27 @@ def operations(application: FastAPI) -> Iterator[Any]:
         yield found.ok()
 
 
-def send(operation: Any, mode: GenerationMode, path_part: str | None, statuses: Counter[int]) -> None:
-    """Send requests. path_part: what stands in the path in place of a random text."""
+def name_something_known(case: Any) -> None:
+    """Let a request name a group that there is, and rows that are valid; all else stays random."""
+    if "key" in (case.query or {}):
+        case.query["key"] = KNOWN
+    if isinstance(case.body, dict):
+        known = {"group_key": KNOWN, "inputs": TENSORS, "outputs": []}
+        case.body |= {name: value for name, value in known.items() if name in case.body}
+
+
+def send(
+    operation: Any, mode: GenerationMode, path_part: str | None, statuses: Counter[int], *, is_known: bool = False
+) -> None:
+    """Send requests. path_part: what stands in the path in place of a random text. is_known: see above."""
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @examples(2 if path_part else EXAMPLES, suppress_health_check=HEALTH)
     def request(case: Any) -> None:
         if path_part is not None:
             case.path_parameters = dict.fromkeys(case.path_parameters, path_part)
+        if is_known:
+            name_something_known(case)
         answer = case.call()
         statuses[answer.status_code] += 1
         assert answer.status_code != 500, f"{case.as_curl_command()}: {answer.text}"
@@ -83,8 +105,11 @@ def test_no_request_that_the_documents_allow_or_forbid_is_a_fault(service: Servi
                 for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
                     if mode is GenerationMode.POSITIVE or operation.method == "post":
                         send(operation, mode, path_part, statuses)
+            path_part = PATH_PARTS[0] if "{name}" in operation.path else KNOWN if "{" in operation.path else None
+            send(operation, GenerationMode.POSITIVE, path_part, statuses, is_known=True)
     assert {"/predict", "/invocations", "/v2/models/{name}/infer", "/page/overrides"} <= set(by_path)
     # Requests were not all refused for one reason, so that something was tried behind each check.
     assert {200, 422} <= set(by_path["/predict"])
     assert {200, 404} <= set(by_path["/v2/models/{name}"])
-    assert 200 in by_path["/invocations"]
+    for path in ("/invocations", "/v2/models/{name}/infer", "/page/group.json", "/page/retrain-requests"):
+        assert 200 in by_path[path], path
