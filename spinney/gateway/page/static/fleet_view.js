@@ -20,7 +20,7 @@ export const fleetView = {
       el("p", { class: "lead" }, lead(data)),
       states(summary, data.under_way),
       el("div", { class: "columns" }, ageSection(data), errorSection(data)),
-      el("div", { class: "columns" }, queue(data.queue, data.budget_seconds), decisions(data)),
+      el("div", { class: "columns" }, queue(data), decisions(data)),
       worst(summary),
     ];
   },
@@ -101,9 +101,9 @@ const errorSection = (data) => bands(
   { empty: "No answer has a label yet. The error appears once the stream has scored events and their labels have come." },
 );
 
-function queue(figures, budget) {
+function queue({ queue: figures, budget_seconds: budget, under_way: underWay }) {
   if (!figures.groups) return section("Waiting for a round", null, empty("No group is stale."));
-  const note = `${plural(figures.groups, "group")}, ${duration(figures.predicted_seconds)} of predicted fits; the budget of a round is ${duration(budget)}`;
+  const note = `${plural(figures.groups, "group")}, ${duration(figures.predicted_seconds)} of predicted fits; the budget of a round is ${duration(budget)}${underWay.length ? ". Those of the running round are among them" : ""}`;
   const reasons = Object.entries(figures.by_policy).map(([policy, n]) => `${policy} ${count(n)}`).join(", ");
   return section("Waiting for a round", `${note}. By policy: ${reasons}. The longest waiting first.`, table("Groups that wait for a round", [
     ["group", (row) => groupLink(row.group_key)],
