@@ -236,7 +236,8 @@ MODELS = Contract(
             "string",
             "JSON object: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
             "champion_difference, constant_difference and each one's _se: mean paired difference, standard error; "
-            "jump: predictions against the champion's, in spreads of its residuals; "
+            "jump: predictions against the champion's, in spreads of its residuals, of the measured challenger or of "
+            "the stored model if that jumps farther; "
             "predecessor_id, watched_rows, watched_champion_loss, predecessor_loss, watched_difference and its _se: "
             "the champion against the model it replaced, on rows newer than both; against_predecessor: the challenger "
             "against that model; predecessor_error: why it was not compared; "

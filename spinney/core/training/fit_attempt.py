@@ -32,6 +32,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
 from spinney.core.training.fit_kernels import KernelResult
 from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.held_out_comparison import ChampionAnswers
 from spinney.core.training.held_out_rows import HELD_OUT_ONE_IN, held_out_counts, recent_counts, unseen_counts
 from spinney.core.training.training_set import TrainingSet, select_training_set
 
@@ -70,10 +71,10 @@ class FitAttempt:
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
-    compared, and the challenger's losses on them. prior: the model of the group's parent, if they are pooled.
-    measured_rows: number of newest rows on which the champion is measured: the held-out rows, and others that it has
-    not seen. heldout_losses, heldout_predictions: as `sample_evenly` returns them; None if the challenger was not
-    measured. training_predictions: see `spread_predictions`; None without a model.
+    compared, and the challenger's losses on them. champion_answers: to these rows, for regression. prior: the model of
+    the group's parent, if they are pooled. measured_rows: number of newest rows on which the champion is measured: the
+    held-out rows, and others that it has not seen. heldout_losses, heldout_predictions: as `sample_evenly` returns
+    them; None if the challenger was not measured. training_predictions: see `spread_predictions`; None without a model.
     """
 
     request: FitRequest
@@ -91,6 +92,7 @@ class FitAttempt:
     prior: Model | None = None
     compared_places: Integers | None = None
     compared_losses: Floats | None = None
+    champion_answers: ChampionAnswers | None = None
     heldout_losses: Floats | None = None
     heldout_predictions: Floats | None = None
     training_predictions: Floats | None = None

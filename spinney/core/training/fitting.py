@@ -15,7 +15,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from spinney.core.features.encoding import Integers
+from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
@@ -34,7 +34,13 @@ from spinney.core.training.fit_attempt import (
 )
 from spinney.core.training.fit_kernels import Kernel, Pooling, Timer, single_threaded
 from spinney.core.training.fit_request import FitRequest, requests_of_frame
-from spinney.core.training.held_out_comparison import ComparedRows, OlderRows, comparison_metrics
+from spinney.core.training.held_out_comparison import (
+    ComparedRows,
+    OlderRows,
+    champion_answers,
+    comparison_metrics,
+    greater_jumps,
+)
 from spinney.core.training.held_out_loss import (
     RowsToPredict,
     any_per_group,
@@ -83,7 +89,8 @@ def fit_groups(
                      winsorised mean of challenger_loss − champion_loss (− constant_loss) over the rows
     champion_difference_se, constant_difference_se
                      its standard error, null for fewer than two rows: see `spinney.core.champions.paired_test`
-    jump             how far its predictions are from the champion's: see `spinney.core.training.prediction_jump`; null
+    jump             how far predictions are from the champion's, those of the measured challenger or of the stored
+                     model, whichever are farther: see `spinney.core.training.prediction_jump`; null
                      for classes and if the champion itself was not compared
     changed_from     the champion's recipe_id, if it is known and not this recipe's
     uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
@@ -165,9 +172,8 @@ class _Fitting:
         compared = np.flatnonzero(np.isfinite(reference.losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
         older = OlderRows(self.training_set, *self._older_rows(fitted))
-        compared_metrics = comparison_metrics(
-            older, ComparedRows(rows[compared], counts, challenger.at(compared), reference.at(compared)), self.loss
-        )
+        compared_rows = ComparedRows(rows[compared], counts, challenger.at(compared), reference.at(compared))
+        compared_metrics = comparison_metrics(older, compared_rows, self.loss)
         has_failed = any_per_group(np.isnan(challenger.losses), attempt_index, len(fitted))
         own = (split_by_group(values, attempt_index) for values in (challenger.losses, challenger.values))
         for index, (attempt, losses, predictions) in enumerate(zip(fitted, *own, strict=True)):
@@ -183,6 +189,9 @@ class _Fitting:
         of_groups = [split_by_count(values[compared], counts) for values in (rows, challenger.losses)]
         for attempt, places, losses in zip(fitted, *of_groups, strict=True):
             attempt.compared_places, attempt.compared_losses = places, losses
+        if self.loss.task != "classification":
+            for attempt, answers in zip(fitted, champion_answers(older, compared_rows), strict=True):
+                attempt.champion_answers, attempt.metrics["jump"] = answers, answers.jump
 
     def fit_all_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Fit on all rows."""
@@ -200,6 +209,7 @@ class _Fitting:
             attempt.metrics["train_loss"], attempt.training_predictions = mean_losses[index], predictions[index]
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, measured.errors.get(index)))
+        _note_jumps(fitted, split_by_count(measured.predictions, sizes), begins)
 
     def compare_shadow(self, attempts: Sequence[FitAttempt]) -> None:
         """Measure the shadow recipe on the rows the challengers were measured on, in its share of the groups."""
@@ -255,6 +265,19 @@ class _Fitting:
         for attempt in attempts:
             if attempt.heldout_rows >= attempt.rows and attempt.request.recipe_id in earlier:
                 attempt.refuse_comparison("its recipe: no row lies before the held-out row", refit_failed=True)
+
+
+def _note_jumps(attempts: Sequence[FitAttempt], predictions: Sequence[Floats], begins: Integers) -> None:
+    """Raise the metric `jump` to that of the models fitted on all rows, where it is greater.
+
+    predictions: of each attempt's model for the rows of its group. begins: position of each group's first row.
+    """
+    known = [(index, attempt.champion_answers) for index, attempt in enumerate(attempts)]
+    compared = [(index, answers) for index, answers in known if answers is not None and len(answers.places)]
+    of_rows = [predictions[index][answers.places - begins[index]] for index, answers in compared]
+    jumps = greater_jumps([answers for _, answers in compared], of_rows)
+    for (index, _), jump in zip(compared, jumps, strict=True):
+        attempts[index].metrics["jump"] = jump
 
 
 def _models(attempts: Sequence[FitAttempt]) -> list[Model]:

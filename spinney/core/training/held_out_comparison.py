@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,10 @@ from spinney.core.training.held_out_loss import (
     finite_or_none,
     mean_per_group,
     rows_of_columns,
+    split_by_count,
 )
 from spinney.core.training.loss import Loss
-from spinney.core.training.prediction_jump import group_spreads, prediction_jumps
+from spinney.core.training.prediction_jump import group_spreads, jump_spreads, jumps_in_spreads
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 
 
@@ -45,10 +47,24 @@ class ComparedRows:
     champion: MeasuredRows
 
 
+@dataclass(frozen=True)
+class ChampionAnswers:
+    """A champion's predictions for those compared rows that it predicts, from which its challenger may jump.
+
+    places: positions of the rows in the TrainingSet. spread: that a jump is measured in; NaN if it is zero. jump: of
+    the challenger that was measured; None without rows or a spread.
+    """
+
+    places: Integers
+    predictions: Floats
+    spread: float
+    jump: float | None
+
+
 def comparison_metrics(older: OlderRows, rows: ComparedRows, loss: Loss) -> list[dict[str, Any]]:
     """Return, for each group, the metrics of the comparison, as `fit_groups` lists them.
 
-    A metric is None without rows, or if it is not finite.
+    A metric is None without rows, or if it is not finite. `jump` is not among them: see `ChampionAnswers`.
     """
     group_of_row = np.repeat(np.arange(len(rows.counts)), rows.counts)
     constant = constant_losses(
@@ -63,23 +79,36 @@ def comparison_metrics(older: OlderRows, rows: ComparedRows, loss: Loss) -> list
         columns[f"{name}_loss"] = mean_per_group(losses, rows.counts)
         columns[f"{name}_difference"] = finite_or_none(differences)
         columns[f"{name}_difference_se"] = finite_or_none(errors)
-    columns["jump"] = (
-        [None] * len(rows.counts) if loss.task == "classification" else finite_or_none(_jumps(older, rows))
-    )
     return rows_of_columns(columns)
 
 
-def _jumps(older: OlderRows, rows: ComparedRows) -> Floats:
+def champion_answers(older: OlderRows, rows: ComparedRows) -> list[ChampionAnswers]:
+    """Return the answers of each group's champion to the compared rows, for regression."""
     labels = older.training_set.labels
     has_champion = np.isfinite(rows.champion.predictions)
     group_of_row = np.repeat(np.arange(len(rows.counts)), rows.counts)[has_champion]
-    predicted = rows.champion.predictions[has_champion]
+    places, predicted = rows.places[has_champion], rows.champion.predictions[has_champion]
     counts = np.bincount(group_of_row, minlength=len(rows.counts))
-    spreads = np.full(len(counts), np.nan)
+    label_spreads = np.full(len(counts), np.nan)
     compared = np.flatnonzero(counts)
     if len(compared):
         sizes = older.stops[compared] - older.begins[compared]
         older_labels = labels[concatenated_ranges(older.begins[compared], older.stops[compared])].astype(np.float64)
-        spreads[compared] = group_spreads(older_labels, sizes)
-    residuals = labels[rows.places[has_champion]].astype(np.float64) - predicted
-    return prediction_jumps(residuals, rows.challenger.predictions[has_champion] - predicted, counts, spreads)
+        label_spreads[compared] = group_spreads(older_labels, sizes)
+    spreads = jump_spreads(labels[places].astype(np.float64) - predicted, counts, label_spreads)
+    jumps = finite_or_none(jumps_in_spreads(rows.challenger.predictions[has_champion] - predicted, counts, spreads))
+    split = split_by_count(places, counts), split_by_count(predicted, counts)
+    return [ChampionAnswers(*of_group) for of_group in zip(*split, spreads.tolist(), jumps, strict=True)]
+
+
+def greater_jumps(answers: Sequence[ChampionAnswers], predictions: Sequence[Floats]) -> list[float | None]:
+    """Return the jump of each stored model from its champion, or of the measured one, if that is greater.
+
+    predictions: of each stored model, for the rows of the answers.
+    """
+    counts = np.array([len(of_group.places) for of_group in answers], dtype=np.int64)
+    spreads = np.array([of_group.spread for of_group in answers], dtype=np.float64)
+    steps = [mine - of_group.predictions for mine, of_group in zip(predictions, answers, strict=True)]
+    stored = finite_or_none(jumps_in_spreads(np.concatenate([np.empty(0), *steps]), counts, spreads))
+    pairs = [(of_group.jump, jump) for of_group, jump in zip(answers, stored, strict=True)]
+    return [first if first is None or second is None else max(first, second) for first, second in pairs]

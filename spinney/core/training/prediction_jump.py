@@ -5,6 +5,9 @@ rows, so the comparison of losses does not reveal it. But its predictions then j
 the median absolute deviation of the champion's residuals from their median: labels that are all shifted by the same
 amount, and up to half of the rows with other labels, leave it as it was. It is at most the spread of the group's older
 labels, so that labels in another unit do not widen it.
+
+The model that is stored is fitted on the held-out rows too. If only these have wrong labels, the challenger that was
+measured knows nothing of them and does not jump, but the stored one does. So the greater jump of both counts.
 """
 
 from __future__ import annotations
@@ -28,6 +31,11 @@ def prediction_jumps(residuals: Floats, steps: Floats, counts: Integers, label_s
     (n_rows,), those of the first group first. counts: shape (groups,), rows of each group. label_spreads: shape
     (groups,), of the older labels.
     """
+    return jumps_in_spreads(steps, counts, jump_spreads(residuals, counts, label_spreads))
+
+
+def jump_spreads(residuals: Floats, counts: Integers, label_spreads: Floats) -> Floats:
+    """Return the spread of each group, shape (groups,); NaN without rows or if it is zero. Arguments: see above."""
     out = np.full(len(counts), np.nan)
     present = np.flatnonzero(counts)
     if not len(present):
@@ -36,8 +44,16 @@ def prediction_jumps(residuals: Floats, steps: Floats, counts: Integers, label_s
     of_labels, of_residuals = label_spreads[present], group_spreads(residuals, sizes)
     either = np.where(of_labels > 0, np.minimum(of_labels, of_residuals), of_residuals)
     spreads = np.where(sizes >= MIN_RESIDUALS, either, of_labels)
-    middle = group_medians(np.abs(steps), sizes)
-    out[present] = np.divide(middle, spreads, out=np.full(len(present), np.nan), where=spreads > 0)
+    out[present] = np.where(spreads > 0, spreads, np.nan)
+    return out
+
+
+def jumps_in_spreads(steps: Floats, counts: Integers, spreads: Floats) -> Floats:
+    """Return the median size of each group's steps, in spreads, shape (groups,). spreads: from `jump_spreads`."""
+    out = np.full(len(counts), np.nan)
+    present = np.flatnonzero(counts)
+    if len(present):
+        out[present] = group_medians(np.abs(steps), counts[present]) / spreads[present]
     return out
 
 

@@ -421,13 +421,14 @@ def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
     second = one(rows, **champion_of(first))
     assert second["status"] == "fitted"
     held = rows[47:]  # of the six that are new to the champion
-    answers = [oracle(rows[:end]).predict(held[["x", "z"]].to_numpy()) for end in (47, 44)]
-    mine, theirs = (np.abs(held["label"] - answer) for answer in answers)
+    answers = [oracle(rows[:end]).predict(held[["x", "z"]].to_numpy()) for end in (47, 44, 50)]
+    mine, theirs, _ = (np.abs(held["label"] - answer) for answer in answers)
+    steps = max(np.median(np.abs(answers[of] - answers[1])) for of in (0, 2))  # the stored model has seen them
     older = rows["label"][:47]
     spread = 1.4826 * (older - older.median()).abs().median()  # three residuals are too few for theirs
     to_constant = mine - (held["label"] - older.median()).abs()
     assert metrics(second) == {
-        "jump": pytest.approx(np.median(np.abs(answers[0] - answers[1])) / spread),
+        "jump": pytest.approx(steps / spread),
         "heldout_rows": 3,
         "champion_difference": pytest.approx((mine - theirs).mean()),
         "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(3)),
@@ -678,7 +679,7 @@ def decision_about(rows: pd.DataFrame, spoil: Callable[[pd.Series[Any]], pd.Seri
     return decide(metrics(one(rows, **champion)), Gate())[0]
 
 
-FITTED, BOTH = slice(0, 360), slice(200, 450)
+FITTED, HELD_OUT, BOTH = slice(0, 360), slice(360, 450), slice(200, 450)
 
 
 def test_labels_that_are_wrong_in_the_fitted_rows_only_are_refused_by_the_rows_held_out() -> None:
@@ -689,6 +690,12 @@ def test_labels_that_are_wrong_in_the_fitted_rows_only_are_refused_by_the_rows_h
 def test_labels_that_are_wrong_in_the_held_out_rows_too_are_held_by_the_jump(spoil) -> None:
     rows = rows_of('["a"]', 450).assign(label=lambda frame: frame["label"] + 10)
     assert decision_about(rows, spoil, BOTH) is Decision.HELD
+
+
+def test_labels_that_are_wrong_in_the_held_out_rows_only_are_held_since_the_stored_model_has_learned_them() -> None:
+    """The measured challenger has not seen them, so it answers as the champion does and jumps nowhere."""
+    rows = rows_of('["a"]', 450).assign(label=lambda frame: frame["label"] + 10)
+    assert decision_about(rows, lambda label: label * 60, HELD_OUT) is Decision.HELD
 
 
 def test_a_change_of_two_and_a_half_spreads_is_promoted() -> None:
