@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 
 from spinney.core.config import parse
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import other_data
+import window_rows
 from harness import other_series, synthetic_fleets
 from harness.other_fleets import FLEETS, OtherFleet, tourism
 from policies import as_rows
@@ -100,3 +102,24 @@ def test_the_benchmark_replays_what_is_proposed_for_a_fleet(tmp_path: Path, monk
     assert [row["strategy"] for row in rows[:2]] == ["as configured", "never again"]
     assert rows[0]["ratio"] == 1.0
     assert len(rows) == 11
+
+
+def test_the_benchmark_of_rows_fits_the_newest_known_rows() -> None:
+    days = np.arange(121.0)
+    labels = np.where(days < 40, 0.0, 10.0)
+    whole = window_rows.Series(np.zeros(121, dtype=np.int64), days, np.zeros((121, 1)), labels, False, 1.0)
+    found = dict(zip(window_rows.CHOICES, window_rows.losses(whole, 10.0)[:, 101], strict=True))
+    # Day 101 is predicted by the fit of day 100, which knows the labels of the days 0 to 99: forty are 0, sixty are 10.
+    assert found[60, None] == pytest.approx(0.0)
+    assert found[2000, None] == pytest.approx(4.0)
+    newest, older = 0.5 ** (np.arange(60) / 100), 0.5 ** (np.arange(60, 100) / 100)
+    assert found[600, 100.0] == pytest.approx(10 * older.sum() / (newest.sum() + older.sum()))
+
+
+def test_the_benchmark_of_rows_fits_as_scikit_learn_does() -> None:
+    random = np.random.default_rng(4)
+    rows, weights = random.normal(size=(50, 3)), random.uniform(0.1, 1, size=50)
+    labels = rows @ [1.0, -2.0, 0.5] + random.normal(size=50)
+    expected = Ridge(alpha=1.0).fit(rows[:40], labels[:40], sample_weight=weights[:40]).predict(rows[40:])
+    found = window_rows._ridge(rows[:40], labels[:40], weights[:40], rows[40:])
+    np.testing.assert_allclose(found, expected)
