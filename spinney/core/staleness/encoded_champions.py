@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spinney.core.champions.champion_selection import select_predecessor
 from spinney.core.champions.shard_champions import CODEC, SCHEMA, Champions
 from spinney.core.state_codec import decode_batch, encode_batch
 
@@ -42,6 +43,14 @@ class EncodedChampions:
         batch = _batch(self.blob)
         is_wanted = pc.is_in(batch.column("group_key"), pa.array(sorted(keys), pa.string()))
         return Champions.from_batch(batch.filter(is_wanted))
+
+    def predecessors_of(self, keys: Collection[str]) -> dict[str, str]:
+        """Return the model that each champion of these groups has replaced: group_key -> model_id, as
+        `select_predecessor` names it.
+        """
+        promotions = self.select(keys).promotions
+        found = {key: select_predecessor(rows) for key, rows in promotions.items()}
+        return {key: predecessor.model_id for key, predecessor in found.items() if predecessor is not None}
 
     def with_replaced(self, some: Champions) -> EncodedChampions:
         """Replace the promotions of the groups in `some`, keeping those of all other groups."""

@@ -46,6 +46,15 @@ _SCORES = np.linspace(-6.0, 6.0, 2_401)
 _TAILS = np.array([NormalDist().cdf(score) for score in _SCORES])
 
 
+def tail_index_of(loss: str) -> float:
+    """Return how fast a loss is taken to become rare: the share above x falls as x ** -index.
+
+    1 for absolute errors, which is a heavier tail than that of any errors with a mean, and 0.5 for their squares, so
+    that both losses give the same evidence. Other losses have the index 1.
+    """
+    return 0.5 if loss == "squared" else 1.0
+
+
 @dataclass(frozen=True)
 class ErrorEvidence:
     """The state of the tests of a shard's groups, in the order of its groups.
@@ -125,10 +134,13 @@ class ErrorEvidence:
         """Set the sums of evidence of some groups to 0, in place. is_forgotten: shape (n_groups,)."""
         self.sums[is_forgotten] = 0
 
-    def counted(self, rows: CountedLosses, key_shares: Floats, patience: int) -> ErrorEvidence:
+    def counted(
+        self, rows: CountedLosses, key_shares: Floats, patience: int, tail_index: float = 1.0
+    ) -> ErrorEvidence:
         """Return the state with these losses, counted in place. patience: microseconds.
 
-        key_shares: for each group a fixed number in [0, 1), the seed of its random numbers.
+        key_shares: for each group a fixed number in [0, 1), the seed of its random numbers. tail_index: of the loss,
+        see `LossSamples.shares_above`.
         """
         corrections = ScoreCorrections(self.scores, self.counted_at, self.pairs)
         for losses in rows.ordered(key_shares).pieces():
@@ -136,7 +148,7 @@ class ErrorEvidence:
             times, elapsed = self._advance_times(losses, turns, patience)
             met = self.samples.add_in_turns(losses.at, losses.losses, turns)
             random = random_numbers(key_shares[losses.at], met.counts.astype(np.int64))
-            shares_above = met.shares_above(losses.losses, random)
+            shares_above = met.shares_above(losses.losses, random, tail_index)
             scores = np.interp(-shares_above, -_TAILS[::-1], -_SCORES[::-1])
             blocks = (corrections.correct(losses.at[block], scores[block], times[block]) for block in losses.blocks)
             self._bet(losses, turns, np.concatenate(list(blocks)), elapsed)

@@ -29,7 +29,7 @@ from spinney.core.staleness.attempt_outcomes import (
     time_order,
 )
 from spinney.core.staleness.encoded_champions import EncodedChampions
-from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
+from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence, tail_index_of
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
@@ -37,7 +37,7 @@ from spinney.core.staleness.judge_state_upgrades import UPGRADES
 from spinney.core.staleness.last_arrival_times import note_arrivals
 from spinney.core.staleness.lazy_state_section import LazySection
 from spinney.core.staleness.loss_change import in_current_loss
-from spinney.core.staleness.loss_counting import CountTimes, count_labels, start_samples
+from spinney.core.staleness.loss_counting import CountSettings, count_labels, start_samples
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.predecessors import add_predecessors
@@ -80,7 +80,8 @@ class JudgeSettings:
     min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, microseconds. drift_patience: of
     `drift`, microseconds; None: predictions are not counted. rate_half_life: of the decayed counts of labels,
     microseconds. is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time
-    that any shard has reported. losses: of the fleet; None: the loss has never changed.
+    that any shard has reported. losses: of the fleet; None: the loss has never changed. tail_index: of its current
+    loss.
     """
 
     policies: tuple[Policy, ...]
@@ -91,11 +92,12 @@ class JudgeSettings:
     drift_patience: int | None = None
     rate_half_life: int = 14 * 86_400 * SECOND
     losses: LossHistory | None = None
+    tail_index: float = tail_index_of("absolute")
 
     @property
-    def count_times(self) -> CountTimes:
-        """The times by which labels are counted."""
-        return CountTimes(self.patience, self.rate_half_life)
+    def count_settings(self) -> CountSettings:
+        """How labels are counted."""
+        return CountSettings(self.patience, self.rate_half_life, self.tail_index)
 
     @classmethod
     def from_config(cls, config: Config, losses: LossHistory | None = None) -> JudgeSettings:
@@ -109,6 +111,7 @@ class JudgeSettings:
             drift_patience=int(config.staleness.drift.patience.total_seconds() * SECOND),
             rate_half_life=int(config.staleness.max_age.total_seconds() * SECOND),
             losses=losses,
+            tail_index=tail_index_of(config.fleet.loss),
         )
 
 
@@ -232,7 +235,8 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     if new_champions or len(mature):
         present = evidence.value.resized(len(groups))
         start_samples(groups, present, new_champions)
-        evidence = evidence.with_value(count_labels(groups, present, mature, settings.count_times))
+        counted = count_labels(groups, present, mature, settings.count_settings, encoded.predecessors_of)
+        evidence = evidence.with_value(counted)
     waiting = shard.encoded_pending
     waiting = waiting if pending is shard.pending else waiting.with_value(pending)
     drift = _count_predictions(shard.encoded_drift, groups, new_champions, deltas, settings.drift_patience)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,13 +29,20 @@ alarm was false, and if the refit has cured the error. If it has not, they soon 
 
 MAX_LOSS = float(np.finfo(np.float32).max)
 
+PredecessorsOf = Callable[[Sequence[str]], Mapping[str, str]]
+"""group_keys -> the model_id that each group's champion has replaced, without groups that have none."""
+
 
 @dataclass(frozen=True)
-class CountTimes:
-    """Times by which labels are counted, microseconds. patience: of `error_rise`. half_life: of the rates of labels."""
+class CountSettings:
+    """How labels are counted.
+
+    patience: of `error_rise`; half_life: of the rates of labels; both in microseconds. tail_index: of the fleet's loss.
+    """
 
     patience: int
     half_life: int
+    tail_index: float
 
 
 def start_samples(
@@ -62,7 +69,13 @@ def start_samples(
     evidence.restart(fresh, padded, clocks, least=REFERENCE_LOSSES)
 
 
-def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: LabelRows, by: CountTimes) -> ErrorEvidence:
+def count_labels(
+    groups: GroupStates,
+    evidence: ErrorEvidence,
+    mature: LabelRows,
+    by: CountSettings,
+    predecessors_of: PredecessorsOf,
+) -> ErrorEvidence:
     """Add matured labelled rows, in place, and return the new evidence.
 
     mature: oldest first.
@@ -77,13 +90,39 @@ def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: LabelRows
     champions = groups["champion_id"][at]
     is_own = (mature.model_id == champions) & (champions != "")
     own = np.flatnonzero(is_own & np.isfinite(mature.loss))
-    if not len(own):
+    late = _late_rows(groups, at, mature, own, predecessors_of)
+    tested = np.union1d(own, late)
+    if not len(tested):
         return evidence
-    rows = mature.take(own)
-    _average_recent(groups, at[own], rows)
-    evidence = evidence.counted(_counted_losses(groups, at[own], rows), groups.key_shares, by.patience)
+    _average_recent(groups, at[own], mature.take(own))
+    losses = _counted_losses(groups, at[tested], mature.take(tested))
+    evidence = evidence.counted(losses, groups.key_shares, by.patience, by.tail_index)
     groups["evidence"][:] = evidence.evidence
     return evidence
+
+
+def _late_rows(
+    groups: GroupStates,
+    at: Positions,
+    mature: LabelRows,
+    own: Positions,
+    predecessors_of: PredecessorsOf,
+) -> Positions:
+    """Return the rows that the champion before answered, if they come before the first row of the champion.
+
+    The evidence is about the group, so a refit by another policy must not hide the losses of the days before it. In a
+    group whose evidence has restarted they do not count: they led to the refit. at: position of each row's group. own:
+    rows of champions.
+    """
+    first = np.full(len(groups), len(mature))
+    np.minimum.at(first, at[own], own)
+    is_open = (groups["champion_rows"] == 0) & (groups["evidence"] > 0) & (groups["champion_id"] != "")
+    is_late = is_open[at] & (np.arange(len(mature)) < first[at]) & np.isfinite(mature.loss)
+    rows = np.flatnonzero(is_late & (mature.model_id != groups["champion_id"][at]))
+    keys = mature.group_key[rows].tolist()
+    predecessors = predecessors_of(sorted(set(keys))) if keys else {}
+    is_known = [predecessors.get(key) == model_id for key, model_id in zip(keys, mature.model_id[rows], strict=True)]
+    return rows[np.array(is_known, dtype=np.bool_)]
 
 
 def _average_recent(groups: GroupStates, at: Positions, rows: LabelRows) -> None:

@@ -22,6 +22,9 @@ Equal errors may give losses that differ in their last bits: a loss was rounded 
 fleet's loss changed since. A continuous loss comes so near a knot once in ten thousand times, and counts as any tie.
 """
 
+BY_RANK_ALONE = float("inf")
+"""A `tail_index` with which the size of a loss above all others is ignored."""
+
 MAX_WEIGHT = 2_048
 """Greatest weight of a knot, in losses: a float16 cannot count further. More losses change its value, not its weight.
 """
@@ -67,14 +70,19 @@ class LossSamples:
         """Return the samples of the groups at these positions, as a copy."""
         return LossSamples(self.values[at], self.weights[at])
 
-    def shares_above(self, losses: Floats, randoms: Floats) -> Floats:
-        """Return the smoothed conformal p-value of one loss per group.
+    def shares_above(self, losses: Floats, randoms: Floats, tail_index: float = 1.0) -> Floats:
+        """Return the smoothed conformal p-value of one loss per group, raised for losses just above all earlier ones.
 
         It is (losses above + randoms · (equal losses + 1)) / (losses + 1). If a group's losses are exchangeable, its
         p-values are independent and uniform, whatever the distribution of the losses (Vovk, Gammerman and Shafer 2005,
         "Algorithmic learning in a random world"). Between merged knots it is interpolated; losses are at least 0.
 
-        losses, randoms: shape (n_groups,); randoms are uniform in (0, 1).
+        The p-value of a loss above all earlier ones is randoms / (losses + 1): by chance it may be very small although
+        the loss is hardly larger than others were. So its random number is at least (largest / loss) ** tail_index,
+        which is uniform if the share of losses above x falls as x ** -tail_index. P-values only rise by this, so there
+        are no more false alarms than without it, whatever the tail is.
+
+        losses, randoms: shape (n_groups,); randoms are uniform in (0, 1). tail_index: above 0.
         """
         stored = self.nearest_ties(losses)
         loss = stored[:, None]
@@ -82,7 +90,13 @@ class LossSamples:
         above = (weights * (self.values > loss)).sum(axis=1)
         equal = (weights * (self.values == loss)).sum(axis=1)
         above += self._mass_above_left_knot(stored.astype(np.float64))
+        randoms = np.maximum(randoms, self._largest_by(stored) ** tail_index)
         return np.asarray((above + randoms * (equal + 1.0)) / (weights.sum(axis=1) + 1.0))
+
+    def _largest_by(self, losses: Floats32) -> Floats:
+        """Return each group's largest loss divided by a new one that is larger, 0 where none is."""
+        largest = np.where(self.weights > 0, self.values, np.float32(0)).max(axis=1).astype(np.float64)
+        return np.divide(largest, losses, out=np.zeros(len(largest)), where=losses > largest)
 
     def _mass_above_left_knot(self, losses: Floats) -> Floats:
         """Correct the count of losses above: half of a knot's losses lie on each side, evenly up to the next.

@@ -26,7 +26,7 @@ from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.loss_counting_order import CountedLosses
-from spinney.core.staleness.loss_samples import Floats
+from spinney.core.staleness.loss_samples import BY_RANK_ALONE, Floats
 from spinney.core.staleness.verdicts import DRIFT
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
 
@@ -91,7 +91,8 @@ class PredictionDrift:
         distances = _clipped(np.abs(predictions - np.repeat(self.centres[at], lengths)))
         is_evidence = np.ones(len(rows), dtype=np.bool_)
         counted = CountedLosses(at, lengths, distances, rows.last_event_time, is_evidence)
-        evidence = self.evidence.counted(counted, groups.key_shares, patience)
+        # Probabilities end at 1: the largest distance is near to any larger one, however much has changed.
+        evidence = self.evidence.counted(counted, groups.key_shares, patience, BY_RANK_ALONE)
         groups[DRIFT][:] = np.where(np.isfinite(self.centres), evidence.evidence, np.nan)
         return PredictionDrift(self.centres, evidence)
 

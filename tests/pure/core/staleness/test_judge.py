@@ -429,6 +429,34 @@ def test_evidence_below_the_limit_goes_on_with_the_next_champion_and_is_spent_at
     assert 0 < bench.known("evidence") < 1e-4
 
 
+def test_late_labels_of_the_champion_before_are_evidence_until_the_first_label_of_the_champion() -> None:
+    bench = Bench()
+    bench.tick(decided("m1", loss=0.5, heldout=REFERENCE))
+    bench.tick(*raised(2))
+    before = bench.known("evidence")
+    bench.tick(decided("m2", at=START + 3 * HOUR))
+    late = START + 3 * HOUR + MINUTE
+    bench.tick(rows(1, model="m1", loss=40.0, at=late), rows(1, model="m0", loss=40.0, at=late))
+    risen = bench.known("evidence")
+    assert risen > 2 * before
+    assert bench.shard.encoded_evidence.value.samples.counts.tolist() == [20 + 2 + 1], "m0 is not the one before"
+    assert (bench.known("champion_rows"), bench.known("recent_weight"), bench.known("rows_since")) == (0, 0, 2)
+    bench.tick(rows(1, model="m2", loss=0.4, at=START + 4 * HOUR), rows(1, model="m1", loss=40.0, at=START + 5 * HOUR))
+    assert bench.known("evidence") < risen
+    assert bench.shard.encoded_evidence.value.samples.counts.tolist() == [20 + 3 + 1]
+
+
+def test_labels_of_a_withdrawn_model_are_no_evidence_against_the_model_before_it() -> None:
+    bench = Bench()
+    bench.tick(decided("m1", loss=0.5, heldout=REFERENCE))
+    bench.tick(*raised(2))
+    bench.tick(decided("m2", at=START + 3 * HOUR))
+    bench.tick(decided("m2", "withdrawn", at=START + 4 * HOUR))
+    before = bench.known("evidence")
+    bench.tick(rows(1, model="m2", loss=40.0, at=START + 4 * HOUR))
+    assert (bench.known("champion_id"), bench.known("evidence")) == ("m1", before)
+
+
 def test_only_the_champions_own_answers_accuse_it() -> None:
     bench = Bench()
     bench.tick(decided("m1", loss=0.5, heldout=REFERENCE))
@@ -480,8 +508,8 @@ def test_the_first_labels_of_a_new_champion_are_counted_as_its_own() -> None:
 def test_a_group_whose_error_falls_again_is_called_fresh_once() -> None:
     bench = Bench()
     bench.tick(decided("m1", loss=0.5, heldout=REFERENCE))
-    bench.tick(*raised(6))
-    (verdict,) = bench.tick(*single_rows([0.01] * 20, MINUTE, since=START + 6 * HOUR))
+    bench.tick(*raised(9))
+    (verdict,) = bench.tick(*single_rows([0.01] * 20, MINUTE, since=START + 9 * HOUR))
     assert (verdict["decision"], verdict["policy"], verdict["stale_since"]) == ("fresh", None, NEVER)
     assert verdict["reason"] == "no policy asks for a refit"
     assert bench.tick() == []

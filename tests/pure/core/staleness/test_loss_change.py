@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from spinney.core.champions.promotion import Promotion
 from spinney.core.migration import LossHistory
 from spinney.core.migration.loss_history import LossChange
+from spinney.core.staleness.error_evidence import tail_index_of
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import DecisionRecord, JudgeInput, JudgeSettings, ShardState, advance
 from spinney.core.staleness.policies import ErrorRise, NewGroup
@@ -25,6 +26,7 @@ CHANGED = datetime(2024, 5, 1, tzinfo=UTC)
 TO_SQUARED = LossHistory("squared", (LossChange(CHANGED, "absolute", "squared"),))
 TO_ABSOLUTE = LossHistory("absolute", (LossChange(CHANGED, "squared", "absolute"),))
 SETTINGS = JudgeSettings((NewGroup(20), ErrorRise(timedelta(days=30))), 20, 0, 30 * DAY, is_wall_clock=False)
+SQUARES = replace(SETTINGS, tail_index=tail_index_of("squared"))
 A, B = '["a"]', '["b"]'
 REFERENCE = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
 """Held-out losses whose squares and square roots' squares are exact."""
@@ -75,12 +77,12 @@ LOSSES = st.lists(st.integers(0, 64).map(lambda eighths: eighths / 8), max_size=
 def test_the_test_of_error_rise_goes_on_as_if_the_loss_had_never_been_another(
     before: list[float], after: list[float]
 ) -> None:
-    shard, always = begun(before), begun(before, power=2)
+    shard, always = begun(before), begun(before, SQUARES, power=2)
     for hour, loss in enumerate(after):
         health = labels((A, [loss**2]), at=START + DAY + HOUR * hour)
-        shard = step(shard, replace(SETTINGS, losses=TO_SQUARED), health=health)
-        always = step(always, SETTINGS, health=health)
-    shard = step(shard, replace(SETTINGS, losses=TO_SQUARED), health=NOTHING)
+        shard = step(shard, replace(SQUARES, losses=TO_SQUARED), health=health)
+        always = step(always, SQUARES, health=health)
+    shard = step(shard, replace(SQUARES, losses=TO_SQUARED), health=NOTHING)
     evidence, expected = shard.encoded_evidence.value, always.encoded_evidence.value
     np.testing.assert_array_equal(evidence.sums, expected.sums)
     np.testing.assert_array_equal(shard.groups["evidence"], always.groups["evidence"])
@@ -92,16 +94,17 @@ CENTS = st.lists(st.sampled_from([0.1, 0.7, 1.31, 1 / 3, 13.37]), min_size=1, ma
 """Errors that repeat, whose squares and roots no float holds exactly."""
 
 
-@pytest.mark.parametrize(("losses", "power"), [(TO_SQUARED, 2), (TO_ABSOLUTE, 0.5)])
+@pytest.mark.parametrize(("losses", "power"), [(TO_SQUARED, 2), (TO_ABSOLUTE, 0.5)], ids=["squared", "absolute"])
 @given(before=CENTS, after=CENTS)
 def test_equal_errors_before_and_after_the_change_are_ties(
     losses: LossHistory, power: float, before: list[float], after: list[float]
 ) -> None:
-    settings = replace(SETTINGS, losses=losses)
-    shard, always = begun(before), begun(before, power=power)
+    was, now = (SETTINGS, SQUARES) if power == 2 else (SQUARES, SETTINGS)
+    settings = replace(now, losses=losses)
+    shard, always = begun(before, was), begun(before, now, power=power)
     for hour, loss in enumerate(after):
         health = labels((A, [loss**power]), at=START + DAY + HOUR * hour)
-        shard, always = step(shard, settings, health=health), step(always, SETTINGS, health=health)
+        shard, always = step(shard, settings, health=health), step(always, now, health=health)
     evidence, expected = shard.encoded_evidence.value, always.encoded_evidence.value
     np.testing.assert_allclose(evidence.sums, expected.sums, rtol=1e-3)
 
@@ -115,7 +118,7 @@ def test_means_begin_anew_and_counts_go_on() -> None:
     for name in ("champion_id", "champion_rows", "labelled", "rows_since", "attempted_at", "evidence"):
         np.testing.assert_array_equal(shard.groups[name], before.groups[name])
     assert np.isfinite(before.groups["baseline"]).all()  # the state that was given stays as it was
-    shard = step(shard, replace(SETTINGS, losses=TO_SQUARED), health=labels((A, [9.0]), at=START + DAY))
+    shard = step(shard, replace(SQUARES, losses=TO_SQUARED), health=labels((A, [9.0]), at=START + DAY))
     assert shard.groups["recent_loss"][at] / shard.groups["recent_weight"][at] == pytest.approx(9.0)
 
 
@@ -129,7 +132,7 @@ def test_the_change_is_made_once_and_its_state_is_stored_with_the_name() -> None
 
 def test_changed_back_the_sample_has_the_losses_of_before() -> None:
     shard = begun([1.0, 2.5])
-    squared = step(shard, replace(SETTINGS, losses=TO_SQUARED), health=NOTHING)
+    squared = step(shard, replace(SQUARES, losses=TO_SQUARED), health=NOTHING)
     both = replace(TO_ABSOLUTE, changes=(*TO_SQUARED.changes, *TO_ABSOLUTE.changes))
     back = step(squared, replace(SETTINGS, losses=both), health=NOTHING)
     np.testing.assert_allclose(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.staleness.loss_samples import KNOTS, MAX_WEIGHT, LossSamples
+from spinney.core.staleness.loss_samples import BY_RANK_ALONE, KNOTS, MAX_WEIGHT, LossSamples
 
 ONE = np.array([0])
 
@@ -35,6 +35,29 @@ def test_a_share_is_that_of_larger_losses_with_ties_broken_by_the_random_number(
     assert share_above(sample_of(3.0, 1.0, 2.0), loss, 0.5) == share
 
 
+@pytest.mark.parametrize(
+    ("loss", "random", "tail_index", "share"),
+    [
+        (4.0, 0.5, 1.0, 0.75 / 4),  # a third larger than the largest, 3
+        (4.0, 0.9, 1.0, 0.9 / 4),
+        (12.0, 0.1, 1.0, 0.25 / 4),
+        (12.0, 0.1, 0.5, 0.5 / 4),
+        (3e9, 0.1, 1.0, 0.1 / 4),
+        (3.1, 0.1, BY_RANK_ALONE, 0.1 / 4),
+        (3.0, 0.1, 1.0, 0.2 / 4),  # equal to the largest
+    ],
+)
+def test_a_loss_above_all_others_is_as_rare_as_its_size_says_and_never_rarer_than_its_rank(
+    loss: float, random: float, tail_index: float, share: float
+) -> None:
+    (found,) = sample_of(3.0, 1.0, 2.0).shares_above(np.array([loss]), np.array([random]), tail_index)
+    assert found == pytest.approx(share)
+
+
+def test_a_loss_above_nothing_but_zeros_is_as_rare_as_its_rank() -> None:
+    assert share_above(sample_of(0.0, 0.0, 0.0), 1.0, 0.5) == 0.5 / 4
+
+
 def test_without_losses_the_share_is_the_random_number() -> None:
     assert share_above(LossSamples.empty(1), 7.0, 0.3) == 0.3
 
@@ -61,7 +84,7 @@ def test_losses_that_differ_by_rounding_are_ties_and_are_stored_as_one_knot(roun
 
 def test_losses_that_differ_by_more_than_rounding_are_no_ties() -> None:
     samples = sample_of(*[0.7] * 3)
-    assert share_above(samples, 0.70001, 0.5) == pytest.approx(0.5 / 4)
+    assert share_above(samples, 0.70001, 0.5) == pytest.approx(1 / 4, rel=1e-4)  # just above all, by its size
     assert share_above(samples, 0.69999, 0.5) == pytest.approx(3.5 / 4)
 
 
