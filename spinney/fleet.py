@@ -1,7 +1,6 @@
 """`Fleet`: the read-only Python interface of a fleet's tables.
 
-pandas and scikit-learn are imported in the methods that need them, since `spinney why` answers in less time than they
-take to import.
+Its methods import pandas and scikit-learn where needed: `spinney why` answers in less time than these take to import.
 """
 
 from __future__ import annotations
@@ -287,7 +286,8 @@ class Fleet:
 
         self._gain = self._gain or IncrementalGain(self._store)
         statuses = self.table() if statuses is None else statuses
-        return read_fleet_figures(self._gain, self.config, statuses, datetime.now(UTC), before)
+        horizon, budget = self.config.kafka.label_horizon, self.config.budget.seconds
+        return read_fleet_figures(self._gain, horizon, budget, statuses, datetime.now(UTC), before)
 
     def group_figures(self, key: str) -> GroupFigures:
         """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.

@@ -17,7 +17,6 @@ from schemas.vocabulary import Staleness
 from spinney.core import timestamps
 from spinney.core.champions.fleet_champion_selection import integer_values
 from spinney.core.champions.promotion import CHAMPION_COLUMNS
-from spinney.core.config import Config
 from spinney.core.reporting.champion_age import champion_ages, clock_at
 from spinney.core.reporting.fleet_summary import Summary, summarize_fleet
 from spinney.core.reporting.incumbent_comparison import IncumbentComparison, measure_for
@@ -89,15 +88,17 @@ def read_summary(
 
 def read_fleet_figures(
     kept: IncrementalGain,
-    config: Config,
+    label_horizon: timedelta,
+    budget_seconds: float,
     statuses: pa.Table,
     now: datetime,
     before: FleetFigures | None = None,
 ) -> FleetFigures:
     """Return the figures of a fleet.
 
-    kept: the fleet's gain from retraining, which is read step by step. statuses: from `Fleet.table`. before: an earlier
-    reading; without it the gain is read from the beginning. Raises StoreError.
+    kept: the fleet's gain from retraining, which is read step by step. label_horizon: of `[kafka]`. budget_seconds: of
+    `[budget]`. statuses: from `Fleet.table`. before: an earlier reading; without it the gain is read from the
+    beginning. Raises StoreError.
     """
     store, fleet = kept.store, kept.store.fleet
     no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])
@@ -110,9 +111,9 @@ def read_fleet_figures(
         summary=_shortened(read_summary(store, statuses, no_incumbent, gain)),
         error_label=error_label(charter.losses_of(store)),
         age=_read_ages(store, clock, now, NO_BANDS if before is None else before.age),
-        error=_read_errors(store, config.kafka.label_horizon, NO_BANDS if before is None else before.error),
+        error=_read_errors(store, label_horizon, NO_BANDS if before is None else before.error),
         queue=describe_queue(statuses, _read_newest_stale_verdicts(store), SHOWN),
-        budget_seconds=config.budget.seconds,
+        budget_seconds=budget_seconds,
         under_way=read_rounds_under_way(store, now),
         decisions=decisions,
         latest_decisions=latest,

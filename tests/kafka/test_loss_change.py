@@ -105,7 +105,7 @@ class Story:
     def sales(self, name: str, *numbers: int) -> list[dict[str, Any]]:
         """Sales of both groups, a quarter of an hour apart: each label in a step of its own of `health`."""
         return [
-            sale(name, who, n, 401.0 + 15.0 * n, 10.0 + 5.0 * n if who == RISING else 0.0)
+            sale(name, who, n, 401.0 + 15.0 * n, 10.0 * 3.0**n if who == RISING else 0.0)
             for who in (RISING, BUSY)
             for n in numbers
         ]

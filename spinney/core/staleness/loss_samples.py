@@ -96,7 +96,7 @@ class LossSamples:
     def _largest_by(self, losses: Floats32) -> Floats:
         """Return each group's largest loss divided by a new one that is larger, 0 where none is."""
         largest = np.where(self.weights > 0, self.values, np.float32(0)).max(axis=1).astype(np.float64)
-        return np.divide(largest, losses, out=np.zeros(len(largest)), where=losses > largest)
+        return np.asarray(np.divide(largest, losses, out=np.zeros(len(largest)), where=losses > largest))
 
     def _mass_above_left_knot(self, losses: Floats) -> Floats:
         """Correct the count of losses above: half of a knot's losses lie on each side, evenly up to the next.
