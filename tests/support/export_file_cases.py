@@ -15,28 +15,15 @@ import pandas as pd
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from file_cases import AT, CLASSIC, NOON, Case, Dead, Fleet, delta_table, folder_of, lines, parquet, text
+from rare_file_cases import PLAIN_TYPES, plain_columns, plain_record, plain_row
 
 from spinney.sources import ReadOptions, TextFormat
 
-_TYPES = {"store": "string", "id": "string", "at": "timestamp"}
 _HEADER = "store,id,at,x,sold"
 _MAY_DAY = (NOON.date() - date(1970, 1, 1)).days
 """19,844 days from 1970 to 2024-05-01."""
 
 _MIDNIGHT = datetime(2024, 5, 1, tzinfo=UTC)
-
-
-def _row(**values: Any) -> dict[str, Any]:
-    return {"store": "a", "x": 1.5, "sold": 2.0} | values
-
-
-def _record(**values: Any) -> dict[str, Any]:
-    return {"store": "a", "id": "1", "at": AT, "x": 1.5, "sold": 2} | values
-
-
-def _columns(rows: int, **others: Any) -> dict[str, Any]:
-    ids = [str(row) for row in range(rows)]
-    return {"store": ["a"] * rows, "id": ids, "at": [NOON] * rows, "x": [1.5] * rows, "sold": [2.0] * rows} | others
 
 
 def _csv(*rows: str, header: str = _HEADER, end: str = "\n") -> str:
@@ -79,8 +66,8 @@ def _pandas(folder: Path) -> Path:
 def _evolved_delta(folder: Path) -> Path:
     """A table that got a column with its second commit, lost a row with its third, and has a wider type since."""
     place = str(folder / "table")
-    write_deltalake(place, pa.table(_columns(2)), partition_by=["store"])
-    write_deltalake(place, pa.table(_columns(2, id=["2", "3"], n=[7, None])), mode="append", schema_mode="merge")
+    write_deltalake(place, pa.table(plain_columns(2)), partition_by=["store"])
+    write_deltalake(place, pa.table(plain_columns(2, id=["2", "3"], n=[7, None])), mode="append", schema_mode="merge")
     DeltaTable(place).delete("id = '1'")
     return folder / "table"
 
@@ -110,7 +97,7 @@ _SPANS = {
     "attributes": [{"http.duration": 1.5, "k": {"8s.pod": "p"}}, {"http.duration": 2.5, "k": {"8s.pod": None}}],
     "sold": [2.0, 2.0],
 }
-_SPAN_ROWS = {"1": _row(note="p"), "2": _row(x=2.5)}
+_SPAN_ROWS = {"1": plain_row(note="p"), "2": plain_row(x=2.5)}
 _LABELS = Fleet(fields={"flag": "labels.app.main", "note": "labels.app.kubernetes.io/part-of"})
 
 
@@ -118,7 +105,7 @@ def _maps(*rows: dict[str, str]) -> pa.Array:
     return pa.array([list(row.items()) for row in rows], pa.map_(pa.string(), pa.string()))
 
 
-_LABEL_MAPS = _columns(
+_LABEL_MAPS = plain_columns(
     3,
     labels=_maps(
         {"app.main": "true", "app.kubernetes.io/part-of": "q"}, {"app.kubernetes.io/part-of": "q", "app.main": "no"}, {}
@@ -142,9 +129,9 @@ EXPORT_FILE_CASES = (
             {"schema": {}, "payload": {"before": {"id": 7}, "after": None, "op": "d"}},
         ),
         {
-            "1": _row(x=12.5, at=_MIDNIGHT),
-            "2": _row(x=-3.0, at=_MIDNIGHT - timedelta(days=1)),
-            "3": _row(x=1.0, at=_MIDNIGHT),
+            "1": plain_row(x=12.5, at=_MIDNIGHT),
+            "2": plain_row(x=-3.0, at=_MIDNIGHT - timedelta(days=1)),
+            "3": plain_row(x=1.0, at=_MIDNIGHT),
         },
         {"payload.after.store": "string", "payload.after.day": "timestamp(d)", "payload.after.amount": "double"},
         dead=(
@@ -157,16 +144,16 @@ EXPORT_FILE_CASES = (
         "days since 1970 at the ends of the calendar and beyond, in Parquet",
         _DAYS,
         parquet(
-            _columns(
+            plain_columns(
                 5,
                 at=pa.array([_MAY_DAY] * 5, pa.int32()),
                 seen=pa.array([-719_162, 2_932_896, -719_163, 2_932_897, None], pa.int32()),
             )
         ),
         {
-            "0": _row(at=_MIDNIGHT, seen=datetime(1, 1, 1, tzinfo=UTC)),
-            "1": _row(at=_MIDNIGHT, seen=datetime(9999, 12, 31, tzinfo=UTC)),
-            "4": _row(at=_MIDNIGHT),
+            "0": plain_row(at=_MIDNIGHT, seen=datetime(1, 1, 1, tzinfo=UTC)),
+            "1": plain_row(at=_MIDNIGHT, seen=datetime(9999, 12, 31, tzinfo=UTC)),
+            "4": plain_row(at=_MIDNIGHT),
         },
         {"at": "timestamp(d)"},
         dead=(Dead("wrong_type", "seen", 3, "a", rows=2),),
@@ -177,13 +164,13 @@ EXPORT_FILE_CASES = (
         "days since 1970 in a column that has dates and times in Parquet",
         _DAYS,
         parquet(
-            _columns(
+            plain_columns(
                 2,
                 at=pa.array([_MIDNIGHT, _MIDNIGHT - timedelta(days=1)]),
                 seen=pa.array([date(2024, 5, 1), None], pa.date32()),
             )
         ),
-        {"0": _row(at=_MIDNIGHT, seen=_MIDNIGHT), "1": _row(at=_MIDNIGHT - timedelta(days=1))},
+        {"0": plain_row(at=_MIDNIGHT, seen=_MIDNIGHT), "1": plain_row(at=_MIDNIGHT - timedelta(days=1))},
         {"at": "timestamp"},
         features=("x", "seen"),
     ),
@@ -191,7 +178,7 @@ EXPORT_FILE_CASES = (
         "days since 1970 in a CSV, and a time of day among them",
         _DAYS,
         text("a.csv", _csv(f"a,1,{_MAY_DAY},1.5,2", f"a,2,{_MAY_DAY}.0,1.5,2", f"a,3,{_MAY_DAY}.25,1.5,2")),
-        {"1": _row(at=_MIDNIGHT), "2": _row(at=_MIDNIGHT)},
+        {"1": plain_row(at=_MIDNIGHT), "2": plain_row(at=_MIDNIGHT)},
         {"at": "timestamp(d)"},
         dead=(Dead("wrong_type", "at", 3, "a"),),
     ),
@@ -215,8 +202,8 @@ EXPORT_FILE_CASES = (
             f"names with dots as keys of maps in {kind}",
             _LABELS,
             write,
-            {"0": _row(flag=True, note="q"), "1": _row(flag=False, note="q"), "2": _row()},
-            _TYPES | {"x": "double", "labels": None, "labels.app.kubernetes.io/part-of": "string"},
+            {"0": plain_row(flag=True, note="q"), "1": plain_row(flag=False, note="q"), "2": plain_row()},
+            PLAIN_TYPES | {"x": "double", "labels": None, "labels.app.kubernetes.io/part-of": "string"},
             features=("x", "flag", "note"),
         )
         for kind, write in (("Parquet", parquet(_LABEL_MAPS)), ("Delta", delta_table(_LABEL_MAPS)))
@@ -225,31 +212,31 @@ EXPORT_FILE_CASES = (
         "a name with dots that several fields of an object may have",
         Fleet(fields={"note": "box.a.b"}),
         lines(
-            _record(id="0", box={"a": {"b": "inside"}}),
-            _record(id="1", box={"a.b": "whole", "a": {"b": "inside"}}),
-            _record(id="2", box={"a": "text", "a.b": "whole"}),
-            _record(id="3") | {"box.a": {"b": "outer"}},
-            _record(id="4", box={"a": {}}) | {"box.a": {"b": "outer"}},
-            _record(id="5", box={"a": {"b": "inside"}}) | {"box.a.b": None},
+            plain_record(id="0", box={"a": {"b": "inside"}}),
+            plain_record(id="1", box={"a.b": "whole", "a": {"b": "inside"}}),
+            plain_record(id="2", box={"a": "text", "a.b": "whole"}),
+            plain_record(id="3") | {"box.a": {"b": "outer"}},
+            plain_record(id="4", box={"a": {}}) | {"box.a": {"b": "outer"}},
+            plain_record(id="5", box={"a": {"b": "inside"}}) | {"box.a.b": None},
         ),
         {
-            "0": _row(note="inside"), "1": _row(note="whole"), "2": _row(note="whole"), "3": _row(note="outer"),
-            "4": _row(note="outer"), "5": _row(),
+            "0": plain_row(note="inside"), "1": plain_row(note="whole"), "2": plain_row(note="whole"),
+            "3": plain_row(note="outer"), "4": plain_row(note="outer"), "5": plain_row(),
         },
-        {**_TYPES, "x": "double"},
+        {**PLAIN_TYPES, "x": "double"},
         features=("x", "note"),
     ),
     Case(
         "a name with dots that two columns of Parquet may have",
         Fleet(fields={"note": "box.a.b"}),
         parquet(
-            _columns(
+            plain_columns(
                 3,
                 **{"box": [{"a": {"b": "inside"}}, {"a": None}, None], "box.a": [{"b": "outer"}, {"b": "outer"}, None]},
             )
         ),
-        {"0": _row(note="inside"), "1": _row(note="outer"), "2": _row()},
-        _TYPES,
+        {"0": plain_row(note="inside"), "1": plain_row(note="outer"), "2": plain_row()},
+        PLAIN_TYPES,
         features=("x", "note"),
     ),
     Case(
@@ -269,7 +256,7 @@ EXPORT_FILE_CASES = (
             ),
             {"_id": {"$oid": "x"}, "store": "a", "at": {"$date": {"$numberLong": "1714564800000"}}, "sold": 2},
         ),
-        {f"64b7f0{n}": _row(n=9_007_199_254_740_993) for n in range(2)},
+        {f"64b7f0{n}": plain_row(n=9_007_199_254_740_993) for n in range(2)},
         {"_id.$oid": "string", "at.$date": "timestamp", "x.$numberDecimal": "double"},
         dead=(Dead("wrong_type", "at", 3, "a"),),
         features=("x", "n"),
@@ -287,7 +274,7 @@ EXPORT_FILE_CASES = (
                 for n in range(2)
             )
         ),
-        {"0": _row(), "1": _row(at=NOON + timedelta(microseconds=1))},
+        {"0": plain_row(), "1": plain_row(at=NOON + timedelta(microseconds=1))},
         {"data.shop": "string", "time": "timestamp", "data.x": "double"},
     ),
     Case(
@@ -298,8 +285,8 @@ EXPORT_FILE_CASES = (
             b'{"store": "a\\/b", "id": "2", "at": "2024-05-01T12:00:00Z", "x": 1.5, "note": "\\"q\\"", "sold": 2}',
             b'{"store": "a\\tb", "id": "3", "at": "2024-05-01T12:00:00Z", "x": 1.5, "sold": 2}',
         ),
-        {"😀": _row(store="Köln"), "2": _row(store="a/b", note='"q"')},
-        _TYPES,
+        {"😀": plain_row(store="Köln"), "2": plain_row(store="a/b", note='"q"')},
+        PLAIN_TYPES,
         dead=(Dead("control_character", "store", 3),),
         features=("x", "note"),
         also=frozenset(),
@@ -308,19 +295,19 @@ EXPORT_FILE_CASES = (
         "numbers at the ends of their types, in JSON",
         Fleet(types={"n": "tinyint", "price": "decimal(4,1)", "x": "float"}),
         lines(
-            _record(id="0", n=-128, price=-999.9, x=3.4028234663852886e38),
-            _record(id="1", n=127.0, price="1e2", x=-0.0),
-            _record(id="2", n=128),
-            _record(id="3", price=1000),
-            _record(id="4", price=0.05),
-            _record(id="5", x=1e39),
-            _record(id="6", n="-0"),
-            _record(id="7", x=True),
+            plain_record(id="0", n=-128, price=-999.9, x=3.4028234663852886e38),
+            plain_record(id="1", n=127.0, price="1e2", x=-0.0),
+            plain_record(id="2", n=128),
+            plain_record(id="3", price=1000),
+            plain_record(id="4", price=0.05),
+            plain_record(id="5", x=1e39),
+            plain_record(id="6", n="-0"),
+            plain_record(id="7", x=True),
         ),
         {
-            "0": _row(n=-128, price=Decimal("-999.9"), x=3.4028234663852886e38),
-            "1": _row(n=127, price=Decimal("100.0"), x=0.0),
-            "6": _row(n=0),
+            "0": plain_row(n=-128, price=Decimal("-999.9"), x=3.4028234663852886e38),
+            "1": plain_row(n=127, price=Decimal("100.0"), x=0.0),
+            "6": plain_row(n=0),
         },
         {"store": "string"},
         dead=(
@@ -335,16 +322,16 @@ EXPORT_FILE_CASES = (
     Case(
         "keys that are booleans, in each form",
         Fleet(types={"store": "boolean"}),
-        lines(*(_record(id=str(n), store=store) for n, store in enumerate([True, "false", 1, ""]))),
-        {"0": _row(store=True), "1": _row(store=False), "2": _row(store=True)},
+        lines(*(plain_record(id=str(n), store=store) for n, store in enumerate([True, "false", 1, ""]))),
+        {"0": plain_row(store=True), "1": plain_row(store=False), "2": plain_row(store=True)},
         {"store": "boolean"},
         dead=(Dead("null_key", "store", 4),),
     ),
     Case(
         "keys that are dates, of which one is before 1970",
         Fleet(types={"store": "date"}),
-        parquet(_columns(3, store=pa.array([date(2024, 5, 1), date(1, 1, 1), None], pa.date32()))),
-        {"0": _row(store=date(2024, 5, 1)), "1": _row(store=date(1, 1, 1))},
+        parquet(plain_columns(3, store=pa.array([date(2024, 5, 1), date(1, 1, 1), None], pa.date32()))),
+        {"0": plain_row(store=date(2024, 5, 1)), "1": plain_row(store=date(1, 1, 1))},
         {"store": "date"},
         dead=(Dead("null_key", "store", 3),),
     ),
@@ -358,8 +345,8 @@ EXPORT_FILE_CASES = (
                 f"a,4,{AT},1.5,-1,,2", header="store,id,at,x,n,price,sold",
             ),
         ),
-        {"0": _row(n=0, price=Decimal("0.10")), "1": _row(n=10, price=Decimal("0.30"))},
-        _TYPES | {"n": "bigint", "price": "double"},
+        {"0": plain_row(n=0, price=Decimal("0.10")), "1": plain_row(n=10, price=Decimal("0.30"))},
+        PLAIN_TYPES | {"n": "bigint", "price": "double"},
         dead=(Dead("out_of_range", "n", 3, "a", rows=2), Dead("out_of_range", "price", 4, "a")),
         features=("x", "n", "price"),
         also=frozenset("234"),
@@ -368,53 +355,53 @@ EXPORT_FILE_CASES = (
         "lines that end in carriage returns, with line breaks of both kinds in cells",
         CLASSIC,
         text("a.csv", 'store,id,at,x,note,sold\r' f'a,1,{AT},1.5,"one\ntwo",2\r' f'a,2,{AT},1.5,"one\r\ntwo",2\r'),
-        {"1": _row(note="one\ntwo"), "2": _row(note="one\r\ntwo")},
-        _TYPES | {"x": "double"},
+        {"1": plain_row(note="one\ntwo"), "2": plain_row(note="one\r\ntwo")},
+        PLAIN_TYPES | {"x": "double"},
         features=("x", "note"),
     ),
     Case(
         "a header with line breaks, commas and quotes in its names",
         Fleet(fields={"store": "store\nno", "x": "x, net", "sold": 'sold "all"'}),
         text("a.csv", _csv(f"a,1,{AT},1.5,2", header='"store\nno",id,at,"x, net","sold ""all"""')),
-        {"1": _row()},
+        {"1": plain_row()},
         {"store\nno": "string", "x, net": "double"},
     ),
     Case(
         "UTF-16 with the greater byte first",
         CLASSIC,
         text("a.csv", codecs.BOM_UTF16_BE + _csv(f"Łódź,1,{AT},1.5,2").encode("utf-16-be")),
-        {"1": _row(store="Łódź")},
-        _TYPES,
+        {"1": plain_row(store="Łódź")},
+        PLAIN_TYPES,
     ),
     Case(
         "an encoding by its name",
         CLASSIC,
         text("a.csv", _csv(f"東京,1,{AT},1.5,2").encode("shift_jis")),
-        {"1": _row(store="東京")},
-        _TYPES,
+        {"1": plain_row(store="東京")},
+        PLAIN_TYPES,
         options=_options(encoding="shift_jis"),
     ),
     Case(
         "a delimiter that cannot be seen, as Hive writes it",
         CLASSIC,
         text("a.csv", _csv(f"a,1,{AT},1.5,2", 'a"b,2,2024-05-01T12:00:00Z,1.5,2').replace(",", "\x01")),
-        {"1": _row(), "2": _row(store='a"b')},
-        _TYPES,
+        {"1": plain_row(), "2": plain_row(store='a"b')},
+        PLAIN_TYPES,
         options=_options(delimiter="\x01"),
     ),
     Case(
         "semicolons and decimal points",
         CLASSIC,
         text("a.csv", _csv(f"a,1,{AT},1.5,2", f"a,2,{AT},-0.25,3").replace(",", ";")),
-        {"1": _row(), "2": _row(x=-0.25, sold=3.0)},
-        _TYPES | {"x": "double"},
+        {"1": plain_row(), "2": plain_row(x=-0.25, sold=3.0)},
+        PLAIN_TYPES | {"x": "double"},
     ),
     Case(
         "texts with semicolons and commas in a file with tabs",
         CLASSIC,
         text("a.tsv", _csv(f"a\t1\t{AT}\t1.5\tone; two, three\t2", header="store\tid\tat\tx\tnote\tsold")),
-        {"1": _row(note="one; two, three")},
-        _TYPES,
+        {"1": plain_row(note="one; two, three")},
+        PLAIN_TYPES,
         features=("x", "note"),
     ),
     Case(
@@ -427,8 +414,8 @@ EXPORT_FILE_CASES = (
                 header="store,id,at,x,n,sold",
             ),
         ),
-        {"0": _row(n=3), "1": _row(n=3), "2": _row(n=20), "3": _row(n=4)},
-        _TYPES | {"n": "double"},
+        {"0": plain_row(n=3), "1": plain_row(n=3), "2": plain_row(n=20), "3": plain_row(n=4)},
+        PLAIN_TYPES | {"n": "double"},
         dead=(Dead("wrong_type", "n", 5, "a"),),
         features=("x", "n"),
         also=frozenset("4"),
@@ -459,8 +446,8 @@ EXPORT_FILE_CASES = (
                 "c.csv.gz": gzip.compress(_csv(f"a,3,{AT},1.5,2").encode()),
             }
         ),
-        {"1": _row(), "2": _row(store="b", x=2.5), "3": _row()},
-        _TYPES | {"x": "double"},
+        {"1": plain_row(), "2": plain_row(store="b", x=2.5), "3": plain_row()},
+        PLAIN_TYPES | {"x": "double"},
         options=ReadOptions(missing_as_null=True),
     ),
     Case(
@@ -476,15 +463,15 @@ EXPORT_FILE_CASES = (
                 },
             }
         ),
-        {"1": _row(flag=True, day=date(2024, 5, 1)), "2": _row(flag=False)},
-        _TYPES | {"flag": "boolean", "day": "date"},
+        {"1": plain_row(flag=True, day=date(2024, 5, 1)), "2": plain_row(flag=False)},
+        PLAIN_TYPES | {"flag": "boolean", "day": "date"},
         features=("x", "flag", "day"),
     ),
     Case(
         "a Delta table whose columns and rows have changed",
         CLASSIC,
         _evolved_delta,
-        {"0": _row(), "2": _row(n=7), "3": _row()},
+        {"0": plain_row(), "2": plain_row(n=7), "3": plain_row()},
         {"store": "string", "x": "double"},
         features=("x", "n"),
     ),
@@ -493,13 +480,13 @@ EXPORT_FILE_CASES = (
         CLASSIC,
         folder_of(
             {
-                "a.parquet": _columns(1, x=pa.array([3], pa.int8()), n=pa.array([1], pa.uint32())),
-                "b.parquet": _columns(1, id=["1"], x=pa.array([2.5], pa.float32()), n=pa.array([2.0])),
-                "c.parquet": _columns(1, id=["2"], x=pa.array([Decimal("0.1")]), n=pa.array([Decimal(3)])),
+                "a.parquet": plain_columns(1, x=pa.array([3], pa.int8()), n=pa.array([1], pa.uint32())),
+                "b.parquet": plain_columns(1, id=["1"], x=pa.array([2.5], pa.float32()), n=pa.array([2.0])),
+                "c.parquet": plain_columns(1, id=["2"], x=pa.array([Decimal("0.1")]), n=pa.array([Decimal(3)])),
             }
         ),
-        {"0": _row(x=3.0, n=1), "1": _row(x=2.5, n=2), "2": _row(x=0.1, n=3)},
-        _TYPES | {"x": "double", "sold": "double"},
+        {"0": plain_row(x=3.0, n=1), "1": plain_row(x=2.5, n=2), "2": plain_row(x=0.1, n=3)},
+        PLAIN_TYPES | {"x": "double", "sold": "double"},
         features=("x", "n"),
     ),
     Case(
@@ -507,13 +494,13 @@ EXPORT_FILE_CASES = (
         CLASSIC,
         folder_of(
             {
-                "a.parquet": _columns(0),
-                "b.parquet": _columns(1, note=pa.nulls(1)) | {"x": pa.nulls(1)},
-                "c.parquet": _columns(1, id=["1"], note=["q"]),
+                "a.parquet": plain_columns(0),
+                "b.parquet": plain_columns(1, note=pa.nulls(1)) | {"x": pa.nulls(1)},
+                "c.parquet": plain_columns(1, id=["1"], note=["q"]),
             }
         ),
-        {"0": {"store": "a", "sold": 2.0}, "1": _row(note="q")},
-        _TYPES | {"x": "double"},
+        {"0": {"store": "a", "sold": 2.0}, "1": plain_row(note="q")},
+        PLAIN_TYPES | {"x": "double"},
         features=("x", "note"),
         options=ReadOptions(missing_as_null=True),
     ),
@@ -522,9 +509,9 @@ EXPORT_FILE_CASES = (
         CLASSIC,
         _pandas,
         {
-            "1": _row(n=1, flag=True, note="NA"),
+            "1": plain_row(n=1, flag=True, note="NA"),
             "2": {"store": "b", "sold": 3.0},
-            "3": _row(x=2.5, n=3, flag=False, note="", sold=4.0),
+            "3": plain_row(x=2.5, n=3, flag=False, note="", sold=4.0),
         },
         {"store": "string", "at": "timestamp", "x": "double", "__index_level_0__": None},
         features=("x", "n", "flag", "note"),
@@ -533,13 +520,13 @@ EXPORT_FILE_CASES = (
         "objects in objects, of which one record lacks the outer one",
         Fleet(fields={"x": "a.b.c.x", "note": "a.b.tags"}),
         lines(
-            *(_record(id=str(n)) | {"a": {"b": {"c": {"x": n + 0.5}}}} for n in range(2)),
-            _record(id="2") | {"a": None},
-            _record(id="3") | {"a": {"b": [1]}},
-            _record(id="4") | {"a": {"b": {"tags": ["q"]}}},
+            *(plain_record(id=str(n)) | {"a": {"b": {"c": {"x": n + 0.5}}}} for n in range(2)),
+            plain_record(id="2") | {"a": None},
+            plain_record(id="3") | {"a": {"b": [1]}},
+            plain_record(id="4") | {"a": {"b": {"tags": ["q"]}}},
         ),
-        {"0": _row(x=0.5), "1": _row(), "2": {"store": "a", "sold": 2.0}, "3": {"store": "a", "sold": 2.0}},
-        _TYPES | {"a.b.c.x": "double"},
+        {"0": plain_row(x=0.5), "1": plain_row(), "2": {"store": "a", "sold": 2.0}, "3": {"store": "a", "sold": 2.0}},
+        PLAIN_TYPES | {"a.b.c.x": "double"},
         dead=(Dead("wrong_type", "note", 5, "a"),),
         features=("x", "note"),
         also=frozenset("4"),
@@ -554,7 +541,7 @@ EXPORT_FILE_CASES = (
                 f"a,3,{AT},1.5,2024-05-01T12:00:00+00:00:00,2", header="store,id,at,x,seen,sold",
             ),
         ),
-        {"1": _row(seen=NOON), "2": _row(seen=NOON + timedelta(milliseconds=500))},
+        {"1": plain_row(seen=NOON), "2": plain_row(seen=NOON + timedelta(milliseconds=500))},
         {},
         dead=(Dead("wrong_type", "seen", 3, "a"),),
         features=("x", "seen"),
@@ -564,7 +551,7 @@ EXPORT_FILE_CASES = (
         "bytes that are texts of times and numbers, and dictionaries of them",
         CLASSIC,
         parquet(
-            _columns(
+            plain_columns(
                 2,
                 at=pa.array([AT.encode()] * 2, pa.binary()),
                 x=pa.array(["1.5", "1.5"]).dictionary_encode(),
@@ -572,23 +559,23 @@ EXPORT_FILE_CASES = (
                 flag=pa.array(["true", None]).dictionary_encode(),
             )
         ),
-        {"0": _row(n=7, flag=True), "1": _row()},
-        _TYPES | {"x": "double", "n": "bigint"},
+        {"0": plain_row(n=7, flag=True), "1": plain_row()},
+        PLAIN_TYPES | {"x": "double", "n": "bigint"},
         features=("x", "n", "flag"),
     ),
     Case(
         "epoch seconds with fractions as text, and milliseconds as decimals",
         Fleet(types={"at": "timestamp(s)", "seen": "timestamp(ms)"}),
         parquet(
-            _columns(
+            plain_columns(
                 2,
                 at=["1714564800", "1714564800.5"],
                 seen=pa.array([Decimal("1714564800000.25"), None], pa.decimal128(20, 2)),
             )
         ),
         {
-            "0": _row(seen=NOON + timedelta(microseconds=250)),
-            "1": _row(at=NOON + timedelta(milliseconds=500)),
+            "0": plain_row(seen=NOON + timedelta(microseconds=250)),
+            "1": plain_row(at=NOON + timedelta(milliseconds=500)),
         },
         {"at": "timestamp(s)"},
         features=("x", "seen"),

@@ -15,18 +15,18 @@ from file_cases import AT, CLASSIC, NOON, WHOLE_KEYS, Case, Dead, Fleet, folder_
 
 from spinney.sources import ReadOptions, TextFormat
 
-_TYPES = {"store": "string", "id": "string", "at": "timestamp"}
+PLAIN_TYPES = {"store": "string", "id": "string", "at": "timestamp"}
 
 
-def _row(**values: Any) -> dict[str, Any]:
+def plain_row(**values: Any) -> dict[str, Any]:
     return {"store": "a", "x": 1.5, "sold": 2.0} | values
 
 
-def _record(**values: Any) -> dict[str, Any]:
+def plain_record(**values: Any) -> dict[str, Any]:
     return {"store": "a", "id": "1", "at": AT, "x": 1.5, "sold": 2} | values
 
 
-def _columns(rows: int, **others: Any) -> dict[str, Any]:
+def plain_columns(rows: int, **others: Any) -> dict[str, Any]:
     ids = [str(row) for row in range(rows)]
     return {"store": ["a"] * rows, "id": ids, "at": [NOON] * rows, "x": [1.5] * rows, "sold": [2.0] * rows} | others
 
@@ -62,7 +62,7 @@ RARE_CASES = (
         "keys that differ in blanks, case and composition",
         CLASSIC,
         text("a.csv", "store,id,at,x,sold\n" + "".join(f"{key},{n},{AT},1.5,2\n" for n, key in enumerate(_KEYS))),
-        {str(n): _row(store=key) for n, key in enumerate(_KEYS)},
+        {str(n): plain_row(store=key) for n, key in enumerate(_KEYS)},
         {"store": "string"},
     ),
     Case(
@@ -73,7 +73,7 @@ RARE_CASES = (
             "store,id,at,x,sold\n"
             + "".join(f"a,{n},{AT},{x},2\n" for n, x in enumerate((*_FLOATS, *_NO_FLOATS, *_NOT_FINITE))),
         ),
-        {str(n): _row(x=x) for n, x in enumerate(_FLOATS.values())},
+        {str(n): plain_row(x=x) for n, x in enumerate(_FLOATS.values())},
         {},
         dead=(
             Dead("wrong_type", "x", len(_FLOATS) + 1, "a", rows=len(_NO_FLOATS)),
@@ -89,7 +89,7 @@ RARE_CASES = (
             "store,id,at,x,seen,sold\n"
             + "".join(f"a,{n},{AT},1.5,{seen},2\n" for n, seen in enumerate((*_TIMES, *_NO_TIMES))),
         ),
-        {str(n): _row(seen=at) for n, at in enumerate(_TIMES.values())},
+        {str(n): plain_row(seen=at) for n, at in enumerate(_TIMES.values())},
         {},
         dead=(Dead("wrong_type", "seen", len(_TIMES) + 1, "a", rows=len(_NO_TIMES)),),
         features=("x", "seen"),
@@ -99,7 +99,7 @@ RARE_CASES = (
         "zeros in front of whole keys that have a fraction or an exponent",
         WHOLE_KEYS,
         text("a.csv", f"store,id,at,x,sold\n7,1,{AT},1.5,2\n007.0,2,{AT},1.5,2\n07e0,3,{AT},1.5,2\n"),
-        {"1": _row(store=7)},
+        {"1": plain_row(store=7)},
         {},
         dead=(Dead("wrong_type", "store", 2, rows=2),),
         also=frozenset("23"),
@@ -107,29 +107,29 @@ RARE_CASES = (
     Case(
         "names that other programs reserve, in columns that the fleet does not declare",
         CLASSIC,
-        lines(*(_record(id=str(n)) | {name: n % 2 + at for at, name in enumerate(_NAMES)} for n in range(3))),
-        {str(n): _row() for n in range(3)},
-        {**_TYPES, "*": None},
+        lines(*(plain_record(id=str(n)) | {name: n % 2 + at for at, name in enumerate(_NAMES)} for n in range(3))),
+        {str(n): plain_row() for n in range(3)},
+        {**PLAIN_TYPES, "*": None},
     ),
     Case(
         "a name that is half of a surrogate pair, in a column that the fleet does not declare",
         CLASSIC,
-        lines(*(json.dumps(_record(id=str(n)) | {"\ud83d": n % 2}).encode() for n in range(3))),
-        {str(n): _row() for n in range(3)},
-        {**_TYPES, "\ud83d": None},
+        lines(*(json.dumps(plain_record(id=str(n)) | {"\ud83d": n % 2}).encode() for n in range(3))),
+        {str(n): plain_row() for n in range(3)},
+        {**PLAIN_TYPES, "\ud83d": None},
     ),
     Case(
         "a record of another shape for each of several fields",
         Fleet(fields={"note": "box.tag"}),
         lines(
-            *(_record(id=str(n), box={"tag": "q"}) for n in range(4)),
-            _record(id="4", box="none"),
-            _record(id="5", store=["a"]),
-            _record(id="6", x={"y": 1}),
-            _record(id="7", at=1714564800),
+            *(plain_record(id=str(n), box={"tag": "q"}) for n in range(4)),
+            plain_record(id="4", box="none"),
+            plain_record(id="5", store=["a"]),
+            plain_record(id="6", x={"y": 1}),
+            plain_record(id="7", at=1714564800),
         ),
-        {**{str(n): _row(note="q") for n in range(4)}, "4": _row()},
-        {**_TYPES, "x": "double", "box": None, "box.tag": "string"},
+        {**{str(n): plain_row(note="q") for n in range(4)}, "4": plain_row()},
+        {**PLAIN_TYPES, "x": "double", "box": None, "box.tag": "string"},
         dead=(Dead("wrong_type", "store", 6), Dead("wrong_type", "x", 7, "a"), Dead("wrong_type", "at", 8, "a")),
         features=("x", "note"),
     ),
@@ -137,13 +137,13 @@ RARE_CASES = (
         "texts of which one is not UTF-8, as Parquet writes texts and bytes",
         CLASSIC,
         parquet(
-            _columns(3)
+            plain_columns(3)
             | {
                 "store": pa.array([b"a", b"a", b"\xff"]),
                 "note": pa.array([b"q", b"\xc3", b"q"]).view(pa.string()),
             }
         ),
-        {"0": _row(note="q")},
+        {"0": plain_row(note="q")},
         {"store": "string", "note": "string"},
         dead=(Dead("not_utf8", "note", 2, "a"), Dead("not_utf8", "store", 3)),
         features=("x", "note"),
@@ -152,10 +152,11 @@ RARE_CASES = (
         "JSON lines with a byte order mark and a name for the encoding",
         CLASSIC,
         text(
-            "a.jsonl", codecs.BOM_UTF8 + json.dumps(_record(store="Köln"), ensure_ascii=False).encode() + b'\n{"\xff"\n'
+            "a.jsonl",
+            codecs.BOM_UTF8 + json.dumps(plain_record(store="Köln"), ensure_ascii=False).encode() + b'\n{"\xff"\n',
         ),
-        {"1": _row(store="Köln")},
-        _TYPES,
+        {"1": plain_row(store="Köln")},
+        PLAIN_TYPES,
         dead=(Dead("not_utf8", None, 2),),
         options=ReadOptions(TextFormat(encoding="utf-8")),
     ),
@@ -163,7 +164,7 @@ RARE_CASES = (
         "numbers as databases without integers write them",
         CLASSIC,
         parquet(
-            _columns(3)
+            plain_columns(3)
             | {
                 "id": _decimals(0, 10**20, 2, 3),
                 "x": _decimals(10, 1.5, 1.5, 1.5),
@@ -173,7 +174,7 @@ RARE_CASES = (
                 "sold": _decimals(0, 2, 2, 2),
             }
         ),
-        {str(10**20): _row(n=7, price=Decimal("1.23"))},
+        {str(10**20): plain_row(n=7, price=Decimal("1.23"))},
         {"x": "double", "n": "double", "price": "double", "tier": "bigint", "sold": "bigint"},
         dead=(Dead("wrong_type", "price", 2, "a"), Dead("wrong_type", "n", 3, "a")),
         features=("x", "n", "price"),
@@ -183,7 +184,7 @@ RARE_CASES = (
         "integers without a sign beyond those with one, some of them nanoseconds",
         Fleet(types={"seen": "timestamp(ns)"}),
         parquet(
-            _columns(3)
+            plain_columns(3)
             | {
                 "id": pa.array([2**64 - 1, 1, 2], pa.uint64()),
                 "n": pa.array([2**64 - 1, 2**63 - 1, 0], pa.uint64()),
@@ -191,8 +192,8 @@ RARE_CASES = (
             }
         ),
         {
-            "1": _row(n=2**63 - 1, seen=datetime(2262, 4, 11, 23, 47, 16, 854_775, UTC)),
-            "2": _row(n=0, seen=datetime(2554, 7, 21, 23, 34, 33, 709_551, UTC)),
+            "1": plain_row(n=2**63 - 1, seen=datetime(2262, 4, 11, 23, 47, 16, 854_775, UTC)),
+            "2": plain_row(n=0, seen=datetime(2554, 7, 21, 23, 34, 33, 709_551, UTC)),
         },
         {"id": "string", "n": None},
         dead=(Dead("wrong_type", "n", 1, "a"),),
@@ -203,14 +204,14 @@ RARE_CASES = (
         "times of day, durations and times beyond the calendar in columns of text",
         Fleet(types={"took": "string", "until": "string"}),
         parquet(
-            _columns(3)
+            plain_columns(3)
             | {
                 "note": pa.array([time(1, 2, 3), None, None]),
                 "took": pa.array([None, timedelta(1), None], pa.duration("us")),
                 "until": pa.array([None, None, 253_402_300_800], pa.int64()).cast(pa.timestamp("s", "UTC")),
             }
         ),
-        {"0": _row(note="01:02:03")},
+        {"0": plain_row(note="01:02:03")},
         {"took": None, "until": None},
         dead=(Dead("wrong_type", "took", 2, "a"), Dead("wrong_type", "until", 3, "a")),
         features=("x", "note", "took", "until"),
@@ -220,13 +221,13 @@ RARE_CASES = (
         "times in a zone that nobody knows",
         CLASSIC,
         parquet(
-            _columns(2)
+            plain_columns(2)
             | {
                 "at": pa.array([NOON] * 2, pa.timestamp("us", "Z")),
                 "seen": pa.array([NOON, None], pa.timestamp("ms", "Mars/Phobos")),
             }
         ),
-        {"0": _row(seen=NOON), "1": _row()},
+        {"0": plain_row(seen=NOON), "1": plain_row()},
         {"at": "timestamp", "seen": "timestamp"},
         features=("x", "seen"),
     ),
@@ -235,20 +236,20 @@ RARE_CASES = (
         CLASSIC,
         folder_of(
             {
-                "a.parquet": _columns(
+                "a.parquet": plain_columns(
                     1, tags=pa.array([[]], pa.list_(pa.null())), took=pa.array([1], pa.duration("us"))
                 ),
-                "b.parquet": _columns(1, tags=[["q"]], took=pa.array([1], pa.duration("ns")), id=["1"]),
+                "b.parquet": plain_columns(1, tags=[["q"]], took=pa.array([1], pa.duration("ns")), id=["1"]),
             }
         ),
-        {"0": _row(), "1": _row()},
-        {**_TYPES, "tags": None, "took": None},
+        {"0": plain_row(), "1": plain_row()},
+        {**PLAIN_TYPES, "tags": None, "took": None},
     ),
     Case(
         "lists of a fixed size with gaps, which Arrow does not read from Parquet",
         CLASSIC,
-        parquet(_columns(2) | {"vector": pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2))}),
-        {"0": _row(), "1": _row()},
+        parquet(plain_columns(2) | {"vector": pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2))}),
+        {"0": plain_row(), "1": plain_row()},
         {"vector": None},
     ),
 )
