@@ -90,7 +90,7 @@ def count_labels(
     champions = groups["champion_id"][at]
     is_own = (mature.model_id == champions) & (champions != "")
     own = np.flatnonzero(is_own & np.isfinite(mature.loss))
-    late = _late_rows(groups, at, mature, own, predecessors_of)
+    late = _late_rows(groups, at, mature, is_own, predecessors_of)
     tested = np.union1d(own, late)
     if not len(tested):
         return evidence
@@ -105,22 +105,25 @@ def _late_rows(
     groups: GroupStates,
     at: Positions,
     mature: LabelRows,
-    own: Positions,
+    is_own: npt.NDArray[np.bool_],
     predecessors_of: PredecessorsOf,
 ) -> Positions:
     """Return the rows that the champion before answered, if they come before the first row of the champion.
 
     The evidence is about the group, so a refit by another policy must not hide the losses of the days before it. In a
-    group whose evidence has restarted they do not count: they led to the refit. at: position of each row's group. own:
-    rows of champions.
+    group whose evidence has restarted they do not count: they led to the refit. at: position of each row's group.
+    is_own: whether its champion answered each row.
     """
+    is_open = (groups["champion_rows"] == 0) & (groups["evidence"] > 0) & (groups["champion_id"] != "")
+    rows = np.flatnonzero(is_open[at] & ~is_own & np.isfinite(mature.loss))
+    if not len(rows):
+        return rows
+    own = np.flatnonzero(is_own & np.isfinite(mature.loss))
     first = np.full(len(groups), len(mature))
     np.minimum.at(first, at[own], own)
-    is_open = (groups["champion_rows"] == 0) & (groups["evidence"] > 0) & (groups["champion_id"] != "")
-    is_late = is_open[at] & (np.arange(len(mature)) < first[at]) & np.isfinite(mature.loss)
-    rows = np.flatnonzero(is_late & (mature.model_id != groups["champion_id"][at]))
+    rows = rows[rows < first[at[rows]]]
     keys = mature.group_key[rows].tolist()
-    predecessors = predecessors_of(sorted(set(keys))) if keys else {}
+    predecessors = predecessors_of(sorted(set(keys)))
     is_known = [predecessors.get(key) == model_id for key, model_id in zip(keys, mature.model_id[rows], strict=True)]
     return rows[np.array(is_known, dtype=np.bool_)]
 

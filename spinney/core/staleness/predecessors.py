@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.vocabulary import PREDECESSOR, Staleness
-from spinney.core.champions.champion_selection import select_predecessor
 from spinney.core.staleness.encoded_champions import EncodedChampions
 from spinney.core.staleness.group_state import GroupStates
 
@@ -23,9 +22,6 @@ def add_predecessors(rows: Sequence[Mapping[str, Any]], encoded: EncodedChampion
     due = {row["group_key"]: row for row in rows if row["decision"] == Staleness.FIT and row["model_id"]}
     if not due:
         return
-    champions = encoded.select(due)
-    for (key, row), at in zip(due.items(), groups.positions_of(due), strict=True):
-        predecessor = select_predecessor(champions.promotions.get(key, ()))
-        if predecessor is not None:
-            since = int(groups["attempted_at"][at])
-            row["numbers"][PREDECESSOR] = {"model_id": predecessor.model_id, "since": since}
+    found = encoded.predecessors_of(due)
+    for key, at in zip(found, groups.positions_of(found), strict=True):
+        due[key]["numbers"][PREDECESSOR] = {"model_id": found[key], "since": int(groups["attempted_at"][at])}
