@@ -34,10 +34,6 @@ class TypedBatch:
         """Number of rows."""
         return int(self._columns.num_rows)
 
-    def has(self, name: str) -> bool:
-        """Return whether the file has a column of this name."""
-        return name in self._columns.schema.names
-
     def is_text(self, rule: FieldRule) -> bool:
         """Return whether the column is text only because the file has no types."""
         return rule.source in self._batch.texts
