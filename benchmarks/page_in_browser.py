@@ -194,10 +194,7 @@ def a_champion_is_rolled_back_and_promoted_again_with_reasons(page: Page, url: s
     page.click(".actions button", "Roll back")
     page.wait_for(f"{text_of('dialog [role=status]')}.includes('{before[:8]} → ')")
     page.wait_for("!document.querySelector('dialog .primary').disabled")
-    page.type("worse since Monday")
-    page.click("dialog .primary", "Roll back")
-    page.wait_for("!document.querySelector('dialog').open")
-    page.wait_for(f"{text_of('.timeline li')}.includes('worse since Monday')")
+    give_reason(page, "Roll back", "worse since Monday")
     expect_override(fleet, key, "worse since Monday")
     rolled_back_to = fleet.why(key).standing.model_id or ""
     if rolled_back_to == before:
@@ -208,13 +205,18 @@ def a_champion_is_rolled_back_and_promoted_again_with_reasons(page: Page, url: s
     page.wait_for(f"{text_of('dialog [role=status]')} === '{rolled_back_to[:8]} → {before[:8]}'")
     page.wait_for("!document.querySelector('dialog .primary').disabled")
     page.click("#reason")
-    page.type("it was the data")
-    page.click("dialog .primary", "Promote a model")
-    page.wait_for("!document.querySelector('dialog').open")
-    page.wait_for(f"{text_of('.timeline li')}.includes('it was the data')")
+    give_reason(page, "Promote a model", "it was the data")
     expect_override(fleet, key, "it was the data")
     if fleet.why(key).standing.model_id != before:
         raise BrowserError(f"promoted: expected {before}; got {fleet.why(key).standing.model_id}")
+
+
+def give_reason(page: Page, verb: str, reason: str) -> None:
+    """Type a reason into the open dialog, confirm, and wait until the group's history has it."""
+    page.type(reason)
+    page.click("dialog .primary", verb)
+    page.wait_for("!document.querySelector('dialog').open")
+    page.wait_for(f"{text_of('.timeline li')}.includes('{reason}')")
 
 
 def expect_override(fleet: Fleet, key: str, reason: str) -> None:
