@@ -79,13 +79,14 @@ kafka: setup ## tests with a real broker
 e2e: setup ## tests of the product as a user runs it
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
-browser: $(VENV)/.project ## the fleet page in Chromium, by clicks and keys; no part of `make test`
+browser: $(VENV)/.browser ## the fleet page in Chromium, by clicks and keys; no part of `make test`
 	@$(BIN)/python benchmarks/page_in_browser.py --groups 2000 $(ARGS)
 
-lock: $(VENV)/.project ## resolve pyproject.toml again into the two locked lists
+lock: $(VENV)/.project ## resolve pyproject.toml again into the three locked lists
 	@$(BIN)/python -m pip install --quiet uv
 	@echo 'setuptools>=77' | $(LOCK) - --output-file requirements-build.lock
 	@$(LOCK) --extra dev pyproject.toml --output-file requirements.lock
+	@$(LOCK) --group browser --constraint requirements.lock --output-file requirements-browser.lock
 
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" --no-annotate --no-emit-index-url --no-emit-find-links
@@ -122,6 +123,11 @@ $(VENV)/.project: pyproject.toml $(VENV)/.packages
 
 $(VENV)/.machine: spinney/local/jars.lock spinney/local/spark_submit_conf.py $(VENV)/.project
 	@$(BIN)/python -m spinney.local.setup
+	@touch $@
+
+# Not part of `make setup`: only `make browser` needs it.
+$(VENV)/.browser: requirements-browser.lock $(VENV)/.project
+	@$(INSTALL) --no-compile --require-hashes --requirement requirements-browser.lock || $(OFFLINE)
 	@touch $@
 
 # Once half a minute, so that each start of Spark takes half the time. The demo, which starts it once, does without.

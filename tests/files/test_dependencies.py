@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, BROWSER = PYPROJECT["project"], PYPROJECT["dependency-groups"]["browser"]
 SOURCES = ("spinney", "streaming", "batch", "demo", "schemas")
 DEVELOPMENT = ("tests", "benchmarks", "examples")
 
@@ -21,6 +22,7 @@ PACKAGE_OF = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 USED_WITHOUT_IMPORT = {
     "delta-spark": "its version is that of the jars in spinney/local/jars.lock",
+    "httptools": "uvicorn parses HTTP with it, as spinney/gateway/connection_limits.py asks",
 }
 DEVELOPMENT_TOOLS = {
     "import-linter": "a command of `make check`",
@@ -62,9 +64,10 @@ def imported(folders: tuple[str, ...]) -> set[str]:
     return {PACKAGE_OF.get(name, name.replace("_", "-")) for name in foreign}
 
 
-def locked() -> set[str]:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    return set(re.findall(r"^([\w.-]+)==", text, re.MULTILINE))
+def locked(file: str = "requirements.lock") -> dict[str, str]:
+    """Name -> version."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
 
 
 def test_every_declared_package_is_imported_and_every_imported_one_is_declared():
@@ -74,7 +77,7 @@ def test_every_declared_package_is_imported_and_every_imported_one_is_declared()
 
 
 def test_tests_and_benchmarks_import_what_is_declared_for_development_and_nothing_is_declared_in_vain():
-    extra = declared(PROJECT["optional-dependencies"]["dev"])
+    extra = declared(PROJECT["optional-dependencies"]["dev"]) | declared(BROWSER)
     needed = declared(PROJECT["dependencies"])
     assert imported(DEVELOPMENT) - needed - set(DEVELOPMENT_IMPORTS) == extra - set(DEVELOPMENT_TOOLS)
     assert set(DEVELOPMENT_IMPORTS) <= imported(DEVELOPMENT) - needed - extra
@@ -83,4 +86,11 @@ def test_tests_and_benchmarks_import_what_is_declared_for_development_and_nothin
 @pytest.mark.parametrize("part", ["dependencies", "dev"])
 def test_every_declared_package_is_locked(part):
     names = PROJECT["dependencies"] if part == "dependencies" else PROJECT["optional-dependencies"]["dev"]
-    assert declared(names) <= locked()
+    assert declared(names) <= locked().keys()
+
+
+def test_what_the_checks_of_the_page_need_is_locked_beside_the_rest_in_the_same_versions():
+    found, others = locked("requirements-browser.lock"), locked()
+    assert declared(BROWSER) <= found.keys()
+    assert {(name, found[name]) for name in found.keys() & others.keys()} <= others.items()
+    assert not declared(BROWSER) & others.keys()
