@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from schemas import tables
 from schemas.vocabulary import STREAMING
@@ -66,8 +66,8 @@ class PipelineFigures:
 
     rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects. under_way: rounds that are
     planned and not recorded yet, at most one of the stream and one of batches. requests: people's requests to retrain
-    groups that the stream has not carried out yet, oldest first. tracking_url: address of the MLflow server, without
-    credentials; None if it has none.
+    groups that the stream has not carried out yet, oldest first. experiment_url: the fleet's experiment in the web page
+    of the MLflow server, without credentials; None if the tracking URI is not that of a server.
     """
 
     at: datetime
@@ -77,7 +77,7 @@ class PipelineFigures:
     rounds: tuple[dict[str, Any], ...]
     under_way: tuple[RoundProgress, ...]
     requests: tuple[RetrainRequest, ...]
-    tracking_url: str | None
+    experiment_url: str | None
 
 
 def read_pipeline_figures(store: FleetStore, tracking_uri: str, now: datetime) -> PipelineFigures:
@@ -95,7 +95,7 @@ def read_pipeline_figures(store: FleetStore, tracking_uri: str, now: datetime) -
         rounds=tuple(_round(row) for row in _read_rounds(store)),
         under_way=read_rounds_under_way(store, now),
         requests=read_requests(store),
-        tracking_url=_tracking_url(tracking_uri),
+        experiment_url=_experiment_url(tracking_uri, store.fleet.name),
     )
 
 
@@ -112,12 +112,16 @@ def _read_rounds(store: FleetStore) -> list[dict[str, Any]]:
     return lookup.to_dicts(lookup.read_newest(store, tables.ROUNDS, _ROUND, "started_at", ROUNDS))
 
 
-def _tracking_url(uri: str) -> str | None:
-    """The tracking server's address for a browser. A password in it must not reach callers who may only read."""
+def _experiment_url(uri: str, experiment: str) -> str | None:
+    """The list of experiments whose names contain this one, in a browser. Ids are known to MLflow alone.
+
+    A password in the address must not reach callers who may only read.
+    """
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         return None
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    page = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/") + "/", "", ""))
+    return f"{page}#/experiments?{urlencode({'experimentSearchFilter': experiment})}"
 
 
 def _round(row: dict[str, Any]) -> dict[str, Any]:

@@ -187,10 +187,17 @@ def test_a_plan_that_another_one_followed_is_not_under_way_and_each_path_has_one
     assert [found.round_id for found in Fleet(past.config).pipeline().under_way] == ["batch-4"]
 
 
-def test_the_address_of_mlflow_is_shown_without_its_password(tmp_path: Path) -> None:
-    more = '[tracking]\nuri = "https://ada:secret@mlflow.example:5000/x"\n'
-    past = Past(parse(fleet_toml(tmp_path, more=more), "fleet.toml", {}))
-    assert Fleet(past.config).pipeline().tracking_url == "https://mlflow.example:5000/x"
+def test_the_experiment_in_mlflow_is_linked_without_the_password_of_the_server(tmp_path: Path) -> None:
+    config = Past(parse(fleet_toml(tmp_path), "fleet.toml", {})).config
+
+    def linked(uri: str) -> str | None:
+        tracking = config.tracking.model_copy(update={"uri": uri})
+        return Fleet(config.model_copy(update={"tracking": tracking})).pipeline().experiment_url
+
+    experiment = "#/experiments?experimentSearchFilter=shops"
+    assert linked("https://ada:secret@mlflow.example:5000/x") == f"https://mlflow.example:5000/x/{experiment}"
+    assert linked("http://mlflow.example/") == f"http://mlflow.example/{experiment}"
+    assert linked(f"sqlite:///{tmp_path}/mlflow.db") is None
 
 
 def checkpoint(folder: Path, started: tuple[int, ...], ended: tuple[int, ...]) -> None:

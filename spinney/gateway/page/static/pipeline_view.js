@@ -65,9 +65,9 @@ function requested(requests) {
   ], requests));
 }
 
-function rounds({ rounds: listed, under_way: underWay, tracking_url: url }) {
+function rounds({ rounds: listed, under_way: underWay, experiment_url: url }) {
   if (!listed.length && !underWay.length) return section("Rounds", null, empty("No round yet: run spinney retrain --all, or let the stream retrain the groups."));
-  const link = url ? el("p", { class: "note" }, el("a", { href: url }, "Rounds in MLflow")) : null;
+  const link = url ? el("p", { class: "note" }, el("a", { href: url }, "The experiment in MLflow, with a run for each batch and each day of the stream")) : null;
   const gain = (row) => (row.mean_champion_loss ? `${number(row.mean_champion_loss)} → ${number(row.mean_challenger_loss)}` : "–");
   const total = (row) => Object.values(row.seconds).reduce((sum, each) => sum + each, 0);
   const counted = [
