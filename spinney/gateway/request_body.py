@@ -34,6 +34,14 @@ def require_few_values(raw: bytes, most: int) -> bytes:
     return raw
 
 
+def most_bytes(request: Request, max_mib: int) -> int:
+    """Return the largest size that the body of a request can have, before it is read. max_mib: as for `read_body`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal():
+        return min(int(declared), max_mib * MIB)
+    return max_mib * MIB if "transfer-encoding" in request.headers else 0
+
+
 async def read_body(request: Request, max_mib: int) -> bytes:
     """Return the body of a request for predictions.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from spinney.core.config import Config
 from spinney.core.errors import SetupError
 from spinney.gateway.app import create_app
 from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
-from spinney.gateway.connection_timeouts import TimeoutProtocol
+from spinney.gateway.connection_limits import LimitedProtocol
 from spinney.gateway.memory_release import release_free_memory, use_system_allocator
 from spinney.gateway.shared_state import Service
 from spinney.storage.api_keys import KeyRing
@@ -47,6 +48,8 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
     lookup.keep_tables_open()
     listening = _listen(gateway.host, gateway.port)
     service = Service(config, guard_of_this_machine() if insecure else guard_by_keys(ring))
+    gc.collect()
+    gc.freeze()  # of what stays for ever: each full collection would look at it, 50 ms in which nobody is answered
     release_free_memory()
     server = _DrainingServer(
         service,
@@ -54,7 +57,7 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             create_app(service),
             log_config=None,
             access_log=False,
-            http=TimeoutProtocol,
+            http=LimitedProtocol,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(service.time_limit_s) + 1,

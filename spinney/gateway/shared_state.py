@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request
@@ -16,7 +17,7 @@ from spinney.gateway.errors import RequestError
 from spinney.gateway.fleet_answers import FleetAnswers, RecordAnswers, Records
 from spinney.gateway.metrics import Metrics
 from spinney.gateway.page.routes import Authorize
-from spinney.gateway.request_body import max_values, read_body, require_few_values
+from spinney.gateway.request_body import MIB, max_values, most_bytes, read_body, require_few_values
 from spinney.gateway.work_queue import WorkQueue
 from spinney.serving.answers import ancestors
 from spinney.serving.model_cache import ModelCache, NotLoadedError
@@ -27,11 +28,6 @@ T = TypeVar("T")
 
 Answer = Callable[[Records], RecordAnswers]
 """Answers records. Raises RequestError for every error that the caller can cause."""
-
-SMALL_BYTES = 4_096
-"""Bodies up to this size are answered in the event loop if that is possible without waiting: handing a request to a
-thread and back costs as much as answering one record, and the thread may wait for the interpreter's lock.
-"""
 
 STALE_AFTER_S = 60.0
 """Seconds without a successful look at the tables after which the gateway is no longer ready."""
@@ -65,7 +61,9 @@ class Service:
         self.is_draining = False
         self.time_limit_s = gateway.time_limit.total_seconds()
         self._max_values = max_values(gateway.max_rows, len(config.fleet.columns))
-        self.queue = WorkQueue(gateway.concurrency, gateway.waiting, self.time_limit_s)
+        self.queue = WorkQueue(
+            gateway.concurrency, gateway.waiting, self.time_limit_s, max_bytes=gateway.bodies_mib * MIB
+        )
 
     @property
     def is_ready(self) -> bool:
@@ -92,11 +90,11 @@ class Service:
         SMALL_BYTES is read within a millisecond; if not, a thread is used. Raises RequestError if the request is
         refused.
         """
-        largest = SMALL_BYTES if may_be_small else 0
         return await self.queue.run_on_body(
             lambda raw: function(require_few_values(raw, self._max_values), self.answer),
             lambda: read_body(request, self.config.gateway.max_mib),
-            lambda raw: self._run_at_once(function, raw) if len(raw) <= largest else None,
+            partial(self._run_at_once, function) if may_be_small else None,
+            most_bytes(request, self.config.gateway.max_mib),
         )
 
     def _run_at_once(self, function: Callable[[bytes, Answer], T], raw: bytes) -> T | None:

@@ -1,4 +1,4 @@
-"""An ASGI application on a free port, in a thread of the test's own process."""
+"""An ASGI application on a free port, with the HTTP of `spinney serve`, in a thread of the test's own process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from typing import Any
 
 import uvicorn
 
+from spinney.gateway.connection_limits import LimitedProtocol
+
 
 @contextmanager
 def running(app: Any) -> Iterator[str]:
     """Serve meanwhile; yields the URL."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, host="127.0.0.1", port=0, log_config=None, access_log=False, http=LimitedProtocol, server_header=False
+        )
+    )
     listening = threading.Event()
     started = server.startup
 

@@ -294,10 +294,16 @@ class Gateway(Section):
     max_groups: Int = config_key(20_000, ge=1, meaning="Most groups in one request.")
     concurrency: Int = config_key(8, ge=1, le=256, meaning="Requests that are answered at the same time.")
     waiting: Int = config_key(
-        64,
+        248,
         ge=0,
         meaning="Maximum number of requests that wait or still send their body; further ones are refused with "
         "status 429.",
+    )
+    bodies_mib: Int = config_key(
+        1024,
+        ge=1,
+        meaning="Memory for the bodies of all requests that are there, in MiB. A further one is refused with status "
+        "429, unless it is the only one. A body of unknown length counts as `max_mib`.",
     )
     time_limit: PositiveDuration = config_key(
         timedelta(seconds=30),

@@ -110,3 +110,62 @@ def test_an_error_at_once_gives_the_place_up(queue: WorkQueue) -> None:
     with pytest.raises(RequestError, match="key: expected another"):
         asyncio.run(queue.run_on_body(len, body, refuse))
     assert queue.there == 0
+
+
+def test_bodies_together_have_a_limit_that_a_single_one_may_exceed() -> None:
+    queue = WorkQueue(2, 8, 30.0, max_bytes=10)
+
+    async def run() -> None:
+        is_sent = asyncio.Event()
+
+        async def body() -> bytes:
+            await is_sent.wait()
+            return b"12"
+
+        async def no_body() -> bytes:
+            return b""
+
+        first = asyncio.create_task(queue.run_on_body(len, body, body_bytes=11))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError, match="got one of 1 beside 11") as refused:
+            await queue.run_on_body(len, no_body, body_bytes=1)
+        assert (refused.value.status, refused.value.code, queue.there) == (429, "too_many_bytes", 1)
+        is_sent.set()
+        assert await first == 2
+        both = [asyncio.create_task(queue.run_on_body(len, body, body_bytes=size)) for size in (4, 6)]
+        assert await asyncio.gather(*both) == [2, 2]
+        assert await queue.run_on_body(len, no_body, lambda _: 3, body_bytes=11) == 3
+        assert await queue.run_on_body(len, no_body, body_bytes=11) == 0
+
+    asyncio.run(run())
+    queue.close()
+
+
+def test_the_event_loop_looks_for_other_requests_between_two_answers_in_the_order_of_arrival() -> None:
+    queue, rounds, answered = WorkQueue(4, 0, 30.0), 0, []
+
+    async def ask(name: bytes) -> int:
+        async def body() -> bytes:
+            return name
+
+        def at_once(raw: bytes) -> int:
+            answered.append((raw, rounds))
+            return len(raw)
+
+        return await queue.run_on_body(len, body, at_once)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        def count_round() -> None:
+            nonlocal rounds
+            rounds += 1
+            loop.call_soon(count_round)
+
+        loop.call_soon(count_round)
+        assert await asyncio.gather(*(ask(name) for name in (b"a", b"bc", b"def"))) == [1, 2, 3]
+
+    asyncio.run(run())
+    queue.close()
+    assert [name for name, _ in answered] == [b"a", b"bc", b"def"]
+    assert len({round_ for _, round_ in answered}) == 3

@@ -1,4 +1,4 @@
-"""Requests for a model that is not loaded yet, all at once and over HTTP."""
+"""Requests for a model that is not loaded yet, all at once and over HTTP, as many as the defaults answer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from spinney.gateway.shared_state import Guard, Service
 from spinney.serving import model_cache
 
 CALLERS = 200
-LIMITS = f"[gateway]\nconcurrency = 8\nwaiting = {CALLERS - 8}\ntime_limit = '120s'"
+NO_HURRY = "[gateway]\ntime_limit = '120s'"
 ROW = {"shop": "s3", "dept": "d3", **dict.fromkeys(FEATURES, 0.5)}
 
 
 def test_two_hundred_requests_for_one_cold_model_load_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet = write_fleet(tmp_path, 5, more=LIMITS)
+    fleet = write_fleet(tmp_path, 5, more=NO_HURRY)
     service, everybody_is_there = Service(fleet.config, Guard(*[lambda _: "ada"] * 3)), Event()
     open_model = model_cache._open_first_valid
 

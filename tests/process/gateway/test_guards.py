@@ -187,6 +187,27 @@ def test_more_requests_than_may_wait_are_refused_and_a_late_one_is_given_up(
     assert requests.post(**ask).status_code == 200, "its thread is free again"
 
 
+def test_bodies_that_are_still_sent_are_counted_by_their_declared_size(
+    service: Service, store: FleetStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, text = add_key(store, "ada", ["score"])
+    monkeypatch.setattr(service.queue, "_max_bytes", 1000)
+    host, port = url.removeprefix("http://").split(":")
+    head = f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 900\r\nAuthorization: Bearer {text}\r\n\r\n"
+
+    def asked(body: Any) -> tuple[int, str]:
+        return code(requests.post(f"{url}/predict", data=body, headers=bearer(text), timeout=30))
+
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode())
+        wait_until(lambda: service.queue.there == 1)
+        assert asked(b" " * 101) == (429, "too_many_bytes")
+        assert asked(iter([b" "])) == (429, "too_many_bytes"), "of unknown length, it may be as large as max_mib"
+        assert asked(b" " * 100) == (400, "not_json")
+    wait_until(lambda: service.queue.there == 0)
+    assert asked(b" " * 1001) == (400, "not_json"), "alone, a larger one has room"
+
+
 @pytest.mark.parametrize("path", ["group.json?key=x", "dead-letters.json?reason=not_json"])
 def test_a_request_of_the_page_that_reads_tables_waits_as_others_do(
     service: Service, store: FleetStore, url: str, monkeypatch: pytest.MonkeyPatch, path: str

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote
 
@@ -62,6 +63,18 @@ def frame(rows: int = 12) -> pd.DataFrame:
 def code(answer: requests.Response) -> tuple[int, str]:
     found = answer.json()
     return answer.status_code, found["code"] if "code" in found else found["error"]["code"]
+
+
+def test_a_client_that_offers_http_2_is_answered_and_so_is_its_next_request(fleet: LinearFleet, url: str) -> None:
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+    row = {"shop": "s4", "dept": "d4", **dict.fromkeys(FEATURES, 1.0)}
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=30)  # Java's client offers it with each request
+    for headers in (offer, {}, offer):
+        connection.request("POST", "/predict", json.dumps({"records": [row]}), headers)
+        answer = connection.getresponse()
+        (found,) = json.loads(answer.read())["predictions"]
+        assert (answer.status, found["prediction"]) == (200, fleet.expected(key_of(4), row))
+    connection.close()
 
 
 def test_predictions_of_mixed_groups_are_those_of_the_fleet(fleet: LinearFleet, url: str, http) -> None:
