@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,17 @@ def loaded_before_any_import() -> set[str]:
     """What an environment loads by itself, by .pth files for one."""
     command = [sys.executable, "-c", "import sys; print(*{name.partition('.')[0] for name in sys.modules})"]
     return set(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split())
+
+
+def test_every_package_has_its_place_in_the_order_of_the_layers() -> None:
+    """import-linter says nothing of a package that its contract does not name, except in `spinney.core`."""
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = (contract["layers"] for contract in linter["contracts"] if contract["id"] == "layers")
+    placed = {name.strip() for layer in layers for name in layer.split("|")}
+    below = {f"spinney.{file.parent.name}" for file in (ROOT / "spinney").glob("*/__init__.py")}
+    roots = {file.parent.name for file in ROOT.glob("*/__init__.py")}
+    assert (below | roots) - {"spinney"} == placed - {"spinney.fleet"}
+    assert roots == set(linter["root_packages"])
 
 
 def test_only_the_session_module_reaches_into_the_jvm() -> None:
