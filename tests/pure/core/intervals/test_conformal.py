@@ -8,19 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.intervals.conformal import (
-    BLENDED_QUOTIENTS,
-    LEAST_ROWS,
-    MIN_SCALE,
-    MOST_ROWS,
-    PRIOR_GROUPS,
-    PRIOR_ROWS,
-    Calibration,
-    calibrate,
-    order_statistic,
-)
+from spinney.core.intervals.conformal import Calibration, calibrate, order_statistic
 
 Groups = list[list[float]]
+
+# The numbers of the method, written down a second time: a change of one has to be meant.
+MIN_SCALE, BLENDED_QUOTIENTS = 1e-3, 100.0
+PRIOR_ROWS, PRIOR_GROUPS, LEAST_ROWS, MOST_ROWS = 16.0, 20.0, 4.0, 64.0
 
 
 def padded(groups: Groups, width: int = 32) -> np.ndarray:
@@ -172,8 +166,40 @@ def test_residuals_that_are_all_zero_bound_nothing() -> None:
     assert np.isnan(half_widths([[0.0] * 5, []])).all()
 
 
-def test_a_group_whose_few_residuals_are_zero_is_not_certain() -> None:
-    assert half_widths([[0.0, 0.0], *[[1.0, 2.0, 1.5, 2.5]] * 20])[0] > 0
+def test_a_group_whose_few_residuals_are_zero_has_a_thousandth_of_the_pools_mean_as_its_scale() -> None:
+    assert calibrate(padded([[0.0, 0.0], [1.0, 1.0]]), 0.5).least_scale == 0.0005
+    calibration = Calibration(0.9, math.log(1.0), 0.01, 4.0, (3.0,) * 8)
+    # Its two residuals count 2, the typical scale of 1 counts 4.
+    assert calibration.half_widths(padded([[0.0, 0.0]])).tolist() == pytest.approx([3 * 0.01 ** (2 / 6)])
+
+
+def test_a_category_of_200_quotients_counts_twice_as_much_as_the_pool() -> None:
+    # Typical is 1, since 4 and 1/4 cancel. Of 300 quotients the 271st is 4, of the 200 of groups of two all are 1.
+    groups = [[4.0]] * 50 + [[0.25]] * 50 + [[1.0, 1.0]] * 100 + [[]]
+    found = half_widths(groups)
+    assert found[-2:] == pytest.approx([(2 * 1 + 1 * 4) / 3, 4.0])
+    assert found[0] == pytest.approx(4 * 4 ** (1 / 17))
+
+
+@pytest.mark.parametrize(
+    ("halves", "expected"),
+    [
+        ([(1, 1), (2, 2), (4, 4)], 4.0),  # what a group's older half shows comes again in its newer one: the bound
+        # Logarithms 0, 0, 2, 2 and 0, 0, 1, 1: the noise is 0.5² · 4 / 2 = 0.5, the signal 1 · 0.5 = 0.5. With the 20
+        # groups of the prior the signal is (4 · 0.5 + 20 · 0.5 / 16) / 24 = 0.5 · 7 / 32.
+        ([(1, 1), (1, 1), (math.e**2, math.e), (math.e**2, math.e)], 32 / 7),
+        # Logarithms 0, 0, 1, 1 and 1, 1, 0, 0: no signal, and the prior of 16 counts as 20 groups of 24.
+        ([(1, math.e)] * 2 + [(math.e, 1)] * 2, 16 * 24 / 20),
+        ([(1, math.e)] * 40 + [(math.e, 1)] * 40, 64.0),  # 16 · 100 / 20 = 80 is beyond the bound
+        ([(1, 1), (2, 2)], 16.0),  # two groups say nothing
+    ],
+)
+def test_scales_are_shrunk_as_far_as_the_halves_of_the_groups_differ(
+    halves: list[tuple[float, float]], expected: float
+) -> None:
+    groups = [[float(older)] * 4 + [float(newer)] * 4 for older, newer in halves]
+    short = [[9.0] * 3 + [1.0] * 4]  # seven residuals have no halves of four
+    assert calibrate(padded(groups + short), 0.5).prior_rows == pytest.approx(expected)
 
 
 def drawn(kind: str, n_groups: int, n: int, random: np.random.Generator) -> np.ndarray:

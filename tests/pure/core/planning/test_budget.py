@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import RoundQueue
-from spinney.core.planning.budget import Candidate, RoundAllowance, choose_by_queue, choose_groups
+from spinney.core.planning.budget import (
+    Candidate,
+    QueueLengths,
+    RoundAllowance,
+    choose_by_queue,
+    choose_groups,
+    lottery_number,
+    queue_member,
+    take_requested,
+)
 
 
 def stale(
@@ -191,3 +202,77 @@ def test_a_round_spends_no_more_than_its_budget_and_one_group(
 def test_the_order_of_a_plan_is_that_of_its_ranks_whatever_the_shares(shares: tuple[float, float]) -> None:
     candidates = [stale("a", "max_age", since=1), stale("b", "new_group", since=9), stale("c", since=5, gain=2.0)]
     assert choose_groups(candidates, RoundAllowance(10.0, *shares), "r") == ["b", "c", "a"]
+
+
+def test_what_groups_cost_beside_their_fits_and_how_many_fits_run_at_once_count() -> None:
+    """50 ms a group, and fits of 100 ms on two cores: 150 ms for one group, 200 for two, 300 for three."""
+    candidates = [stale(f"g{i}") for i in range(9)]
+    allowance = RoundAllowance(0.3, overhead_ms=50.0, cores=2)
+    assert choose_groups(candidates, allowance, "r") == ["g0", "g1", "g2"]
+
+
+def test_the_most_groups_that_a_budget_could_pay_for_follow_from_what_each_costs_beside_its_fit() -> None:
+    def most(seconds: float | None, groups: int | None = None, overhead_ms: float = 100.0) -> int | None:
+        return RoundAllowance(seconds, groups=groups, overhead_ms=overhead_ms).max_groups_affordable()
+
+    assert most(1.0) == 11  # ten groups, and the one that exceeds the budget
+    assert (most(1.0, groups=5), most(1.0, groups=50), most(0.0), most(1.0, groups=0)) == (5, 11, 1, 1)
+    assert (most(None), most(None, groups=7)) == (None, 7)
+    assert (most(1.0, overhead_ms=0.0), most(1.0, groups=7, overhead_ms=0.0)) == (None, 7)
+    assert most(1.0, overhead_ms=0.5) == 2001
+
+
+def test_the_front_of_each_queue_is_long_enough_for_its_share() -> None:
+    def lengths(oldest: float, random: float, groups: int | None = 11) -> QueueLengths | None:
+        return QueueLengths.for_allowance(RoundAllowance(None, oldest, random, groups=groups))
+
+    # Of 11 groups: 1.1 drawn, so 2 and the one that exceeds the share; 3.3 by both shares, so 4 and 2 more.
+    assert lengths(0.2, 0.1) == QueueLengths(by_rank=11, oldest=6, random=3)
+    assert QueueLengths(11, 6, 3).total == 20
+    assert lengths(0.0, 0.1) == QueueLengths(11, 0, 3)
+    assert lengths(0.2, 0.0) == QueueLengths(11, 5, 0)
+    assert lengths(0.2, 0.1, groups=10) == QueueLengths(10, 5, 2)  # 10 * 0.3 is 3, whatever its rounding error
+    assert lengths(0.2, 0.1, groups=None) is None
+
+
+def test_requested_groups_are_taken_in_their_order_until_the_budget_is_spent() -> None:
+    """Fits of 100 ms on one core: 0.15 s pay for the second too, since the last one may exceed it."""
+    requested = [stale(key) for key in ("c", "a", "b")]
+    taken, left = take_requested(requested, RoundAllowance(0.15, 0.2, 0.1, groups=5))
+    assert [group.group_key for group in taken] == ["c", "a"]
+    assert left == RoundAllowance(0.0, 0.2, 0.1, groups=3)
+    assert left.is_spent
+    taken, left = take_requested(requested, RoundAllowance(1.0, overhead_ms=50.0, cores=2))
+    assert len(taken) == 3
+    assert left.seconds == pytest.approx(0.7)  # 3 * 50 ms, and 300 ms of fits on two cores
+    assert not left.is_spent
+
+
+def test_one_requested_group_is_taken_however_little_the_round_may_cost() -> None:
+    taken, left = take_requested([stale("a"), stale("b")], RoundAllowance(None, groups=0))
+    assert ([group.group_key for group in taken], left.groups) == (["a"], 0)
+    taken, left = take_requested([stale("a"), stale("b")], RoundAllowance(0.0))
+    assert ([group.group_key for group in taken], left.seconds) == (["a"], 0.0)
+    allowance = RoundAllowance(1.0, groups=3)
+    assert take_requested([], allowance) == ([], allowance)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "groups", "is_spent"), [(0.0, None, True), (None, 0, True), (0.5, 1, False), (None, None, False)]
+)
+def test_a_round_is_spent_when_no_second_or_no_group_is_left(
+    seconds: float | None, groups: int | None, is_spent: bool
+) -> None:
+    assert RoundAllowance(seconds, groups=groups).is_spent == is_spent
+
+
+def test_the_lot_of_a_group_is_the_signed_hash_of_the_seed_and_its_key() -> None:
+    keys = [f"g{i}" for i in range(20)]
+    hashes = [xxhash.xxh64(f"r{key}".encode(), seed=42).digest() for key in keys]  # 42: the seed of Spark
+    expected = [int.from_bytes(each, "big", signed=True) for each in hashes]
+    assert [lottery_number("r", key) for key in keys] == expected
+    assert min(expected) < 0 < max(expected)
+
+
+def test_the_queue_of_a_stored_verdict_is_found_by_its_member_in_the_numbers() -> None:
+    assert queue_member("oldest") in json.dumps({"limit": 8, "queue": "oldest"}, separators=(",", ":"))

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.errors import Corrupt
-from spinney.core.staleness.error_evidence import TILTS, ErrorEvidence
+from spinney.core.staleness.error_evidence import ErrorEvidence, tail_index_of
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.loss_counting_order import CountedLosses, random_numbers
 from spinney.core.staleness.score_corrections import MIN_VOTES
 
 DAY = 86_400_000_000
 PATIENCE = 365 * DAY
+TILTS = np.array([0.5, 1.0, 2.0])  # the bets on a small, a medium and a large rise (decision 0030)
 
 
 def rows(at: list[int], losses: list[list[float]], times: list[int], *, is_evidence: bool = True) -> CountedLosses:
@@ -50,6 +51,34 @@ def test_a_loss_multiplies_the_sums_by_its_bets_after_the_elapsed_time_was_added
     assert after.counted_at[0] == 36 * DAY
 
 
+@pytest.mark.parametrize(("tail_index", "least_random"), [(1.0, 0.95), (0.5, 0.9747), (np.inf, 0.0)])
+def test_a_loss_just_above_all_earlier_ones_is_not_taken_as_rare(tail_index: float, least_random: float) -> None:
+    """20 after 1 to 19: the share of losses above x falls as x ** -index, so the random number is at least
+    (19 / 20) ** index.
+    """
+    counted = started(1, np.arange(1.0, 20.0)[None]).counted(rows([0], [[20.0]], [DAY]), shares(1), PATIENCE, tail_index)
+    (random,) = random_numbers(shares(1), np.array([19]))
+    assert random < 0.95
+    share_above = 0.5 * erfc(float(counted.scores[0]) / np.sqrt(2))
+    assert share_above == pytest.approx(max(least_random, random) / 20, rel=1e-3)
+
+
+def test_squared_losses_have_half_the_tail_index_of_absolute_ones() -> None:
+    assert [tail_index_of(loss) for loss in ("absolute", "squared", "log")] == [1.0, 0.5, 1.0]
+
+
+def test_the_first_label_of_a_group_without_a_known_time_adds_no_time() -> None:
+    state = ErrorEvidence.empty(1).counted(rows([0], [[1.0]], [3 * DAY]), shares(1), PATIENCE)
+    assert state.counted_at[0] == 3 * DAY
+    assert state.sums.tolist() == [[0.0] * 3]
+
+
+def test_the_sums_of_a_group_that_waits_for_its_refit_stay_below_a_million() -> None:
+    raised = replace(started(1, np.arange(1.0, 20.0)[None]), sums=np.full((1, 3), 999_999.0, dtype=np.float32))
+    after = raised.counted(rows([0], [[30.0]], [DAY]), shares(1), PATIENCE)
+    assert after.sums.tolist() == [[1_000_000.0] * 3]  # each bet of a score above 1.6 is more than 1
+
+
 def test_the_time_of_a_groups_first_label_counts_from_its_first_champion() -> None:
     state = started(1, np.ones((1, 3)), clock=10 * DAY)
     assert state.counted_at[0] == 10 * DAY
@@ -61,11 +90,11 @@ def test_labels_out_of_order_add_no_time_twice() -> None:
     state = started(1, np.empty((1, 0)))
     state = state.counted(rows([0], [[1.0]], [3 * DAY]), shares(1), PATIENCE)
     sums = state.sums.copy()
+    state = replace(state, scores=np.full(1, np.nan, dtype=np.float32))  # nothing to subtract from the next score
     after = state.counted(rows([0], [[1.0]], [2 * DAY]), shares(1), PATIENCE)
     bets = np.exp(TILTS * after.scores[0] - TILTS**2 / 2)
     assert after.counted_at[0] == 3 * DAY
-    # A high first score lowers the second one by the autocorrelation; it never raises it.
-    assert (after.sums[0] <= bets * sums[0] * (1 + 1e-6)).all()
+    assert after.sums[0] == pytest.approx(bets * sums[0], rel=1e-5)
 
 
 def test_rows_that_are_no_evidence_enter_the_sample_only() -> None:

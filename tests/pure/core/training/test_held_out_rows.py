@@ -8,7 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.training.held_out_rows import MAX_LOSSES, held_out_counts, recent_counts, sample_evenly
+from spinney.core.features.encoding import NULL_TIME
+from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.held_out_rows import held_out_counts, recent_counts, sample_evenly, unseen_counts
 
 
 def test_a_fifth_is_held_out_without_a_champion_and_half_of_the_new_rows_at_most_with_one() -> None:
@@ -45,6 +47,28 @@ def test_losses_of_earlier_champions_fill_up_the_sample_to_a_fifth_of_the_rows()
 
 def test_the_newest_loss_and_an_even_spread_of_the_others_stay_of_a_long_sample() -> None:
     found = sample_evenly(np.arange(40.0, 60.0), np.arange(40.0), 300)
-    assert len(found) == MAX_LOSSES
+    assert len(found) == 32
     assert (found[0], found[-1]) == (0, 59)
     assert set(np.diff(found)) == {1.0, 2.0}
+
+
+def request(champion_id: str | None, trained_through: int) -> FitRequest:
+    return FitRequest('["a"]', champion_id, None, None, None, trained_through)
+
+
+def test_rows_newer_than_what_the_champion_has_seen_are_unseen_and_none_if_that_is_not_known() -> None:
+    requests = [request("m", 10), request(None, 10), request("m", NULL_TIME), request("m", 10)]
+    group, times = np.array([0, 0, 0, 1, 2, 0]), np.array([9, 10, 11, 99, 99, 12])
+    assert unseen_counts(group, times, requests).tolist() == [2, 0, 0, 0]
+
+
+def test_the_newest_row_is_held_out_if_no_other_is_recent() -> None:
+    none = np.array([0])
+    assert held_out_counts(np.array([100]), none, none).tolist() == [1]
+
+
+def test_a_sample_of_32_stays_whole_and_of_33_one_is_left_out() -> None:
+    assert sample_evenly(np.arange(32.0), np.empty(0), 32).tolist() == list(range(32))
+    found = sample_evenly(np.arange(33.0), np.empty(0), 33).tolist()
+    assert len(found) == 32
+    assert found[-1] == 32
