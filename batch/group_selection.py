@@ -32,8 +32,9 @@ from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables import current_champions, delta
-from spinney.tables.fleet_clock import read_fleet_clock
+from spinney.tables import delta
+from spinney.tables.readers import current_champions
+from spinney.tables.readers.fleet_clock import read_fleet_clock
 from spinney.tables.snapshot import ShardRange, filter_of_groups
 from spinney.tables.table_files import GroupIndex
 

@@ -27,7 +27,8 @@ from spinney.core.recipes.display_name import IMPORTED_PREFIX, SHORT_ID_CHARACTE
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.recipes.recipe_change import describe_change, missing_features, refit_obstacle
 from spinney.storage.layout import FleetStore
-from spinney.tables import current_champions, recipe_store
+from spinney.tables import recipe_store
+from spinney.tables.readers import current_champions
 from spinney.tables.snapshot import ShardRange, filter_of_groups
 
 FEW_GROUPS = 20

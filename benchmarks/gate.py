@@ -26,7 +26,7 @@ from spinney.core.champions.gate import decide
 from spinney.core.champions.paired_test import winsorized_differences
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.config import Gate
-from spinney.core.training.prediction_jump import prediction_jumps
+from spinney.core.training.comparisons.prediction_jump import prediction_jumps
 
 Floats = npt.NDArray[np.float64]
 

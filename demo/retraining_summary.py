@@ -20,7 +20,7 @@ from spinney.core.reporting import retraining_gain
 from spinney.core.reporting.group_status import State
 from spinney.fleet import GroupStatus
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.fit_metrics import parse_watched
+from spinney.tables.readers.fit_metrics import parse_watched
 
 PROMOTED = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
 BINS = 24

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from spinney.figures.fleet_figures import FleetFigures
     from spinney.figures.group_figures import GroupFigures
     from spinney.figures.pipeline_figures import PipelineFigures
-    from spinney.tables.incremental_gain import IncrementalGain
+    from spinney.tables.readers.incremental_gain import IncrementalGain
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
 
@@ -236,7 +236,7 @@ class Fleet:
 
     def _intervals(self, at: datetime | None) -> FleetIntervals | None:
         from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
-        from spinney.tables import held_out_losses
+        from spinney.tables.readers import held_out_losses
 
         first_loss = charter.losses_of(self._store).first
         rule = IntervalRule.of(self.config.fleet, self.config.intervals.coverage, first_loss)
@@ -251,7 +251,7 @@ class Fleet:
 
         Empty if no such row is stored. `IncumbentComparison` says which rows are compared. Raises StoreError.
         """
-        from spinney.tables import incumbent_comparison
+        from spinney.tables.readers import incumbent_comparison
 
         return incumbent_comparison.compare_with_incumbent(self._store, self.champions())
 
@@ -271,7 +271,7 @@ class Fleet:
         `RetrainingGain` says what is measured. Only draws in the 90 days before the newest verdict count. Decisions and
         verdicts that `spinney tidy` has removed do not count. Errors as for `groups`.
         """
-        from spinney.tables.random_draws import read_retraining_gain
+        from spinney.tables.readers.random_draws import read_retraining_gain
 
         return read_retraining_gain(self._store, self._moment(as_of))
 
@@ -282,7 +282,7 @@ class Fleet:
         the result of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_fleet_figures
-        from spinney.tables.incremental_gain import IncrementalGain
+        from spinney.tables.readers.incremental_gain import IncrementalGain
 
         self._gain = self._gain or IncrementalGain(self._store)
         statuses = self.table() if statuses is None else statuses
@@ -352,7 +352,7 @@ class Fleet:
         self._require_known_format()
         if as_of is None:
             return None
-        from spinney.tables.as_of import resolve_as_of
+        from spinney.tables.readers.as_of import resolve_as_of
 
         return resolve_as_of(self._store, as_of)
 

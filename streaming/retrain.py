@@ -33,7 +33,7 @@ from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, read_requests, remove_requests
 from spinney.tables import delta
 from spinney.tables.empty_append import append_no_rows
-from spinney.tables.fleet_clock import read_fleet_clock
+from spinney.tables.readers.fleet_clock import read_fleet_clock
 from streaming.delta_source import read_appended
 from streaming.judging import STATE_SCHEMA, ShardJudge
 from streaming.query import Query

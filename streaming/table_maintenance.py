@@ -20,7 +20,7 @@ from spinney.operations.clustering import CommitGuard
 from spinney.operations.dead_letters import purge
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_log
-from spinney.tables.file_rewriting import RewriteInterrupted
+from spinney.tables.clustered_files.file_rewriting import RewriteInterrupted
 
 REQUEST_CHECK_INTERVAL_S = 1.0
 """Seconds between two checks for requests. Each check reads a file."""

@@ -93,7 +93,7 @@ def rollback(
     """
     from spinney.operations.interventions import OverrideRequest, OverrideVerb
     from spinney.storage.layout import FleetStore
-    from spinney.tables.as_of import format_as_of, resolve_as_of
+    from spinney.tables.readers.as_of import format_as_of, resolve_as_of
 
     if bool(key) + bool(groups) + everything != 1:
         raise click.UsageError("expected one of: KEY, at least one --group KEY, --all")

@@ -53,7 +53,7 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
         return
     from spinney.fleet import Fleet
     from spinney.storage.layout import FleetStore
-    from spinney.tables.halted_rounds import describe_halt
+    from spinney.tables.readers.halted_rounds import describe_halt
     from spinney.tables.lookup import to_dicts
 
     config = load_config(config_path)
@@ -81,7 +81,7 @@ def _moment(config: Config, as_of: str | None) -> datetime | None:
 
     if as_of is None:
         return None
-    from spinney.tables.as_of import format_as_of, resolve_as_of
+    from spinney.tables.readers.as_of import format_as_of, resolve_as_of
 
     at = resolve_as_of(FleetStore.of(config), as_of)
     click.echo(f"as of {format_as_of(at)}", err=True)

@@ -27,7 +27,7 @@ def register(config_path: str, as_json: bool, as_of: str | None, alias: str, tak
 
     from spinney.fleet import Fleet
     from spinney.storage.layout import FleetStore
-    from spinney.tables.as_of import resolve_as_of
+    from spinney.tables.readers.as_of import resolve_as_of
     from spinney.tracking import registry
 
     config = load_config(config_path)

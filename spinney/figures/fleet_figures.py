@@ -29,9 +29,10 @@ from spinney.core.reporting.round_progress import RoundProgress
 from spinney.figures.rounds_under_way import read_rounds_under_way
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables import error_history, fit_metrics, fleet_clock, lookup
+from spinney.tables import lookup
+from spinney.tables.readers import error_history, fit_metrics, fleet_clock
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.incremental_gain import IncrementalGain
+from spinney.tables.readers.incremental_gain import IncrementalGain
 from spinney.tables.lookup import InShards, NotBefore
 
 WINDOW = timedelta(days=30)

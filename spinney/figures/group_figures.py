@@ -16,7 +16,8 @@ from spinney.core.reporting.labelled_answers import IntervalCoverage, interval_c
 from spinney.core.reporting.loss_names import error_label
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables import error_history, lookup
+from spinney.tables import lookup
+from spinney.tables.readers import error_history
 
 POINTS = 60
 """Largest number of points of the error over time."""

@@ -33,7 +33,7 @@ from spinney.core.training.fit_kernels import (
     single_threaded,
     weight_arguments,
 )
-from spinney.core.training.held_out_rows import HELD_OUT_ONE_IN
+from spinney.core.training.comparisons.held_out_rows import HELD_OUT_ONE_IN
 from spinney.core.training.training_set import TrainingSet, label_text, select_training_set
 from spinney.local.synthetic_group import NEWEST, label_classes, synthetic_rows
 

@@ -1,7 +1,7 @@
 """Keep `events` and `outcomes` sorted by group while they grow, so that a refit reads few rows of other groups.
 
-Each partition is a log-structured merge tree (`spinney.tables.merge_selection`). Sorted files are recognised by their
-names, `clustered-<run>-<number>.parquet`, and are not sorted again.
+Each partition is a log-structured merge tree (`spinney.tables.clustered_files.merge_selection`). Sorted files are recognised
+by their names, `clustered-<run>-<number>.parquet`, and are not sorted again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 
 from schemas import tables
 from spinney.tables import table_files
-from spinney.tables.file_rewriting import (
+from spinney.tables.clustered_files.file_rewriting import (
     Rewrite,
     RewriteSource,
     RewriteTarget,
@@ -26,7 +26,7 @@ from spinney.tables.file_rewriting import (
     rewrite,
     workspace,
 )
-from spinney.tables.merge_selection import AT_REST, GROWING, MergeRule, Run, choose_runs
+from spinney.tables.clustered_files.merge_selection import AT_REST, GROWING, MergeRule, Run, choose_runs
 from spinney.tables.table_files import CLUSTERED, TableFile
 
 SORT_BY = {

@@ -43,7 +43,7 @@ from spinney.storage.kept_since import write_kept_since
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_readers import reading_queries
 from spinney.tables import delta, table_files
-from spinney.tables.file_rewriting import RewriteSource, RewriteTarget
+from spinney.tables.clustered_files.file_rewriting import RewriteSource, RewriteTarget
 from spinney.tables.stream_reading import TableOffset, oldest_unread
 from spinney.tables.table_files import TableFile
 

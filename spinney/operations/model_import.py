@@ -46,7 +46,7 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema, to_pandas
 from spinney.tables.delta import DirectoryWriter
-from spinney.tables.fleet_clock import read_fleet_clock
+from spinney.tables.readers.fleet_clock import read_fleet_clock
 
 TRIED_ROWS = 5
 """Number of stored events of its group that each model is tried on."""

@@ -23,7 +23,7 @@ from schemas import tables
 from spinney.core.keys import shard_of
 from spinney.retraining.spark_fitting import KEPT
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_file_writing import FileWriter, WrittenFile
+from spinney.tables.clustered_files.sorted_file_writing import FileWriter, WrittenFile
 
 REPORT_DDL = "path string, bytes bigint, rows bigint, stats string, kept bigint"
 _REPORT = pa.schema(

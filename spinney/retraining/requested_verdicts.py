@@ -18,7 +18,8 @@ from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS
 from spinney.retraining.round_plan import PLANNED_SCHEMA, champion_numbers
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
-from spinney.tables import current_champions, delta, lookup
+from spinney.tables import delta, lookup
+from spinney.tables.readers import current_champions
 from spinney.tables.lookup import RowFilter
 from spinney.tables.snapshot import filter_of_groups
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spinney.sources.delta_tables import is_delta
+from spinney.sources.columnar.delta_tables import is_delta
 
 
 @dataclass

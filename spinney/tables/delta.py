@@ -353,7 +353,7 @@ class DirectoryWriter:
             self._open()
 
     def _append_arrow(self, rows: pa.Table, commit: StepCommit) -> None:
-        from spinney.tables.append_layout import append_rows  # not needed to look something up
+        from spinney.tables.clustered_files.append_layout import append_rows  # not needed to look something up
 
         self._reopen_if_old()
         declared = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))

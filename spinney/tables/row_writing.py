@@ -30,7 +30,7 @@ from schemas.contract import Contract
 from spinney.core.internal_column_names import internal_name
 from spinney.core.records.recent_ids import IdHashes, Mask, ask_in_order
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_file_writing import FileWriter, WrittenFile
+from spinney.tables.clustered_files.sorted_file_writing import FileWriter, WrittenFile
 
 KIND, ARRIVED_AT = internal_name("kind"), internal_name("arrived_at")
 """Internal columns. KIND, in the report: the table that a file belongs to. ARRIVED_AT, in the rows: the batch's

@@ -30,7 +30,7 @@ class Linear:
 
     intercept: shape (k,). coefficients: shape (k, width). fill: shape (width,), replaces missing values.
     group_variances: of a parent whose groups are pooled with estimated weights, shape (rungs, 1 + width); see
-    `spinney.core.training.group_variances`. They change no prediction.
+    `spinney.core.training.pooling.group_variances`. They change no prediction.
     """
 
     link: Link

@@ -2,9 +2,9 @@
 
 A round draws `budget.random_share` of its budget from all due groups, whatever their rank, so these groups represent
 all groups that become stale. If such a group got a new champion, a later attempt compares it with the model that it
-replaced, on all rows newer than both (`spinney.core.training.predecessor_comparison`). Each group thus gives a paired
-difference of forecasts that were made before the rows came. Neither the fit nor the gate has seen these rows, so
-nothing favours the new model.
+replaced, on all rows newer than both (`spinney.core.training.comparisons.predecessor_comparison`). Each group thus
+gives a paired difference of forecasts that were made before the rows came. Neither the fit nor the gate has seen these
+rows, so nothing favours the new model.
 
 Only the last comparison of a champion counts, since it has all the champion's rows. Groups without a new champion are
 left out: they gain nothing and lose nothing.

@@ -1,6 +1,6 @@
 """Add to the verdict of each due group the model that would answer if the champion were withdrawn: its predecessor.
 
-The attempt compares both (`spinney.core.training.predecessor_comparison`).
+The attempt compares both (`spinney.core.training.comparisons.predecessor_comparison`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training import current_group, shadow_recipe
+from spinney.core.training import current_group
+from spinney.core.training.comparisons import shadow_recipe
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
     FitAttempt,
@@ -34,14 +35,14 @@ from spinney.core.training.fit_attempt import (
 )
 from spinney.core.training.fit_kernels import Kernel, Pooling, Timer, single_threaded
 from spinney.core.training.fit_request import FitRequest, requests_of_frame
-from spinney.core.training.held_out_comparison import (
+from spinney.core.training.comparisons.held_out_comparison import (
     ComparedRows,
     OlderRows,
     champion_answers,
     comparison_metrics,
     greater_jumps,
 )
-from spinney.core.training.held_out_loss import (
+from spinney.core.training.comparisons.held_out_loss import (
     RowsToPredict,
     any_per_group,
     mean_per_group,
@@ -50,12 +51,12 @@ from spinney.core.training.held_out_loss import (
     split_by_count,
     split_by_group,
 )
-from spinney.core.training.held_out_rows import sample_evenly
+from spinney.core.training.comparisons.held_out_rows import sample_evenly
 from spinney.core.training.loaded_parent_models import ParentModels
 from spinney.core.training.loss import Loss, loss_named
-from spinney.core.training.parent_comparison import compare_with_parents
-from spinney.core.training.predecessor_comparison import compare_predecessors
-from spinney.core.training.reference_losses import ChampionReference, earlier_answers
+from spinney.core.training.comparisons.parent_comparison import compare_with_parents
+from spinney.core.training.comparisons.predecessor_comparison import compare_predecessors
+from spinney.core.training.comparisons.reference_losses import ChampionReference, earlier_answers
 from spinney.core.training.training_predictions import spread_predictions
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
 
@@ -83,14 +84,14 @@ def fit_groups(
     heldout_rows     number of held-out rows compared: all of them without a champion or if `refitted`, otherwise those
                      newer than the champion's trained_through that it predicts. See `held_out_counts`
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
-    constant_loss    loss on them of a constant made from the older rows: see `spinney.core.training.baseline`
+    constant_loss    loss on them of a constant made from the older rows: see `comparisons.baseline`
     champion_loss    the champion's loss on them; champion_id: its id; champion_error: why it was not compared
     champion_difference, constant_difference
                      winsorised mean of challenger_loss − champion_loss (− constant_loss) over the rows
     champion_difference_se, constant_difference_se
                      its standard error, null for fewer than two rows: see `spinney.core.champions.paired_test`
     jump             how far predictions are from the champion's, those of the measured challenger or of the stored
-                     model, whichever are farther: see `spinney.core.training.prediction_jump`; null
+                     model, whichever are farther: see `comparisons.prediction_jump`; null
                      for classes and if the champion itself was not compared
     changed_from     the champion's recipe_id, if it is known and not this recipe's
     uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
@@ -100,8 +101,8 @@ def fit_groups(
                      predicts none of them: that recipe's estimator and recipe_id. It was fitted on the older rows too,
                      and champion_loss is that model's, on all held-out rows
     predecessor_id, watched_rows and others
-                     the champion against its predecessor: see `spinney.core.training.predecessor_comparison`
-    parent           of a first model whose parent has one: see `spinney.core.training.parent_comparison`
+                     the champion against its predecessor: see `comparisons.predecessor_comparison`
+    parent           of a first model whose parent has one: see `comparisons.parent_comparison`
     train_loss       mean loss of the final model on all its rows
     chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
     shadow           of groups in the share of `recipe.shadow`: estimator, recipe_id, and loss and rows, or error

@@ -23,8 +23,9 @@ from spinney.core.migration import mismatch_advice
 from spinney.operations import clustering
 from spinney.storage import step_observer
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, file_rewriting, table_files
-from spinney.tables.file_rewriting import RewriteSource, RewriteTarget
+from spinney.tables import delta, table_files
+from spinney.tables.clustered_files import file_rewriting
+from spinney.tables.clustered_files.file_rewriting import RewriteSource, RewriteTarget
 from spinney.tables.table_files import CLUSTERED
 
 MIGRATED = "migrated"

@@ -16,7 +16,7 @@ from spinney.core.config import parse
 from spinney.figures.fleet_figures import read_fleet_figures
 from spinney.fleet import Fleet
 from spinney.storage.layout import FleetStore
-from spinney.tables.incremental_gain import IncrementalGain
+from spinney.tables.readers.incremental_gain import IncrementalGain
 
 A, B = '["a","1"]', '["b","1"]'
 

@@ -34,7 +34,7 @@ from spinney.operations.interventions import (
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.as_of import resolve_as_of
+from spinney.tables.readers.as_of import resolve_as_of
 from streaming.table_maintenance import MaintenanceThread, serve_requests
 
 A, B, DEPT = '["a","1"]', '["b","1"]', '{"dept":"1"}'

@@ -18,7 +18,7 @@ from spinney.operations import clustering
 from spinney.operations.clustering import UNGUARDED
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
-from spinney.tables.merge_selection import MergeRule
+from spinney.tables.clustered_files.merge_selection import MergeRule
 from streaming import table_maintenance
 from streaming.table_maintenance import Clusterer, MaintenanceThread
 

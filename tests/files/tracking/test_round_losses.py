@@ -14,7 +14,7 @@ from schemas import tables
 from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
-from spinney.tables.random_draws import WINDOW
+from spinney.tables.readers.random_draws import WINDOW
 from spinney.tracking import round_losses
 from spinney.tracking.round_losses import gains_of_rounds
 

@@ -23,7 +23,7 @@ from spinney.retraining.round_halting import halt_of, hold_replacements, tally_a
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.halted_rounds import describe_halt
+from spinney.tables.readers.halted_rounds import describe_halt
 
 SURE = '"champion_difference": {d}, "champion_difference_se": 0.01, "heldout_rows": 40'
 BETTER = '{"challenger_loss": 1.0, "champion_loss": 2.0, ' + SURE.replace("{d}", "-1.0") + "}"

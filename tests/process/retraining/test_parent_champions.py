@@ -34,7 +34,7 @@ from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.current_champions import read_champions
+from spinney.tables.readers.current_champions import read_champions
 from spinney.tables.snapshot import filter_of_groups, take_snapshots
 
 NEW = '["s002"]'

@@ -15,7 +15,8 @@ from spinney.core import keys
 from spinney.operations import clustering, maintenance
 from spinney.operations.clustering import CommitGuard, cluster
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, file_rewriting, sorted_file_writing
+from spinney.tables import delta
+from spinney.tables.clustered_files import file_rewriting, sorted_file_writing
 from streaming.delta_source import read_appended
 
 START = datetime(2024, 5, 1, tzinfo=UTC)

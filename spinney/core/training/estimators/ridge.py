@@ -1,8 +1,8 @@
 """Ridge regression on standardised features, for many groups in one call.
 
 The model is that of ``SimpleImputer(mean) → StandardScaler → Ridge(alpha)``, with weights in the last step only. Groups
-with a prior are pooled with it (`spinney.core.training.pooled_ridge`). Each group's normal equations are summed about
-its own mean, then solved in one stacked call.
+with a prior are pooled with it (`spinney.core.training.pooling.pooled_ridge`). Each group's normal equations are summed
+about its own mean, then solved in one stacked call.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from spinney.core.errors import ContractError
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
-from spinney.core.training.estimated_pooling import for_groups
+from spinney.core.training.pooling.estimated_pooling import for_groups
 from spinney.core.training.fit_kernels import Kernel, KernelInput, KernelResult, Timer
-from spinney.core.training.normal_equations import Chunk, chunks, learn_encoders, normal_equations, solve_all
-from spinney.core.training.pooled_ridge import fit_pooled
+from spinney.core.training.pooling.normal_equations import Chunk, chunks, learn_encoders, normal_equations, solve_all
+from spinney.core.training.pooling.pooled_ridge import fit_pooled
 
 NAME = "ridge"
 TASKS = ("regression",)

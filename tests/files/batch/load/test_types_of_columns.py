@@ -21,7 +21,7 @@ from spinney.core.records.input_message_encoding import encode_message
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import RejectedError, read_message, value_of
 from spinney.sources import RowBatch, python_values
-from spinney.sources.plain_columns import plain_batch
+from spinney.sources.columnar.plain_columns import plain_batch
 
 WHOLE = (
     0, 1, -1, 2, 127, 128, -129, 2013, 19_844, 32768, 2**31, 2**53 + 1,

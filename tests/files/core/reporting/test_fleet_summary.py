@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from spinney.core.reporting.fleet_summary import BaselineComparison, Summary, summarize_fleet
 from spinney.core.reporting.incumbent_comparison import Basis, ComparedErrors, IncumbentComparison
-from spinney.tables.fit_metrics import MEASURES
+from spinney.tables.readers.fit_metrics import MEASURES
 
 NOTHING = IncumbentComparison("absolute", (), ())
 

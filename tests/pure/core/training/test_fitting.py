@@ -29,7 +29,7 @@ from spinney.core.training import current_group
 from spinney.core.training.fit_attempt import COLUMNS, FitAttempt, failed_result
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.reference_losses import UnseenRows, earlier_answers
+from spinney.core.training.comparisons.reference_losses import UnseenRows, earlier_answers
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)

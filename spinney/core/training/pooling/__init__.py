@@ -1,0 +1,1 @@
+"""Partial pooling: coefficients of groups that are shrunk toward the model of their parent."""

@@ -1,0 +1,105 @@
+"""Partial pooling with weights that are estimated from the fleet's own rows, and intercepts that fit the fleet's loss.
+
+The last of the parents estimates how much the parents and groups below it differ (`group_variances`) and stores that
+with its model. The next parent is shrunk toward it, keeps the variances below itself, and so on down to the groups. So
+a group's coefficients are the posterior mean under a normal prior whose mean is its parent's model (D. V. Lindley and
+A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 1972), with variances by empirical Bayes
+(B. Efron and C. Morris, Data analysis using Stein's estimator and its generalizations, J. Am. Statist. Ass. 70, 1975).
+Groups that do not differ get the same answers as their parent; a group that differs needs only a few rows to show it.
+
+For the absolute loss a group's intercept is the median of its residuals, not their mean: least squares predicts means,
+which are poor answers if errors are skewed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from spinney.core.features.encoding import Floats, Integers
+from spinney.core.models.linear import Linear, Link
+from spinney.core.models.model import Model
+from spinney.core.training.comparisons.baseline import group_medians
+from spinney.core.training.fit_kernels import KernelInput
+from spinney.core.training.pooling.group_variances import estimate_variances, own_share, shrunk_slopes
+from spinney.core.training.pooling.normal_equations import Chunk
+from spinney.core.training.pooling.parent_priors import Priors, Residuals, rungs_below
+
+
+def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str) -> Iterator[Linear | Exception]:
+    """Fit the groups and parents of a chunk.
+
+    priors: the parents' models. rungs: for each of them the number of rungs of the ladder below it; 0 for a group.
+    loss: the fleet's.
+    """
+    split = [_split(variances, below) for variances, below in zip(priors.variances, rungs, strict=True)]
+    above = np.array([of_group for of_group, _ in split])
+    with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
+        residuals = Residuals.of(part, priors)
+        sums = residuals.sums
+        slopes, errors = shrunk_slopes(sums, above)
+        left = residuals.part.labels.copy()
+        for i, column in enumerate(residuals.part.matrix):
+            left -= slopes[:, i][residuals.of_row] * (column - sums.center[:, i][residuals.of_row])
+        located = sums.label_mean if loss != "absolute" else weighted_medians(left, part.weights, part.starts)
+        intercept = priors.intercept + located * own_share(sums.total_weight, above)
+        for i in range(slopes.shape[1]):
+            intercept -= slopes[:, i] * sums.center[:, i]
+        coefficients = priors.coefficients + slopes
+    for g, (_, below) in enumerate(split):
+        if g in errors:
+            yield errors[g]
+        else:
+            yield Linear(Link.IDENTITY, intercept[g : g + 1], coefficients[g : g + 1], residuals.fill[g], below)
+
+
+def for_groups(stack: KernelInput, g: int, model: Model) -> Model:
+    """Return the model of a group or parent without a prior, in the form that the groups below it are pooled with.
+
+    Its intercept fits the fleet's loss. The model of a parent holds the variances of the groups below it.
+    """
+    rows, linear = stack.rows(g), model.estimator
+    matrix = model.encoder.matrix(stack.columns.take(rows)).T
+    filled = np.where(np.isnan(matrix), linear.fill[:, None], matrix)
+    with np.errstate(all="ignore"):
+        residuals = stack.labels[rows] - linear.intercept[0]
+        for weight, column in zip(linear.coefficients[0], filled, strict=True):
+            residuals -= weight * column
+        if stack.loss == "absolute":
+            weights = None if stack.weights is None else stack.weights[rows]
+            shift = weighted_medians(residuals, weights, np.array([0, len(residuals)]))
+            linear, residuals = replace(linear, intercept=linear.intercept + shift), residuals - shift
+    below = rungs_below(stack, g)
+    if below and stack.lineage is not None and np.isfinite(residuals).all():
+        variances = estimate_variances(filled, residuals, stack.lineage[rows, :below])
+        linear = replace(linear, group_variances=variances)
+    return replace(model, estimator=linear)
+
+
+def weighted_medians(values: Floats, weights: Floats | None, starts: Integers) -> Floats:
+    """Return the weighted median of each group's values, shape (n,): half of the weight is on either side.
+
+    starts: shape (n + 1,): group g has values starts[g] to starts[g + 1].
+    """
+    sizes = np.diff(starts)
+    if weights is None:
+        return group_medians(values, sizes)
+    medians = np.empty(len(sizes))
+    for g, (begin, stop) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
+        order = np.argsort(values[begin:stop], kind="stable")
+        below = np.cumsum(weights[begin:stop][order])
+        at = np.searchsorted(below, [below[-1] / 2, np.nextafter(below[-1] / 2, np.inf)])
+        medians[g] = values[begin:stop][order[np.minimum(at, len(order) - 1)]].mean()
+    return medians
+
+
+def _split(variances: Floats | None, below: int) -> tuple[Floats, Floats | None]:
+    """Return the variance of a group's deviations from its prior, added up over the rungs between them, and the
+    variances of the rungs below the group.
+    """
+    if variances is None or len(variances) <= below:
+        raise AssertionError("a prior without the variances of the rungs below it")
+    between = len(variances) - below
+    return variances[:between].sum(axis=0), variances[between:] if below else None

@@ -1,0 +1,111 @@
+"""The parents' models of some groups as arrays in the columns of these groups, which they are shrunk toward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spinney.core.features.encoding import Encoder, Floats
+from spinney.core.models.model import Model
+from spinney.core.training.fit_kernels import KernelInput
+from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
+from spinney.core.training.parent_row_lineage import NO_CODE
+
+
+@dataclass(frozen=True)
+class Priors:
+    """The parents' models of the groups of a chunk. intercept: (n,). coefficients, fill: (n, width).
+
+    variances: for each group the group variances of its parent's model, shape (rungs, 1 + width); None without them.
+    """
+
+    intercept: Floats
+    coefficients: Floats
+    fill: Floats
+    variances: Sequence[Floats | None]
+
+    @classmethod
+    def of(cls, models: Sequence[Model], encoders: Sequence[Encoder]) -> Priors:
+        """Return the parents' models in the columns of their groups' encoders.
+
+        encoders: of the groups. A value of a string feature that the parent does not know has a coefficient of 0,
+        and no variance.
+        """
+        width = encoders[0].width
+        coefficients, fill = (np.zeros((len(models), width)) for _ in range(2))
+        variances: list[Floats | None] = []
+        for row, (model, encoder) in enumerate(zip(models, encoders, strict=True)):
+            known = _known_columns(model.encoder, encoder)
+            coefficients[row, known] = model.estimator.coefficients[0]
+            fill[row, known] = model.estimator.fill
+            theirs = model.estimator.group_variances
+            own = None if theirs is None else np.zeros((len(theirs), 1 + width))
+            if own is not None:
+                own[:, [0, *(1 + at for at in known)]] = theirs
+            variances.append(own)
+        return cls(np.array([model.estimator.intercept[0] for model in models]), coefficients, fill, variances)
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals of a chunk's labels: the labels minus the predictions of each group's parent model.
+
+    fill: values that replace missing features, shape (n_groups, width). of_row: position of each row's group. part: the
+    chunk with missing features filled and the residuals as labels. sums: the normal equations of that chunk.
+    """
+
+    fill: Floats
+    of_row: np.ndarray
+    part: Chunk
+    sums: NormalEquations
+
+    @classmethod
+    def of(cls, part: Chunk, priors: Priors) -> Residuals:
+        """Return the residuals of a chunk's rows: the labels minus the predictions of the parents' models."""
+        filled, fill = _fill(part, priors)
+        of_row = np.repeat(np.arange(len(priors.intercept)), np.diff(part.starts))
+        residuals = part.labels - priors.intercept[of_row]
+        for i, column in enumerate(filled):
+            residuals -= priors.coefficients[:, i][of_row] * column
+        of_parents = replace(part, matrix=filled, labels=residuals)
+        return cls(fill, of_row, of_parents, normal_equations(of_parents))
+
+
+def encoder_with_prior(stack: KernelInput, g: int, prior: Model | None) -> Encoder:
+    """Return the group's encoder: of each string feature the parent's values, then those that only the group has."""
+    if not stack.columns.words or prior is None:
+        return Encoder(stack.columns.features, ((),) * len(stack.columns.words))
+    own = Encoder.learn(stack.columns.take(stack.rows(g)))
+    pairs = zip(prior.encoder.vocabularies, own.vocabularies, strict=True)
+    return replace(own, vocabularies=tuple(tuple(dict.fromkeys((*known, *words))) for known, words in pairs))
+
+
+def rungs_below(stack: KernelInput, g: int) -> int:
+    """Return the number of rungs below a parent of the input; 0 for a group."""
+    return 0 if stack.lineage is None else int((stack.lineage[int(stack.starts[g])] != NO_CODE).sum())
+
+
+def _known_columns(parent: Encoder, group: Encoder) -> list[int]:
+    """The position of each of the parent's columns among the group's."""
+    fixed = group.width - sum(map(len, group.vocabularies))
+    columns, at = list(range(fixed)), fixed
+    for known, words in zip(parent.vocabularies, group.vocabularies, strict=True):
+        columns += range(at, at + len(known))
+        at += len(words)
+    return columns
+
+
+def _fill(part: Chunk, priors: Priors) -> tuple[Floats, Floats]:
+    """Return the columns with missing values filled, and the values that fill them: the group's mean, or the parent's
+    value if the group has none.
+    """
+    sizes, filled, fill = np.diff(part.starts), np.empty_like(part.matrix), np.empty_like(priors.fill)
+    of_row = np.repeat(np.arange(len(sizes)), sizes)
+    for i, column in enumerate(part.matrix):
+        has_value = np.add.reduceat(~np.isnan(column), part.starts[:-1], dtype=np.int64) > 0
+        _, mean = fill_column(column, sizes, of_row, lambda values: np.add.reduceat(values, part.starts[:-1]))
+        fill[:, i] = np.where(has_value, mean, priors.fill[:, i])
+        filled[i] = np.where(np.isnan(column), fill[:, i][of_row], column)
+    return filled, fill

@@ -1,0 +1,1 @@
+"""Files whose columns have types: Parquet, Arrow, ORC and Delta tables."""

@@ -1,0 +1,1 @@
+"""CSV files: their dialect, header, quotes and numbers, and their rows as text."""
