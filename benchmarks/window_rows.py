@@ -1,4 +1,4 @@
-"""How many rows of a group a fit should use: the loss by the number of newest rows, on fleets of several worlds.
+"""How many rows of a group a fit should use: the loss by the number of newest rows, on data of several kinds.
 
 Each group is refitted at fixed times on its newest mature rows, by ridge regression or logistic regression on
 standardised features, and predicts its events until the next time. There is no gate and no policy. The number of rows

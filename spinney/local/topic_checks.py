@@ -23,7 +23,7 @@ SHORTEST_KEPT = timedelta(days=1)
 
 
 LEAST_KEPT_BYTES = 1 << 30
-"""Smallest `retention.bytes` that is no finding: smaller ones let a busy hour delete what no query has read yet."""
+"""A smaller `retention.bytes` is reported: in a busy hour Kafka could delete records that no query has read yet."""
 
 
 class Problem(NamedTuple):

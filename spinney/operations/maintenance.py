@@ -178,7 +178,7 @@ def tidy_directory(
 
 
 def _says_who_was_champion(names: pa.Table) -> bool:
-    """Whether some of these rows are decisions that name champions, without which those of their time are not known."""
+    """Whether some of these rows decide who is champion. Without them the champions of that time are not known."""
     if "decision" not in names.column_names:
         return False
     decisions = pa.array([decision.value for decision in CHAMPION_DECISIONS])
@@ -247,8 +247,9 @@ def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str
 
 
 def _oldest_unread_of(directory: Directory, location: str, batch_id: int) -> datetime | None:
-    """Return when the oldest rows of a directory were committed that a query had not read by the end of a batch; None
-    if it had read all, or nothing since it was empty. location: of the query's checkpoint.
+    """Return the commit time of the oldest rows of a directory that a query had not read by the end of a batch.
+
+    None if it had read all, or nothing since the directory was empty. location: of the query's checkpoint.
     """
     table = delta.open_existing(directory)
     name, newest = str(table.metadata().id), int(table.version())

@@ -161,7 +161,7 @@ def _add_labelled_late(
 
 
 def without_copies(events: pa.Table) -> pa.Table:
-    """Return the distinct events among rows that may hold copies: GROUP, event_time and event_id."""
+    """Return the events without copies: the distinct rows of GROUP, event_time and event_id."""
     return events.group_by([GROUP, "event_time", "event_id"]).aggregate([])
 
 

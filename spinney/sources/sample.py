@@ -17,7 +17,7 @@ from spinney.sources.row_batch import MalformedRow, RowBatch, Source
 
 SAMPLE_ROWS = 100_000
 MAX_MAP_KEYS = 100
-"""Maps with more different keys than this hold data under names of their own, such as ids, and no columns."""
+"""The keys of maps become columns up to this number of different keys. More keys are data themselves, such as ids."""
 
 _NULLABLE = {
     pa.int8(): pd.Int8Dtype(),
@@ -124,7 +124,7 @@ def _of_columns(batch: pa.RecordBatch) -> pd.DataFrame:
 
 
 def _fields_of_maps(name: str, column: pa.ChunkedArray) -> dict[str, pd.Series[Any]]:
-    """Return the values of each key of maps as a column, as fields inside objects are; nothing if there are many keys.
+    """Return a column for each key of the maps, named as the fields inside objects are; none above MAX_MAP_KEYS keys.
 
     name: of the column of maps.
     """

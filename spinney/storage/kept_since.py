@@ -1,7 +1,7 @@
-"""Since when a directory has all decisions that say who was champion: `spinney tidy` deletes older ones.
+"""The time since which a directory has all decisions about champions. `spinney tidy` deletes older ones.
 
-A question about an earlier time would find some groups' decisions of that time and not those of others, so it is
-refused. There is a file per directory, since each is tidied by the process that writes it.
+A read `as_of` an earlier time is refused: the decisions of that time are left for some groups and deleted for others.
+There is a file per directory, since each is tidied by the process that writes it.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def has_unread_files(directory: Directory, offset: TableOffset | None) -> bool:
 
 
 def oldest_unread(directory: Directory, offset: TableOffset, newest: int) -> datetime | None:
-    """Return when the oldest commit was made of which a stream of appended rows has not read all; None if it has.
+    """Return the time of the oldest commit that a stream of appended rows has not read completely; None without one.
 
     While a stream reads the whole table at one version, as it does at its beginning, that version's commit counts.
     Commits that are no longer in the log are passed over: no stream can read them. newest: the table's version.

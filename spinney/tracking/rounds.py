@@ -191,7 +191,7 @@ def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def write_files(store: FleetStore, current: Recipe, row: Mapping[str, Any], folder: Path) -> None:
     """Write the files of a weekly batch: a table of every group, the round with its recipe, and the charts."""
-    from spinney.tracking import plots  # Matplotlib, half a second that other processes with a deliverer need not take
+    from spinney.tracking import plots  # imports Matplotlib, 0.5 s: only when charts are drawn
 
     groups = round_attempts.attempts_of_round(store, row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")

@@ -31,7 +31,7 @@ IMPORTED = (
 
 
 class ForkServer:
-    """The process that forks. It ends with this one."""
+    """A process that forks one for each command. It ends with the process that started it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(

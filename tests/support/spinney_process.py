@@ -28,7 +28,7 @@ queries are compiled, which the Spark session of the tests does.
 
 
 def command(shops: Shops, verb: str, *words: str) -> list[str]:
-    """What runs it."""
+    """Return the command line of a verb of `spinney`."""
     return [sys.executable, "-c", "from spinney.cli import main; main()", verb, "--config", str(shops.file), *words]
 
 
@@ -40,7 +40,7 @@ def environment() -> dict[str, str]:
 
 @cache
 def fork_server() -> ForkServer:
-    """Return the one of this process; started at the first call."""
+    """Return the fork server of this process, started at the first call."""
     return ForkServer(environment())
 
 

@@ -45,8 +45,8 @@ class EncodedChampions:
         return Champions.from_batch(batch.filter(is_wanted))
 
     def predecessors_of(self, keys: Collection[str]) -> dict[str, str]:
-        """Return the model that each champion of these groups has replaced: group_key -> model_id, as
-        `select_predecessor` names it.
+        """Return the model that the champion of each of these groups has replaced, by `select_predecessor`:
+        group_key -> model_id.
         """
         promotions = self.select(keys).promotions
         found = {key: select_predecessor(rows) for key, rows in promotions.items()}

@@ -165,8 +165,8 @@ def _break_ties(order: Integers, group: Integers, times: Integers, texts: _TieBr
 def _is_repeated(
     group: Integers, ids: npt.NDArray[np.object_], origins: npt.NDArray[np.object_] | None
 ) -> npt.NDArray[np.bool_]:
-    """Whether each row is of the same event as one before it. origins: the group of each row of a parent; None: not
-    known.
+    """Whether each row is a copy of an earlier one, that is of the same event. origins: the group of each row of a
+    parent; None if not known.
     """
     codes, known = pd.factorize(ids)
     if (codes < 0).any():

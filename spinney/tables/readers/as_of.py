@@ -64,7 +64,7 @@ def _require_known(store: FleetStore, at: datetime) -> None:
 
 
 def _require_kept(store: FleetStore, at: datetime, named: str) -> None:
-    """Raise StoreError for a time before decisions that were deleted: of some groups others are left, of some none."""
+    """Raise StoreError for a time of which some decisions were deleted: the champions of that time are not known."""
     kept_since = read_kept_since(store)
     if kept_since is not None and at < kept_since:
         raise StoreError(

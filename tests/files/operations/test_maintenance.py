@@ -364,7 +364,7 @@ def test_a_round_that_was_cut_off_finds_all_that_it_stored_and_one_that_is_not_t
 
 
 def test_who_was_champion_before_decisions_were_forgotten_is_refused_and_later_it_is_known(past) -> None:
-    """Of day 4 A's model is gone, and B's of the first day answers still: a rollback would take A's away."""
+    """The row of A's model of day 4 is deleted; B's of the first day is kept, since it is still the champion."""
     store = FleetStore.of(past.config)
     all_tidied(past, hour(11 * DAY))
     left = delta.read_table(store, tables.PROMOTIONS, ["model_id"]).column("model_id").to_pylist()
@@ -430,7 +430,7 @@ def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that
 
 
 def test_files_stay_that_a_query_needs_which_is_catching_up_after_a_week(past) -> None:
-    """Its first batch after the stall is new; what the next ones read was replaced a week ago."""
+    """The query reads a new batch after a stall; the files that its next batches need were replaced a week ago."""
     store, models = FleetStore.of(past.config), place(past, "stream")
     now = datetime.now(UTC) + timedelta(days=8)  # the rows were committed just now
     table = delta.open_existing(models)

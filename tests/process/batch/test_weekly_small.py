@@ -89,7 +89,7 @@ def test_a_parent_is_fitted_on_the_rows_of_all_its_groups_where_these_have_the_s
 
 
 def test_a_round_that_was_closed_before_it_fitted_anything_names_no_recipe(fleet) -> None:
-    """Not that of the round before."""
+    """The recipe of the round before would be wrong."""
 
     def kill(step: str, batch_id: int) -> None:
         if (step, batch_id) == ("weekly.plan", 1):

@@ -31,7 +31,7 @@ TENSORS = [
         ("shop", "BYTES", "s3"), ("dept", "BYTES", "d3"), *((name, "FP64", 0.5) for name in FEATURES),
     )
 ]  # fmt: skip
-"""What random requests would hardly ever name: a group, and a row of the fleet."""
+"""A group and a row of the fleet, which random requests would hardly ever contain."""
 
 HEALTH = tuple(HealthCheck)
 
@@ -68,7 +68,7 @@ def operations(application: FastAPI) -> Iterator[Any]:
 
 
 def name_something_known(case: Any) -> None:
-    """Let a request name a group that there is, and rows that are valid; all else stays random."""
+    """Put an existing group and valid rows into a request; the rest stays random."""
     if "key" in (case.query or {}):
         case.query["key"] = KNOWN
     if isinstance(case.body, dict):

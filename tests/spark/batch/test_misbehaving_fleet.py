@@ -1,4 +1,4 @@
-"""A thousand groups, five in a hundred of which do the worst to the process that fits them."""
+"""A thousand groups, five in a hundred of which crash, hang or exhaust the process that fits them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ root = "{root}"
 
 
 def troubles() -> np.ndarray:
-    """Each group's: 49 that cost it its model and 6 that do not, spread over all."""
+    """The trouble of each group: 49 groups fail by it, 6 have a harmless one, at random places."""
     fast = np.resize(np.array([*FAST, *HANDLED, *HANDLED]), 46)
     bad = [*fast, *SLOW, *HARMLESS, *HARMLESS]
     out = np.zeros(GROUPS, dtype=np.int32)

@@ -49,10 +49,10 @@ class ComparedRows:
 
 @dataclass(frozen=True)
 class ChampionAnswers:
-    """A champion's predictions for those compared rows that it predicts, from which its challenger may jump.
+    """A champion's predictions for the compared rows, and the jump of the measured challenger from them.
 
-    places: positions of the rows in the TrainingSet. spread: that a jump is measured in; NaN if it is zero. jump: of
-    the challenger that was measured; None without rows or a spread.
+    places: positions in the TrainingSet of the rows that the champion predicts. spread: unit of the jump; NaN if it is
+    zero. jump: None without rows or a spread.
     """
 
     places: Integers
