@@ -1,9 +1,9 @@
 """Cost of `retrain --all` compared with the prediction of `retrain --all --dry-run`: seconds, memory, bytes.
 
-Both in a process of their own, both counted once Spark has started. The batch writes all tables and reports to MLflow.
-Memory is that of Python workers, by their proportional shares of what they share (Linux only).
-A fleet of made-up groups is loaded into a temporary folder. CPU seconds and peak memory are those of the process tree
-of the batch, Spark's start included.
+A synthetic fleet is loaded into a temporary folder. Batch and prediction run in a process each, and both are timed from
+when Spark has started. The batch writes all tables and reports to MLflow. Compared memory is that of the Python workers
+as PSS, which divides shared pages among the processes (Linux only). CPU seconds and peak memory are those of the
+process tree of the batch, including the start of Spark.
 
 Run: ``python benchmarks/batch_cost_prediction.py --groups 5000 --rows 50 --estimator ridge``
 """

@@ -1,10 +1,12 @@
 """The cost of a stored model: bytes, and milliseconds to write, to sign and verify, and to read it, per group.
 
-Every line is a built-in estimator under a codec; `pickle` is the codec that has to be allowed. The peers are plain
-`pickle` and `joblib` (with zlib) of the same scikit-learn estimator, timed in turn with ours; for `seasonal`, which
-scikit-learn has not, of our own arrays. Where ours is `sklearn-arrays` the codec `skops`, which holds what that cannot,
-is a third. The peers sign nothing and carry no features.
-A ratio is ours over the peer's: below 1 we are smaller or faster. Our reading includes verifying.
+Each line of the result is a built-in estimator stored by one codec of Spinney. (`pickle` must be allowed in the
+configuration.) It is compared with plain `pickle` and with `joblib` (zlib) of the same scikit-learn estimator, timed in
+turn; `seasonal` has no scikit-learn estimator, so its arrays are pickled. Estimators stored as `sklearn-arrays` are
+also compared with `skops`, the codec for estimators that `sklearn-arrays` does not support. The peers store neither
+signature nor features.
+
+A ratio is Spinney divided by the peer: below 1 Spinney is smaller or faster. Reading includes checking the signature.
 Run: ``python benchmarks/codecs.py --groups 3 --rows 200 --features 8``, with ``--json`` for all figures.
 """
 
@@ -125,14 +127,14 @@ def recipe_of(case: Case, base: Recipe, frame: pd.DataFrame) -> tuple[Recipe, pd
 def stored_by(case: Case, base: Recipe, frame: pd.DataFrame) -> Iterator[list[Stored]]:
     """Fit every group once. Returns its model under each codec that can store it."""
     recipe, rows = recipe_of(case, base, frame)
-    asks = pd.DataFrame({"group_key": rows["group_key"].unique()})
-    fitted = fit_groups(rows, asks, recipe, START + timedelta(days=30), SIGNER)
+    requests = pd.DataFrame({"group_key": rows["group_key"].unique()})
+    fitted = fit_groups(rows, requests, recipe, START + timedelta(days=30), SIGNER)
     if set(fitted["status"]) != {"fitted"}:
         raise SystemExit(f"{case.estimator}: not every group was fitted: {fitted['error'].dropna().tolist()[:1]}")
     models = [codec.load(name, payload) for name, payload in zip(fitted["codec"], fitted["payload"], strict=True)]
     by_group = dict(list(rows.groupby("group_key")))
-    estimators = [peer_of(case, model, by_group[key]) for key, model in zip(asks["group_key"], models, strict=True)]
-    ours = list(zip(asks["group_key"], fitted["model_id"], models, estimators, strict=True))
+    estimators = [peer_of(case, model, by_group[key]) for key, model in zip(requests["group_key"], models, strict=True)]
+    ours = list(zip(requests["group_key"], fitted["model_id"], models, estimators, strict=True))
     for allowed in (False, True) if codec.ARRAYS in set(fitted["codec"]) else (False,):
         kept = [store(group, name, model, held, allow_pickle=allowed) for group, name, model, held in ours]
         for stored in kept:

@@ -1,10 +1,12 @@
 """How fast groups are fitted: the stacked kernel of `ridge` compared with a loop of the same scikit-learn pipeline.
 
-Both do all of `fit_groups`: choosing and ordering rows, fingerprints, two fits, comparison with a champion, payload and
-signature. The third figure is the loop that an expert would write without any of that: ``groupby``, fit, predict the
-held-out fifth, fit again, pickle. Then a scaler and a ridge, one by one, over their bare calls. The last ones say what
-a supervised child costs that is given blocks of Arrow as Spark hands them to a worker: the processor time of a block
-over that in the worker, and what its first takes more.
+Both do all that `fit_groups` does: select and order rows, fingerprints, two fits, comparison with a champion, payload
+and signature. The figures that follow:
+
+- the loop that an expert would write without these: ``groupby``, fit, predict the held-out fifth, fit again, pickle;
+- a scaler and a ridge fitted by Spinney's template, divided by the bare scikit-learn calls;
+- a supervised worker process that gets Arrow blocks as Spark passes them: CPU time of a block divided by that of the
+  same block without the extra process, and the additional time of its first block.
 
 Run: ``python benchmarks/kernels.py --groups 2000 --rows 50 --features 8``
 """
@@ -82,20 +84,20 @@ def fleet(groups: int, rows: int, features: int) -> tuple[pd.DataFrame, Recipe]:
 
 
 def champions(frame: pd.DataFrame, recipe: Recipe, groups: int) -> pd.DataFrame:
-    """Asks for every group, each with a champion fitted on the first four fifths of its rows."""
-    asks = pd.DataFrame({"group_key": [f'["{g}"]' for g in range(groups)]})
+    """Return fit requests of all groups, each with a champion fitted on the first three quarters of the rows."""
+    requests = pd.DataFrame({"group_key": [f'["{g}"]' for g in range(groups)]})
     early = frame[frame["event_time"] <= frame["event_time"].quantile(0.75)]
-    fitted = fit_groups(early, asks, recipe, START + timedelta(days=30), SIGNER)
+    fitted = fit_groups(early, requests, recipe, START + timedelta(days=30), SIGNER)
     for name, column in (("id", "model_id"), ("codec",) * 2, ("payload",) * 2, ("signature",) * 2):
-        asks[f"champion_{name}"] = fitted[column]
-    asks["champion_trained_through"] = fitted["trained_through"]
-    return asks
+        requests[f"champion_{name}"] = fitted[column]
+    requests["champion_trained_through"] = fitted["trained_through"]
+    return requests
 
 
-def seconds_of(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe) -> float:
+def seconds_of(frame: pd.DataFrame, requests: pd.DataFrame, recipe: Recipe) -> float:
     """Return the wall seconds of one call that fits and compares every group."""
     began = time.perf_counter()
-    result = fit_groups(frame, asks, recipe, START + timedelta(days=30), SIGNER)
+    result = fit_groups(frame, requests, recipe, START + timedelta(days=30), SIGNER)
     took = time.perf_counter() - began
     if set(result["status"]) != {"fitted"} or '"champion_error"' in "".join(result["metrics"]):
         raise SystemExit(f"not every group was fitted and compared: {result['status'].value_counts().to_dict()}")
@@ -122,8 +124,8 @@ def one_by_one_over_bare_calls(frame: pd.DataFrame, recipe: Recipe, groups: int,
     """
     recipe = replace(recipe, estimator="kernels:scaled_ridge", params=())
     whole = frame.fillna(0.0)
-    asks = champions(whole, recipe, groups)
-    whole = whole[whole["group_key"].isin(asks["group_key"])].reset_index(drop=True)
+    requests = champions(whole, recipe, groups)
+    whole = whole[whole["group_key"].isin(requests["group_key"])].reset_index(drop=True)
     rows = len(whole) // groups
     ordered = whole.sort_values(["group_key", "event_time"], kind="stable")
     x = ordered[[feature.name for feature in recipe.features]].to_numpy().reshape(groups, rows, -1)
@@ -135,14 +137,14 @@ def one_by_one_over_bare_calls(frame: pd.DataFrame, recipe: Recipe, groups: int,
             scaled_ridge().fit(features, label)
 
     with single_threaded():
-        took = [(_processor(lambda: seconds_of(whole, asks, recipe)), _processor(bare)) for _ in range(repeats)]
+        took = [(_processor(lambda: seconds_of(whole, requests, recipe)), _processor(bare)) for _ in range(repeats)]
     return median(ours / theirs for ours, theirs in took)
 
 
-def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats: int) -> tuple[float, float]:
+def supervised(frame: pd.DataFrame, requests: pd.DataFrame, recipe: Recipe, repeats: int) -> tuple[float, float]:
     """Processor time of a block in a child over that in this process; milliseconds that its first takes more."""
     rows = frame.sort_values(["group_key", "event_time"])
-    tables = FitTables(*(pa.Table.from_pandas(frame, preserve_index=False) for frame in (rows, asks)))
+    tables = FitTables(*(pa.Table.from_pandas(frame, preserve_index=False) for frame in (rows, requests)))
     fits = FitSettings(recipe, START + timedelta(days=30), SIGNER)
 
     def fit_here() -> None:
@@ -182,17 +184,17 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=3)
     args = options.parse_args()
     frame, recipe = fleet(args.groups, args.rows, args.features)
-    asks = champions(frame, recipe, args.groups)
-    few = asks.head(args.loop_groups)
+    requests = champions(frame, recipe, args.groups)
+    few = requests.head(args.loop_groups)
     some = frame[frame["group_key"].isin(few["group_key"])].reset_index(drop=True)
     loop = replace(recipe, estimator="kernels:peer")  # this very file, as a user's module would be
     seconds_of(some, few, recipe)  # warm up both
     seconds_of(some, few.head(5), loop)
-    stacked = min(seconds_of(frame, asks, recipe) for _ in range(args.repeats)) / len(asks)
+    stacked = min(seconds_of(frame, requests, recipe) for _ in range(args.repeats)) / len(requests)
     looped = min(seconds_of(some, few, loop) for _ in range(args.repeats)) / len(few)
     bare = min(seconds_of_bare_loop(some, recipe) for _ in range(args.repeats)) / len(few)
     over_bare_calls = one_by_one_over_bare_calls(frame, recipe, args.loop_groups, 3 * args.repeats)
-    in_child = supervised(frame, asks, recipe, 3 * args.repeats), supervised(some, few, loop, args.repeats)
+    in_child = supervised(frame, requests, recipe, 3 * args.repeats), supervised(some, few, loop, args.repeats)
     result = {
         "groups": args.groups,
         "rows": args.rows,

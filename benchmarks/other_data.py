@@ -1,7 +1,7 @@
 """When to refit, on other data than flights: what `spinney init --from` proposes, against the baselines of a backtest.
 
 The fleets are those of `harness/other_fleets.py`: prescriptions a month, trips a quarter, rain, baskets, hires,
-metrics of servers, and two whose truth is made up. Their files are public; `SOURCES` there says where each comes from.
+metrics of servers, and two synthetic ones. Their files are public; `SOURCES` there says where each comes from.
 Nothing is tuned: each fleet has the configuration that is proposed for its first 100,000 rows, and its label delay.
 The table is that of `policies.py`.
 

@@ -1,4 +1,4 @@
-"""The cost of a registered fleet: register, load, and predict a million rows, in pandas and as a Spark UDF.
+"""The cost of a registered fleet: to register and load it, and to predict a million rows in pandas and by a Spark UDF.
 
 Each group has a linear model of three features; every tenth row is of a group without one, so that the global model
 answers. The sum of all answers is compared with NumPy's. Run: ``python benchmarks/registry.py --groups 50000``

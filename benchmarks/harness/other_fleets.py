@@ -1,4 +1,4 @@
-"""Fleets of other worlds than flights: monthly and quarterly panels, sensors, households, stations, made-up truth.
+"""Fleets other than flights: monthly and quarterly panels, sensors, households, stations, synthetic ones.
 
 Each loader reads files of one folder, as `SOURCES` says where they come from, and returns rows with the columns KEY,
 TIME and LABEL and the features of its fleet. Features were known before the event: earlier labels only as of the label

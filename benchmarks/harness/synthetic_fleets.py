@@ -1,4 +1,4 @@
-"""Fleets whose truth is known: linear labels with heavy-tailed noise, of groups of which none or a few change."""
+"""Synthetic fleets: linear labels with heavy-tailed noise; none or a few of the groups change."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def policies(config: Config) -> list[Result]:
             text = f"{name}: {failure.point}: {failure.message}"
             results.append(Result("policies", "finding", text, failure.remedy))
         if not failures:
-            results.append(Result("policies", "ok", f"{name} does all a fleet asks ({len(POINTS)} points)"))
+            results.append(Result("policies", "ok", f"{name} meets all {len(POINTS)} requirements"))
     return results
 
 
@@ -215,7 +215,7 @@ def _estimator(check: str, config: Config) -> list[Result]:
             Result(check, "finding", f'"{name}": {failure.point}: {failure.message}', failure.remedy)
             for failure in failures
         ]
-    text = f'"{name}" does all a fleet asks ({len(POINTS)} points); {fit_ms(case):.1f} ms for {len(case.rows)} toy rows'
+    text = f'"{name}" meets all {len(POINTS)} requirements; {fit_ms(case):.1f} ms for {len(case.rows)} toy rows'
     return [Result(check, "ok", text)]
 
 

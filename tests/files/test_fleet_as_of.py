@@ -67,12 +67,12 @@ def answers(past: Past, as_of: object) -> list[float]:
     """What A and B were told then for one row each, by the champions of then and nothing else."""
     champions = Fleet(past.config).champions(as_of)  # type: ignore[arg-type]
     fleet = past.config.fleet
-    asks = [RouteKey(A), RouteKey(B)]
-    found = find_routes(asks, champions, lambda key: keys.ancestors(fleet.group, fleet.parents, key))
+    routes = [RouteKey(A), RouteKey(B)]
+    found = find_routes(routes, champions, lambda key: keys.ancestors(fleet.group, fleet.parents, key))
     wanted = {each.promotion.model_id: (each.owner, each.promotion) for each in found.values() if each.promotion}
     models, refused = ModelCache().load(wanted, FleetStore.of(past.config), past.signer)
     assert refused == set()
-    ids = [promotion.model_id if (promotion := found[ask].promotion) else None for ask in asks]
+    ids = [promotion.model_id if (promotion := found[route].promotion) else None for route in routes]
     return [
         float(each) for each in batch_scoring.predict_by_id(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction
     ]

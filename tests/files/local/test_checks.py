@@ -67,7 +67,7 @@ def test_a_disk_that_is_nearly_full_is_a_finding(tmp_path: Path, monkeypatch: py
 def test_the_estimator_fits_a_toy_group_of_every_type_of_feature(tmp_path: Path) -> None:
     (found,) = checks.estimator(configured(tmp_path))
     assert (found.name, found.state, found.remedy) == ("estimator", "ok", "")
-    assert found.text.startswith('"ridge" does all a fleet asks (12 points); ')
+    assert found.text.startswith('"ridge" meets all 12 requirements; ')
 
 
 def test_the_estimator_of_a_classification_fits_a_toy_group(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_shadow_is_asked_the_same_and_the_recipe_still_passes(tmp_path: Path
     assert checks.shadow(configured(tmp_path)) == []
     (found,) = checks.shadow(configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constant"))
     assert (found.name, found.state) == ("shadow", "ok")
-    assert found.text.startswith('"constant" does all a fleet asks')
+    assert found.text.startswith('"constant" meets all')
     wrong = configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constnat")
     (found,) = checks.shadow(wrong)
     assert (found.name, found.state) == ("shadow", "finding")

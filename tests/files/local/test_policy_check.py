@@ -121,7 +121,7 @@ def test_the_example_of_the_page_does_all_that_is_asked_in_check_and_in_tests(ex
     for point in points:
         point()
     (result,) = checks.policies(example)
-    assert (result.state, result.text) == ("ok", '"my_policies:WorseThanFive" does all a fleet asks (7 points)')
+    assert (result.state, result.text) == ("ok", '"my_policies:WorseThanFive" meets all 7 requirements')
 
 
 @pytest.mark.usefixtures("example")

@@ -32,8 +32,7 @@ from spinney.core.training import current_group, fit_kernels
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fitting import fit_groups
 from spinney.core.training.loaded_parent_models import UNREAD_PRIOR
-from spinney.retraining.fit_request_table import PARENT_COLUMNS
-from spinney.retraining.fit_request_table import STORED_MODEL_TYPES as ASK
+from spinney.retraining.fit_request_table import PARENT_COLUMNS, STORED_MODEL_TYPES
 from spinney.workers import supervised_fitting
 from spinney.workers.group_block import MAX_PIECE_AFTER_DEATH, FitTables, GroupBlock, cut_pieces
 from spinney.workers.supervised_fitting import (
@@ -102,14 +101,14 @@ def fleet(troubles: list[int]) -> pd.DataFrame:
     return pd.concat([rows_of(key, trouble) for key, trouble in each], ignore_index=True)
 
 
-def asks(rows: pd.DataFrame) -> pd.DataFrame:
+def fit_requests(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"group_key": rows["group_key"].unique()})
 
 
 def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> FitTables:
     """As a task hands it to a worker."""
-    asked = asks(rows) if asked is None else asked
-    names = [*ASK, *(name for name in PARENT_COLUMNS if name in asked)]
+    asked = fit_requests(rows) if asked is None else asked
+    names = [*STORED_MODEL_TYPES, *(name for name in PARENT_COLUMNS if name in asked)]
     asked = asked.reindex(columns=["group_key", *names]).astype(object)
     return FitTables(*(pa.Table.from_pandas(frame, preserve_index=False) for frame in (rows, asked)))
 
@@ -117,7 +116,7 @@ def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> FitTables:
 def fitted(
     rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE, limits: Limits = PATIENT
 ) -> pd.DataFrame:
-    """In the order of the asks, however the pieces came."""
+    """In the order of the requests, however the pieces came."""
     with closing(SupervisedFitter(FitSettings(recipe, CLOCK, SIGNER, limits))) as supervising:
         pieces = supervising.fit(block(rows, asked))
     order = np.argsort([place for piece, _ in pieces for place in piece])
@@ -127,7 +126,7 @@ def fitted(
 
 
 def plain(rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE) -> pd.DataFrame:
-    return fit_groups(rows, asks(rows) if asked is None else asked, recipe, CLOCK, SIGNER).astype(object)
+    return fit_groups(rows, fit_requests(rows) if asked is None else asked, recipe, CLOCK, SIGNER).astype(object)
 
 
 def same(left: pd.DataFrame, right: pd.DataFrame) -> None:
@@ -356,7 +355,7 @@ def test_a_champion_that_kills_the_worker_costs_its_group_the_comparison_and_not
     before = plain(rows[rows["event_id"] < "e006"])
     names = {"id": "model_id", "codec": "codec", "payload": "payload", "signature": "signature"}
     names["trained_through"] = "trained_through"
-    asked = asks(rows).assign(**{f"champion_{name}": before[column] for name, column in names.items()})
+    asked = fit_requests(rows).assign(**{f"champion_{name}": before[column] for name, column in names.items()})
     expected = plain(rows, asked)
     opened = codec.load_signed
 
@@ -398,7 +397,7 @@ def test_a_predecessor_that_kills_the_worker_costs_its_group_that_comparison_and
     for role, until in (("predecessor", "e006"), ("champion", "e008")):
         stored = plain(rows[rows["event_id"] < until])
         columns |= {f"{role}_{name}": stored[column] for name, column in names.items()}
-    asked = asks(rows).assign(**columns, champion_trained_through=stored["trained_through"])
+    asked = fit_requests(rows).assign(**columns, champion_trained_through=stored["trained_through"])
     expected = plain(rows, asked)
     opened = codec.load_signed
 
@@ -426,7 +425,7 @@ def with_parents(rows: pd.DataFrame, recipe: Recipe, parents: Sequence[str]) -> 
     }
     names = ("codec", "payload", "signature", "trained_through", "recipe_id")
     columns = {f"parent_{name}": [made[each][name] for each in parents] for name in names}
-    return asks(rows).assign(parent_key=parents, parent_id=[made[each]["model_id"] for each in parents], **columns)
+    return fit_requests(rows).assign(parent_key=parents, parent_id=[made[each]["model_id"] for each in parents], **columns)
 
 
 @pytest.mark.parametrize(("is_asked", "pooling_rows"), [(False, None), (True, None), (False, 20.0)])
@@ -485,7 +484,7 @@ def test_a_shadow_that_ends_the_process_is_reported_and_the_group_keeps_its_mode
 def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_and_not_its_model() -> None:
     plainly = replace(RECIPE, estimator="ridge")
     rows = fleet([0, Trouble.KILLED, 0])
-    asked = asks(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
+    asked = fit_requests(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
     result = fitted(rows, asked, replace(plainly, earlier=((RECIPE.recipe_id, RECIPE),)))
     expected = plain(rows, recipe=plainly)
     for name in ("status", "model_id", "payload", "signature"):
@@ -498,7 +497,7 @@ def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_
 def test_an_earlier_recipe_that_ends_its_process_in_every_group_is_given_up(children: Given) -> None:
     plainly = replace(RIDGE_OF_ALL, earlier=((RECIPE.recipe_id, RECIPE),))
     rows = fleet([Trouble.KILLED] * (MAX_COMPARISON_DEATHS + 5))
-    asked = asks(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
+    asked = fit_requests(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
     result = fitted(rows, asked, plainly)
     assert result["payload"].tolist() == plain(rows, recipe=RIDGE_OF_ALL)["payload"].tolist()
     report = [json.loads(metrics)["champion_error"].split(":")[1] for metrics in result["metrics"]]
