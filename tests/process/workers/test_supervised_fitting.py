@@ -425,7 +425,8 @@ def with_parents(rows: pd.DataFrame, recipe: Recipe, parents: Sequence[str]) -> 
     }
     names = ("codec", "payload", "signature", "trained_through", "recipe_id")
     columns = {f"parent_{name}": [made[each][name] for each in parents] for name in names}
-    return fit_requests(rows).assign(parent_key=parents, parent_id=[made[each]["model_id"] for each in parents], **columns)
+    ids = [made[each]["model_id"] for each in parents]
+    return fit_requests(rows).assign(parent_key=parents, parent_id=ids, **columns)
 
 
 @pytest.mark.parametrize(("is_asked", "pooling_rows"), [(False, None), (True, None), (False, 20.0)])

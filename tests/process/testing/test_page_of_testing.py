@@ -1,0 +1,61 @@
+"""The examples of docs/testing.md run on a small fleet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edited_fleet import no_spark
+
+from spinney.spark import session
+
+PAGE = Path(__file__).parents[3] / "docs" / "testing.md"
+FLEET = """\
+[fleet]
+group = ["store"]
+event_id = "id"
+event_time = "at"
+target = "sold"
+features = ["x"]
+[fleet.columns]
+store = "string"
+x = "double"
+sold = "double"
+[recipe]
+min_rows = 20
+[kafka]
+events = "sales"
+[storage]
+root = "root"
+"""
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The names that each example defines, run where fleet.toml and history.csv are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPINNEY_SIGNING_KEY", raising=False)
+    monkeypatch.setattr(session, "session", no_spark)
+    Path("fleet.toml").write_text(FLEET, encoding="utf-8")
+    rows = [f"e{n},s1,2024-05-01T{n // 60:02}:{n % 60:02}:00Z,{n % 7},{2 * (n % 7)}" for n in range(100)]
+    Path("history.csv").write_text("\n".join(["id,store,at,x,sold", *rows]), encoding="utf-8")
+    found = []
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        names: dict[str, Any] = {}
+        exec(block, names)
+        found.append(names)
+    return found
+
+
+def test_the_requirements_of_an_estimator_and_of_policies_are_tests(examples: list[dict[str, Any]]) -> None:
+    for name in ("test_my_estimator", "test_my_policies"):
+        (mark,) = examples[0][name].pytestmark
+        for point in mark.args[1]:
+            examples[0][name](point)
+    assert len(examples[0]["test_my_estimator"].pytestmark[0].args[1]) > 1
+
+
+def test_a_fleet_in_a_folder_is_loaded_fitted_and_answers(examples: list[dict[str, Any]], tmp_path: Path) -> None:
+    examples[1]["test_a_store_is_answered_by_its_own_model"](tmp_path / "own")
