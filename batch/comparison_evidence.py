@@ -19,8 +19,8 @@ from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.champion_model import load_champion
-from spinney.core.training.fit_request import requests_of_frame
 from spinney.core.training.comparisons.held_out_rows import held_out_counts, recent_counts
+from spinney.core.training.fit_request import requests_of_frame
 from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.training_row_reader import TrainingTables

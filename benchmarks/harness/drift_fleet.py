@@ -22,8 +22,8 @@ from spinney.core.staleness.group_state import GroupStates
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.prediction_drift import PredictionDrift
 from spinney.core.timestamps import to_microseconds
-from spinney.core.training.fitting import fit_groups
 from spinney.core.training.comparisons.held_out_loss import RowsToPredict, measure_rows
+from spinney.core.training.fitting import fit_groups
 from spinney.core.training.loss import loss_named
 from spinney.core.training.training_set import select_training_set
 

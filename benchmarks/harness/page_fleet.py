@@ -28,8 +28,8 @@ from spinney.retraining.round_request import RoundRequest
 from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
-from spinney.tables.clustered_files.append_layout import append_rows
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.clustered_files.append_layout import append_rows
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 import many_groups

@@ -23,9 +23,9 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.comparisons.baseline import group_medians
+from spinney.core.training.comparisons.held_out_loss import RowsToPredict, row_losses
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_training_set
-from spinney.core.training.comparisons.held_out_loss import RowsToPredict, row_losses
 from spinney.core.training.loss import loss_named
 from spinney.core.training.parent_row_lineage import ORIGIN
 

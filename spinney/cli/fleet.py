@@ -53,8 +53,8 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
         return
     from spinney.fleet import Fleet
     from spinney.storage.layout import FleetStore
-    from spinney.tables.readers.halted_rounds import describe_halt
     from spinney.tables.lookup import to_dicts
+    from spinney.tables.readers.halted_rounds import describe_halt
 
     config = load_config(config_path)
     opened, at = Fleet(config), _moment(config, as_of)

@@ -30,10 +30,10 @@ from spinney.figures.rounds_under_way import read_rounds_under_way
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
-from spinney.tables.readers import error_history, fit_metrics, fleet_clock
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.readers.incremental_gain import IncrementalGain
 from spinney.tables.lookup import InShards, NotBefore
+from spinney.tables.readers import error_history, fit_metrics, fleet_clock
+from spinney.tables.readers.incremental_gain import IncrementalGain
 
 WINDOW = timedelta(days=30)
 """Length of the period that the bands show: ages by the wall clock, errors by event time."""

@@ -23,6 +23,7 @@ from spinney.core.features.encoding import Columns, Floats, to_columns
 from spinney.core.models import codec
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.comparisons.held_out_rows import HELD_OUT_ONE_IN
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.estimators.best_of import BestOf
 from spinney.core.training.fit_kernels import (
@@ -33,7 +34,6 @@ from spinney.core.training.fit_kernels import (
     single_threaded,
     weight_arguments,
 )
-from spinney.core.training.comparisons.held_out_rows import HELD_OUT_ONE_IN
 from spinney.core.training.training_set import TrainingSet, label_text, select_training_set
 from spinney.local.synthetic_group import NEWEST, label_classes, synthetic_rows
 

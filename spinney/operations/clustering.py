@@ -1,7 +1,7 @@
 """Keep `events` and `outcomes` sorted by group while they grow, so that a refit reads few rows of other groups.
 
-Each partition is a log-structured merge tree (`spinney.tables.clustered_files.merge_selection`). Sorted files are recognised
-by their names, `clustered-<run>-<number>.parquet`, and are not sorted again.
+Each partition is a log-structured merge tree (`spinney.tables.clustered_files.merge_selection`). Sorted files have
+names of the form `clustered-<run>-<number>.parquet` and are not sorted again.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from spinney.retraining.round_plan import PLANNED_SCHEMA, champion_numbers
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
 from spinney.tables import delta, lookup
-from spinney.tables.readers import current_champions
 from spinney.tables.lookup import RowFilter
+from spinney.tables.readers import current_champions
 from spinney.tables.snapshot import filter_of_groups
 
 REQUEST = "request"

@@ -145,7 +145,7 @@ class Manifest:
         self.config = parse((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG), {})
         self._former = _former(folder / FORMER)
         if not self._file.schema_arrow.equals(_WITHOUT_LOSSES if version == 1 else _SCHEMA):
-            raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
+            raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as Spinney writes it; got other columns")
         ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *ends])
         self._losses = [held_out_loss_codec.COLUMN] if version > 1 else []

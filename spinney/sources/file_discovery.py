@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 from spinney.core.errors import ContractError
 from spinney.core.records.json_parsing import has_surrogate
-from spinney.sources.decompression import CODECS
 from spinney.sources.columnar.delta_tables import is_delta
-from spinney.sources.folder_entries import FolderEntries, list_entries
 from spinney.sources.columnar.other_table_formats import refuse_other_table, refuse_part_of_delta
+from spinney.sources.decompression import CODECS
+from spinney.sources.folder_entries import FolderEntries, list_entries
 
 
 class FileFormat(Enum):

@@ -11,15 +11,15 @@ from spinney.core.config.value_types import local_path
 from spinney.core.errors import ContractError
 from spinney.sources import column_checks
 from spinney.sources.columnar.arrow_files import open_arrow
+from spinney.sources.columnar.delta_tables import open_delta
+from spinney.sources.columnar.orc_files import open_orc
+from spinney.sources.columnar.parquet_files import open_parquet
 from spinney.sources.csv.csv_files import open_csv
 from spinney.sources.decompression import unpack
-from spinney.sources.columnar.delta_tables import open_delta
 from spinney.sources.file_discovery import FileFormat, SourceFile, find_files
 from spinney.sources.fleet_tables import with_message_names
 from spinney.sources.json_lines import open_json_lines
 from spinney.sources.options import ReadOptions
-from spinney.sources.columnar.orc_files import open_orc
-from spinney.sources.columnar.parquet_files import open_parquet
 from spinney.sources.path_values import with_path_values
 from spinney.sources.row_batch import DataFile, RowBatch, Source
 

@@ -16,8 +16,8 @@ from schemas.vocabulary import Decision
 from spinney.core.reporting import retraining_gain
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.readers import random_draws
 from spinney.tables.lookup import MAX_LOOKUP_GROUPS, RowFilter
+from spinney.tables.readers import random_draws
 
 _COLUMNS = ["round_id", "model_id", "challenger_loss"]
 _ABOUT_CHALLENGERS = ds.field("decision") != Decision.WITHDRAWN.value

@@ -24,9 +24,9 @@ from spinney.core.backtest.replay import Replay, StepCounts, Steps
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.comparisons.held_out_loss import RowsToPredict, row_losses
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_kernels import single_threaded
-from spinney.core.training.comparisons.held_out_loss import RowsToPredict, row_losses
 from spinney.core.training.loss import loss_named
 
 NAME = "hindsight"

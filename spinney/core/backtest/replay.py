@@ -34,8 +34,8 @@ from spinney.core.planning.budget import FIRST_POLICY, Candidate
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import DueLimits, JudgeInput, ShardState, advance, report
-from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.comparisons.held_out_loss import RowsToPredict, measure_rows
+from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.loss import loss_named
 
 _CANDIDATE = tuple(field.name for field in fields(Candidate))

@@ -30,10 +30,15 @@ from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.display_name import IMPORTED_PREFIX
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
+from spinney.core.training.comparisons.held_out_comparison import ChampionAnswers
+from spinney.core.training.comparisons.held_out_rows import (
+    HELD_OUT_ONE_IN,
+    held_out_counts,
+    recent_counts,
+    unseen_counts,
+)
 from spinney.core.training.fit_kernels import KernelResult
 from spinney.core.training.fit_request import FitRequest
-from spinney.core.training.comparisons.held_out_comparison import ChampionAnswers
-from spinney.core.training.comparisons.held_out_rows import HELD_OUT_ONE_IN, held_out_counts, recent_counts, unseen_counts
 from spinney.core.training.training_set import TrainingSet, select_training_set
 
 NOTHING_NEWER = "no held-out row is newer than the champion"

@@ -21,20 +21,6 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.comparisons import shadow_recipe
-from spinney.core.training.estimators import kernel_for
-from spinney.core.training.fit_attempt import (
-    FitAttempt,
-    apply_kernel_result,
-    heldout_begins,
-    hold_out_rows,
-    is_pending,
-    reporter,
-    results_frame,
-    sign_model,
-    start_attempt,
-)
-from spinney.core.training.fit_kernels import Kernel, Pooling, Timer, single_threaded
-from spinney.core.training.fit_request import FitRequest, requests_of_frame
 from spinney.core.training.comparisons.held_out_comparison import (
     ComparedRows,
     OlderRows,
@@ -52,11 +38,25 @@ from spinney.core.training.comparisons.held_out_loss import (
     split_by_group,
 )
 from spinney.core.training.comparisons.held_out_rows import sample_evenly
-from spinney.core.training.loaded_parent_models import ParentModels
-from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.comparisons.parent_comparison import compare_with_parents
 from spinney.core.training.comparisons.predecessor_comparison import compare_predecessors
 from spinney.core.training.comparisons.reference_losses import ChampionReference, earlier_answers
+from spinney.core.training.estimators import kernel_for
+from spinney.core.training.fit_attempt import (
+    FitAttempt,
+    apply_kernel_result,
+    heldout_begins,
+    hold_out_rows,
+    is_pending,
+    reporter,
+    results_frame,
+    sign_model,
+    start_attempt,
+)
+from spinney.core.training.fit_kernels import Kernel, Pooling, Timer, single_threaded
+from spinney.core.training.fit_request import FitRequest, requests_of_frame
+from spinney.core.training.loaded_parent_models import ParentModels
+from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.training_predictions import spread_predictions
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
 

@@ -18,8 +18,8 @@ from spinney.core.models import codec
 from spinney.core.models.model import Model, labels_of
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.fitting import fit_groups
 from spinney.core.training.comparisons.held_out_rows import HELD_OUT_ONE_IN
+from spinney.core.training.fitting import fit_groups
 from spinney.core.training.loss import loss_named
 from spinney.core.training.training_set import TrainingSet, select_training_set
 from spinney.local.trial.rows import TrialRows

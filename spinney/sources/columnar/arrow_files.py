@@ -10,9 +10,16 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from spinney.core.errors import ContractError
+from spinney.sources.columnar.typed_files import (
+    ERRORS,
+    TypedFile,
+    open_typed,
+    row_bytes,
+    rows_per_batch,
+    unreadable_error,
+)
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile
-from spinney.sources.columnar.typed_files import ERRORS, TypedFile, open_typed, row_bytes, rows_per_batch, unreadable_error
 
 _FILE_MAGIC, _STREAM_MAGIC, _FEATHER_1_MAGIC = b"ARROW1", b"\xff\xff\xff\xff", b"FEA1"
 _KIND = "an Arrow IPC"

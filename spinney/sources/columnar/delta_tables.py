@@ -17,8 +17,8 @@ from pyarrow import fs
 
 from spinney.core.errors import ContractError
 from spinney.sources.columnar.parquet_files import INT96_UNIT
-from spinney.sources.row_batch import DataFile, RowBatch
 from spinney.sources.columnar.typed_files import rows_per_batch
+from spinney.sources.row_batch import DataFile, RowBatch
 
 _ERRORS = (DeltaError, pa.ArrowException, OSError)
 

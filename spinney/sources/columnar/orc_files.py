@@ -10,9 +10,9 @@ import pyarrow.dataset as ds
 from pyarrow import orc, types
 
 from spinney.core.errors import ContractError
+from spinney.sources.columnar.typed_files import ERRORS, TypedFile, open_typed, rows_per_batch, unreadable_error
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile
-from spinney.sources.columnar.typed_files import ERRORS, TypedFile, open_typed, rows_per_batch, unreadable_error
 
 _KIND = "an ORC"
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from spinney.sources.columnar.typed_files import ERRORS, TypedFile, open_typed, rows_per_batch, unreadable_error
 from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile
-from spinney.sources.columnar.typed_files import ERRORS, TypedFile, open_typed, rows_per_batch, unreadable_error
 
 INT96_UNIT = "us"
 """Unit in which INT96 timestamps are read: they may be later than 2262, where nanoseconds in 64 bits end."""

@@ -10,8 +10,8 @@ from pyarrow import types
 
 from spinney.core.errors import ContractError
 from spinney.sources import column_checks
-from spinney.sources.options import ReadOptions
 from spinney.sources.columnar.plain_columns import plain_batch, plain_type
+from spinney.sources.options import ReadOptions
 from spinney.sources.row_batch import DataFile, RowBatch
 
 BATCH_ROWS, BATCH_BYTES = 262_144, 64 * 1024**2

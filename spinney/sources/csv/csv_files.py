@@ -18,10 +18,10 @@ from spinney.sources import column_checks
 from spinney.sources.csv.csv_byte_stream import MarkedStream, end_mark
 from spinney.sources.csv.dialect import Dialect, detect_dialect
 from spinney.sources.csv.localized_numbers import has_other_mark, with_points
-from spinney.sources.options import ReadOptions
-from spinney.sources.row_batch import DataFile, MalformedRow, RowBatch
 from spinney.sources.csv.text_after_quotes import cells_with_text_behind
 from spinney.sources.csv.unclosed_quotes import count_lines, find_merged_rows, have_cell_among, header_has_merged_rows
+from spinney.sources.options import ReadOptions
+from spinney.sources.row_batch import DataFile, MalformedRow, RowBatch
 
 BLOCK_BYTES = 8 << 20
 """Bytes that are read at once, and the greatest length of a row."""

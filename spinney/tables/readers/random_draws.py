@@ -23,9 +23,9 @@ from spinney.core.reporting.retraining_gain import RetrainingGain
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
+from spinney.tables.lookup import ContainsText, NotAfter, NotBefore, RowFilter
 from spinney.tables.readers.current_loss_filter import keep_current_loss
 from spinney.tables.readers.fit_metrics import parse_watched
-from spinney.tables.lookup import ContainsText, NotAfter, NotBefore, RowFilter
 
 WINDOW = timedelta(days=90)
 """Period over which the gain from retraining is computed, by the wall clock of the rounds that drew groups."""

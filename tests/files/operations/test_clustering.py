@@ -22,8 +22,8 @@ from spinney.operations import clustering
 from spinney.operations.clustering import UNGUARDED, CommitGuard, cluster, due_merges
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
-from spinney.tables.clustered_files import external_sort, file_rewriting, sorted_file_writing
 from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.clustered_files import external_sort, file_rewriting, sorted_file_writing
 from spinney.tables.clustered_files.merge_selection import MergeRule
 
 SHARDS = 4

@@ -283,7 +283,7 @@ def test_a_file_of_another_make_is_refused(shops: Shops, folder: Path) -> None:
     shops.past.round(1, {A: 1.0})
     written(shops, folder)
     pq.write_table(pa.table({"group_key": [A]}), folder / manifest.CHAMPIONS)
-    with pytest.raises(Corrupt, match=r"expected champions\.parquet as spinney writes it; got other columns"):
+    with pytest.raises(Corrupt, match=r"expected champions\.parquet as Spinney writes it; got other columns"):
         Manifest(folder)
 
 

@@ -19,8 +19,8 @@ from spinney.core.training.comparisons.held_out_loss import (
     rows_of_columns,
     split_by_count,
 )
-from spinney.core.training.loss import Loss
 from spinney.core.training.comparisons.prediction_jump import group_spreads, jump_spreads, jumps_in_spreads
+from spinney.core.training.loss import Loss
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 
 

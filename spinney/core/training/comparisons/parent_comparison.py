@@ -17,8 +17,6 @@ from spinney.core.champions.paired_test import winsorized_differences
 from spinney.core.errors import MAX_ERROR_CHARACTERS
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.training import current_group
-from spinney.core.training.fit_attempt import FitAttempt, reporter
-from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.comparisons.held_out_loss import (
     RowsToPredict,
     finite_or_none,
@@ -27,6 +25,8 @@ from spinney.core.training.comparisons.held_out_loss import (
     rows_of_columns,
 )
 from spinney.core.training.comparisons.held_out_rows import seen_through
+from spinney.core.training.fit_attempt import FitAttempt, reporter
+from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.loaded_parent_models import ParentModels
 from spinney.core.training.loss import Loss
 from spinney.core.training.training_set import TrainingSet

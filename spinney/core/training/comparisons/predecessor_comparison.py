@@ -37,7 +37,6 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.champion_model import load_champion
-from spinney.core.training.fit_attempt import FitAttempt, reporter
 from spinney.core.training.comparisons.held_out_loss import (
     RowsToPredict,
     finite_or_none,
@@ -45,6 +44,7 @@ from spinney.core.training.comparisons.held_out_loss import (
     measure_models,
     rows_of_columns,
 )
+from spinney.core.training.fit_attempt import FitAttempt, reporter
 from spinney.core.training.loss import loss_named
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 

@@ -18,9 +18,9 @@ from spinney.core.features.encoding import Floats, Integers
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
+from spinney.core.training.comparisons.held_out_loss import RowsToPredict, not_finite_error, row_losses, split_by_group
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_kernels import KernelResult, Timer
-from spinney.core.training.comparisons.held_out_loss import RowsToPredict, not_finite_error, row_losses, split_by_group
 from spinney.core.training.loss import Loss
 from spinney.core.training.training_set import TrainingSet
 

@@ -16,8 +16,6 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
-from spinney.core.training.fit_attempt import FitAttempt, heldout_begins, reporter
-from spinney.core.training.fit_kernels import Timer
 from spinney.core.training.comparisons.held_out_loss import (
     MeasuredRows,
     RowsToPredict,
@@ -26,8 +24,10 @@ from spinney.core.training.comparisons.held_out_loss import (
     split_by_count,
 )
 from spinney.core.training.comparisons.held_out_rows import seen_through
-from spinney.core.training.loss import Loss
 from spinney.core.training.comparisons.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
+from spinney.core.training.fit_attempt import FitAttempt, heldout_begins, reporter
+from spinney.core.training.fit_kernels import Timer
+from spinney.core.training.loss import Loss
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 
 OLDER_ROWS = 100

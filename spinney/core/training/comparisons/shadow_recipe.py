@@ -15,9 +15,15 @@ from spinney.core.errors import fit_error_text
 from spinney.core.features.encoding import Integers
 from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training import current_group
+from spinney.core.training.comparisons.held_out_loss import (
+    RowsToPredict,
+    finite_mean,
+    not_finite_error,
+    row_losses,
+    split_by_group,
+)
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_kernels import Timer
-from spinney.core.training.comparisons.held_out_loss import RowsToPredict, finite_mean, not_finite_error, row_losses, split_by_group
 from spinney.core.training.loss import loss_named
 from spinney.core.training.training_set import TrainingSet
 

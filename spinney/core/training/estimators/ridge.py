@@ -16,8 +16,8 @@ import numpy as np
 from spinney.core.errors import ContractError
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
-from spinney.core.training.pooling.estimated_pooling import for_groups
 from spinney.core.training.fit_kernels import Kernel, KernelInput, KernelResult, Timer
+from spinney.core.training.pooling.estimated_pooling import for_groups
 from spinney.core.training.pooling.normal_equations import Chunk, chunks, learn_encoders, normal_equations, solve_all
 from spinney.core.training.pooling.pooled_ridge import fit_pooled
 

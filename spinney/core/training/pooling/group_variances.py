@@ -19,7 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinney.core.features.encoding import Floats, Integers
-from spinney.core.training.pooling.normal_equations import CHUNK_ROWS, Chunk, NormalEquations, normal_equations, solve_all
+from spinney.core.training.pooling.normal_equations import (
+    CHUNK_ROWS,
+    Chunk,
+    NormalEquations,
+    normal_equations,
+    solve_all,
+)
 
 MAX_PENALTY = 1e12
 """Greatest penalty of a coefficient, in rows. It is used if groups are not shown to differ; the coefficient then stays

@@ -10,8 +10,8 @@ import numpy as np
 from spinney.core.features.encoding import Encoder, Floats
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
-from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
 from spinney.core.training.parent_row_lineage import NO_CODE
+from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
 
 
 @dataclass(frozen=True)

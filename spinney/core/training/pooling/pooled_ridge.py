@@ -24,8 +24,8 @@ import numpy as np
 
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
-from spinney.core.training.pooling.estimated_pooling import solve_estimated
 from spinney.core.training.fit_kernels import KernelInput
+from spinney.core.training.pooling.estimated_pooling import solve_estimated
 from spinney.core.training.pooling.normal_equations import Chunk, chunks, solve_all
 from spinney.core.training.pooling.parent_priors import Priors, Residuals, encoder_with_prior, rungs_below
 

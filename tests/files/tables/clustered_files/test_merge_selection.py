@@ -7,7 +7,15 @@ import random
 import numpy as np
 import pytest
 
-from spinney.tables.clustered_files.merge_selection import AT_REST, GROWING, GROWTH, LEVEL_BYTES, Run, choose_runs, row_group_rows
+from spinney.tables.clustered_files.merge_selection import (
+    AT_REST,
+    GROWING,
+    GROWTH,
+    LEVEL_BYTES,
+    Run,
+    choose_runs,
+    row_group_rows,
+)
 
 MIB = 1024**2
 NOTHING = Run("", (), 0)

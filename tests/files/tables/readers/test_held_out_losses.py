@@ -10,8 +10,8 @@ from spinney.core import keys
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.intervals.champion_intervals import Pool, pool_of
 from spinney.storage.layout import FleetStore
-from spinney.tables.readers import held_out_losses
 from spinney.tables.lookup import InShards, NotAfter
+from spinney.tables.readers import held_out_losses
 
 
 def in_shard(champions: Champions, shard: int) -> Champions:

@@ -56,7 +56,8 @@ def test_a_loss_just_above_all_earlier_ones_is_not_taken_as_rare(tail_index: flo
     """20 after 1 to 19: the share of losses above x falls as x ** -index, so the random number is at least
     (19 / 20) ** index.
     """
-    counted = started(1, np.arange(1.0, 20.0)[None]).counted(rows([0], [[20.0]], [DAY]), shares(1), PATIENCE, tail_index)
+    state = started(1, np.arange(1.0, 20.0)[None])
+    counted = state.counted(rows([0], [[20.0]], [DAY]), shares(1), PATIENCE, tail_index)
     (random,) = random_numbers(shares(1), np.array([19]))
     assert random < 0.95
     share_above = 0.5 * erfc(float(counted.scores[0]) / np.sqrt(2))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -949,3 +951,26 @@ def test_whatever_comes_a_verdict_is_whole_and_its_numbers_are_json(batches: lis
             ranked_by = [row["urgency"], row["gain_per_second"], row["predicted_ms"]]
             assert np.isfinite([*ranked_by, *row["numbers"].values()]).all()
             assert not {type(value) for value in row["numbers"].values()} - {int, float}
+
+
+# --- states of earlier versions ---------------------------------------------------------------------------------------
+
+STORED = Path(__file__).parents[3] / "data" / "judge_states"
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_the_judge_goes_on_from_the_state_that_an_earlier_version_has_stored(version: int) -> None:
+    """Group a has had 5 labels since the promotion of m1, group b 3 without a model: `make.py` there wrote them."""
+    blob = base64.b64decode((STORED / f"version_{version}.txt").read_text(encoding="ascii"))
+    assert blob[0] == version
+    bench = Bench(shard=ShardState.from_bytes(blob))
+    assert bench.shard.clock == START + 2 * HOUR
+    assert {key: [row.model_id for row in rows] for key, rows in bench.shard.champions.promotions.items()} == {
+        A: ["m1"]
+    }
+    later = START + 3 * HOUR
+    assert bench.tick(rows(194, model="m1", at=later), rows(16, group=B, at=later)) == []
+    assert bench.known("rows_since") == 199
+    found = bench.tick(rows(1, model="m1", at=later), rows(1, group=B, at=later))
+    assert sorted(outcomes_of(found)) == [(A, "fit", "new_rows"), (B, "fit", "new_group")]
+    assert bench.shard.to_bytes()[0] == 5

@@ -26,10 +26,10 @@ from spinney.core.models.codec import load
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import current_group
+from spinney.core.training.comparisons.reference_losses import UnseenRows, earlier_answers
 from spinney.core.training.fit_attempt import COLUMNS, FitAttempt, failed_result
 from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.comparisons.reference_losses import UnseenRows, earlier_answers
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)

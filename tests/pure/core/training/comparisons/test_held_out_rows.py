@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.features.encoding import NULL_TIME
-from spinney.core.training.fit_request import FitRequest
 from spinney.core.training.comparisons.held_out_rows import held_out_counts, recent_counts, sample_evenly, unseen_counts
+from spinney.core.training.fit_request import FitRequest
 
 
 def test_a_fifth_is_held_out_without_a_champion_and_half_of_the_new_rows_at_most_with_one() -> None:

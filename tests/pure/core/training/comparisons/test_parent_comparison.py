@@ -17,8 +17,8 @@ from spinney.core.models.codec import load
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
-from spinney.core.training.fitting import fit_groups
 from spinney.core.training.comparisons.parent_comparison import NO_ANSWER, NOTHING_NEWER
+from spinney.core.training.fitting import fit_groups
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)

@@ -21,11 +21,11 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training.pooling.estimated_pooling import weighted_medians
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fit_kernels import KernelInput, Pooling
 from spinney.core.training.fitting import fit_groups
 from spinney.core.training.parent_row_lineage import ORIGIN
+from spinney.core.training.pooling.estimated_pooling import weighted_medians
 
 FEATURES = (Feature("x0", "double"), Feature("x1", "double"))
 VARIANCES = np.array([[0.3, 0.02, 0.0005], [0.2, 0.0, 0.001]])
