@@ -279,6 +279,12 @@ PROMOTIONS = Contract(
         Column("model_id", "string", "the model that the decision is about", nullable=False),
         Column("decision", "string", "promoted, unproven, kept, held, refused, withdrawn, pinned", nullable=False),
         Column("reason", "string", "the reason in words, with the numbers"),
+        Column(
+            "about_jump",
+            "boolean",
+            "whether a challenger is held because its predictions jump, or passes because the jump has lasted; null in "
+            "rows of earlier versions, whose reason says it",
+        ),
         Column("challenger_loss", "double", "mean loss on the held-out rows"),
         Column(
             "champion_loss",

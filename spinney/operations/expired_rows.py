@@ -183,7 +183,9 @@ def _bounds_of_jumps(store: FleetStore, within: ds.Expression | None) -> set[tup
 
     They stay in whichever directory they are: a hold of the stream counts anew after a refusal of the batch.
     """
-    is_hold = (ds.field("decision") == Decision.HELD.value) & pc.starts_with(ds.field("reason"), JUMP)
+    about_jump = ds.field("about_jump")
+    by_reason = about_jump.is_null() & pc.starts_with(ds.field("reason"), JUMP)
+    is_hold = (ds.field("decision") == Decision.HELD.value) & (about_jump | by_reason)
     held = delta.read_table(store, tables.PROMOTIONS, ["group_key"], _both(is_hold, within)).column("group_key")
     decisions = read_past_decisions(store, pc.unique(held), within) if len(held) else {}
     return {

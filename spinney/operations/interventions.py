@@ -161,6 +161,7 @@ def carry_out_override(
             common = {
                 "round_id": f"{PEOPLE}-{batch_id}",
                 "reason": f"{_request_text(request)}: {attribution.reason}",
+                "about_jump": False,
                 "by": attribution.by,
                 "decided_at": now,
                 "clock": now if store.fleet.clock == "wall" else known.clock or now,

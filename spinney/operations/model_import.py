@@ -244,7 +244,12 @@ def _write(
     batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
     of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}
     models = [of_all | _model_row(store.fleet, signer, model, now) for model in fresh]
-    decided = {"decision": Decision.UNPROVEN.value, "reason": f"imported: {attribution.reason}", "by": attribution.by}
+    decided = {
+        "decision": Decision.UNPROVEN.value,
+        "reason": f"imported: {attribution.reason}",
+        "about_jump": False,
+        "by": attribution.by,
+    }
     promotions = [model | decided | {"decided_at": now} | _epoch_and_payload(model, known) for model in models]
     fresh_models = [model for model in models if model["model_id"] not in known.models]
     for writer, place, rows in zip(writers, places, (fresh_models, promotions), strict=True):

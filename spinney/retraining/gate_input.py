@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import Decision, RoundKind
-from spinney.core.champions.jump_holds import JUMP, PastDecision, held_since
+from spinney.core.champions.jump_holds import PastDecision, about_jump_by_reason, held_since
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.timestamps import to_microseconds
 from spinney.retraining.round_gate import HELD_SINCE, OTHER_PATH_EPOCH
@@ -74,9 +74,7 @@ def with_held_since(models: pa.Table, store: FleetStore, decided: pa.Table) -> p
     decided: rows of `promotions` that the gate made without that column, not stored yet. Only the earlier decisions
     about held groups are read, so other rounds pay nothing.
     """
-    is_held = pc.and_(
-        pc.equal(decided.column("decision"), Decision.HELD.value), pc.starts_with(decided.column("reason"), JUMP)
-    )
+    is_held = pc.and_(pc.equal(decided.column("decision"), Decision.HELD.value), decided.column("about_jump"))
     held = decided.filter(is_held)
     if not held.num_rows:
         return None
@@ -93,12 +91,15 @@ def read_past_decisions(
 ) -> dict[str, list[PastDecision]]:
     """group_key -> the stored decisions about a group, in no order. within: a condition that all of them meet."""
     is_wanted = ds.field("group_key").isin(group_keys)
-    columns = ["group_key", "decision", "reason", "clock", "decided_at", "epoch"]
+    columns = ["group_key", "decision", "reason", "about_jump", "clock", "decided_at", "epoch"]
     decisions: dict[str, list[PastDecision]] = {}
     where = is_wanted if within is None else within & is_wanted
     for row in delta.read_table(store, tables.PROMOTIONS, columns, where).to_pylist():
         times = to_microseconds(row["clock"]), to_microseconds(row["decided_at"])
-        past = PastDecision(row["decision"], row["reason"] or "", *times, row["epoch"])
+        about_jump = row["about_jump"]
+        if about_jump is None:
+            about_jump = about_jump_by_reason(row["decision"], row["reason"] or "")
+        past = PastDecision(row["decision"], *times, row["epoch"], about_jump)
         decisions.setdefault(row["group_key"], []).append(past)
     return decisions
 

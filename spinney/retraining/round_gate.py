@@ -67,6 +67,7 @@ class _Decided(NamedTuple):
     epoch: int
     decision: str
     reason: str
+    about_jump: bool
     challenger_loss: float | None
     champion_loss: float | None
     rows_compared: int | None
@@ -181,18 +182,20 @@ class RoundGate:
         metrics, is_last = model.metrics, is_last_rung(model.group_key, self.parents)
         uncompared, level = self._uncompared(model.group_key), self._watch_level(plan)
         held_for = None if self.watch is None else self.watch.time_since(model.held_since)
-        decision, reason = decide(
+        decision, reason, about_jump = decide(
             metrics, self.gate, uncompared, is_last_rung=is_last, watch_level=level, held_for=held_for
         )
         # The plan's champion is only fitted again if its signature does not verify: then the new one must replace it.
         epoch = _epoch(plan.epoch)
         is_promoted_already = model.elsewhere is not None and model.elsewhere >= epoch
         if is_promoted_already and model.model_id != plan.champion_id:
-            decision, reason = Decision.KEPT, "the very same model was promoted meanwhile by the other path"
+            decision, about_jump = Decision.KEPT, False
+            reason = "the very same model was promoted meanwhile by the other path"
         if plan.pinned:
-            decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
+            reason = f"pinned by a person; without the pin: {decision.value}, {reason}"
+            decision, about_jump = Decision.HELD, False
         losses = metrics.get("challenger_loss"), metrics.get("champion_loss")
-        return _Decided(epoch, decision.value, reason, *losses, metrics.get("heldout_rows"))
+        return _Decided(epoch, decision.value, reason, about_jump, *losses, metrics.get("heldout_rows"))
 
 
 def _planned_groups(plan: pd.DataFrame) -> Iterator[_PlannedGroup]:
@@ -237,6 +240,7 @@ def _champion_rows(groups: Sequence[_PlannedGroup], decision: Decision, reasons:
         "model_id": [group.champion_id for group in groups],
         "decision": [decision.value] * len(groups),
         "reason": list(reasons),
+        "about_jump": [False] * len(groups),
     }
     nulls = [None] * len(groups)
     return pa.table([pa.array(values.get(field.name, nulls), field.type) for field in SCHEMA], schema=SCHEMA)

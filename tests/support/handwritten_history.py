@@ -109,13 +109,14 @@ class Past:
         epoch: int = 0,
         big: bool = False,
         reason: str = "passed",
+        about_jump: bool | None = None,
         kind: str = "stream",
     ) -> dict[str, str]:
         """A round at this hour: for each group a model that answers its number. Returns the model_ids.
 
         A later one has a greater batch_id.
 
-        big: the payloads are not carried by the promotions.
+        big: the payloads are not carried by the promotions. about_jump: null as in rows of earlier versions.
         """
         models, promotions, names = [], [], {}
         for key, number in numbers.items():
@@ -132,6 +133,7 @@ class Past:
             metrics = '{"challenger_loss": 1.5, "heldout_rows": 8}'
             models.append({**of_round, "status": "fitted", "metrics": metrics, **made})
             decided = {"epoch": epoch, "decision": decision, "decided_at": hour(at), "by": kind, "reason": reason}
+            decided["about_jump"] = about_jump
             promotions.append({**of_round, **decided, "challenger_loss": 1.5, **({} if big else made)})
         self.put(tables.MODELS, kind, *models)
         self.put(tables.PROMOTIONS, kind, *promotions)

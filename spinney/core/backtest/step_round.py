@@ -94,7 +94,7 @@ def run_round(
     holds = [held_since.get(request.group_key) for request in ordered]
     attempts = list(map(_Attempt.of, fitted.to_dict("records"), ordered, levels, holds))
     gated = [_decide(attempt, strategy, clock) for attempt in attempts if attempt.is_fitted or attempt.is_kept]
-    decided, reasons = [record for record, _ in gated], {record.group_key: reason for record, reason in gated}
+    decided, about_jump = [record for record, _ in gated], {record.group_key: jumps for record, jumps in gated}
     if _tally(attempts, decided).reason_to_halt(strategy.halt_share) is not None:
         decided = _hold_replacements(attempts, decided)
     else:
@@ -107,7 +107,7 @@ def run_round(
         statuses={attempt.request.group_key: attempt.status for attempt in attempts},
         fit_ms=float(fitted["fit_ms"].sum()),
         outcome=_outcome(attempts),
-        held_since=_held_since(held_since, decided, reasons, clock),
+        held_since=_held_since(held_since, decided, about_jump, clock),
     )
 
 
@@ -176,33 +176,34 @@ def _hold_replacements(attempts: Sequence[_Attempt], decided: Sequence[DecisionR
     ]
 
 
-def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> tuple[DecisionRecord, str]:
-    """The decision about a challenger, and the reason."""
+def _decide(attempt: _Attempt, strategy: Strategy, clock: int) -> tuple[DecisionRecord, bool]:
+    """The decision about a challenger, and whether it is about a jump."""
     row, request, unknown = attempt.row, attempt.request, float("nan")
     if attempt.is_kept:
         promotion = Promotion(0, str(request.champion_id), Decision.KEPT, request.trained_through, clock, clock)
-        return DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown), ""
+        return DecisionRecord(request.group_key, promotion, True, clock, unknown, unknown), False
     held_for = None if attempt.held_since is None else timedelta(microseconds=clock - attempt.held_since)
-    decision, reason = decide(attempt.metrics, strategy.gate, watch_level=attempt.watch_level, held_for=held_for)
+    decision, _, about_jump = decide(attempt.metrics, strategy.gate, watch_level=attempt.watch_level, held_for=held_for)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
     loss = attempt.metrics["challenger_loss"]
     samples = {name: tuple(row[name] or ()) for name in SAMPLE_COLUMNS}
     loss = unknown if loss is None else loss
     ms, rows = float(row["fit_ms"]), int(row["rows"])
-    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, rows=rows, **samples), reason
+    return DecisionRecord(request.group_key, promotion, True, clock, loss, ms, rows=rows, **samples), about_jump
 
 
 def _held_since(
-    before: Mapping[str, int | None], decided: Sequence[DecisionRecord], reasons: Mapping[str, str], clock: int
+    before: Mapping[str, int | None], decided: Sequence[DecisionRecord], about_jump: Mapping[str, bool], clock: int
 ) -> dict[str, int | None]:
     """group_key -> time since when its challengers are held by their jump, of the groups of a round.
 
-    before: the same before the round.
+    before: the same before the round. about_jump: group_key -> the value of a `PastDecision` about its challenger.
     """
     after: dict[str, int | None] = {}
     for row in decided:
         key, decision = row.group_key, row.promotion.decision
-        past = PastDecision(decision, reasons[key], clock, clock)
+        is_about_challenger = decision != Decision.WITHDRAWN
+        past = PastDecision(decision, clock, clock, about_jump=is_about_challenger and about_jump[key])
         after[key] = held_since_after(after.get(key, before.get(key)), past)
     return after
 

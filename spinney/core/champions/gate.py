@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from schemas.vocabulary import ESTIMATED, Decision
 from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_confidence
@@ -57,6 +57,17 @@ class UncomparedPolicy(Enum):
     """All of them: a person asked for it (`--unproven`)."""
 
 
+class GateDecision(NamedTuple):
+    """A decision about a challenger: PROMOTED, UNPROVEN, HELD or REFUSED, and the reason with its numbers.
+
+    about_jump: whether it is held by its jump, or promoted because the jump has lasted.
+    """
+
+    decision: Decision
+    reason: str
+    about_jump: bool = False
+
+
 def decide(
     metrics: Mapping[str, Any],
     gate: GateSettings,
@@ -65,8 +76,8 @@ def decide(
     is_last_rung: bool = False,
     watch_level: float = 0.0,
     held_for: timedelta | None = None,
-) -> tuple[Decision, str]:
-    """Return PROMOTED, UNPROVEN, HELD or REFUSED, and the reason with its numbers.
+) -> GateDecision:
+    """Return the decision about a challenger.
 
     metrics: as `fit_groups` returns them. is_last_rung: whether the model is of the last parent of the fleet's ladder,
     after which no model can answer. watch_level: significance level of the test whether the champion is worse than its
@@ -102,21 +113,21 @@ def decide(
     if gate.rule != "not_worse":
         raise ContractError(f'gate.rule: expected "not_worse"; got {gate.rule!r}')
     if metrics.get("champion_id") is None:
-        return _decide_first_model(metrics, gate, is_last_rung=is_last_rung)
+        return GateDecision(*_decide_first_model(metrics, gate, is_last_rung=is_last_rung))
     evidence = HeldOutEvidence.of_metrics(metrics, "champion")
     if evidence is None:
-        return _decide_uncompared(metrics.get("uncompared"), gate, uncompared)
+        return GateDecision(*_decide_uncompared(metrics.get("uncompared"), gate, uncompared))
     decision, reason = _decide_compared(metrics, evidence, gate)
     if decision in PROMOTING_DECISIONS:
         refusal = reason_to_refuse(metrics, ChallengerTerms(watch_level, gate.margin, gate.evidence, CONFIDENCE))
         decision, reason = (decision, reason) if refusal is None else (Decision.REFUSED, refusal)
     jump = metrics.get("jump")
-    if decision in PROMOTING_DECISIONS and jump is not None and jump > gate.jump:
-        if held_for is None or held_for < gate.jump_hold or evidence.outcome != "better":
-            return Decision.HELD, _reason_to_hold(jump, gate, f"{decision.value}, {reason}")
-        lasted = format_duration(held_for)
-        reason += f". {LASTED}{_described_jump(jump, gate)}; the first challenger was held {lasted} ago"
-    return decision, reason
+    if decision not in PROMOTING_DECISIONS or jump is None or not jump > gate.jump:
+        return GateDecision(decision, reason)
+    if held_for is None or held_for < gate.jump_hold or evidence.outcome != "better":
+        return GateDecision(Decision.HELD, _reason_to_hold(jump, gate, f"{decision.value}, {reason}"), about_jump=True)
+    lasted = f"{LASTED}{_described_jump(jump, gate)}; the first challenger was held {format_duration(held_for)} ago"
+    return GateDecision(decision, f"{reason}. {lasted}", about_jump=True)
 
 
 def is_shown_worse(metrics: Mapping[str, Any]) -> bool:

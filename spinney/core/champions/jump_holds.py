@@ -21,24 +21,24 @@ _NEUTRAL = (Decision.KEPT, Decision.WITHDRAWN)
 class PastDecision:
     """A decision of a machine or a person about a model of a group.
 
-    clock: the fleet's at the decision, decided_at: of the wall; microseconds. revision: as of a Promotion.
+    clock: the fleet's at the decision, decided_at: of the wall; microseconds. revision: as of a Promotion. about_jump:
+    whether it holds a challenger because of a jump, or promotes one whose jump has lasted, or would have if its round
+    had not been halted.
     """
 
     decision: str
-    reason: str
     clock: int
     decided_at: int
     revision: int = 0
+    about_jump: bool = False
 
-    @property
-    def is_about_jump(self) -> bool:
-        """Whether it holds a challenger because of a jump, or promotes one whose jump has lasted, or would have if its
-        round had not been halted.
-        """
-        is_held = self.decision == Decision.HELD
-        if is_held and self.reason.startswith(JUMP):
-            return True
-        return LASTED in self.reason and (is_held or self.decision in PROMOTING_DECISIONS)
+
+def about_jump_by_reason(decision: str, reason: str) -> bool:
+    """Return `about_jump` of a decision that an earlier version stored, without the column."""
+    is_held = decision == Decision.HELD
+    if is_held and reason.startswith(JUMP):
+        return True
+    return LASTED in reason and (is_held or decision in PROMOTING_DECISIONS)
 
 
 def held_since(decisions: Iterable[PastDecision]) -> int | None:
@@ -63,7 +63,7 @@ def bounds_of_series(decisions: Iterable[PastDecision]) -> list[PastDecision]:
     """
     end = first = None
     for decision in _in_order(decisions):
-        if decision.is_about_jump:
+        if decision.about_jump:
             first = first or decision
         elif decision.decision not in _NEUTRAL:
             end, first = decision, None
@@ -79,6 +79,6 @@ def _in_order(decisions: Iterable[PastDecision]) -> list[PastDecision]:
 
 def held_since_after(since: int | None, decision: PastDecision) -> int | None:
     """Return the value of `held_since` after one more decision."""
-    if decision.is_about_jump:
+    if decision.about_jump:
         return decision.clock if since is None else since
     return since if decision.decision in _NEUTRAL else None

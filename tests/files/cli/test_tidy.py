@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -84,23 +85,26 @@ def test_what_a_process_writes_that_does_not_serve_is_left_reported_and_exit_cod
     assert run("--yes", "--wait", "0").exit_code == 0
 
 
-def test_the_hold_from_which_the_time_of_a_jump_counts_stays_and_what_ended_the_series_before(past: Past) -> None:
+@pytest.mark.parametrize("hold", [{"reason": JUMP}, {"about_jump": True}], ids=["of an earlier version", "of this one"])
+def test_the_hold_from_which_the_time_of_a_jump_counts_stays_and_what_ended_the_series_before(
+    past: Past, hold: dict[str, Any]
+) -> None:
     past.round(9, {B: 9.0, C: 9.0})
-    past.round(10, {A: 10.0, B: 10.0, C: 10.0}, decision="held", reason=JUMP, kind="batch")
-    past.round(11, {A: 11.0}, decision="held", reason=JUMP, kind="batch")
+    past.round(10, {A: 10.0, B: 10.0, C: 10.0}, decision="held", kind="batch", **hold)
+    past.round(11, {A: 11.0}, decision="held", kind="batch", **hold)
     past.round(11, {B: 11.0, C: 11.0}, decision="refused")
-    past.round(12, {A: 12.0, C: 12.0}, decision="held", reason=JUMP, kind="batch")
+    past.round(12, {A: 12.0, C: 12.0}, decision="held", kind="batch", **hold)
     for kind in ("stream", "batch"):  # the newest batch, which is never deleted
         past.round(13, {D: 13.0}, kind=kind)
     assert run("--yes").exit_code == 0
     decisions = read_past_decisions(FleetStore.of(past.config), pa.array([A, B, C]))
     left = {key: {(row.decision, row.clock) for row in rows} for key, rows in decisions.items()}
     rows = (("promoted", 9), ("held", 10), ("refused", 11), ("held", 12))
-    champion, hold, refusal, second = ((decision, to_microseconds(hour(at))) for decision, at in rows)
-    assert {row for row in left[A] if row[0] != "promoted"} == {hold}
+    champion, first, refusal, second = ((decision, to_microseconds(hour(at))) for decision, at in rows)
+    assert {row for row in left[A] if row[0] != "promoted"} == {first}
     assert left[B] == {champion, refusal}, "the stream's directory is tidied first, while the hold is still there"
     assert left[C] == {champion, refusal, second}
-    assert [held_since(decisions[key]) for key in (A, B, C)] == [hold[1], None, second[1]]
+    assert [held_since(decisions[key]) for key in (A, B, C)] == [first[1], None, second[1]]
     assert run("--yes").exit_code == 0
     again = read_past_decisions(FleetStore.of(past.config), pa.array([A, B, C]))
     assert [len(again[key]) for key in (A, B, C)] == [len(left[A]), 1, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from handwritten_history import Past, hour
@@ -19,6 +20,7 @@ from spinney.operations.interventions import (
     carry_out_override,
     propose_override,
 )
+from spinney.retraining.gate_input import read_past_decisions
 from spinney.serving.model_cache import ModelCache
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
@@ -68,6 +70,14 @@ def test_a_promotion_by_hand_is_a_row_with_name_reason_a_new_epoch_and_what_the_
     assert [withdrawn[name] for name in ("trained_through", "fitted_at", "payload")] == [hour(2), hour(3), None]
     assert promoted["shard"] == withdrawn["shard"] == keys.shard_of(A, 4)
     assert past.answers() == {A: past.first[A], B: past.second[B], DEPT: past.third[DEPT]}
+
+
+def test_a_person_whose_reason_reads_like_that_of_a_jump_does_not_hold_or_release_one(past) -> None:
+    asked = OverrideRequest(OverrideVerb.PROMOTE, (A,), past.first[A])
+    why = Attribution("ada", "checked. The jump has lasted: two weeks")
+    carry_out_override(FleetStore.of(past.config), past.signer, asked, why, now=hour(4))
+    decisions = read_past_decisions(FleetStore.of(past.config), pa.array([A]))[A]
+    assert [row.about_jump for row in decisions if row.revision == 1] == [False, False]
 
 
 def test_a_small_model_is_carried_and_verifies_and_a_large_one_is_left_in_models(past, monkeypatch) -> None:

@@ -40,9 +40,11 @@ def test_a_jump_that_lasts_is_held_and_then_promoted_and_one_of_repaired_labels_
     held = decide_after(config, 40, [LASTS, IS_REPAIRED], [UNCHANGED])
     assert [held[key]["decision"] for key in KEYS[:2]] == ["held", "held"]
     assert held[KEYS[0]]["reason"].startswith("jump: its predictions are ")
+    assert [held[key]["about_jump"] for key in KEYS] == [True, True, False]
     later = decide_after(config, 70, [LASTS], [IS_REPAIRED, UNCHANGED])
     assert later[KEYS[0]]["decision"] == "unproven"
     assert later[KEYS[0]]["reason"].endswith("the first challenger was held 1 day 6 hours ago")
     assert later[KEYS[1]]["decision"] == "refused", "the newest labels contradict those that made it jump"
+    assert [later[key]["about_jump"] for key in KEYS] == [True, False, False]
     third = decide_after(config, 100, [LASTS], [IS_REPAIRED, UNCHANGED])
     assert third[KEYS[0]]["decision"] == "unproven", "it may jump further without another wait"

@@ -384,7 +384,7 @@ def test_a_champion_that_kills_the_worker_costs_its_group_the_comparison_and_not
     report = json.loads(result.loc[1, "metrics"])
     assert f"while its champion was {'asked' if is_asked else 'read'}" in report["champion_error"]
     assert (report["champion_loss"], report["heldout_rows"], "uncompared" in report) == (None, 0, False)
-    decision, _ = decide(report, Gate(), UncomparedPolicy.NONE)
+    decision, *_ = decide(report, Gate(), UncomparedPolicy.NONE)
     assert decision is Decision.UNPROVEN
 
 

@@ -188,7 +188,7 @@ def first(rows: int, mine: float, constant: float, error: float) -> dict[str, An
     ],
 )
 def test_a_decision_says_why(numbers: dict[str, object], decision: Decision, reason: str) -> None:
-    assert decide(numbers, Gate()) == (decision, reason)
+    assert decide(numbers, Gate()) == (decision, reason, False)
 
 
 LOSS = st.floats(0, 1e6)
@@ -198,7 +198,7 @@ LOSS = st.floats(0, 1e6)
 def test_without_a_standard_error_it_is_promoted_exactly_when_within_the_margin(
     rows: int, mine: float, theirs: float, margin: float
 ) -> None:
-    decision, _ = decide(metrics(rows, mine, theirs, "c"), Gate(margin=margin))
+    decision, *_ = decide(metrics(rows, mine, theirs, "c"), Gate(margin=margin))
     assert decision == (Decision.PROMOTED if mine <= theirs * (1 + margin + 1e-9) else Decision.REFUSED)
 
 
@@ -263,6 +263,7 @@ def test_another_recipe_on_the_same_rows_is_refused_on_thin_evidence_too_if_it_i
     assert decide(metrics(rows, mine, 1.0, "c") | {"changed_from": RIDGE["recipe_id"], "refitted": RIDGE}, Gate()) == (
         decision,
         reason,
+        False,
     )
 
 
@@ -288,7 +289,7 @@ def test_another_recipe_is_refused_by_few_newer_rows_too_if_it_is_worse_and_neve
     rows: int, mine: float | None, decision: Decision, reason: str
 ) -> None:
     theirs = None if mine is None else 1.0
-    assert decide(metrics(rows, mine, theirs, "c") | {"changed_from": "ab"}, Gate()) == (decision, reason)
+    assert decide(metrics(rows, mine, theirs, "c") | {"changed_from": "ab"}, Gate())[:2] == (decision, reason)
 
 
 @pytest.mark.parametrize("refit_failed", [False, True])
@@ -298,7 +299,7 @@ def test_another_recipe_is_promoted_without_a_comparison_only_where_that_was_for
 ) -> None:
     changed = {"changed_from": "ab", "uncompared": {"why": "no row is newer", "refit_failed": refit_failed}}
     passes = uncompared is UncomparedPolicy.ALL or (uncompared is UncomparedPolicy.FORESEEN and not refit_failed)
-    decision, reason = decide(metrics(0, None, None, "c") | changed, Gate(), uncompared)
+    decision, reason, _ = decide(metrics(0, None, None, "c") | changed, Gate(), uncompared)
     assert decision is (Decision.UNPROVEN if passes else Decision.REFUSED)
     assert passes or reason == (
         "not compared: the champion was fitted by another recipe, and no row is newer. `spinney retrain --unproven` "
@@ -327,12 +328,14 @@ def test_a_challenger_whose_predictions_jump_is_held_and_the_reason_says_how_to_
             "later challenger that is better passes after 14d of holds (gate.jump_hold). Without the jump: "
             "promoted, better: loss 7.1 against the champion's 8 on 34 rows (11 % lower; better with 95 % confidence)"
         ),
+        True,
     )
 
 
 @pytest.mark.parametrize("jump", [12.5, math.inf])
 def test_a_jump_up_to_the_limit_is_allowed(jump: float) -> None:
-    assert decide(JUMPING, Gate(jump=jump))[0] is Decision.PROMOTED
+    decision, _, about_jump = decide(JUMPING, Gate(jump=jump))
+    assert (decision, about_jump) == (Decision.PROMOTED, False)
 
 
 def test_a_challenger_of_few_rows_is_held_by_a_jump_too() -> None:
@@ -340,14 +343,16 @@ def test_a_challenger_of_few_rows_is_held_by_a_jump_too() -> None:
 
 
 def test_a_worse_challenger_is_refused_and_not_held_by_its_jump() -> None:
-    assert decide(paired(34, 16.0, 8.0, 0.1) | {"jump": 11.0}, Gate())[0] is Decision.REFUSED
+    decision, _, about_jump = decide(paired(34, 16.0, 8.0, 0.1) | {"jump": 11.0}, Gate())
+    assert (decision, about_jump) == (Decision.REFUSED, False)
 
 
 @pytest.mark.parametrize(
     ("days", "decision"), [(13.9, Decision.HELD), (14, Decision.PROMOTED), (20, Decision.PROMOTED)]
 )
 def test_a_jump_passes_once_challengers_were_held_for_long_enough(days: float, decision: Decision) -> None:
-    assert decide(JUMPING, Gate(), held_for=timedelta(days=days))[0] is decision
+    found, _, about_jump = decide(JUMPING, Gate(), held_for=timedelta(days=days))
+    assert (found, about_jump) == (decision, True)
 
 
 def test_a_jump_that_has_lasted_is_part_of_the_reason() -> None:
@@ -398,7 +403,7 @@ def beside_parent(rows: int, mine: float, theirs: float, error: float | None = 0
 def test_a_first_model_has_to_beat_its_parents_on_few_rows_too(
     rows: int, mine: float, theirs: float, decision: Decision, words: str
 ) -> None:
-    found, reason = decide(beside_parent(rows, mine, theirs, None if rows == 1 else 0.5), Gate())
+    found, reason, _ = decide(beside_parent(rows, mine, theirs, None if rows == 1 else 0.5), Gate())
     assert (found, reason[: len(words)]) == (decision, words)
 
 
@@ -417,7 +422,7 @@ def test_without_rows_newer_than_the_parents_model_a_constant_has_to_be_beaten()
 
 def test_a_model_pooled_by_estimated_weights_is_not_compared_with_a_constant_which_would_not_answer() -> None:
     parent = {"model_id": "p", "group_key": "{}", "rows": 0, "error": "nothing newer", "pooling": "estimated"}
-    found, reason = decide(first(30, 3.0, 2.0, 0.1) | {"parent": parent}, Gate())
+    found, reason, _ = decide(first(30, 3.0, 2.0, 0.1) | {"parent": parent}, Gate())
     assert (found, "pooled with the model of parent {}, no row is newer" in reason) == (Decision.UNPROVEN, True)
     worse = beside_parent(4, 2.1, 2.0)
     worse["parent"]["pooling"] = "estimated"
@@ -426,6 +431,6 @@ def test_a_model_pooled_by_estimated_weights_is_not_compared_with_a_constant_whi
 
 @pytest.mark.parametrize("rows", [10, 30])
 def test_the_last_parent_answers_though_a_constant_is_better(rows: int) -> None:
-    decision, reason = decide(first(rows, 3.0, 2.0, 0.01), Gate(), is_last_rung=True)
+    decision, reason, _ = decide(first(rows, 3.0, 2.0, 0.01), Gate(), is_last_rung=True)
     assert decision is Decision.UNPROVEN
     assert reason.startswith("first model, worse than a constant, but no other model can answer: loss 3 against")

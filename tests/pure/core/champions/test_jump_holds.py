@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from spinney.core.champions.jump_holds import PastDecision, bounds_of_series, held_since
+from spinney.core.champions.jump_holds import PastDecision, about_jump_by_reason, bounds_of_series, held_since
 
 REASONS = {
     "jump": "jump: its predictions are 12 spreads", "lasted": "better: loss 1 … The jump has lasted: its predictions …",
@@ -14,8 +14,9 @@ REASONS = {
 
 
 def past(at: int, decision: str, reason: str = "", revision: int = 0) -> PastDecision:
-    """A decision at a time; the fleet's clock is 1,000 behind."""
-    return PastDecision(decision, REASONS.get(reason, reason), at - 1_000, at, revision)
+    """A decision at a time, as an earlier version stored it; the fleet's clock is 1,000 behind."""
+    about_jump = about_jump_by_reason(decision, REASONS.get(reason, reason))
+    return PastDecision(decision, at - 1_000, at, revision, about_jump)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,23 @@ def test_a_series_that_ended_stays_ended_if_only_its_holds_are_forgotten_later()
     hold, end, second = past(6_000, "held", "jump"), past(7_000, "refused"), past(8_000, "held", "jump")
     assert bounds_of_series([hold, end]) == [end]
     assert bounds_of_series([hold, end, second, past(9_000, "held", "jump")]) == [end, second]
+
+
+@pytest.mark.parametrize(
+    ("decision", "reason", "expected"),
+    [
+        ("held", "jump", True),
+        ("held", "halted", True),
+        ("promoted", "lasted", True),
+        ("unproven", "lasted", True),
+        ("held", "pin", False),
+        ("refused", "jump", False),
+        ("withdrawn", "lasted", False),
+        ("promoted", "asked", False),
+        ("promoted", "", False),
+    ],
+)
+def test_a_decision_of_an_earlier_version_is_recognised_by_its_reason(
+    decision: str, reason: str, expected: bool
+) -> None:
+    assert about_jump_by_reason(decision, REASONS.get(reason, reason)) is expected

@@ -116,7 +116,7 @@ GATE = Gate()
 
 
 def test_a_challenger_that_only_beats_a_bad_champion_is_refused() -> None:
-    decision, reason = decide(
+    decision, reason, _ = decide(
         paired(40, 8.0, 9.0, 0.1) | BAD_CHAMPION | against(40, 8.0, 7.0, 0.2), Gate(), watch_level=LEVEL
     )
     assert decision is Decision.REFUSED
@@ -128,7 +128,7 @@ def test_a_challenger_that_only_beats_a_bad_champion_is_refused() -> None:
 
 
 def test_a_challenger_that_is_as_good_as_the_predecessor_replaces_a_bad_champion() -> None:
-    decision, reason = decide(
+    decision, reason, _ = decide(
         paired(40, 7.0, 9.0, 0.1) | BAD_CHAMPION | against(40, 7.0, 7.0, 0.2), Gate(), watch_level=LEVEL
     )
     assert decision is Decision.PROMOTED
