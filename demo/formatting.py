@@ -8,11 +8,12 @@ from spinney.core import durations, keys
 
 STRATEGY_LABELS = {
     "fleet": "this fleet",
+    "in_turn": "as many fits, in turn",
     "daily": "refitted daily",
     "weekly": "refitted weekly",
     "never": "never refitted",
 }
-"""Labels of the four fleets that are compared."""
+"""Labels of the fleets that are compared."""
 
 POLICY_LABELS = {
     "new_group": "new group",

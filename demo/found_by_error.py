@@ -14,6 +14,7 @@ from demo.error_recovery import RECOVERY_FACTOR
 from demo.fleet_tables import FleetTables
 from demo.refit_comparison import FLEET
 from demo.retraining_summary import PROMOTED, quantiles
+from schemas.vocabulary import Staleness
 from spinney.core.staleness.verdicts import ERROR_RISE
 
 
@@ -36,7 +37,7 @@ def summarize_found_by_error(
     In the result, hours: event time from the change to the first verdict. others: None without losses. not_risen:
     groups whose earlier models had a mean loss after the change of at most RECOVERY_FACTOR times that before it.
     refitted: other groups that got a model fitted on changed rows because of another policy. unnoticed: all remaining
-    groups.
+    groups. other_alarms: fits that `error_rise` asked for in other groups, or before the change.
 
     losses: one row per streamed event: group_key, event_id, event_time, and the fleet's loss.
     """
@@ -46,7 +47,14 @@ def summarize_found_by_error(
     first = times[is_found & (times >= change.at)].groupby(verdicts["group_key"]).min()
     hours = np.asarray((first - change.at).dt.total_seconds(), dtype=np.float64) / 3600.0
     others = None if losses is None else _others(tables, change, losses, set(change.groups) - set(first.index))
-    return {"changed": len(change.groups), "found": len(first), "hours": quantiles(hours), "others": others}
+    is_fit = (verdicts["policy"] == ERROR_RISE) & (verdicts["decision"] == Staleness.FIT.value)
+    return {
+        "changed": len(change.groups),
+        "found": len(first),
+        "hours": quantiles(hours),
+        "others": others,
+        "other_alarms": int((is_fit & ~(is_found & (times >= change.at))).sum()),
+    }
 
 
 def _others(tables: FleetTables, change: InjectedChange, losses: pd.DataFrame, keys: set[str]) -> dict[str, int]:

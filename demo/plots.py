@@ -37,11 +37,12 @@ from spinney.local.svg_chart import FONT_PX, LABEL_PX, Chart
 
 LINES: Mapping[str, Mapping[str, Any]] = {
     "fleet": {"color": GREEN, "linewidth": 3.2, "zorder": 6},
+    "in_turn": {"color": PURPLE, "linewidth": 2, "zorder": 5},
     "daily": {"color": BLUE, "linewidth": 2, "linestyle": (0, (3.5, 2)), "zorder": 5},
     "weekly": {"color": ORANGE, "linewidth": 2, "zorder": 4},
     "never": {"color": GREY, "linewidth": 2, "linestyle": (0, (1, 1.6)), "zorder": 3},
 }
-"""How the line of each of the four fleets is drawn."""
+"""How the line of each of the compared fleets is drawn."""
 
 STATE_COLOURS = {
     "fresh": GREEN,
@@ -52,7 +53,13 @@ STATE_COLOURS = {
     "parent": LIGHT_GREEN,
     "none": GREY,
 }
-POLICY_COLOURS = {"new_rows": GREEN, "error_rise": ORANGE, "new_group": PURPLE, "max_age": BLUE}
+POLICY_COLOURS = {
+    "new_rows": GREEN,
+    "row_days": GREEN,
+    "error_rise": ORANGE,
+    "new_group": PURPLE,
+    "max_age": BLUE,
+}
 """Colours of the policies in charts. Policies that are not listed are grey."""
 
 CHART, WIDE, NARROW = 640, 1040, 380
@@ -63,7 +70,7 @@ RUNNING_MEAN_LEAST = 5
 
 
 def draw_daily_error(summary: Mapping[str, Any]) -> str:
-    """Draw the mean loss of each day, a line for each of the four fleets, without the groups of the injected change."""
+    """Draw the mean loss of each day, a line for each fleet, without the groups of the injected change."""
     days = summary["worth"]["daily_without_injected"]
     chart = Chart(WIDE, 340, right=150)
     lines = {name: [(at, day[name]) for at, day in enumerate(days)] for name in STRATEGIES}

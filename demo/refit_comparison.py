@@ -1,9 +1,9 @@
-"""Compare the fleet's answers with those of the same fleet refitted daily, weekly and never.
+"""Compare the fleet's answers with those of the same fleet refitted in turn, daily, weekly and never.
 
-The three other strategies are replayed here with the same recipe and code. Each refit uses only what was known at its
-time: rows whose event is older than `label_delay` and whose label had arrived. All four are evaluated on the same
-events: those of the stream that have a label, are mature at its end, and were answered by all four. The replay has no
-gate: a refit always replaces the model before it.
+The other strategies are replayed here with the same recipe and code. In turn: with as many fits as the fleet, always of
+the groups that have waited longest. Each refit uses only what was known at its time: rows whose event is older than
+`label_delay` and whose label had arrived. All are evaluated on the same events: those of the stream that have a label,
+are mature at its end, and were answered by all. The replay has no gate: a refit always replaces the model before it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from demo.error_recovery import Recovery, measure_recovery
+from demo.refits_in_turn import fit_in_turn
 from spinney.core import keys
 from spinney.core.features.encoding import Floats
 
 FLEET = "fleet"
+IN_TURN = "in_turn"
 REFIT_INTERVALS: Mapping[str, timedelta | None] = {
     "daily": timedelta(days=1),
     "weekly": timedelta(days=7),
     "never": None,
 }
-"""Interval of the refits of each replayed strategy; None: only one fit, at the start of the stream."""
+"""Interval of the refits of all groups at once; None: only one fit, at the start of the stream."""
 
-STRATEGIES = (FLEET, *REFIT_INTERVALS)
+STRATEGIES = (FLEET, IN_TURN, *REFIT_INTERVALS)
 WORST_GROUPS = 10
 WORST_GROUPS_MIN_ROWS = 10
 
@@ -86,8 +88,8 @@ class RefitComparison:
     """The losses of all strategies.
 
     frame: a row per evaluated event: group_key, event_id, event_time, label, and a column of losses per strategy.
-    left_out: events with a label that were not evaluated, because a strategy had no answer. refits: replayed strategy
-    -> groups fitted after the start.
+    left_out: events with a label that were not evaluated, because a strategy had no answer. refits: strategy -> fits
+    of groups after the start, without parents.
     """
 
     frame: pd.DataFrame
@@ -97,6 +99,9 @@ class RefitComparison:
 
 LossFunction = Callable[[pd.Series, npt.NDArray[Any]], Floats]
 """Takes (labels, answers), and returns the fleet's loss of each row; NaN without an answer."""
+
+Schedule = Mapping[datetime, Mapping[str, str]]
+"""Time of a refit -> group or parent key -> model id of each that was fitted, from the start of the stream on."""
 
 
 def refit_times(window: StreamWindow, every: timedelta | None) -> tuple[datetime, ...]:
@@ -121,32 +126,61 @@ def compare_refits(
     window: StreamWindow,
     hierarchy: GroupHierarchy,
     tools: tuple[Fitter, LossFunction],
+    fleet_fits: int,
 ) -> RefitComparison:
-    """Replay the other strategies and return the losses of all four on the same events.
+    """Replay the other strategies and return the losses of all on the same events.
 
     rows: history and stream: group_key, event_id, event_time, features, label, label_at. answers: the fleet's own
-    predictions (or maps of probabilities), indexed by (group_key, event_id).
+    predictions (or maps of probabilities), indexed by (group_key, event_id). fleet_fits: number of its
+    fits of groups, without parents.
     """
     fitter, loss_function = tools
     stream = rows[(rows["event_time"] >= window.start) & (rows["event_time"] < window.end)]
     stream = mature(stream, window, window.end).reset_index(drop=True)
-    fits = _fit_all(rows, stream, window, hierarchy, fitter)
+    schedules = _fit_schedules(rows, stream, window, hierarchy, fitter, fleet_fits)
     index = pd.MultiIndex.from_frame(stream[["group_key", "event_id"]])
     answered = {FLEET: answers.reindex(index).to_numpy(dtype=object)}
-    for name, every in REFIT_INTERVALS.items():
-        answered[name] = _replay_answers(stream, refit_times(window, every), fits, hierarchy, fitter.fitted)
+    for name, schedule in schedules.items():
+        answered[name] = _replay_answers(stream, schedule, hierarchy, fitter.fitted)
     frame = stream[["group_key", "event_id", "event_time", "label"]].copy()
     for name in STRATEGIES:
         frame[name] = loss_function(stream["label"], answered[name])
     whole = np.isfinite(frame[list(STRATEGIES)].to_numpy(dtype=float)).all(axis=1)
-    refits = {name: _count_refits(fits, refit_times(window, every)) for name, every in REFIT_INTERVALS.items()}
+    refits = {FLEET: fleet_fits} | {name: _count_refits(schedule) for name, schedule in schedules.items()}
     return RefitComparison(frame[whole].reset_index(drop=True), int((~whole).sum()), refits)
+
+
+def _fit_schedules(
+    rows: pd.DataFrame,
+    stream: pd.DataFrame,
+    window: StreamWindow,
+    hierarchy: GroupHierarchy,
+    fitter: Fitter,
+    fleet_fits: int,
+) -> dict[str, Schedule]:
+    """Fit the models of every strategy but the fleet."""
+    fits = _fit_all(rows, stream, window, hierarchy, fitter)
+    is_old_at = rows["event_time"] + window.label_delay
+    known_at = is_old_at.where(is_old_at > rows["label_at"], rows["label_at"])
+    known_at = known_at.set_axis(rows["group_key"])[rows["label"].notna().to_numpy()]
+
+    def fit_groups(at: datetime, group_keys: Sequence[str]) -> Mapping[str, str]:
+        known = mature(rows, window, at)
+        return fitter.fit(known[known["group_key"].isin(group_keys)], at)
+
+    in_turn: dict[datetime, Mapping[str, str]] = {window.start: fits[window.start]}
+    in_turn |= fit_in_turn(known_at, (window.start, window.end), fleet_fits, fit_groups)
+    for at in refit_times(window, REFIT_INTERVALS["daily"])[1:]:
+        parents = {key: model_id for key, model_id in fits[at].items() if keys.is_parent(key)}
+        in_turn[at] = {**in_turn[at], **parents}
+    periodic = {name: {at: fits[at] for at in refit_times(window, every)} for name, every in REFIT_INTERVALS.items()}
+    return {IN_TURN: in_turn, **periodic}
 
 
 def _fit_all(
     rows: pd.DataFrame, stream: pd.DataFrame, window: StreamWindow, hierarchy: GroupHierarchy, fitter: Fitter
 ) -> dict[datetime, Mapping[str, str]]:
-    """Fit at every time at which a strategy refits: the groups, then the parents that are needed."""
+    """Fit at every time at which a strategy refits all groups: the groups, then the parents that are needed."""
     times = sorted({at for every in REFIT_INTERVALS.values() for at in refit_times(window, every)})
     fits: dict[datetime, Mapping[str, str]] = {}
     parents: set[str] = set()
@@ -160,9 +194,9 @@ def _fit_all(
     return fits
 
 
-def _count_refits(fits: Mapping[datetime, Mapping[str, str]], times: Sequence[datetime]) -> int:
+def _count_refits(schedule: Schedule) -> int:
     """Return the number of groups fitted after the start, without parents."""
-    return sum(not keys.is_parent(key) for at in times[1:] for key in fits[at])
+    return sum(not keys.is_parent(key) for at in sorted(schedule)[1:] for key in schedule[at])
 
 
 def _as_parent_rows(rows: pd.DataFrame, parents: set[str], hierarchy: GroupHierarchy) -> pd.DataFrame:
@@ -180,18 +214,17 @@ def _as_parent_rows(rows: pd.DataFrame, parents: set[str], hierarchy: GroupHiera
 
 def _replay_answers(
     stream: pd.DataFrame,
-    times: Sequence[datetime],
-    fits: Mapping[datetime, Mapping[str, str]],
+    schedule: Schedule,
     hierarchy: GroupHierarchy,
     fitted: FittedModels,
 ) -> npt.NDArray[Any]:
     """Answer each row by the newest model before it: the group's own, else that of its nearest parent."""
     answers = np.full(len(stream), None, dtype=object)
     champions: dict[str, str] = {}
-    when = stream["event_time"]
+    when, times = stream["event_time"], sorted(schedule)
     ends = [*times[1:], None]
     for start, end in zip(times, ends, strict=True):
-        champions.update(fits[start])
+        champions.update(schedule[start])
         in_period = ((when >= start) & ((when < end) if end is not None else True)).to_numpy(dtype=bool)
         part = stream[in_period]
         model_ids = {

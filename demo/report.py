@@ -55,9 +55,11 @@ def _head(summary: Summary) -> str:
 
 def _errors(summary: Summary) -> str:
     intro = (
-        "Mean error of each day on the same events for all four, each with the same recipe and knowing only what was "
-        f"known at its moment.{_only_real(summary)}"
+        "Mean error of each day on the same events for all, each with the same recipe and knowing only what was known "
+        f"at its moment.{_only_real(summary)}"
     )
+    if intervals := report_text.describe_intervals(summary):
+        intro += f" Of this fleet: {intervals}."
     return section("worth", "The error, day by day", intro, card(plots.draw_daily_error(summary)), _comparison(summary))
 
 
@@ -68,8 +70,7 @@ def _only_real(summary: Summary) -> str:
 
 def _comparison(summary: Summary) -> str:
     worth = summary["worth"]
-    fits = {"fleet": summary["retrained"]["fits"], **worth["fits"]}
-    loss, clean = worth["mean_loss"], worth["mean_loss_without_injected"]
+    fits, loss, clean = worth["fits"], worth["mean_loss"], worth["mean_loss_without_injected"]
     rows = [
         [
             STRATEGY_LABELS[name],
@@ -80,7 +81,7 @@ def _comparison(summary: Summary) -> str:
         ]
         for name in STRATEGIES
     ]
-    heads = ["", "mean error", "with the injected change", "this fleet's is", "fits while streaming"]
+    heads = ["", "mean error", "with the injected change", "this fleet's is", "fits of groups while streaming"]
     if not worth["injected"]:
         rows, heads = [row[:2] + row[3:] for row in rows], heads[:2] + heads[3:]
     return card(table(heads, rows))
@@ -105,7 +106,7 @@ def _retraining(summary: Summary) -> str:
     retrained, fresh, groups = summary["retrained"], summary["freshness"], summary["groups"]
     used, allowed = summary["budget"]["used_seconds"], summary["budget"]["allowed_seconds"]
     intro = (
-        f"{format_count(retrained['fits'])} fits in {format_count(summary['budget']['rounds'])} rounds, "
+        f"{report_text.describe_fits(summary)} in {format_count(summary['budget']['rounds'])} rounds, "
         f"{format_count(retrained['groups'])} groups; {report_text.describe_decisions(summary)}. "
         f"They took {format_seconds(used)} of the {format_seconds(allowed)} that the budget allowed."
         f"{report_text.describe_gain(summary)}"

@@ -24,12 +24,15 @@ def headline(summary: Mapping[str, Any]) -> str:
         rows = format_count(summary["predictions"]["rows"])
         return f"{rows} events answered, {format_count(summary['retrained']['fits'])} groups retrained on the way."
     loss = worth["mean_loss_without_injected"]
-    difference = describe_difference(loss["fleet"], loss["weekly"])
-    return f"Retrained as it went stale, the fleet erred {difference} one refitted weekly."
+    weekly, in_turn = (describe_difference(loss["fleet"], loss[name]) for name in ("weekly", "in_turn"))
+    return (
+        f"Retrained as it went stale, the fleet erred {weekly} one refitted weekly, and {in_turn} one refitted in "
+        "turn, with as many fits."
+    )
 
 
 def subtitle(summary: Mapping[str, Any]) -> str:
-    """Return the number of streamed events and the mean losses of the four fleets, in two sentences."""
+    """Return the number of streamed events and the mean losses of the compared fleets, in two sentences."""
     span, worth = summary["span"], summary["worth"]
     events, groups = format_count(summary["predictions"]["rows"]), format_count(summary["groups"]["total"])
     text = (
@@ -40,10 +43,11 @@ def subtitle(summary: Mapping[str, Any]) -> str:
         return text
     loss, fits = worth["mean_loss_without_injected"], worth["fits"]
     unit = f" {worth['unit']}" if worth["unit"] else ""
-    fleet, fitted = summary["fleet"], format_count(summary["retrained"]["fits"])
+    fleet, fitted = summary["fleet"], format_count(fits["fleet"])
     others = ", ".join(
         [
-            f"refitted daily {format_number(loss['daily'])} with {format_count(fits['daily'])}",
+            f"refitted in turn {format_number(loss['in_turn'])} with {format_count(fits['in_turn'])}",
+            f"daily {format_number(loss['daily'])} with {format_count(fits['daily'])}",
             f"weekly {format_number(loss['weekly'])} with {format_count(fits['weekly'])}",
             f"never {format_number(loss['never'])}",
         ]
@@ -61,7 +65,7 @@ def key_figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         unit = f", in {worth['unit']}" if worth["unit"] else ""
         never = describe_difference(loss["fleet"], loss["never"])
         daily = describe_difference(loss["fleet"], loss["daily"])
-        fits = format_share(summary["retrained"]["fits"], worth["fits"]["daily"])
+        fits = format_share(worth["fits"]["fleet"], worth["fits"]["daily"])
         figures.append((format_number(loss["fleet"]), f"mean error{unit}; {never} never refitting"))
         figures.append((fits, f"of the fits that daily refits take, erring {daily} they do"))
     timing = summary["freshness"]["stale_to_answer"]
@@ -90,7 +94,15 @@ def describe_found_by_error(summary: Mapping[str, Any]) -> str:
         text += f", the median {format_hours(by_error['hours']['p50'])} after the change"
     others = by_error["others"] or {}
     parts = [f"{others[name]} {says}" for name, says in NOT_FOUND.items() if others.get(name)]
-    return f"{text}. Of the others, {', '.join(parts)}." if parts else f"{text}."
+    if parts:
+        text += f". Of the others, {', '.join(parts)}"
+    return f"{text}. Other alarms: {format_count(by_error['other_alarms'])}; errors of unchanged groups rise too."
+
+
+def describe_fits(summary: Mapping[str, Any]) -> str:
+    """Return the number of fits, and how many of them are of parents."""
+    retrained = summary["retrained"]
+    return f"{format_count(retrained['fits'])} fits ({format_count(retrained['fits_of_parents'])} of parents)"
 
 
 def describe_decisions(summary: Mapping[str, Any]) -> str:
@@ -107,12 +119,25 @@ def describe_gain(summary: Mapping[str, Any]) -> str:
     return f" {gain['says'][0].upper()}{gain['says'][1:]}." if gain else ""
 
 
+def describe_intervals(summary: Mapping[str, Any]) -> str:
+    """Return the coverage of the prediction intervals in words; empty if there are none."""
+    found = summary["intervals"]
+    if not found:
+        return ""
+    unit = f" {summary['worth']['unit']}" if summary["worth"]["unit"] else ""
+    return (
+        f"{100 * found['covered']:.1f} % of {format_count(found['rows'])} labels within their interval "
+        f"({100 * found['nominal']:g} % intended), mean width {format_number(found['width'])}{unit}; "
+        f"{100 * found['unbounded']:.1f} % without an interval"
+    )
+
+
 def definitions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (term, definition) of the numbers in the report."""
     terms = {"Time": _time(summary)}
     if summary["worth"] is not None:
         terms["Error"] = _error(summary)
-        terms["Refitted daily, weekly, never"] = _REFITTED
+        terms["Refitted in turn, daily, weekly, never"] = _REFITTED
         if summary["worth"]["injected"]:
             terms["Recovered"] = _RECOVERED
     if summary["gain"]:
@@ -133,14 +158,16 @@ def _error(summary: Mapping[str, Any]) -> str:
     fleet, worth = summary["fleet"], summary["worth"]
     return (
         f"The fleet's loss ({fleet['loss']}) of {fleet['target']}, on the {format_count(worth['events'])} streamed "
-        "events whose label was known and mature at the end and that all four fleets answered; "
+        "events whose label was known and mature at the end and that all fleets answered; "
         f"{format_count(worth['left_out'])} events were left out because one of them had no answer."
     )
 
 
 _REFITTED = (
     "The same recipe and code, replayed: all groups at the stream's start, then every day or week, on rows whose label "
-    "had come by then. No gate: a refit always replaces. Groups without a model are answered by a parent."
+    "had come by then. In turn: every six hours the groups that have waited longest and have a new label, with as many "
+    "fits as this fleet. No gate: a refit always replaces. Groups without a model are answered by a parent; fits of "
+    "parents are not counted here."
 )
 _RECOVERED = (
     "The first full hour, at least 24 after the change, from which the mean error of the preceding 24 hours of event "

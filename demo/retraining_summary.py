@@ -16,6 +16,7 @@ from demo.fleet_tables import FleetTables
 from schemas.tables import MODELS, PROMOTIONS, VERDICTS
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.features.encoding import Floats
+from spinney.core.keys import is_parent
 from spinney.core.reporting import retraining_gain
 from spinney.core.reporting.group_status import State
 from spinney.fleet import GroupStatus
@@ -46,6 +47,7 @@ def summarize_retraining(tables: FleetTables) -> dict[str, Any]:
     others = attempts.loc[attempts["status"] != ModelStatus.FITTED.value, "status"].value_counts()
     return {
         "fits": len(fitted),
+        "fits_of_parents": int(fitted["group_key"].map(is_parent).sum()),
         "groups": int(fitted["group_key"].nunique()),
         "by_reason": plain_counts(why["policy"].value_counts()),
         "by_day": [

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from batch.load import load
 from batch.weekly import retrain
-from demo import message_schedule, report, run_summary
+from demo import message_schedule, report, retraining_summary, run_summary
 from demo.completion import has_finished
 from demo.example_data import ExampleData, read_example_data
 from demo.fleet_tables import FleetTables, read_tables
@@ -89,7 +89,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
             run = _run_loop(prepared, spark, timer)
         finally:
             spark.stop()
-    with timer.stage("What it was worth: the same events with fleets refitted never, weekly and daily"):
+    with timer.stage("What it was worth: the same events with fleets refitted never, weekly, daily and in turn"):
         comparison = _compare_refits(prepared, run.tables)
     run = replace(run, wall_seconds=time.monotonic() - timer.began, comparison=comparison)
     summary = run_summary.summarize_run(run, prepared.scenario, prepared.config, prepared.data.injected)
@@ -184,4 +184,7 @@ def _compare_refits(prepared: PreparedDemo, tables: FleetTables) -> RefitCompari
     span = run_summary.stream_window(prepared.scenario, config.fleet.label_delay, prepared.data.injected)
     hierarchy = GroupHierarchy(config.fleet.group, config.fleet.parents)
     answers = fleet_answers(tables.predictions, config.fleet.loss)
-    return compare_refits(prepared.data.frame, answers, span, hierarchy, (fitter, loss_function(config.fleet.loss)))
+    tools = fitter, loss_function(config.fleet.loss)
+    retrained = retraining_summary.summarize_retraining(tables)
+    fits = retrained["fits"] - retrained["fits_of_parents"]
+    return compare_refits(prepared.data.frame, answers, span, hierarchy, tools, fits)

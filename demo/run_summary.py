@@ -10,11 +10,13 @@ outcomes        records, distinct, duplicates (sent); stored, loaded, matched, u
 predictions     rows, by_answer: own, parent, global, none -> rows
 reconciliation  adds_up; checks: name, says, expected, found, missing, unexpected, twice, examples, adds_up
 groups          total; by_state: see `spinney.core.reporting.group_status.State`
-retrained       fits, groups, by_reason, by_day, by_decision, not_fitted, before_the_stream
+retrained       fits (with those of parents), fits_of_parents, groups, by_reason, by_day, by_decision, not_fitted,
+                before_the_stream
 found_by_error  changed, found (by error_rise), hours: n, p50, p95, max (event time); others: not_risen, refitted,
-                unnoticed, see `found_by_error`, None if `worth` is; None without a change
+                unnoticed, see `found_by_error`, None if `worth` is; other_alarms; None without a change
 freshness       promoted, answered, no_event_yet; stale_to_answer, stale_to_promoted: n, p50, p95, max (s); histogram
 gain            see `spinney.core.reporting.retraining_gain.RetrainingGain`; says: in a sentence; None without any
+intervals       of the groups that did not change, see `interval_coverage`; None without any, or without `worth`
 budget          rounds, allowed_seconds, predicted_seconds, used_seconds, deferred, stages
 batches         query -> batches, rows, seconds (n, p50, p95, max), rows_per_second, phases (mean s), line
 worth           see `refit_comparison.summarize_comparison`; None if it was not evaluated
@@ -34,6 +36,7 @@ import pandas as pd
 from demo import retraining_summary
 from demo.fleet_tables import FleetTables
 from demo.found_by_error import InjectedChange, summarize_found_by_error
+from demo.interval_coverage import summarize_intervals
 from demo.ledger import Ledger
 from demo.reconcile import event_ids, reconcile
 from demo.refit_comparison import FLEET, RefitComparison, StreamWindow, summarize_comparison
@@ -101,6 +104,7 @@ def summarize_run(run: DemoRun, scenario: Scenario, config: Config, injected: fr
         "found_by_error": _found_by_error(run, scenario, injected),
         "freshness": retraining_summary.summarize_freshness(tables),
         "gain": retraining_summary.summarize_gain(tables),
+        "intervals": _intervals(run, config, injected),
         "budget": retraining_summary.summarize_budget(tables),
         "batches": summarize_batches(run.batches),
         "injected_says": scenario.injected.says if scenario.injected else "",
@@ -114,6 +118,14 @@ def _found_by_error(run: DemoRun, scenario: Scenario, injected: frozenset[str]) 
         return None
     losses = None if run.comparison is None else run.comparison.frame
     return summarize_found_by_error(run.tables, InjectedChange(injected, scenario.change_at), losses)
+
+
+def _intervals(run: DemoRun, config: Config, injected: frozenset[str]) -> dict[str, Any] | None:
+    if run.comparison is None:
+        return None
+    labels = run.comparison.frame
+    labels = labels[~labels["group_key"].isin(injected)]
+    return summarize_intervals(run.tables.predictions, labels, config.intervals.coverage)
 
 
 def _events(tables: FleetTables, ledger: Ledger) -> dict[str, int]:

@@ -52,9 +52,10 @@ def _counts(summary: Mapping[str, Any]) -> Table:
         "outcomes": f"{format_count(outcomes['records'])} sent, {format_count(outcomes['duplicates'])} duplicate: "
         f"{format_count(outcomes['matched'])} matched, {format_count(outcomes['unmatched'])} unmatched",
         "groups": ", ".join(f"{format_count(n)} {STATE_LABELS[state]}" for state, n in groups["by_state"].items() if n),
-        "retrained": f"{format_count(retrained['fits'])} fits: {_reasons(retrained['by_reason'])}",
+        "retrained": f"{report_text.describe_fits(summary)}: {_reasons(retrained['by_reason'])}",
         "decided": report_text.describe_decisions(summary),
         **({"gain": summary["gain"]["says"].removeprefix("gain from retraining: ")} if summary["gain"] else {}),
+        **({"intervals": intervals} if (intervals := report_text.describe_intervals(summary)) else {}),
         "stale to answering": f"median {format_seconds(timing['p50'])}, 95 % within {format_seconds(timing['p95'])}; "
         f"{format_count(fresh['no_event_yet'])} with no event yet",
         "budget": f"{format_seconds(budget['used_seconds'])} used of {format_seconds(budget['allowed_seconds'])} "
@@ -76,14 +77,13 @@ def _reasons(by_reason: Mapping[str, int]) -> str:
 def _comparison_table(summary: Mapping[str, Any]) -> Table:
     worth = summary["worth"]
     injected = worth["injected"]
-    fits = {"fleet": summary["retrained"]["fits"], **worth["fits"]}
     table = Table(title="What it was worth", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     table.add_column("")
     unit = f" ({worth['unit']})" if worth["unit"] else ""
-    for head in (f"mean error{unit}", "fits", *(["injected change: recovered in"] if injected else [])):
+    for head in (f"mean error{unit}", "fits of groups", *(["injected change: recovered in"] if injected else [])):
         table.add_column(head, justify="right")
     for name in STRATEGIES:
-        cells = [format_number(worth["mean_loss_without_injected"][name]), format_count(fits[name])]
+        cells = [format_number(worth["mean_loss_without_injected"][name]), format_count(worth["fits"][name])]
         if injected:
             cells.append(format_hours(injected["hours_to_recover"][name]))
         table.add_row(STRATEGY_LABELS[name], *cells, style="green" if name == "fleet" else None)

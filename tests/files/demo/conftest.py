@@ -132,12 +132,12 @@ def tables():
             "key value reason", [(b"k", b"{", "not_json"), (None, b"[", "not_json"), (b"t", None, "null_value")]
         ),
         predictions=frame(
-            "group_key event_id event_time prediction model_id answered_by scored_at",
+            "group_key event_id event_time prediction lower upper model_id answered_by scored_at",
             [
-                (A1, "1", one, 1.0, "a1-0", "own", wall(1)),
-                (A1, "2", two, 1.0, "a1-1", "own", wall(9)),
-                (A2, "1", one, 1.0, "a2-0", "own", wall(1)),
-                (B1, "1", one, 1.0, "hall", "parent", wall(1)),
+                (A1, "1", one, 1.0, 0.0, 2.0, "a1-0", "own", wall(1)),
+                (A1, "2", two, 1.0, 0.0, 2.0, "a1-1", "own", wall(9)),
+                (A2, "1", one, 1.0, 0.5, 1.5, "a2-0", "own", wall(1)),
+                (B1, "1", one, 1.0, None, None, "hall", "parent", wall(1)),
             ],
         ),
         verdicts=frame(

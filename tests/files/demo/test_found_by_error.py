@@ -25,7 +25,7 @@ def known(tables):
     found = [("a", "error_rise", -1), ("a", "error_rise", 30), ("a", "error_rise", 20), ("b", "new_rows", 5)]
     found.append(("unchanged", "error_rise", 2))
     verdicts = pd.DataFrame(found, columns=["group_key", "policy", "clock"])
-    verdicts["clock"] = verdicts["clock"].map(hour)
+    verdicts = verdicts.assign(clock=verdicts["clock"].map(hour), decision="fit")
     models = [(key, f"{key}0", "promoted", -1) for key in "abcde"]
     models += [("b", "b1", "unproven", 9), ("d", "d1", "refused", 9), ("e", "e1", "promoted", 0)]
     promotions = pd.DataFrame(models, columns=["group_key", "model_id", "decision", "trained_through"])
@@ -51,7 +51,8 @@ def test_changed_groups_are_found_by_their_error_refitted_before_or_their_error_
     assert found["others"] == {"not_risen": 2, "refitted": 1, "unnoticed": 1}
     assert describe_found_by_error({"found_by_error": found}) == (
         "error_rise found 1 of 5 changed groups, the median 20 h after the change. Of the others, 2 had an error that "
-        "rose to less than 1.5 times, 1 had been refitted for another reason by then, 1 went unnoticed."
+        "rose to less than 1.5 times, 1 had been refitted for another reason by then, 1 went unnoticed. Other alarms: "
+        "2; errors of unchanged groups rise too."
     )
 
 
@@ -59,4 +60,6 @@ def test_without_losses_only_the_found_ones_are_reported(known) -> None:
     tables, _ = known
     found = summarize_found_by_error(tables, InjectedChange(frozenset("bcd"), AT), None)
     assert (found["found"], found["others"]) == (0, None)
-    assert describe_found_by_error({"found_by_error": found}) == "error_rise found 0 of 3 changed groups."
+    assert describe_found_by_error({"found_by_error": found}) == (
+        "error_rise found 0 of 3 changed groups. Other alarms: 4; errors of unchanged groups rise too."
+    )

@@ -21,6 +21,7 @@ START = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 FAMILY = GroupHierarchy(("name",), ((),))
 A, B = '["a"]', '["b"]'
+REPLAYED = ("in_turn", "daily", "weekly", "never")
 
 
 class LastLabel:
@@ -71,17 +72,20 @@ def step(day):
     return 10 if day < 3 else 20
 
 
-def test_never_weekly_and_daily_are_what_they_are_by_hand():
+def test_never_weekly_daily_and_in_turn_are_what_they_are_by_hand():
     # From day 3 on the label is 20 for 10. Never: wrong by 10 on seven days; weekly: until the refit of day 7, four
-    # days; daily: on day 3 alone. The fleet says 15 throughout: wrong by 5.
+    # days; daily: on day 3 alone. The fleet says 15 throughout: wrong by 5. In turn, with two fits: the
+    # first at the midnight before day 5, when more than half of the 39 times have passed; until then wrong by 10 on
+    # days 3 and 4. The second comes after the last event.
     rows = events(step)
     recoveries = summarize_comparison(
-        compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute)), window()
+        compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute), 2), window()
     )
-    assert recoveries["mean_loss"] == {"fleet": 5.0, "daily": 1.0, "weekly": 4.0, "never": 7.0}
+    assert recoveries["mean_loss"] == {"fleet": 5.0, "in_turn": 2.0, "daily": 1.0, "weekly": 4.0, "never": 7.0}
     assert (recoveries["events"], recoveries["left_out"], recoveries["groups"]) == (10, 0, 1)
-    assert recoveries["fits"] == {"daily": 9, "weekly": 1, "never": 0}
+    assert recoveries["fits"] == {"fleet": 2, "in_turn": 2, "daily": 9, "weekly": 1, "never": 0}
     assert [day["daily"] for day in recoveries["daily"]] == [0, 0, 0, 10, 0, 0, 0, 0, 0, 0]
+    assert [day["in_turn"] for day in recoveries["daily"]] == [0, 0, 0, 10, 10, 0, 0, 0, 0, 0]
     assert [day["weekly"] for day in recoveries["daily"]] == [0, 0, 0, 10, 10, 10, 10, 0, 0, 0]
     assert recoveries["daily"][0]["day"] == "2020-01-01"
 
@@ -90,17 +94,17 @@ def test_no_refit_sees_a_row_that_is_not_mature_or_a_label_that_had_not_come():
     # Old enough after 36 hours: the noon of day 3 is known at the midnight of day 5.
     rows = events(step)
     late = window(delay=timedelta(hours=36))
-    recoveries = compare_refits(rows, says(rows, 20.0), late, FAMILY, (LastLabel(), absolute))
+    recoveries = compare_refits(rows, says(rows, 20.0), late, FAMILY, (LastLabel(), absolute), 0)
     assert recoveries.frame["daily"].tolist()[:6] == [0, 0, 0, 10, 10, 0]
     # A label that comes after 60 hours is seen at the midnight of day 6.
     slow = events(step, days=range(-5, 10), known=timedelta(hours=60))
-    recoveries = compare_refits(slow, says(slow, 20.0), window(), FAMILY, (LastLabel(), absolute))
+    recoveries = compare_refits(slow, says(slow, 20.0), window(), FAMILY, (LastLabel(), absolute), 0)
     assert recoveries.frame["daily"].tolist()[:7] == [0, 0, 0, 10, 10, 10, 0]
 
 
 def test_a_fitter_is_given_mature_rows_only():
     fitter, rows = LastLabel(), events(step)
-    compare_refits(rows, says(rows, 1.0), window(delay=timedelta(hours=36)), FAMILY, (fitter, absolute))
+    compare_refits(rows, says(rows, 1.0), window(delay=timedelta(hours=36)), FAMILY, (fitter, absolute), 0)
     times = dict(zip(rows["event_id"], rows["event_time"], strict=True))
     assert all(times[one] + timedelta(hours=36) <= clock for clock, seen in fitter.calls for one in seen)
 
@@ -108,7 +112,7 @@ def test_a_fitter_is_given_mature_rows_only():
 def test_a_group_without_a_model_is_answered_by_its_parent_until_it_has_one():
     # b comes on day 5 only; until the daily fleet fits it at day 6, the global model says a's newest label.
     rows = pd.concat([events(lambda _: 10), events(lambda _: 30, B, range(5, 10))], ignore_index=True)
-    recoveries = compare_refits(rows, says(rows, 0.0), window(), FAMILY, (LastLabel(), absolute)).frame
+    recoveries = compare_refits(rows, says(rows, 0.0), window(), FAMILY, (LastLabel(), absolute), 0).frame
     mine = recoveries[recoveries["group_key"] == B]
     assert mine["daily"].tolist() == [20, 0, 0, 0, 0]
     assert mine["never"].tolist() == [20, 20, 20, 20, 20]
@@ -120,16 +124,16 @@ def test_a_group_that_a_refit_could_not_fit_keeps_the_model_it_had():
             return super().fit(rows, clock) if clock == START else {}
 
     rows = events(step)
-    recoveries = compare_refits(rows, says(rows, 15.0), window(), FAMILY, (OnlyTheFirst(), absolute))
+    recoveries = compare_refits(rows, says(rows, 15.0), window(), FAMILY, (OnlyTheFirst(), absolute), 0)
     assert recoveries.frame["daily"].tolist() == [0, 0, 0, 10, 10, 10, 10, 10, 10, 10]
 
 
-def test_an_event_that_one_of_the_four_did_not_answer_is_judged_for_none():
+def test_an_event_that_one_of_the_fleets_did_not_answer_is_judged_for_none():
     rows = events(step)
     answers = says(rows, 15.0)
     answers.iloc[4] = None
     recoveries = compare_refits(
-        rows, answers.drop(index=(A, rows["event_id"].iloc[5])), window(), FAMILY, (LastLabel(), absolute)
+        rows, answers.drop(index=(A, rows["event_id"].iloc[5])), window(), FAMILY, (LastLabel(), absolute), 0
     )
     assert (len(recoveries.frame), recoveries.left_out) == (8, 2)
 
@@ -137,7 +141,7 @@ def test_an_event_that_one_of_the_four_did_not_answer_is_judged_for_none():
 def test_events_without_a_label_are_not_judged():
     rows = events(step)
     rows.loc[rows["event_id"] == f"{A}4", ["label", "label_at"]] = [None, pd.NaT]
-    recoveries = compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute))
+    recoveries = compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute), 0)
     assert (len(recoveries.frame), recoveries.left_out) == (9, 0)
 
 
@@ -159,19 +163,19 @@ def test_changed_groups_are_distinguished_from_what_was():
     changed = window(change_at=START + 3 * DAY, injected=frozenset({A}))
     rows = pd.concat([events(step), events(lambda _: 30, B)], ignore_index=True)
     recoveries = summarize_comparison(
-        compare_refits(rows, says(rows, 15.0), changed, FAMILY, (LastLabel(), absolute)), changed
+        compare_refits(rows, says(rows, 15.0), changed, FAMILY, (LastLabel(), absolute), 0), changed
     )
-    assert recoveries["mean_loss_without_injected"] == {"fleet": 15.0, "daily": 0.0, "weekly": 0.0, "never": 0.0}
+    assert recoveries["mean_loss_without_injected"] == {"fleet": 15.0, **dict.fromkeys(REPLAYED, 0.0)}
     assert recoveries["mean_loss"]["fleet"] == 10.0
     assert recoveries["injected"]["groups"] == [A]
     assert recoveries["injected"]["events_after"] == 7
-    assert recoveries["injected"]["before"] == {"fleet": 5.0, "daily": 0.0, "weekly": 0.0, "never": 0.0}
+    assert recoveries["injected"]["before"] == {"fleet": 5.0, **dict.fromkeys(REPLAYED, 0.0)}
 
 
 def test_the_worst_groups_are_those_of_the_fleet_itself_with_ten_events_at_least():
     rows = pd.concat([events(lambda _: 10), events(lambda _: 30, B), events(lambda _: 99, '["c"]', range(5, 10))])
     recoveries = summarize_comparison(
-        compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute)), window()
+        compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute), 0), window()
     )
     assert [(one["group_key"], one["fleet"], one["events"]) for one in recoveries["worst"]] == [
         (B, 15.0, 10),
@@ -182,16 +186,16 @@ def test_the_worst_groups_are_those_of_the_fleet_itself_with_ten_events_at_least
 def test_without_verdicts_the_comparison_is_empty():
     rows = events(step)
     recoveries = summarize_comparison(
-        compare_refits(rows, says(rows, None), window(), FAMILY, (LastLabel(), absolute)), window()
+        compare_refits(rows, says(rows, None), window(), FAMILY, (LastLabel(), absolute), 0), window()
     )
     assert recoveries["events"] == 0
-    assert recoveries["mean_loss"] == {"fleet": None, "daily": None, "weekly": None, "never": None}
+    assert recoveries["mean_loss"] == dict.fromkeys(["fleet", *REPLAYED])
 
 
 def test_rows_are_not_changed():
     rows = events(step)
     before = rows.copy(deep=True)
-    compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute))
+    compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute), 0)
     pd.testing.assert_frame_equal(rows, before)
 
 

@@ -24,9 +24,10 @@ def comparison():
     rows = []
     for hour in range(4 * 24):
         at = pd.Timestamp("2020-01-05", tz="UTC") + pd.Timedelta(hours=hour)
-        rows += [(key, f"{hour}", at, 20.0, 1.0, 1.5, 2.0, 3.0) for key in (A1, A2)]
-    names = ["group_key", "event_id", "event_time", "label", "fleet", "daily", "weekly", "never"]
-    return RefitComparison(pd.DataFrame(rows, columns=names), 0, {"daily": 8, "weekly": 2, "never": 0})
+        rows += [(key, f"{hour}", at, 20.0, 1.0, 1.25, 1.5, 2.0, 3.0) for key in (A1, A2)]
+    names = ["group_key", "event_id", "event_time", "label", "fleet", "in_turn", "daily", "weekly", "never"]
+    fits = {"fleet": 3, "in_turn": 3, "daily": 8, "weekly": 2, "never": 0}
+    return RefitComparison(pd.DataFrame(rows, columns=names), 0, fits)
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_nothing_is_loaded_from_anywhere(summary):
 
 def test_the_result_stands_at_the_top_and_what_was_injected_is_marked(summary):
     text = render_report(summary)
-    assert "<h1>Retrained as it went stale, the fleet erred 50&nbsp;% less than one refitted weekly.</h1>" in text
+    assert "<h1>Retrained as it went stale, the fleet erred 50&nbsp;% less than one refitted weekly, and 20" in text
     assert text.count('class="made"') >= 3  # the section, the one group's life, the table of the worst
     assert "This did not happen" in text
 

@@ -21,6 +21,15 @@ def test_fits_are_counted_by_the_reason_of_their_round_and_the_day_of_the_fleets
     ]
     assert found["by_decision"] == {"promoted": 1, "refused": 1, "unproven": 1}
     assert found["not_fitted"] == {"too_few_rows": 1}
+    assert found["fits_of_parents"] == 0
+
+
+def test_fits_of_parents_are_counted_apart_too(tables):
+    # The first model of A2 in r1 is said to be that of a hall.
+    is_of_hall = (tables.models["round_id"] == "r1") & (tables.models["group_key"] == '["A","2"]')
+    models = tables.models.assign(group_key=tables.models["group_key"].mask(is_of_hall, '{"hall":"A"}'))
+    found = retraining_summary.summarize_retraining(replace(tables, models=models))
+    assert (found["fits"], found["fits_of_parents"]) == (3, 1)
 
 
 def test_freshness_runs_from_stale_to_the_first_answer_of_that_model(tables):

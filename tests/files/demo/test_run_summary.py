@@ -24,8 +24,15 @@ def comparison(tables):
         "datetime64[us, UTC]"
     )
     rows = {"group_key": [A1, A1, A2], "event_id": ["1", "2", "1"], "event_time": times, "label": [1.0, 1.0, 1.0]}
-    losses = {"fleet": [1.0, 3.0, 2.0], "daily": [2.0, 2.0, 2.0], "weekly": [2.0, 4.0, 3.0], "never": [4.0, 4.0, 4.0]}
-    return RefitComparison(pd.DataFrame(rows | losses), 1, {"daily": 8, "weekly": 2, "never": 0})
+    losses = {
+        "fleet": [1.0, 3.0, 2.0],
+        "in_turn": [2.0, 2.5, 2.0],
+        "daily": [2.0, 2.0, 2.0],
+        "weekly": [2.0, 4.0, 3.0],
+        "never": [4.0, 4.0, 4.0],
+    }
+    fits = {"fleet": 3, "in_turn": 3, "daily": 8, "weekly": 2, "never": 0}
+    return RefitComparison(pd.DataFrame(rows | losses), 1, fits)
 
 
 @pytest.fixture
@@ -69,11 +76,23 @@ def test_groups_are_counted_by_the_state_that_the_fleet_gives_them(summarize_com
 def test_worth_is_in_it_with_the_injected_group_apart(summarize_comparison):
     worth = summarize_comparison["worth"]
     assert worth["unit"] == "kelvin"
+    # Without A1, whose label is changed: A2's label of 1 lies between 0.5 and 1.5.
+    intervals = {"nominal": 0.9, "rows": 1, "unbounded": 0.0, "covered": 1.0, "width": 1.0}
+    assert summarize_comparison["intervals"] == intervals
     assert worth["mean_loss"]["fleet"] == 2.0
-    assert worth["mean_loss_without_injected"] == {"fleet": 2.0, "daily": 2.0, "weekly": 3.0, "never": 4.0}
-    assert (
-        report_text.headline(summarize_comparison)
-        == "Retrained as it went stale, the fleet erred 33 % less than one refitted weekly."
+    assert worth["mean_loss_without_injected"] == {
+        "fleet": 2.0,
+        "in_turn": 2.0,
+        "daily": 2.0,
+        "weekly": 3.0,
+        "never": 4.0,
+    }
+    assert report_text.headline(summarize_comparison) == (
+        "Retrained as it went stale, the fleet erred 33 % less than one refitted weekly, and as much as one refitted "
+        "in turn, with as many fits."
+    )
+    assert "2.00 kelvin with 3 fits; refitted in turn 2.00 with 3, daily 2.00 with 8, weekly 3.00 with 2" in (
+        report_text.subtitle(summarize_comparison)
     )
 
 
@@ -112,5 +131,5 @@ def test_thinning_keeps_both_ends():
     assert sample_evenly([1, 2]) == [1, 2]
 
 
-def test_the_four_names_have_words():
+def test_the_names_of_the_fleets_have_words():
     assert set(STRATEGY_LABELS) == set(STRATEGIES)
