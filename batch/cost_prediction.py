@@ -1,8 +1,9 @@
 """Predict what a batch costs from samples that are fitted as in the batch.
 
-Samples grow until the difference between the first and the last shows what groups and their rows cost. The remaining
-cost is that of a part, whatever its size. Groups and parents form parts of their own, so each kind is sampled
-separately; so are parents of each number of columns, if they are fitted one after the other.
+A batch fits its groups in parts, one after the other. Samples grow until the difference between the first and the last
+shows what a group and its rows cost. What a sample costs beyond its groups is taken as the fixed cost of one part.
+Groups and parents are in different parts, so they are sampled separately. If parents are fitted in parts by the number
+of their columns, each number is sampled too.
 
 Time follows the order of a batch: the gate of a part runs beside the next fit. Memory follows the rows that a task
 holds, in as many workers as tasks run at once. Both predictions have a low and a high figure.

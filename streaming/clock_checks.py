@@ -22,9 +22,10 @@ ReadClock = Callable[[], float]
 
 
 def clock_tolerance(kafka: Kafka) -> timedelta:
-    """Return the largest tolerated jump: a small part of the time for which ids and predictions are remembered.
+    """Return how far this machine's clock may jump between two batches without the second being refused.
 
-    So little is lost even if the clock jumps back later.
+    It is a small part of the time for which ids and predictions are remembered: a jump forward makes the query forget
+    that much too early, whether or not the clock is set back later.
     """
     return max(MIN_TOLERANCE, min(MAX_TOLERANCE, kafka.duplicates_within / 4, kafka.label_horizon / 2))
 

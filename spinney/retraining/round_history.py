@@ -26,7 +26,7 @@ stage.
 
 
 def past_rounds(store: FleetStore, kind: RoundKind) -> list[PastRound]:
-    """Return the last rounds of a path that were completed without an interruption, oldest first."""
+    """Return the last rounds of the stream or of batches that no crash or restart interrupted, oldest first."""
     table = delta.open_table(store.directory(tables.ROUNDS, kind.value))
     if table is None:
         return []

@@ -94,7 +94,7 @@ class ColumnSelection:
         return [name] if name in present else [root for root in possible_roots(name) if root in present]
 
     def select(self, columns: Iterable[str]) -> list[str]:
-        """Return the columns of a file that hold a selected name, in the file's order."""
+        """Return the columns of a file from which a selected field can be read (itself or inside it), in its order."""
         listed = list(columns)
         found = {column for name in self.names for column in self.find_columns(name, listed)}
         return [name for name in listed if name in found]

@@ -262,7 +262,7 @@ def arrow_schema_of(table: DeltaTable) -> pa.Schema:
 
 
 def table_folder(table: DeltaTable) -> Path:
-    """Return the local folder of a table. `spinney.storage.atomic_files` refuses roots on other file systems."""
+    """Return the folder of a table. It is on this machine: `spinney.storage.atomic_files` refuses other roots."""
     return Path(unquote(urlsplit(table.table_uri).path))
 
 

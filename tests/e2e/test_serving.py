@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import requests
-from every_feature_type import OPENED, PLAIN, WRITTEN, Doors
+from every_feature_type import OPENED, PLAIN, WRITTEN, FittedFleet
 from handwritten_history import hour
 from spinney_process import environment
 
@@ -78,7 +78,7 @@ def is_up(address: str) -> bool:
 class Client:
     """Asks a server; the fleet beside it is asked in this process."""
 
-    def __init__(self, address: str, fleet: Doors) -> None:
+    def __init__(self, address: str, fleet: FittedFleet) -> None:
         self.address, self.fleet = address, fleet
 
     def post(self, data: bytes | str, content_type: str = "application/json") -> requests.Response:
@@ -103,10 +103,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     uri = f"sqlite:///{folder}/mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPINNEY_SIGNING_KEY", KEY)
-        doors = Doors(folder, uri)
-        registry.register(doors.past.config, doors.fleet.champions(), hour(61), "champion")
+        fitted = FittedFleet(folder, uri)
+        registry.register(fitted.past.config, fitted.fleet.champions(), hour(61), "champion")
         with serving(folder, uri) as address:
-            yield Client(address, doors)
+            yield Client(address, fitted)
 
 
 ROWS = [

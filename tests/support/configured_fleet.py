@@ -59,7 +59,7 @@ def configured(tmp_path: Path) -> Callable[..., Config]:
 
 @pytest.fixture
 def put() -> Callable[..., None]:
-    """Append rows to a directory behind everyone's back, in the shards of their groups; columns not named are null."""
+    """Append rows without Spinney's writer and its checks, by shard; columns not named are null."""
 
     def append(config: Config, base: Contract, rows: list[Mapping[str, Any]], part: str = "") -> None:
         place = FleetStore.of(config).directory(base, part)

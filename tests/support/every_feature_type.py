@@ -62,8 +62,8 @@ WRITTEN: dict[str, Any] = {
 """The same row as a client may write it in JSON."""
 
 
-class Doors:
-    """The fleet in a folder: two groups have a model of their own, and nobody answers for others."""
+class FittedFleet:
+    """A fleet in a folder. Two groups have a model of their own, and no parent answers for others."""
 
     def __init__(self, folder: Path, uri: str = "sqlite:///mlflow.db") -> None:
         self.text = TEXT.format(root=folder / "root", uri=uri)

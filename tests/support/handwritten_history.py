@@ -77,7 +77,7 @@ class Past:
         create_tables(FleetStore.of(self.config))
 
     def put(self, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
-        """Append rows behind everyone's back, in the shards of their groups; columns not named are null."""
+        """Append rows without Spinney's writer and its checks, by shard; columns not named are null."""
         place = FleetStore.of(self.config).directory(base, part)
         schema = arrow_schema(place.contract)
         whole = [{name: self._sharded(row).get(name) for name in schema.names} for row in rows]

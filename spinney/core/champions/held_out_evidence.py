@@ -28,7 +28,7 @@ SHOWN = 0.9
 class HeldOutEvidence:
     """The mean losses of a challenger and of a reference on the same rows, and their paired difference.
 
-    difference: None if it has no standard error: there is one row, or an earlier version stored the losses.
+    difference: None if it has no standard error: there is one row, or an earlier version stored means only.
     """
 
     rows: int

@@ -173,9 +173,10 @@ class ErrorEvidence:
         return times, elapsed
 
     def _bet(self, losses: OrderedLosses, turns: Sequence[Positions], scores: Floats, elapsed: Floats) -> None:
-        """Update the Shiryaev-Roberts sums by the losses that are evidence.
+        """Update each group's Shiryaev-Roberts sums, which grow while its losses are larger than its earlier ones.
 
-        scores: after the corrections. elapsed: time since the group's last label divided by `patience`.
+        Losses that only join the reference are passed over. scores: lowered by the common change and the repeated part.
+        elapsed: time since the group's last label divided by `patience`.
         """
         bets = np.exp(TILTS * scores[:, None] - TILTS**2 / 2)
         for turn in turns:

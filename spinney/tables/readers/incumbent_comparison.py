@@ -114,9 +114,9 @@ _FIT_COLUMNS = [
 
 
 def _held_out_fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOutFit, Mapping[str, Any]]]:
-    """Return group -> its champion's fit, for champions that were not selected by their held-out rows.
+    """Return group -> its champion's fit, where its loss on the held-out rows did not decide that it became champion.
 
-    Fits that were measured by an earlier loss of the fleet are left out.
+    A fit is left out if its loss was computed by another loss function, which the fleet had before.
     """
     current = {key: row.model_id for key, history in champions.promotions.items() if (row := select_champion(history))}
     stored = delta.read_table(store, tables.MODELS, _FIT_COLUMNS, ds.field("model_id").is_valid())

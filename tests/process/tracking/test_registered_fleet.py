@@ -11,7 +11,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-from every_feature_type import AT, OPENED, PLAIN, TEXT, WRITTEN, Doors
+from every_feature_type import AT, OPENED, PLAIN, TEXT, WRITTEN, FittedFleet
 from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import scoring_server
@@ -35,8 +35,8 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     cache.cache_clear()
 
 
-class Served(Doors):
-    """The fleet of doors, and its pyfunc."""
+class Served(FittedFleet):
+    """A fitted fleet, and the pyfunc that is registered of it."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
