@@ -24,6 +24,9 @@ def serve(config_path: str, as_json: bool, insecure: bool) -> None:
     each fault is one line.
     """
     from spinney.gateway.json_logs import log_as_json
+    from spinney.gateway.memory_release import let_deltalake_release_memory
+
+    let_deltalake_release_memory()  # before the next import, which loads it
     from spinney.gateway.server import serve as run_gateway
 
     config = load_config(config_path)

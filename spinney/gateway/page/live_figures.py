@@ -153,6 +153,7 @@ class LiveFigures:
         is_old = again or time.monotonic() - self._fleet_read_at > READ_AGAIN_S
         if self._reading is None or versions != self._versions or is_old:
             statuses = self.fleet.table()
+            release_free_memory()  # otherwise the figures come on top of what the statuses no longer need
             self._figures = self.fleet.figures(statuses, self._figures)
             fleet, search = make_document(self._figures), GroupSearch(statuses)
             self._fleet_read_at, self._groups = time.monotonic(), {}

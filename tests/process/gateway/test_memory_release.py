@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+from linear_fleet import write_fleet
 
 SCRIPT = """
 import json
@@ -35,3 +40,21 @@ def test_freed_memory_is_given_back_although_the_heap_has_a_block_above_it() -> 
     assert found["full"] - found["before"] > 150
     assert found["full"] - found["freed"] < 50, "the C library has kept it"
     assert found["released"] - found["before"] < 50
+
+
+def test_spinney_serve_loads_deltalake_with_settings_that_release_memory_and_yours_override_them(
+    tmp_path: Path,
+) -> None:
+    write_fleet(tmp_path, 1)
+    command = [sys.executable, "-c", "from spinney.cli import main; main()", "serve"]
+
+    def reported(given: str) -> tuple[str, ...]:
+        """What the allocator inside deltalake reports of its settings when the process ends, for want of a key."""
+        environment = {**os.environ, "_RJEM_MALLOC_CONF": given}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert "expected an API key" in done.stderr
+        found = re.findall(r"opt\.(dirty|muzzy)_decay_ms: (-?\d+)", done.stderr)
+        return tuple(value for _, value in sorted(found))
+
+    assert reported("stats_print:true") == ("0", "0")
+    assert reported("stats_print:true,dirty_decay_ms:1234") == ("1234", "0")

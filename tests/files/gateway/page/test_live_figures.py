@@ -126,9 +126,9 @@ def test_what_a_reading_has_freed_is_given_back_and_nothing_when_nothing_was_rea
     monkeypatch.setattr(live_figures, "release_free_memory", releases)
     live = LiveFigures(Fleet(past.config))
     live.read_changes()
-    assert releases.call_count == 1
-    live.read_changes()
-    assert releases.call_count == 1
-    past.round(5, {A: 5})
+    assert releases.call_count == 2, "after the statuses and after the figures"
     live.read_changes()
     assert releases.call_count == 2
+    past.round(5, {A: 5})
+    live.read_changes()
+    assert releases.call_count == 4
