@@ -211,6 +211,20 @@ def test_what_groups_cost_beside_their_fits_and_how_many_fits_run_at_once_count(
     assert choose_groups(candidates, allowance, "r") == ["g0", "g1", "g2"]
 
 
+def test_a_long_fit_lasts_as_long_as_it_takes_however_many_cores_there_are() -> None:
+    candidates = [stale("a", ms=300.0), stale("b", ms=100.0)]
+    assert choose_groups(candidates, RoundAllowance(0.3, cores=2), "r") == ["a"]
+    assert choose_groups(candidates, RoundAllowance(0.4, cores=2), "r") == ["a", "b"]
+
+
+def test_shares_of_a_number_of_groups_are_rounded_up_and_no_group_more_is_taken() -> None:
+    candidates = [stale(f"g{i:02}", gain=float(-i), since=100 - i) for i in range(20)]
+    taken = choose_by_queue(candidates, RoundAllowance(None, oldest_first_share=0.2, random_share=0.1, groups=9), "r")
+    queues = list(taken.values())
+    # One of 9 is drawn; three by both shares, so two by age; the rest by rank.
+    assert [queues.count(each) for each in (RoundQueue.RANDOM, RoundQueue.OLDEST, RoundQueue.RANK)] == [1, 2, 6]
+
+
 def test_the_most_groups_that_a_budget_could_pay_for_follow_from_what_each_costs_beside_its_fit() -> None:
     def most(seconds: float | None, groups: int | None = None, overhead_ms: float = 100.0) -> int | None:
         return RoundAllowance(seconds, groups=groups, overhead_ms=overhead_ms).max_groups_affordable()
@@ -220,6 +234,7 @@ def test_the_most_groups_that_a_budget_could_pay_for_follow_from_what_each_costs
     assert (most(None), most(None, groups=7)) == (None, 7)
     assert (most(1.0, overhead_ms=0.0), most(1.0, groups=7, overhead_ms=0.0)) == (None, 7)
     assert most(1.0, overhead_ms=0.5) == 2001
+    assert RoundAllowance(1.0).max_groups_affordable() is None
 
 
 def test_the_front_of_each_queue_is_long_enough_for_its_share() -> None:
