@@ -38,6 +38,19 @@ def test_three_groups_of_one_residual_by_hand() -> None:
     )
 
 
+def test_residuals_far_below_one_have_half_widths_too() -> None:
+    assert half_widths([[0.001], [0.002], [0.004]], 0.75) == pytest.approx(
+        [0.004 * 0.5 ** (1 / 17), 0.004, 0.004 * 2 ** (1 / 17)]
+    )
+
+
+def test_groups_of_64_and_of_128_residuals_are_in_the_last_of_eight_categories() -> None:
+    groups = padded([[1.0] * 64, [3.0] * 128], 128)
+    calibration = calibrate(groups, 0.9)
+    assert len(calibration.quantiles) == 8
+    assert np.isfinite(calibration.half_widths(groups)).all()
+
+
 def test_a_residual_and_its_neighbours_are_no_part_of_the_scale_that_divides_it() -> None:
     calibration = Calibration(0.9, math.log(3.0), 0.001, 4.0, (1.0,) * 8)
     first, second, third, fourth = 1.0, 2.0, 4.0, 8.0

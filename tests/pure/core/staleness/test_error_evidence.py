@@ -64,6 +64,26 @@ def test_a_loss_just_above_all_earlier_ones_is_not_taken_as_rare(tail_index: flo
     assert share_above == pytest.approx(max(least_random, random) / 20, rel=1e-3)
 
 
+def test_without_a_tail_index_that_of_absolute_errors_counts() -> None:
+    state = started(1, np.arange(1.0, 20.0)[None])
+    plain = state.resized(1).counted(rows([0], [[20.0]], [DAY]), shares(1), PATIENCE)
+    assert plain.scores == state.resized(1).counted(rows([0], [[20.0]], [DAY]), shares(1), PATIENCE, 1.0).scores
+
+
+def test_new_groups_have_no_losses_no_scores_and_no_pairs_of_them() -> None:
+    state = ErrorEvidence.empty()
+    assert (len(state), state.pairs) == (0, (0.0, 0.0))
+    grown = state.resized(2)
+    assert grown.samples.counts.tolist() == [0, 0]
+    assert np.isnan(grown.scores).all()
+
+
+def test_a_new_champion_without_held_out_losses_keeps_none_of_earlier_ones_unless_asked() -> None:
+    state = started(1, np.ones((1, 5)))
+    state.restart(np.array([0]), np.array([[np.inf]]), np.array([DAY]))
+    assert state.samples.counts.tolist() == [0]
+
+
 def test_squared_losses_have_half_the_tail_index_of_absolute_ones() -> None:
     assert [tail_index_of(loss) for loss in ("absolute", "squared", "log")] == [1.0, 0.5, 1.0]
 
