@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 from statistics import mean
 
 import numpy as np
@@ -173,6 +174,8 @@ def test_a_pool_that_is_too_small_leaves_each_group_its_own_quantile() -> None:
     assert np.isnan(half_widths(few, 0.9)).all()
     nine = [[float(value) for value in range(1, 10)]]
     assert calibrate(padded(few), 0.9).half_widths(padded(nine)).tolist() == [9.0]  # the 9th of 10 at 90 %
+    assert calibrate(padded(few), 0.9).half_widths(padded(nine, 9)).tolist() == [9.0]
+    assert calibrate(padded([[0.0, 0.0]]), 0.5).half_widths(padded([[3.0]])).tolist() == [3.0]  # the 1st of 2 at 50 %
 
 
 def test_residuals_that_are_all_zero_bound_nothing() -> None:
@@ -205,14 +208,17 @@ def test_a_category_of_200_quotients_counts_twice_as_much_as_the_pool() -> None:
         ([(1, math.e)] * 2 + [(math.e, 1)] * 2, 16 * 24 / 20),
         ([(1, math.e)] * 40 + [(math.e, 1)] * 40, 64.0),  # 16 · 100 / 20 = 80 is beyond the bound
         ([(1, 1), (2, 2)], 16.0),  # two groups say nothing
+        ([(1, 1)] * 3, 16.0),  # nor do equal ones
     ],
 )
 def test_scales_are_shrunk_as_far_as_the_halves_of_the_groups_differ(
     halves: list[tuple[float, float]], expected: float
 ) -> None:
     short = [[9.0] * 3 + [1.0] * 4]  # seven residuals have no halves of four
-    for n_newer in (4, 5):  # the middle one of nine residuals is in the newer half
-        groups = [[float(older)] * 4 + [float(newer)] * n_newer for older, newer in halves]
+    for n_newer in ((4, 4), (5, 5), (4, 5)):  # the middle one of nine residuals is in the newer half
+        groups = [
+            [float(older)] * 4 + [float(newer)] * n for (older, newer), n in zip(halves, cycle(n_newer), strict=False)
+        ]
         assert calibrate(padded(groups + short), 0.5).prior_rows == pytest.approx(expected)
 
 
@@ -257,3 +263,8 @@ def test_intervals_are_sharper_than_one_width_for_all_where_scales_differ() -> N
 def test_an_order_statistic_is_that_of_the_sorted_values(values: list[float], data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, len(values)))
     assert order_statistic(np.array(values), rank) == sorted(values)[rank - 1]
+
+
+def test_an_order_statistic_of_many_values_is_that_of_their_rank() -> None:
+    values = np.random.default_rng(3).permutation(np.arange(1.0, 1001.0))
+    assert [order_statistic(values, rank) for rank in (1, 2, 499, 500, 999, 1000)] == [1, 2, 499, 500, 999, 1000]
