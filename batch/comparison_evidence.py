@@ -21,9 +21,9 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.champion_model import load_champion
 from spinney.core.training.comparisons.held_out_rows import held_out_counts, recent_counts
 from spinney.core.training.fit_request import requests_of_frame
-from spinney.retraining import fit_request_table, training_row_reader
-from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.training_row_reader import TrainingTables
+from spinney.retraining.fitting import fit_request_table, training_row_reader
+from spinney.retraining.fitting.champion_reader import StoredChampions
+from spinney.retraining.fitting.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
 from spinney.tables.snapshot import filter_of_groups, take_snapshots
 

@@ -26,13 +26,13 @@ from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
-from spinney.retraining.parent_champions import PlannedChampions, with_parents
-from spinney.retraining.parent_fitting import parent_tasks
+from spinney.retraining.fitting.parent_champions import PlannedChampions, with_parents
+from spinney.retraining.fitting.parent_fitting import parent_tasks
+from spinney.retraining.fitting.spark_fitting import UNCOUNTED_EVENTS, TaskOutput
 from spinney.retraining.round_fitting import fit_plan, fitter_of
 from spinney.retraining.round_plan import parse_numbers, predecessor_columns
 from spinney.retraining.round_record import failed_count
 from spinney.retraining.round_request import RoundRequest
-from spinney.retraining.spark_fitting import UNCOUNTED_EVENTS, TaskOutput
 from spinney.spark.session import apply_required_settings, cores_of, session, task_slots
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore

@@ -24,11 +24,12 @@ from spinney.core.staleness.judge import UNKNOWN_COST_MS, JudgeSettings, judge
 from spinney.core.staleness.policies import NewGroup
 from spinney.core.staleness.reconstructed_state import reconstruct_state
 from spinney.core.timestamps import to_microseconds
-from spinney.retraining import judge_input, training_row_reader
+from spinney.retraining import judge_input
 from spinney.retraining.event_counting import EVENTS
+from spinney.retraining.fitting import training_row_reader
+from spinney.retraining.fitting.training_row_reader import TrainingTables
 from spinney.retraining.round_plan import PLANNED_SCHEMA, champion_numbers
 from spinney.retraining.round_request import READ
-from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore

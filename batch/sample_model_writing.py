@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spinney.retraining.model_writer import ModelWriter
+from spinney.retraining.fitting.model_writer import ModelWriter
 
 SAMPLE_DDL = "contents binary, worker_peak bigint, child_peak bigint"
 _REPORT = pa.schema([("contents", pa.binary()), ("worker_peak", pa.int64()), ("child_peak", pa.int64())])

@@ -15,9 +15,9 @@ import pandas as pd
 
 from spinney.core.keys import is_parent
 from spinney.core.planning.parts import Part
-from spinney.retraining.first_rows_per_group import HELD_ROWS
-from spinney.retraining.parent_fitting import parent_tasks
-from spinney.retraining.spark_fitting import BLOCK_ROWS, TASK_EVENTS, task_edges
+from spinney.retraining.fitting.first_rows_per_group import HELD_ROWS
+from spinney.retraining.fitting.parent_fitting import parent_tasks
+from spinney.retraining.fitting.spark_fitting import BLOCK_ROWS, TASK_EVENTS, task_edges
 
 WORK = "work"
 """Column of a plan: the number of rows that a group has in its window, plus GROUP_ROWS. The cost of a group is about

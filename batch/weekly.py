@@ -28,7 +28,7 @@ from spinney.core.errors import SpinneyError, exit_code
 from spinney.core.planning.parts import PartPacing, Progress
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.staleness.judge import UNKNOWN_COST_MS
-from spinney.retraining.local_fitting import MAX_GROUPS
+from spinney.retraining.fitting.local_fitting import MAX_GROUPS
 from spinney.retraining.round_history import largest_round_groups
 from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds

@@ -17,10 +17,10 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.staleness.attempt_outcomes import SAMPLE_COLUMNS, DecisionRecord
-from spinney.core.staleness.error_evidence import LIMIT
+from spinney.core.staleness.evidence.error_evidence import LIMIT
+from spinney.core.staleness.evidence.prediction_drift import PredictionDrift
 from spinney.core.staleness.group_state import GroupStates
 from spinney.core.staleness.health_rows import HealthRows
-from spinney.core.staleness.prediction_drift import PredictionDrift
 from spinney.core.timestamps import to_microseconds
 from spinney.core.training.comparisons.held_out_loss import RowsToPredict, measure_rows
 from spinney.core.training.fitting import fit_groups

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.error_fleets import Bools, Floats
-from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
-from spinney.core.staleness.loss_counting import REFERENCE_LOSSES
-from spinney.core.staleness.loss_counting_order import CountedLosses
-from spinney.core.staleness.loss_samples import LossSamples
+from spinney.core.staleness.evidence.error_evidence import LIMIT, ErrorEvidence
+from spinney.core.staleness.evidence.loss_counting import REFERENCE_LOSSES
+from spinney.core.staleness.evidence.loss_counting_order import CountedLosses
+from spinney.core.staleness.evidence.loss_samples import LossSamples
 
 DAY = 86_400_000_000
 GROUPS_PER_SHARD = 1_000

@@ -15,8 +15,8 @@ from spinney.core.backtest.history import History, LabelTiming
 from spinney.core.backtest.replay import ReplaySettings, Steps, replay
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.config import parse
-from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence
-from spinney.core.staleness.loss_counting_order import CountedLosses
+from spinney.core.staleness.evidence.error_evidence import LIMIT, ErrorEvidence
+from spinney.core.staleness.evidence.loss_counting_order import CountedLosses
 from spinney.core.staleness.policies import MaxAge, NewGroup
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"

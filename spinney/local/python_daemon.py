@@ -44,7 +44,7 @@ def _start() -> None:
 
     import spinney.core.models.batch_scoring
     import spinney.core.staleness.judge
-    import spinney.retraining.spark_fitting  # noqa: F401
+    import spinney.retraining.fitting.spark_fitting  # noqa: F401
     import streaming.ingest_rows  # noqa: F401  # with these come pandas, Arrow, scikit-learn
 
     gc.collect()

@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas.vocabulary import Staleness
-from spinney.retraining import training_row_reader
-from spinney.retraining.training_row_reader import TrainingTables
+from spinney.retraining.fitting import training_row_reader
+from spinney.retraining.fitting.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 
 EVENTS = "events"

@@ -12,11 +12,11 @@ from schemas import tables
 from spinney.core.config import sections
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.retraining import parent_fitting, spark_fitting
-from spinney.retraining.fit_request_table import REQUEST_SCHEMA, split_parents
+from spinney.retraining.fitting import parent_fitting, spark_fitting
+from spinney.retraining.fitting.fit_request_table import REQUEST_SCHEMA, split_parents
+from spinney.retraining.fitting.spark_fitting import TaskOutput
+from spinney.retraining.fitting.training_row_reader import TrainingTables
 from spinney.retraining.round_request import RoundRequest
-from spinney.retraining.spark_fitting import TaskOutput
-from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import cores_of
 from spinney.storage.layout import FleetStore
 from spinney.tables import recipe_store

@@ -43,17 +43,18 @@ from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
 from spinney.core.planning.parts import Part, PartPacing, Progress, next_part
 from spinney.core.recipes.recipe import Recipe
-from spinney.retraining import gate_input, local_fitting, round_gate, round_halting, spark_fitting
+from spinney.retraining import gate_input, round_gate, round_halting
 from spinney.retraining.background_step import BackgroundStep
 from spinney.retraining.event_counting import EVENTS, EventCounter
-from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
-from spinney.retraining.parent_champions import PlannedChampions, with_parents
+from spinney.retraining.fitting import local_fitting, spark_fitting
+from spinney.retraining.fitting.model_writer import REPORT_DDL, ModelWriter, add_actions
+from spinney.retraining.fitting.parent_champions import PlannedChampions, with_parents
+from spinney.retraining.fitting.spark_fitting import TaskOutput
+from spinney.retraining.fitting.training_row_reader import TrainingTables
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit, pooling_ends
 from spinney.retraining.round_record import FinishedRound, RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.round_request import RoundRequest, read_settings
-from spinney.retraining.spark_fitting import TaskOutput
-from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory, is_started
 from spinney.spark.task_errors import unwrap_task_errors
 from spinney.storage.atomic_files import local_folder

@@ -23,10 +23,10 @@ from spinney.core.errors import ConfigError
 from spinney.core.keys import shard_of
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.retraining import spark_fitting
+from spinney.retraining.fitting import spark_fitting
+from spinney.retraining.fitting.spark_fitting import Fitter
+from spinney.retraining.fitting.training_row_reader import TrainingTables
 from spinney.retraining.round_fitting import requests_of
-from spinney.retraining.spark_fitting import Fitter
-from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
 from spinney.tables.delta import DirectoryWriter
 from spinney.tables.row_writing import RowWriting, TargetTable, WrittenRows

@@ -26,7 +26,7 @@ from spinney.core.champions.champion_selection import decided_until
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.champions.withdrawals import withdrawn_model_ids
-from spinney.core.staleness.error_evidence import LIMIT
+from spinney.core.staleness.evidence.error_evidence import LIMIT
 from spinney.core.staleness.group_state import NEVER, GroupStates
 
 SECOND = 1_000_000

@@ -29,7 +29,9 @@ from spinney.core.staleness.attempt_outcomes import (
     time_order,
 )
 from spinney.core.staleness.encoded_champions import EncodedChampions
-from spinney.core.staleness.error_evidence import LIMIT, ErrorEvidence, tail_index_of
+from spinney.core.staleness.evidence.error_evidence import LIMIT, ErrorEvidence, tail_index_of
+from spinney.core.staleness.evidence.loss_counting import CountSettings, count_labels, start_samples
+from spinney.core.staleness.evidence.prediction_drift import PredictionDrift
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
@@ -37,11 +39,9 @@ from spinney.core.staleness.judge_state_upgrades import UPGRADES
 from spinney.core.staleness.last_arrival_times import note_arrivals
 from spinney.core.staleness.lazy_state_section import LazySection
 from spinney.core.staleness.loss_change import in_current_loss
-from spinney.core.staleness.loss_counting import CountSettings, count_labels, start_samples
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.predecessors import add_predecessors
-from spinney.core.staleness.prediction_drift import PredictionDrift
 from spinney.core.staleness.verdicts import (
     ERROR_RISE,
     VERDICT_COLUMNS,

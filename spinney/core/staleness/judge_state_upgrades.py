@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from spinney.core.staleness import group_state, pending_labels
-from spinney.core.staleness.error_evidence import ErrorEvidence
-from spinney.core.staleness.prediction_drift import PredictionDrift
+from spinney.core.staleness.evidence.error_evidence import ErrorEvidence
+from spinney.core.staleness.evidence.prediction_drift import PredictionDrift
 from spinney.core.state_codec import Body, add_missing_columns, join_sections, split_sections
 
 INITIAL = {column.name: column.initial for column in group_state.STATE_COLUMNS}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from spinney.core.staleness.group_state import NEVER, GroupStates
 
 if TYPE_CHECKING:
-    from spinney.core.staleness.loss_samples import Floats, Positions
+    from spinney.core.staleness.evidence.loss_samples import Floats, Positions
 
 Integers = npt.NDArray[np.int64]
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spinney.core.migration import LossHistory, convert_losses
-from spinney.core.staleness.error_evidence import ErrorEvidence
+from spinney.core.staleness.evidence.error_evidence import ErrorEvidence
+from spinney.core.staleness.evidence.loss_counting import MAX_LOSS
 from spinney.core.staleness.group_state import GroupStates
-from spinney.core.staleness.loss_counting import MAX_LOSS
 from spinney.core.staleness.pending_labels import PendingLabels
 
 if TYPE_CHECKING:

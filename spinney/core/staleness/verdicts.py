@@ -12,7 +12,7 @@ import numpy as np
 from schemas.vocabulary import ALSO, Staleness
 from spinney.core.durations import format_duration
 from spinney.core.staleness.attempt_outcomes import SECOND
-from spinney.core.staleness.error_evidence import LIMIT
+from spinney.core.staleness.evidence.error_evidence import LIMIT
 from spinney.core.staleness.expected_gain import ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 

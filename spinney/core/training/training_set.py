@@ -1,6 +1,6 @@
 """Training sets: the rows that groups are fitted on, selected, ordered and identified by a fingerprint.
 
-`spinney.retraining.training_row_reader` reads the rows from tables.
+`spinney.retraining.fitting.training_row_reader` reads the rows from tables.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 from batch.sample_model_writing import SampleWriter
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.retraining.spark_fitting import KEPT, RESULT_TYPES
+from spinney.retraining.fitting.spark_fitting import KEPT, RESULT_TYPES
 from spinney.tables.arrow_schemas import arrow_schema
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ from batch.weekly import retrain
 from schemas import tables
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Recipe
-from spinney.retraining import parent_fitting
+from spinney.retraining.fitting import parent_fitting
 from spinney.storage import signing_key, step_observer
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta

@@ -32,7 +32,7 @@ from spinney.core.training import current_group, fit_kernels
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fitting import fit_groups
 from spinney.core.training.loaded_parent_models import UNREAD_PRIOR
-from spinney.retraining.fit_request_table import PARENT_COLUMNS, STORED_MODEL_TYPES
+from spinney.retraining.fitting.fit_request_table import PARENT_COLUMNS, STORED_MODEL_TYPES
 from spinney.workers import supervised_fitting
 from spinney.workers.group_block import MAX_PIECE_AFTER_DEATH, FitTables, GroupBlock, cut_pieces
 from spinney.workers.supervised_fitting import (

@@ -20,7 +20,8 @@ from spinney.core.config import parse
 from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.retraining import rounds, spark_fitting
+from spinney.retraining import rounds
+from spinney.retraining.fitting import spark_fitting
 from spinney.retraining.round_plan import PLANNED_SCHEMA
 from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds

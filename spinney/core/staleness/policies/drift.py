@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinney.core.durations import format_duration
-from spinney.core.staleness.error_evidence import LIMIT
+from spinney.core.staleness.evidence.error_evidence import LIMIT
 from spinney.core.staleness.verdicts import DRIFT
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Drift:
     """Stale once there is enough evidence that predictions lie farther out than those stored with the champion.
 
-    The evidence is that of a sequential test (`spinney.core.staleness.prediction_drift`), which needs no labels. A
-    group whose predictions do not change is stale by it at most once per `patience`, on average.
+    The evidence is that of a sequential test (`spinney.core.staleness.evidence.prediction_drift`), which needs no
+    labels. A group whose predictions do not change is stale by it at most once per `patience`, on average.
     """
 
     patience: timedelta

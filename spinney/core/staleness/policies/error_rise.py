@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinney.core.durations import format_duration
-from spinney.core.staleness.error_evidence import LIMIT
+from spinney.core.staleness.evidence.error_evidence import LIMIT
 from spinney.core.staleness.verdicts import ERROR_RISE
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class ErrorRise:
     """Stale once there is enough evidence that the champion's losses are larger than they were.
 
-    The evidence is that of a sequential test (`spinney.core.staleness.error_evidence`). A group that does not change
-    is stale by it at most once per `patience`, on average.
+    The evidence is that of a sequential test (`spinney.core.staleness.evidence.error_evidence`). A group that does not
+    change is stale by it at most once per `patience`, on average.
     """
 
     patience: timedelta

@@ -14,7 +14,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.local.trial.fit import fit_trial
 from spinney.local.trial.rows import read_stored_rows
-from spinney.retraining import training_row_reader
+from spinney.retraining.fitting import training_row_reader
 from spinney.retraining.round_request import READ
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta

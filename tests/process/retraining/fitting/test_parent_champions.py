@@ -25,7 +25,7 @@ from spinney.core.config import Config, parse
 from spinney.core.keys import encode, is_parent, shard_of
 from spinney.core.models.codec import load
 from spinney.core.planning.parts import PartPacing
-from spinney.retraining.parent_champions import ParentChampions, PlannedChampions, with_parents
+from spinney.retraining.fitting.parent_champions import ParentChampions, PlannedChampions, with_parents
 from spinney.retraining.round_fitting import requests_of
 from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds

@@ -15,9 +15,9 @@ from schemas.vocabulary import ESTIMATED, RoundKind
 from spinney.core.champions import fleet_champion_selection
 from spinney.core.config import Fleet
 from spinney.core.keys import ancestors, ancestors_of_parent, is_parent
-from spinney.retraining import fit_request_table
-from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.fit_request_table import CHAMPION_COLUMNS_OF_PARENT, PARENT_COLUMNS
+from spinney.retraining.fitting import fit_request_table
+from spinney.retraining.fitting.champion_reader import StoredChampions
+from spinney.retraining.fitting.fit_request_table import CHAMPION_COLUMNS_OF_PARENT, PARENT_COLUMNS
 from spinney.storage.layout import FleetStore
 from spinney.tables.snapshot import Snapshot, filter_of_groups, take_snapshot, take_snapshots
 

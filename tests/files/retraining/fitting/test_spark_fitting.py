@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.retraining.parent_fitting import whole_groups
+from spinney.retraining.fitting.parent_fitting import whole_groups
 
 KEYS = st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=3), max_size=60)
 

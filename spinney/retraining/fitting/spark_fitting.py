@@ -23,11 +23,11 @@ from spinney.core.errors import StoreError
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fit_attempt import COLUMNS
-from spinney.retraining import fit_request_table, training_row_reader
-from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.fit_request_table import PARENT_COLUMNS
-from spinney.retraining.parent_champions import ParentChampions
-from spinney.retraining.training_row_reader import TrainingTables
+from spinney.retraining.fitting import fit_request_table, training_row_reader
+from spinney.retraining.fitting.champion_reader import StoredChampions
+from spinney.retraining.fitting.fit_request_table import PARENT_COLUMNS
+from spinney.retraining.fitting.parent_champions import ParentChampions
+from spinney.retraining.fitting.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import Snapshot
 from spinney.workers.group_block import FitTables

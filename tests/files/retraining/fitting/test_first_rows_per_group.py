@@ -9,7 +9,7 @@ from example_counts import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.retraining.first_rows_per_group import lowest, newest
+from spinney.retraining.fitting.first_rows_per_group import lowest, newest
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 

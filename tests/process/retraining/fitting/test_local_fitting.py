@@ -17,8 +17,8 @@ from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.planning.parts import PartPacing
-from spinney.retraining import local_fitting
-from spinney.retraining.champion_reader import StoredChampions
+from spinney.retraining.fitting import local_fitting
+from spinney.retraining.fitting.champion_reader import StoredChampions
 from spinney.retraining.round_record import FinishedRound
 from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds

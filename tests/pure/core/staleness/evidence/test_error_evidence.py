@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.errors import Corrupt
-from spinney.core.staleness.error_evidence import ErrorEvidence, tail_index_of
+from spinney.core.staleness.evidence.error_evidence import ErrorEvidence, tail_index_of
+from spinney.core.staleness.evidence.loss_counting_order import CountedLosses, random_numbers
+from spinney.core.staleness.evidence.score_corrections import MIN_VOTES
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.loss_counting_order import CountedLosses, random_numbers
-from spinney.core.staleness.score_corrections import MIN_VOTES
 
 DAY = 86_400_000_000
 PATIENCE = 365 * DAY

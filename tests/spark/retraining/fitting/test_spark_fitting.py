@@ -25,12 +25,12 @@ from spinney.core.models.codec import load
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training.fitting import fit_groups
-from spinney.retraining import champion_reader, spark_fitting
-from spinney.retraining.champion_reader import StoredChampions
+from spinney.retraining.fitting import champion_reader, spark_fitting
+from spinney.retraining.fitting.champion_reader import StoredChampions
+from spinney.retraining.fitting.spark_fitting import RESULT_TYPES, Fitter, block_ranges, cut_into_tasks
+from spinney.retraining.fitting.training_row_reader import TrainingTables, events_per_key
 from spinney.retraining.round_fitting import fit_plan
 from spinney.retraining.round_request import READ
-from spinney.retraining.spark_fitting import RESULT_TYPES, Fitter, block_ranges, cut_into_tasks
-from spinney.retraining.training_row_reader import TrainingTables, events_per_key
 from spinney.spark.task_errors import unwrap_task_errors
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.staleness.loss_samples import BY_RANK_ALONE, KNOTS, MAX_WEIGHT, LossSamples
+from spinney.core.staleness.evidence.loss_samples import BY_RANK_ALONE, KNOTS, MAX_WEIGHT, LossSamples
 
 ONE = np.array([0])
 

@@ -16,8 +16,8 @@ import xxhash
 from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
 from spinney.core.training.parent_row_lineage import ORIGIN
-from spinney.retraining.first_rows_per_group import Integers, Selection, lowest, to_int64
-from spinney.retraining.training_row_reader import (
+from spinney.retraining.fitting.first_rows_per_group import Integers, Selection, lowest, to_int64
+from spinney.retraining.fitting.training_row_reader import (
     GROUP,
     LOOKUP_FACTOR,
     TrainingTables,

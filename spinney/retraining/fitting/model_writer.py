@@ -21,7 +21,7 @@ from deltalake.transaction import AddAction
 
 from schemas import tables
 from spinney.core.keys import shard_of
-from spinney.retraining.spark_fitting import KEPT
+from spinney.retraining.fitting.spark_fitting import KEPT
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.clustered_files.sorted_file_writing import FileWriter, WrittenFile
 

@@ -22,11 +22,11 @@ import numpy as np
 
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
-from spinney.core.staleness.error_evidence import ErrorEvidence
+from spinney.core.staleness.evidence.error_evidence import ErrorEvidence
+from spinney.core.staleness.evidence.loss_counting_order import CountedLosses
+from spinney.core.staleness.evidence.loss_samples import BY_RANK_ALONE, Floats
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.health_rows import HealthRows
-from spinney.core.staleness.loss_counting_order import CountedLosses
-from spinney.core.staleness.loss_samples import BY_RANK_ALONE, Floats
 from spinney.core.staleness.verdicts import DRIFT
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
 

@@ -11,16 +11,16 @@ from example_counts import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.staleness.error_evidence import MAX_SUM, TILTS, ErrorEvidence
-from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.loss_counting_order import CountedLosses, random_numbers
-from spinney.core.staleness.score_corrections import (
+from spinney.core.staleness.evidence.error_evidence import MAX_SUM, TILTS, ErrorEvidence
+from spinney.core.staleness.evidence.loss_counting_order import CountedLosses, random_numbers
+from spinney.core.staleness.evidence.score_corrections import (
     MAX_AUTOCORRELATION,
     MIN_VOTES,
     PAIR_MEMORY,
     PRIOR_PAIRS,
     VOTES,
 )
+from spinney.core.staleness.group_state import NEVER
 
 DAY = 86_400_000_000
 PATIENCE = 365 * DAY
@@ -148,7 +148,7 @@ def test_evidence_in_turns_is_that_of_one_loss_after_the_other_bit_by_bit(seed: 
 def test_a_batch_counted_in_pieces_gives_the_same_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = random_rows(3, 150, 3)
     whole = started(3).counted(rows, SHARES, PATIENCE)
-    monkeypatch.setattr("spinney.core.staleness.loss_counting_order.MAX_LOSSES", 7)
+    monkeypatch.setattr("spinney.core.staleness.evidence.loss_counting_order.MAX_LOSSES", 7)
     pieces = started(3).counted(rows, SHARES, PATIENCE)
     assert pieces.to_bytes() == whole.to_bytes()
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.retraining.fit_request_table import CHAMPION_TYPES, PREDECESSOR_TYPES, STORED_MODEL_TYPES
+from spinney.retraining.fitting.fit_request_table import CHAMPION_TYPES, PREDECESSOR_TYPES, STORED_MODEL_TYPES
 from spinney.tables.arrow_schemas import arrow_schema
 
 MAX_HELD_PAYLOAD_BYTES = 256 << 20

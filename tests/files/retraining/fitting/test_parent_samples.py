@@ -15,8 +15,8 @@ from spinney.core.config import Config
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.parent_row_lineage import ORIGIN
 from spinney.core.training.training_set import TrainingSet, select_training_set
-from spinney.retraining.parent_samples import PARENT, cut_samples, read_parent_rows
-from spinney.retraining.training_row_reader import TrainingTables, shard_ranges
+from spinney.retraining.fitting.parent_samples import PARENT, cut_samples, read_parent_rows
+from spinney.retraining.fitting.training_row_reader import TrainingTables, shard_ranges
 from spinney.storage.layout import FleetStore
 
 CLOCK = datetime(2024, 5, 31, tzinfo=UTC)

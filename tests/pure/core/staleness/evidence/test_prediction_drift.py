@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
+from spinney.core.staleness.evidence.loss_samples import KNOTS
+from spinney.core.staleness.evidence.prediction_drift import LEAST_HELD_OUT
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import CODEC, DecisionRecord, JudgeInput, JudgeSettings, ShardState, advance, judge
-from spinney.core.staleness.loss_samples import KNOTS
 from spinney.core.staleness.policies import Drift, NewGroup
-from spinney.core.staleness.prediction_drift import LEAST_HELD_OUT
 from spinney.core.state_codec import encode_batch, join_sections, split_sections
 
 HOUR = 3_600_000_000

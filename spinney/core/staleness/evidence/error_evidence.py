@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from spinney.core.errors import Corrupt
+from spinney.core.staleness.evidence.loss_counting_order import CountedLosses, OrderedLosses, random_numbers
+from spinney.core.staleness.evidence.loss_samples import KNOTS, Floats, Floats32, LossSamples, Positions
+from spinney.core.staleness.evidence.score_corrections import ScoreCorrections
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.loss_counting_order import CountedLosses, OrderedLosses, random_numbers
-from spinney.core.staleness.loss_samples import KNOTS, Floats, Floats32, LossSamples, Positions
-from spinney.core.staleness.score_corrections import ScoreCorrections
 from spinney.core.state_codec import REMEDY, join_sections, split_sections
 
 LIMIT = 1.0

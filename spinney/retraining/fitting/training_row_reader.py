@@ -21,7 +21,7 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Recipe
 from spinney.core.internal_column_names import internal_name
 from spinney.core.keys import ancestors, is_parent
-from spinney.retraining.first_rows_per_group import Integers, Selection, newest, rows_per_group, to_int64
+from spinney.retraining.fitting.first_rows_per_group import Integers, Selection, newest, rows_per_group, to_int64
 from spinney.storage.layout import FleetStore, feature_sources
 from spinney.tables.snapshot import GroupFilter, ShardRange, Snapshot, filter_of_groups, take_snapshot
 

@@ -21,10 +21,10 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
 from spinney.core.internal_column_names import internal_name
 from spinney.core.training.parent_row_lineage import ORIGIN
-from spinney.retraining import fit_request_table, parent_samples, training_row_reader
-from spinney.retraining.fit_request_table import PARENT_COLUMNS
-from spinney.retraining.parent_champions import ParentChampions
-from spinney.retraining.spark_fitting import (
+from spinney.retraining.fitting import fit_request_table, parent_samples, training_row_reader
+from spinney.retraining.fitting.fit_request_table import PARENT_COLUMNS
+from spinney.retraining.fitting.parent_champions import ParentChampions
+from spinney.retraining.fitting.spark_fitting import (
     BLOCK_ROWS,
     TASK_EVENTS,
     Batches,
@@ -33,7 +33,7 @@ from spinney.retraining.spark_fitting import (
     fit_one_block,
     require_planned_events,
 )
-from spinney.retraining.training_row_reader import TrainingTables
+from spinney.retraining.fitting.training_row_reader import TrainingTables
 from spinney.spark.arrow_frames import frame_of_table
 from spinney.tables.snapshot import ShardRange
 from spinney.workers.group_block import FitTables

@@ -19,11 +19,10 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.training_set import select_training_set
-from spinney.retraining import first_rows_per_group
-from spinney.retraining.first_rows_per_group import Selection
-from spinney.retraining.parent_samples import PARENT, cut_samples, read_parent_rows
-from spinney.retraining.round_request import READ
-from spinney.retraining.training_row_reader import (
+from spinney.retraining.fitting import first_rows_per_group
+from spinney.retraining.fitting.first_rows_per_group import Selection
+from spinney.retraining.fitting.parent_samples import PARENT, cut_samples, read_parent_rows
+from spinney.retraining.fitting.training_row_reader import (
     TrainingTables,
     events_per_group,
     events_per_key,
@@ -31,6 +30,7 @@ from spinney.retraining.training_row_reader import (
     read_group_rows,
     shard_ranges,
 )
+from spinney.retraining.round_request import READ
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, snapshot
 from spinney.tables.snapshot import ShardRange

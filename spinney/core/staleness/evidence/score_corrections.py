@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from spinney.core.staleness.evidence.loss_samples import Floats, Floats32, Positions
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.loss_samples import Floats, Floats32, Positions
 
 VOTES = 64
 """The common change is the median score of this many groups, those with the newest labels."""

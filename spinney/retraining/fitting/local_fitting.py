@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 import pyarrow as pa
 
 from spinney.core.keys import is_parent
-from spinney.retraining import parent_fitting, spark_fitting
-from spinney.retraining.fit_request_table import split_parents
-from spinney.retraining.spark_fitting import Fitter
+from spinney.retraining.fitting import parent_fitting, spark_fitting
+from spinney.retraining.fitting.fit_request_table import split_parents
+from spinney.retraining.fitting.spark_fitting import Fitter
 
 MAX_GROUPS = 1_000
 """Largest number of groups and parents in a round that is fitted in this process."""

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from spinney.core.staleness.attempt_outcomes import DecisionRecord
-from spinney.core.staleness.error_evidence import ErrorEvidence
+from spinney.core.staleness.evidence.error_evidence import ErrorEvidence
+from spinney.core.staleness.evidence.loss_counting_order import CountedLosses
+from spinney.core.staleness.evidence.loss_samples import Floats, Positions
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.label_rates import count_recent
-from spinney.core.staleness.loss_counting_order import CountedLosses
-from spinney.core.staleness.loss_samples import Floats, Positions
 from spinney.core.staleness.pending_labels import LabelRows
 
 RECENT_ROWS = 30

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spinney.core.staleness.loss_samples import Floats, Positions
+from spinney.core.staleness.evidence.loss_samples import Floats, Positions
 
 MAX_LOSSES = 16_384
 """Number of losses that are counted together, unless one block has more: each holds a copy of its sample, 200 bytes."""
