@@ -33,6 +33,13 @@ def test_confidences_are_those_of_the_tables_of_students_distribution(
     assert difference.confidence_at_most(-quantile) == pytest.approx(1 - probability, abs=1e-4)
 
 
+def test_a_confidence_counts_from_the_mean_difference() -> None:
+    difference = PairedDifference(0.5, 0.25, 10)  # 2.262 standard errors of 0.25 above and below 0.5
+    assert difference.confidence_at_most(0.5) == pytest.approx(0.5)
+    assert difference.confidence_at_most(1.0655) == pytest.approx(0.975, abs=1e-4)
+    assert difference.confidence_at_most(-0.0655) == pytest.approx(0.025, abs=1e-4)
+
+
 def test_few_rows_have_the_plain_mean_and_the_standard_error_of_a_mean() -> None:
     means, errors = winsorized_differences(np.array([1.0, 2.0, 6.0, 4.0, 1.0, 4.0]), np.array([3, 0, 1, 2]))
     assert (means[0], errors[0]) == (3.0, pytest.approx(math.sqrt(7 / 3)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.champions.champion_selection import condense, select_champion, select_predecessor
+from spinney.core.champions.champion_selection import condense, decided_until, select_champion, select_predecessor
 from spinney.core.champions.promotion import Promotion
 
 
@@ -47,6 +49,32 @@ def test_a_machine_may_withdraw_no_champion_that_is(history: list[Promotion]) ->
 def test_a_champion_that_was_promoted_after_a_withdrawal_may_be_withdrawn() -> None:
     history = [row("a", 1), row("b", 2), row("c", 3), row("c", 4, "withdrawn"), row("d", 5)]
     assert predecessor(*history) == "b"
+
+
+def test_a_withdrawal_before_or_with_the_champions_last_promotion_does_not_count() -> None:
+    """One round withdraws b and promotes c; both paths of retraining promote d, the second one after a withdrawal."""
+    assert predecessor(row("a", 1), row("b", 2), row("b", 3, "withdrawn"), row("c", 3)) == "a"
+    d = row("d", 5)
+    again = replace(d, decided_at=7, round_id="batch-1")
+    assert predecessor(row("a", 1), row("c", 3), d, row("c", 6, "withdrawn")) is None
+    assert predecessor(row("a", 1), row("c", 3), d, row("c", 6, "withdrawn"), again) == "a"
+
+
+def test_a_model_of_older_data_that_is_promoted_later_is_the_predecessor() -> None:
+    older = replace(row("a", 1), decided_at=9)
+    assert predecessor(row("b", 2), older) == "a"
+
+
+def test_a_decision_counts_from_its_own_moment_on() -> None:
+    rows = [row("a", 1), row("b", 2), row("c", 3)]
+    assert decided_until(rows, 2) == rows[:2]
+
+
+def test_a_state_keeps_the_champion_and_earlier_withdrawals_and_one_pin_of_a_revision() -> None:
+    withdrawn, champion = row("a", 1, "withdrawn"), row("b", 2, epoch=1)
+    assert condense([row("a", 0), withdrawn, champion]) == (withdrawn, champion)
+    first, second = (row(name, at, "pinned", by="people-1") for name, at in (("a", 1), ("b", 2)))
+    assert [each.model_id for each in condense([first, second]) if each.decision == "pinned"] == ["b"]
 
 
 def test_a_person_may_have_promoted_the_predecessor() -> None:

@@ -86,3 +86,23 @@ def test_progress_is_reported_in_words() -> None:
     assert str(Progress(12_000, 31, 50_000, 130.0)) == "12,000 of 50,000 groups done, 31 failed, about 2 min 10 s left"
     assert str(Progress(50_000, 0, 50_000, 0.0)) == "50,000 of 50,000 groups done, 0 failed"
     assert str(Progress(9, 0, 50_000, None)) == "9 of 50,000 groups done, 0 failed"
+
+
+def test_two_parts_of_which_one_is_a_quarter_smaller_show_the_fixed_overhead() -> None:
+    """10 s and 0.1 s a group: 75 groups took 17.5 s, 100 take 20 s. Of 76 and 100 groups nothing is concluded."""
+    found = PartPacing(60.0, 0.1, is_measured=True, groups=75, elapsed_s=17.5).after(100, 20.0)
+    assert (found.fixed_s, found.seconds_per_group) == pytest.approx((10.0, 0.1))
+    found = PartPacing(60.0, 0.1, is_measured=True, groups=76, elapsed_s=17.6).after(100, 20.0)
+    assert (found.fixed_s, found.seconds_per_group) == pytest.approx((0.0, 0.2))
+
+
+def test_the_overhead_is_nine_tenths_of_a_part_at_most() -> None:
+    slower_before = PartPacing(60.0, 0.1, is_measured=True, groups=50, elapsed_s=30.0).after(100, 20.0)
+    assert (slower_before.fixed_s, slower_before.seconds_per_group) == pytest.approx((18.0, 0.02))
+    same_size = PartPacing(60.0, 0.1, is_measured=True, fixed_s=30.0, groups=100, elapsed_s=40.0).after(100, 20.0)
+    assert (same_size.fixed_s, same_size.seconds_per_group) == pytest.approx((18.0, 0.02))
+
+
+def test_the_last_part_has_the_whole_overhead_too() -> None:
+    """13 groups of 1 s in parts of 6: three parts, each with 2 s more."""
+    assert PartPacing(6.0, 1.0, is_measured=True, fixed_s=2.0).seconds_for(13) == 19.0
