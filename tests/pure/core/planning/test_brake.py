@@ -32,6 +32,7 @@ CANDIDATES = [
     ("groups", "raised", "outcome", "expected"),
     [
         (49, 49, None, BrakeAction.OFF),  # few groups may change together
+        (50, 50, None, BrakeAction.SAMPLE),
         (100, 30, None, BrakeAction.OFF),
         (100, 31, None, BrakeAction.SAMPLE),
         (100, 31, SampleOutcome(20, 11), BrakeAction.RELEASED),
@@ -45,6 +46,15 @@ def test_the_brake_samples_above_its_share_and_then_goes_by_the_sample(
     groups: int, raised: int, outcome: SampleOutcome | None, expected: BrakeAction
 ) -> None:
     assert decide_brake(RaisedErrors(groups, raised), 0.3, outcome).action is expected
+
+
+def test_shards_that_have_not_reported_count_like_the_mean_of_those_that_have() -> None:
+    """One of four shards has reported; with a sample in effect its share of raised errors counts for the others too."""
+    report = {2: RaisedErrors(10, 3)}
+    assert RaisedErrorsByShard(4).update(report, has_sample=False) == RaisedErrors(40, 3)
+    assert RaisedErrorsByShard(4).update(report, has_sample=True) == RaisedErrors(40, 12)
+    assert RaisedErrorsByShard(4).update({}, has_sample=True) == RaisedErrors(0, 0)
+    assert RaisedErrors().share == 0.0
 
 
 def test_a_share_of_one_switches_the_brake_off() -> None:
