@@ -11,6 +11,16 @@ def test_my_estimator_keeps(point):
 def test_my_policies_keep(point):
     point()
 
+A group with a clock that a test advances:
+
+from spinney.testing import JudgedGroup
+
+def test_a_group_is_refitted_within_a_month():
+    group = JudgedGroup("fleet.toml")
+    group.label([1.0] * 20)
+    group.fit([1.0] * 20)
+    assert group.advance(timedelta(days=30)) == "max_age"
+
 And a fleet in a temporary folder, with its tables and without a broker:
 
 from spinney.testing import new_fleet
@@ -22,7 +32,8 @@ def test_something_of_mine(tmp_path):
 from __future__ import annotations
 
 from spinney.testing.estimator_points import EstimatorPoint, estimator_points
+from spinney.testing.judged_group import JudgedGroup
 from spinney.testing.new_fleet import new_fleet
 from spinney.testing.policy_points import PolicyPoint, policy_points
 
-__all__ = ["EstimatorPoint", "PolicyPoint", "estimator_points", "new_fleet", "policy_points"]
+__all__ = ["EstimatorPoint", "JudgedGroup", "PolicyPoint", "estimator_points", "new_fleet", "policy_points"]

@@ -57,5 +57,9 @@ def test_the_requirements_of_an_estimator_and_of_policies_are_tests(examples: li
     assert len(examples[0]["test_my_estimator"].pytestmark[0].args[1]) > 1
 
 
+def test_a_group_is_judged_as_the_clock_is_advanced(examples: list[dict[str, Any]]) -> None:
+    examples[1]["test_a_group_is_refitted_within_a_month"]()
+
+
 def test_a_fleet_in_a_folder_is_loaded_fitted_and_answers(examples: list[dict[str, Any]], tmp_path: Path) -> None:
-    examples[1]["test_a_store_is_answered_by_its_own_model"](tmp_path / "own")
+    examples[2]["test_a_store_is_answered_by_its_own_model"](tmp_path / "own")
