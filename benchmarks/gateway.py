@@ -35,7 +35,7 @@ import requests
 from harness import http_load
 from harness.fleet import KEY
 from harness.http_load import Client, Load
-from harness.process_tree import PROJECT, Process, python
+from harness.process_tree import ONLY_WHEN_ASKED_S, PROJECT, Process, python
 from harness.ray_models import write_models
 from harness.ray_serving import NOT_RUN, RayFigures, RayLoad, measure_ray
 from harness.ray_serving import PEER as RAY
@@ -134,7 +134,8 @@ def run_mlflow(model: Path, asked: argparse.Namespace) -> MlflowFigures:
     port = 20_000 + os.getpid() % 10_000
     command = ["-m", "mlflow", "models", "serve", "-m", str(model), "--env-manager", "local", "-p", str(port)]
     scripts = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}  # it runs uvicorn
-    with Process(python(*command), model.parent, name="mlflow", environment=scripts) as server:
+    served = python(*command)
+    with Process(served, model.parent, name="mlflow", environment=scripts, interval_s=ONLY_WHEN_ASKED_S) as server:
         url = f"http://127.0.0.1:{port}"
         wait_until_it_answers(url, server)
         rows = ({name: values[name] for name in FEATURES} for values in rows_of(HOT))
@@ -221,7 +222,7 @@ def serving(folder: Path) -> Iterator[tuple[str, Process, float]]:
     """Run `spinney serve` meanwhile; yields its URL, its process and the seconds until it answered."""
     began = time.monotonic()
     command = ["-c", "from spinney.cli import main; main()", "serve", "--insecure"]
-    with Process(python(*command), folder, name="serve") as server:
+    with Process(python(*command), folder, name="serve", interval_s=ONLY_WHEN_ASKED_S) as server:
         while not (found := re.search(r"http://[\d.:]+", server.err.read_text(encoding="utf-8"))):
             if not server.runs:
                 raise RuntimeError(f"serve: expected it to answer; got {server.err.read_text(encoding='utf-8')}")

@@ -22,6 +22,12 @@ from demo.scale.memory import pss_mb
 
 SAMPLE_INTERVAL_S = 1.0
 STOP_TIMEOUT_S = 180
+
+ONLY_WHEN_ASKED_S = 86_400.0
+"""Interval without samples but those of `measure`. To sample reads /proc for every process, some milliseconds in which
+a client in the same interpreter waits.
+"""
+
 QUOTED_LINES = 15
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PROJECT = Path(__file__).parents[2]
@@ -87,6 +93,7 @@ class Process:
         self._cpu: dict[int, float] = {}
         self._ended_s = 0.0
         self._measuring = threading.Lock()
+        self._over = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
         self._sampler.start()
 
@@ -106,6 +113,7 @@ class Process:
     def wait(self, seconds: float | None = None) -> Usage:
         """Wait for its end and return its cost. Raises RuntimeError with its last lines: it failed; TimeoutExpired."""
         code = self._process.wait(seconds)
+        self._over.set()
         self._ended_s = self._ended_s or time.monotonic() - self.began
         self._sampler.join()
         if code != 0:
@@ -128,6 +136,7 @@ class Process:
             except ProcessLookupError:
                 continue
         self._process.wait()
+        self._over.set()
         self._sampler.join()
 
     def measure(self) -> Usage:
@@ -148,7 +157,7 @@ class Process:
     def _sample(self) -> None:
         while self.runs:
             self._measure()
-            time.sleep(self._interval_s)
+            self._over.wait(self._interval_s)
 
     def _measure(self) -> None:
         with self._measuring:

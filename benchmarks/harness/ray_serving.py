@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import http_load, ray_models
-from harness.process_tree import Process, last_lines
+from harness.process_tree import ONLY_WHEN_ASKED_S, Process, last_lines
 
 PEER = "Ray Serve, model multiplexing"
 NOT_RUN = f"{PEER}: not run, since --ray-python names no Python that has ray[serve]"
@@ -53,7 +53,8 @@ def measure_ray(python: Path, folder: Path, load: RayLoad) -> RayFigures:
     """
     port = 30_000 + os.getpid() % 10_000
     command = [str(python), ray_models.__file__, str(folder), str(port)]
-    with Process(command, folder.parent, name="ray", environment={"RAY_USAGE_STATS_ENABLED": "0"}) as server:
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
+    with Process(command, folder.parent, name="ray", environment=quiet, interval_s=ONLY_WHEN_ASKED_S) as server:
         while "ready" not in server.out.read_text(encoding="utf-8"):
             if not server.runs:
                 raise RuntimeError(f"ray: expected it to answer; its last lines:\n{last_lines(server.err)}")
