@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +84,7 @@ class LiveFigures:
     def __init__(self, fleet: Fleet, pause_s: float = PAUSE_S, watched_s: float = WATCHED_S) -> None:
         self.fleet = fleet
         self._pause_s, self._watched_s = pause_s, watched_s
-        self._asked_at = time.monotonic()
+        self._asked_at = -math.inf
         self._is_asleep = False
         self._store = FleetStore.of(fleet.config)
         self._requested_at = 0

@@ -101,6 +101,17 @@ def test_the_time_of_a_document_does_not_change_its_etag() -> None:
     assert one.body != other.body
 
 
+def test_after_the_start_the_fleet_is_read_once_and_not_again_before_anybody_asks(past: Past) -> None:
+    fleet = Counting(past.config)
+    live = LiveFigures(fleet, pause_s=0.01)
+    live.start()
+    try:
+        wait_until(lambda: live._is_asleep)
+        assert fleet.readings == 1
+    finally:
+        live.stop()
+
+
 def test_nothing_is_read_while_nobody_looks_and_a_request_wakes_the_reader(past: Past) -> None:
     fleet = Counting(past.config)
     live = LiveFigures(fleet, pause_s=0.01, watched_s=0.0)
