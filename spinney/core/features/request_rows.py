@@ -110,11 +110,12 @@ def read_request_rows(
         columns = {rule.name: _replaced(columns.get(rule.name), doubtful, one_by_one, rule) for rule in rules.fields}
     if not not_objects.all():  # otherwise each has its own error, which says more
         _require_features(objects, columns, rules, fleet)
-    is_valid = np.ones(len(records), dtype=np.bool_)
-    is_valid[list(errors)] = False
-    rows = pa.table(columns).filter(pa.array(is_valid)) if errors else pa.table(columns)
-    keys_of_rows = _group_keys(rows, fleet.group)
-    return RequestRows(rows, keys_of_rows, np.flatnonzero(is_valid), errors, strings)
+    rows, places = pa.table(columns), np.arange(len(records))
+    if errors:
+        is_valid = np.ones(len(records), dtype=np.bool_)
+        is_valid[list(errors)] = False
+        rows, places = rows.filter(pa.array(is_valid)), np.flatnonzero(is_valid)
+    return RequestRows(rows, _group_keys(rows, fleet.group), places, errors, strings)
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _require_storable(values: Mapping[str, Any], rules: RecordRules) -> None:
 def _replaced(values: pa.Array | None, doubtful: Mask, one_by_one: _OneByOne, rule: FieldRule) -> pa.Array:
     """The values, None for null ones, with those of doubtful records as they were read one by one."""
     read = pa.array(one_by_one.values[rule.name], arrow_type(rule.type))
-    if doubtful.all():
+    if len(read) == len(doubtful):
         return read
     values = pa.nulls(len(doubtful), read.type) if values is None else values
     places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
