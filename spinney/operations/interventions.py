@@ -154,6 +154,7 @@ def carry_out_override(
         if shown is not None:
             _refuse_other_result(shown, proposed)
         if proposed.steps:
+            delta.add_new_columns(place, delta.open_existing(place))  # no stream may have run since an update
             writer = DirectoryWriter(place, PEOPLE, PEOPLE)
             last = writer.last_commit(STEP)
             batch_id = 0 if last is None else last.batch_id + 1

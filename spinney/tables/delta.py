@@ -72,7 +72,7 @@ def create_tables(store: FleetStore) -> list[str]:
             made.append(directory.name)
             continue
         _refuse_other_columns(store, directory, table)
-        _add_new_columns(directory, table)
+        add_new_columns(directory, table)
     return made
 
 
@@ -98,7 +98,8 @@ def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
     return [field for field in fields if field.name in ours and field.name not in existing]
 
 
-def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
+def add_new_columns(directory: Directory, table: DeltaTable) -> None:
+    """Give a table that an earlier version of Spinney created the new columns, null in its rows."""
     if new := _new_columns(directory, table):
         table.alter.add_columns(new)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from handwritten_history import Past, hour
 
 from schemas import tables
@@ -25,6 +27,7 @@ from spinney.serving.model_cache import ModelCache
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 A, B, DEPT = '["a","1"]', '["b","1"]', '{"dept":"1"}'
 ADA = Attribution("ada", "the feed was bad")
@@ -268,3 +271,17 @@ def test_on_the_walls_clock_a_step_is_dated_by_it(configured) -> None:
         FleetStore.of(made.config), made.signer, OverrideRequest(OverrideVerb.PIN, (A,)), ADA, now=hour(9)
     )
     assert made.decided()[0]["clock"] == hour(9)
+
+
+def test_a_person_decides_on_a_table_of_an_earlier_version_before_any_stream_has_run(past) -> None:
+    place = FleetStore.of(past.config).directory(tables.PROMOTIONS, "people")
+    shutil.rmtree(place.uri)
+    earlier = [field for field in Schema.from_arrow(arrow_schema(place.contract)).fields if field.name != "about_jump"]
+    DeltaTable.create(place.uri, Schema(earlier), partition_by=list(place.contract.partitioned_by) or None)
+    shown = propose_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PIN, (A,)))
+    found = carry_out_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PIN, (A,)), ADA, shown, now=hour(4)
+    )
+    assert [step.group_key for step in found.steps] == [A]
+    (row,) = past.decided()
+    assert (row["group_key"], row["decision"], row["about_jump"]) == (A, "pinned", False)
