@@ -134,3 +134,15 @@ def test_a_round_grows_no_faster_than_fourfold_beyond_what_was_seen_twice() -> N
         RoundCostEstimator.from_rounds([*quick, *[done(9_000, 0.1)] * 2], CORES).estimate().allowance(Budget()).groups
         == 20_000
     )
+
+
+def test_a_later_size_that_is_smaller_does_not_lower_the_largest_one_seen_twice() -> None:
+    rounds = [PastRound(groups, 0.0, 0.0, 3.0) for groups in (4_000, 4_000, 100, 100)]
+    assert RoundCostEstimator.from_rounds(rounds, CORES).estimate().largest_groups == 4_000
+    assert RoundCostEstimator.from_rounds(rounds[1:], CORES).estimate().largest_groups == 100
+    assert RoundCostEstimator.from_rounds(rounds[:1], CORES).estimate().largest_groups == 0
+
+
+def test_a_round_without_groups_or_duration_and_more_than_eight_of_a_size_are_not_remembered() -> None:
+    assert len(RoundCostEstimator.from_rounds([PastRound(0, 0.0, 0.0, 3.0), PastRound(5, 0.0, 0.0, 0.0)], CORES)) == 0
+    assert len(RoundCostEstimator.from_rounds([PastRound(1, 0.0, 0.0, 1.0)] * 20, CORES)) == 8
