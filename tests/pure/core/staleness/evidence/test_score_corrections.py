@@ -50,7 +50,23 @@ def test_of_a_score_the_part_that_repeats_the_last_one_is_subtracted() -> None:
     assert corrected(one_group(2.0, (-1e6, 1e6)), [3.0]) == [3.0]
 
 
-def test_a_pair_is_forgotten_over_four_thousand_others() -> None:
-    corrections = one_group(2.0, (4_000.0, 8_000.0))
-    corrected(corrections, [3.0])
-    assert corrections.pairs == pytest.approx((4_000 - 1 + 6, 8_000 - 2 + 4))
+def test_the_stored_scores_of_other_groups_vote_too() -> None:
+    stored = ScoreCorrections(np.full(8, 2.0, dtype=np.float32), np.zeros(8, dtype=np.int64), (0.0, 0.0))
+    assert corrected(stored, [1.0]) == [-1.0]
+
+
+@pytest.mark.parametrize(
+    ("last", "scores", "pairs"),
+    [
+        ([2.0], [3.0], (4_000 - 1 + 6, 8_000 - 2 + 4)),
+        ([3.0], [-5.0], (4_000 - 1 - 9, 8_000 - 2 + 9)),  # counts as -3
+        ([2.0, 1.0], [3.0, 1.0], (4_000 * 0.99975**2 + 6 + 1, 8_000 * 0.99975**2 + 4 + 1)),
+    ],
+)
+def test_a_pair_is_forgotten_over_four_thousand_others(
+    last: list[float], scores: list[float], pairs: tuple[float, float]
+) -> None:
+    times = np.zeros(len(last), dtype=np.int64)
+    corrections = ScoreCorrections(np.array(last, dtype=np.float32), times, (4_000.0, 8_000.0))
+    corrected(corrections, scores)
+    assert corrections.pairs == pytest.approx(pairs, rel=1e-9)
