@@ -2,28 +2,15 @@ from __future__ import annotations
 
 import pytest
 from confluent_kafka import Message
+from kafka_fleet import fleet_with
 
 from schemas.messages import MAX_RECORD_BYTES
-from spinney.core.config import parse
 from spinney.core.errors import ConfigError
 from spinney.kafka.client import producer
 from spinney.kafka.client_options import client_settings, from_java, producer_settings
 
+SALES = fleet_with('bootstrap_servers = "one:1,two:2"', 'events = "sales"').kafka
 PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required username="ann" password="a\\"b;c";'
-MINIMAL = """\
-[fleet]
-group = ["shop"]
-event_id = "id"
-event_time = "at"
-target = "sold"
-features = ["price"]
-columns = { shop = "string", price = "double", sold = "int" }
-[kafka]
-bootstrap_servers = "one:1,two:2"
-events = "sales"
-[storage]
-root = "work/sales"
-"""
 
 
 def test_a_login_of_java_becomes_a_name_and_a_password() -> None:
@@ -91,14 +78,13 @@ def test_what_has_one_name_in_both_goes_through() -> None:
 
 
 def test_a_producer_waits_for_all_replicas_and_doubles_nothing() -> None:
-    config = parse(MINIMAL, "fleet.toml", {})
-    assert client_settings(config.kafka) == {"bootstrap.servers": "one:1,two:2"}
-    settings = producer_settings(config.kafka)
+    assert client_settings(SALES) == {"bootstrap.servers": "one:1,two:2"}
+    settings = producer_settings(SALES)
     assert (settings["acks"], settings["enable.idempotence"]) == ("all", True)
 
 
 def test_a_producer_takes_the_largest_record_that_is_valid() -> None:
-    client = producer(parse(MINIMAL, "fleet.toml", {}).kafka, {"test.mock.num.brokers": 1})
+    client = producer(SALES, {"test.mock.num.brokers": 1})
     client.produce("sales", bytes(MAX_RECORD_BYTES), "x" * 10_000)
     assert client.flush(30) == 0
 
@@ -122,7 +108,7 @@ def test_a_key_goes_to_the_partition_that_javas_clients_choose() -> None:
         partitions[message.key().decode()] = message.partition()
 
     # librdkafka's own stand-in for a broker, in this process; a topic has four partitions there.
-    client = producer(parse(MINIMAL, "fleet.toml", {}).kafka, {"test.mock.num.brokers": 1})
+    client = producer(SALES, {"test.mock.num.brokers": 1})
     for key in MURMUR2:
         client.produce("sales", b"{}", key, on_delivery=acknowledged)
     assert client.flush(30) == 0

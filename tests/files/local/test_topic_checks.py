@@ -5,27 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from kafka_fleet import fleet_with
 
-from spinney.core.config import Config, parse
 from spinney.kafka.topic_descriptions import Absence, Topic
 from spinney.local.topic_checks import needed_retention, problems
 
-CONFIG = """\
-[fleet]
-group = ["shop"]
-event_id = "id"
-event_time = "at"
-target = "sold"
-features = ["price"]
-columns = { shop = "string", price = "double", sold = "int" }
-[kafka]
-events = "sales"
-outcomes = "till"
-predictions = "answers"
-label_horizon = "48h"
-[storage]
-root = "work/sales"
-"""
+LINES = ('events = "sales"', 'outcomes = "till"', 'predictions = "answers"', 'label_horizon = "48h"')
+SALES = fleet_with(*LINES).kafka
 SOUND = {
     "cleanup.policy": "delete",
     "retention.ms": "604800000",
@@ -36,15 +22,11 @@ SOUND = {
 ALL = frozenset({"READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"})
 
 
-def configured(text: str = CONFIG) -> Config:
-    return parse(text, "fleet.toml", {})
-
-
 def found(settings: dict[str, str] | None = None, **topics: Any) -> list[tuple[str, str]]:
     """The problems where the events topic has `settings` in place of sound ones. topics: descriptions of others."""
     described = {name: topics.get(name, Topic(name, "an id", 2, ALL)) for name in ("sales", "till", "answers")}
     settings_by_topic = {"sales": SOUND | (settings or {}), "till": SOUND}
-    return [tuple(each) for each in problems(configured().kafka, described, settings_by_topic.__getitem__)]
+    return [tuple(each) for each in problems(SALES, described, settings_by_topic.__getitem__)]
 
 
 def test_topics_that_keep_their_records_and_may_be_used_have_no_problem() -> None:
@@ -98,16 +80,14 @@ def test_a_compacted_topic_is_reported_once_whatever_its_unused_retention() -> N
 def test_a_broker_before_3_6_has_no_limit_on_the_future() -> None:
     old = {name: value for name, value in SOUND.items() if name != "message.timestamp.after.max.ms"}
     topics = {"sales": Topic("sales", "an id", 2, ALL)}
-    ((text, _),) = problems(configured().kafka, topics, lambda _: old)
+    ((text, _),) = problems(SALES, topics, lambda _: old)
     assert text.startswith("one wrong clock")
 
 
 def test_a_topic_is_kept_as_long_as_the_longest_of_a_day_duplicates_and_labels() -> None:
-    assert needed_retention(configured().kafka).days == 2
-    assert needed_retention(configured(CONFIG.replace('outcomes = "till"\n', "")).kafka).days == 1
-    assert (
-        needed_retention(configured(CONFIG.replace("[storage]", 'duplicates_within = "9d"\n[storage]')).kafka).days == 9
-    )
+    assert needed_retention(SALES).days == 2
+    assert needed_retention(fleet_with(LINES[0], *LINES[2:]).kafka).days == 1
+    assert needed_retention(fleet_with(*LINES, 'duplicates_within = "9d"').kafka).days == 9
 
 
 def test_topics_that_are_missing_or_hidden_are_distinguished() -> None:

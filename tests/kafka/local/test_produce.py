@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import NewTopic
+from kafka_fleet import fleet_with
 
 from spinney.cli import main
-from spinney.core.config import Config, parse
+from spinney.core.config import Config
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.kafka import client as kafka
 from spinney.kafka.topic_descriptions import Topic, describe_topics
@@ -23,29 +24,14 @@ from spinney.sources import ReadOptions
 from spinney.sources.fleet_files import open_fleet_file
 from spinney.storage.layout import FleetStore
 
-CONFIG = """\
-[fleet]
-group = ["shop"]
-event_id = "id"
-event_time = "at"
-target = "sold"
-features = ["price"]
-columns = { shop = "string", price = "double", sold = "int" }
-[kafka]
-bootstrap_servers = "SERVERS"
-events = "EVENTS"
-outcomes = "OUTCOMES"
-[storage]
-root = "work/sales"
-"""
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)
+NO_BROKER = 'bootstrap_servers = "127.0.0.1:1"'
 
 
 @pytest.fixture
 def config(broker: str) -> Config:
     name = uuid4().hex
-    text = CONFIG.replace("SERVERS", broker).replace("EVENTS", f"{name}.events").replace("OUTCOMES", f"{name}.outcomes")
-    return parse(text, "fleet.toml", {})
+    return fleet_with(f'bootstrap_servers = "{broker}"', f'events = "{name}.events"', f'outcomes = "{name}.outcomes"')
 
 
 def lines(folder: Path, count: int, **more: object) -> Path:
@@ -217,14 +203,12 @@ def test_check_finds_what_a_topic_would_lose(config: Config) -> None:
 
 
 def test_a_broker_that_is_not_there_is_busy() -> None:
-    config = parse(CONFIG.replace("SERVERS", "127.0.0.1:1"), "fleet.toml", {})
+    config = fleet_with(NO_BROKER, 'events = "sales"')
     with pytest.raises(Busy, match="expected a broker"):
         kafka.existing_topics(config.kafka, timeout_s=1)
 
 
 def test_an_option_that_the_client_does_not_know_is_a_wrong_configuration() -> None:
-    text = CONFIG.replace("SERVERS", "127.0.0.1:1").replace(
-        "[storage]", 'options = { "max.poll.cats" = "1" }\n[storage]'
-    )
+    config = fleet_with(NO_BROKER, 'events = "sales"', 'options = { "max.poll.cats" = "1" }')
     with pytest.raises(ConfigError, match=r"kafka\.options"):
-        kafka.producer(parse(text, "fleet.toml", {}).kafka)
+        kafka.producer(config.kafka)
