@@ -1,9 +1,8 @@
-"""Champions moved by hand while `spinney stream` runs: the next answer is already the other model's."""
+"""Champions moved by hand, by processes of their own, while the stream runs: the next answer is the other model's."""
 
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import ledger
 import pytest
 import shop
 from shop import Shops
-from spinney_process import SECONDS, called, running_stream
+from spinney_process import SECONDS, spinney
 
 from batch.load import load
 from batch.weekly import retrain
@@ -38,16 +37,16 @@ class Story:
         self.spark, self.shops, self.asked = spark, shops, 0
         shops.init()
         self.old, self.new = self.fit(0.0), self.fit(RISE)
-        log = shops.folder / "stream.log"
-        with running_stream(shops, log) as self.process:
-            self.log = log
+        self.app = Application(spark, shops.config)
+        try:
+            self.app.start()
             self.before = self.ask()
             self.by_hand("promote", *self.key, "--model", self.old)
             self.promoted = self.ask()
             self.by_hand("pin", *self.key)
             self.labels_make_it_stale()
             self.eventually(lambda: bool(self.held("verdicts")))
-            self.batch = retrain(shops.config, [KEY], spark=spark)
+            self.batch = json.loads(self.done("retrain", "--group", KEY, "--json").stdout)
             self.pinned = self.ask()
             self.by_hand("unpin", *self.key)
             self.unpinned = self.ask()
@@ -55,15 +54,16 @@ class Story:
             self.rolled_back = self.ask()
             self.rounds_by_policies = self.shops.table(tables.ROUNDS)
             words = ("--group", OTHER, "--request", "--reason", "to see it", "--by", "ada")
-            self.requested = self.spinney("retrain", *words)
+            self.requested = self.done("retrain", *words)
             store = FleetStore.of(shops.config)
             self.eventually(lambda: not read_requests(store))  # though no shard has anything to report
             self.lag = read_lag(store, "score")
-            self.process.send_signal(signal.SIGTERM)
-            self.ended = self.process.wait(SECONDS)
+        finally:
+            self.app.stop()
+        self.app.check()
         Application(spark, shops.config).drain()
         self.found = ledger.differences(shops)
-        self.why = self.spinney("why", *self.key).stdout
+        self.why = self.done("why", *self.key).stdout
 
     key = (WHO[0], str(WHO[1]))
 
@@ -84,11 +84,12 @@ class Story:
         return str(models[models["group_key"] == KEY].sort_values("fitted_at")["model_id"].iloc[-1])
 
     def by_hand(self, verb: str, *words: str) -> None:
-        done = self.spinney(verb, *words, "--reason", f"to see {verb}", "--by", "ada", "--yes")
-        assert done.returncode == 0, done.stderr
+        self.done(verb, *words, "--reason", f"to see {verb}", "--by", "ada", "--yes")
 
-    def spinney(self, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return called([verb, "--config", str(self.shops.file), *words], self.shops.folder)
+    def done(self, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+        done = spinney(self.shops, verb, *words)
+        assert done.returncode == 0, done.stderr
+        return done
 
     def ask(self) -> Any:
         """Send one event of KEY. Returns its answer: the first that is given after whatever was done before."""
@@ -115,8 +116,8 @@ class Story:
     def eventually(self, what: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SECONDS
         while not what():
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            self.app.check()
+            assert time.monotonic() < deadline
             time.sleep(0.3)
 
 
@@ -141,7 +142,6 @@ def test_a_pinned_group_that_grows_stale_is_held_by_the_stream_and_fits_nothing(
 
 
 def test_a_challenger_that_a_batch_would_have_promoted_is_held_and_the_pinned_model_answers_on(story: Story) -> None:
-    assert story.batch is not None
     assert (story.batch["fitted"], story.batch["held"]) == (1, 1)
     (held,) = story.held("promotions")
     assert held.reason.startswith("pinned by a person; without the pin: promoted")
@@ -154,7 +154,6 @@ def test_the_fleet_goes_back_to_how_it_was_after_a_round(story: Story) -> None:
 
 
 def test_machines_and_people_leave_the_books_in_balance(story: Story) -> None:
-    assert story.ended == 0, story.log.read_text()[-3000:]
     assert story.found == []
 
 

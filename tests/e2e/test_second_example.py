@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from spinney_process import called, environment
+from spinney_process import SECONDS, called, environment, fork_server
 
 from schemas import tables
 from spinney.core.config import Config
@@ -41,14 +41,9 @@ Call = Callable[[list[str], Path, Mapping[str, str]], "subprocess.CompletedProce
 
 
 def as_a_process(words: list[str], folder: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("spinney")), *words],
-        env={**environment(), **variables, "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(EXAMPLE.parents[1])])},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-    )
+    path = os.pathsep.join([str(EXAMPLE), str(EXAMPLE.parents[1])])
+    with_path = {**environment(), **variables, "PYTHONPATH": path}
+    return fork_server().run(words, folder=folder, environment=with_path, timeout_s=SECONDS)
 
 
 @dataclass

@@ -15,8 +15,9 @@ from typing import Any
 import ledger
 import pytest
 import shop
+from fork_server import ForkedProcess
 from shop import Shops
-from spinney_process import SECONDS, called, command, environment, running_stream, spinney
+from spinney_process import SECONDS, called, command, environment, running_stream
 
 from schemas import tables
 from streaming.app import Application
@@ -24,7 +25,7 @@ from streaming.app import Application
 OF_A_WAVE = 40
 
 
-def eventually(what: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def eventually(what: Callable[[], bool], process: subprocess.Popen[bytes] | ForkedProcess, log: Path) -> None:
     deadline = time.monotonic() + SECONDS
     while not what():
         assert process.poll() is None, log.read_text()[-3000:]
@@ -40,7 +41,7 @@ class Story:
         shops.init()
         log = shops.folder / "stream.log"
         self.wave()
-        with running_stream(shops, log) as process:
+        with running_stream(shops, log, "--only", "ingest", "--only", "score") as process:
             eventually(self.answered, process, log)
             self.wave()  # whatever of it is under way when the process dies
             process.send_signal(signal.SIGKILL)
@@ -48,7 +49,7 @@ class Story:
         with running_stream(shops, log) as process:
             eventually(self.answered, process, log)
             self.wave()
-            self.second = called(["stream", "--once", "--config", str(shops.file)], shops.folder)
+            self.second = self.drained()
             self.first_lives = process.poll() is None
             self.wave()
             process.terminate()
@@ -59,7 +60,7 @@ class Story:
         self.answers = len(shops.table(tables.PREDICTIONS))
         shutil.rmtree(shops.root / "checkpoints" / "ingest")
         self.versions = shops.versions()
-        self.lost = spinney(shops, "stream", "--once")
+        self.lost = self.drained()
 
     def wave(self) -> None:
         self.waves += 1
@@ -67,6 +68,9 @@ class Story:
         self.shops.events(rows)
         self.shops.outcomes(rows[::2])
         self.shops.bad([(b"hello", "not_json")])
+
+    def drained(self) -> subprocess.CompletedProcess[str]:
+        return called(["stream", "--once", "--config", str(self.shops.file)], self.shops.folder)
 
     def answered(self) -> bool:
         return len(self.shops.table(tables.PREDICTIONS)) == self.waves * OF_A_WAVE

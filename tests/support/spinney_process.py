@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import pytest
 from click.testing import CliRunner
-from fork_server import ForkServer
+from fork_server import ForkedProcess, ForkServer
 from shop import Shops
 
 from spinney.cli import main
@@ -56,12 +56,10 @@ def spinney(shops: Shops, verb: str, *words: str, crash_at: str = "") -> subproc
 
 
 @contextmanager
-def running_stream(shops: Shops, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`spinney stream` in the background; killed at the end if it still runs."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command(shops, "stream"), env=environment(), cwd=shops.folder, stdout=out, stderr=subprocess.STDOUT
-        )
+def running_stream(shops: Shops, log: Path, *words: str) -> Iterator[ForkedProcess]:
+    """`spinney stream` in the background, in a forked process; killed at the end if it still runs."""
+    words = ("stream", "--config", str(shops.file), *words)
+    process = fork_server().start(words, folder=shops.folder, environment=environment(), out=log, err=log)
     try:
         yield process
     finally:
