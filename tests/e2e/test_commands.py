@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spinney_process import called
+from spinney_process import called, environment
 
 from schemas import tables
 from spinney.storage.config_file import read_config
@@ -54,9 +54,9 @@ SHOPS, SALES = ("north", "south"), 30
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a program of this virtual environment in `folder`, with its Python first on the PATH, as after `activate`."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    variables = {**environment(), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     command = [str(BIN / words[0]), *words[1:]]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
 def typed(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -97,7 +97,7 @@ def test_the_stream_and_the_weekly_batch_run_by_spark_submit(tmp_path: Path, bro
         ("spinney", "produce", str(write_sales(tmp_path)), "--config", str(file)),
         ("spark-submit", str(ROOT / "streaming" / "app.py"), "--config", str(file), "--once"),
     ):
-        done = run(tmp_path, *words)
+        done = typed(tmp_path, *words)
         assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     config = read_config(file, {})
     assert delta.read_table(FleetStore.of(config), tables.EVENTS).num_rows == len(SHOPS) * SALES

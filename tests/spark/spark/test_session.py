@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
+from spinney_process import environment
 
 from spinney.core.errors import SetupError
 from spinney.spark.session import (
@@ -144,8 +145,8 @@ def test_the_pools_have_their_weights(spark) -> None:
     assert {"ingest": 2, "score": 4, "labels": 2, "retrain": 1}.items() <= weights.items()
 
 
-SHORT_LIVED = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1"}
-"""For the JVM of a process of seconds: the optimising compiler would cost it twenty of CPU time."""
+SHORT_LIVED = {"SPARK_SUBMIT_OPTS": environment()["SPARK_SUBMIT_OPTS"]}
+"""For the JVM of a process of seconds, which neither optimises nor generates code."""
 
 SCRIPT = """
 import sys
