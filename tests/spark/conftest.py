@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from mlflow_server import serving
+from new_tables import create_tables
 
 from schemas import tables
 from schemas.contract import Contract
@@ -116,7 +117,7 @@ def world(configured) -> Callable[..., World]:
 
     def make(*changes: tuple[str, str]) -> World:
         made = World(configured(*changes))
-        delta.create_tables(FleetStore.of(made.config))
+        create_tables(FleetStore.of(made.config))
         return made
 
     return make

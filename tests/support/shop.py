@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 from confluent_kafka import Consumer, Producer, TopicPartition
+from new_tables import create_tables
 
 from schemas.contract import Contract
 from spinney.core.config import Config
@@ -164,7 +165,7 @@ class Shops:
         from spinney.storage.signing_key import ensure_key
 
         ensure_topics(self.config.kafka, partitions=partitions)
-        delta.create_tables(FleetStore.of(self.config))
+        create_tables(FleetStore.of(self.config))
         ensure_key(FleetStore.of(self.config), {})
 
     def events(self, rows: Iterable[Mapping[str, Any]]) -> None:
