@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 TIERS = ("pure", "files", "process", "spark", "scale", "kafka", "e2e")
-ORDER = ("e2e", "kafka", "scale", "process", "spark", "files", "pure")
+ORDER = ("e2e", "kafka", "scale", "spark", "process", "files", "pure")
 """The files that take minutes come first, while there are others beside which they can wait for a JVM; those that take
 a second come last, so that all processes end at the same time.
 """
@@ -49,6 +49,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["SPARK_SUBMIT_OPTS"] = (
     "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tier_scheduling import TierScheduling
+
+    return TierScheduling(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -17,7 +17,7 @@ PROJECT, BROWSER = PYPROJECT["project"], PYPROJECT["dependency-groups"]["browser
 SOURCES = ("spinney", "streaming", "batch", "demo", "schemas")
 DEVELOPMENT = ("tests", "benchmarks", "examples")
 
-PACKAGE_OF = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+PACKAGE_OF = {"sklearn": "scikit-learn", "xdist": "pytest-xdist", "yaml": "pyyaml"}
 """Import name -> name of the package, where a dash for an underscore is not the only difference."""
 
 USED_WITHOUT_IMPORT = {
@@ -28,7 +28,6 @@ DEVELOPMENT_TOOLS = {
     "import-linter": "a command of `make check`",
     "mypy": "a command of `make check`",
     "pandas-stubs": "types for mypy",
-    "pytest-xdist": "runs tests in parallel",
     "ruff": "a command of `make check`",
     "types-requests": "types for mypy",
 }

@@ -5,7 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
+
+from tier_scheduling import TierScheduling
 
 HERE = Path(__file__).parent
 
@@ -62,3 +66,26 @@ def test_a_pure_test_imports_nothing_of_ours_but_the_core() -> None:
         if names:
             found[path.name] = sorted(names)
     assert not found
+
+
+def test_the_last_process_takes_files_without_spark_first_and_then_the_last_ones() -> None:
+    scheduling = TierScheduling.__new__(TierScheduling)
+    files = [
+        f"tests/{name}.py" for name in ("e2e/test_a", "spark/test_b", "spark/test_c", "files/test_d", "pure/test_e")
+    ]
+    scheduling.numnodes, scheduling.assigned_work = 2, {}
+    scheduling.workqueue = OrderedDict((file, {f"{file}::test": False}) for file in files)
+
+    class Process:
+        def __init__(self, name: str) -> None:
+            self.gateway, self.given = SimpleNamespace(id=name), []
+
+        def send_runtest_some(self, indices: list[int]) -> None:
+            self.given += [files[at] for at in indices]
+
+    first, last = Process("gw0"), Process("gw1")
+    scheduling.registered_collections = {each: [f"{file}::test" for file in files] for each in (first, last)}
+    for each in (first, last, last, last, first):
+        scheduling._assign_work_unit(each)
+    assert last.given == [files[3], files[4], files[2]]
+    assert first.given == [files[0], files[1]]
