@@ -106,7 +106,7 @@ def test_the_backlog_benchmark_measures_both_queries_against_the_no_op_query(ben
 
 
 def test_the_latency_benchmark_answers_every_event(benchmark, broker: str) -> None:
-    sizes = ["--groups", "30", "--rate", "50", "--warm-up", "1", "--seconds", "4", "--noop-seconds", "2"]
+    sizes = ["--groups", "30", "--rate", "50", "--warm-up", "1", "--seconds", "2", "--noop-seconds", "1"]
     found = benchmark("latency", *sizes, "--bootstrap-servers", broker)
     assert found["events without a prediction, events"]["value"] == 0
     p50, p99 = (found[f"event → prediction, {name}, s"] for name in ("p50", "p99"))

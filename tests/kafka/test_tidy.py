@@ -40,7 +40,7 @@ class Story:
         self.app = Application(spark, shops.config)
         self.app.start()
         try:
-            for _ in range(3):
+            for _ in range(2):
                 self.wave()
             self.asked = self.tidied()
             self.files = self.count_files()

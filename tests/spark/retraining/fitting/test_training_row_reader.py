@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -262,12 +263,28 @@ def test_late_labels_of_every_type_of_number_are_read_the_first_one_counting(wor
 # A group of many rows
 
 
+@pytest.fixture(scope="module")
+def giant_roots() -> dict[tuple[object, ...], Path]:
+    """The roots of the fleets that `giant` has made, to be copied."""
+    return {}
+
+
 @pytest.fixture
-def giant(world):
+def giant(world, giant_roots, tmp_path_factory):
     """A group of 3,000 events, ten of one time, in files of 100 in no order; one in `labelled` has a label."""
 
     def make(labelled: int, *changes: tuple[str, str]):
         made = world(*changes)
+        root, kept = Path(made.config.storage.root), giant_roots.get((labelled, changes))
+        if kept is None:
+            put_giant(made, labelled)
+            kept = giant_roots[labelled, changes] = tmp_path_factory.mktemp("giant") / "root"
+            shutil.copytree(root, kept)
+        else:
+            shutil.copytree(kept, root, dirs_exist_ok=True)
+        return made
+
+    def put_giant(made, labelled: int) -> None:
         events, outcomes = [], []
         for n in range(3_000):
             at = CLOCK - timedelta(days=2) - timedelta(minutes=n // 10)
@@ -283,7 +300,6 @@ def giant(world):
                 made.put(base, [rows[at] for at in order[first : first + 100]])
         if made.config.kafka.outcomes:
             made.sell("b", 1, 12, since=CLOCK - timedelta(days=3))
-        return made
 
     return make
 
