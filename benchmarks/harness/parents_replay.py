@@ -100,7 +100,8 @@ class Owners:
     def _decide(self, row: Mapping[str, object]) -> None:
         key, metrics = str(row["group_key"]), json.loads(str(row["metrics"]))
         is_last = is_last_rung(key, self.config.fleet.parents)
-        decision, reason = decide(metrics, self.config.gate, is_last_rung=is_last)
+        found = decide(metrics, self.config.gate, is_last_rung=is_last)
+        decision, reason = found.decision, found.reason
         self.fits += 1
         self.refused += decision is Decision.REFUSED
         self.worse_than_constant += "worse than a constant" in reason
