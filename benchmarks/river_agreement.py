@@ -37,7 +37,7 @@ RECIPE = Recipe(
 
 
 class GrowingRidge:
-    """A regressor of river's kind: fits ridge on all rows that it has learned; None before MIN_ROWS."""
+    """A regressor with river's methods: fits ridge on all rows that it has learned; None before MIN_ROWS."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[float, ...]] = []
@@ -84,7 +84,10 @@ def replayed_losses(frame: pd.DataFrame, delay: pd.Timedelta) -> pd.Series:
 
 def rivers_losses(frame: pd.DataFrame, delay: pd.Timedelta) -> pd.Series:
     """The losses by river, which is asked one group at a time."""
-    from river import evaluate, metrics
+    from river import base, evaluate, metrics
+
+    class Model(GrowingRidge, base.Regressor):
+        """The same, of river's own class."""
 
     losses = {}
     for key, group in frame.groupby("group_key"):
@@ -96,7 +99,7 @@ def rivers_losses(frame: pd.DataFrame, delay: pd.Timedelta) -> pd.Series:
             )
         ]
         steps = evaluate.iter_progressive_val_score(
-            events, GrowingRidge(), metrics.MAE(), moment="at", delay=delay.to_pytimedelta(), yield_predictions=True
+            events, Model(), metrics.MAE(), moment="at", delay=delay.to_pytimedelta(), yield_predictions=True
         )
         # One step per label, in the order of the events.
         for event_id, label, step in zip(rows["event_id"], rows["label"], steps, strict=True):
