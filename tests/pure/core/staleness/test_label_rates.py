@@ -44,6 +44,12 @@ def test_a_label_weighs_half_after_a_half_life() -> None:
     assert (groups["recent_from"].tolist(), groups["recent_at"].tolist()) == ([0], [32 * DAY])
 
 
+def test_equal_intervals_are_found_exactly_whenever_the_count_began() -> None:
+    for begin in (0, 1_000):
+        found = usual_intervals(counted(steady(A, 1, begin, begin + 8)), HALF_LIFE)
+        assert found.tolist() == pytest.approx([DAY], rel=1e-9)
+
+
 @given(ROWS, ROWS, st.randoms(use_true_random=False))
 def test_neither_order_nor_batches_matter(first: list[Any], second: list[Any], random: Any) -> None:
     shuffled = first + second
