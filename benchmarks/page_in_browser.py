@@ -370,14 +370,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the fleet here, and use the one that is here")
     parser.add_argument("--shots", type=Path, help="write screenshots into this folder")
     asked = parser.parse_args()
-    folder = asked.folder or Path(tempfile.mkdtemp())
+    with opened_browser() as browser:
+        run_checks(browser, asked.folder or Path(tempfile.mkdtemp()), asked.groups, asked.shots)
+
+
+def run_checks(browser: Browser, folder: Path, groups: int, shots: Path | None) -> None:
+    """Run the checks on the fleet of a folder, which is made if there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "fleet.toml"
-    config = read_config(file, {}) if file.exists() else make_fleet(folder, asked.groups)
-    with opened_browser() as browser, served(config) as (url, live):
+    config = read_config(file, {}) if file.exists() else make_fleet(folder, groups)
+    with served(config) as (url, live):
         for number, check in enumerate(CHECKS):
-            if number == UNCHANGING and asked.shots:
-                take_screenshots(browser, url, asked.shots)
+            if number == UNCHANGING and shots:
+                take_screenshots(browser, url, shots)
             with new_page(browser, allowed=REFUSALS.get(check, ())) as page:
                 check(page, url, live.fleet)
             print(f"ok: {check.__name__.replace('_', ' ')}", flush=True)

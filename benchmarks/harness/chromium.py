@@ -6,7 +6,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+try:
+    from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
+except ModuleNotFoundError as error:
+    raise SystemExit("browser: expected Playwright; got none. make browser installs it, and runs the checks") from error
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT_MS = 20_000
