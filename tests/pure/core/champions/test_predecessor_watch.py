@@ -141,6 +141,15 @@ def test_on_thin_evidence_a_challenger_must_not_measure_worse_than_the_predecess
     assert decide(thin | against(12, 7.2, 7.0, 2.0), GATE, watch_level=LEVEL)[0] is Decision.UNPROVEN
 
 
+@pytest.mark.parametrize(("rows", "decision"), [(29, Decision.UNPROVEN), (30, Decision.REFUSED)])
+def test_from_gate_evidence_rows_on_the_challenger_needs_confidence_against_the_predecessor(
+    rows: int, decision: Decision
+) -> None:
+    """3 % worse with a standard error of 2: within the margin of 5 % with 53 % only, (0.35 - 0.2) / 2 errors."""
+    thin = paired(12, 8.0, 9.0, 0.4) | BAD_CHAMPION | against(rows, 7.2, 7.0, 2.0)
+    assert decide(thin, GATE, watch_level=LEVEL)[0] is decision
+
+
 def test_where_the_champion_would_not_be_withdrawn_the_predecessor_has_no_say() -> None:
     unclear = watched(40, 8.0, 7.0, 0.5)  # a chance of 8.5 %
     assert (
