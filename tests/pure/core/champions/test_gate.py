@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.gate import UncomparedPolicy, decide, is_shown_worse
+from spinney.core.champions.held_out_evidence import format_confidence
 from spinney.core.errors import ContractError
 
 
@@ -434,3 +435,11 @@ def test_the_last_parent_answers_though_a_constant_is_better(rows: int) -> None:
     decision, reason, _ = decide(first(rows, 3.0, 2.0, 0.01), Gate(), is_last_rung=True)
     assert decision is Decision.UNPROVEN
     assert reason.startswith("first model, worse than a constant, but no other model can answer: loss 3 against")
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0099, "under 1 %"), (0.01, "1 %"), (0.015, "2 %"), (0.5, "50 %"), (0.99, "99 %"), (0.991, "over 99 %")],
+)
+def test_confidences_are_whole_percentages_except_at_the_ends(share: float, text: str) -> None:
+    assert format_confidence(share) == text

@@ -30,3 +30,7 @@ def test_the_reason_has_the_numbers() -> None:
         "of 2,000 groups 1,200 failed and 3 got a model that is worse than their champion, together more than 50 % "
         "(gate.halt_share)"
     )
+
+
+def test_tallies_of_parts_add_up_from_none() -> None:
+    assert sum([AttemptTally(3, 1, 0), AttemptTally(4, 0, 2)], AttemptTally()) == AttemptTally(7, 1, 2)
