@@ -181,3 +181,33 @@ def test_other_groups_keep_their_samples() -> None:
     assert samples.counts.tolist() == [0, 1]
     assert samples.take(np.array([1])).means.tolist() == [4.0]
     assert np.isnan(samples.means[0])
+
+
+def of_knots(knots: list[tuple[float, float]]) -> LossSamples:
+    """A sample of one group with these knots: (loss, number of losses)."""
+    samples = LossSamples.empty(1)
+    for at, (value, weight) in enumerate(knots):
+        samples.values[0, at], samples.weights[0, at] = value, weight
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [  # 3 losses about 1 and 5 about 3. Of a knot one loss lies on it, and half of the others on each side.
+        (0.5, (8 - 0.5 * 1 + 0.5) / 9),  # of the one loss below 1 half is above 0.5
+        (1.0, (5 + 0.5 * 4) / 9),
+        (1.5, (5 + 0.75 * 1 - 0.25 * 2 + 0.5) / 9),  # three quarters of the loss above 1, a quarter of the two below 3
+        (2.0, (5 + 0.5 * 1 - 0.5 * 2 + 0.5) / 9),
+        (3.0, 0.5 * 6 / 9),
+        (4.0, 0.75 / 9),  # 3 / 4 is more than the random 0.5
+    ],
+)
+def test_the_losses_of_merged_knots_lie_evenly_on_both_sides(loss: float, expected: float) -> None:
+    samples = of_knots([(1.0, 3.0), (3.0, 5.0)])
+    assert samples.shares_above(np.array([loss]), np.array([0.5])).tolist() == pytest.approx([expected], rel=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [(23.5, (3 - 0.5 + 0.5) / 27), (30.0, 0.8 / 27)])
+def test_the_last_of_24_knots_has_losses_below_it_too(loss: float, expected: float) -> None:
+    samples = of_knots([*((float(n), 1.0) for n in range(1, 24)), (24.0, 3.0)])
+    assert samples.shares_above(np.array([loss]), np.array([0.5])).tolist() == pytest.approx([expected], rel=1e-6)
