@@ -137,14 +137,15 @@ class FleetAnswers:
         return answer_rows(rows, read.group_keys, champions, models, intervals)
 
     def prepare(self, snapshot: FleetSnapshot) -> None:
-        """Calibrate the intervals of a new snapshot, in the shards that were asked for before.
+        """Calibrate the intervals of a new snapshot: the first time of all shards, later of those that have changed.
 
         Call it before the snapshot becomes the current one; otherwise every request calibrates for itself.
         """
         if self._rule is not None:
             intervals = self._uncalibrated(self._rule, snapshot)
-            intervals.pools(())  # sorts the champions by shard: the first request to a new shard need not wait for it
-            if self._calibrated is not None:
+            if self._calibrated is None:
+                intervals.calibrate(range(self.config.fleet.shards))
+            else:
                 intervals = self._calibrated[1].after_change(intervals.pools, snapshot.changed_shards)
             self._calibrated = (snapshot, intervals)
 

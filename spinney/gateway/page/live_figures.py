@@ -71,11 +71,11 @@ def make_document(value: Any) -> Document:
 
 
 class LiveFigures:
-    """The newest reading of a fleet's figures. `start` begins to read, in a daemon thread, until `stop`.
+    """The newest reading of a fleet's figures. `start` begins a daemon thread that reads, until `stop`.
 
     A reading begins when a table has a new version, or READ_AGAIN_S after the last one. Pauses keep readings below
-    SHARE of one core. The first reading begins at once, later ones only while somebody asks. A reading that fails is
-    logged, and the result of the one before stays.
+    SHARE of one core. Nothing is read before somebody asks. A reading that fails is logged, and the result of the one
+    before stays.
 
     fleet: the fleet whose figures are read. pause_s: shortest time from the end of one reading to the next look at the
     tables. watched_s: seconds after a request for which figures are still read.
@@ -170,6 +170,7 @@ class LiveFigures:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            self._sleep_until_asked()
             self._wake.clear()
             if self._stopped.is_set():  # since the condition above was looked at
                 return
@@ -182,7 +183,6 @@ class LiveFigures:
                 LOG.exception("the fleet page's figures could not be read")
             took = time.monotonic() - began
             self._wake.wait(max(self._pause_s, took * (1 / SHARE - 1)))
-            self._sleep_until_asked()
 
     def _sleep_until_asked(self) -> None:
         """Wait until somebody asks.

@@ -205,17 +205,16 @@ def test_only_the_shards_of_new_champions_are_calibrated_anew(tmp_path: Path, mo
     assert not np.allclose(widths[0], widths[1])
 
 
-def test_a_shard_is_not_calibrated_by_what_is_answered_at_once(fleet: LinearFleet, feed: ChampionFeed) -> None:
+def test_the_first_request_to_a_shard_calibrates_nothing(
+    fleet: LinearFleet, feed: ChampionFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = ModelCache()
-    answers_of(fleet, feed, cache).answer(asked([record(1), record(2)]))  # loads the models
-    answers = answers_of(fleet, feed, cache)
-    with pytest.raises(NotLoadedError):
-        answers.answer_at_once(asked([record(1)]))
-    expected = answers.answer(asked([record(1)]))
-    assert answers.answer_at_once(asked([record(1)])) == expected
+    expected = answers_of(fleet, feed, cache).answer(asked([record(1), record(2)]))  # loads the models
     assert keys.shard_of(key_of(1), fleet.config.fleet.shards) != keys.shard_of(key_of(2), fleet.config.fleet.shards)
-    with pytest.raises(NotLoadedError):
-        answers.answer_at_once(asked([record(1), record(2)]))
+    answers = answers_of(fleet, feed, cache)
+    monkeypatch.setattr(FleetSnapshot, "pools", lambda *_, **__: pytest.fail("a request calibrated"))
+    assert answers.answer_at_once(asked([record(1), record(2)])) == expected
+    assert expected.columns["lower"][0] is not None
 
 
 def test_between_calibration_and_the_change_of_champions_nothing_is_answered_at_once(
