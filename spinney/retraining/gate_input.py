@@ -13,6 +13,7 @@ from schemas import tables
 from schemas.vocabulary import Decision, RoundKind
 from spinney.core.champions.jump_holds import PastDecision, about_jump_by_reason, held_since
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
+from spinney.core.champions.withdrawals import withdrawn_model_ids
 from spinney.core.timestamps import to_microseconds
 from spinney.retraining.round_gate import HELD_SINCE, OTHER_PATH_EPOCH
 from spinney.serving.model_cache import CARRIED_BYTES
@@ -120,9 +121,12 @@ def _other_path_epochs(models: pa.Table, store: FleetStore, kind: RoundKind) -> 
     promoted = _read(store.directory(tables.PROMOTIONS, other), columns, is_of_models & is_of_same_time & is_promoting)
     if not promoted.num_rows:
         return {}
-    is_withdrawal = is_of_models & (ds.field("decision") == Decision.WITHDRAWN.value)
-    parts = [_read(directory, columns, is_withdrawal) for directory in store.directories(tables.PROMOTIONS)]
-    withdrawn = {model_id for part in parts for model_id in part.column("model_id").to_pylist()}
+    is_withdrawal = is_of_models & (ds.field("decision") == Decision.WITHDRAWN.value)  # others need not be read
+    withdrawn = withdrawn_model_ids(
+        (row["model_id"], row["decision"])
+        for directory in store.directories(tables.PROMOTIONS)
+        for row in _read(directory, ("model_id", "decision"), is_withdrawal).to_pylist()
+    )
     epochs: dict[tuple[str, str], int] = {}
     for row in promoted.to_pylist():
         if row["model_id"] not in withdrawn and row["epoch"] is not None:

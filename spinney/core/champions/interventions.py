@@ -110,7 +110,8 @@ def unpin(group_key: str, history: Sequence[Promotion]) -> ChampionChange:
 def previous_champion(history: Sequence[Promotion]) -> Promotion | None:
     """Return the last champion before the current one that was never withdrawn; None when there was none."""
     champion = select_champion(history)
-    excluded = withdrawn_model_ids(history) | ({champion.model_id} if champion else set())
+    withdrawn = withdrawn_model_ids((row.model_id, row.decision) for row in history)
+    excluded = withdrawn | ({champion.model_id} if champion else set())
     for at in sorted({row.decided_at for row in history if row.decision in CHAMPION_DECISIONS}, reverse=True):
         earlier = select_champion(decided_until(history, at))
         if earlier is not None and earlier.model_id not in excluded:

@@ -55,9 +55,12 @@ def mark_withdrawn(model: _Ints, is_withdrawal: _Bools, is_current: _Bools, is_b
     return np.where(is_by_person, same_revision, any_revision)
 
 
-def withdrawn_model_ids(promotions: Iterable[Promotion]) -> set[str]:
-    """Return the models withdrawn in any revision: those that no machine may promote."""
-    return {row.model_id for row in promotions if row.decision == Decision.WITHDRAWN}
+def withdrawn_model_ids(decisions: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the models withdrawn in any revision: those that no machine may promote.
+
+    decisions: model_id and decision of each row of `promotions`.
+    """
+    return {model_id for model_id, decision in decisions if decision == Decision.WITHDRAWN}
 
 
 def is_still_withdrawn(promotions: Sequence[Promotion]) -> bool:

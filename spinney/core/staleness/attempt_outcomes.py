@@ -137,7 +137,7 @@ def _effective_decision(row: DecisionRecord, champions: Champions) -> str:
     """The decision of a machine; a promotion of a model that is withdrawn counts as refused (`withdrawals`)."""
     promotion = row.promotion
     earlier = decided_until(champions.promotions.get(row.group_key, ()), promotion.decided_at)
-    is_withdrawn = promotion.model_id in withdrawn_model_ids(earlier)
+    is_withdrawn = promotion.model_id in withdrawn_model_ids((row.model_id, row.decision) for row in earlier)
     return Decision.REFUSED if is_withdrawn and promotion.decision in PROMOTING_DECISIONS else promotion.decision
 
 

@@ -31,4 +31,4 @@ def test_a_model_is_withdrawn_until_a_later_revision_promotes_it(
 
 def test_models_are_withdrawn_for_machines_whatever_revision_withdrew_them() -> None:
     rows = [row(0, "promoted", "a"), row(0, "withdrawn", "a"), row(1, "promoted", "a"), row(1, "promoted", "b")]
-    assert withdrawn_model_ids(rows) == {"a"}
+    assert withdrawn_model_ids((row.model_id, row.decision) for row in rows) == {"a"}
