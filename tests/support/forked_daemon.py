@@ -6,7 +6,6 @@ to the process that forks. It ends when the forked one does.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MODULE = "spinney.local.python_daemon"
-PR_SET_PDEATHSIG = 1
+PARENT_CHECK_S = 1.0
 
 PROGRAM = """\
 #!{python} -IS
@@ -43,18 +42,28 @@ def start(place: Path) -> Path:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(address))
     listener.listen()
+    parent = os.getpid()
     if os.fork() == 0:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while True:
-            link, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                _serve(link)
-                os._exit(0)
-            link.close()
+        _accept(listener, parent)
+        os._exit(0)
     listener.close()
     return program
+
+
+def _accept(listener: socket.socket, parent: int) -> None:
+    """Fork a daemon for each program that connects, as long as the parent lives."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    listener.settimeout(PARENT_CHECK_S)
+    while os.getppid() == parent:
+        try:
+            link, _ = listener.accept()
+        except TimeoutError:
+            continue
+        if os.fork() == 0:
+            listener.close()
+            _serve(link)
+            os._exit(0)
+        link.close()
 
 
 def _serve(link: socket.socket) -> None:
