@@ -68,7 +68,7 @@ def test_a_pure_test_imports_nothing_of_ours_but_the_core() -> None:
     assert not found
 
 
-def test_the_last_process_takes_files_without_spark_first_and_then_the_last_ones() -> None:
+def test_the_third_process_takes_files_without_spark_first_and_then_the_last_ones() -> None:
     scheduling = TierScheduling.__new__(TierScheduling)
     files = [
         f"tests/{name}.py" for name in ("e2e/test_a", "spark/test_b", "spark/test_c", "files/test_d", "pure/test_e")
@@ -83,9 +83,9 @@ def test_the_last_process_takes_files_without_spark_first_and_then_the_last_ones
         def send_runtest_some(self, indices: list[int]) -> None:
             self.given += [files[at] for at in indices]
 
-    first, last = Process("gw0"), Process("gw1")
-    scheduling.registered_collections = {each: [f"{file}::test" for file in files] for each in (first, last)}
-    for each in (first, last, last, last, first):
+    first, third = Process("gw0"), Process("gw2")
+    scheduling.registered_collections = {each: [f"{file}::test" for file in files] for each in (first, third)}
+    for each in (first, third, third, third, first):
         scheduling._assign_work_unit(each)
-    assert last.given == [files[3], files[4], files[2]]
+    assert third.given == [files[3], files[4], files[2]]
     assert first.given == [files[0], files[1]]
