@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from demo.error_recovery import Recovery, measure_recovery
-from demo.refits_in_turn import fit_in_turn
+from demo.refits_in_turn import RefitSchedule, fit_in_turn
 from spinney.core import keys
 from spinney.core.features.encoding import Floats
 
@@ -100,9 +100,6 @@ class RefitComparison:
 LossFunction = Callable[[pd.Series, npt.NDArray[Any]], Floats]
 """Takes (labels, answers), and returns the fleet's loss of each row; NaN without an answer."""
 
-Schedule = Mapping[datetime, Mapping[str, str]]
-"""Time of a refit -> group or parent key -> model id of each that was fitted, from the start of the stream on."""
-
 
 def refit_times(window: StreamWindow, every: timedelta | None) -> tuple[datetime, ...]:
     """Return the times at which a fleet is refitted: at the start, then at this interval until the end; None: only the
@@ -157,7 +154,7 @@ def _fit_schedules(
     hierarchy: GroupHierarchy,
     fitter: Fitter,
     fleet_fits: int,
-) -> dict[str, Schedule]:
+) -> dict[str, RefitSchedule]:
     """Fit the models of every strategy but the fleet."""
     fits = _fit_all(rows, stream, window, hierarchy, fitter)
     is_old_at = rows["event_time"] + window.label_delay
@@ -168,7 +165,7 @@ def _fit_schedules(
         known = mature(rows, window, at)
         return fitter.fit(known[known["group_key"].isin(group_keys)], at)
 
-    in_turn: dict[datetime, Mapping[str, str]] = {window.start: fits[window.start]}
+    in_turn: RefitSchedule = {window.start: fits[window.start]}
     in_turn |= fit_in_turn(known_at, (window.start, window.end), fleet_fits, fit_groups)
     for at in refit_times(window, REFIT_INTERVALS["daily"])[1:]:
         parents = {key: model_id for key, model_id in fits[at].items() if keys.is_parent(key)}
@@ -194,7 +191,7 @@ def _fit_all(
     return fits
 
 
-def _count_refits(schedule: Schedule) -> int:
+def _count_refits(schedule: RefitSchedule) -> int:
     """Return the number of groups fitted after the start, without parents."""
     return sum(not keys.is_parent(key) for at in sorted(schedule)[1:] for key in schedule[at])
 
@@ -214,7 +211,7 @@ def _as_parent_rows(rows: pd.DataFrame, parents: set[str], hierarchy: GroupHiera
 
 def _replay_answers(
     stream: pd.DataFrame,
-    schedule: Schedule,
+    schedule: RefitSchedule,
     hierarchy: GroupHierarchy,
     fitted: FittedModels,
 ) -> npt.NDArray[Any]:

@@ -15,9 +15,11 @@ FitGroups = Callable[[datetime, Sequence[str]], Mapping[str, str]]
 """Takes a time and group keys, and returns group key -> model id of each that could be fitted."""
 
 
-def fit_in_turn(known_at: pd.Series, span: tuple[datetime, datetime], fits: int, fit: FitGroups) -> dict[
-    datetime, Mapping[str, str]
-]:  # fmt: skip
+RefitSchedule = dict[datetime, Mapping[str, str]]
+"""Time of a refit -> group or parent key -> model id of each that was fitted."""
+
+
+def fit_in_turn(known_at: pd.Series, span: tuple[datetime, datetime], fits: int, fit: FitGroups) -> RefitSchedule:
     """Fit the groups that have waited longest, at each INTERVAL after the start of the span, and return the models.
 
     A group takes part once it has a new row: one that became known since its last attempt. The fits are spread evenly.
@@ -29,7 +31,7 @@ def fit_in_turn(known_at: pd.Series, span: tuple[datetime, datetime], fits: int,
     start, end = span
     count = max(0, -(-(end - start) // INTERVAL) - 1)
     attempted: dict[str, datetime] = {}
-    made: dict[datetime, Mapping[str, str]] = {}
+    made: RefitSchedule = {}
     done = 0
     for nth in range(1, count + 1):
         at = start + nth * INTERVAL
