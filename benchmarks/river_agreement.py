@@ -1,6 +1,6 @@
 """Whether a replay is delayed progressive validation: the same losses as by river's `progressive_val_score(delay=)`.
 
-Made-up groups with a row an hour, whose labels become known hours later. The replay refits a group after each label.
+Synthetic groups have a row an hour, whose label becomes known hours later. The replay refits a group after each label.
 river predicts and learns event by event, with a model that fits the same ridge by scikit-learn on all rows learned so
 far. river is no dependency of Spinney: ``pip install river==0.26.1`` beside it, and
 ``python benchmarks/river_agreement.py``.
@@ -57,7 +57,7 @@ class GrowingRidge:
 
 
 def made_up(groups: int, rows: int) -> pd.DataFrame:
-    """Rows of each group half an hour after each full one, by a linear law that drifts."""
+    """Return synthetic rows: one an hour in each group, at half past, labelled by a linear function that drifts."""
     random, parts = np.random.default_rng(5), []
     for group in range(groups):
         x, z, noise = random.normal(size=(3, rows))
@@ -70,7 +70,7 @@ def made_up(groups: int, rows: int) -> pd.DataFrame:
 
 
 def replayed_losses(frame: pd.DataFrame, delay: pd.Timedelta) -> pd.Series:
-    """The losses of a replay that refits after each label, by group_key and event_id."""
+    """Return the losses of a replay that refits after each label, indexed by group_key and event_id."""
     timing = LabelTiming(int(delay.value // 1000))
     policies = (NewGroup(MIN_ROWS), NewRows(1))
     judge = JudgeSettings(policies, MIN_ROWS, timing.label_delay, 365 * 24 * HOUR, is_wall_clock=False)
@@ -83,11 +83,11 @@ def replayed_losses(frame: pd.DataFrame, delay: pd.Timedelta) -> pd.Series:
 
 
 def rivers_losses(frame: pd.DataFrame, delay: pd.Timedelta) -> pd.Series:
-    """The losses by river, which is asked one group at a time."""
+    """Return the losses that river computes, group by group, indexed by group_key and event_id."""
     from river import base, evaluate, metrics
 
     class Model(GrowingRidge, base.Regressor):
-        """The same, of river's own class."""
+        """GrowingRidge as a regressor of river."""
 
     losses = {}
     for key, group in frame.groupby("group_key"):

@@ -36,8 +36,8 @@ def new_page(
 ) -> Iterator[Page]:
     """Open a page that shares nothing with others, as in a private window. size: width and height in CSS pixels.
 
-    A page of a phone's width is one of a phone. Raises AssertionError at the end if the page has raised or logged an
-    error, unless its text contains one of `allowed`, or if it has opened a message box.
+    Up to a phone's width the page behaves as on a phone. Raises AssertionError at the end if the page has raised or
+    logged an error, unless its text contains one of `allowed`, or if it has opened a message box.
     """
     errors: list[str] = []
 

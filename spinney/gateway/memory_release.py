@@ -14,7 +14,6 @@ import pyarrow as pa
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 """A function of glibc; None with other C libraries."""
 
-
 _JEMALLOC_SETTINGS = "_RJEM_MALLOC_CONF"
 """The variable of the environment from which the jemalloc inside deltalake reads its settings when it is loaded."""
 

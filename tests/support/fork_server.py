@@ -101,7 +101,7 @@ class ForkServer:
 
 @dataclass
 class ForkedProcess:
-    """What `subprocess.Popen` offers of it."""
+    """A command that a ForkServer has started, with methods like those of `subprocess.Popen`."""
 
     server: ForkServer
     pid: int

@@ -34,7 +34,7 @@ class PastDecision:
 
 
 def about_jump_by_reason(decision: str, reason: str) -> bool:
-    """Return `about_jump` of a decision that an earlier version stored, without the column."""
+    """Return `about_jump` of a decision that was stored before the table had this column."""
     is_held = decision == Decision.HELD
     if is_held and reason.startswith(JUMP):
         return True
