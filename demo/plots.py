@@ -65,6 +65,9 @@ POLICY_COLOURS = {
 CHART, WIDE, NARROW = 640, 1040, 380
 """Widths of charts in pixels: beside a narrow chart, alone in its row, beside a wide chart."""
 
+NAMES = 160
+"""Width in pixels to the right of the lines, in which the longest of their names fits."""
+
 RUNNING_MEAN_EVENTS = 15
 RUNNING_MEAN_LEAST = 5
 
@@ -72,7 +75,7 @@ RUNNING_MEAN_LEAST = 5
 def draw_daily_error(summary: Mapping[str, Any]) -> str:
     """Draw the mean loss of each day, a line for each fleet, without the groups of the injected change."""
     days = summary["worth"]["daily_without_injected"]
-    chart = Chart(WIDE, 340, right=150)
+    chart = Chart(WIDE, 340, right=NAMES)
     lines = {name: [(at, day[name]) for at, day in enumerate(days)] for name in STRATEGIES}
     chart.axes.set_xlim(-0.1, max(len(days) - 1, 1))
     _draw_lines(chart, lines, _loss_title(summary))
@@ -87,7 +90,7 @@ def draw_daily_error(summary: Mapping[str, Any]) -> str:
 def draw_recovery_lines(summary: Mapping[str, Any]) -> str:
     """Draw the changed groups' mean loss of the last 24 hours, from a day before the change on."""
     injected = summary["worth"]["injected"]
-    chart = Chart(CHART, 340, right=128)
+    chart = Chart(CHART, 340, right=NAMES)
     lines = injected["line"]
     hours = [hour for points in lines.values() for hour, _ in points] or [0, 24]
     chart.axes.set_xlim(min(hours), max(hours))
