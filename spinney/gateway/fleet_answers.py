@@ -13,13 +13,22 @@ import numpy.typing as npt
 from spinney.core import keys
 from spinney.core.champions.routing import ChampionSource
 from spinney.core.config import Config
-from spinney.core.features.request_rows import FEW_RECORDS, RequestRows, RowError, read_request_rows, request_rules
+from spinney.core.features.request_rows import (
+    FEW_RECORDS,
+    RequestRows,
+    RowError,
+    read_plain_rows,
+    read_request_rows,
+    request_rules,
+)
 from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
 from spinney.core.migration import add_former_columns
 from spinney.core.models.signing import Signer
+from spinney.core.records.json_columns import count_strings
 from spinney.fleet import Fleet
 from spinney.gateway.errors import TooMuchError
 from spinney.serving.answers import Answers, answer_rows
+from spinney.serving.few_answers import answer_few
 from spinney.serving.fleet_snapshot import FleetSnapshot
 from spinney.serving.model_cache import LoadedLinearModels, ModelCache, ModelSource, NotLoadedError, SignedPayload
 from spinney.serving.stored_models import StoredModels
@@ -93,6 +102,7 @@ class FleetAnswers:
         self._rule = IntervalRule.of(config.fleet, config.intervals.coverage, first_loss)
         self._calibrated: tuple[FleetSnapshot, FleetIntervals] | None = None
         self._former = charter.former_columns_of(self._store)
+        self._loaded = LoadedLinearModels(self._store, signer, cache=cache)
         self._stored, self._fleet = StoredModels(self._store, signer), Fleet(config)
         self.prepare(snapshot())
 
@@ -102,19 +112,6 @@ class FleetAnswers:
         Raises TooMuchError for more records or groups than `[gateway]` allows, ContractError if a feature is missing in
         every record, StoreError for an `as_of` that cannot be answered, RequestError for names that occur twice.
         """
-        return self._answer(records)
-
-    def answer_at_once(self, records: Records) -> RecordAnswers:
-        """Answer at most FEW_RECORDS records like `answer`, if the models are loaded, linear and in calibrated shards.
-
-        This is fast enough for the event loop; calibrating a shard takes several milliseconds. Raises NotLoadedError
-        for all other requests.
-        """
-        if len(records.values) > FEW_RECORDS or records.as_of is not None:
-            raise NotLoadedError
-        return self._answer(records, at_once=True)
-
-    def _answer(self, records: Records, *, at_once: bool = False) -> RecordAnswers:
         limits, count = self.config.gateway, len(records.values)
         if count > limits.max_rows:
             raise TooMuchError("records", limits.max_rows, count, "gateway.max_rows")
@@ -123,16 +120,35 @@ class FleetAnswers:
         groups = len(set(read.group_keys))
         if groups > limits.max_groups:
             raise TooMuchError("groups", limits.max_groups, groups, "gateway.max_groups")
-        return self._in_order(read, self._answer_rows(read, records.as_of, at_once=at_once), count)
+        return self._in_order(read, self._answer_rows(read, records.as_of), count)
 
-    def _answer_rows(self, read: RequestRows, as_of: str | None, *, at_once: bool) -> Answers:
+    def answer_at_once(self, records: Records) -> RecordAnswers:
+        """Answer at most FEW_RECORDS valid records like `answer`, if `answer_few` can and the shards are calibrated.
+
+        This is fast enough for the event loop; calibrating a shard takes several milliseconds. Raises NotLoadedError
+        for all other requests.
+        """
+        limits, fleet = self.config.gateway, self.config.fleet
+        if len(records.values) > min(FEW_RECORDS, limits.max_rows, limits.max_groups):
+            raise NotLoadedError
+        if self._former or records.as_of is not None:
+            raise NotLoadedError
+        rows = read_plain_rows(records.values, records.exact, self._rules[records.by_column], fleet)
+        if rows is None:
+            raise NotLoadedError
+        records.check_names(count_strings(records.values))
+        group_keys = [keys.encode([row[name] for name in fleet.group]) for row in rows]
+        snapshot = self._snapshot()
+        intervals = self._intervals(snapshot)
+        if intervals is not None and not intervals.are_calibrated(group_keys):
+            raise NotLoadedError
+        return RecordAnswers(answer_few(rows, group_keys, snapshot, self._loaded, intervals), {})
+
+    def _answer_rows(self, read: RequestRows, as_of: str | None) -> Answers:
         snapshot = self._snapshot()
         champions: ChampionSource = snapshot if as_of is None else self._fleet.champions(as_of, set(read.group_keys))
         intervals = self._intervals(snapshot) if as_of is None else self._fleet.intervals(as_of)
-        if at_once and intervals is not None and not intervals.are_calibrated(read.group_keys):
-            raise NotLoadedError
-        source = LoadedLinearModels if at_once else ModelSource
-        models = source(self._store, self._signer, partial(self._payloads, snapshot), self.cache)
+        models = ModelSource(self._store, self._signer, partial(self._payloads, snapshot), self.cache)
         rows = add_former_columns(to_pandas(read.rows), self._former) if self._former else read.rows
         return answer_rows(rows, read.group_keys, champions, models, intervals)
 

@@ -102,7 +102,7 @@ def answer_rows(
     of_row, distinct = batch_scoring.number_names(group_keys)  # a batch of thousands of rows has a few hundred groups
     route_keys, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
     while len(places):
-        routed, loaded = _usable_routes(route_keys, champions, models.store.fleet, models.load, unusable)
+        routed, loaded = usable_routes(route_keys, champions, models.store.fleet, models.load, unusable)
         taken = [routed[key] for key in route_keys]
         ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
         found = batch_scoring.predict_by_index(
@@ -140,7 +140,7 @@ def own_model(key: str, champions: ChampionSource, models: ModelSource) -> Model
     """Return the first model of this group or parent whose signature is valid; None without one."""
     own = Champions({key: champions.promotions.get(key, ())})
     route_key = RouteKey(key)
-    routed, loaded = _usable_routes([route_key], own, models.store.fleet, models.load, set())
+    routed, loaded = usable_routes([route_key], own, models.store.fleet, models.load, set())
     promotion = routed[route_key].promotion
     return loaded[promotion.model_id] if promotion else None
 
@@ -157,7 +157,7 @@ def _warn_once(owner: str, model_id: str, got: str) -> None:
         log.warning(text, owner, model_id[:12], got)
 
 
-def _usable_routes(
+def usable_routes(
     route_keys: list[RouteKey], champions: ChampionSource, fleet: Fleet, load: _Load, unusable: set[str]
 ) -> tuple[dict[RouteKey, Route], dict[str, Model]]:
     """Return routes whose models load. A model with an invalid signature is replaced by the one before it.

@@ -12,9 +12,7 @@ import click
 from spinney.cli import main
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(
-    file for folder in ("spinney", "streaming", "batch", "demo") for file in (ROOT / folder).rglob("*.py")
-)
+FILES = sorted(file for folder in ("spinney", "streaming", "batch", "demo") for file in (ROOT / folder).rglob("*.py"))
 NO_KEYS = {
     **dict.fromkeys(("fleet.toml", "staleness.md", "gate.md"), "a file"),
     **dict.fromkeys(("retention.ms", "retention.bytes"), "of Kafka's topics"),

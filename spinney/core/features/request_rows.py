@@ -118,6 +118,26 @@ def read_request_rows(
     return RequestRows(rows, _group_keys(rows, fleet.group), places, errors, strings)
 
 
+def read_plain_rows(
+    records: Sequence[Any], exact: Callable[[], Sequence[Any]], rules: RecordRules, fleet: Fleet
+) -> list[dict[str, Any]] | None:
+    """Return column -> value of each record, the values that `read_request_rows` makes columns of.
+
+    Returns None if a record is not valid, or has no field of a feature: `read_request_rows` says what is wrong.
+    """
+    if not all(type(record) is dict for record in records):
+        return None
+    try:
+        rows = [_values_of(record, rules) for record in exact()]
+    except RejectedError:
+        return None
+    for name in fleet.features:
+        nulls = [record for record, row in zip(records, rows, strict=True) if row[name] is None]
+        if nulls and not all(rules.rule_of(name).source in record for record in nulls):
+            return None
+    return rows
+
+
 @dataclass(frozen=True)
 class _OneByOne:
     """The result of reading records one by one.
@@ -135,13 +155,19 @@ def _read_one_by_one(exact: Sequence[Any], doubtful: Mask, rules: RecordRules) -
     for place in np.flatnonzero(doubtful).tolist():
         read: Mapping[str, Any] = {}
         try:
-            read = {rule.name: value_of(exact[place], rule, rules) for rule in rules.fields}
-            _require_storable(read, rules)
+            read = _values_of(exact[place], rules)
         except RejectedError as error:
             read, errors[place] = {}, RowError(error.reason.value, error.detail[:MAX_DETAIL_CHARACTERS], error.field)
         for name, column in values.items():
             column.append(read.get(name))
     return _OneByOne(values, errors)
+
+
+def _values_of(record: Any, rules: RecordRules) -> dict[str, Any]:
+    """Return column -> value of one record. Raises RejectedError."""
+    read = {rule.name: value_of(record, rule, rules) for rule in rules.fields}
+    _require_storable(read, rules)
+    return read
 
 
 def _require_storable(values: Mapping[str, Any], rules: RecordRules) -> None:

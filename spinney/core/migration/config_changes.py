@@ -201,9 +201,7 @@ def _compare_columns(
             yield _retyped_column(name, kind, now[name])
 
 
-def _likely_twins(
-    before: Mapping[str, str], now: Mapping[str, str], renamed: Mapping[str, str]
-) -> dict[str, str]:
+def _likely_twins(before: Mapping[str, str], now: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, str]:
     """Return old -> new name of columns that may have been renamed: by their role, or the only two of their type.
 
     renamed: as `_renamed_by_role` returns it.

@@ -71,7 +71,7 @@ def predict_linear(
             for k, weights in enumerate(coefficients):
                 scores[k] += weights[i][model_index] * column
         _add_words(scores, encoders, models, model_index, columns)
-        return _apply_link(scores, link)
+        return apply_link(scores, link)
 
 
 def _stacked(arrays: Sequence[Floats]) -> Floats:
@@ -109,7 +109,8 @@ def _lookup(known: Integers, base: Integers, codes: Integers) -> Integers:
     return np.where(known[order][position] == keys, order[position] + 1, 0)
 
 
-def _apply_link(scores: Floats, link: Link) -> Floats:
+def apply_link(scores: Floats, link: Link) -> Floats:
+    """Convert scores, shape (k, n_rows), to predictions, shape (n_rows, 1 or n_classes). Not for Link.CONSTANT."""
     if link is Link.IDENTITY:
         return np.ascontiguousarray(scores.T)
     if link is Link.LOGISTIC:

@@ -28,6 +28,8 @@ from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
 
 GROUPS = 1_000
+BEYOND = dict(zip(FEATURES, (1.7e308, 1.7e308, -1.7e308, 1.7e308), strict=True))
+"""Features for which the model of group 1 has no finite answer."""
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +217,48 @@ def test_the_first_request_to_a_shard_calibrates_nothing(
     monkeypatch.setattr(FleetSnapshot, "pools", lambda *_, **__: pytest.fail("a request calibrated"))
     assert answers.answer_at_once(asked([record(1), record(2)])) == expected
     assert expected.columns["lower"][0] is not None
+
+
+def test_a_few_records_are_answered_at_once_as_they_are_in_a_thread(fleet: LinearFleet, answers: FleetAnswers) -> None:
+    whole = asked([record(n, x0=n / 7, x3=None if n % 3 else 0.1) for n in (5, 3, 5, GROUPS + 4, 3)])
+    nobody = asked([record(3, dept="nowhere"), record(4)])
+    for records in (whole, nobody, asked([])):
+        expected = answers.answer(records)
+        found = answers.answer_at_once(records)
+        assert found == expected
+        assert found.entries() == expected.entries()
+    assert [float(value).hex() for value in answers.answer_at_once(whole).columns["upper"]] == [
+        float(value).hex() for value in answers.answer(whole).columns["upper"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        asked([record(1, x0="much")]),
+        asked([record(1), 7]),
+        asked([{name: value for name, value in record(1).items() if name != "x2"}]),
+        asked([record(1)] * 9),
+        asked([record(1)], as_of="2024-05-02T00:00Z"),
+        asked([record(2), record(1, **BEYOND)]),
+    ],
+)
+def test_what_needs_more_than_plain_arithmetic_gets_a_thread(
+    fleet: LinearFleet, feed: ChampionFeed, records: Records
+) -> None:
+    answers = answers_of(fleet, feed)
+    answers.answer(asked([record(1), record(2)]))
+    assert not np.isfinite(fleet.expected(key_of(1), record(1, **BEYOND)))
+    with pytest.raises(NotLoadedError):
+        answers.answer_at_once(records)
+
+
+def test_a_name_that_is_twice_is_refused_at_once_too(fleet: LinearFleet, answers: FleetAnswers) -> None:
+    answers.answer(asked([record(1)]))
+    text = json.dumps([record(1)]).replace('"x0": 1.0', '"x0": 1.0, "x0": 2.0')
+    body = read_json(text.encode())
+    with pytest.raises(RequestError, match='"x0" twice'):
+        answers.answer_at_once(Records(body.value, lambda: body.exact, check_names=body.require_unique_names))
 
 
 def test_between_calibration_and_the_change_of_champions_nothing_is_answered_at_once(

@@ -429,7 +429,8 @@ def test_a_fault_is_answered_without_a_path_or_a_stack(service: Service, url: st
     def fail(*_: Any) -> None:
         raise ZeroDivisionError(f"in {service.config.storage.root}")
 
-    monkeypatch.setattr(service.answers, "_answer", fail)
+    monkeypatch.setattr(service.answers, "answer", fail)
+    monkeypatch.setattr(service.answers, "answer_at_once", fail)
     answer = http.post(f"{url}/predict", json={"records": []})
     assert code(answer) == (500, "fault")
     assert service.config.storage.root not in answer.text
@@ -445,7 +446,8 @@ def test_tables_that_cannot_be_read_are_a_503_that_says_when_to_come_again(
     def fail(*_: Any, **__: Any) -> None:
         raise StoreError(f"table at {service.config.storage.root}: gone")
 
-    monkeypatch.setattr(service.answers, "_answer", fail)
+    monkeypatch.setattr(service.answers, "answer", fail)
+    monkeypatch.setattr(service.answers, "answer_at_once", fail)
     answer = http.post(f"{url}/predict", json={"records": []})
     assert code(answer) == (503, "tables")
     assert int(answer.headers["Retry-After"]) > 0

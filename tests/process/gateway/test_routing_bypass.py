@@ -79,7 +79,8 @@ def test_a_fault_and_unreadable_tables_are_answered_either_way(
     service: Service, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error, status in ((StoreError(f"{service.config.storage.root}: gone"), 503), (ValueError("secret"), 500)):
-        monkeypatch.setattr(service.answers, "_answer", Mock(side_effect=error))
+        monkeypatch.setattr(service.answers, "answer", Mock(side_effect=error))
+        monkeypatch.setattr(service.answers, "answer_at_once", Mock(side_effect=error))
         for query in ("", "?strict=false"):
             answer = requests.post(
                 f"{url}/predict{query}", json={"records": [ROW]}, headers={"Authorization": "x"}, timeout=30

@@ -134,9 +134,7 @@ class ErrorEvidence:
         """Set the sums of evidence of some groups to 0, in place. is_forgotten: shape (n_groups,)."""
         self.sums[is_forgotten] = 0
 
-    def counted(
-        self, rows: CountedLosses, key_shares: Floats, patience: int, tail_index: float = 1.0
-    ) -> ErrorEvidence:
+    def counted(self, rows: CountedLosses, key_shares: Floats, patience: int, tail_index: float = 1.0) -> ErrorEvidence:
         """Return the state with these losses, counted in place. patience: microseconds.
 
         key_shares: for each group a fixed number in [0, 1), the seed of its random numbers. tail_index: of the loss,

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError
-from spinney.core.features.request_rows import RequestRows, read_request_rows, request_rules
+from spinney.core.features.request_rows import RequestRows, read_plain_rows, read_request_rows, request_rules
 from spinney.core.records.json_parsing import NumberText, read_value
 from spinney.core.records.validation import RejectedError, value_of
 
@@ -85,6 +85,16 @@ def test_each_record_is_read_as_it_would_be_alone(records: list[Any], whole: int
         row, key = rows[place]
         assert row == expected
         assert key == keys.encode([expected["shop"], expected["dept"]])
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), ANYTHING) | st.just(WHOLE), max_size=4) | st.just([WHOLE, 7]))
+def test_plain_values_are_those_of_the_rows_and_there_are_none_if_a_record_has_an_error(records: list[Any]) -> None:
+    text = json.dumps(records)
+    plain = read_plain_rows(from_json(text), lambda: read_value(text), RULES, CONFIG.fleet)
+    features = {RULES.rule_of(name).source for name in CONFIG.fleet.features}
+    has_all = all(isinstance(record, dict) and features <= record.keys() for record in records)
+    found = read(records) if has_all else None
+    assert plain == (found.rows.to_pylist() if found is not None and not found.errors else None)
 
 
 def read_alone(record: dict[str, Any]) -> dict[str, Any] | RejectedError:
