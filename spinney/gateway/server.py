@@ -59,6 +59,7 @@ def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]
             access_log=False,
             http=LimitedProtocol,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(service.time_limit_s) + 1,
         ),
