@@ -45,8 +45,11 @@ DAY = timedelta(days=1)
 SHOWN = 20
 """Largest number of queued groups, decisions and worst groups in the figures."""
 
-ROWS_AT_ONCE = 1_000_000
-"""Rows of `promotions` in memory at a time."""
+ROWS_IN_MEMORY, ROWS_AT_ONCE = 1_000_000, 25_000
+"""Rows of `promotions` in memory, and those of them of which ages are computed, which takes four times their memory."""
+
+INTERVALS_AT_ONCE = 4
+"""Intervals of event time whose errors are in memory: a row of 40 bytes for each group in each interval."""
 
 _DECISION = (
     "decided_at", "group_key", "decision", "model_id", "reason", "challenger_loss", "champion_loss", "rows_compared",
@@ -160,9 +163,11 @@ def _read_ages_at(store: FleetStore, times: tuple[datetime, ...], clock: datetim
     for promotions in _promotions(store):
         for found, ages in zip(by_moment, champion_ages(promotions, moments, clocks), strict=True):
             found.append(ages)
-    values = [np.concatenate(found) for found in by_moment]
-    bucket = np.repeat(np.arange(len(moments)), [len(ages) for ages in values])
-    return make_bands(times, bucket, np.concatenate(values))
+    bands = NO_BANDS
+    for time, found in zip(times, by_moment, strict=True):  # one after the other: sorted together they take 70 MB
+        ages = np.concatenate(found)
+        bands = bands.followed_by(make_bands((time,), np.zeros(len(ages), dtype=np.int64), ages))
+    return bands
 
 
 def _clocks(store: FleetStore, moments: npt.NDArray[np.int64], clock: datetime) -> npt.NDArray[np.int64]:
@@ -186,15 +191,20 @@ def _clocks(store: FleetStore, moments: npt.NDArray[np.int64], clock: datetime) 
 
 
 def _promotions(store: FleetStore) -> Iterator[pa.Table]:
-    """Yield the promotions of all groups, without parents, about ROWS_AT_ONCE at a time; all rows
-    of a group together.
+    """Yield the promotions of all groups, without parents, about ROWS_AT_ONCE at a time; all rows of a group together.
+
+    Up to ROWS_IN_MEMORY are read in one pass.
     """
     shards = store.fleet.shards
-    pieces = min(shards, 1 + lookup.count_rows(store, tables.PROMOTIONS) // ROWS_AT_ONCE)
-    for piece in range(pieces):
-        within = InShards(shards * piece // pieces, shards * (piece + 1) // pieces - 1)
-        rows = lookup.read_where(store, tables.PROMOTIONS, CHAMPION_COLUMNS, within)
-        yield rows.filter(pc.invert(pc.starts_with(rows.column("group_key"), "{")))
+    passes = min(shards, 1 + lookup.count_rows(store, tables.PROMOTIONS) // ROWS_IN_MEMORY)
+    for index in range(passes):
+        first, end = (shards * place // passes for place in (index, index + 1))
+        rows = lookup.read_where(store, tables.PROMOTIONS, ("shard", *CHAMPION_COLUMNS), InShards(first, end - 1))
+        rows = rows.filter(pc.invert(pc.starts_with(rows.column("group_key"), "{")))
+        pieces = min(end - first, 1 + rows.num_rows // ROWS_AT_ONCE)
+        piece_of = (integer_values(rows, "shard") - first) * pieces // (end - first)
+        for piece in range(pieces):
+            yield rows.filter(pa.array(piece_of == piece)).select(CHAMPION_COLUMNS)
 
 
 def _read_errors(store: FleetStore, settled_after: timedelta, known: QuantileBands) -> QuantileBands:
@@ -213,10 +223,20 @@ def _read_errors(store: FleetStore, settled_after: timedelta, known: QuantileBan
     kept = next(place for place, time in enumerate(times) if time not in settled or place == len(times) - 1)
     new = times[kept:]
     after = times[kept - 1] if kept else _multiple_before(times[0], step)
-    sums = error_history.read_error_history(store, after, step, len(new))
+    bands = known
+    for place in range(0, len(new), INTERVALS_AT_ONCE):
+        some = new[place : place + INTERVALS_AT_ONCE]
+        bands = bands.followed_by(_read_error_bands(store, after + step * place, step, some))
+    return bands.at(times)
+
+
+def _read_error_bands(
+    store: FleetStore, after: datetime, step: timedelta, times: tuple[datetime, ...]
+) -> QuantileBands:
+    """The mean errors in intervals of this length after a moment. times: of each interval."""
+    sums = error_history.read_error_history(store, after, step, len(times))
     mean = pc.divide(sums.column("loss"), pc.cast(sums.column("labelled"), pa.float64()))
-    bands = make_bands(new, np.asarray(sums.column("bucket")), np.asarray(mean))
-    return known.followed_by(bands).at(times)
+    return make_bands(times, np.asarray(sums.column("bucket")), np.asarray(mean))
 
 
 def _multiple_before(moment: datetime, step: timedelta) -> datetime:

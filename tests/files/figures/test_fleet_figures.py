@@ -13,6 +13,7 @@ from handwritten_history import Past, fleet_toml, hour
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import parse
+from spinney.figures import fleet_figures
 from spinney.figures.fleet_figures import read_fleet_figures
 from spinney.fleet import Fleet
 from spinney.storage.layout import FleetStore
@@ -227,3 +228,22 @@ def test_figures_that_follow_an_earlier_reading_are_the_same_as_without_it(past:
     statuses = fleet.table()
     after = read_fleet_figures(kept, *settings, statuses, now, before)
     assert after == read_fleet_figures(IncrementalGain(store), *settings, statuses, now)
+
+
+def test_figures_that_are_computed_piece_by_piece_are_the_same(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f'["g{n}","1"]' for n in range(12)]
+    seen(past, *keys)
+    for n, key in enumerate(keys):
+        past.round(n + 1, {key: 1})
+        past.put(tables.HEALTH, "score", health(key, n, 2, 2.0 * n), health(key, 2.0 * n, 1, 7.0))
+    figures = []
+    for intervals, rows, in_memory in ((100, 1_000, 1_000), (1, 1, 1), (7, 3, 5)):
+        monkeypatch.setattr(fleet_figures, "INTERVALS_AT_ONCE", intervals)
+        monkeypatch.setattr(fleet_figures, "ROWS_AT_ONCE", rows)
+        monkeypatch.setattr(fleet_figures, "ROWS_IN_MEMORY", in_memory)
+        settings = (past.config.kafka.label_horizon, past.config.budget.seconds)
+        kept = IncrementalGain(FleetStore.of(past.config))
+        figures.append(read_fleet_figures(kept, *settings, Fleet(past.config).table(), hour(40)))
+    assert figures[0] == figures[1] == figures[2]
+    assert figures[0].age.groups[-1] == 12
+    assert sum(figures[0].error.groups) == 23  # both sums of the first group are in one interval
