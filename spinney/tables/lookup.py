@@ -201,10 +201,7 @@ def read_batches(
 
 
 def read_where(store: FleetStore, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
-    """Return the rows of a table that meet all conditions. Raises StoreError if it does not exist.
-
-    They are copied into one piece, since the small batches of a query hold twice the memory of their rows.
-    """
+    """Return the rows that meet all conditions, copied: a query's batches take twice their memory. Raises StoreError."""
     found = read_batches_where(store, base, columns, *where)
     return pa.Table.from_batches(found, _schema(store.contract(base), columns)).combine_chunks()
 
