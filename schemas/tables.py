@@ -243,6 +243,7 @@ MODELS = Contract(
             "against that model; predecessor_error: why it was not compared; "
             "changed_from: recipe_id of the champion if it is another one; uncompared: why such a champion was not "
             "compared; refitted: estimator and recipe_id of the champion's recipe that was fitted again; "
+            "user_rule: rule, promotes and reason of a gate's rule of your own; "
             "best_of: chosen, candidates; imported: origin; "
             "shadow: estimator, recipe_id, and loss and rows, or error",
         ),

@@ -51,7 +51,7 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
             results += check()
         except SpinneyError as error:
             results.append(_refused(name, error))
-    return [*results, *fleet(config), *estimator(config), *shadow(config), *policies(config)]
+    return [*results, *fleet(config), *estimator(config), *shadow(config), *policies(config), *gate_rule(config)]
 
 
 def configuration(config: Config) -> list[Result]:
@@ -199,6 +199,25 @@ def policies(config: Config) -> list[Result]:
         if not failures:
             results.append(Result("policies", "ok", f"{name} meets all {len(POINTS)} requirements"))
     return results
+
+
+def gate_rule(config: Config) -> list[Result]:
+    """Check a user's own rule of the gate on synthetic losses. Returns a result for each point that fails."""
+    from spinney.local.gate_check import POINTS, RuleCase, failed_rule_points
+
+    try:
+        case = RuleCase.of(config)
+    except SpinneyError as error:
+        return [_refused("gate.rule", error)]
+    if case is None:
+        return []
+    name, failures = f'"{case.rule.source}"', failed_rule_points(case)
+    if not failures:
+        return [Result("gate.rule", "ok", f"{name} meets all {len(POINTS)} requirements")]
+    return [
+        Result("gate.rule", "finding", f"{name}: {failure.point}: {failure.message}", failure.remedy)
+        for failure in failures
+    ]
 
 
 def _estimator(check: str, config: Config) -> list[Result]:

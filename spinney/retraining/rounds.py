@@ -38,11 +38,12 @@ from schemas.contract import Contract
 from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.champions.gate import UncomparedPolicy
 from spinney.core.champions.round_halt_rule import AttemptTally
+from spinney.core.champions.user_rule import load_user_rule
 from spinney.core.config import Config
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
 from spinney.core.planning.parts import Part, PartPacing, Progress, next_part
-from spinney.core.recipes.recipe import Recipe
+from spinney.core.recipes.recipe import Recipe, UserRuleTerms
 from spinney.retraining import gate_input, round_gate, round_halting
 from spinney.retraining.background_step import BackgroundStep
 from spinney.retraining.event_counting import EVENTS, EventCounter
@@ -84,7 +85,12 @@ class Rounds:
     def __init__(
         self, spark: SparkSession | SessionFactory, config: Config, signer: Signer, kind: RoundKind, checkpoint: str
     ) -> None:
-        """spark: a session, or a function that starts one, so that a small round can be fitted without Spark."""
+        """spark: a session, or a function that starts one, so that a small round can be fitted without Spark.
+
+        Raises ConfigError: the gate's rule of a user's own cannot be imported.
+        """
+        if (terms := UserRuleTerms.of(config.gate)) is not None:
+            load_user_rule(terms.rule)  # before anything is fitted
         self._spark = spark
         store = FleetStore.of(config)
         self._config, self._store = config, store

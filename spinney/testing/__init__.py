@@ -1,7 +1,8 @@
-"""For your own tests: the checks that `spinney check` makes of the estimator and the policies in a `fleet.toml`.
+"""For your own tests: the checks that `spinney check` makes of the estimator, the policies and the gate's rule in a
+`fleet.toml`.
 
 import pytest
-from spinney.testing import estimator_points, policy_points
+from spinney.testing import estimator_points, gate_points, policy_points
 
 @pytest.mark.parametrize("point", estimator_points("fleet.toml"), ids=str)
 def test_my_estimator_keeps(point):
@@ -10,6 +11,17 @@ def test_my_estimator_keeps(point):
 @pytest.mark.parametrize("point", policy_points("fleet.toml"), ids=str)
 def test_my_policies_keep(point):
     point()
+
+@pytest.mark.parametrize("point", gate_points("fleet.toml"), ids=str)
+def test_my_rule_keeps(point):
+    point()
+
+The gate's decision about given losses:
+
+from spinney.testing import decide_by_gate
+
+def test_a_model_that_is_twice_as_bad_is_refused():
+    assert decide_by_gate("fleet.toml", [2.0] * 50, [1.0] * 50).decision == "refused"
 
 A group with a clock that a test advances:
 
@@ -32,8 +44,19 @@ def test_something_of_mine(tmp_path):
 from __future__ import annotations
 
 from spinney.testing.estimator_points import EstimatorPoint, estimator_points
+from spinney.testing.gate_points import GatePoint, decide_by_gate, gate_points
 from spinney.testing.judged_group import JudgedGroup
 from spinney.testing.new_fleet import new_fleet
 from spinney.testing.policy_points import PolicyPoint, policy_points
 
-__all__ = ["EstimatorPoint", "JudgedGroup", "PolicyPoint", "estimator_points", "new_fleet", "policy_points"]
+__all__ = [
+    "EstimatorPoint",
+    "GatePoint",
+    "JudgedGroup",
+    "PolicyPoint",
+    "decide_by_gate",
+    "estimator_points",
+    "gate_points",
+    "new_fleet",
+    "policy_points",
+]

@@ -25,20 +25,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from importlib import import_module
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from schemas.vocabulary import ModelStatus
-from spinney.core.errors import ConfigError, ContractError, FitFailed, TimedOut
+from spinney.core.errors import ContractError, FitFailed, TimedOut
 from spinney.core.models.signing import Signer
-from spinney.core.name_resolution import resolve
-from spinney.core.recipes.recipe import Recipe, candidate_estimators
+from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import failed_result
@@ -52,6 +50,7 @@ from spinney.workers.group_block import (
     ran_out_of_memory,
 )
 from spinney.workers.persistent_worker import PersistentWorker
+from spinney.workers.preloading import preload
 from spinney.workers.worker_process import IDLE, Limits, WorkerChannel, WorkerDied, run_supervised
 
 MAX_COPIED_BYTES = 64 << 20
@@ -170,7 +169,7 @@ class SupervisedFitter:
 
         Raises the errors of `fit_groups`, and ContractError if constructing `recipe.estimator` kills the worker.
         """
-        _preload(self.settings.recipe)
+        preload(self.settings.recipe)
         block = GroupBlock(tables)
         remaining, size, is_whole = list(range(block.n_groups)), block.n_groups, tables.nbytes <= MAX_COPIED_BYTES
         while remaining and (not self._is_estimator_doubtful or self._probe(block, remaining)):
@@ -379,22 +378,3 @@ def attributed_group(piece: Piece, died: WorkerDied) -> int | None:
     if len(piece) == 1:
         return piece[0]
     return died.place if died.place in piece else None
-
-
-def _preload(recipe: Recipe) -> None:
-    """Import the modules that each worker needs, so that a fork has them. A user's function is called
-    only in a worker.
-    """
-    import_module("spinney.core.models.arrays.arrays_codec")
-    names = [recipe.estimator, *candidate_estimators(recipe.arguments)]
-    user_functions = [name for name in names if ":" in name]
-    for name in user_functions:
-        resolve(name, {})
-    if not user_functions:
-        kernel_for(recipe.estimator, recipe.task, recipe.arguments)
-    compared = [earlier for _, earlier in recipe.earlier] + (
-        [recipe.shadow.recipe] if recipe.shadow is not None else []
-    )
-    for recipe_to_compare in compared:
-        with suppress(ConfigError, ContractError):  # an error in one of these is recorded by group
-            _preload(recipe_to_compare)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from spinney.core.champions.gate import GateSettings
+from spinney.core.champions.user_rule import load_user_rule
 from spinney.core.errors import ContractError
 from spinney.core.planning.budget import FIRST_POLICY, Candidate, RoundAllowance, choose_groups
 from spinney.core.planning.round_cost import RoundCostEstimator
@@ -93,5 +94,7 @@ class Strategy:
         judge, selection = JudgeSettings.from_config(config), WithinAllowance(allowance)
         if not config.staleness.drift.triggers:  # recorded drift decides nothing
             judge = replace(judge, drift_patience=None)
+        if recipe.user_rule is not None:
+            load_user_rule(recipe.user_rule.rule)  # before hours of replay
         shares = {"brake_share": config.budget.brake_share, "halt_share": config.gate.halt_share}
         return cls(name, judge, selection, recipe, config.gate, **shares)

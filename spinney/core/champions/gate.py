@@ -12,6 +12,8 @@ from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_con
 from spinney.core.champions.jump_holds import JUMP, LASTED
 from spinney.core.champions.predecessor_watch import ChallengerTerms, reason_to_refuse
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
+from spinney.core.champions.user_rule import UserRuleAnswer
+from spinney.core.config.value_types import BUILT_IN_RULE
 from spinney.core.durations import format_duration, render
 from spinney.core.errors import ContractError
 from spinney.core.number_format import format_number
@@ -22,12 +24,8 @@ CONFIDENCE = 0.6
 pass on 30 rows."""
 
 
-class GateSettings(Protocol):
-    """The configuration's section `gate`."""
-
-    @property
-    def rule(self) -> str:
-        """Name of the rule."""
+class LossTerms(Protocol):
+    """What the built-in rule needs to compare losses."""
 
     @property
     def evidence(self) -> int:
@@ -36,6 +34,14 @@ class GateSettings(Protocol):
     @property
     def margin(self) -> float:
         """Largest excess of a challenger's loss that still passes, as a share of the champion's loss; at least 0."""
+
+
+class GateSettings(LossTerms, Protocol):
+    """The configuration's section `gate`."""
+
+    @property
+    def rule(self) -> str:
+        """``not_worse``, or ``"module:name"`` of a user's own."""
 
     @property
     def jump(self) -> float:
@@ -108,16 +114,23 @@ def decide(
     have been held for `jump_hold`, one that is shown to be better passes: its new labels agree with those that made the
     first one jump, and nobody has objected. A person may promote one earlier, or pin the champion.
 
+    A user's own rule decides in place of the paired test between a challenger and its champion, where rows were
+    compared. It was asked in the worker that fitted the challenger (`user_rule`). Its promotion on fewer than
+    `evidence` rows is unproven. All else is as with the built-in rule.
+
     Raises ContractError for another rule.
     """
-    if gate.rule != "not_worse":
-        raise ContractError(f'gate.rule: expected "not_worse"; got {gate.rule!r}')
+    if gate.rule != BUILT_IN_RULE and ":" not in gate.rule:
+        raise ContractError(f'gate.rule: expected "{BUILT_IN_RULE}" or "module:name"; got {gate.rule!r}')
     if metrics.get("champion_id") is None:
         return GateDecision(*_decide_first_model(metrics, gate, is_last_rung=is_last_rung))
     evidence = HeldOutEvidence.of_metrics(metrics, "champion")
     if evidence is None:
         return GateDecision(*_decide_uncompared(metrics.get("uncompared"), gate, uncompared))
-    decision, reason = _decide_compared(metrics, evidence, gate)
+    decision, reason = decide_by_losses(metrics, evidence, gate)
+    if gate.rule != BUILT_IN_RULE:
+        answer = UserRuleAnswer.of_metrics(metrics, gate.rule)
+        decision, reason = _decide_by_user_rule(answer, evidence, gate, f"{decision.value}, {reason}")
     if decision in PROMOTING_DECISIONS:
         refusal = reason_to_refuse(metrics, ChallengerTerms(watch_level, gate.margin, gate.evidence, CONFIDENCE))
         decision, reason = (decision, reason) if refusal is None else (Decision.REFUSED, refusal)
@@ -136,8 +149,11 @@ def is_shown_worse(metrics: Mapping[str, Any]) -> bool:
     return evidence is not None and evidence.outcome == "worse"
 
 
-def _decide_compared(metrics: Mapping[str, Any], evidence: HeldOutEvidence, gate: GateSettings) -> tuple[Decision, str]:
-    """The decision by the losses on the same rows."""
+def decide_by_losses(metrics: Mapping[str, Any], evidence: HeldOutEvidence, gate: LossTerms) -> tuple[Decision, str]:
+    """Return the decision of the built-in rule by the losses of challenger and champion on the same rows.
+
+    evidence: that of the metrics.
+    """
     is_changed, described = metrics.get("changed_from") is not None, evidence.describe(_whose_loss(metrics))
     if evidence.rows < gate.evidence:
         is_worse_edit = is_changed and evidence.is_measured_worse(gate.margin)
@@ -147,7 +163,21 @@ def _decide_compared(metrics: Mapping[str, Any], evidence: HeldOutEvidence, gate
     return _decide_proven(evidence, gate, described)
 
 
-def _decide_proven(evidence: HeldOutEvidence, gate: GateSettings, described: str) -> tuple[Decision, str]:
+def _decide_by_user_rule(
+    answer: UserRuleAnswer | None, evidence: HeldOutEvidence, gate: GateSettings, built_in: str
+) -> tuple[Decision, str]:
+    """The decision by a user's own rule. built_in: that of the built-in rule, and its reason."""
+    if answer is None:
+        refusal = f"{gate.rule} was not asked when the challenger was compared, since gate.rule was another"
+        return Decision.REFUSED, f"{refusal}; {BUILT_IN_RULE}: {built_in}"
+    is_proven = evidence.rows >= gate.evidence
+    promoted = Decision.PROMOTED if is_proven else Decision.UNPROVEN
+    thin = "" if is_proven or not answer.promotes else f"thin evidence, {gate.evidence} rows needed: "
+    reason = f"{thin}{gate.rule}: {answer.reason}; {BUILT_IN_RULE}: {built_in}"
+    return promoted if answer.promotes else Decision.REFUSED, reason
+
+
+def _decide_proven(evidence: HeldOutEvidence, gate: LossTerms, described: str) -> tuple[Decision, str]:
     """The decision on enough rows."""
     confidence = evidence.confidence_within(gate.margin)
     decision = Decision.PROMOTED if confidence >= CONFIDENCE else Decision.REFUSED

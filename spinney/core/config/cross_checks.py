@@ -16,10 +16,10 @@ from schemas.vocabulary import ESTIMATED
 from spinney.core import durations
 from spinney.core.config.reserved_options import RESERVED_OPTIONS
 from spinney.core.config.secrets import display_value
-from spinney.core.config.sections import Fleet, Gate, Kafka, Recipe, Shadow
+from spinney.core.config.sections import Fleet, Kafka, Recipe, Shadow
 from spinney.core.config.staleness_sections import Budget
 from spinney.core.config.toml_formatting import to_toml
-from spinney.core.config.value_types import EVERY_COLUMN, GATE_RULES, INTEGERS, is_module_name, is_number
+from spinney.core.config.value_types import EVERY_COLUMN, INTEGERS, is_number
 from spinney.core.internal_column_names import PREFIX, is_internal_name
 from spinney.core.similar_names import did_you_mean
 
@@ -303,12 +303,6 @@ def check_shares(budget: Budget) -> Iterator[Problem]:
         yield Problem("budget.random_share", expected, f"{both:g}", also=("budget.oldest_first_share",))
 
 
-def check_gate_rule(gate: Gate) -> Iterator[Problem]:
-    """Yield a problem if `gate.rule` names a rule that is planned but not implemented."""
-    if gate.rule in GATE_RULES[1:] or is_module_name(gate.rule):
-        yield Problem("gate.rule", '"not_worse"', f"{to_toml(gate.rule)}, which is not implemented yet", "Remove it.")
-
-
 def check_not_implemented(section: str, model: BaseModel) -> Iterator[Problem]:
     """Yield a problem for each key that is not implemented yet and is set to anything but its default."""
     for name, info in type(model).model_fields.items():
@@ -371,7 +365,6 @@ CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("kafka",), check_client_options),
     (("fleet", "kafka"), check_label_horizon),
     (("budget",), check_shares),
-    (("gate",), check_gate_rule),
 )
 
 

@@ -165,7 +165,8 @@ class Gate(Section):
 
     rule: GateRule = config_key(
         "not_worse",
-        meaning="`not_worse`: promote a challenger that is at most `margin` worse with 60 % confidence (paired test).",
+        meaning="`not_worse`: promote a challenger that is at most `margin` worse with 60 % confidence (paired test). "
+        "`module:name`: a function of your own (docs/gate.md).",
     )
     evidence: Int = config_key(
         30,

@@ -29,7 +29,8 @@ In messages a timestamp with a unit is a number since 1970, or a year; without a
 EVERY_COLUMN = "*"
 """As the field of the id in `[fleet.fields]`: the id is a hash of the record's other columns."""
 
-GATE_RULES = ("not_worse", "better", "always")
+BUILT_IN_RULE = "not_worse"
+"""The rule of the gate that is not a user's own."""
 
 _ALIASES = {
     "byte": "tinyint",
@@ -51,7 +52,7 @@ MAX_PRECISION = 38
 _EXPECTED_AT_MOST = f"a duration of at most {durations.LONGEST.days}d"
 _EXPECTED_POSITIVE = "a duration longer than nothing"
 PLAIN_PATH = "a path without % ? # * [ ] { } \\ ^ | < >, or file:/// and such a path"
-_EXPECTED_RULE = '"not_worse"'
+_EXPECTED_RULE = '"not_worse", or "module:name" of a rule of your own'
 _EXPECTED_TYPE = f"a column type: {', '.join(TYPES)}"
 
 
@@ -168,7 +169,7 @@ def _check_root(value: Any) -> Any:
 
 
 def _check_gate_rule(value: Any) -> str:
-    if isinstance(value, str) and (value in GATE_RULES or is_module_name(value)):
+    if isinstance(value, str) and (value == BUILT_IN_RULE or is_module_name(value)):
         return value
     raise invalid_value(_EXPECTED_RULE, value)
 

@@ -25,7 +25,7 @@ FITTING_VERSION = 2
 
 _NOT_IN_ID = (
     "shadow", "earlier", "renamed", "refit_error", "champion_error", "predecessor_error", "unread_parents",
-    "unasked_parents",
+    "unasked_parents", "user_rule",
 )  # fmt: skip
 
 LIBRARIES = ("numpy", "scikit-learn")
@@ -51,11 +51,12 @@ class Recipe:
     a group, then of each of its parents, nearest first; empty unless pooling_rows is ESTIMATED. source: SHA-256 of the
     user's code, empty for built-in estimators. versions: (library, version), sorted.
 
-    Eight fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
+    Nine fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
     of champions' recipes that are fitted again for comparisons. refit_error: reason why no earlier recipe is fitted
     again. champion_error, predecessor_error: reason why no champion, or no champion's predecessor, is called. Each is
     None if there is no such reason. unread_parents, unasked_parents: (model_id, reason) of parents' models that are not
     loaded, or loaded but not called. renamed: (old name, new name) of columns that champions may have been fitted on.
+    user_rule: the rule of a user's own by which the gate compares; None: the built-in one.
     """
 
     estimator: str
@@ -80,6 +81,7 @@ class Recipe:
     predecessor_error: str | None = None
     unread_parents: tuple[tuple[str, str], ...] = ()
     unasked_parents: tuple[tuple[str, str], ...] = ()
+    user_rule: UserRuleTerms | None = None
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
@@ -105,7 +107,7 @@ class Recipe:
             source=user_code_digest(settings.estimator, settings.params),
             versions=tuple(sorted((installed_versions() if versions is None else versions).items())),
         )
-        return replace(recipe, shadow=Shadow.of(config.shadow, recipe))
+        return replace(recipe, shadow=Shadow.of(config.shadow, recipe), user_rule=UserRuleTerms.of(config.gate))
 
     @cached_property
     def recipe_id(self) -> str:
@@ -115,7 +117,7 @@ class Recipe:
     @property
     def text(self) -> str:
         """The recipe as JSON, without the fields that are not part of its id."""
-        own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
+        own = asdict(replace(self, shadow=None, earlier=(), renamed=(), user_rule=None))
         for name in _NOT_IN_ID:
             del own[name]
         if self.pooling_rows is None:  # as before there was pooling, so that ids stay
@@ -148,6 +150,24 @@ class Recipe:
     def arguments(self) -> dict[str, Any]:
         """The estimator's parameters as values."""
         return {name: json.loads(text) for name, text in self.params}
+
+
+@dataclass(frozen=True)
+class UserRuleTerms:
+    """The keys of `[gate]` that a comparison by a user's own rule needs.
+
+    rule: its ``"module:name"``. evidence, margin: what the built-in rule goes by, whose decision the user's rule gets.
+    """
+
+    rule: str
+    evidence: int
+    margin: float
+
+    @classmethod
+    def of(cls, settings: sections.Gate) -> UserRuleTerms | None:
+        """Return the terms of a configuration; None if its rule is the built-in one."""
+        is_own = ":" in settings.rule
+        return cls(settings.rule, settings.evidence, settings.margin) if is_own else None
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class FitAttempt:
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places, compared_losses: positions of the held-out rows that were
-    compared, and the challenger's losses on them. champion_answers: to these rows, for regression. prior: the model of
+    compared, and the challenger's losses on them. reference_losses: those of its champion, or of the champion's recipe
+    fitted again; NaN without a champion. champion_answers: to these rows, for regression. prior: the model of
     the group's parent, if they are pooled. measured_rows: number of newest rows on which the champion is measured: the
     held-out rows, and others that it has not seen. heldout_losses, heldout_predictions: as `sample_evenly` returns
     them; None if the challenger was not measured. training_predictions: see `spread_predictions`; None without a model.
@@ -97,6 +98,7 @@ class FitAttempt:
     prior: Model | None = None
     compared_places: Integers | None = None
     compared_losses: Floats | None = None
+    reference_losses: Floats | None = None
     champion_answers: ChampionAnswers | None = None
     heldout_losses: Floats | None = None
     heldout_predictions: Floats | None = None

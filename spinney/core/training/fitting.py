@@ -41,6 +41,7 @@ from spinney.core.training.comparisons.held_out_rows import sample_evenly
 from spinney.core.training.comparisons.parent_comparison import compare_with_parents
 from spinney.core.training.comparisons.predecessor_comparison import compare_predecessors
 from spinney.core.training.comparisons.reference_losses import ChampionReference, earlier_answers
+from spinney.core.training.comparisons.user_rule_answers import ask_user_rule
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
     FitAttempt,
@@ -103,6 +104,7 @@ def fit_groups(
     predecessor_id, watched_rows and others
                      the champion against its predecessor: see `comparisons.predecessor_comparison`
     parent           of a first model whose parent has one: see `comparisons.parent_comparison`
+    user_rule        if `recipe.user_rule` was asked: its name, promotes and reason
     train_loss       mean loss of the final model on all its rows
     chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
     shadow           of groups in the share of `recipe.shadow`: estimator, recipe_id, and loss and rows, or error
@@ -138,6 +140,7 @@ def fit_training_set(
         pending = [attempt for attempt in attempts if is_pending(attempt)]
         compare_predecessors(training_set, pending, recipe, signer)
         compare_with_parents(training_set, pending, parents, loss)
+        ask_user_rule(pending, recipe)
         fitting.fit_all_rows([attempt for attempt in attempts if is_pending(attempt)])
     for attempt in attempts:
         if is_pending(attempt):
@@ -187,9 +190,10 @@ class _Fitting:
             earlier = earlier_answers(attempt, answers_before[index], self.loss.name)
             attempt.heldout_losses = sample_evenly(losses, earlier.losses, attempt.rows)
             attempt.heldout_predictions = sample_evenly(predictions, earlier.predictions, attempt.rows)
-        of_groups = [split_by_count(values[compared], counts) for values in (rows, challenger.losses)]
-        for attempt, places, losses in zip(fitted, *of_groups, strict=True):
-            attempt.compared_places, attempt.compared_losses = places, losses
+        kinds = (rows, challenger.losses, reference.losses)
+        of_groups = [split_by_count(values[compared], counts) for values in kinds]
+        for attempt, *compared_of in zip(fitted, *of_groups, strict=True):
+            attempt.compared_places, attempt.compared_losses, attempt.reference_losses = compared_of
         if self.loss.task != "classification":
             for attempt, answers in zip(fitted, champion_answers(older, compared_rows), strict=True):
                 attempt.champion_answers, attempt.metrics["jump"] = answers, answers.jump

@@ -55,11 +55,16 @@ def test_the_requirements_of_an_estimator_and_of_policies_are_tests(examples: li
         for point in mark.args[1]:
             examples[0][name](point)
     assert len(examples[0]["test_my_estimator"].pytestmark[0].args[1]) > 1
+    assert examples[0]["test_my_rule"].pytestmark[0].args[1] == ()  # the fleet has the built-in one
+
+
+def test_the_gate_decides_about_losses_of_a_test(examples: list[dict[str, Any]]) -> None:
+    examples[1]["test_a_model_that_is_twice_as_bad_is_refused"]()
 
 
 def test_a_group_is_judged_as_the_clock_is_advanced(examples: list[dict[str, Any]]) -> None:
-    examples[1]["test_a_group_is_refitted_within_a_month"]()
+    examples[2]["test_a_group_is_refitted_within_a_month"]()
 
 
 def test_a_fleet_in_a_folder_is_loaded_fitted_and_answers(examples: list[dict[str, Any]], tmp_path: Path) -> None:
-    examples[2]["test_a_store_is_answered_by_its_own_model"](tmp_path / "own")
+    examples[3]["test_a_store_is_answered_by_its_own_model"](tmp_path / "own")

@@ -237,7 +237,7 @@ def test_a_loss_that_is_no_number_proves_nothing(bad: float | None) -> None:
 
 
 def test_an_unknown_rule_is_refused() -> None:
-    with pytest.raises(ContractError, match="expected \"not_worse\"; got 'always'"):
+    with pytest.raises(ContractError, match='expected "not_worse" or "module:name"; got \'always\''):
         decide(metrics(1, 1.0), Gate(rule="always"))
 
 

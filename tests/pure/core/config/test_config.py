@@ -294,7 +294,7 @@ SECTIONS: dict[str, tuple[str, str, str]] = {
         "finite number",
     ),
     "a share of none": ("[shadow]\nestimator = 'constant'\nshare = 0.0", "shadow.share", "more than 0"),
-    "a rule of nobody": ("[gate]\nrule = 'sometimes'", "gate.rule", '"not_worse"'),
+    "a rule of nobody": ("[gate]\nrule = 'sometimes'", "gate.rule", '"not_worse", or "module:name"'),
     "a section of nobody": ("[stalenes]\nmax_age = '1d'", "stalenes", "a section of this file"),
     "a section that is none": ("[tracking]\nmode = 'rounds'", "tracking.mode", '"round" or'),
 }
@@ -332,9 +332,11 @@ def test_a_policy_of_ones_own_is_named_by_its_module_and_a_built_in_one_is_not_l
     )
 
 
-@pytest.mark.parametrize("text", ["[gate]\nrule = 'better'", "[gate]\nrule = 'my:rule'"])
-def test_a_value_that_does_nothing_yet_is_refused(text: str) -> None:
-    assert "not implemented yet" in only_finding(MINIMAL + text + "\n").got
+def test_a_rule_of_the_gate_is_the_built_in_one_or_one_of_a_users_own() -> None:
+    assert parse(MINIMAL + "[gate]\nrule = 'my_gates:strict'\n", "fleet.toml", {}).gate.rule == "my_gates:strict"
+    assert only_finding(MINIMAL + "[gate]\nrule = 'better'\n").expected == (
+        '"not_worse", or "module:name" of a rule of your own'
+    )
 
 
 def test_a_key_that_does_nothing_yet_may_have_its_default() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from recipes import VERSIONED
 
+from spinney.core.config import Gate
 from spinney.core.errors import ContractError
 from spinney.core.recipes import recipe as module
-from spinney.core.recipes.recipe import Feature, Recipe, Shadow, installed_versions
+from spinney.core.recipes.recipe import Feature, Recipe, Shadow, UserRuleTerms, installed_versions
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ class Fleet(SimpleNamespace):
         return types.get(name)
 
 
-def config(shadow: dict[str, Any] | None = None, **recipe: Any) -> Any:
+def config(shadow: dict[str, Any] | None = None, gate: Gate | None = None, **recipe: Any) -> Any:
     fleet = Fleet(task="regression", loss="absolute", features=("x", "s"), target="y")
     asked = {
         "estimator": "ridge",
@@ -66,7 +67,10 @@ def config(shadow: dict[str, Any] | None = None, **recipe: Any) -> Any:
         **recipe,
     }
     return SimpleNamespace(
-        fleet=fleet, recipe=SimpleNamespace(**asked), shadow=SimpleNamespace(**{**NO_SHADOW, **(shadow or {})})
+        fleet=fleet,
+        recipe=SimpleNamespace(**asked),
+        shadow=SimpleNamespace(**{**NO_SHADOW, **(shadow or {})}),
+        gate=gate or Gate(),
     )
 
 
@@ -172,3 +176,11 @@ def test_a_shadow_is_not_pooled() -> None:
     made = Recipe.of(config(shadow={"estimator": "constant"}, pooling_rows=20.0), VERSIONS)
     assert made.shadow is not None
     assert made.shadow.recipe.pooling_rows is None
+
+
+def test_a_rule_of_the_gate_goes_to_the_workers_and_is_no_part_of_the_name() -> None:
+    made = Recipe.of(config(gate=Gate(rule="no_such_module:rule", evidence=12, margin=0.1)), VERSIONS)
+    assert made.user_rule == UserRuleTerms("no_such_module:rule", 12, 0.1)
+    built_in = Recipe.of(config(), VERSIONS)
+    assert built_in.user_rule is None
+    assert (made.text, made.recipe_id) == (built_in.text, built_in.recipe_id)
