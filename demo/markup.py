@@ -16,7 +16,7 @@ _UNIT = re.compile(r"(\d) (%|s|h|min|days)(?![\w=])")
 
 def document(name: str, parts: Sequence[str]) -> str:
     """Return a whole page without external references. name: text. parts: HTML."""
-    style = resources.files("spinney.local").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("spinney.local.reports").joinpath("report.css").read_text(encoding="utf-8")
     body = _UNIT.sub("\\1&nbsp;\\2", "\n".join(parts))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

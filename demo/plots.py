@@ -33,7 +33,7 @@ from spinney.core.reporting.palette import (
     TEXT,
     TRACK,
 )
-from spinney.local.svg_chart import FONT_PX, LABEL_PX, Chart
+from spinney.local.reports.svg_chart import FONT_PX, LABEL_PX, Chart
 
 LINES: Mapping[str, Mapping[str, Any]] = {
     "fleet": {"color": GREEN, "linewidth": 3.2, "zorder": 6},

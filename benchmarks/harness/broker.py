@@ -10,8 +10,8 @@ from typing import Any
 
 from spinney.core.config import Config
 from spinney.kafka.client import ensure_topics
-from spinney.local import topic_records
 from spinney.local.broker import Broker
+from spinney.local.topics import topic_records
 
 PARTITIONS = 4
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from demo.formatting import format_number, format_seconds
 from demo.plots import CHART, LINES, NARROW, WIDE, draw_histogram, empty_chart
 from spinney.core.reporting.palette import GREEN, ORANGE
-from spinney.local.svg_chart import Chart
+from spinney.local.reports.svg_chart import Chart
 
 KIND_LINES = {"changed": LINES["fleet"], "as_busy": LINES["daily"], "others": LINES["never"]}
 """How the line of each kind of group is drawn."""

@@ -43,8 +43,7 @@ from spinney.core.errors import StoreError
 from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
 from spinney.kafka import client
-from spinney.local import watchdog
-from spinney.local.broker import Broker
+from spinney.local.broker import Broker, watchdog
 from spinney.local.setup import runtime
 from spinney.spark.session import SHORT_LIVED, session
 from spinney.storage import signing_key

@@ -11,7 +11,7 @@ from demo.scale.synthetic_fleet import Floats, Numbers
 from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.kafka.client_options import consumer_settings
-from spinney.local import topic_records
+from spinney.local.topics import topic_records
 
 CONSUMER_GROUP = "spinney-demo-scale"
 

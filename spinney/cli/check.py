@@ -20,7 +20,7 @@ def check(config_path: str, as_json: bool, show: bool) -> None:
     Changes nothing. The exit code is 1 if there is a finding.
     """
     from spinney.core.errors import ConfigError
-    from spinney.local import checks
+    from spinney.local.checks import fleet_checks
 
     try:
         config = load_config(config_path)
@@ -33,7 +33,7 @@ def check(config_path: str, as_json: bool, show: bool) -> None:
         settings = [setting._asdict() for setting in config.effective()]
         write_json(settings) if as_json else table(config_path, settings)
         return
-    results = checks.run(config)
+    results = fleet_checks.run(config)
     if as_json:
         write_json({"checks": results})
     for result in () if as_json else results:

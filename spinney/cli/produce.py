@@ -14,7 +14,7 @@ from spinney.cli.progress_line import ProgressLine
 
 if TYPE_CHECKING:
     from spinney.core.config import Kafka
-    from spinney.local.produce import Sent
+    from spinney.local.topics.produce import Sent
 
 
 @click.command(epilog=example("spinney produce departures.parquet --by-event-time --speed 3600"))
@@ -53,7 +53,7 @@ def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any
     SOURCE is a file of CSV, JSON, Parquet, Arrow or ORC, a folder of such files, or a Delta table. Rows that are not
     valid are not sent: they are counted by reason, with an example each, and the exit code is 1.
     """
-    from spinney.local.produce import Pace, is_outcomes, send
+    from spinney.local.topics.produce import Pace, is_outcomes, send
     from spinney.sources.fleet_files import open_fleet_file
 
     config = load_config(config_path)

@@ -33,12 +33,21 @@ def test_a_group_is_refitted_within_a_month():
     group.fit([1.0] * 20)
     assert group.advance(timedelta(days=30)) == "max_age"
 
-And a fleet in a temporary folder, with its tables and without a broker:
+A fleet in a temporary folder, with its tables and without a broker:
 
 from spinney.testing import new_fleet
 
 def test_something_of_mine(tmp_path):
     config = new_fleet("fleet.toml", tmp_path)
+
+And the same in memory, removed at the end of the context:
+
+from spinney.testing import fleet_in_memory
+
+@pytest.fixture
+def fleet():
+    with fleet_in_memory("fleet.toml") as config:
+        yield config
 """
 
 from __future__ import annotations
@@ -46,6 +55,7 @@ from __future__ import annotations
 from spinney.testing.estimator_points import EstimatorPoint, estimator_points
 from spinney.testing.gate_points import GatePoint, decide_by_gate, gate_points
 from spinney.testing.judged_group import JudgedGroup
+from spinney.testing.memory_fleet import fleet_in_memory
 from spinney.testing.new_fleet import new_fleet
 from spinney.testing.policy_points import PolicyPoint, policy_points
 
@@ -56,6 +66,7 @@ __all__ = [
     "PolicyPoint",
     "decide_by_gate",
     "estimator_points",
+    "fleet_in_memory",
     "gate_points",
     "new_fleet",
     "policy_points",

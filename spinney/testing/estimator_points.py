@@ -21,7 +21,7 @@ class EstimatorPoint:
 
     def __call__(self) -> None:
         """Raise AssertionError with the problem and its remedy; ConfigError, ContractError: it cannot be checked."""
-        from spinney.local.estimator_check import EstimatorCase, check_point  # imports scikit-learn, 1.5 s
+        from spinney.local.checks.estimator_check import EstimatorCase, check_point  # imports scikit-learn, 1.5 s
 
         wrong = check_point(EstimatorCase.of(self.config), self.name)
         if wrong is not None:
@@ -30,7 +30,7 @@ class EstimatorPoint:
 
 def estimator_points(config: Config | str | os.PathLike[str]) -> tuple[EstimatorPoint, ...]:
     """Return every check of a configuration's estimator. config: the configuration, or its file. Raises ConfigError."""
-    from spinney.local.estimator_check import POINTS
+    from spinney.local.checks.estimator_check import POINTS
 
     read = config if isinstance(config, Config) else read_config(os.fspath(config))
     return tuple(EstimatorPoint(name, read) for name in POINTS)

@@ -12,7 +12,7 @@ from spinney.storage.config_file import read_config
 
 if TYPE_CHECKING:
     from spinney.core.champions.gate import GateDecision
-    from spinney.local.gate_check import RuleCase
+    from spinney.local.checks.gate_check import RuleCase
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class GatePoint:
 
     def __call__(self) -> None:
         """Raise AssertionError with the problem and its remedy."""
-        from spinney.local.gate_check import check_rule
+        from spinney.local.checks.gate_check import check_rule
 
         wrong = check_rule(self.case, self.name)
         if wrong is not None:
@@ -39,7 +39,7 @@ def gate_points(config: Config | str | os.PathLike[str]) -> tuple[GatePoint, ...
 
     config: the configuration, or its file. Raises ConfigError.
     """
-    from spinney.local.gate_check import POINTS, RuleCase
+    from spinney.local.checks.gate_check import POINTS, RuleCase
 
     case = RuleCase.of(_read(config))
     return () if case is None else tuple(GatePoint(name, case) for name in POINTS)
@@ -57,7 +57,7 @@ def decide_by_gate(
 
     from spinney.core.champions.gate import decide
     from spinney.core.champions.user_rule import METRIC
-    from spinney.local.gate_check import RuleCase, compared_metrics
+    from spinney.local.checks.gate_check import RuleCase, compared_metrics
 
     read = _read(config)
     case, losses = RuleCase.of(read), [np.asarray(of, dtype=np.float64) for of in (challenger_losses, champion_losses)]

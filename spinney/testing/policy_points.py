@@ -10,7 +10,7 @@ from spinney.core.config import Config
 from spinney.storage.config_file import read_config
 
 if TYPE_CHECKING:
-    from spinney.local.policy_check import PolicyCase
+    from spinney.local.checks.policy_check import PolicyCase
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class PolicyPoint:
 
     def __call__(self) -> None:
         """Raise AssertionError with the problem and its remedy."""
-        from spinney.local.policy_check import check_policy  # imports scikit-learn, 1.5 s
+        from spinney.local.checks.policy_check import check_policy  # imports scikit-learn, 1.5 s
 
         wrong = check_policy(self.case, self.name)
         if wrong is not None:
@@ -37,7 +37,7 @@ def policy_points(config: Config | str | os.PathLike[str]) -> tuple[PolicyPoint,
 
     config: the configuration, or its file. Raises ConfigError.
     """
-    from spinney.local.policy_check import POINTS, PolicyCase
+    from spinney.local.checks.policy_check import POINTS, PolicyCase
 
     read = config if isinstance(config, Config) else read_config(os.fspath(config))
     return tuple(PolicyPoint(name, case) for case in PolicyCase.all_of(read) for name in POINTS)

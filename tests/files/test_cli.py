@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from spinney.cli import main
 from spinney.core.config import parse
 from spinney.core.errors import Busy, Finding
-from spinney.local import checks
-from spinney.local.checks import Result as Seen
+from spinney.local.checks import fleet_checks
+from spinney.local.checks.fleet_checks import Result as Seen
 from spinney.sources.rejections import Rejections
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
@@ -168,7 +168,7 @@ def test_check_shows_the_values_in_effect_with_their_origin(flights: Path) -> No
 def test_check_ends_with_1_where_there_is_a_finding(
     flights: Path, monkeypatch: pytest.MonkeyPatch, state: Any, code: int
 ) -> None:
-    monkeypatch.setattr(checks, "run", lambda config: [Seen("java", state, "words", "do this")])
+    monkeypatch.setattr(fleet_checks, "run", lambda config: [Seen("java", state, "words", "do this")])
     result = run("check")
     assert result.exit_code == code
     assert "java: words" in result.stdout

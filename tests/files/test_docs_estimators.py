@@ -7,7 +7,7 @@ import pytest
 
 from spinney.core.config import parse
 from spinney.core.training.estimators import builtins
-from spinney.local.estimator_check import EstimatorCase, failed_points
+from spinney.local.checks.estimator_check import EstimatorCase, failed_points
 
 PAGE = (Path(__file__).parents[2] / "docs" / "estimators.md").read_text(encoding="utf-8")
 FLEET = """

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from spinney.core.errors import SetupError
 from spinney.local.broker import Broker
-from spinney.local.ports import answers
+from spinney.local.broker.ports import answers
 
 SECONDS = 60
 QUIET = {"log_level": 0}

@@ -1,6 +1,6 @@
 """The colours of charts and reports on a light background.
 
-`spinney/local/report.css` has the same colours as variables, and their counterparts for a dark background.
+`spinney/local/reports/report.css` has the same colours as variables, and their counterparts for a dark background.
 """
 
 from __future__ import annotations

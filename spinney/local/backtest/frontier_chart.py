@@ -15,7 +15,7 @@ from spinney.core.backtest.comparison import Comparison, Score
 from spinney.core.errors import SetupError
 from spinney.core.reporting.loss_names import loss_label
 from spinney.core.reporting.palette import BACKGROUND, BASELINE, GREEN, MUTED
-from spinney.local.svg_chart import LABEL_GAP_PX, LABEL_PX, Chart, format_tick, spread_out
+from spinney.local.reports.svg_chart import LABEL_GAP_PX, LABEL_PX, Chart, format_tick, spread_out
 
 WIDTH, HEIGHT = 760, 420
 LABEL_OFFSET_PX, CHARACTER_PX = 8.0, 7.6

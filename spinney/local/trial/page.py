@@ -25,7 +25,7 @@ def page(trial: Trial) -> str:
     """Return the whole document."""
     title = html.escape(plots.group_title(trial))
     target = f"{trial.recipe.target.name}, by {trial.recipe.estimator}"
-    css = files("spinney.local").joinpath("report.css").read_text(encoding="utf-8") + STYLE
+    css = files("spinney.local.reports").joinpath("report.css").read_text(encoding="utf-8") + STYLE
     body = "".join(
         (
             f'<p class="name">spinney <span>try</span></p><h1>{title}</h1>',

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from spinney.core import keys
 from spinney.core.reporting.loss_names import loss_label
 from spinney.core.reporting.palette import BACKGROUND, BASELINE, GREEN, GRID, HIGHLIGHT, MUTED, TEXT
-from spinney.local.svg_chart import inline_svg
+from spinney.local.reports.svg_chart import inline_svg
 from spinney.local.trial.fit import Trial
 
 TRAIN, HELD = BASELINE, GREEN

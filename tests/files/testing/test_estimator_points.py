@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spinney.local.estimator_check import POINTS
+from spinney.local.checks.estimator_check import POINTS
 from spinney.storage.config_file import read_config
 from spinney.testing import estimator_points
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from edited_fleet import no_spark
 
 from spinney.spark import session
+from spinney.storage.layout import FleetStore
 
 PAGE = Path(__file__).parents[3] / "docs" / "testing.md"
 FLEET = """\
@@ -68,3 +70,9 @@ def test_a_group_is_judged_as_the_clock_is_advanced(examples: list[dict[str, Any
 
 def test_a_fleet_in_a_folder_is_loaded_fitted_and_answers(examples: list[dict[str, Any]], tmp_path: Path) -> None:
     examples[3]["test_a_store_is_answered_by_its_own_model"](tmp_path / "own")
+
+
+def test_a_fleet_in_memory_is_loaded(examples: list[dict[str, Any]]) -> None:
+    with contextmanager(examples[4]["fleet"].__wrapped__)() as config:
+        examples[4]["test_every_row_of_the_history_is_valid"](config)
+    assert not FleetStore.of(config).folder.exists()

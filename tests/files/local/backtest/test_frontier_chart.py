@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spinney.core.backtest.comparison import Comparison, Ratio, Score
 from spinney.local.backtest.frontier_chart import CHARACTER_PX, LABEL_OFFSET_PX, Mark, frontier_svg, place_labels
-from spinney.local.svg_chart import LABEL_GAP_PX
+from spinney.local.reports.svg_chart import LABEL_GAP_PX
 
 NAMES = ["never again", "weekly", "random, as many"]
 MARKS = st.lists(

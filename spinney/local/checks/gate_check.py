@@ -25,7 +25,7 @@ from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Floats
 from spinney.core.recipes.recipe import UserRuleTerms
-from spinney.local.estimator_check import FailedPoint, PointFailed
+from spinney.local.checks.estimator_check import FailedPoint, PointFailed
 
 ROWS = 200
 TIMES = 10.0

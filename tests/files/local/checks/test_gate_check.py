@@ -15,11 +15,11 @@ import pytest
 from schemas.vocabulary import Decision
 from spinney.core.champions.user_rule import Comparison, UserRule
 from spinney.core.recipes.recipe import UserRuleTerms
-from spinney.local import checks
-from spinney.local.gate_check import POINTS, RuleCase, failed_rule_points
+from spinney.local.checks import fleet_checks
+from spinney.local.checks.gate_check import POINTS, RuleCase, failed_rule_points
 from spinney.testing import decide_by_gate, gate_points
 
-PAGE = (Path(__file__).parents[3] / "docs" / "gate.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "gate.md").read_text(encoding="utf-8")
 COUNTER = itertools.count()
 
 
@@ -74,7 +74,7 @@ def test_the_example_of_the_page_does_all_that_is_asked_in_check_and_in_tests(ex
     assert [str(point) for point in points] == list(POINTS)
     for point in points:
         point()
-    (result,) = checks.gate_rule(example)
+    (result,) = fleet_checks.gate_rule(example)
     assert (result.state, result.text) == ("ok", '"my_gates:better_on_most_rows" meets all 4 requirements')
 
 
@@ -94,12 +94,12 @@ def test_a_point_says_what_is_wrong(example, monkeypatch: pytest.MonkeyPatch) ->
     (hopeless,) = [point for point in gate_points(example) if point.name == "much worse is refused"]
     with pytest.raises(AssertionError, match=r'gate\.rule "my_gates:better_on_most_rows": .*10 times the loss'):
         hopeless()
-    (result,) = checks.gate_rule(example)
+    (result,) = fleet_checks.gate_rule(example)
     assert (result.state, "much worse is refused" in result.text) == ("finding", True)
 
 
 def test_the_built_in_rule_is_not_checked_and_a_missing_module_is_a_finding(configured) -> None:
-    assert (gate_points(configured()), checks.gate_rule(configured())) == ((), [])
-    (result,) = checks.gate_rule(configured(("[kafka]", '[gate]\nrule = "no_such_rules:rule"\n[kafka]')))
+    assert (gate_points(configured()), fleet_checks.gate_rule(configured())) == ((), [])
+    (result,) = fleet_checks.gate_rule(configured(("[kafka]", '[gate]\nrule = "no_such_rules:rule"\n[kafka]')))
     assert result.state == "finding"
     assert "expected a module `no_such_rules`; got none of that name" in result.text

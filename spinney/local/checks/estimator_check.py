@@ -35,7 +35,7 @@ from spinney.core.training.fit_kernels import (
     weight_arguments,
 )
 from spinney.core.training.training_set import TrainingSet, label_text, select_training_set
-from spinney.local.synthetic_group import NEWEST, label_classes, synthetic_rows
+from spinney.local.checks.synthetic_group import NEWEST, label_classes, synthetic_rows
 
 ROUNDING = 1e-9
 """Relative tolerance between predictions of a row alone and with other rows: BLAS rounds these two cases differently.

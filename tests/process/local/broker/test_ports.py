@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from spinney.core.errors import SetupError
-from spinney.local.ports import LOOPBACK, answers, free_ports, require_free
+from spinney.local.broker.ports import LOOPBACK, answers, free_ports, require_free
 
 
 def test_free_ports_differ_and_can_be_used() -> None:

@@ -17,7 +17,7 @@ from spinney.cli import main
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError, StoreError
 from spinney.kafka import client
-from spinney.local.produce import Sent, send
+from spinney.local.topics.produce import Sent, send
 from spinney.sources import ReadOptions
 from spinney.sources.fleet_files import open_fleet_file
 from spinney.sources.rejections import RejectionLimit

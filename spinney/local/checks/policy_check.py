@@ -19,7 +19,7 @@ from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.policies.user_policy import UserPolicy, load_policies
 from spinney.core.staleness.verdicts import StalenessResult
-from spinney.local.estimator_check import FailedPoint, PointFailed
+from spinney.local.checks.estimator_check import FailedPoint, PointFailed
 
 DAY = 86_400_000_000
 CLOCK = 20_000 * DAY

@@ -18,8 +18,8 @@ from spinney.core.config import Config
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.kafka import client as kafka
 from spinney.kafka.topic_descriptions import Topic, describe_topics
-from spinney.local import checks
-from spinney.local.produce import Pace, Sent, send
+from spinney.local.checks import fleet_checks
+from spinney.local.topics.produce import Pace, Sent, send
 from spinney.sources import ReadOptions
 from spinney.sources.fleet_files import open_fleet_file
 from spinney.storage.layout import FleetStore
@@ -95,14 +95,14 @@ def test_a_topic_made_here_takes_no_record_dated_years_ahead_whatever_the_broker
     client.produce(config.kafka.events, b"{}", timestamp=ahead, on_delivery=lambda error, _: answers.append(error))
     client.flush(30)
     assert [error.name() for error in answers] == ["INVALID_TIMESTAMP"]
-    assert [found.state for found in checks.topics(FleetStore.of(config), config.kafka)] == ["ok"]
+    assert [found.state for found in fleet_checks.topics(FleetStore.of(config), config.kafka)] == ["ok"]
 
 
 def test_a_topic_that_takes_records_dated_years_ahead_is_a_finding(config: Config) -> None:
     events, outcomes, ever = config.kafka.events, config.kafka.outcomes, str(2**63 - 1)
     make(config, events, message_timestamp_after_max_ms=ever, message_timestamp_type="LogAppendTime")
     make(config, outcomes, message_timestamp_after_max_ms=ever)
-    (found,) = checks.topics(FleetStore.of(config), config.kafka)  # events have the broker's own clock
+    (found,) = fleet_checks.topics(FleetStore.of(config), config.kafka)  # events have the broker's own clock
     assert found.state == "finding"
     assert found.text.endswith(f"now: {outcomes}")
     assert "message.timestamp.after.max.ms=3600000" in found.remedy
@@ -183,17 +183,17 @@ def test_the_command_ends_with_1_when_a_row_was_not_sent_and_says_which(config: 
 
 
 def test_check_sees_the_broker_and_misses_the_topics(config: Config) -> None:
-    assert checks.kafka(config.kafka).state == "ok"
-    (missing,) = checks.topics(FleetStore.of(config), config.kafka)
+    assert fleet_checks.kafka(config.kafka).state == "ok"
+    (missing,) = fleet_checks.topics(FleetStore.of(config), config.kafka)
     assert (missing.state, missing.remedy) == ("finding", "Make them: spinney init")
     kafka.ensure_topics(config.kafka)
-    assert [found.state for found in checks.topics(FleetStore.of(config), config.kafka)] == ["ok"]
+    assert [found.state for found in fleet_checks.topics(FleetStore.of(config), config.kafka)] == ["ok"]
 
 
 def test_check_finds_what_a_topic_would_lose(config: Config) -> None:
     make(config, config.kafka.events, cleanup_policy="compact", max_message_bytes="1000000")
     make(config, config.kafka.outcomes, retention_ms="60000")
-    found = checks.topics(FleetStore.of(config), config.kafka)
+    found = fleet_checks.topics(FleetStore.of(config), config.kafka)
     assert {result.state for result in found} == {"finding"}
     assert [result.text.partition(": ")[2].split()[0] for result in found[:3]] == [
         "cleanup.policy=compact",

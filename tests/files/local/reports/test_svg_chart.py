@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from spinney.core.reporting.palette import CSS_VARIABLES, GREEN
-from spinney.local.svg_chart import Chart, format_tick, inline_svg, spread_out
+from spinney.local.reports.svg_chart import Chart, format_tick, inline_svg, spread_out
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def chart():
 
 
 def styles():
-    return resources.files("spinney.local").joinpath("report.css").read_text(encoding="utf-8")
+    return resources.files("spinney.local.reports").joinpath("report.css").read_text(encoding="utf-8")
 
 
 def variables(block: str) -> dict[str, str]:

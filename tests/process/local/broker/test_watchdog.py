@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 
-from spinney.local import watchdog
+from spinney.local.broker import watchdog
 
 
 def start(*command: str) -> subprocess.Popen[bytes]:

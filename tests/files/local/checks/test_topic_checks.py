@@ -8,7 +8,7 @@ import pytest
 from kafka_fleet import fleet_with
 
 from spinney.kafka.topic_descriptions import Absence, Topic
-from spinney.local.topic_checks import needed_retention, problems
+from spinney.local.checks.topic_checks import needed_retention, problems
 
 LINES = ('events = "sales"', 'outcomes = "till"', 'predictions = "answers"', 'label_horizon = "48h"')
 SALES = fleet_with(*LINES).kafka

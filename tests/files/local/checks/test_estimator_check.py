@@ -8,7 +8,7 @@ import pytest
 from spinney.core.config import Config, parse
 from spinney.core.training.estimators import builtins
 from spinney.core.training.fit_kernels import Timer
-from spinney.local.estimator_check import POINTS, REQUIRED_POINTS, EstimatorCase, check_point, failed_points
+from spinney.local.checks.estimator_check import POINTS, REQUIRED_POINTS, EstimatorCase, check_point, failed_points
 
 FLEET = """
 [fleet]

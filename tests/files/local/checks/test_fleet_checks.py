@@ -6,8 +6,8 @@ import pytest
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import SetupError
-from spinney.local import checks
-from spinney.local.checks import Result
+from spinney.local.checks import fleet_checks
+from spinney.local.checks.fleet_checks import Result
 from spinney.storage import charter, last_configuration
 from spinney.storage.layout import FleetStore
 
@@ -38,15 +38,15 @@ def configured(root: Path | str, **environment: str) -> Config:
 
 
 def test_a_key_without_effect_is_read_and_reported(tmp_path: Path) -> None:
-    assert [found.state for found in checks.configuration(configured(tmp_path))] == ["ok"]
+    assert [found.state for found in fleet_checks.configuration(configured(tmp_path))] == ["ok"]
     earlier = configured(tmp_path, SPINNEY_STALENESS__ERROR_RISE__FACTOR="2.0")
     assert earlier.staleness.error_rise.factor == 2.0
-    (found,) = checks.configuration(earlier)
+    (found,) = fleet_checks.configuration(earlier)
     assert (found.state, found.text) == ("finding", "staleness.error_rise.factor has no effect any more")
 
 
 def test_a_root_that_can_be_written_is_sound_even_before_it_is_made(tmp_path: Path) -> None:
-    found = checks.storage(configured(tmp_path / "a" / "b").storage.root)
+    found = fleet_checks.storage(configured(tmp_path / "a" / "b").storage.root)
     assert found.state == "ok"
     assert "will be made" in found.text
     assert not (tmp_path / "a").exists()
@@ -54,25 +54,25 @@ def test_a_root_that_can_be_written_is_sound_even_before_it_is_made(tmp_path: Pa
 
 def test_a_root_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    found = checks.storage(configured(tmp_path / "file" / "b").storage.root)
+    found = fleet_checks.storage(configured(tmp_path / "file" / "b").storage.root)
     assert found.state == "finding"
     assert "storage.root" in found.remedy
 
 
 def test_a_disk_that_is_nearly_full_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "FREE_BYTES", 1 << 80)
-    assert "GB left" in checks.storage(configured(tmp_path).storage.root).text
+    monkeypatch.setattr(fleet_checks, "FREE_BYTES", 1 << 80)
+    assert "GB left" in fleet_checks.storage(configured(tmp_path).storage.root).text
 
 
 def test_the_estimator_fits_a_toy_group_of_every_type_of_feature(tmp_path: Path) -> None:
-    (found,) = checks.estimator(configured(tmp_path))
+    (found,) = fleet_checks.estimator(configured(tmp_path))
     assert (found.name, found.state, found.remedy) == ("estimator", "ok", "")
     assert found.text.startswith('"ridge" meets all 12 requirements; ')
 
 
 def test_the_estimator_of_a_classification_fits_a_toy_group(tmp_path: Path) -> None:
     config = configured(tmp_path, SPINNEY_FLEET__TASK="classification", SPINNEY_RECIPE__ESTIMATOR="logistic_regression")
-    assert [found.state for found in checks.estimator(config)] == ["ok"]
+    assert [found.state for found in fleet_checks.estimator(config)] == ["ok"]
 
 
 def test_an_estimator_that_raises_is_reported_with_its_own_words(
@@ -87,7 +87,7 @@ def test_an_estimator_that_raises_is_reported_with_its_own_words(
         "    return Sulky()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    (found,) = checks.estimator(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="sulky_shop:model"))
+    (found,) = fleet_checks.estimator(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="sulky_shop:model"))
     assert found.state == "finding"
     assert "fit: " in found.text
     assert "not today" in found.text
@@ -105,22 +105,22 @@ def test_each_point_that_is_broken_is_a_finding_of_its_own(tmp_path: Path, monke
         "        return super().predict(X) + len(X)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = checks.estimator(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="moody_shop:Moody"))
+    found = fleet_checks.estimator(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="moody_shop:Moody"))
     assert {result.state for result in found} == {"finding"}
     assert [result.text.split(": ")[1] for result in found] == ["payload", "same bytes", "row order", "one label"]
     assert all(result.remedy for result in found)
 
 
 def test_the_shadow_is_asked_the_same_and_the_recipe_still_passes(tmp_path: Path) -> None:
-    assert checks.shadow(configured(tmp_path)) == []
-    (found,) = checks.shadow(configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constant"))
+    assert fleet_checks.shadow(configured(tmp_path)) == []
+    (found,) = fleet_checks.shadow(configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constant"))
     assert (found.name, found.state) == ("shadow", "ok")
     assert found.text.startswith('"constant" meets all')
     wrong = configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constnat")
-    (found,) = checks.shadow(wrong)
+    (found,) = fleet_checks.shadow(wrong)
     assert (found.name, found.state) == ("shadow", "finding")
     assert "Did you mean `constant`?" in found.remedy
-    assert [result.state for result in checks.estimator(wrong)] == ["ok"]
+    assert [result.state for result in fleet_checks.estimator(wrong)] == ["ok"]
 
 
 def test_each_failure_is_a_finding_and_the_others_are_still_checked(
@@ -132,11 +132,11 @@ def test_each_failure_is_a_finding_and_the_others_are_still_checked(
     def no_broker(config: Config) -> Result:
         raise SetupError("nobody answers. Start one")
 
-    monkeypatch.setattr(checks, "java", no_java)
-    monkeypatch.setattr(checks, "kafka", no_broker)
-    monkeypatch.setattr(checks, "jars", lambda environment: Result("jars", "ok", "all"))
+    monkeypatch.setattr(fleet_checks, "java", no_java)
+    monkeypatch.setattr(fleet_checks, "kafka", no_broker)
+    monkeypatch.setattr(fleet_checks, "jars", lambda environment: Result("jars", "ok", "all"))
     config = configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constant")
-    found = {result.name: result for result in checks.run(config, {})}
+    found = {result.name: result for result in fleet_checks.run(config, {})}
     assert list(found) == ["configuration", "java", "jars", "kafka", "topics", "storage", "estimator", "shadow"]
     assert found["java"] == Result("java", "finding", "no Java", "Install one")
     assert found["topics"].state == "skipped"
@@ -148,8 +148,8 @@ def test_an_unknown_estimator_is_a_finding_with_the_nearest_name(
 ) -> None:
     for name in ("java", "jars", "kafka", "topics"):
         ok = Result(name, "ok", "")
-        monkeypatch.setattr(checks, name, lambda _, message=[ok] if name == "topics" else ok: message)
-    found = checks.run(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="rigde"), {})[-1]
+        monkeypatch.setattr(fleet_checks, name, lambda _, message=[ok] if name == "topics" else ok: message)
+    found = fleet_checks.run(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="rigde"), {})[-1]
     assert (found.name, found.state) == ("estimator", "finding")
     assert "Did you mean `ridge`?" in found.remedy
 
@@ -158,7 +158,7 @@ def test_jars_that_are_missing_are_counted_and_not_fetched(tmp_path: Path, monke
     from spinney.local import jars
 
     monkeypatch.setattr(jars, "cache_folder", lambda environment: tmp_path)
-    found = checks.jars({})
+    found = fleet_checks.jars({})
     assert found.state == "finding"
     assert "python -m spinney.local.setup" in found.remedy
     assert list(tmp_path.iterdir()) == []
@@ -166,12 +166,12 @@ def test_jars_that_are_missing_are_counted_and_not_fetched(tmp_path: Path, monke
 
 def test_an_edit_of_a_living_fleet_is_reported_with_what_it_means(tmp_path: Path) -> None:
     config = configured(tmp_path)
-    assert checks.fleet(config) == []
+    assert fleet_checks.fleet(config) == []
     charter.ensure_charter(FleetStore.of(config))
     last_configuration.write_last_configuration(config)
-    assert [found.state for found in checks.fleet(config)] == ["ok"]
+    assert [found.state for found in fleet_checks.fleet(config)] == ["ok"]
     edited = configured(tmp_path, SPINNEY_RECIPE__MIN_ROWS="7", SPINNEY_KAFKA__EVENTS="tills")
-    refused, taken = checks.fleet(edited)
+    refused, taken = fleet_checks.fleet(edited)
     assert (refused.state, taken.state) == ("finding", "ok")
     assert refused.text.startswith('kafka.events was "sales" and is "tills"')
     assert taken.text.startswith("recipe.min_rows was 20 and is 7: group by group")

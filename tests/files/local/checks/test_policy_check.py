@@ -25,11 +25,11 @@ from spinney.core.staleness.policies import (
     Schedule,
 )
 from spinney.core.staleness.policies.user_policy import UserPolicy
-from spinney.local import checks
-from spinney.local.policy_check import CLOCK, POINTS, PolicyCase, failed_policy_points, synthetic_groups
+from spinney.local.checks import fleet_checks
+from spinney.local.checks.policy_check import CLOCK, POINTS, PolicyCase, failed_policy_points, synthetic_groups
 from spinney.testing import policy_points
 
-PAGE = (Path(__file__).parents[3] / "docs" / "policies.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "policies.md").read_text(encoding="utf-8")
 BUILT_IN = (
     NewGroup(20),
     NoLabels(timedelta(days=7)),
@@ -120,13 +120,13 @@ def test_the_example_of_the_page_does_all_that_is_asked_in_check_and_in_tests(ex
     assert [str(point) for point in points] == [f"worse_than_five: {name}" for name in POINTS]
     for point in points:
         point()
-    (result,) = checks.policies(example)
+    (result,) = fleet_checks.policies(example)
     assert (result.state, result.text) == ("ok", '"my_policies:WorseThanFive" meets all 7 requirements')
 
 
 @pytest.mark.usefixtures("example")
 def test_check_says_which_policy_is_wrong(configured) -> None:
     broken = configured(("[kafka]", '[staleness]\npolicies = ["my_policies:dataclass"]\n[kafka]'))
-    (result,) = checks.policies(broken)
+    (result,) = fleet_checks.policies(broken)
     assert result.state == "finding"
     assert 'staleness.policies "my_policies:dataclass": expected a policy with limits, measure, describe' in result.text

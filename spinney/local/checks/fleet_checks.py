@@ -101,7 +101,7 @@ def topics(store: FleetStore, settings: Kafka) -> list[Result]:
     from spinney.kafka import topic_ids
     from spinney.kafka.client import topic_settings, topics_of
     from spinney.kafka.topic_descriptions import Topic, describe_topics
-    from spinney.local.topic_checks import problems
+    from spinney.local.checks.topic_checks import problems
 
     found = describe_topics(settings, topics_of(settings), BROKER_SECONDS)
     wrong = [
@@ -183,7 +183,7 @@ def policies(config: Config) -> list[Result]:
 
     Returns a result for each policy that cannot be loaded or point that fails.
     """
-    from spinney.local.policy_check import POINTS, PolicyCase, failed_policy_points
+    from spinney.local.checks.policy_check import POINTS, PolicyCase, failed_policy_points
 
     try:
         cases = PolicyCase.all_of(config)
@@ -203,7 +203,7 @@ def policies(config: Config) -> list[Result]:
 
 def gate_rule(config: Config) -> list[Result]:
     """Check a user's own rule of the gate on synthetic losses. Returns a result for each point that fails."""
-    from spinney.local.gate_check import POINTS, RuleCase, failed_rule_points
+    from spinney.local.checks.gate_check import POINTS, RuleCase, failed_rule_points
 
     try:
         case = RuleCase.of(config)
@@ -221,7 +221,7 @@ def gate_rule(config: Config) -> list[Result]:
 
 
 def _estimator(check: str, config: Config) -> list[Result]:
-    from spinney.local.estimator_check import POINTS, EstimatorCase, failed_points, fit_ms
+    from spinney.local.checks.estimator_check import POINTS, EstimatorCase, failed_points, fit_ms
 
     name = config.recipe.estimator
     try:

@@ -20,8 +20,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from spinney.core.errors import SetupError
-from spinney.local import class_archives, java, watchdog
-from spinney.local.ports import LOOPBACK, answers, free_ports, require_free
+from spinney.local import class_archives, java
+from spinney.local.broker import watchdog
+from spinney.local.broker.ports import LOOPBACK, answers, free_ports, require_free
 from spinney.local.setup import ensure_jars, spark_home
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
@@ -256,7 +257,7 @@ def _group_lives(group: int) -> bool:
 
 
 def _logging_option() -> str:
-    file = Path(str(resources.files("spinney.local").joinpath("broker-log4j2.properties")))
+    file = Path(str(resources.files("spinney.local.broker").joinpath("broker-log4j2.properties")))
     return f"-Dlog4j2.configurationFile={file.as_uri()}"
 
 

@@ -1,0 +1,1 @@
+"""Charts and colours of the HTML pages that commands write."""
