@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -129,6 +130,26 @@ def test_the_refit_benchmark_fits_every_group_and_its_peers_do(benchmark) -> Non
     second = found["retrain --all, with gate, 20, s"]
     assert second["value"] > 0
     assert found["of it per group, 20, ms"]["value"] == pytest.approx(second["value"] / 20 * 1000, rel=1e-2)
+
+
+def test_the_benchmark_of_jumps_holds_them_twice_and_lets_them_go_live_after_two_weeks(benchmark) -> None:
+    """Of 100 groups the labels of numbers 49 and 99 jump, by hundreds of spreads."""
+    found = {name: each["value"] for name, each in benchmark("jump_holds", "--groups", "100").items()}
+    held, live = ("held because of a jump, groups", "live because the jump has lasted, groups")
+    assert [found[f"batch {number}: {held}"] for number in (1, 2, 3, 4)] == [0, 2, 2, 0]
+    assert [found[f"batch {number}: {live}"] for number in (1, 2, 3, 4)] == [0, 0, 0, 2]
+    assert [found[f"batch {number}: held, of the other groups, groups"] for number in (1, 2, 3, 4)] == [0] * 4
+
+
+def test_the_benchmark_of_jumps_refuses_counts_that_do_not_add_up() -> None:
+    script = import_module("jump_holds")
+    decided = pd.DataFrame({"group_key": ["a", "b", "{}"], "decision": ["held", "unproven", "unproven"]})
+    said = {"promoted": 0, "unproven": 2, "refused": 0, "held": 1, "fitted": 3, "groups_in": 3}
+    script.checked(decided, said, 2)
+    with pytest.raises(RuntimeError, match="expected one decision about each of 3"):
+        script.checked(decided.assign(group_key=["a", "a", "{}"]), said, 2)
+    with pytest.raises(RuntimeError, match="rounds: expected"):
+        script.checked(decided, {**said, "held": 0}, 2)
 
 
 def test_the_benchmark_of_small_commands_runs_all_three(benchmark, broker: str) -> None:
