@@ -175,15 +175,16 @@ def main() -> None:
     parser.add_argument("flights", type=Path)
     parser.add_argument("--by", choices=LEVELS, action="append")
     parser.add_argument("--target", choices=TARGETS, action="append")
-    parser.add_argument("--days", type=int, default=90, help="of the year, from its first day")
+    parser.add_argument("--days", type=int, default=90, help="of the year, from its first day or --first-day on")
+    parser.add_argument("--first-day", type=int, default=0, help="days of the year that are left out before")
     parser.add_argument("--warm-up", type=int, default=14, help="days of loaded history")
     parser.add_argument("--pooling-rows", type=float, default=20.0)
     parser.add_argument("--beside", choices=METHODS, default="ladder", help="the losses are divided by that of this")
     parser.add_argument("--json", action="store_true", help="print one object per row and line")
     asked = parser.parse_args()
     flights = pd.read_parquet(asked.flights)
-    first = flights["scheduled_departure"].min().normalize()
-    flights = flights[flights["scheduled_departure"] < first + pd.Timedelta(asked.days, "D")]
+    begin = flights["scheduled_departure"].min().normalize() + pd.Timedelta(asked.first_day, "D")
+    flights = flights[flights["scheduled_departure"].between(begin, begin + pd.Timedelta(asked.days, "D"), "left")]
     for by in asked.by or LEVELS:
         for target in asked.target or TARGETS:
             case, began = Case(by, target, asked.pooling_rows), time.perf_counter()

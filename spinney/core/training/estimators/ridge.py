@@ -51,7 +51,7 @@ class StackedRidge:
             for g, fitted in zip(part.groups, self._solve(part), strict=True):
                 fits[g] = fitted if isinstance(fitted, Exception) else Model(part.encoders[g], fitted)
         if stack.pooling is not None and stack.pooling.rows is None:
-            fits = [_for_groups(stack, g, fit) if isinstance(fit, Model) else fit for g, fit in enumerate(fits)]
+            fits = [self._for_groups(stack, g, fit) if isinstance(fit, Model) else fit for g, fit in enumerate(fits)]
         for g, pooled in fit_pooled(stack):
             fits[g] = pooled
         ms = (timer() - began) * 1e3 / max(1, len(stack))
@@ -70,9 +70,8 @@ class StackedRidge:
         for g, (own_intercept, own_coefficients, fill) in enumerate(models):
             yield errors[g] if g in errors else Linear(Link.IDENTITY, own_intercept, own_coefficients, fill)
 
-
-def _for_groups(stack: KernelInput, g: int, model: Model) -> Model | Exception:
-    try:
-        return for_groups(stack, g, model)
-    except (ValueError, RuntimeError) as error:  # numbers of this parent alone: the others are fitted
-        return error
+    def _for_groups(self, stack: KernelInput, g: int, model: Model) -> Model | Exception:
+        try:
+            return for_groups(stack, g, model, self.alpha)
+        except (ValueError, RuntimeError) as error:  # numbers of this parent alone: the others are fitted
+            return error

@@ -8,7 +8,8 @@ A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 
 Groups that do not differ get the same answers as their parent; a group that differs needs only a few rows to show it.
 
 For the absolute loss a group's intercept is the median of its residuals, not their mean: least squares predicts means,
-which are poor answers if errors are skewed.
+which are poor answers if errors are skewed. The last parent is then fitted by least absolute deviations, and slopes and
+variances are estimated from clipped residuals (`absolute_errors`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from spinney.core.features.encoding import Floats, Integers
+from spinney.core.features.encoding import Floats
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
-from spinney.core.training.comparisons.baseline import group_medians
 from spinney.core.training.fit_kernels import KernelInput
+from spinney.core.training.pooling.absolute_errors import clipped, least_absolute, weighted_medians
 from spinney.core.training.pooling.group_variances import estimate_variances, own_share, shrunk_slopes
-from spinney.core.training.pooling.normal_equations import Chunk
+from spinney.core.training.pooling.normal_equations import Chunk, normal_equations
 from spinney.core.training.pooling.parent_priors import Priors, Residuals, rungs_below
 
 
@@ -39,7 +40,11 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
     with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
         residuals = Residuals.of(part, priors)
         sums = residuals.sums
-        slopes, errors = shrunk_slopes(sums, above)
+        if loss == "absolute":
+            labels = clipped(residuals.part.labels, part.weights, part.starts)
+            slopes, errors = shrunk_slopes(normal_equations(replace(residuals.part, labels=labels)), above)
+        else:
+            slopes, errors = shrunk_slopes(sums, above)
         left = residuals.part.labels.copy()
         for i, column in enumerate(residuals.part.matrix):
             left -= slopes[:, i][residuals.of_row] * (column - sums.center[:, i][residuals.of_row])
@@ -55,44 +60,38 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
             yield Linear(Link.IDENTITY, intercept[g : g + 1], coefficients[g : g + 1], residuals.fill[g], below)
 
 
-def for_groups(stack: KernelInput, g: int, model: Model) -> Model:
+def for_groups(stack: KernelInput, g: int, model: Model, alpha: float) -> Model:
     """Return the model of a group or parent without a prior, in the form that the groups below it are pooled with.
 
-    Its intercept fits the fleet's loss. The model of a parent holds the variances of the groups below it.
+    Its intercept fits the fleet's loss, and so do the coefficients of a parent. The model of a parent holds the
+    variances of the groups below it. alpha: the penalty that the model was fitted with.
     """
-    rows, linear = stack.rows(g), model.estimator
+    rows, linear, below = stack.rows(g), model.estimator, rungs_below(stack, g)
+    labels, weights = stack.labels[rows], None if stack.weights is None else stack.weights[rows]
+    is_absolute = stack.loss == "absolute"
     matrix = model.encoder.matrix(stack.columns.take(rows)).T
     filled = np.where(np.isnan(matrix), linear.fill[:, None], matrix)
     with np.errstate(all="ignore"):
-        residuals = stack.labels[rows] - linear.intercept[0]
-        for weight, column in zip(linear.coefficients[0], filled, strict=True):
-            residuals -= weight * column
-        if stack.loss == "absolute":
-            weights = None if stack.weights is None else stack.weights[rows]
+        residuals = _residuals(linear, filled, labels)
+        if is_absolute and below and np.isfinite(residuals).all() and residuals.any():
+            found = least_absolute(filled, labels, weights, alpha, residuals)
+            if found is not None:
+                linear = replace(linear, intercept=np.array([found[0]]), coefficients=found[1][None])
+                residuals = _residuals(linear, filled, labels)
+        if is_absolute:
             shift = weighted_medians(residuals, weights, np.array([0, len(residuals)]))
             linear, residuals = replace(linear, intercept=linear.intercept + shift), residuals - shift
-    below = rungs_below(stack, g)
     if below and stack.lineage is not None and np.isfinite(residuals).all():
-        variances = estimate_variances(filled, residuals, stack.lineage[rows, :below])
+        variances = estimate_variances(filled, residuals, stack.lineage[rows, :below], has_outliers=is_absolute)
         linear = replace(linear, group_variances=variances)
     return replace(model, estimator=linear)
 
 
-def weighted_medians(values: Floats, weights: Floats | None, starts: Integers) -> Floats:
-    """Return the weighted median of each group's values, shape (n,): half of the weight is on either side.
-
-    starts: shape (n + 1,): group g has values starts[g] to starts[g + 1].
-    """
-    sizes = np.diff(starts)
-    if weights is None:
-        return group_medians(values, sizes)
-    medians = np.empty(len(sizes))
-    for g, (begin, stop) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
-        order = np.argsort(values[begin:stop], kind="stable")
-        below = np.cumsum(weights[begin:stop][order])
-        at = np.searchsorted(below, [below[-1] / 2, np.nextafter(below[-1] / 2, np.inf)])
-        medians[g] = values[begin:stop][order[np.minimum(at, len(order) - 1)]].mean()
-    return medians
+def _residuals(linear: Linear, matrix: Floats, labels: Floats) -> Floats:
+    residuals = labels - linear.intercept[0]
+    for weight, column in zip(linear.coefficients[0], matrix, strict=True):
+        residuals -= weight * column
+    return residuals
 
 
 def _split(variances: Floats | None, below: int) -> tuple[Floats, Floats | None]:

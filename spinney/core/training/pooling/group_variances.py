@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinney.core.features.encoding import Floats, Integers
+from spinney.core.training.pooling.absolute_errors import clipped
 from spinney.core.training.pooling.normal_equations import (
     CHUNK_ROWS,
     Chunk,
@@ -38,7 +39,9 @@ CHUNK_PRODUCTS = 1 << 22
 """Largest number of products of columns that are in memory at once."""
 
 
-def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers) -> Floats:
+def estimate_variances(
+    matrix: Floats, residuals: Floats, lineage: Integers, *, has_outliers: bool = False
+) -> Floats:
     """Estimate the variances of the deviations at each rung below a parent, shape (rungs, 1 + width).
 
     The first row is about the parents or groups directly below it, the last about the groups. In each row the first
@@ -46,7 +49,8 @@ def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers) -> 
     rows.
 
     matrix: shape (width, n_rows), the parent's columns without missing values. residuals: shape (n_rows,), of the
-    parent's model. lineage: shape (n_rows, rungs), from `lineage_codes`, the groups in the first column.
+    parent's model. lineage: shape (n_rows, rungs), from `lineage_codes`, the groups in the first column. has_outliers:
+    clip the residuals of each group before.
 
     Raises ValueError if squares of the columns are not finite, RuntimeError if SciPy finds no solution.
     """
@@ -55,7 +59,8 @@ def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers) -> 
     for codes in reversed(lineage.T):
         order = np.argsort(codes, kind="stable")
         starts = np.concatenate([[0], np.flatnonzero(np.diff(codes[order])) + 1, [len(order)]])
-        rung = _Rung(matrix[:, order], residuals[order], starts)
+        of_rung = clipped(residuals[order], None, starts) if has_outliers else residuals[order]
+        rung = _Rung(matrix[:, order], of_rung, starts)
         variances = rung.variances()
         found.append(variances)
         residuals[order] -= rung.deviations(variances)

@@ -1,0 +1,71 @@
+"""Clipped residuals by hand, and least absolute deviations beside scikit-learn's linear program."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from example_counts import examples
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import QuantileRegressor
+
+from spinney.core.training.pooling.absolute_errors import clipped, least_absolute
+from spinney.core.training.pooling.group_variances import estimate_variances
+
+
+def test_values_are_clipped_at_three_median_absolute_deviations_of_their_own_group() -> None:
+    """Medians 3 and 50, median distances 1 and 0: bounds 0 to 6, and 50."""
+    values = np.array([1.0, 2, 3, 4, 900, 50, 50, 80])
+    assert clipped(values, None, np.array([0, 5, 8])).tolist() == [1.0, 2, 3, 4, 6, 50, 50, 50]
+
+
+def test_weights_move_the_median_and_the_bounds() -> None:
+    """4 has more than half of the weight: the median is 4, and so is each bound."""
+    assert clipped(np.array([1.0, 2, 4]), np.array([1.0, 1, 3]), np.array([0, 3])).tolist() == [4.0, 4, 4]
+
+
+@examples(25)
+@given(st.integers(0, 1_000), st.booleans())
+def test_least_absolute_deviations_are_those_of_a_linear_program(seed: int, weighted: bool) -> None:
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(2, 120)) * [[1.0], [300.0]] + [[5.0], [1000.0]]
+    y = 4 * x[0] - 0.01 * x[1] + random.exponential(size=120) * np.abs(x[0])
+    weights = random.integers(1, 4, 120).astype(float) if weighted else None
+    found = least_absolute(x, y, weights, 0.0, y - y.mean())
+    assert found is not None
+    intercept, coefficients = found
+    repeats = np.ones(120, int) if weights is None else weights.astype(int)
+    rows, labels = np.repeat(x.T, repeats, axis=0), np.repeat(y, repeats)
+    oracle = QuantileRegressor(quantile=0.5, alpha=0.0).fit(rows, labels)
+    own = np.abs(labels - intercept - rows @ coefficients).mean()
+    assert own == pytest.approx(np.abs(labels - oracle.predict(rows)).mean(), rel=2e-3)
+
+
+def test_a_penalty_takes_the_slope_back_and_a_column_that_is_constant_has_none() -> None:
+    x = np.stack([np.arange(50.0), np.full(50, 7.0)])
+    y = 2 * x[0] + np.where(np.arange(50) % 2, 1.0, -1.0)
+    free, held = (least_absolute(x, y, None, alpha, y - y.mean()) for alpha in (1.0, 1e9))
+    assert free is not None
+    assert held is not None
+    assert free[1][0] == pytest.approx(2.0, abs=0.1)
+    assert held[1] == pytest.approx([0.0, 0.0], abs=1e-5)
+    assert free[1][1] == held[1][1] == 0.0
+
+
+def test_numbers_that_overflow_have_no_such_fit() -> None:
+    with np.errstate(all="ignore"):
+        assert least_absolute(np.array([[1.0, 2, 3]]), np.array([1e308, -1e308, 1e308]), None, 1.0, np.ones(3)) is None
+
+
+def test_outliers_that_are_clipped_are_no_difference_between_groups() -> None:
+    """One row in a hundred is a thousand off. The groups have the same slope."""
+    random = np.random.default_rng(3)
+    groups = np.repeat(np.arange(400), 20)
+    x, noise = random.normal(size=(1, 8_000)), random.normal(size=8_000)
+    deviations = random.normal(size=400) * 0.5
+    residuals = deviations[groups] + noise + np.where(random.uniform(size=8_000) < 0.01, 1_000.0, 0.0)
+    (found,) = estimate_variances(x, residuals, groups[:, None], has_outliers=True)
+    (missed,) = estimate_variances(x, residuals, groups[:, None])
+    assert found[0] == pytest.approx(0.25, rel=0.3)
+    assert missed[0] < 0.05, "outliers are taken for noise that hides the differences"
+    assert found[1] < 0.02
