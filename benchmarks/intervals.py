@@ -6,7 +6,8 @@ fitted every 7 days; `example` is that of examples/flights, fitted every 2 days 
 
 coverage: share of flights inside. deciles: least and greatest coverage of the deciles of groups by their number of
 rows at each fit. missed: deciles that are more than 3 points off and more than 2 standard errors, which are computed
-from whole days, since the flights of a day resemble each other. winkler: mean of width + 20 x distance outside, in
+from whole days, since the flights of a day resemble each other. by chance: how many would be missed on average if the
+coverage of each were nominal. winkler: mean of width + 20 x distance outside, in
 minutes (Winkler 1972), and that of the one width that all held-out losses of the fleet give. days: coverage of the 5 %
 least covered days.
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -101,6 +103,7 @@ class Result:
     least_decile: float
     greatest_decile: float
     missed_deciles: int
+    missed_by_chance: float
     winkler: float
     winkler_one_width: float
     worst_days: float
@@ -174,9 +177,11 @@ def summarize(parts: Sequence[Answered], names: tuple[str, str, str, str]) -> Re
     by_decile = [is_inside[decile == number].mean() for number in range(10)]
     errors = [standard_error(is_inside[decile == number], day[decile == number]) for number in range(10)]
     missed = [abs(c - COVERAGE) > max(0.03, 2 * e) for c, e in zip(by_decile, errors, strict=True)]
+    by_chance = sum(missed_by_chance(error) for error in errors)
     by_day = pd.Series(is_inside).groupby(day).mean()
     return Result(
-        *names, len(residuals), float(is_inside.mean()), float(min(by_decile)), float(max(by_decile)), int(sum(missed)),
+        *names, len(residuals), float(is_inside.mean()), float(min(by_decile)), float(max(by_decile)),
+        int(sum(missed)), by_chance,
         winkler(residuals[is_bounded], widths[is_bounded]), winkler(residuals[is_bounded], one_width[is_bounded]),
         float(by_day.quantile(0.05)), float((~is_bounded).mean()),
     )  # fmt: skip
@@ -188,6 +193,14 @@ def standard_error(is_inside: np.ndarray, day: np.ndarray) -> float:
     return float(np.sqrt((sums**2).sum()) / len(is_inside))
 
 
+def missed_by_chance(error: float) -> float:
+    """The probability that a decile with this standard error is missed although its coverage is nominal.
+
+    The error of its mean is taken as normal.
+    """
+    return math.erfc(max(0.03 / error, 2.0) / math.sqrt(2)) if error else 0.0
+
+
 def winkler(residuals: Floats, half_widths: Floats) -> float:
     """The mean interval score of Winkler 1972."""
     return float(np.mean(2 * half_widths + 2 / (1 - COVERAGE) * np.maximum(residuals - half_widths, 0)))
@@ -195,14 +208,13 @@ def winkler(residuals: Floats, half_widths: Floats) -> float:
 
 def text(results: Sequence[Result]) -> str:
     """Return the results as a Markdown table."""
-    lines = [
-        "| target | group | fits | loss | flights | coverage | deciles | missed | Winkler | one width | worst days |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|---|---|---|")
+    columns = ["target", "group", "fits", "loss", "flights", "coverage", "deciles", "missed", "by chance", "Winkler"]
+    columns += ["one width", "worst days"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     lines += [
         f"| {r.target} | {r.group} | {r.schedule} | {r.loss} | {r.flights:,} | {r.coverage:.1%} | "
-        f"{r.least_decile:.1%} to {r.greatest_decile:.1%} | {r.missed_deciles} | {r.winkler:.1f} | "
-        f"{r.winkler_one_width:.1f} | {r.worst_days:.0%} |"
+        f"{r.least_decile:.1%} to {r.greatest_decile:.1%} | {r.missed_deciles} | {r.missed_by_chance:.2f} | "
+        f"{r.winkler:.1f} | {r.winkler_one_width:.1f} | {r.worst_days:.0%} |"
         for r in results
     ]
     bounded = max((r.unbounded for r in results), default=0.0)

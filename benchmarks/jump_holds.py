@@ -102,7 +102,8 @@ def batch(spinney: Spinney, folder: Path, rows: Rows, label_model: LabelModel) -
     of_jumping, is_about = found["group_key"].isin(jumping), found["about_jump"].eq(True)
     is_held = found["decision"] == "held"
     if (wrong := found[is_about & ~is_held & ~of_jumping]).size:
-        raise RuntimeError(f"promotions: expected jumps of {len(jumping)} groups only; found {wrong.to_dict('records')}")
+        others = wrong.to_dict("records")
+        raise RuntimeError(f"promotions: expected jumps of {len(jumping)} groups only; found {others}")
     return usage, {
         "held because of a jump": int((of_jumping & is_about & is_held).sum()),
         "live because the jump has lasted": int((of_jumping & is_about & ~is_held).sum()),

@@ -135,10 +135,16 @@ def test_the_refit_benchmark_fits_every_group_and_its_peers_do(benchmark) -> Non
 def test_the_benchmark_of_jumps_holds_them_twice_and_lets_them_go_live_after_two_weeks(benchmark) -> None:
     """Of 100 groups the labels of numbers 49 and 99 jump, by hundreds of spreads."""
     found = {name: each["value"] for name, each in benchmark("jump_holds", "--groups", "100").items()}
-    held, live = ("held because of a jump, groups", "live because the jump has lasted, groups")
-    assert [found[f"batch {number}: {held}"] for number in (1, 2, 3, 4)] == [0, 2, 2, 0]
-    assert [found[f"batch {number}: {live}"] for number in (1, 2, 3, 4)] == [0, 0, 0, 2]
-    assert [found[f"batch {number}: held, of the other groups, groups"] for number in (1, 2, 3, 4)] == [0] * 4
+
+    def counts(what: str) -> list[int]:
+        return [found[f"batch {number}: {what}, groups"] for number in (1, 2, 3, 4)]
+
+    assert counts("held because of a jump") == [0, 2, 2, 0]
+    live, others = counts("live because the jump has lasted"), counts("decided without regard to a jump")
+    assert live[:3] == [0, 0, 0]
+    assert live[3] >= 1, "a challenger of that day may jump by less than ten spreads"
+    assert others == [2, 0, 0, 2 - live[3]]
+    assert counts("held, of the other groups") == [0] * 4
 
 
 def test_the_benchmark_of_jumps_refuses_counts_that_do_not_add_up() -> None:

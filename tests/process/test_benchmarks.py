@@ -257,6 +257,13 @@ def test_the_flights_of_a_day_count_as_one_observation() -> None:
     assert intervals.standard_error(inside, day) == pytest.approx(np.sqrt(2 * 5**2) / 20)
 
 
+def test_a_decile_of_nominal_coverage_is_missed_beyond_two_errors_and_three_points() -> None:
+    """Of a normal variable 4.55 % lie beyond two standard errors, 0.27 % beyond three."""
+    assert intervals.missed_by_chance(0.02) == pytest.approx(0.0455, abs=1e-4)
+    assert intervals.missed_by_chance(0.01) == pytest.approx(0.0027, abs=1e-4)
+    assert intervals.missed_by_chance(0.0) == 0
+
+
 def test_flights_are_replayed_with_intervals_of_nominal_coverage(tmp_path, monkeypatch, capsys) -> None:
     random, hours = np.random.default_rng(4), 24 * 45
     times = pd.date_range("2013-02-15", periods=hours, freq="h", tz="UTC").repeat(20)

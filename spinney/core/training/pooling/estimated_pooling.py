@@ -88,7 +88,7 @@ def for_groups(stack: KernelInput, g: int, model: Model, alpha: float) -> Model:
 
 
 def _residuals(linear: Linear, matrix: Floats, labels: Floats) -> Floats:
-    residuals = labels - linear.intercept[0]
+    residuals: Floats = labels - linear.intercept[0]
     for weight, column in zip(linear.coefficients[0], matrix, strict=True):
         residuals -= weight * column
     return residuals

@@ -39,9 +39,7 @@ CHUNK_PRODUCTS = 1 << 22
 """Largest number of products of columns that are in memory at once."""
 
 
-def estimate_variances(
-    matrix: Floats, residuals: Floats, lineage: Integers, *, has_outliers: bool = False
-) -> Floats:
+def estimate_variances(matrix: Floats, residuals: Floats, lineage: Integers, *, has_outliers: bool = False) -> Floats:
     """Estimate the variances of the deviations at each rung below a parent, shape (rungs, 1 + width).
 
     The first row is about the parents or groups directly below it, the last about the groups. In each row the first
