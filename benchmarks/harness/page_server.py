@@ -13,9 +13,9 @@ from fastapi import FastAPI, Request
 from spinney.core.config import Config
 from spinney.fleet import Fleet
 from spinney.gateway.app import answer_errors
+from spinney.gateway.limits.work_queue import WorkQueue
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
-from spinney.gateway.work_queue import WorkQueue
 from spinney.tables import lookup
 
 

@@ -23,8 +23,8 @@ def serve(config_path: str, as_json: bool, insecure: bool) -> None:
     [gateway] has the address and the limits. A new champion answers within seconds. With --json, each request and
     each fault is one line.
     """
-    from spinney.gateway.json_logs import log_as_json
     from spinney.gateway.memory_release import let_deltalake_release_memory
+    from spinney.gateway.monitoring.json_logs import log_as_json
 
     let_deltalake_release_memory()  # before the next import, which loads it
     from spinney.gateway.server import serve as run_gateway

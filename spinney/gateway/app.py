@@ -12,13 +12,13 @@ from fastapi.responses import Response
 
 from spinney.core.errors import StoreError
 from spinney.gateway.errors import RequestError
-from spinney.gateway.inference_routes import inference_router
-from spinney.gateway.metrics_routes import metrics_router
-from spinney.gateway.mlflow_routes import mlflow_router
+from spinney.gateway.monitoring.metrics_routes import metrics_router
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
-from spinney.gateway.predict_routes import predict_router
-from spinney.gateway.protocol_errors import problem_of
+from spinney.gateway.protocols.inference_routes import inference_router
+from spinney.gateway.protocols.mlflow_routes import mlflow_router
+from spinney.gateway.protocols.predict_routes import predict_router
+from spinney.gateway.protocols.protocol_errors import problem_of
 from spinney.gateway.response_middleware import FAULT, ResponseMiddleware
 from spinney.gateway.routing_bypass import DirectDispatch, fixed_post_routes
 from spinney.gateway.shared_state import Service

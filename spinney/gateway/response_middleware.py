@@ -10,9 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from starlette.requests import ClientDisconnect
 
-from spinney.gateway.json_logs import FIELDS
-from spinney.gateway.metrics import Metrics
-from spinney.gateway.protocol_errors import problem_of
+from spinney.gateway.monitoring.json_logs import FIELDS
+from spinney.gateway.monitoring.metrics import Metrics
+from spinney.gateway.protocols.protocol_errors import problem_of
 
 log = logging.getLogger(__name__)
 

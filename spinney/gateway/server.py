@@ -15,7 +15,7 @@ from spinney.core.config import Config
 from spinney.core.errors import SetupError
 from spinney.gateway.app import create_app
 from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
-from spinney.gateway.connection_limits import LimitedProtocol
+from spinney.gateway.limits.connection_limits import LimitedProtocol
 from spinney.gateway.memory_release import release_free_memory, use_system_allocator
 from spinney.gateway.shared_state import Service
 from spinney.storage.api_keys import KeyRing

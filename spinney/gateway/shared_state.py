@@ -12,13 +12,13 @@ from fastapi import Request
 from spinney.core.config import Config
 from spinney.core.errors import ContractError, StoreError
 from spinney.fleet import Fleet
-from spinney.gateway.champion_feed import ChampionFeed
+from spinney.gateway.answers.champion_feed import ChampionFeed
+from spinney.gateway.answers.fleet_answers import FleetAnswers, RecordAnswers, Records
 from spinney.gateway.errors import RequestError
-from spinney.gateway.fleet_answers import FleetAnswers, RecordAnswers, Records
-from spinney.gateway.metrics import Metrics
+from spinney.gateway.limits.request_body import MIB, max_values, most_bytes, read_body, require_few_values
+from spinney.gateway.limits.work_queue import WorkQueue
+from spinney.gateway.monitoring.metrics import Metrics
 from spinney.gateway.page.routes import Authorize
-from spinney.gateway.request_body import MIB, max_values, most_bytes, read_body, require_few_values
-from spinney.gateway.work_queue import WorkQueue
 from spinney.serving.answers import ancestors
 from spinney.serving.model_cache import ModelCache, NotLoadedError
 from spinney.storage import signing_key

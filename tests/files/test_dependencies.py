@@ -22,7 +22,7 @@ PACKAGE_OF = {"sklearn": "scikit-learn", "xdist": "pytest-xdist", "yaml": "pyyam
 
 USED_WITHOUT_IMPORT = {
     "delta-spark": "its version is that of the jars in spinney/local/jars.lock",
-    "httptools": "uvicorn parses HTTP with it, as spinney/gateway/connection_limits.py asks",
+    "httptools": "uvicorn parses HTTP with it, as spinney/gateway/limits/connection_limits.py asks",
 }
 DEVELOPMENT_TOOLS = {
     "import-linter": "a command of `make check`",

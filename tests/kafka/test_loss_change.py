@@ -26,9 +26,9 @@ from spinney.cli import main
 from spinney.core.errors import StoreError
 from spinney.core.intervals.conformal import calibrate
 from spinney.fleet import Fleet
-from spinney.gateway.champion_feed import ChampionFeed
-from spinney.gateway.fleet_answers import FleetAnswers, Records
-from spinney.gateway.json_body import read_json
+from spinney.gateway.answers.champion_feed import ChampionFeed
+from spinney.gateway.answers.fleet_answers import FleetAnswers, Records
+from spinney.gateway.protocols.json_body import read_json
 from spinney.serving.model_cache import ModelCache
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer

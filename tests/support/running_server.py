@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from spinney.gateway.connection_limits import LimitedProtocol
+from spinney.gateway.limits.connection_limits import LimitedProtocol
 
 
 @contextmanager

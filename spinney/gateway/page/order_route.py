@@ -10,8 +10,8 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Message
 
-from spinney.gateway.request_body import read_order
-from spinney.gateway.work_queue import WorkQueue
+from spinney.gateway.limits.request_body import read_order
+from spinney.gateway.limits.work_queue import WorkQueue
 
 
 def order_route(authorize: Callable[[Request], str], queue: WorkQueue) -> type[APIRoute]:

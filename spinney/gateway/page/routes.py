@@ -16,12 +16,12 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.core.errors import Busy, ContractError, GroupError, SetupError, StoreError, UnknownGroup
 from spinney.core.json_conversion import json_value
 from spinney.core.reporting.group_status import State
+from spinney.gateway.limits.work_queue import WorkQueue
 from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
 from spinney.gateway.page.order_route import order_route
 from spinney.gateway.page.overrides import OverrideOrder, RetrainOrder, carry_out_order, carry_out_retrain_order
 from spinney.gateway.page.static_files import INDEX, PageFile, read_page_files
-from spinney.gateway.protocol_errors import problem
-from spinney.gateway.work_queue import WorkQueue
+from spinney.gateway.protocols.protocol_errors import problem
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from linear_fleet import FEATURES, key_of, write_fleet
 
 from spinney.core.features.request_rows import request_rules
-from spinney.gateway import mlflow_bodies
 from spinney.gateway.errors import RequestError, TooMuchError, take_records
-from spinney.gateway.inference_routes import _infer, _key_of
-from spinney.gateway.inference_tensors import read_tensors
-from spinney.gateway.json_body import read_json
-from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
-from spinney.gateway.mlflow_routes import _predictions
-from spinney.gateway.predict_routes import _group, _predict
-from spinney.gateway.request_body import LEAST_MAX_VALUES, max_values, require_few_values
+from spinney.gateway.limits.request_body import LEAST_MAX_VALUES, max_values, require_few_values
+from spinney.gateway.protocols import mlflow_bodies
+from spinney.gateway.protocols.inference_routes import _infer, _key_of
+from spinney.gateway.protocols.inference_tensors import read_tensors
+from spinney.gateway.protocols.json_body import read_json
+from spinney.gateway.protocols.mlflow_bodies import read_csv_body, read_json_body
+from spinney.gateway.protocols.mlflow_routes import _predictions
+from spinney.gateway.protocols.predict_routes import _group, _predict
 from spinney.gateway.shared_state import Guard, Service
 
 MAX_ROWS = 10

@@ -34,7 +34,7 @@ from spinney.fleet import Fleet
 from spinney.gateway import server
 from spinney.gateway.app import create_app
 from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
-from spinney.gateway.request_body import ORDER_BYTES
+from spinney.gateway.limits.request_body import ORDER_BYTES
 from spinney.gateway.shared_state import Service
 from spinney.storage.api_keys import KeyRing, add_key, list_keys, revoke_key
 from spinney.storage.layout import FleetStore

@@ -20,8 +20,8 @@ from running_server import running
 from spinney.core.errors import StoreError
 from spinney.core.json_conversion import json_value
 from spinney.fleet import Fleet
+from spinney.gateway.answers.champion_feed import ChampionFeed
 from spinney.gateway.app import create_app
-from spinney.gateway.champion_feed import ChampionFeed
 from spinney.gateway.response_middleware import HEADERS
 from spinney.gateway.shared_state import STALE_AFTER_S, Guard, Service
 

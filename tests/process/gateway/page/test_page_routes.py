@@ -19,9 +19,9 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.core.json_conversion import json_value
 from spinney.fleet import Fleet
+from spinney.gateway.limits.work_queue import WorkQueue
 from spinney.gateway.page.live_figures import LiveFigures
 from spinney.gateway.page.routes import Access, page_router
-from spinney.gateway.work_queue import WorkQueue
 from spinney.storage.layout import FleetStore
 
 A, B, C = '["a","1"]', '["b","1"]', '["<img src=x>","2"]'

@@ -11,10 +11,10 @@ from pydantic_core import to_json
 
 from spinney.core.errors import ContractError, UnknownGroup
 from spinney.core.json_conversion import json_value
+from spinney.gateway.answers.fleet_answers import Records, group_of
 from spinney.gateway.errors import RequestError
-from spinney.gateway.fleet_answers import Records, group_of
-from spinney.gateway.json_body import read_json
-from spinney.gateway.openapi import PROBLEMS, predict_body
+from spinney.gateway.protocols.json_body import read_json
+from spinney.gateway.protocols.openapi import PROBLEMS, predict_body
 from spinney.gateway.shared_state import Answer, Service, require_valid
 
 JSON = "application/json"

@@ -16,9 +16,9 @@ from pydantic_core import from_json
 from spinney.core.records.input_message_encoding import encode_message
 from spinney.core.records.json_parsing import read_value
 from spinney.core.records.rules import RecordRules
+from spinney.gateway.answers.fleet_answers import Records
 from spinney.gateway.errors import RequestError, take_records
-from spinney.gateway.fleet_answers import Records
-from spinney.gateway.json_body import read_json
+from spinney.gateway.protocols.json_body import read_json
 
 
 def read_json_body(raw: bytes, max_rows: int) -> Records:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request, Response
 
 from schemas.vocabulary import STREAMING
-from spinney.gateway.metrics import CONTENT_TYPE, Gauge
-from spinney.gateway.openapi import PROBLEMS
+from spinney.gateway.monitoring.metrics import CONTENT_TYPE, Gauge
+from spinney.gateway.protocols.openapi import PROBLEMS
 from spinney.gateway.shared_state import Service
 from spinney.storage.latest_offsets import read_lag
 from spinney.storage.layout import FleetStore

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from spinney.core.features.request_rows import request_rules
+from spinney.gateway.answers.fleet_answers import RecordAnswers
 from spinney.gateway.errors import RequestError
-from spinney.gateway.fleet_answers import RecordAnswers
-from spinney.gateway.mlflow_bodies import read_csv_body, read_json_body
-from spinney.gateway.openapi import INVOCATIONS, PROBLEMS
-from spinney.gateway.predict_routes import AsOf
-from spinney.gateway.protocol_errors import INVOCATIONS_PATH
+from spinney.gateway.protocols.mlflow_bodies import read_csv_body, read_json_body
+from spinney.gateway.protocols.openapi import INVOCATIONS, PROBLEMS
+from spinney.gateway.protocols.predict_routes import AsOf
+from spinney.gateway.protocols.protocol_errors import INVOCATIONS_PATH
 from spinney.gateway.shared_state import Service, require_valid
 
 TYPES = {"application/json": "JSON", "text/csv": "CSV"}

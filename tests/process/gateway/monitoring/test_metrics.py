@@ -19,8 +19,8 @@ from running_server import running
 from waiting import wait_until
 
 from spinney.gateway.app import create_app
-from spinney.gateway.json_logs import FIELDS, JsonFormatter, log_as_json
-from spinney.gateway.metrics import Metrics
+from spinney.gateway.monitoring.json_logs import FIELDS, JsonFormatter, log_as_json
+from spinney.gateway.monitoring.metrics import Metrics
 from spinney.gateway.response_middleware import ResponseMiddleware
 from spinney.gateway.shared_state import Guard, Service
 from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from spinney.gateway.connection_limits import HEAD_BYTES, HEAD_S, TAKE_S, LimitedProtocol
+from spinney.gateway.limits.connection_limits import HEAD_BYTES, HEAD_S, TAKE_S, LimitedProtocol
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 

@@ -8,8 +8,8 @@ import pytest
 from spinney.core.config import parse
 from spinney.core.features.request_rows import read_request_rows, request_rules
 from spinney.gateway.errors import RequestError
-from spinney.gateway.inference_tensors import read_tensors
-from spinney.gateway.json_body import JsonBody, read_json
+from spinney.gateway.protocols.inference_tensors import read_tensors
+from spinney.gateway.protocols.json_body import JsonBody, read_json
 
 TEXT = """\
 [fleet]

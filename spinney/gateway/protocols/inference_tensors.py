@@ -14,9 +14,9 @@ from spinney.core import keys
 from spinney.core.config import Fleet
 from spinney.core.records.json_parsing import NumberText
 from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, INTEGER_BITS
+from spinney.gateway.answers.fleet_answers import RecordAnswers, Records
 from spinney.gateway.errors import RequestError, take_records
-from spinney.gateway.fleet_answers import RecordAnswers, Records
-from spinney.gateway.json_body import JsonBody
+from spinney.gateway.protocols.json_body import JsonBody
 
 DATATYPES = {
     "tinyint": "INT8", "smallint": "INT16", "int": "INT32", "bigint": "INT64", "float": "FP32", "double": "FP64",

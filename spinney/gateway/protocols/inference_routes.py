@@ -11,13 +11,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from spinney.core.errors import ContractError
+from spinney.gateway.answers.fleet_answers import group_of
 from spinney.gateway.errors import RequestError
-from spinney.gateway.fleet_answers import group_of
-from spinney.gateway.inference_tensors import describe_model, read_outputs, read_tensors, write_tensors
-from spinney.gateway.json_body import read_json
-from spinney.gateway.openapi import INFER, INFERENCE_PROBLEMS
-from spinney.gateway.predict_routes import AsOf
-from spinney.gateway.protocol_errors import INFERENCE_PATH
+from spinney.gateway.protocols.inference_tensors import describe_model, read_outputs, read_tensors, write_tensors
+from spinney.gateway.protocols.json_body import read_json
+from spinney.gateway.protocols.openapi import INFER, INFERENCE_PROBLEMS
+from spinney.gateway.protocols.predict_routes import AsOf
+from spinney.gateway.protocols.protocol_errors import INFERENCE_PATH
 from spinney.gateway.shared_state import Answer, Service, require_valid
 
 MAX_ID_CHARACTERS = 200

@@ -16,11 +16,11 @@ from oracles import DEPT, A, B, made, mixed, stream_answers
 from spinney.core import keys
 from spinney.core.errors import ContractError, StoreError
 from spinney.fleet import Fleet
-from spinney.gateway import champion_feed
-from spinney.gateway.champion_feed import ChampionFeed
+from spinney.gateway.answers import champion_feed
+from spinney.gateway.answers.champion_feed import ChampionFeed
+from spinney.gateway.answers.fleet_answers import FleetAnswers, Records
 from spinney.gateway.errors import RequestError, TooMuchError
-from spinney.gateway.fleet_answers import FleetAnswers, Records
-from spinney.gateway.json_body import read_json
+from spinney.gateway.protocols.json_body import read_json
 from spinney.serving import fleet_snapshot, model_cache
 from spinney.serving.fleet_snapshot import FleetSnapshot, read_snapshot
 from spinney.serving.model_cache import ModelCache, NotLoadedError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from spinney.gateway.errors import RequestError
-from spinney.gateway.work_queue import WorkQueue
+from spinney.gateway.limits.work_queue import WorkQueue
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Records answered by the newest champions, which a thread keeps up to date."""

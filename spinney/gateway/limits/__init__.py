@@ -1,0 +1,1 @@
+"""What a caller may take: bytes, places and time of a request, the connection's silence."""
