@@ -39,14 +39,12 @@ ASSUMED_WEIGHT = 0.1
 SEEN_ONCE_WEIGHT, SEEN_TWICE_WEIGHT, SEEN_OFTEN_WEIGHT = 0.05, 0.3, 1.0
 """Weight of a size by how many of its rounds are remembered."""
 
-MIN_GROUPS_SHARE = 0.25
-"""Minimum share of a budget for groups, even if fixed_s exceeds it: otherwise every round would have one group."""
-
 MIN_GROUPS_PER_FIXED = 0.5
 """Minimum seconds for groups per second of fixed_s, so that a round spends a third of its length on groups.
 
-If fixed_s exceeds the budget, the round does so anyway. With a quarter of the budget for groups it would be nearly all
-overhead: on a busy machine (fixed_s 10 s, budget 5 s) rounds of 50 groups took 12 s, and 1,736 of 1,785 were deferred.
+If fixed_s exceeds the budget, the round does so anyway, and otherwise it would have one group. With a quarter of the
+budget for groups it would be nearly all overhead: on a busy machine (fixed_s 10 s, budget 5 s) rounds of 50 groups took
+12 s, and 1,736 of 1,785 were deferred.
 """
 
 _FIXED_GRID = np.geomspace(0.01, 600.0, 80)[:, None, None]
@@ -88,10 +86,10 @@ class RoundCost:
     def seconds_for_groups(self, budget_s: float) -> float:
         """Return the seconds of a round that may be spent on groups: what `fixed_s` leaves of the budget.
 
-        If that is too little, the minima MIN_GROUPS_SHARE and MIN_GROUPS_PER_FIXED apply, and the round exceeds the
-        budget.
+        If that is too little, MIN_GROUPS_PER_FIXED applies, and the round exceeds the budget. Groups have at least a
+        third of the budget in any case.
         """
-        return max(budget_s - self.fixed_s, budget_s * MIN_GROUPS_SHARE, self.fixed_s * MIN_GROUPS_PER_FIXED)
+        return max(budget_s - self.fixed_s, self.fixed_s * MIN_GROUPS_PER_FIXED)
 
     def allowance(self, budget: Budget) -> RoundAllowance:
         """Return what the next round may spend: at most MAX_GROWTH times the groups of the largest round seen twice."""

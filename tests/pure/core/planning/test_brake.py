@@ -54,6 +54,7 @@ def test_shards_that_have_not_reported_count_like_the_mean_of_those_that_have() 
     assert RaisedErrorsByShard(4).update(report, has_sample=False) == RaisedErrors(40, 3)
     assert RaisedErrorsByShard(4).update(report, has_sample=True) == RaisedErrors(40, 12)
     assert RaisedErrorsByShard(4).update({}, has_sample=True) == RaisedErrors(0, 0)
+    assert RaisedErrors() == RaisedErrors(0, 0)
     assert RaisedErrors().share == 0.0
 
 

@@ -146,3 +146,10 @@ def test_a_later_size_that_is_smaller_does_not_lower_the_largest_one_seen_twice(
 def test_a_round_without_groups_or_duration_and_more_than_eight_of_a_size_are_not_remembered() -> None:
     assert len(RoundCostEstimator.from_rounds([PastRound(0, 0.0, 0.0, 3.0), PastRound(5, 0.0, 0.0, 0.0)], CORES)) == 0
     assert len(RoundCostEstimator.from_rounds([PastRound(1, 0.0, 0.0, 1.0)] * 20, CORES)) == 8
+
+
+def test_the_fits_of_remembered_rounds_are_milliseconds_of_all_cores() -> None:
+    """Twenty seconds of fits take ten on two cores; two seconds remain for the round itself."""
+    rounds = [PastRound(groups, 20_000.0, 0.0, 12.0) for groups in (2, 10, 50)] * 3
+    cost = RoundCostEstimator.from_rounds(rounds, CORES).estimate()
+    assert cost.fixed_s == pytest.approx(2.0, rel=0.15)  # the values that are tried lie that far apart
