@@ -21,6 +21,7 @@ from spinney.operations.dead_letters import purge
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_log
 from spinney.tables.clustered_files.file_rewriting import RewriteInterrupted
+from spinney.tables.opened_tables import OpenedTables
 
 REQUEST_CHECK_INTERVAL_S = 1.0
 """Seconds between two checks for requests. Each check reads a file."""
@@ -162,7 +163,7 @@ def serve_requests(config: Config, query: str, write_lock: threading.Lock, shoul
     request = maintenance.pending_request(store, query)
     if request is None:
         return
-    done, error = [], None
+    done, error, opened = [], None, OpenedTables()
     for directory in maintenance.directories_of_lease(store, query):
         if should_stop():
             return  # the request is served at the next start
@@ -174,6 +175,7 @@ def serve_requests(config: Config, query: str, write_lock: threading.Lock, shoul
                     directory,
                     datetime.now(UTC),
                     CommitGuard(write_lock, should_stop),
+                    opened,
                 )
             )
         except RewriteInterrupted:

@@ -42,19 +42,22 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
 
     from spinney.operations.maintenance import inspect_directory
     from spinney.storage.layout import FleetStore
+    from spinney.tables.opened_tables import OpenedTables
 
     is_confirmed = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
-    store = FleetStore.of(config)
-    surveys = [
-        inspect_directory(store, config.safe_retention, directory, datetime.now(UTC))
-        for directory in store.every_directory()
-    ]
+    store, opened = FleetStore.of(config), OpenedTables()
+    for directory in store.every_directory():
+        opened.open(directory)  # a table that does not exist is an error before anything is changed
+    if dry_run or not is_confirmed:
+        surveys = [
+            inspect_directory(store, config.safe_retention, directory, datetime.now(UTC), opened)
+            for directory in store.every_directory()
+        ]
+        _show(surveys, as_json=dry_run and as_json)
     if dry_run:
-        _show(surveys, as_json=as_json)
         return
     if not is_confirmed:
-        _show(surveys, as_json=False)
         click.confirm("Tidy these?", abort=True, err=True)
     done, left = _carry_out(config, wait)
     _show(done, as_json=as_json)

@@ -44,6 +44,7 @@ from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_readers import reading_queries
 from spinney.tables import delta, table_files
 from spinney.tables.clustered_files.file_rewriting import RewriteSource, RewriteTarget
+from spinney.tables.opened_tables import OpenedTables
 from spinney.tables.stream_reading import TableOffset, oldest_unread
 from spinney.tables.table_files import TableFile
 
@@ -102,15 +103,24 @@ def directories_of_lease(store: FleetStore, name: str) -> list[Directory]:
     return [directory for directory in store.every_directory() if lease_of(directory) == name]
 
 
-def inspect_directory(store: FleetStore, retention: Retention, directory: Directory, now: datetime) -> DirectoryReport:
-    """Report what there is to tidy, without changes. Raises StoreError if the table does not exist."""
-    return _report(store, directory, now, find_expired_rows(store, retention, directory, now).rows)
+def inspect_directory(
+    store: FleetStore, retention: Retention, directory: Directory, now: datetime, opened: OpenedTables | None = None
+) -> DirectoryReport:
+    """Report what there is to tidy, without changes. Raises StoreError if the table does not exist.
+
+    opened: keeps tables open from one directory to the next; None to open them again.
+    """
+    opened = opened or OpenedTables()
+    expired = find_expired_rows(store, retention, directory, now, opened)
+    return _report(store, directory, now, expired.rows, opened)
 
 
-def _report(store: FleetStore, directory: Directory, now: datetime, forgotten: int) -> DirectoryReport:
-    table = delta.open_existing(directory)
+def _report(
+    store: FleetStore, directory: Directory, now: datetime, forgotten: int, opened: OpenedTables
+) -> DirectoryReport:
+    table = opened.open(directory)
     files = table_files.list_files(table)
-    late = _query_behind(store, directory, now)
+    late = _query_behind(store, directory, now, opened)
     return DirectoryReport(
         directory=directory.name,
         files=len(files),
@@ -139,17 +149,22 @@ def tidy_directory(
     directory: Directory,
     now: datetime,
     guard: clustering.CommitGuard = clustering.UNGUARDED,
+    opened: OpenedTables | None = None,
 ) -> DirectoryReport:
     """Delete expired rows, merge small files, remove old ones; report what was done. The caller must hold the lease.
 
-    guard: avoids conflicts with a running query's writes. Raises RewriteInterrupted.
+    guard: avoids conflicts with a running query's writes. opened: keeps tables open from one directory to the next;
+    None to open them again. Raises RewriteInterrupted.
     """
+    opened = opened or OpenedTables()
     forgets_models = directory.contract.name == tables.MODELS.name and lease_of(directory) != PEOPLE
     with leases.held(store, [PEOPLE]) if forgets_models else nullcontext():
         # Holding the lease for people prevents a rollback to a model while it is deleted. Machines may add rows
         # meanwhile: rows of the newest batch are never deleted, and machines do not promote expired models.
-        rows = find_expired_rows(store, retention, directory, now)
-        found = _report(store, directory, now, rows.rows)
+        rows = find_expired_rows(store, retention, directory, now, opened)
+        found = _report(store, directory, now, rows.rows, opened)
+        if found.is_tidy:
+            return found
         table = delta.open_existing(directory)
         if rows.until is not None:
             with guard.lock:
@@ -227,7 +242,7 @@ def _vacuum(table: DeltaTable, *, dry_run: bool) -> list[str]:
     return list(table.vacuum(retention_hours=KEPT_HOURS, dry_run=dry_run, full=True))
 
 
-def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str | None:
+def _query_behind(store: FleetStore, directory: Directory, now: datetime, opened: OpenedTables) -> str | None:
     """Return a query that may still need replaced files; None if there is none.
 
     It reads this directory, and has completed no batch for BEHIND or has not read rows that are older than that: after
@@ -240,18 +255,18 @@ def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str
             continue
         if ended is None or checkpoints.started_batch(place, ended).started_at < now - BEHIND:
             return query
-        unread = _oldest_unread_of(directory, place, ended)
+        unread = _oldest_unread_of(directory, opened.open(directory), place, ended)
         if unread is not None and unread < now - BEHIND:
             return query
-    return _unfinished_round(store, now) if directory.contract.name in {contract.name for contract in READ} else None
+    is_pinned = directory.contract.name in {contract.name for contract in READ}
+    return _unfinished_round(store, now, opened) if is_pinned else None
 
 
-def _oldest_unread_of(directory: Directory, location: str, batch_id: int) -> datetime | None:
+def _oldest_unread_of(directory: Directory, table: DeltaTable, location: str, batch_id: int) -> datetime | None:
     """Return the commit time of the oldest rows of a directory that a query had not read by the end of a batch.
 
     None if it had read all, or nothing since the directory was empty. location: of the query's checkpoint.
     """
-    table = delta.open_existing(directory)
     name, newest = str(table.metadata().id), int(table.version())
     for text in checkpoints.end_offsets(location, batch_id):
         if text is not None and "reservoirId" in json.loads(text):
@@ -261,17 +276,17 @@ def _oldest_unread_of(directory: Directory, location: str, batch_id: int) -> dat
     return None
 
 
-def _unfinished_round(store: FleetStore, now: datetime) -> str | None:
+def _unfinished_round(store: FleetStore, now: datetime, opened: OpenedTables) -> str | None:
     """Return the lease of the stream or the batch if its unfinished round still needs old
     pinned versions; else None.
     """
     paths = (store.directories(base) for base in (tables.VERDICTS, tables.ROUNDS))
     for plans, rounds in zip(*paths, strict=True):
         planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
-        ended = newest_batch_of(delta.open_dataset(delta.open_existing(rounds)))
+        ended = newest_batch_of(delta.open_dataset(opened.open(rounds)))
         if ended is not None:
             planned &= ds.field("batch_id") > ended
-        if delta.open_dataset(delta.open_existing(plans)).count_rows(filter=planned):
+        if delta.open_dataset(opened.open(plans)).count_rows(filter=planned):
             return lease_of(plans)
     return None
 
@@ -321,8 +336,9 @@ def tidy_if_idle(store: FleetStore, retention: Retention, name: str, request: st
     """Tidy the directories of a query if no process runs it. Returns whether it did."""
     try:
         with leases.held(store, [name]):
+            opened = OpenedTables()
             done = tuple(
-                tidy_directory(store, retention, directory, datetime.now(UTC))
+                tidy_directory(store, retention, directory, datetime.now(UTC), opened=opened)
                 for directory in directories_of_lease(store, name)
             )
             write_answer(store, name, TidyAnswer(request, done))

@@ -8,7 +8,7 @@ directory has, so a replayed batch writes nothing twice; with one writer per dir
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -176,15 +176,20 @@ def open_existing(directory: Directory) -> DeltaTable:
 
 
 def read_table(
-    store: FleetStore, base: Contract, columns: list[str] | None = None, where: ds.Expression | None = None
+    store: FleetStore,
+    base: Contract,
+    columns: list[str] | None = None,
+    where: ds.Expression | None = None,
+    opener: Callable[[Directory], DeltaTable] = open_existing,
 ) -> pa.Table:
     """Return the rows of all directories of a table, in no order. For small tables: Spark reads large ones.
 
-    columns: None for all. where: None for all rows. Raises StoreError if a directory does not exist.
+    columns: None for all. where: None for all rows. opener: opens the newest version of a directory's table. Raises
+    StoreError if a directory does not exist.
     """
     parts = []
     for directory in store.directories(base):
-        part = open_contract_dataset(directory, open_existing(directory)).to_table(columns, filter=where)
+        part = open_contract_dataset(directory, opener(directory)).to_table(columns, filter=where)
         wanted = arrow_schema(directory.contract)
         names = columns or wanted.names
         parts.append(pa.table([part.column(name).cast(wanted.field(name).type) for name in names], names=names))

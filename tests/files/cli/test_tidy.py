@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
+from deltalake import DeltaTable
 from handwritten_history import Past, fleet_toml, hour
 
+from schemas import tables
 from spinney.cli import main
 from spinney.core.champions.jump_holds import held_since
 from spinney.core.timestamps import to_microseconds
 from spinney.retraining.gate_input import read_past_decisions
 from spinney.storage import leases
 from spinney.storage.config_file import read_config
-from spinney.storage.layout import FleetStore
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 
 A, B, C, D = (f'["{shop}","1"]' for shop in "abcd")
@@ -55,6 +59,30 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(past: Past) -> None:
         None,
     ]
     assert versions(past) == before
+
+
+def test_each_table_is_opened_once_for_all_directories(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open a table is to read its log: after a month of commits that takes longer than all else."""
+    once, opened = dict.fromkeys(versions(past), 1), Counter[str]()
+
+    def open_and_count(directory: Directory) -> DeltaTable | None:
+        opened[directory.name] += 1
+        return open_table(directory)
+
+    open_table = delta.open_table
+    monkeypatch.setattr(delta, "open_table", open_and_count)
+    assert run("--dry-run").exit_code == 0
+    assert opened == once
+
+
+def test_a_table_that_does_not_exist_is_said_before_another_one_is_tidied(past: Past) -> None:
+    store = FleetStore.of(past.config)
+    models, missing = store.directory(tables.MODELS, "stream"), store.directory(tables.ROUNDS, "batch")
+    before = delta.current_version(models)
+    shutil.rmtree(missing.uri)
+    done = run("--yes")
+    assert (done.exit_code, "table rounds/batch: nothing at" in done.stderr) == (1, True), done.output
+    assert delta.current_version(models) == before
 
 
 def test_with_yes_it_is_done_and_reported(past: Past) -> None:

@@ -152,7 +152,9 @@ def test_a_stop_gives_the_leases_back_only_after_the_directory_that_is_being_tid
     queries |= {"ingest": Running()}
     began, may_end, tidied = threading.Event(), threading.Event(), []
 
-    def carry_out(store: FleetStore, retention: Retention, directory: Directory, now: datetime, guard: object) -> None:
+    def carry_out(
+        store: FleetStore, retention: Retention, directory: Directory, now: datetime, guard: object, opened: object
+    ) -> None:
         began.set()
         assert may_end.wait(60)
         tidied.append(directory.name)
