@@ -95,7 +95,7 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
         rounds.close(batch_id)
         return None
     last_configuration.write_last_configuration(config)
-    pace = initial_pace(cores_of(start()), config.budget, None)
+    pace = initial_pace(_cores_for(start, rounds, batch_id), config.budget, None)
     rounds.carry_out(batch_id, pace, _progress_callback(request.round_id, show))
     return request
 
@@ -147,7 +147,12 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPl
     last_configuration.write_last_configuration(
         config
     )  # not before: a refused batch leaves the earlier configuration in effect
-    return initial_pace(1 if rounds.is_fitted_locally(batch.batch_id) else cores_of(start()), config.budget, mean_ms)
+    return initial_pace(_cores_for(start, rounds, batch.batch_id), config.budget, mean_ms)
+
+
+def _cores_for(start: SessionFactory, rounds: Rounds, batch_id: int) -> int:
+    """Return the number of cores on which a planned round is fitted. Spark is started for a round that needs it."""
+    return 1 if rounds.is_fitted_locally(batch_id) else cores_of(start())
 
 
 def _progress_callback(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:

@@ -105,3 +105,14 @@ def test_a_round_that_was_closed_before_it_fitted_anything_names_no_recipe(fleet
     assert {row["round_id"]: row["deferred"] for row in rounds} == {"batch-0": 0, "batch-1": STORES + 1, "batch-2": 0}
     names = [Recipe.of(config).recipe_id for config in (fleet, edited)]
     assert recipes == {"batch-0": names[0], "batch-1": None, "batch-2": names[1]}
+
+
+def test_an_interrupted_round_is_continued_without_spark(fleet) -> None:
+    def kill(step: str, batch_id: int) -> None:
+        if step == "weekly.plan":
+            raise KeyboardInterrupt
+
+    with step_observer.observed_by(kill), pytest.raises(KeyboardInterrupt):
+        retrain(fleet, spark=refuse)
+    done = retrain(fleet, spark=refuse)
+    assert (done["round_id"], done["groups_in"], done["fitted"]) == ("batch-0", STORES + 1, STORES + 1)
