@@ -35,7 +35,7 @@ from spinney.core.config import Retention
 from spinney.core.errors import Busy, StoreError
 from spinney.operations import clustering
 from spinney.operations.clustering import Merge
-from spinney.operations.expired_rows import DATES, find_expired_rows, newest_batch_of
+from spinney.operations.expired_rows import DATES, ExpiredRows, find_expired_rows, newest_batch_of
 from spinney.operations.request_files import read_request_file, write_request_file
 from spinney.retraining.round_request import READ
 from spinney.storage import checkpoints, leases
@@ -166,22 +166,7 @@ def tidy_directory(
         if found.is_tidy:
             return found
         table = delta.open_existing(directory)
-        if rows.until is not None:
-            with guard.lock:
-                table.update_incremental()
-                table.delete(f"{DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
-        elif rows.names is not None:
-            if rows.since is not None and _says_who_was_champion(rows.names):
-                write_kept_since(store, directory, rows.since)
-            done = clustering.carry_out_merges(
-                table, _merges_without(table, rows.names), _rewrite_target(directory), guard
-            )
-            dropped = sum(rewrite.dropped for rewrite in done)
-            if dropped < rows.rows:
-                raise StoreError(
-                    f"table {directory.name}: expected to delete {rows.rows} rows; deleted {dropped}, since its files "
-                    "were replaced meanwhile; run `spinney tidy` again"
-                )
+        _delete_expired_rows(store, directory, table, rows, guard)
     if found.small:
         table.update_incremental()
         clustering.carry_out_merges(table, _due_merges(table, directory), _rewrite_target(directory), guard)
@@ -190,6 +175,26 @@ def tidy_directory(
             table.update_incremental()
             _vacuum(table, dry_run=False)
     return found
+
+
+def _delete_expired_rows(
+    store: FleetStore, directory: Directory, table: DeltaTable, rows: ExpiredRows, guard: clustering.CommitGuard
+) -> None:
+    """Delete the rows that `find_expired_rows` has found. Raises StoreError if fewer were there."""
+    if rows.until is not None:
+        with guard.lock:
+            table.update_incremental()
+            table.delete(f"{DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
+    elif rows.names is not None:
+        if rows.since is not None and _says_who_was_champion(rows.names):
+            write_kept_since(store, directory, rows.since)
+        done = clustering.carry_out_merges(table, _merges_without(table, rows.names), _rewrite_target(directory), guard)
+        dropped = sum(rewrite.dropped for rewrite in done)
+        if dropped < rows.rows:
+            raise StoreError(
+                f"table {directory.name}: expected to delete {rows.rows} rows; deleted {dropped}, since its files "
+                "were replaced meanwhile; run `spinney tidy` again"
+            )
 
 
 def _says_who_was_champion(names: pa.Table) -> bool:
