@@ -46,7 +46,7 @@ SHOWN = 20
 """Largest number of queued groups, decisions and worst groups in the figures."""
 
 ROWS_IN_MEMORY, ROWS_AT_ONCE = 1_000_000, 25_000
-"""Rows of `promotions` in memory, and those of them of which ages are computed, which takes four times their memory."""
+"""Rows of `promotions` read at a time, and those whose ages are computed at a time, in four times the memory."""
 
 INTERVALS_AT_ONCE = 4
 """Intervals of event time whose errors are in memory: a row of 40 bytes for each group in each interval."""

@@ -201,7 +201,7 @@ def read_batches(
 
 
 def read_where(store: FleetStore, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
-    """Return the rows that meet all conditions, copied: a query holds twice their memory. Raises StoreError."""
+    """Return the rows that meet all conditions, in one chunk: batches hold twice the memory. Raises StoreError."""
     found = read_batches_where(store, base, columns, *where)
     return pa.Table.from_batches(found, _schema(store.contract(base), columns)).combine_chunks()
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from spinney.core.config import Config
-from spinney.storage.config_file import read_config
+from spinney.testing.config_argument import config_of
 
 
 @dataclass(frozen=True)
@@ -32,5 +32,5 @@ def estimator_points(config: Config | str | os.PathLike[str]) -> tuple[Estimator
     """Return every check of a configuration's estimator. config: the configuration, or its file. Raises ConfigError."""
     from spinney.local.checks.estimator_check import POINTS
 
-    read = config if isinstance(config, Config) else read_config(os.fspath(config))
+    read = config_of(config)
     return tuple(EstimatorPoint(name, read) for name in POINTS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spinney.core.config import Config
-from spinney.storage.config_file import read_config
+from spinney.testing.config_argument import config_of
 
 if TYPE_CHECKING:
     from spinney.core.champions.gate import GateDecision
@@ -41,7 +41,7 @@ def gate_points(config: Config | str | os.PathLike[str]) -> tuple[GatePoint, ...
     """
     from spinney.local.checks.gate_check import POINTS, RuleCase
 
-    case = RuleCase.of(_read(config))
+    case = RuleCase.of(config_of(config))
     return () if case is None else tuple(GatePoint(name, case) for name in POINTS)
 
 
@@ -59,13 +59,9 @@ def decide_by_gate(
     from spinney.core.champions.user_rule import METRIC
     from spinney.local.checks.gate_check import RuleCase, compared_metrics
 
-    read = _read(config)
+    read = config_of(config)
     case, losses = RuleCase.of(read), [np.asarray(of, dtype=np.float64) for of in (challenger_losses, champion_losses)]
     metrics = compared_metrics(*losses)
     if case is not None:
         metrics[METRIC] = case.rule.answer(case.compare(*losses)).as_metric(case.rule.source)
     return decide(metrics, read.gate)
-
-
-def _read(config: Config | str | os.PathLike[str]) -> Config:
-    return config if isinstance(config, Config) else read_config(os.fspath(config))

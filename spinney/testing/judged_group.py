@@ -11,7 +11,7 @@ from schemas.vocabulary import Decision
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.timestamps import to_microseconds
-from spinney.storage.config_file import read_config
+from spinney.testing.config_argument import config_of
 
 if TYPE_CHECKING:
     from spinney.core.staleness.attempt_outcomes import DecisionRecord
@@ -30,7 +30,7 @@ class JudgedGroup:
         """config: the configuration, or its file. Raises ConfigError."""
         from spinney.core.staleness.judge import JudgeSettings, ShardState  # imports pandas and Arrow
 
-        read = config if isinstance(config, Config) else read_config(os.fspath(config))
+        read = config_of(config)
         self.now = START
         self.stale_by: str | None = None
         self._key = keys.encode(["group"] * len(read.fleet.group))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spinney.core.config import Config
-from spinney.storage.config_file import read_config
+from spinney.testing.config_argument import config_of
 
 if TYPE_CHECKING:
     from spinney.local.checks.policy_check import PolicyCase
@@ -39,5 +39,5 @@ def policy_points(config: Config | str | os.PathLike[str]) -> tuple[PolicyPoint,
     """
     from spinney.local.checks.policy_check import POINTS, PolicyCase
 
-    read = config if isinstance(config, Config) else read_config(os.fspath(config))
+    read = config_of(config)
     return tuple(PolicyPoint(name, case) for case in PolicyCase.all_of(read) for name in POINTS)

@@ -35,27 +35,12 @@ from spinney.core.training.fit_kernels import (
     weight_arguments,
 )
 from spinney.core.training.training_set import TrainingSet, label_text, select_training_set
+from spinney.local.checks.points import FailedPoint, PointFailed
 from spinney.local.checks.synthetic_group import NEWEST, label_classes, synthetic_rows
 
 ROUNDING = 1e-9
 """Relative tolerance between predictions of a row alone and with other rows: BLAS rounds these two cases differently.
 """
-
-
-@dataclass(frozen=True)
-class FailedPoint:
-    """A point that is not fulfilled. message: what was observed. remedy: what to do."""
-
-    point: str
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.point}: {self.message}. {self.remedy}"
-
-
-class PointFailed(Exception):  # noqa: N818 - becomes a `FailedPoint`
-    """Raised by a check, with the message and the remedy."""
 
 
 @dataclass(frozen=True)

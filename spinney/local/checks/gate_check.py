@@ -22,10 +22,9 @@ from spinney.core.champions.paired_test import winsorized_differences
 from spinney.core.champions.promotion import PROMOTING_DECISIONS
 from spinney.core.champions.user_rule import Comparison, UserRule, load_user_rule
 from spinney.core.config import Config
-from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Floats
 from spinney.core.recipes.recipe import UserRuleTerms
-from spinney.local.checks.estimator_check import FailedPoint, PointFailed
+from spinney.local.checks.points import FailedPoint, PointFailed, check_named_point
 
 ROWS = 200
 TIMES = 10.0
@@ -72,14 +71,7 @@ def compared_metrics(challenger: Floats, champion: Floats) -> dict[str, object]:
 
 def check_rule(case: RuleCase, point: str) -> FailedPoint | None:
     """Check one of POINTS. Returns None if it is fulfilled."""
-    try:
-        POINTS[point](case)
-    except PointFailed as error:
-        message, remedy = error.args
-        return FailedPoint(point, message, remedy)
-    except ContractError as error:
-        return FailedPoint(point, str(error), "docs/gate.md says what a rule gets and returns")
-    return None
+    return check_named_point(POINTS, case, point, "docs/gate.md says what a rule gets and returns")
 
 
 def failed_rule_points(case: RuleCase) -> list[FailedPoint]:

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from spinney.core.config import Config
-from spinney.core.errors import ContractError
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.policies.user_policy import UserPolicy, load_policies
 from spinney.core.staleness.verdicts import StalenessResult
-from spinney.local.checks.estimator_check import FailedPoint, PointFailed
+from spinney.local.checks.points import FailedPoint, PointFailed, check_named_point
 
 DAY = 86_400_000_000
 CLOCK = 20_000 * DAY
@@ -85,14 +84,7 @@ def synthetic_groups() -> GroupStates:
 
 def check_policy(case: PolicyCase, point: str) -> FailedPoint | None:
     """Check one of POINTS. Returns None if it is fulfilled."""
-    try:
-        POINTS[point](case)
-    except PointFailed as error:
-        message, remedy = error.args
-        return FailedPoint(point, message, remedy)
-    except ContractError as error:
-        return FailedPoint(point, str(error), "`Policy` in spinney/core/staleness/policies says what each returns")
-    return None
+    return check_named_point(POINTS, case, point, "`Policy` in spinney/core/staleness/policies says what each returns")
 
 
 def failed_policy_points(case: PolicyCase) -> list[FailedPoint]:
