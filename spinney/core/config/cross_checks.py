@@ -37,7 +37,7 @@ UNSTORABLE = frozenset(" ,;{}()\n\t=.`'\"\\[]")
 
 _STORABLE = "a name that can be stored: letters, digits and _, not empty"
 
-POOLED_ESTIMATORS = ("ridge",)
+POOLED_ESTIMATORS = ("linear", "ridge")
 """Estimators whose coefficients can be shrunk toward a parent's."""
 
 KEY_TYPES = ("string", "boolean", *INTEGERS, "date")

@@ -118,7 +118,7 @@ class Recipe(Section):
     """What to fit and how."""
 
     estimator: str = config_key(
-        "ridge", min_length=1, meaning='A built-in name, or `"module:function"` returning an unfitted estimator.'
+        "linear", min_length=1, meaning='A built-in name, or `"module:function"` returning an unfitted estimator.'
     )
     params: dict[str, Any] = config_key({}, meaning="Parameters of the estimator.")
     min_rows: Int = config_key(20, ge=1, meaning="A group with fewer mature rows is not fitted.")
@@ -132,8 +132,8 @@ class Recipe(Section):
     pooling_rows: PoolingRows | None = config_key(
         None,
         meaning="A group's model is shrunk toward its parent's, which counts as this many rows, more than 0 (only "
-        '`ridge`, with `fleet.parents`). `"estimated"`: as many as the rows of the fleet say, for parents too. Without '
-        "it: not at all.",
+        '`linear` and `ridge`, with `fleet.parents`). `"estimated"`: as many as the rows of the fleet say, for parents '
+        "too. Without it: not at all.",
     )
     time_limit: PositiveDuration = config_key(
         timedelta(seconds=30), meaning="Time limit for fitting one group, and for an answer of its model."

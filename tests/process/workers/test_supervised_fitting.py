@@ -29,8 +29,8 @@ from spinney.core.models import codec
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe, Shadow
 from spinney.core.training import current_group, fit_kernels
-from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fitting import fit_groups
+from spinney.core.training.linear_kernel import LinearKernel
 from spinney.core.training.loaded_parent_models import UNREAD_PRIOR
 from spinney.retraining.fitting.fit_request_table import PARENT_COLUMNS, STORED_MODEL_TYPES
 from spinney.workers import supervised_fitting
@@ -332,14 +332,14 @@ def test_a_death_without_attribution_halves_the_piece_until_one_group_is_left(
     """A kernel that fits all groups in one call, and dies for one of them without a report."""
     rows, recipe = fleet([0] * 16), replace(RECIPE, estimator="ridge")
     expected = plain(rows, recipe=recipe)
-    fit = StackedRidge.fit
+    fit = LinearKernel.fit
 
-    def deadly(self: StackedRidge, stack: fit_kernels.KernelInput, timer: Any) -> Any:
+    def deadly(self: LinearKernel, stack: fit_kernels.KernelInput, timer: Any) -> Any:
         if keys(16)[bad] in stack.keys:
             os.kill(os.getpid(), signal.SIGKILL)
         return fit(self, stack, timer)
 
-    monkeypatch.setattr(StackedRidge, "fit", deadly)
+    monkeypatch.setattr(LinearKernel, "fit", deadly)
     result = fitted(rows, recipe=recipe)
     assert result["error_class"].tolist() == [None if at != bad else "Killed" for at in range(16)]
     same(result.drop(index=bad), expected.drop(index=bad))

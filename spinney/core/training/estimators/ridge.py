@@ -15,11 +15,9 @@ import numpy as np
 
 from spinney.core.errors import ContractError
 from spinney.core.models.linear import Linear, Link
-from spinney.core.models.model import Model
-from spinney.core.training.fit_kernels import Kernel, KernelInput, KernelResult, Timer
-from spinney.core.training.pooling.estimated_pooling import for_groups
-from spinney.core.training.pooling.normal_equations import Chunk, chunks, learn_encoders, normal_equations, solve_all
-from spinney.core.training.pooling.pooled_ridge import fit_pooled
+from spinney.core.training.fit_kernels import Kernel
+from spinney.core.training.linear_kernel import LinearKernel, Solution
+from spinney.core.training.pooling.normal_equations import Chunk, normal_equations, solve_all
 
 NAME = "ridge"
 TASKS = ("regression",)
@@ -32,32 +30,18 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     alpha = params.get("alpha", 1.0)
     if unknown or isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < np.inf:
         raise ContractError(f"recipe.params of ridge: expected {{ alpha = a number not below 0 }}; got {dict(params)}")
-    return StackedRidge(float(alpha))
+    return LinearKernel(RidgeSolver(float(alpha)))
 
 
 @dataclass(frozen=True)
-class StackedRidge:
-    """The kernel of `ridge`. alpha: the penalty on the standardised coefficients, as scikit-learn's Ridge counts it."""
+class RidgeSolver:
+    """Ridge regression. alpha: the penalty on the standardised coefficients, as scikit-learn's Ridge counts it."""
 
     alpha: float
 
-    def fit(self, stack: KernelInput, timer: Timer) -> list[KernelResult]:
-        """Fit all groups. The time is divided equally among them."""
-        began = timer()
-        fits: list[Model | Exception] = [ValueError("not fitted")] * len(stack)
-        priors = stack.pooling.priors if stack.pooling is not None else (None,) * len(stack)
-        alone = [g for g, prior in enumerate(priors) if prior is None]
-        for part in chunks(stack, alone, learn_encoders(stack)):
-            for g, fitted in zip(part.groups, self._solve(part), strict=True):
-                fits[g] = fitted if isinstance(fitted, Exception) else Model(part.encoders[g], fitted)
-        if stack.pooling is not None and stack.pooling.rows is None:
-            fits = [self._for_groups(stack, g, fit) if isinstance(fit, Model) else fit for g, fit in enumerate(fits)]
-        for g, pooled in fit_pooled(stack):
-            fits[g] = pooled
-        ms = (timer() - began) * 1e3 / max(1, len(stack))
-        return [KernelResult(ms, error=fit) if isinstance(fit, Exception) else KernelResult(ms, fit) for fit in fits]
-
-    def _solve(self, part: Chunk) -> Iterator[Linear | Exception]:
+    def solve(self, part: Chunk, loss: str) -> Iterator[Solution | Exception]:
+        """Fit each group of a chunk by least squares, whatever the fleet's loss."""
+        del loss
         with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
             sums = normal_equations(part)
             a = sums.products + self.alpha * np.eye(sums.products.shape[1])
@@ -68,10 +52,7 @@ class StackedRidge:
                 intercept -= coefficients[:, i] * sums.center[:, i]
         models = zip(intercept[:, None], coefficients[:, None], sums.fill, strict=True)
         for g, (own_intercept, own_coefficients, fill) in enumerate(models):
-            yield errors[g] if g in errors else Linear(Link.IDENTITY, own_intercept, own_coefficients, fill)
-
-    def _for_groups(self, stack: KernelInput, g: int, model: Model) -> Model | Exception:
-        try:
-            return for_groups(stack, g, model, self.alpha)
-        except (ValueError, RuntimeError) as error:  # numbers of this parent alone: the others are fitted
-            return error
+            if g in errors:
+                yield errors[g]
+            else:
+                yield Solution(Linear(Link.IDENTITY, own_intercept, own_coefficients, fill), self.alpha)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from spinney.core.features.encoding import Floats, Integers
-from spinney.core.training.comparisons.baseline import group_medians
+from spinney.core.training.comparisons.baseline import group_medians, groups_of_one_size
 from spinney.core.training.pooling.normal_equations import solve_all
 
 CLIP = 3.0
@@ -33,22 +33,33 @@ def weighted_medians(values: Floats, weights: Floats | None, starts: Integers) -
     if weights is None:
         return group_medians(values, sizes)
     medians = np.empty(len(sizes))
-    for g, (begin, stop) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
-        order = np.argsort(values[begin:stop], kind="stable")
-        below = np.cumsum(weights[begin:stop][order])
-        at = np.searchsorted(below, [below[-1] / 2, np.nextafter(below[-1] / 2, np.inf)])
-        medians[g] = values[begin:stop][order[np.minimum(at, len(order) - 1)]].mean()
+    for alike in groups_of_one_size(sizes):
+        size = int(sizes[alike[0]])
+        rows = starts[alike, None] + np.arange(size)
+        order = np.argsort(values[rows], axis=1, kind="stable")
+        below = np.cumsum(np.take_along_axis(weights[rows], order, axis=1), axis=1)
+        half = below[:, -1:] / 2
+        places = np.stack([(below < half).sum(axis=1), (below <= half).sum(axis=1)], axis=1)
+        middle = np.take_along_axis(order, np.minimum(places, size - 1), axis=1)
+        medians[alike] = np.take_along_axis(values[rows], middle, axis=1).mean(axis=1)
     return medians
 
 
 def clipped(values: Floats, weights: Floats | None, starts: Integers) -> Floats:
     """Return each group's values, no farther from their median than CLIP median absolute deviations.
 
-    starts: as in `weighted_medians`.
+    If more than half of a group's values are equal, as of counts that are mostly 0, the median deviation is 0, and
+    their mean deviation takes its place. starts: as in `weighted_medians`.
     """
     sizes = np.diff(starts)
     medians = np.repeat(weighted_medians(values, weights, starts), sizes)
-    bound = CLIP * np.repeat(weighted_medians(np.abs(values - medians), weights, starts), sizes)
+    apart = np.abs(values - medians)
+    bound = weighted_medians(apart, weights, starts)
+    if not bound.all():
+        total = sizes if weights is None else np.add.reduceat(weights, starts[:-1])
+        means = np.add.reduceat(apart if weights is None else weights * apart, starts[:-1]) / total
+        bound = np.where(bound > 0, bound, means)
+    bound = CLIP * np.repeat(bound, sizes)
     return medians + np.clip(values - medians, -bound, bound)
 
 

@@ -95,36 +95,80 @@ def _chunk(stack: KernelInput, encoders: Sequence[Encoder], groups: list[int]) -
     )
 
 
+@dataclass(frozen=True)
+class Standardised:
+    """A chunk's columns on the scale of each group: of mean 0 by the weights, and of standard deviation 1 without them.
+
+    columns: one array of n_rows for each. weighted: the same times the weights. fill, center, scale: as in
+    `NormalEquations`. of_row: position of each row's group. total_weight: shape (n,).
+    """
+
+    part: Chunk
+    columns: Sequence[Floats]
+    weighted: Sequence[Floats]
+    fill: Floats
+    center: Floats
+    scale: Floats
+    of_row: Integers
+    total_weight: Floats
+
+    @classmethod
+    def of(cls, part: Chunk) -> Standardised:
+        """Standardise the columns of each group about its own mean."""
+        sizes, weights = np.diff(part.starts), part.weights
+        of_row = np.repeat(np.arange(len(sizes)), sizes)
+
+        def per_group(values: Floats) -> Floats:
+            return np.add.reduceat(values, part.starts[:-1])
+
+        total = sizes.astype(np.float64) if weights is None else per_group(weights)
+        fill, center, scale = (np.empty((len(sizes), len(part.matrix))) for _ in range(3))
+        columns = []
+        for i, column in enumerate(part.matrix):
+            filled, fill[:, i] = fill_column(column, sizes, of_row, per_group)
+            mean = per_group(filled) / sizes
+            apart = filled - mean[of_row]
+            scale[:, i] = _scale(per_group(apart * apart) / sizes, mean, sizes)
+            standard = apart / scale[:, i][of_row]
+            weighted_mean = per_group(standard if weights is None else weights * standard) / total
+            center[:, i] = mean + weighted_mean * scale[:, i]
+            columns.append(standard - weighted_mean[of_row])
+        weighted = columns if weights is None else [weights * column for column in columns]
+        return cls(part, columns, weighted, fill, center, scale, of_row, total)
+
+    def sums(self, values: Floats) -> Floats:
+        """Return the sum of each group's values, shape (n,)."""
+        return np.add.reduceat(values, self.part.starts[:-1])
+
+    def means(self, labels: Floats) -> Floats:
+        """Return each group's mean label by the weights, shape (n,)."""
+        weights = self.part.weights
+        return self.sums(labels if weights is None else weights * labels) / self.total_weight
+
+    def products(self) -> Floats:
+        """Return the sums of the products of the columns, shape (n, p, p)."""
+        width = len(self.columns)
+        products = np.empty((len(self.total_weight), width, width))
+        for i, weighted in enumerate(self.weighted):
+            for j in range(i + 1):
+                products[:, i, j] = products[:, j, i] = self.sums(weighted * self.columns[j])
+        return products
+
+    def moments(self, labels: Floats) -> Floats:
+        """Return the sums of the products of each column with the labels, which have mean 0, shape (n, p)."""
+        moments = np.empty((len(self.total_weight), len(self.columns)))
+        for i, weighted in enumerate(self.weighted):
+            moments[:, i] = self.sums(weighted * labels)
+        return moments
+
+
 def normal_equations(part: Chunk) -> NormalEquations:
     """Standardise the columns of each group about its own mean, and sum the group's normal equations."""
-    width, sizes = len(part.matrix), np.diff(part.starts)
-    of_row = np.repeat(np.arange(len(sizes)), sizes)
-
-    def per_group(values: Floats) -> Floats:
-        return np.add.reduceat(values, part.starts[:-1])
-
-    weights = part.weights
-    total = sizes.astype(np.float64) if weights is None else per_group(weights)
-    label_mean = per_group(part.labels if weights is None else weights * part.labels) / total
-    labels = part.labels - label_mean[of_row]
-    fill, center, scale = (np.empty((len(sizes), width)) for _ in range(3))
-    columns = []
-    for i, column in enumerate(part.matrix):
-        filled, fill[:, i] = fill_column(column, sizes, of_row, per_group)
-        mean = per_group(filled) / sizes
-        apart = filled - mean[of_row]
-        scale[:, i] = _scale(per_group(apart * apart) / sizes, mean, sizes)
-        standard = apart / scale[:, i][of_row]
-        weighted_mean = per_group(standard if weights is None else weights * standard) / total
-        center[:, i] = mean + weighted_mean * scale[:, i]
-        columns.append(standard - weighted_mean[of_row])
-    products, moments = np.empty((len(sizes), width, width)), np.empty((len(sizes), width))
-    for i, standard in enumerate(columns):
-        weighted = standard if weights is None else weights * standard
-        moments[:, i] = per_group(weighted * labels)
-        for j in range(i + 1):
-            products[:, i, j] = products[:, j, i] = per_group(weighted * columns[j])
-    return NormalEquations(fill, center, scale, products, moments, label_mean, total)
+    standard = Standardised.of(part)
+    label_mean = standard.means(part.labels)
+    moments = standard.moments(part.labels - label_mean[standard.of_row])
+    of_columns = standard.fill, standard.center, standard.scale, standard.products()
+    return NormalEquations(*of_columns, moments, label_mean, standard.total_weight)
 
 
 def fill_column(

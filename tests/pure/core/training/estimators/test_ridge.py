@@ -17,8 +17,9 @@ from spinney.core.models.codec import dump
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.estimators.ridge import StackedRidge
+from spinney.core.training.estimators.ridge import RidgeSolver
 from spinney.core.training.fit_kernels import KernelInput
+from spinney.core.training.linear_kernel import LinearKernel
 
 
 def rows(sizes: list[int], width: int, seed: int) -> pd.DataFrame:
@@ -50,7 +51,7 @@ def stack(frame: pd.DataFrame, weights: np.ndarray | None = None, groups: list[i
 
 
 def fitted(of: KernelInput, alpha: float = 1.0) -> list[Model]:
-    fits = StackedRidge(alpha).fit(of, lambda: 0.0)
+    fits = LinearKernel(RidgeSolver(alpha)).fit(of, lambda: 0.0)
     assert [fit.error for fit in fits] == [None] * len(fits)
     return [fit.model for fit in fits if fit.model is not None]
 
@@ -123,7 +124,7 @@ def test_a_group_that_overflows_gives_no_finite_model_and_leaves_the_others_alon
     frame = rows([20, 20], 2, 9)
     good = dump(fitted(stack(frame, groups=[1]))[0])
     frame.loc[frame["g"] == 0, "label"] = 1e308
-    fits = StackedRidge(1.0).fit(stack(frame), lambda: 0.0)
+    fits = LinearKernel(RidgeSolver(1.0)).fit(stack(frame), lambda: 0.0)
     assert fits[1].model is not None
     assert dump(fits[1].model) == good
 

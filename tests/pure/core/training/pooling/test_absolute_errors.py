@@ -14,14 +14,27 @@ from spinney.core.training.pooling.group_variances import estimate_variances
 
 
 def test_values_are_clipped_at_three_median_absolute_deviations_of_their_own_group() -> None:
-    """Medians 3 and 50, median distances 1 and 0: bounds 0 to 6, and 50."""
-    values = np.array([1.0, 2, 3, 4, 900, 50, 50, 80])
-    assert clipped(values, None, np.array([0, 5, 8])).tolist() == [1.0, 2, 3, 4, 6, 50, 50, 50]
+    """Medians 3 and 50, median distances 1 and 2: bounds 0 to 6, and 44 to 56."""
+    values = np.array([1.0, 2, 3, 4, 900, 48, 50, 80])
+    assert clipped(values, None, np.array([0, 5, 8])).tolist() == [1.0, 2, 3, 4, 6, 48, 50, 56]
+
+
+def test_values_of_which_most_are_equal_are_clipped_at_three_mean_deviations() -> None:
+    """Of nine values eight are 50: the mean distance from 50 is 90 ÷ 9, and the bound 30."""
+    values = np.array([50.0] * 8 + [140.0])
+    assert clipped(values, None, np.array([0, 9])).tolist() == [50.0] * 8 + [80.0]
 
 
 def test_weights_move_the_median_and_the_bounds() -> None:
-    """4 has more than half of the weight: the median is 4, and so is each bound."""
-    assert clipped(np.array([1.0, 2, 4]), np.array([1.0, 1, 3]), np.array([0, 3])).tolist() == [4.0, 4, 4]
+    """2 has 3 of 7 weights on either side with it, so the median is 2; distances 1, 0, 10 of weights 2, 2 and 3: half
+    of the weight is within 1. Bounds -1 and 5.
+    """
+    assert clipped(np.array([1.0, 2, 12]), np.array([2.0, 2, 3]), np.array([0, 3])).tolist() == [1.0, 2, 5]
+
+
+def test_weights_count_in_the_mean_deviation_too() -> None:
+    """4 has more than half of the weight: the median is 4. The mean distance is (1 · 30 + 1 · 2 + 6 · 0) ÷ 8 = 4."""
+    assert clipped(np.array([-26.0, 2, 4]), np.array([1.0, 1, 6]), np.array([0, 3])).tolist() == [-8.0, 2, 4]
 
 
 @examples(25)

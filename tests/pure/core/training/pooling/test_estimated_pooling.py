@@ -22,9 +22,10 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training.estimators.ridge import StackedRidge
+from spinney.core.training.estimators.ridge import RidgeSolver
 from spinney.core.training.fit_kernels import KernelInput, Pooling
 from spinney.core.training.fitting import fit_groups
+from spinney.core.training.linear_kernel import LinearKernel
 from spinney.core.training.parent_row_lineage import ORIGIN
 from spinney.core.training.pooling.absolute_errors import weighted_medians
 
@@ -59,7 +60,7 @@ def stack(frames: list[pd.DataFrame], priors: tuple[Model | None, ...], loss: st
 
 
 def fitted(of: KernelInput) -> list[Model]:
-    fits = StackedRidge(1.0).fit(of, lambda: 0.0)
+    fits = LinearKernel(RidgeSolver(1.0)).fit(of, lambda: 0.0)
     assert [fit.error for fit in fits] == [None] * len(fits)
     return [fit.model for fit in fits if fit.model is not None]
 

@@ -17,8 +17,9 @@ from spinney.core.models.codec import dump
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Feature
-from spinney.core.training.estimators.ridge import StackedRidge
+from spinney.core.training.estimators.ridge import RidgeSolver
 from spinney.core.training.fit_kernels import KernelInput, Pooling
+from spinney.core.training.linear_kernel import LinearKernel
 
 FEATURES = (Feature("x0", "double"), Feature("x1", "double"))
 WITH_WORDS = (*FEATURES, Feature("s", "string"))
@@ -49,7 +50,7 @@ def stack(frames: list[pd.DataFrame], pooling: Pooling | None, weights: np.ndarr
 
 
 def fitted(of: KernelInput) -> list[Model]:
-    fits = StackedRidge(1.0).fit(of, lambda: 0.0)
+    fits = LinearKernel(RidgeSolver(1.0)).fit(of, lambda: 0.0)
     assert [fit.error for fit in fits] == [None] * len(fits)
     return [fit.model for fit in fits if fit.model is not None]
 
@@ -150,6 +151,6 @@ def test_a_group_that_overflows_leaves_the_others_alone() -> None:
     frames = [rows(20, 1), rows(20, 2)]
     (good,) = pooled(frames[1:], 2.0)
     bad = replace(PARENT, estimator=replace(PARENT.estimator, coefficients=np.array([[1e308, 1e308]])))
-    fits = StackedRidge(1.0).fit(stack(frames, Pooling((bad, PARENT), 2.0)), lambda: 0.0)
+    fits = LinearKernel(RidgeSolver(1.0)).fit(stack(frames, Pooling((bad, PARENT), 2.0)), lambda: 0.0)
     assert fits[1].model is not None
     assert dump(fits[1].model) == dump(good)

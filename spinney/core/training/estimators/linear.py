@@ -1,0 +1,147 @@
+"""Linear regression that minimises the fleet's loss, with a penalty that each group's rows choose.
+
+Features are standardised, and coefficients shrunk toward 0, as `ridge` does it. Two things differ:
+
+- **The penalty** is the one under which the group's labels are most likely, if coefficients come from a normal
+  distribution (restricted maximum likelihood: D. A. Harville, Maximum likelihood approaches to variance component
+  estimation and to related problems, J. Am. Statist. Ass. 72, 1977; as evidence of a model: D. J. C. MacKay, Bayesian
+  interpolation, Neural Computation 4, 1992). A group whose features say nothing gets coefficients near 0, and one that
+  they explain keeps them.
+- **With the absolute loss** coefficients are fitted to labels whose residuals are clipped, and the intercept is at the
+  median of the residuals. Least squares predicts means: of skewed labels, such as delays, they are far from medians,
+  which have the least absolute loss, and a few long ones decide the slopes. The fit, the clipping about it and a second
+  fit are P. J. Huber's pseudo-observations (Robust statistics, 1981, section 7).
+
+`docs/decisions/0056-linear-regression-for-the-fleets-loss.md` has the loss of both and of the alternatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import Floats
+from spinney.core.models.linear import Linear, Link
+from spinney.core.training.fit_kernels import Kernel
+from spinney.core.training.linear_kernel import LinearKernel, Solution
+from spinney.core.training.pooling.absolute_errors import clipped, weighted_medians
+from spinney.core.training.pooling.normal_equations import Chunk, Standardised
+
+NAME = "linear"
+TASKS = ("regression",)
+
+PENALTIES = 10.0 ** np.arange(6.0, -3.1, -0.5)
+"""Penalties to choose from: from coefficients that do not matter to a penalty that does not. Of equals the first."""
+
+GROUPS_AT_ONCE = 256
+"""Groups whose likelihoods are computed together: their arrays fit into the processor's cache."""
+
+CLIPPED_FITS = 2
+"""Fits to clipped residuals: a third one changes the loss by less than 0.1 %."""
+
+
+def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
+    """Return the kernel of `linear`. params: alpha, a number not below zero; without it each group has its own."""
+    del task  # there is only one
+    unknown = sorted(set(params) - {"alpha"})
+    alpha = params.get("alpha", 1.0)
+    if unknown or isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < np.inf:
+        expected = "{ alpha = a number not below 0 }, or none to estimate it"
+        raise ContractError(f"recipe.params of linear: expected {expected}; got {dict(params)}")
+    return LinearKernel(LinearSolver(float(alpha) if "alpha" in params else None))
+
+
+@dataclass(frozen=True)
+class LinearSolver:
+    """Linear regression for the fleet's loss. alpha: as of `ridge`; None: estimated for each group."""
+
+    alpha: float | None
+
+    def solve(self, part: Chunk, loss: str) -> Iterator[Solution | Exception]:
+        """Fit each group of a chunk."""
+        with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
+            groups = _Groups.of(part)
+            slopes, alphas = groups.fit(part.labels, self.alpha)
+            location = groups.standard.means(part.labels)
+            if loss == "absolute":
+                for _ in range(CLIPPED_FITS):
+                    explained = groups.explained(slopes)
+                    residuals = clipped(part.labels - explained, part.weights, part.starts)
+                    slopes, alphas = groups.fit(explained + residuals, self.alpha)
+                location = weighted_medians(part.labels - groups.explained(slopes), part.weights, part.starts)
+            coefficients = slopes / groups.standard.scale
+            intercept = location
+            for i in range(coefficients.shape[1]):
+                intercept = intercept - coefficients[:, i] * groups.standard.center[:, i]
+        models = zip(intercept[:, None], coefficients[:, None], groups.standard.fill, alphas.tolist(), strict=True)
+        for own_intercept, own_coefficients, fill, alpha in models:
+            yield Solution(Linear(Link.IDENTITY, own_intercept, own_coefficients, fill), alpha)
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """The groups of a chunk, with the eigenvalues, shape (n, p), and eigenvectors, (n, p, p), of their products."""
+
+    standard: Standardised
+    eigenvalues: Floats
+    eigenvectors: Floats
+
+    @classmethod
+    def of(cls, part: Chunk) -> _Groups:
+        standard = Standardised.of(part)
+        products = standard.products()
+        # A column of a group that overflowed: the model of the others is not to fail with it.
+        finite = np.isfinite(products).all(axis=(1, 2))
+        eigenvalues, eigenvectors = np.linalg.eigh(np.where(finite[:, None, None], products, 0.0))
+        # What rounding leaves of columns that are constant or depend on each other.
+        least = np.finfo(np.float64).eps * eigenvalues.shape[1] * eigenvalues.max(axis=1, initial=0.0)
+        eigenvalues = np.where(eigenvalues > least[:, None], eigenvalues, 0.0)
+        eigenvalues[~finite] = np.nan
+        return cls(standard, eigenvalues, eigenvectors)
+
+    def fit(self, labels: Floats, alpha: float | None) -> tuple[Floats, Floats]:
+        """Return the standardised coefficients of each group, shape (n, p), and its penalty, (n,)."""
+        standard, weights = self.standard, self.standard.part.weights
+        apart = labels - standard.means(labels)[standard.of_row]
+        moments = standard.moments(apart)
+        projected = (self.eigenvectors * moments[:, :, None]).sum(axis=1)
+        if alpha is not None:
+            alphas = np.full(len(moments), alpha)
+        else:
+            squares = standard.sums(apart * apart if weights is None else weights * apart * apart)
+            alphas = likeliest_penalties(self.eigenvalues, projected, squares, standard.total_weight)
+        shrunk = self.eigenvalues + alphas[:, None]
+        scaled = np.divide(projected, shrunk, out=np.zeros_like(projected), where=shrunk != 0)
+        return (self.eigenvectors * scaled[:, None, :]).sum(axis=2), alphas
+
+    def explained(self, slopes: Floats) -> Floats:
+        """Return what the columns explain of each row's label: 0 on average of a group."""
+        explained = np.zeros(len(self.standard.of_row))
+        for i, column in enumerate(self.standard.columns):
+            explained += slopes[:, i][self.standard.of_row] * column
+        return explained
+
+
+def likeliest_penalties(eigenvalues: Floats, projected: Floats, squares: Floats, rows: Floats) -> Floats:
+    """Return each group's penalty of PENALTIES with the greatest restricted likelihood, shape (n,).
+
+    eigenvalues, projected: of the products of the standardised columns, and of their moments with the labels, shape
+    (n, p). squares: the labels' sum of squares about their mean, (n,). rows: how many rows the group's weights count
+    as, (n,). NaN if the group's numbers overflowed.
+    """
+    penalties = np.full(len(squares), np.nan)
+    least = np.finfo(np.float64).eps * squares + np.finfo(np.float64).tiny  # what rounding leaves of a perfect fit
+    degrees = np.maximum(rows - 1, 1.0)
+    for begin in range(0, len(squares), GROUPS_AT_ONCE):
+        block = slice(begin, begin + GROUPS_AT_ONCE)
+        shrunk = eigenvalues[block, None, :] + PENALTIES[:, None]
+        explained = (projected[block, None, :] ** 2 / shrunk).sum(axis=2)
+        unexplained = np.maximum(squares[block, None] - explained, least[block, None])
+        deviance = degrees[block, None] * np.log(unexplained) + np.log(shrunk / PENALTIES[:, None]).sum(axis=2)
+        known = np.isfinite(deviance).all(axis=1)
+        penalties[block] = np.where(known, PENALTIES[deviance.argmin(axis=1)], np.nan)
+    return penalties
