@@ -2,17 +2,17 @@
 
 Features are standardised, and coefficients shrunk toward 0, as `ridge` does it. Two things differ:
 
-- **The penalty** is the one under which the group's labels are most likely, if coefficients come from a normal
-  distribution (restricted maximum likelihood: D. A. Harville, Maximum likelihood approaches to variance component
-  estimation and to related problems, J. Am. Statist. Ass. 72, 1977; as evidence of a model: D. J. C. MacKay, Bayesian
-  interpolation, Neural Computation 4, 1992). A group whose features say nothing gets coefficients near 0, and one that
-  they explain keeps them.
+- **The penalty.** If coefficients come from a normal distribution, a penalty is its variance, and the group's labels
+  are more likely under one than under another (restricted likelihood: D. A. Harville, Maximum likelihood approaches to
+  variance component estimation and to related problems, J. Am. Statist. Ass. 72, 1977). The coefficients are the mean
+  of those of all penalties, weighted by their likelihood (J. A. Hoeting et al., Bayesian model averaging: a tutorial,
+  Statist. Sci. 14, 1999): a few rows say little about the penalty, and the likeliest one is often far too small.
 - **With the absolute loss** coefficients are fitted to labels whose residuals are clipped, and the intercept is at the
   median of the residuals. Least squares predicts means: of skewed labels, such as delays, they are far from medians,
   which have the least absolute loss, and a few long ones decide the slopes. The fit, the clipping about it and a second
   fit are P. J. Huber's pseudo-observations (Robust statistics, 1981, section 7).
 
-`docs/decisions/0056-linear-regression-for-the-fleets-loss.md` has the loss of both and of the alternatives.
+`docs/decisions/0056-linear-regression-for-the-loss-of-the-fleet.md` has the loss of both and of the alternatives.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from spinney.core.training.pooling.normal_equations import Chunk, Standardised
 NAME = "linear"
 TASKS = ("regression",)
 
-PENALTIES = 10.0 ** np.arange(6.0, -3.1, -0.5)
-"""Penalties to choose from: from coefficients that do not matter to a penalty that does not. Of equals the first."""
+PENALTIES = 10.0 ** np.arange(-3.0, 6.1, 0.5)
+"""Penalties that are weighted: from one that does not matter to coefficients that do not."""
 
 GROUPS_AT_ONCE = 256
 """Groups whose likelihoods are computed together: their arrays fit into the processor's cache."""
@@ -57,7 +57,7 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
 
 @dataclass(frozen=True)
 class LinearSolver:
-    """Linear regression for the fleet's loss. alpha: as of `ridge`; None: estimated for each group."""
+    """Linear regression for the fleet's loss. alpha: as of `ridge`; None: each group's own."""
 
     alpha: float | None
 
@@ -110,13 +110,13 @@ class _Groups:
         moments = standard.moments(apart)
         projected = (self.eigenvectors * moments[:, :, None]).sum(axis=1)
         if alpha is not None:
+            shrunk = self.eigenvalues + alpha
+            inverse = np.divide(1.0, shrunk, out=np.zeros_like(shrunk), where=shrunk != 0)
             alphas = np.full(len(moments), alpha)
         else:
             squares = standard.sums(apart * apart if weights is None else weights * apart * apart)
-            alphas = likeliest_penalties(self.eigenvalues, projected, squares, standard.total_weight)
-        shrunk = self.eigenvalues + alphas[:, None]
-        scaled = np.divide(projected, shrunk, out=np.zeros_like(projected), where=shrunk != 0)
-        return (self.eigenvectors * scaled[:, None, :]).sum(axis=2), alphas
+            inverse, alphas = average_penalty(self.eigenvalues, projected, squares, standard.total_weight)
+        return (self.eigenvectors * (projected * inverse)[:, None, :]).sum(axis=2), alphas
 
     def explained(self, slopes: Floats) -> Floats:
         """Return what the columns explain of each row's label: 0 on average of a group."""
@@ -126,22 +126,25 @@ class _Groups:
         return explained
 
 
-def likeliest_penalties(eigenvalues: Floats, projected: Floats, squares: Floats, rows: Floats) -> Floats:
-    """Return each group's penalty of PENALTIES with the greatest restricted likelihood, shape (n,).
+def average_penalty(eigenvalues: Floats, projected: Floats, squares: Floats, rows: Floats) -> tuple[Floats, Floats]:
+    """Return 1 ÷ (eigenvalue + penalty), averaged over PENALTIES by their likelihood, shape (n, p), and the geometric
+    mean of the penalties, (n,). Both are NaN if the group's numbers overflowed.
 
     eigenvalues, projected: of the products of the standardised columns, and of their moments with the labels, shape
     (n, p). squares: the labels' sum of squares about their mean, (n,). rows: how many rows the group's weights count
-    as, (n,). NaN if the group's numbers overflowed.
+    as, (n,).
     """
-    penalties = np.full(len(squares), np.nan)
+    inverse, penalties = np.empty_like(eigenvalues), np.empty(len(squares))
     least = np.finfo(np.float64).eps * squares + np.finfo(np.float64).tiny  # what rounding leaves of a perfect fit
-    degrees = np.maximum(rows - 1, 1.0)
+    degrees = np.maximum(rows - 1, 0.0)
     for begin in range(0, len(squares), GROUPS_AT_ONCE):
         block = slice(begin, begin + GROUPS_AT_ONCE)
         shrunk = eigenvalues[block, None, :] + PENALTIES[:, None]
         explained = (projected[block, None, :] ** 2 / shrunk).sum(axis=2)
         unexplained = np.maximum(squares[block, None] - explained, least[block, None])
         deviance = degrees[block, None] * np.log(unexplained) + np.log(shrunk / PENALTIES[:, None]).sum(axis=2)
-        known = np.isfinite(deviance).all(axis=1)
-        penalties[block] = np.where(known, PENALTIES[deviance.argmin(axis=1)], np.nan)
-    return penalties
+        share = np.exp((deviance.min(axis=1, keepdims=True) - deviance) / 2)
+        share /= share.sum(axis=1, keepdims=True)
+        inverse[block] = (share[:, :, None] / shrunk).sum(axis=1)
+        penalties[block] = np.exp((share * np.log(PENALTIES)).sum(axis=1))
+    return inverse, penalties

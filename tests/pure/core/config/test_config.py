@@ -284,7 +284,7 @@ SECTIONS: dict[str, tuple[str, str, str]] = {
         "budget.random_share",
         "at most 1",
     ),
-    "a shadow that is the recipe": ("[shadow]\nestimator = 'ridge'", "shadow.estimator", "another recipe"),
+    "a shadow that is the recipe": ("[shadow]\nestimator = 'linear'", "shadow.estimator", "another recipe"),
     "pooling without parents": ("[recipe]\npooling_rows = 20", "recipe.pooling_rows", "it only with `fleet.parents`"),
     "pooling by no rows": ("[recipe]\npooling_rows = 0", "recipe.pooling_rows", "more than 0"),
     "params of no shadow": ("[shadow]\nparams = { alpha = 1.0 }", "shadow.estimator", "a name beside shadow.params"),
@@ -606,7 +606,7 @@ def test_only_estimators_whose_coefficients_can_be_shrunk_are_pooled() -> None:
     assert read(text).recipe.pooling_rows == 20
     finding = only_finding(text + 'estimator = "random_forest"\n')
     assert (finding.key, finding.got) == ("recipe.pooling_rows", '20 with "random_forest"')
-    assert finding.expected == "it only with an estimator that can be pooled: ridge"
+    assert finding.expected == "it only with an estimator that can be pooled: linear, ridge"
 
 
 def test_weights_of_pooling_are_estimated_only_along_nested_parents() -> None:

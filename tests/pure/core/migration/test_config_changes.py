@@ -75,7 +75,7 @@ def test_a_configuration_that_was_not_edited_changes_nothing() -> None:
         ("min_rows = 20", 'window = "30d"', "recipe.window", '"90d"', '"30d"', Effect.NEXT_FIT_WITH_NEWER_ROWS),
         ("min_rows = 20", "window_rows = 99", "recipe.window_rows", "2000", "99", Effect.NEXT_FIT_WITH_NEWER_ROWS),
         ("min_rows = 20", "params = { alpha = 2.0 }", "recipe.params.alpha", "", "2.0", Effect.NEXT_FIT),
-        ("min_rows = 20", 'estimator = "constant"', "recipe.estimator", '"ridge"', '"constant"', Effect.NEXT_FIT),
+        ("min_rows = 20", 'estimator = "constant"', "recipe.estimator", '"linear"', '"constant"', Effect.NEXT_FIT),
         ('["price"]', '["price", "floor"]', "fleet.features", '["price"]', '["price", "floor"]', Effect.NEXT_FIT),
         ("price = [0, 10]", "price = [0, 20]", "fleet.ranges.price", "[0.0, 10.0]", "[0.0, 20.0]", Effect.AT_AN_OFFSET),
         ("price = [0, 10]", "", "fleet.ranges.price", "[0.0, 10.0]", "", Effect.AT_AN_OFFSET),

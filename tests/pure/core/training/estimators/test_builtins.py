@@ -67,6 +67,7 @@ def test_each_module_beside_the_package_is_an_estimator_by_name() -> None:
         "best_of",
         "constant",
         "hist_gradient_boosting",
+        "linear",
         "logistic_regression",
         "random_forest",
         "ridge",
@@ -183,7 +184,8 @@ def test_missing_values_are_a_branch_of_their_own_for_boosted_trees() -> None:
 
 def test_an_estimator_for_another_task_is_refused_with_those_that_fit() -> None:
     with pytest.raises(
-        ContractError, match="hoose one of best_of, constant, hist_gradient_boosting, random_forest, ridge, seasonal"
+        ContractError,
+        match="hoose one of best_of, constant, hist_gradient_boosting, linear, random_forest, ridge, seasonal",
     ):
         kernel_for("logistic_regression", "regression", {})
 
