@@ -49,6 +49,7 @@ heat = "double"
 flow = "double"
 wear = "double"
 [recipe]
+estimator = "ridge"
 min_rows = 10
 window = "3650d"
 window_rows = 500

@@ -269,5 +269,5 @@ def test_a_dry_run_stores_nothing_and_knows_the_bytes_of_the_real_one(spark, fle
     assert json.dumps(named.__dict__)
     recipe = fleet.config.recipe.model_copy(update={"estimator": "constant", "params": {}})
     edited = estimate.estimate(fleet.config.model_copy(update={"recipe": recipe}), [key("a")], spark=spark)
-    how = "recipe changed (ridge → constant): each compared on its newest rows with a refit of the old recipe"
+    how = "recipe changed (linear → constant): each compared on its newest rows with a refit of the old recipe"
     assert (named.changes, edited.changes, edited.refusal) == ((), (f"1 group: {how}",), None)

@@ -112,7 +112,7 @@ def test_eighty_groups_arrive_once_though_one_call_in_five_is_refused(fleet, ser
         else:
             assert (tags["spinney.status"], tags["spinney.decision"]) == ("fitted", "promoted")
             assert (tags["spinney.model_id"], run.info.status) == (stored["model_id"], "FINISHED")
-            assert run.data.params["estimator"] == "ridge"
+            assert run.data.params["estimator"] == "linear"
     for run in [run for run in found if run.data.tags[GROUP] not in broken][::20]:
         frame = asked(run.data.tags[GROUP])
         mine = opened(there, run).predict(frame)

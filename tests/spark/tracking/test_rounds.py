@@ -70,7 +70,7 @@ def test_one_run_a_batch_and_one_a_stream_and_day_with_rounds_as_steps(fleet) ->
     batch = found["batch-0"]
     assert batch.info.start_time == DAY.timestamp() * 1000
     assert batch.info.status == "FINISHED"
-    assert batch.data.params["estimator"] == Recipe.of(fleet.config).estimator == "ridge"
+    assert batch.data.params["estimator"] == Recipe.of(fleet.config).estimator == "linear"
     assert batch.data.params["features"] == "price, stock"
     assert "mean_champion_loss" not in batch.data.metrics
     assert batch.data.metrics["mean_challenger_loss"] == 0.5
@@ -212,7 +212,7 @@ def test_a_batch_has_every_group_in_one_file_its_recipe_its_data_versions_and_fi
     assert (same["status"], same["decision"], same["model_id"], same["rows"]) == ("kept", "kept", "old", None)
     assert "payload" not in failed
     report = json.loads(artifact(fleet, run, "round.json", tmp_path))
-    assert (report["recipe"]["estimator"], report["recipe"]["min_rows"], report["pins"]) == ("ridge", 8, {"events": 7})
+    assert (report["recipe"]["estimator"], report["recipe"]["min_rows"], report["pins"]) == ("linear", 8, {"events": 7})
     assert run.data.params["version.events"] == "7"
     assert artifact(fleet, run, "losses.png", tmp_path).startswith(b"\x89PNG")
 
@@ -240,7 +240,7 @@ def test_a_recipe_edited_during_a_day_begins_another_run_with_its_own_parameters
     assert found.keys() == {day, f"{day} from 4", f"{day} from 6"}
     assert found[day].data.params == {"recipe_id": "one"}
     assert found[f"{day} from 4"].data.params == {"recipe_id": "another"}
-    assert found[f"{day} from 6"].data.params["estimator"] == "ridge"
+    assert found[f"{day} from 6"].data.params["estimator"] == "linear"
     assert steps(fleet, found[f"{day} from 4"], "version.events") == [(4, 11.0), (5, 12.0)]
     assert {run.info.status for run in found.values()} == {"FINISHED"}
 

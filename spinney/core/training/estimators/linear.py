@@ -99,7 +99,7 @@ class _Groups:
         eigenvalues, eigenvectors = np.linalg.eigh(np.where(finite[:, None, None], products, 0.0))
         # What rounding leaves of columns that are constant or depend on each other.
         least = np.finfo(np.float64).eps * eigenvalues.shape[1] * eigenvalues.max(axis=1, initial=0.0)
-        eigenvalues = np.where(eigenvalues > least[:, None], eigenvalues, 0.0)
+        eigenvalues[eigenvalues <= least[:, None]] = 0.0
         eigenvalues[~finite] = np.nan
         return cls(standard, eigenvalues, eigenvectors)
 

@@ -261,7 +261,7 @@ def test_payloads_that_do_not_fit_together_are_read_block_by_block(stored, monke
 def test_predictions_are_those_of_scikit_learn_by_applyinpandas(spark, stored) -> None:
     rows = sales()
     rows = rows[~rows["group_key"].isin(['["thin","1"]'])]
-    made = stored(rows, ("window_rows = 30", "window_rows = 2000"))
+    made = stored(rows, ("window_rows = 30", 'window_rows = 2000\nestimator = "ridge"'))
     recipe = Recipe.of(made.fleet.config)
     features = ["price", "stock"]
 
