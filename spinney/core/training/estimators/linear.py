@@ -95,7 +95,7 @@ class _Groups:
         standard = Standardised.of(part)
         products = standard.products()
         # A column of a group that overflowed: the model of the others is not to fail with it.
-        finite = np.isfinite(products).all(axis=(1, 2))
+        finite = np.isfinite(products.sum(axis=(1, 2)))
         eigenvalues, eigenvectors = np.linalg.eigh(np.where(finite[:, None, None], products, 0.0))
         # What rounding leaves of columns that are constant or depend on each other.
         least = np.finfo(np.float64).eps * eigenvalues.shape[1] * eigenvalues.max(axis=1, initial=0.0)
