@@ -19,7 +19,8 @@ Groups of pooled fleets are refitted after growth by half too, as `new_rows` doe
 The ratio is the mean absolute loss of each divided by the ladder's, or by that of `--beside`, with a 95 % interval by
 a bootstrap over days.
 
-Run: ``python benchmarks/cold_start.py flights-2013.parquet --by tailnum --days 90``
+Run: ``python benchmarks/cold_start.py flights-2013.parquet --by tailnum --days 90``; four seasons of 45 days together:
+``--days 45 --first-day 0 --first-day 90 --first-day 180 --first-day 270``
 """
 
 from __future__ import annotations
@@ -79,14 +80,20 @@ class Case:
 @dataclass(frozen=True)
 class Result:
     """losses: shape (n_rows, methods), in the order of METHODS. day, rows: shape (n_rows,), of each row: when it was
-    answered and how many rows its group had. fleets: the groups' fits by method. parents: of all parents.
+    answered and how many rows its group had. fleets: the groups' fits by method, and the parents'.
     """
 
     losses: np.ndarray
     day: np.ndarray
     rows: np.ndarray
     fleets: Mapping[str, Owners]
-    parents: Owners
+
+
+def together(results: Sequence[Result]) -> Result:
+    """Return the rows of several seasons, each day of them for itself. The fits are those of the last one."""
+    days = [result.day + 1_000 * season for season, result in enumerate(results)]
+    losses, rows = ([getattr(result, name) for result in results] for name in ("losses", "rows"))
+    return Result(np.concatenate(losses), np.concatenate(days), np.concatenate(rows), results[-1].fleets)
 
 
 def run(case: Case, flights: pd.DataFrame, warm_up: int) -> Result:
@@ -119,7 +126,8 @@ def run(case: Case, flights: pd.DataFrame, warm_up: int) -> Result:
             for owners in (parents, pooled_parents, *fleets.values()):  # parents first, as in a batch
                 owners.refit(end)
         print(f"{case.name}: day {step + 1} of {steps.count}", file=sys.stderr)
-    return Result(np.concatenate(losses), np.concatenate(days), np.concatenate(rows), fleets, parents)
+    owners = fleets | {"parents": parents, "parents of estimated": pooled_parents}
+    return Result(np.concatenate(losses), np.concatenate(days), np.concatenate(rows), owners)
 
 
 def _losses(
@@ -169,35 +177,41 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _show_fits(name: str, result: Result) -> None:
+    for method, owners in result.fleets.items():
+        counts = f"{owners.fits:,} fits, {owners.refused:,} refused"
+        worse = f"{owners.worse_than_constant:,} first models worse than a constant"
+        print(f"{name}: {method}: {counts}, {worse}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("flights", type=Path)
     parser.add_argument("--by", choices=LEVELS, action="append")
     parser.add_argument("--target", choices=TARGETS, action="append")
-    parser.add_argument("--days", type=int, default=90, help="of the year, from its first day or --first-day on")
-    parser.add_argument("--first-day", type=int, default=0, help="days of the year that are left out before")
+    parser.add_argument("--days", type=int, default=90, help="of a season, from --first-day on")
+    parser.add_argument(
+        "--first-day", type=int, action="append", help="days of the year before a season, 0 by default; repeatable"
+    )
     parser.add_argument("--warm-up", type=int, default=14, help="days of loaded history")
     parser.add_argument("--pooling-rows", type=float, default=20.0)
     parser.add_argument("--beside", choices=METHODS, default="ladder", help="the losses are divided by that of this")
     parser.add_argument("--json", action="store_true", help="print one object per row and line")
     asked = parser.parse_args()
     flights = pd.read_parquet(asked.flights)
-    begin = flights["scheduled_departure"].min().normalize() + pd.Timedelta(asked.first_day, "D")
-    flights = flights[flights["scheduled_departure"].between(begin, begin + pd.Timedelta(asked.days, "D"), "left")]
+    new_year = flights["scheduled_departure"].min().normalize()
     for by in asked.by or LEVELS:
         for target in asked.target or TARGETS:
-            case, began = Case(by, target, asked.pooling_rows), time.perf_counter()
-            result = run(case, flights, asked.warm_up)
-            rows = list(as_rows(case, result, asked.beside))
+            case, began, results = Case(by, target, asked.pooling_rows), time.perf_counter(), []
+            for first in asked.first_day or [0]:
+                begin = new_year + pd.Timedelta(first, "D")
+                end = begin + pd.Timedelta(asked.days, "D")
+                season = flights[flights["scheduled_departure"].between(begin, end, "left")]
+                results.append(run(case, season, asked.warm_up))
+                _show_fits(f"{case.name} from day {first}", results[-1])
+            rows = list(as_rows(case, together(results), asked.beside))
             print("\n".join(map(json.dumps, rows)) if asked.json else f"**{case.name}**\n\n{markdown(rows)}\n")
-            for name, owners in {
-                **result.fleets,
-                "parents": result.parents,
-                "parents of estimated": result.fleets["estimated"].parents,
-            }.items():
-                print(f"{case.name}: {name}: {owners.fits:,} fits, {owners.refused:,} refused, "
-                      f"{owners.worse_than_constant:,} first models worse than a constant")  # fmt: skip
             print(f"{case.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
 
 

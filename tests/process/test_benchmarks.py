@@ -304,8 +304,10 @@ def test_the_benchmark_of_the_cold_start_compares_the_ladder_with_own_and_global
     none = result.losses[result.rows < cold_start.MIN_ROWS_POOLED]
     np.testing.assert_array_equal(none[:, 0], none[:, cold_start.METHODS.index("pooled")])
     assert len(cold_start.markdown(rows).splitlines()) == 2 + len(rows)
-    pooled = {name: rows for name, rows in result.fleets.items() if rows.recipe.ladder}
-    (estimated,) = pooled.values()
-    assert estimated.parents.champions["{}"].model.estimator.group_variances.shape == (2, 5)
+    assert result.fleets["parents of estimated"].champions["{}"].model.estimator.group_variances.shape == (2, 5)
     (first, *_) = cold_start.as_rows(case, result, beside="estimated")
     assert (first["method"], first["ratio"]) == ("estimated", 1.0)
+    # Seasons that are added up: the same mean loss, on days of their own.
+    (twice, *_) = cold_start.as_rows(case, cold_start.together([result, result]), beside="estimated")
+    assert (twice["events"], twice["loss"]) == (2 * first["events"], pytest.approx(first["loss"]))
+    assert len(np.unique(cold_start.together([result, result]).day)) == 2 * len(np.unique(result.day))
