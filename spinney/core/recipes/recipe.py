@@ -20,7 +20,7 @@ from spinney.core.migration.type_widening import is_widening
 if TYPE_CHECKING:
     from spinney.core.config import Config, Fleet, sections
 
-FITTING_VERSION = 2
+FITTING_VERSION = 3
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
 
 _NOT_IN_ID = (

@@ -23,9 +23,9 @@ from spinney.core.features.encoding import Floats
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
-from spinney.core.training.pooling.absolute_errors import clipped, least_absolute, weighted_medians
+from spinney.core.training.pooling.absolute_errors import least_absolute, weighted_medians
 from spinney.core.training.pooling.group_variances import estimate_variances, own_share, shrunk_slopes
-from spinney.core.training.pooling.normal_equations import Chunk, normal_equations
+from spinney.core.training.pooling.normal_equations import Chunk
 from spinney.core.training.pooling.parent_priors import Priors, Residuals, rungs_below
 
 
@@ -40,15 +40,8 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
     with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
         residuals = Residuals.of(part, priors)
         sums = residuals.sums
-        if loss == "absolute":
-            labels = clipped(residuals.part.labels, part.weights, part.starts)
-            slopes, errors = shrunk_slopes(normal_equations(replace(residuals.part, labels=labels)), above)
-        else:
-            slopes, errors = shrunk_slopes(sums, above)
-        left = residuals.part.labels.copy()
-        for i, column in enumerate(residuals.part.matrix):
-            left -= slopes[:, i][residuals.of_row] * (column - sums.center[:, i][residuals.of_row])
-        located = sums.label_mean if loss != "absolute" else weighted_medians(left, part.weights, part.starts)
+        slopes, errors = shrunk_slopes(residuals.sums_of_slopes(loss), above)
+        located = residuals.location(slopes, loss)
         intercept = priors.intercept + located * own_share(sums.total_weight, above)
         for i in range(slopes.shape[1]):
             intercept -= slopes[:, i] * sums.center[:, i]

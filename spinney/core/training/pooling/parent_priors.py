@@ -11,6 +11,7 @@ from spinney.core.features.encoding import Encoder, Floats
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
 from spinney.core.training.parent_row_lineage import NO_CODE
+from spinney.core.training.pooling.absolute_errors import clipped, weighted_medians
 from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
 
 
@@ -71,6 +72,27 @@ class Residuals:
             residuals -= priors.coefficients[:, i][of_row] * column
         of_parents = replace(part, matrix=filled, labels=residuals)
         return cls(fill, of_row, of_parents, normal_equations(of_parents))
+
+    def sums_of_slopes(self, loss: str) -> NormalEquations:
+        """Return the normal equations from which slopes are computed: with the absolute loss, of clipped residuals.
+
+        loss: the fleet's.
+        """
+        if loss != "absolute":
+            return self.sums
+        labels = clipped(self.part.labels, self.part.weights, self.part.starts)
+        return normal_equations(replace(self.part, labels=labels))
+
+    def location(self, slopes: Floats, loss: str) -> Floats:
+        """Return the mean of each group's residuals, shape (n,): with the absolute loss, the median of those that its
+        slopes leave, about the group's mean features. slopes: shape (n, width).
+        """
+        if loss != "absolute":
+            return self.sums.label_mean
+        left = self.part.labels.copy()
+        for i, column in enumerate(self.part.matrix):
+            left -= slopes[:, i][self.of_row] * (column - self.sums.center[:, i][self.of_row])
+        return weighted_medians(left, self.part.weights, self.part.starts)
 
 
 def encoder_with_prior(stack: KernelInput, g: int, prior: Model | None) -> Encoder:

@@ -11,6 +11,9 @@ group without rows would get its parent's model, and a group with many rows its 
 coefficients, δ = 0, and moves only its intercept, by n ÷ (n + k) of its mean residual: its features vary too little,
 and a slope would be extrapolated (decision 0038 has the loss with and without this rule).
 
+With the absolute loss δₛ is fitted to clipped residuals, and c is that share of the median of what δ leaves, not of the
+mean (`absolute_errors`).
+
 This is the posterior mean under a normal prior centred at the parent's coefficients with the variance σ²/k (D. V.
 Lindley and A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 1972; A. Gelman and J. Hill,
 Data analysis using regression and multilevel/hierarchical models, 2007, chapter 12).
@@ -42,21 +45,22 @@ def fit_pooled(stack: KernelInput) -> Iterator[tuple[int, Model | Exception]]:
         if rows is None:
             solved = solve_estimated(part, priors, [rungs_below(stack, g) for g in part.groups], stack.loss)
         else:
-            solved = _solve(part, priors, rows)
+            solved = _solve(part, priors, rows, stack.loss)
         for g, fitted in zip(part.groups, solved, strict=True):
             yield g, fitted if isinstance(fitted, Exception) else Model(part.encoders[g], fitted)
 
 
-def _solve(part: Chunk, priors: Priors, rows: float) -> Iterator[Linear | Exception]:
+def _solve(part: Chunk, priors: Priors, rows: float, loss: str) -> Iterator[Linear | Exception]:
     with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
         residuals = Residuals.of(part, priors)
         sums = residuals.sums
         has_slopes = np.diff(part.starts) >= rows  # with fewer, the parent's
-        moments = np.where(has_slopes[:, None], sums.moments, 0.0)
+        moments = np.where(has_slopes[:, None], residuals.sums_of_slopes(loss).moments, 0.0)
         deviations, errors = solve_all(sums.products + rows * np.eye(len(part.matrix)), moments)
         deviations /= sums.scale
-        # The columns are centred, so the intercept's penalty acts on the mean residual alone.
-        intercept = priors.intercept + sums.label_mean * sums.total_weight / (sums.total_weight + rows)
+        # The columns are centred, so the intercept's penalty acts on the mean (or median) residual alone.
+        located = residuals.location(deviations, loss)
+        intercept = priors.intercept + located * sums.total_weight / (sums.total_weight + rows)
         for i in range(deviations.shape[1]):
             intercept -= deviations[:, i] * sums.center[:, i]
         coefficients = priors.coefficients + deviations

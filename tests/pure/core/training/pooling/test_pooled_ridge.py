@@ -41,12 +41,14 @@ def rows(n: int, seed: int = 0) -> pd.DataFrame:
     return frame.assign(label=12 + 4 * frame["x0"] - 2 * frame["x1"] + random.normal(size=n))
 
 
-def stack(frames: list[pd.DataFrame], pooling: Pooling | None, weights: np.ndarray | None = None) -> KernelInput:
+def stack(
+    frames: list[pd.DataFrame], pooling: Pooling | None, weights: np.ndarray | None = None, loss: str = "squared"
+) -> KernelInput:
     together = pd.concat(frames, ignore_index=True)
     starts = np.concatenate([[0], np.cumsum([len(frame) for frame in frames])])
     columns = to_columns(together, WITH_WORDS if "s" in together else FEATURES)
     keys = tuple(map(str, range(len(frames))))
-    return KernelInput(keys, columns, starts, together["label"].to_numpy(), weights, "squared", pooling)
+    return KernelInput(keys, columns, starts, together["label"].to_numpy(), weights, loss, pooling)
 
 
 def fitted(of: KernelInput) -> list[Model]:
@@ -105,6 +107,27 @@ def test_the_only_row_of_a_group_moves_the_intercept_by_its_share() -> None:
     (model,) = pooled([frame], 3.0)
     assert model.predict(frame).tolist() == [12.0]
     np.testing.assert_allclose(model.estimator.coefficients, PARENT.estimator.coefficients)
+
+
+def test_with_the_absolute_loss_few_rows_move_the_intercept_by_a_share_of_the_median() -> None:
+    """PARENT says 11 to each row; residuals 0, 2, 4, 6 and 1000: half of their median of 4 with a parent of 5 rows,
+    whose slopes stay.
+    """
+    labels = [11.0, 13.0, 15.0, 17.0, 1011.0]
+    frame = pd.DataFrame({"x0": [1.0] * 5, "x1": [1.0] * 5, "label": labels})
+    (model,) = fitted(stack([frame], Pooling((PARENT,), 5.0), loss="absolute"))
+    np.testing.assert_allclose(model.predict(frame), np.full(5, 13.0), rtol=1e-12)
+    np.testing.assert_allclose(model.estimator.coefficients, PARENT.estimator.coefficients)
+
+
+def test_with_the_absolute_loss_a_row_that_is_off_by_far_hardly_moves_the_slopes() -> None:
+    frame = rows(60)
+    damaged = frame.assign(label=frame["label"].where(frame.index != 7, 1e5))
+    pooling = Pooling((PARENT,), 2.0)
+    clean, other = (fitted(stack([each], pooling, loss="absolute"))[0].predict(frame) for each in (frame, damaged))
+    (squared,) = fitted(stack([damaged], pooling))
+    assert np.abs(other - clean).max() < 1
+    assert np.abs(squared.predict(frame) - clean).max() > 100
 
 
 def test_a_missing_value_is_the_groups_mean_or_the_parents_if_the_group_has_none() -> None:
