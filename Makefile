@@ -123,7 +123,7 @@ $(VENV)/.project: pyproject.toml $(VENV)/.packages
 	@touch $@
 
 $(VENV)/.machine: spinney/local/jars.lock spinney/local/spark_submit_conf.py $(VENV)/.project
-	@$(BIN)/python -m spinney.local.setup
+	@$(BIN)/python -m spinney.local.java_and_jars
 	@touch $@
 
 # Not part of `make setup`: only `make browser` needs it.

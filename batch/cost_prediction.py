@@ -23,7 +23,7 @@ from batch.part_timeline import PartSeconds, fit_beside_gate, total_seconds
 from batch.sampled_costs import FIRST, LAST, SMALL_SAMPLE_GROUPS, Capacity, Choose, SampledGroups, Sampling
 from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent, parent_values
-from spinney.core.planning.parts import Part, PartPacing, next_part
+from spinney.core.planning.batch_parts import Part, PartPacing, next_part
 from spinney.retraining.round_plan import pooling_ends
 
 UNSAMPLED_SECONDS_PER_GROUP = 40e-6

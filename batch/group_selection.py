@@ -19,7 +19,7 @@ from schemas.vocabulary import Staleness
 from spinney.core import keys
 from spinney.core.config import Budget, Config
 from spinney.core.errors import StoreError
-from spinney.core.planning.parts import PartPacing
+from spinney.core.planning.batch_parts import PartPacing
 from spinney.core.staleness.judge import UNKNOWN_COST_MS, JudgeSettings, judge
 from spinney.core.staleness.policies import NewGroup
 from spinney.core.staleness.reconstructed_state import reconstruct_state

@@ -21,7 +21,7 @@ from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, Corrupt, St
 from spinney.core.recipes.recipe import Recipe
 from spinney.operations import model_import
 from spinney.operations.interventions import Attribution
-from spinney.operations.model_files import ModelSource
+from spinney.operations.model_file_reading import ModelSource
 from spinney.operations.model_import import ImportOutcome, ImportRequest, ImportResult, PreparedModel
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from spinney.core.keys import is_parent
-from spinney.core.planning.parts import Part
+from spinney.core.planning.batch_parts import Part
 from spinney.retraining.fitting.first_rows_per_group import HELD_ROWS
 from spinney.retraining.fitting.parent_fitting import parent_tasks
 from spinney.retraining.fitting.spark_fitting import BLOCK_ROWS, TASK_EVENTS, task_edges

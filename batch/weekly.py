@@ -25,7 +25,7 @@ from schemas.vocabulary import QueryName, RoundKind
 from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError, exit_code
-from spinney.core.planning.parts import PartPacing, Progress
+from spinney.core.planning.batch_parts import PartPacing, Progress
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.staleness.judge import UNKNOWN_COST_MS
 from spinney.retraining.fitting.local_fitting import MAX_GROUPS

@@ -33,7 +33,7 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature
-from spinney.local.setup import runtime
+from spinney.local.java_and_jars import runtime
 from spinney.spark.session import session
 from spinney.tracking import registry
 

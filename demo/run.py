@@ -32,7 +32,7 @@ from spinney.core.models.signing import Signer
 from spinney.fleet import Fleet
 from spinney.kafka import client
 from spinney.local.broker import Broker
-from spinney.local.setup import runtime
+from spinney.local.java_and_jars import runtime
 from spinney.spark.session import SHORT_LIVED, session
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 from pyspark.sql.streaming.listener import SourceProgress, StreamingQueryProgress
 
-from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets
 from spinney.storage.layout import FleetStore
+from spinney.storage.reported_offsets import SeenOffsets, write_seen_offsets
 
 log = logging.getLogger(__name__)
 

@@ -106,7 +106,7 @@ def _no_thread_of_a_server_stays() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def spark():
     """The one Spark session of the run. Its JVM fails the test when it does not start: nothing is skipped."""
-    from spinney.local.setup import runtime
+    from spinney.local.java_and_jars import runtime
     from spinney.spark.session import SHORT_LIVED, session
 
     made = session(runtime=runtime(), options=SHORT_LIVED)

@@ -25,8 +25,8 @@ from schemas.vocabulary import QueryName
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.retraining.round_request import RoundRequest
-from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets
 from spinney.storage.layout import Directory, FleetStore
+from spinney.storage.reported_offsets import SeenOffsets, write_seen_offsets
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.clustered_files.append_layout import append_rows

@@ -97,7 +97,7 @@ def by_spark(rows: Path, out: Path) -> int:
     from pyspark import cloudpickle
     from pyspark.sql import SparkSession
 
-    from spinney.local.setup import runtime
+    from spinney.local.java_and_jars import runtime
 
     spark = SparkSession.getActiveSession()
     if spark is None:
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     which, rows, out = sys.argv[1:] if arguments is None else arguments
     Path(out).mkdir(parents=True, exist_ok=True)
     if which == "spark":
-        from spinney.local import setup  # noqa: F401 - imports are not timed
+        from spinney.local import java_and_jars  # noqa: F401 - imports are not timed
     began = time.perf_counter()
     models = PEERS[which](Path(rows), Path(out))
     print(json.dumps({"seconds": time.perf_counter() - began, "models": models}))

@@ -44,7 +44,7 @@ from spinney.core.reporting.group_status import State
 from spinney.fleet import Fleet
 from spinney.kafka import client
 from spinney.local.broker import Broker, watchdog
-from spinney.local.setup import runtime
+from spinney.local.java_and_jars import runtime
 from spinney.spark.session import SHORT_LIVED, session
 from spinney.storage import signing_key
 from spinney.storage.config_file import read_config

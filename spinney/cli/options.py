@@ -118,7 +118,7 @@ def say_where_a_fleet_begins(config: Config) -> None:
 
 def spark_session(config: Config) -> SparkSession:
     """Start Spark in this process and fetch missing jars. Raises SetupError."""
-    from spinney.local.setup import runtime
+    from spinney.local.java_and_jars import runtime
     from spinney.spark.session import session
 
     def show(done: int, wanted: int, name: str) -> None:

@@ -27,7 +27,7 @@ from spinney.core.errors import GroupError, StoreError
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
-    from spinney.core.planning.parts import Progress
+    from spinney.core.planning.batch_parts import Progress
     from spinney.operations.retrain_now import RequestOutcome
 
 

@@ -16,8 +16,8 @@ from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterFilter, LetterGroup, group_letters
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import BatchTime
-from spinney.storage.latest_offsets import TopicLag, read_lag
 from spinney.storage.layout import FleetStore
+from spinney.storage.reported_offsets import TopicLag, read_lag
 from spinney.storage.retrain_requests import RetrainRequest, read_requests
 from spinney.tables import lookup
 

@@ -22,7 +22,7 @@ from pyspark.sql.streaming.state import GroupState
 
 from spinney.local.broker import Broker
 from spinney.local.class_archives import QUIET, ArchiveUse, archive_file, empty_conf_folder
-from spinney.local.setup import runtime, spark_home
+from spinney.local.java_and_jars import runtime, spark_home
 from spinney.spark.class_archive_options import ClassArchiveOptions
 from spinney.spark.session import SHORT_LIVED, end_jvm, session
 

@@ -151,10 +151,11 @@ def tidy_directory(
     guard: clustering.CommitGuard = clustering.UNGUARDED,
     opened: OpenedTables | None = None,
 ) -> DirectoryReport:
-    """Delete expired rows, merge small files, remove old ones; report what was done. The caller must hold the lease.
+    """Delete expired rows, merge small files, and remove files that no version needs; report what was done.
 
-    guard: avoids conflicts with a running query's writes. opened: keeps tables open from one directory to the next;
-    None to open them again. Raises RewriteInterrupted.
+    The caller must hold the lease. guard: is asked before each commit, so that none conflicts with a running query's.
+    opened: keeps tables open from one directory to the next; None to open them again. Raises RewriteInterrupted if
+    the process is asked to stop.
     """
     opened = opened or OpenedTables()
     forgets_models = directory.contract.name == tables.MODELS.name and lease_of(directory) != PEOPLE

@@ -37,9 +37,8 @@ from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fit_attempt import model_id_of
 from spinney.core.training.imported_model_checks import import_estimator, try_model
-from spinney.operations import model_files
 from spinney.operations.interventions import STEP, Attribution
-from spinney.operations.model_files import ModelSource
+from spinney.operations.model_file_reading import ModelSource, load_model
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
@@ -148,7 +147,7 @@ def prepare_model(
     wanted: ImportRequest, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: ModelSource
 ) -> PreparedModel:
     """Load a model, try it on these rows, and check that it survives storage. Raises ContractError or Corrupt."""
-    read = model_files.load_model(wanted.named, source)
+    read = load_model(wanted.named, source)
     model = import_estimator(read.estimator, recipe)
     features = pd.DataFrame({feature.name: [] for feature in recipe.features})
     tried_rows, answers = try_model(model, features if rows is None else rows)

@@ -113,7 +113,7 @@ class Watch:
         return 0.0 if pd.isna(since) else level_of_look(self.clock - int(since), self.patience)
 
     def time_since(self, since: int | None) -> timedelta | None:
-        """Return the time from a clock, microseconds, to that of the round; None without one."""
+        """Return how long before the round's time `since` was; None for None. since: microseconds since 1970."""
         return None if since is None else timedelta(microseconds=self.clock - since)
 
 

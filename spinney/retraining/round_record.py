@@ -21,7 +21,7 @@ from spinney.retraining.round_request import RoundRequest
 class FinishedRound:
     """A recorded round.
 
-    fit_ms: sum over its fits. longest_ms: the longest fit. Both are 0 if an earlier run of the process recorded the
+    fit_ms: sum over its fits. longest_ms: the longest fit. Both are 0 if a process before this one recorded the
     round.
     """
 

@@ -42,9 +42,9 @@ from spinney.core.champions.user_rule import load_user_rule
 from spinney.core.config import Config
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
-from spinney.core.planning.parts import Part, PartPacing, Progress, next_part
+from spinney.core.planning.batch_parts import Part, PartPacing, Progress, next_part
 from spinney.core.recipes.recipe import Recipe, UserRuleTerms
-from spinney.retraining import gate_input, round_gate, round_halting
+from spinney.retraining import gate_input, promotion_halt, round_gate
 from spinney.retraining.background_step import BackgroundStep
 from spinney.retraining.event_counting import EVENTS, EventCounter
 from spinney.retraining.fitting import local_fitting, spark_fitting
@@ -288,7 +288,7 @@ class Rounds:
             tally = sum((tally for _, tally in decided), AttemptTally())
             if (why := tally.reason_to_halt(self._config.gate.halt_share)) is not None:
                 log.warning("%s: halted, no champion is replaced: %s", request.round_id, why)
-                rows = round_halting.hold_replacements(rows, plan, why)
+                rows = promotion_halt.hold_replacements(rows, plan, why)
             require_kept(request.round_id, self._kept_count(batch_id, part), rows)
             constants = {
                 "round_id": request.round_id,
@@ -318,7 +318,7 @@ class Rounds:
         decided = gate.decide_all(models, plan)
         if (with_holds := gate_input.with_held_since(models, self._store, decided)) is not None:
             decided = gate.decide_all(with_holds, plan)
-        return decided, round_halting.tally_attempts(models, decided)
+        return decided, promotion_halt.tally_attempts(models, decided)
 
     def _record(self, request: RoundRequest, batch_id: int, untried: int = 0) -> FinishedRound:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
@@ -335,7 +335,7 @@ class Rounds:
             fit.notes["recipe_id"] if fit is not None and fit.batch_id == batch_id else None,
             dict(self._seconds),
             untried,
-            round_halting.halt_of(promotions.column("reason")),
+            promotion_halt.halt_of(promotions.column("reason")),
         )
         rows = pa.Table.from_pylist([record.row()], schema=arrow_schema(tables.ROUNDS))
         self._seconds.clear()

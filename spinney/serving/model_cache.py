@@ -257,7 +257,9 @@ class LoadedLinearModels(ModelSource):
 
 
 def fetch_models(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
-    """As `read_stored_models`. Raises StoreError if a promoted model is not stored, or was deleted."""
+    """Return payloads by model_id, as `read_stored_models` does. Raises StoreError if a promoted model has none: it was
+    never stored, or has been deleted.
+    """
     found = read_stored_models(store, owners)
     _refuse_missing(owners, found)
     return found

@@ -145,12 +145,12 @@ class RowFilter:
 
     @classmethod
     def of_groups(cls, group_keys: Iterable[str], until: NotAfter | None = None) -> RowFilter:
-        """Select the rows of these groups or parents."""
+        """Return the filter for the rows of these groups or parents."""
         return cls(tuple(sorted(set(group_keys))), until=until)
 
     @classmethod
     def of_models(cls, owners: Mapping[str, str]) -> RowFilter:
-        """Select the rows of these models. owners: model_id -> group_key."""
+        """Return the filter for the rows of these models. owners: model_id -> key of its group or parent."""
         pairs = sorted((key, name) for name, key in owners.items())
         return cls(tuple(key for key, _ in pairs), tuple(name for _, name in pairs))
 

@@ -29,7 +29,9 @@ class EstimatorPoint:
 
 
 def estimator_points(config: Config | str | os.PathLike[str]) -> tuple[EstimatorPoint, ...]:
-    """Return every check of a configuration's estimator. config: the configuration, or its file. Raises ConfigError."""
+    """Return the checks of a configuration's estimator: each is called without arguments and raises AssertionError if
+    the estimator fails it. config: the configuration, or its file. Raises ConfigError.
+    """
     from spinney.local.checks.estimator_check import POINTS
 
     read = config_of(config)

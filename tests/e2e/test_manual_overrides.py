@@ -17,8 +17,8 @@ from spinney_process import SECONDS, spinney
 from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
-from spinney.storage.latest_offsets import read_lag
 from spinney.storage.layout import FleetStore
+from spinney.storage.reported_offsets import read_lag
 from spinney.storage.retrain_requests import read_requests
 from streaming.app import Application
 

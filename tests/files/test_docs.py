@@ -16,7 +16,7 @@ from earlier_root import EarlierRoot
 from schemas import tables
 from schemas.reference import reference as tables_reference
 from spinney.cli import main
-from spinney.core.config.reference import reference
+from spinney.core.config.reference_page import reference
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -46,7 +46,7 @@ from spinney.storage import (
     charter,
     kept_since,
     last_configuration,
-    latest_offsets,
+    reported_offsets,
     retrain_requests,
     signing_key,
 )
@@ -196,7 +196,7 @@ def of_api_keys(root: Root) -> list[Reader]:
 
 def of_offsets(root: Root) -> list[Reader]:
     root.write_json("offsets/score.json", {"ends": {}})
-    return [partial(latest_offsets.read_lag, root.store, "score")]
+    return [partial(reported_offsets.read_lag, root.store, "score")]
 
 
 def of_the_label_index(root: Root) -> list[Reader]:

@@ -28,7 +28,7 @@ IMPORTED = (
     "pyspark.worker",
     "spinney.cli.stream_reporter",
     "spinney.local.python_daemon",
-    "spinney.local.setup",
+    "spinney.local.java_and_jars",
     "spinney.testing.crash",
     "streaming.app",
     "streaming.ingest_rows",

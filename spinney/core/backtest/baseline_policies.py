@@ -22,8 +22,8 @@ class Periodic:
     """Stale once a period has ended since the last attempt.
 
     every: length of a period, microseconds. The periods of groups begin at different times, by a hash of the key, so
-    that refits are spread evenly and each group is refitted every `every` on average, whatever the length of a step.
-    name: the policy name by which the budget ranks the groups.
+    that refits are spread evenly and each group is refitted every `every` on average, however long the replay's steps
+    are. name: of the policy that is recorded as the reason.
     """
 
     every: float

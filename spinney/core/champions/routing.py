@@ -29,7 +29,9 @@ class ChampionSource(Protocol):
 
 
 class RouteKey(NamedTuple):
-    """The key of a route. excluded: model_ids that had no answer and must be passed over."""
+    """Whose answer is wanted: the group's, by the first model on its way that is not one of `excluded`, which are the
+    model_ids that could not answer.
+    """
 
     group_key: str
     excluded: frozenset[str] = frozenset()

@@ -92,7 +92,10 @@ class QueueLengths:
 
     @classmethod
     def for_allowance(cls, allowance: RoundAllowance) -> QueueLengths | None:
-        """Return the lengths for an allowance; None when it has no limit that is known beforehand."""
+        """Return how long the three queues of a round have to be, so that its budget is never short of candidates.
+
+        None if the number of groups that the budget allows is not known before they are chosen.
+        """
         limit = allowance.max_groups_affordable()
         if limit is None:
             return None

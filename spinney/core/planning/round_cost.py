@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spinney.core.planning.batch_parts import FIRST_PART_GROUPS, MAX_GROWTH
 from spinney.core.planning.budget import RoundAllowance, parallel_duration
-from spinney.core.planning.parts import FIRST_PART_GROUPS, MAX_GROWTH
 
 if TYPE_CHECKING:
     from spinney.core.config import Budget

@@ -21,6 +21,7 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.comparisons import shadow_recipe
+from spinney.core.training.comparisons.gate_rule_answers import ask_user_rule
 from spinney.core.training.comparisons.held_out_comparison import (
     ComparedRows,
     OlderRows,
@@ -41,7 +42,6 @@ from spinney.core.training.comparisons.held_out_rows import sample_evenly
 from spinney.core.training.comparisons.parent_comparison import compare_with_parents
 from spinney.core.training.comparisons.predecessor_comparison import compare_predecessors
 from spinney.core.training.comparisons.reference_losses import ChampionReference, earlier_answers
-from spinney.core.training.comparisons.user_rule_answers import ask_user_rule
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
     FitAttempt,

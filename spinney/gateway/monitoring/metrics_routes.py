@@ -12,8 +12,8 @@ from schemas.vocabulary import STREAMING
 from spinney.gateway.monitoring.metrics import CONTENT_TYPE, Gauge
 from spinney.gateway.protocols.openapi import PROBLEMS
 from spinney.gateway.shared_state import Service
-from spinney.storage.latest_offsets import read_lag
 from spinney.storage.layout import FleetStore
+from spinney.storage.reported_offsets import read_lag
 
 
 def metrics_router(service: Service) -> APIRouter:

@@ -23,7 +23,7 @@ from spinney.core.errors import SetupError
 from spinney.local import class_archives, java
 from spinney.local.broker import watchdog
 from spinney.local.broker.ports import LOOPBACK, answers, free_ports, require_free
-from spinney.local.setup import ensure_jars, spark_home
+from spinney.local.java_and_jars import ensure_jars, spark_home
 
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 START_TIMEOUT_S = 60

@@ -84,7 +84,7 @@ def jars(environment: Mapping[str, str]) -> Result:
     lacking = [jar.name for jar in wanted if not locked.is_intact(jar, folder)]
     if lacking:
         text = f"{len(lacking)} of {len(wanted)} missing or damaged in {folder}: {', '.join(lacking[:3])} …"
-        return Result("jars", "finding", text, "Fetch them: python -m spinney.local.setup")
+        return Result("jars", "finding", text, "Fetch them: python -m spinney.local.java_and_jars")
     return Result("jars", "ok", f"{len(wanted)} in {folder}")
 
 

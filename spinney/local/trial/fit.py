@@ -50,11 +50,13 @@ class Losses:
 class Trial:
     """The result of a trial.
 
-    group: names of the key columns. heldout_rows: how many of `rows` are held out, the newest. model_id, codec,
-    payload_bytes, fit_ms: of the model that is fitted on all rows, which the fleet would store. chosen, candidates:
-    with `best_of`, the candidate that was chosen for this model, and the loss of each candidate. points: one row per
-    fitted row, oldest first: event_id, event_time, actual, predicted, heldout, loss and, for classification,
-    probability (of the actual class). Predictions are those of the model that is fitted on the older rows.
+    Two models are fitted: one on all rows, which the fleet would store, and one on the older rows, which predicts.
+
+    group_key, group: the group's key, and the names of its columns. heldout_rows: how many of `rows` are held out, the
+    newest. model_id, codec, payload_bytes, fit_ms: of the model on all rows. chosen, candidates: with `best_of`, the
+    candidate that was chosen for it, and the loss of each candidate. points: one row for each of `rows`, oldest first:
+    event_id, event_time, actual, predicted, heldout (whether it is held out), loss and, for classification, probability
+    (of the actual class).
     """
 
     group_key: str

@@ -33,7 +33,7 @@ DUPLICATE_ID = "with the id of another row"
 BAD_CELLS = "of no known group, since their cells are not those of the header"
 MOST_NAMED = 3
 FEW_ROWS = 5_000
-"""Files of at most this many rows are validated row by row: that takes less time than importing `row_filter`."""
+"""Files of at most this many rows are validated row by row: that takes less time than importing `group_row_filter`."""
 
 _MISSING = (DeadLetterReason.MISSING_FIELD, DeadLetterReason.EMPTY_ID)
 
@@ -117,7 +117,7 @@ def read_file_rows(
     now = datetime.now(UTC)
     others_filter = None
     if source.rows > FEW_ROWS and source.columns is not None:
-        from spinney.local.trial.row_filter import OtherGroupsFilter  # the import takes half a second
+        from spinney.local.trial.group_row_filter import OtherGroupsFilter  # the import takes half a second
 
         others_filter = OtherGroupsFilter(schema, group_key, now)
     for batch in source.batches():

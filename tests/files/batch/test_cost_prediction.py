@@ -12,7 +12,7 @@ from batch.cost_prediction import UNSAMPLED_SECONDS_PER_GROUP, Estimate, predict
 from batch.estimate import sampling_order
 from batch.part_timeline import PartSeconds, fit_beside_gate, total_seconds
 from batch.sampled_costs import COUNTED, GROUP_ROWS, WORK, Capacity, Sample, held_rows, next_sample_size
-from spinney.core.planning.parts import PartPacing, next_part
+from spinney.core.planning.batch_parts import PartPacing, next_part
 
 SHARDS, OF_EACH = 10, 30
 UNMEASURED = PartPacing(60.0, 0.001, is_measured=False)

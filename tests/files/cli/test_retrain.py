@@ -15,7 +15,7 @@ import batch.weekly
 from batch.cost_prediction import Estimate
 from schemas import tables
 from spinney.cli import main
-from spinney.core.planning.parts import Progress
+from spinney.core.planning.batch_parts import Progress
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import read_requests
 

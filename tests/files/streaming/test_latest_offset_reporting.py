@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 from pyspark.sql.streaming.listener import SourceProgress
 
-from spinney.storage.latest_offsets import read_seen_offsets
 from spinney.storage.layout import FleetStore
+from spinney.storage.reported_offsets import read_seen_offsets
 from streaming.latest_offset_reporting import OffsetReporter
 from streaming.progress import ProgressListener
 

@@ -16,7 +16,7 @@ from schemas import tables
 from spinney.cli import main
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
-from spinney.core.planning.parts import Progress
+from spinney.core.planning.batch_parts import Progress
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
 from spinney.storage import last_configuration, signing_key

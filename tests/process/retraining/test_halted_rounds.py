@@ -18,8 +18,8 @@ from schemas import tables
 from spinney.cli import main
 from spinney.core.config import Config
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
+from spinney.retraining.promotion_halt import halt_of, hold_replacements, tally_attempts
 from spinney.retraining.round_gate import SCHEMA
-from spinney.retraining.round_halting import halt_of, hold_replacements, tally_attempts
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta

@@ -150,7 +150,7 @@ SHORT_LIVED = {"SPARK_SUBMIT_OPTS": environment()["SPARK_SUBMIT_OPTS"]}
 
 SCRIPT = """
 import sys
-from spinney.local.setup import runtime
+from spinney.local.java_and_jars import runtime
 from spinney.spark.session import session
 
 spark = session(runtime=runtime(), cores=1)
@@ -191,7 +191,7 @@ print(table.count(), spark.conf.get("spark.sql.session.timeZone"), spark.conf.ge
 
 
 def test_spark_submit_needs_no_flags_after_set_up_and_heeds_those_it_gets(tmp_path: Path) -> None:
-    from spinney.local.setup import runtime
+    from spinney.local.java_and_jars import runtime
     from spinney.local.spark_submit_conf import write_defaults
 
     write_defaults(runtime(), tmp_path / "conf")

@@ -193,9 +193,10 @@ def earlier_answers(attempt: FitAttempt, before: UnseenRows, loss_name: str) -> 
     """Return losses and predictions of the group's champions so far on rows that they had not seen, oldest first.
 
     before: the champion's losses and predictions on its unseen rows before the held-out ones, by the loss `loss_name`.
-    They are left out if the champion is of another recipe, or is shown to be worse than the challenger, since they are
-    then no sample of future answers. Stored losses that name another loss do not count either. An earlier version
-    stored no predictions with a champion, so there may be fewer of them than losses.
+    They come after those that are stored with the champion. The result is empty if there is no champion, if it is of
+    another recipe, or if it is shown to be worse than the challenger, since the challenger's errors will then differ.
+    Losses that were stored by another function than `loss_name` are left out. An earlier version stored no predictions
+    with a champion, so there may be fewer of them than losses.
     """
     nothing = UnseenRows(np.empty(0), np.empty(0))
     if attempt.request.champion_id is None:

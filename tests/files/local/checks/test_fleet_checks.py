@@ -160,7 +160,7 @@ def test_jars_that_are_missing_are_counted_and_not_fetched(tmp_path: Path, monke
     monkeypatch.setattr(jars, "cache_folder", lambda environment: tmp_path)
     found = fleet_checks.jars({})
     assert found.state == "finding"
-    assert "python -m spinney.local.setup" in found.remedy
+    assert "python -m spinney.local.java_and_jars" in found.remedy
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,8 +23,8 @@ from spinney.gateway.monitoring.json_logs import FIELDS, JsonFormatter, log_as_j
 from spinney.gateway.monitoring.metrics import Metrics
 from spinney.gateway.response_middleware import ResponseMiddleware
 from spinney.gateway.shared_state import Guard, Service
-from spinney.storage.latest_offsets import SeenOffsets, write_seen_offsets
 from spinney.storage.layout import FleetStore
+from spinney.storage.reported_offsets import SeenOffsets, write_seen_offsets
 
 
 def samples(text: str) -> dict[str, float]:

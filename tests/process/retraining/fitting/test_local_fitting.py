@@ -16,7 +16,7 @@ from batch.group_selection import BatchView, Scope, plan_verdicts
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
-from spinney.core.planning.parts import PartPacing
+from spinney.core.planning.batch_parts import PartPacing
 from spinney.retraining.fitting import local_fitting
 from spinney.retraining.fitting.champion_reader import StoredChampions
 from spinney.retraining.round_record import FinishedRound

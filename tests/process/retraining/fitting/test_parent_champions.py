@@ -24,7 +24,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core.config import Config, parse
 from spinney.core.keys import encode, is_parent, shard_of
 from spinney.core.models.codec import load
-from spinney.core.planning.parts import PartPacing
+from spinney.core.planning.batch_parts import PartPacing
 from spinney.retraining.fitting.parent_champions import ParentChampions, PlannedChampions, with_parents
 from spinney.retraining.round_fitting import requests_of
 from spinney.retraining.round_request import RoundRequest

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.planning.parts import FIRST_PART_GROUPS, MAX_GROWTH, Part, PartPacing, Progress, next_part
+from spinney.core.planning.batch_parts import FIRST_PART_GROUPS, MAX_GROWTH, Part, PartPacing, Progress, next_part
 
 
 def cuts(total: int, parents: int, pace: PartPacing | None) -> list[tuple[int, int, int]]:

@@ -1,6 +1,6 @@
 """Set up this machine: find Java, fetch the jars, and configure ``spark-submit`` for both.
 
-``python -m spinney.local.setup`` does it all.
+``python -m spinney.local.java_and_jars`` does it all.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from spinney.storage.latest_offsets import SeenOffsets, TopicLag, read_lag, write_seen_offsets
 from spinney.storage.layout import FleetStore
+from spinney.storage.reported_offsets import SeenOffsets, TopicLag, read_lag, write_seen_offsets
 
 AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 DELTA = '{"sourceVersion":1,"reservoirId":"r","reservoirVersion":4,"index":-1,"isStartingVersion":false}'

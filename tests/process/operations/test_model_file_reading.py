@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression
 from skops import io as skops_io
 
 from spinney.core.errors import ContractError, Corrupt
-from spinney.operations.model_files import UNPICKLED, ModelSource, load_model
+from spinney.operations.model_file_reading import UNPICKLED, ModelSource, load_model
 
 ROWS = pd.DataFrame({"price": [1.0, 2.0, 4.0]})
 MODEL = LinearRegression().fit(ROWS, [2.0, 3.0, 7.0])

@@ -1,4 +1,4 @@
-"""The page `docs/configuration.md`, generated from the models; ``python -m spinney.core.config.reference`` prints
+"""The page `docs/configuration.md`, generated from the models; ``python -m spinney.core.config.reference_page`` prints
 it.
 """
 
@@ -23,7 +23,7 @@ from spinney.core.internal_column_names import PREFIX
 _BEFORE = """\
 # Configuration: `fleet.toml`
 
-This page is generated from `spinney/core/config/sections.py` by `python -m spinney.core.config.reference`; a test
+This page is generated from `spinney/core/config/sections.py` by `python -m spinney.core.config.reference_page`; a test
 compares them.
 
 A fleet is configured by one TOML file. Unknown keys are errors. So are keys that are not implemented yet, if they are
