@@ -1,8 +1,9 @@
 """Prediction intervals on flights: coverage by size of group, and sharpness beside one width for the whole fleet.
 
 Groups are fitted as a fleet would fit them, on the rows whose labels are known by then; the flights until the next fit
-are answered, with intervals at 90 % by the held-out losses that the models carry. `weekly` is the default recipe,
-fitted every 7 days; `example` is that of examples/flights, fitted every 2 days (every third time, to save time).
+are answered, with intervals at 90 % by the losses that the models carry. Each fit has the champions of the ones before,
+and the gate decides with its default keys. Only flights of groups that the last fits attempted count. `weekly` is the
+default recipe, fitted every 7 days; `example` is that of examples/flights, fitted every 2 days.
 
 coverage: share of flights inside. deciles: least and greatest coverage of the deciles of groups by their number of
 rows at each fit. missed: deciles that are more than 3 points off and more than 2 standard errors, which are computed
@@ -29,7 +30,10 @@ import numpy as np
 import pandas as pd
 
 from spinney.core import keys
+from spinney.core.champions.gate import decide
 from spinney.core.champions.held_out_loss_codec import pack
+from spinney.core.champions.promotion import PROMOTING_DECISIONS
+from spinney.core.config.sections import Gate
 from spinney.core.intervals.champion_intervals import IntervalRule, ShardIntervals
 from spinney.core.intervals.conformal import Floats
 from spinney.core.models import codec
@@ -49,20 +53,20 @@ FIRST_FIT, END = pd.Timestamp("2013-03-15", tz="UTC"), pd.Timestamp("2014-01-01"
 
 @dataclass(frozen=True)
 class Schedule:
-    """When groups are fitted and by what. every: days between fits. answered: days after each that are answered."""
+    """When groups are fitted and by what. every: days between fits."""
 
     name: str
     every: int
-    answered: int
     window: timedelta
-    alpha: str
+    estimator: str
+    params: tuple[tuple[str, str], ...] = ()
     half_life: timedelta | None = None
 
     def recipe(self, loss: str) -> Recipe:
         """Return the recipe."""
         return Recipe(
-            estimator="ridge",
-            params=(("alpha", self.alpha),),
+            estimator=self.estimator,
+            params=self.params,
             features=tuple(Feature(name, "double") for name in FEATURES),
             target=Feature("label", "double"),
             task="regression",
@@ -75,8 +79,10 @@ class Schedule:
         )
 
 
-WEEKLY = Schedule("weekly", 7, 7, timedelta(days=90), "1.0")
-EXAMPLE = Schedule("example", 6, 2, timedelta(days=28), "30.0", timedelta(days=3))
+WEEKLY = Schedule("weekly", 7, timedelta(days=90), "linear")
+EXAMPLE = Schedule("example", 2, timedelta(days=28), "ridge", (("alpha", "30.0"),), timedelta(days=3))
+CARRIED = ("codec", "payload", "signature", "trained_through", "recipe_id", "prequential_losses")
+"""What a fit gets of a champion, besides its id."""
 
 
 @dataclass(frozen=True)
@@ -126,42 +132,56 @@ def read_flights(file: Path, target: str, columns: Sequence[str]) -> pd.DataFram
 def replay(rows: pd.DataFrame, schedule: Schedule, loss: str) -> Iterator[Answered]:
     """Fit and answer, one fit after another."""
     recipe, rule = schedule.recipe(loss), IntervalRule(COVERAGE, loss)
-    times = rows["event_time"]
-    for clock in pd.date_range(FIRST_FIT, END - pd.Timedelta(days=schedule.answered), freq=f"{schedule.every}D"):
-        bounds = [clock - schedule.window, clock - LABEL_DELAY, clock, clock + pd.Timedelta(days=schedule.answered)]
+    times, period, champions = rows["event_time"], pd.Timedelta(days=schedule.every), pd.DataFrame()
+    for clock in pd.date_range(FIRST_FIT, END - period, freq=period):
+        bounds = [clock - schedule.window, clock - LABEL_DELAY, clock, clock + period]
         oldest, known, now, until = times.searchsorted(bounds).tolist()
         history, future = rows[oldest:known], rows[now:until]
-        requests = pd.DataFrame({"group_key": sorted(history["group_key"].unique())})
+        requests = with_champions(sorted(history["group_key"].unique()), champions)
         fits = fit_groups(history, requests, recipe, clock.to_pydatetime(), SIGNER)
         fits = fits[fits["status"] == "fitted"].set_index("group_key")
-        future = future[future["group_key"].isin(fits.index) & future["label"].notna()]
+        decisions = [decide(json.loads(metrics), Gate()).decision for metrics in fits["metrics"]]
+        promoted = fits[[decision in PROMOTING_DECISIONS for decision in decisions]]
+        champions = pd.concat([champions.drop(promoted.index, errors="ignore"), promoted])
+        sizes = fits["rows"][fits.index.isin(champions.index)]
+        future = future[future["group_key"].isin(sizes.index) & future["label"].notna()]
         if len(future):
-            yield answer(fits, future, rule)
+            yield answer(champions.sort_index(), sizes, future, rule)
 
 
-def answer(fits: pd.DataFrame, future: pd.DataFrame, rule: IntervalRule) -> Answered:
-    """Answer the flights of fitted groups."""
+def with_champions(group_keys: Sequence[str], champions: pd.DataFrame) -> pd.DataFrame:
+    """Return the fit requests of these groups. champions: rows of `fit_groups` by group_key."""
+    requests = pd.DataFrame({"group_key": group_keys})
+    if champions.empty:
+        return requests
+    stored = champions.reindex(group_keys).reset_index(drop=True)
+    columns = {f"champion_{name}": stored[name] for name in CARRIED}
+    return requests.assign(champion_id=stored["model_id"], **columns)
+
+
+def answer(champions: pd.DataFrame, sizes: pd.Series[int], future: pd.DataFrame, rule: IntervalRule) -> Answered:
+    """Answer flights. champions: of all groups. sizes: number of rows of the groups of these flights."""
+    answering = champions.loc[sizes.index]
     models = {
         name: codec.load(kind, payload)
-        for name, kind, payload in zip(fits["model_id"], fits["codec"], fits["payload"], strict=True)
+        for name, kind, payload in zip(answering["model_id"], answering["codec"], answering["payload"], strict=True)
     }
-    answers = predict_by_id(future, fits["model_id"].loc[future["group_key"]].tolist(), models).prediction
-    packed = [pack(losses) for losses in fits["heldout_losses"]]
-    shard = np.array([keys.shard_of(key, SHARDS) for key in fits.index])
-    widths = np.full(len(fits), np.nan)
+    answers = predict_by_id(future, answering["model_id"].loc[future["group_key"]].tolist(), models).prediction
+    packed = [pack(losses) for losses in champions["prequential_losses"]]
+    shard = np.array([keys.shard_of(key, SHARDS) for key in champions.index])
+    widths = np.full(len(champions), np.nan)
     for number in np.unique(shard).tolist():
         mine = [packed[at] for at in np.flatnonzero(shard == number)]
         widths[shard == number] = ShardIntervals(rule, mine).of_losses(mine)
     held = rule.residuals(packed)
     held = np.sort(held[np.isfinite(held)])
     one_width = held[int(np.ceil((len(held) + 1) * COVERAGE)) - 1]
-    decile = fits["rows"].rank(method="first").sub(1).mul(10).floordiv(len(fits)).astype(int)
-    place = fits.index.get_indexer(future["group_key"])
+    decile = sizes.rank(method="first").sub(1).mul(10).floordiv(len(sizes)).astype(int)
     return Answered(
         np.abs(future["label"].to_numpy() - answers.astype(float)),
-        widths[place],
+        widths[champions.index.get_indexer(future["group_key"])],
         np.full(len(future), one_width),
-        decile.to_numpy()[place],
+        decile.loc[future["group_key"]].to_numpy(),
         future["event_time"].dt.floor("D").dt.as_unit("s").astype("int64").to_numpy(),
     )
 

@@ -209,6 +209,14 @@ HELDOUT_PREDICTIONS = Column(
     "predictions for the rows of heldout_losses by the same models, oldest first; of classes the largest probability",
 )
 
+PREQUENTIAL_LOSSES = Column(
+    "prequential_losses",
+    "array<float>",
+    "losses of the group's champions so far on rows that each had not seen when it answered, oldest first; 32 at most, "
+    "spread over about half of the rows. Of a first model, or a first one of another recipe, those of heldout_losses; "
+    "null for classification and in rows of earlier versions",
+)
+
 
 MODELS = Contract(
     "models",
@@ -251,6 +259,7 @@ MODELS = Contract(
         LOSS_NAME,
         TRAINING_PREDICTIONS,
         HELDOUT_PREDICTIONS,
+        PREQUENTIAL_LOSSES,
         Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),
         Column("payload", "binary", "the encoded model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),
@@ -297,6 +306,7 @@ PROMOTIONS = Contract(
         LOSS_NAME,
         TRAINING_PREDICTIONS,
         HELDOUT_PREDICTIONS,
+        PREQUENTIAL_LOSSES,
         Column("trained_through", "timestamp", "event_time of the model's newest training row"),
         Column("fitted_at", "timestamp", "when the model was fitted"),
         Column("decided_at", "timestamp", "wall clock: the round's timestamp", nullable=False),

@@ -386,8 +386,8 @@ class Fleet:
         return lookup.to_dicts(lookup.read_rows(self._store, base, [*columns], RowFilter.of_groups(group_keys)))
 
 
-_PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME)
-_NOT_SHOWN = (*PAYLOAD_COLUMNS[1:], held_out_loss_codec.COLUMN, "training_predictions", "heldout_predictions", "pins")
+_PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, *held_out_loss_codec.COLUMNS)
+_NOT_SHOWN = (*PAYLOAD_COLUMNS[1:], *held_out_loss_codec.LISTS, "training_predictions", "heldout_predictions", "pins")
 _SHADOW_COLUMNS = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 
 

@@ -101,7 +101,9 @@ def promotions_by_shard(spark: SparkSession, store: FleetStore) -> DataFrame:
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
     # Exact: each float is a double, whose shortest text is read as the same number.
     sql = {name: f"unix_micros({name})" for name in TIME_COLUMNS}
-    sql[held_out_loss_codec.COLUMN] = f"CAST({held_out_loss_codec.COLUMN} AS array<double>)"
+    sql[held_out_loss_codec.COLUMN] = (
+        f"CAST(coalesce({held_out_loss_codec.PREQUENTIAL}, {held_out_loss_codec.COLUMN}) AS array<double>)"
+    )
     packed = F.struct(*(F.expr(sql.get(name, name)).alias(name) for name in PROMOTION_COLUMNS))
     return rows.select(F.explode(shards).alias("shard"), "group_key", F.to_json(packed).alias(PROMOTION))
 

@@ -40,7 +40,7 @@ STEP = "decide"
 _HISTORY = [*CHAMPION_COLUMNS, "clock"]
 _MODEL = [
     "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "heldout_losses",
-    "loss_name", "training_predictions", "heldout_predictions", "fit_ms",
+    "loss_name", "training_predictions", "heldout_predictions", "prequential_losses", "fit_ms",
     "codec", "payload", "signature",
 ]  # fmt: skip
 
@@ -346,6 +346,7 @@ def _promotion_rows(
             "loss_name": model.get("loss_name"),
             "training_predictions": model.get("training_predictions"),
             "heldout_predictions": model.get("heldout_predictions"),
+            "prequential_losses": model.get("prequential_losses"),
             **{column: carried.get(column) for column in PAYLOAD_COLUMNS},
         }
 

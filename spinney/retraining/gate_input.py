@@ -30,6 +30,7 @@ _WITHOUT_PAYLOAD = (
     "loss_name",
     "training_predictions",
     "heldout_predictions",
+    "prequential_losses",
     "trained_through",
     "fitted_at",
     "rows",

@@ -28,7 +28,7 @@ from spinney.tables import delta, table_log
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.table_files import dataset_of_paths
 
-COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME)
+COLUMNS = ("shard", *CHAMPION_COLUMNS, *PAYLOAD_COLUMNS, *held_out_loss_codec.COLUMNS)
 
 _Ints = npt.NDArray[np.int64]
 
@@ -83,8 +83,7 @@ class ChampionRows:
         wanted = np.array(sorted(shards), dtype=np.int64)
         first, last = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
         places = np.concatenate([order[:0], *(order[slice(*ends)] for ends in zip(first, last, strict=True))])
-        names = ["group_key", held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME]
-        return self.rows.select(names).take(pa.array(places))
+        return self.rows.select(["group_key", *held_out_loss_codec.COLUMNS]).take(pa.array(places))
 
     @cached_property
     def _shards_of_champions(self) -> tuple[_Ints, _Ints]:

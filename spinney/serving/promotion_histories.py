@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core.champions import held_out_loss_codec
-from spinney.core.champions.held_out_loss_arrays import pack_column
+from spinney.core.champions.held_out_loss_arrays import pack_rows
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 
 
 class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
     """The promotions of each group without payloads.
 
-    rows: rows of `promotions`, with CHAMPION_COLUMNS and optionally held-out losses and their names; the rows of a
-    group are adjacent.
+    rows: rows of `promotions`, with CHAMPION_COLUMNS and optionally `held_out_loss_codec.COLUMNS`; the rows of a group
+    are adjacent.
     """
 
     def __init__(self, rows: pa.Table) -> None:
@@ -25,10 +25,7 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
         self._columns = [
             column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in columns
         ]
-        self._losses, self._loss_names = (
-            rows.column(name) if name in rows.schema.names else None
-            for name in (held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME)
-        )
+        self._losses = rows.select([name for name in held_out_loss_codec.COLUMNS if name in rows.schema.names])
         self._slices = _slices_of(rows.column("group_key"))
         self._made: dict[str, tuple[Promotion, ...]] = {}
 
@@ -57,10 +54,9 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
 
     def losses(self, first: int, end: int) -> list[bytes | None]:
         """Return the packed held-out losses of the rows from `first` to before `end`."""
-        if self._losses is None:
+        if not self._losses.num_columns:
             return [None] * (end - first)
-        names = None if self._loss_names is None else self._loss_names.slice(first, end - first)
-        return pack_column(self._losses.slice(first, end - first), names)
+        return pack_rows(self._losses.slice(first, end - first))
 
     def row(self, place: int) -> Promotion:
         """Return the promotion of the row at a position."""

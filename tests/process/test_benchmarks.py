@@ -272,7 +272,8 @@ def test_flights_are_replayed_with_intervals_of_nominal_coverage(tmp_path, monke
     )
     flights["dest"] = np.tile([f"D{n}" for n in range(20)], hours)
     flights[list(intervals.FEATURES)] = random.normal(size=(len(times), 4))
-    flights["air_time_min"] = random.normal(scale=np.tile(np.arange(1, 21), hours))
+    noise = random.normal(scale=np.tile(np.arange(1, 21), hours))
+    flights["air_time_min"] = 20 * flights["temp_f"] + noise  # otherwise the gate would refuse first models
     flights.to_parquet(tmp_path / "flights.parquet")
     monkeypatch.setattr(intervals, "END", intervals.FIRST_FIT + pd.Timedelta("14D"))
     asked = ["--target", "air_time_min", "--group", "route", "--schedule", "weekly", "--json"]

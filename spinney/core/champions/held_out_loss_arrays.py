@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spinney.core.champions.held_out_loss_codec import name_byte
+from spinney.core.champions.held_out_loss_codec import LISTS, LOSS_NAME, name_byte
 
 _FLOAT = np.dtype("<f4")
 _MULTIPLE = 8
@@ -30,6 +30,20 @@ def pack_column(column: pa.ChunkedArray | pa.Array, loss_names: pa.ChunkedArray 
         values[ends[at] : ends[at + 1]].tobytes() + name_byte(names[at]) if is_valid else None
         for at, is_valid in enumerate(are_valid)
     ]
+
+
+def pack_rows(rows: pa.Table) -> list[bytes | None]:
+    """Return the packed losses of rows of `promotions`: the prequential ones, else the held-out ones, else None.
+
+    rows: with some of `held_out_loss_codec.COLUMNS`.
+    """
+    names = rows.column(LOSS_NAME) if LOSS_NAME in rows.column_names else None
+    packed: list[bytes | None] = [None] * rows.num_rows
+    for column in reversed(LISTS):
+        if column in rows.column_names:
+            found = pack_column(rows.column(column), names)
+            packed = [before if now is None else now for before, now in zip(packed, found, strict=True)]
+    return packed
 
 
 def to_matrix(packed: Sequence[bytes | None]) -> npt.NDArray[np.float64]:

@@ -12,11 +12,22 @@ from collections.abc import Iterable
 COLUMN = "heldout_losses"
 """Column of the tables `models` and `promotions`: a list of floats."""
 
+PREQUENTIAL = "prequential_losses"
+"""Column of the same tables: losses of a group's champions on rows that they had not seen, from which intervals follow.
+Null in rows of earlier versions, whose held-out losses take their place.
+"""
+
 FLOAT_BYTES = 4
 
 
 LOSS_NAME = "loss_name"
 """Column of the same tables: the name of the loss by which the held-out losses are measured."""
+
+LISTS = (PREQUENTIAL, COLUMN)
+"""The columns with losses. The first that is not null counts."""
+
+COLUMNS = (*LISTS, LOSS_NAME)
+"""The columns from which a promotion's losses are read."""
 
 _CODES = {"absolute": 1, "squared": 2, "log": 3}
 _NAMES = {code: name for name, code in _CODES.items()}

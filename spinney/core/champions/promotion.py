@@ -38,7 +38,8 @@ class Promotion:
     """One row of `promotions`, without the columns that do not affect which model answers.
 
     revision: the column `epoch`. Times are microseconds since 1970. payload: None when it is not carried and must be
-    read from `models` by model_id. heldout_losses: packed; None where there are none or they are not needed.
+    read from `models` by model_id. heldout_losses: packed; the prequential losses where they are stored; None where
+    there are none or they are not needed.
     """
 
     revision: int
@@ -59,9 +60,8 @@ class Promotion:
         times: dict[str, Any] = {name: _integer_or_zero(row.get(name)) for name in TIME_COLUMNS}
         texts: dict[str, Any] = {name: _value_or_none(row.get(name)) or "" for name in _TEXT_COLUMNS}
         payload: dict[str, Any] = {name: _value_or_none(row.get(name)) for name in PAYLOAD_COLUMNS}
-        losses = row.get(held_out_loss_codec.COLUMN)
-        if isinstance(losses, float):  # a frame has NaN for no list
-            losses = None
+        known = (row.get(name) for name in held_out_loss_codec.LISTS)
+        losses = next((of for of in known if of is not None and not isinstance(of, float)), None)  # a frame has NaN
         losses = held_out_loss_codec.pack(losses, _value_or_none(row.get(held_out_loss_codec.LOSS_NAME)))
         return cls(_integer_or_zero(row.get("epoch")), **times, **texts, **payload, heldout_losses=losses)
 

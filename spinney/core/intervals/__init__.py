@@ -1,1 +1,1 @@
-"""Prediction intervals from the held-out losses of champions."""
+"""Prediction intervals from losses of champions on rows that they had not seen."""

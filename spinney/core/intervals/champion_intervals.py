@@ -10,15 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from spinney.core import keys
-from spinney.core.champions.held_out_loss_arrays import pack_column, to_matrix
-from spinney.core.champions.held_out_loss_codec import COLUMN, LOSS_NAME, loss_of
+from spinney.core.champions.held_out_loss_arrays import pack_rows, to_matrix
+from spinney.core.champions.held_out_loss_codec import loss_of
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Fleet
 from spinney.core.intervals.conformal import Floats, calibrate
 
 Pool = Sequence[bytes | None]
-"""Packed held-out losses of the champions of a shard's groups, in the order of their keys."""
+"""Packed losses of the champions of a shard's groups, in the order of their keys: on rows that they had not seen, or
+the held-out losses where these are not stored.
+"""
 
 Pools = Callable[[Collection[int]], Mapping[int, Pool]]
 """Reads the pools of these shards. Shards without champions may be missing."""
@@ -28,7 +30,7 @@ Pools = Callable[[Collection[int]], Mapping[int, Pool]]
 class IntervalRule:
     """The settings of intervals.
 
-    coverage: in (0, 1). loss: absolute or squared, of held-out losses that do not name theirs.
+    coverage: in (0, 1). loss: absolute or squared, of losses that do not name theirs.
     """
 
     coverage: float
@@ -67,7 +69,7 @@ class Intervals(Protocol):
 
 
 class ShardIntervals:
-    """Half-widths in one shard, calibrated on the held-out losses of its champions.
+    """Half-widths in one shard, calibrated on the losses of its champions.
 
     Each is computed once and cached.
     """
@@ -83,7 +85,7 @@ class ShardIntervals:
         return self.of_losses([None if row is None else row.heldout_losses for row in promotions])
 
     def of_losses(self, packed: Pool) -> Floats:
-        """Return the half-widths of models with these held-out losses, shape (n_models,)."""
+        """Return the half-widths of models with these losses, shape (n_models,)."""
         missing = [losses for losses in dict.fromkeys(packed) if losses not in self._by_losses]
         if missing:
             widths = self._calibration.half_widths(self.rule.residuals(missing))
@@ -145,12 +147,11 @@ class FleetIntervals:
 def pools_of(rows: pa.Table, shards: int) -> dict[int, Pool]:
     """Return the pools of all shards, without parents.
 
-    rows: rows of `promotions`, the champion of each group, sorted by key: group_key, held-out losses and, if they are
-    known, the names of these losses. shards: number of shards of the fleet.
+    rows: rows of `promotions`, the champion of each group, sorted by key: group_key and some of
+    `held_out_loss_codec.COLUMNS`. shards: number of shards of the fleet.
     """
     pools: dict[int, list[bytes | None]] = {}
-    names = rows[LOSS_NAME] if LOSS_NAME in rows.column_names else None
-    for key, losses in zip(rows["group_key"].to_pylist(), pack_column(rows[COLUMN], names), strict=True):
+    for key, losses in zip(rows["group_key"].to_pylist(), pack_rows(rows), strict=True):
         if not keys.is_parent(key):
             pools.setdefault(keys.shard_of(key, shards), []).append(losses)
     return dict(pools)

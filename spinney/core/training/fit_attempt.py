@@ -63,6 +63,7 @@ COLUMNS = (
     "heldout_losses",
     "training_predictions",
     "heldout_predictions",
+    "prequential_losses",
     "codec",
     "payload",
     "signature",
@@ -80,7 +81,8 @@ class FitAttempt:
     fitted again; NaN without a champion. champion_answers: to these rows, for regression. prior: the model of
     the group's parent, if they are pooled. measured_rows: number of newest rows on which the champion is measured: the
     held-out rows, and others that it has not seen. heldout_losses, heldout_predictions: as `sample_evenly` returns
-    them; None if the challenger was not measured. training_predictions: see `spread_predictions`; None without a model.
+    them; None if the challenger was not measured. prequential_losses: see `reference_losses`; None for classification
+    too. training_predictions: see `spread_predictions`; None without a model.
     """
 
     request: FitRequest
@@ -102,6 +104,7 @@ class FitAttempt:
     champion_answers: ChampionAnswers | None = None
     heldout_losses: Floats | None = None
     heldout_predictions: Floats | None = None
+    prequential_losses: Floats | None = None
     training_predictions: Floats | None = None
 
     @property
@@ -119,7 +122,7 @@ class FitAttempt:
         statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
         self.status = statuses.get(type(error), ModelStatus.FAILED)
         self.error, self.model_id, self.model, self.signed_payload = error, None, None, None
-        self.heldout_losses = self.heldout_predictions = self.training_predictions = None
+        self.heldout_losses = self.heldout_predictions = self.training_predictions = self.prequential_losses = None
 
     def refuse_comparison(self, why: str, *, refit_failed: bool) -> None:
         """Record why the champion, or its recipe fitted again, is not compared."""
@@ -276,6 +279,7 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
         "heldout_losses": [_listed(a.heldout_losses) for a in attempts],
         "training_predictions": [_listed(a.training_predictions) for a in attempts],
         "heldout_predictions": [_listed(a.heldout_predictions) for a in attempts],
+        "prequential_losses": [_listed(a.prequential_losses) for a in attempts],
         "codec": [name for name, _, _ in signed_payload],
         "payload": [payload for _, payload, _ in signed_payload],
         "signature": [signature for _, _, signature in signed_payload],

@@ -12,8 +12,8 @@ from spinney.core.champions.held_out_loss_codec import pack
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import NULL_TIME, to_microseconds
 
-HELDOUT_COLUMNS = ("heldout_losses", "heldout_predictions")
-CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id", *HELDOUT_COLUMNS)
+SAMPLE_COLUMNS = ("heldout_losses", "heldout_predictions", "prequential_losses")
+CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id", *SAMPLE_COLUMNS)
 PREDECESSOR_COLUMNS = ("id", "codec", "payload", "signature")
 
 
@@ -32,10 +32,10 @@ class FitRequest:
     """A group to fit, and its champion if it has one: the champion's fields are None without one.
 
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
-    recipe_id: of the recipe that the champion was fitted by, None if not known. heldout_losses, heldout_predictions:
-    stored with the champion, packed. predecessor: the model that would answer if the champion were withdrawn; None if
-    there is none, or the champion may not be withdrawn. parent: the nearest parent that has a champion, with this
-    champion; None if there is none or the fit does not need it.
+    recipe_id: of the recipe that the champion was fitted by, None if not known. heldout_losses, heldout_predictions,
+    prequential_losses: stored with the champion, packed. predecessor: the model that would answer if the champion were
+    withdrawn; None if there is none, or the champion may not be withdrawn. parent: the nearest parent that has a
+    champion, with this champion; None if there is none or the fit does not need it.
     """
 
     group_key: str
@@ -47,6 +47,7 @@ class FitRequest:
     recipe_id: str | None = None
     heldout_losses: bytes | None = None
     heldout_predictions: bytes | None = None
+    prequential_losses: bytes | None = None
     predecessor: StoredModel | None = None
     parent: FitRequest | None = None
 
@@ -64,6 +65,7 @@ class FitRequest:
             recipe_id=None,
             heldout_losses=None,
             heldout_predictions=None,
+            prequential_losses=None,
             predecessor=None,
         )
 
@@ -81,10 +83,10 @@ def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     texts = [of[name] for name in ("group_key", "champion_id", "champion_codec")]
     blobs = [of[name] for name in ("champion_payload", "champion_signature")]
     recipes = of["champion_recipe_id"]
-    heldout = [[None if row is None else pack(row) for row in of[f"champion_{name}"]] for name in HELDOUT_COLUMNS]
+    samples = [[None if row is None else pack(row) for row in of[f"champion_{name}"]] for name in SAMPLE_COLUMNS]
     stored = zip(*(of[f"predecessor_{name}"] for name in PREDECESSOR_COLUMNS), strict=True)
     predecessors = [None if model_id is None else StoredModel(model_id, *rest) for model_id, *rest in stored]
-    columns = zip(*texts, *blobs, through, recipes, *heldout, predecessors, _parents(frame), strict=True)
+    columns = zip(*texts, *blobs, through, recipes, *samples, predecessors, _parents(frame), strict=True)
     return [FitRequest(key, *rest) for key, *rest in columns]
 
 
@@ -93,7 +95,7 @@ def _parents(frame: pd.DataFrame) -> list[FitRequest | None]:
     ids = _objects(frame, "parent_id")
     if not any(ids):  # the other columns need no look
         return [None] * len(frame)
-    names = [name for name in CHAMPION_COLUMNS if name not in HELDOUT_COLUMNS]  # not needed of a parent
+    names = [name for name in CHAMPION_COLUMNS if name not in SAMPLE_COLUMNS]  # not needed of a parent
     columns = {f"parent_{name}": f"champion_{name}" for name in names} | {"parent_key": "group_key"}
     named = frame.loc[frame["parent_id"].notna(), list(columns)].drop_duplicates("parent_id")
     of_id = {request.champion_id: request for request in requests_of_frame(named.rename(columns=columns))}

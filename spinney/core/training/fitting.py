@@ -41,7 +41,11 @@ from spinney.core.training.comparisons.held_out_loss import (
 from spinney.core.training.comparisons.held_out_rows import sample_evenly
 from spinney.core.training.comparisons.parent_comparison import compare_with_parents
 from spinney.core.training.comparisons.predecessor_comparison import compare_predecessors
-from spinney.core.training.comparisons.reference_losses import ChampionReference, earlier_answers
+from spinney.core.training.comparisons.reference_losses import (
+    ChampionReference,
+    earlier_answers,
+    prequential_losses,
+)
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
     FitAttempt,
@@ -179,8 +183,9 @@ class _Fitting:
         compared_rows = ComparedRows(rows[compared], counts, challenger.at(compared), reference.at(compared))
         compared_metrics = comparison_metrics(older, compared_rows, self.loss)
         has_failed = any_per_group(np.isnan(challenger.losses), attempt_index, len(fitted))
-        own = (split_by_group(values, attempt_index) for values in (challenger.losses, challenger.values))
-        for index, (attempt, losses, predictions) in enumerate(zip(fitted, *own, strict=True)):
+        measured = (challenger.losses, challenger.values, reference.losses)
+        own = (split_by_group(values, attempt_index) for values in measured)
+        for index, (attempt, losses, predictions, champion_losses) in enumerate(zip(fitted, *own, strict=True)):
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, challenger.errors.get(index)))
                 continue
@@ -190,6 +195,9 @@ class _Fitting:
             earlier = earlier_answers(attempt, answers_before[index], self.loss.name)
             attempt.heldout_losses = sample_evenly(losses, earlier.losses, attempt.rows)
             attempt.heldout_predictions = sample_evenly(predictions, earlier.predictions, attempt.rows)
+            if self.loss.task != "classification":
+                unseen = np.concatenate([answers_before[index].losses, champion_losses])
+                attempt.prequential_losses = prequential_losses(attempt, losses, unseen)
         kinds = (rows, challenger.losses, reference.losses)
         of_groups = [split_by_count(values[compared], counts) for values in kinds]
         for attempt, *compared_of in zip(fitted, *of_groups, strict=True):

@@ -21,7 +21,7 @@ MAX_HELD_PAYLOAD_BYTES = 256 << 20
 
 _STORED = (
     "group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at",
-    "heldout_losses", "heldout_predictions",
+    "heldout_losses", "heldout_predictions", "prequential_losses",
 )  # fmt: skip
 _COLUMNS_OF_ROLE = {
     role: tuple(name for name in types if name != f"{role}_id")

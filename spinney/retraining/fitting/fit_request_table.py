@@ -38,6 +38,7 @@ CHAMPION_TYPES = {
     "champion_recipe_id": "string",
     "champion_heldout_losses": "array<float>",
     "champion_heldout_predictions": "array<float>",
+    "champion_prequential_losses": "array<float>",
 }
 """The columns about the champion that a challenger is compared with, and their Spark SQL types."""
 
@@ -52,10 +53,10 @@ PREDECESSOR_TYPES = {
 STORED_MODEL_TYPES = CHAMPION_TYPES | PREDECESSOR_TYPES
 """The columns that `StoredChampions` adds to a request."""
 
-CHAMPION_COLUMNS_OF_PARENT = tuple(name for name in CHAMPION_TYPES if not name.startswith("champion_heldout_"))
+CHAMPION_COLUMNS_OF_PARENT = tuple(name for name, kind in CHAMPION_TYPES.items() if kind != "array<float>")
 PARENT_COLUMNS = ("parent_key", *(name.replace("champion_", "parent_") for name in CHAMPION_COLUMNS_OF_PARENT))
-"""The columns about the champion of the nearest parent, without its held-out losses and predictions, which are not
-needed.
+"""The columns about the champion of the nearest parent, without its samples of losses and predictions, which are
+not needed.
 """
 
 

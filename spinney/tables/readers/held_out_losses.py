@@ -1,4 +1,4 @@
-"""Read the held-out losses of a fleet's champions by shard, for the calibration of intervals."""
+"""Read the losses of a fleet's champions by shard, for the calibration of intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 1_000_000
 
 
 def read_pools(store: FleetStore, shards: Collection[int], until: NotAfter | None) -> dict[int, Pool]:
-    """Return the held-out losses of the champions in these shards, in the order of their keys.
+    """Return the losses of the champions in these shards, in the order of their keys.
 
     until: only decisions up to this time count; None: all. Raises StoreError if the table does not exist.
     """
@@ -27,7 +27,7 @@ def read_pools(store: FleetStore, shards: Collection[int], until: NotAfter | Non
     most = max(1, n_shards * ROWS_AT_ONCE // max(1, lookup.count_rows(store, tables.PROMOTIONS)))
     pools: dict[int, Pool] = {}
     for wanted in _runs(shards, most):
-        columns = (*CHAMPION_COLUMNS, held_out_loss_codec.COLUMN, held_out_loss_codec.LOSS_NAME)
+        columns = (*CHAMPION_COLUMNS, *held_out_loss_codec.COLUMNS)
         pools |= pools_of(_champions(lookup.read_where(store, tables.PROMOTIONS, columns, until, wanted)), n_shards)
     return pools
 

@@ -4,6 +4,7 @@ sample.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -25,6 +26,10 @@ its answers are compared with them.
 They are spread evenly over the rows. The newest rows may all be from one day, and an event of that day would make the
 intervals of all answers too wide or too narrow (decision 0033).
 """
+
+
+REACH = 0.5
+"""Share of a group's rows over which the prequential losses that are stored with a model are spread."""
 
 
 def held_out_counts(rows: Integers, unseen: Integers, recent: Integers) -> Integers:
@@ -90,3 +95,17 @@ def sample_evenly(own: Floats, earlier: Floats, rows: int) -> Floats:
     if len(values) <= MAX_LOSSES:
         return values
     return values[is_evenly_spaced(np.arange(len(values)), len(values), MAX_LOSSES)]
+
+
+def extend_sample(stored: Floats, unseen: Floats, rows: int) -> Floats:
+    """Return the prequential losses to store with a model, oldest first: MAX_LOSSES at most, the newest ones.
+
+    stored: those of its champion. unseen: the champion's losses on the rows that it had not seen. rows: number of the
+    group's rows.
+
+    Of `unseen`, evenly spaced ones are added, as many as make MAX_LOSSES over a share of REACH of the rows. So the
+    sample has the same reach however often a group is refitted, and is not of one day.
+    """
+    most = max(2, math.ceil(MAX_LOSSES * len(unseen) / (REACH * rows)))
+    added = unseen[is_evenly_spaced(np.arange(len(unseen)), len(unseen), min(most, MAX_LOSSES))]
+    return np.concatenate([stored, added])[-MAX_LOSSES:]

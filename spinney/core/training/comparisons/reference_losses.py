@@ -23,7 +23,7 @@ from spinney.core.training.comparisons.held_out_loss import (
     row_losses,
     split_by_count,
 )
-from spinney.core.training.comparisons.held_out_rows import seen_through
+from spinney.core.training.comparisons.held_out_rows import extend_sample, sample_evenly, seen_through
 from spinney.core.training.comparisons.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
 from spinney.core.training.fit_attempt import FitAttempt, heldout_begins, reporter
 from spinney.core.training.fit_kernels import Timer
@@ -210,6 +210,26 @@ def earlier_answers(attempt: FitAttempt, before: UnseenRows, loss_name: str) -> 
         np.concatenate([_unpacked(packed if is_same_loss else None), before.losses[is_answered]]),
         np.concatenate([_unpacked(attempt.request.heldout_predictions), before.predictions[is_answered]]),
     )
+
+
+def prequential_losses(attempt: FitAttempt, own: Floats, unseen: Floats) -> Floats:
+    """Return losses of the group's champions so far on rows that they had not seen, oldest first, as they are stored.
+
+    own: the challenger's losses on its held-out rows. unseen: the champion's losses on all rows that it had not seen;
+    NaN where it did not answer. All count, also those of a champion that is shown to be worse than the challenger:
+    every champion is, once its data is old, and the next one will be. Prequential: Dawid 1984, "Present Position and
+    Potential Developments: Some Personal Views: Statistical Theory: The Prequential Approach".
+
+    The challenger's own losses are returned if there is no champion of this recipe with stored losses. They are those
+    of a model whose newest rows are newer than those of a model in use are on average, so they are too small where
+    models age fast.
+    """
+    request = attempt.request
+    # Stored by an earlier version: the held-out losses take the place of the prequential ones.
+    stored = _unpacked(request.heldout_losses if request.prequential_losses is None else request.prequential_losses)
+    if request.champion_id is None or "changed_from" in attempt.metrics or not len(stored):
+        return sample_evenly(own, np.empty(0), attempt.rows)
+    return extend_sample(stored, unseen[np.isfinite(unseen)], attempt.rows)
 
 
 def _unpacked(packed: bytes | None) -> Floats:

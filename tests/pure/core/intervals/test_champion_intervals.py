@@ -64,6 +64,15 @@ def test_the_pools_of_rows_have_the_names_of_their_losses() -> None:
     assert (*pools[shard_of(A)], *pools[shard_of(B)]) == (pack([1.0]), pack([4.0], "squared"))
 
 
+def test_the_prequential_losses_of_a_row_count_before_the_held_out_ones_which_earlier_versions_stored_alone() -> None:
+    columns = {"heldout_losses": [[1.0], [4.0]], "prequential_losses": [None, [9.0, 16.0]]}
+    rows = pa.table({"group_key": [A, B], **columns, "loss_name": [None, "squared"]})
+    pools = pools_of(rows, 4)
+    assert (*pools[shard_of(A)], *pools[shard_of(B)]) == (pack([1.0]), pack([9.0, 16.0], "squared"))
+    both = [Promotion.from_row({"model_id": "m", **row}) for row in rows.to_pylist()]
+    assert [row.heldout_losses for row in both] == [pack([1.0]), pack([9.0, 16.0], "squared")]
+
+
 def test_a_pool_is_of_the_champions_of_groups_in_the_order_of_their_keys() -> None:
     rows = [
         (B, promotion(B)),

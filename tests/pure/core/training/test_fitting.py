@@ -137,6 +137,47 @@ def test_the_stored_losses_go_on_from_the_champions_and_from_its_own_on_new_rows
     np.testing.assert_allclose(second["heldout_losses"], expected, rtol=1e-5)
 
 
+def test_the_prequential_losses_go_on_with_the_champions_on_all_rows_that_it_had_not_seen() -> None:
+    rows = rows_of('["a"]', n=50)
+    first = one(rows[:44])
+    second = one(rows, **champion_of(first), prequential_losses=first["prequential_losses"])
+    kept, of_earlier_version = one(rows, **champion_of(first)), one(rows, **champion_of(first), heldout_losses=[7.0])
+
+    def losses(fitted_on: int, begin: int) -> list[float]:
+        answers = oracle(rows[:fitted_on]).predict(rows[begin:][["x", "z"]].to_numpy())
+        return np.abs(rows["label"][begin:].to_numpy() - answers).tolist()
+
+    np.testing.assert_allclose(first["prequential_losses"], losses(36, 36)[:8], rtol=1e-5)
+    np.testing.assert_allclose(second["prequential_losses"], [*losses(36, 36)[:8], *losses(44, 44)], rtol=1e-5)
+    np.testing.assert_allclose(of_earlier_version["prequential_losses"], [7.0, *losses(44, 44)], rtol=1e-5)
+    np.testing.assert_allclose(kept["prequential_losses"], losses(47, 47), rtol=1e-5)  # none is stored: its own
+
+
+def test_the_losses_of_a_champion_that_is_shown_to_be_worse_are_prequential_losses_too() -> None:
+    rows = rows_of('["a"]', n=120)
+    rows.loc[80:, "label"] += 50.0
+    first = one(rows[:80])
+    carried = {name: first[name] for name in ("heldout_losses", "prequential_losses")}
+    second = one(rows, **champion_of(first), **carried)
+    assert len(first["prequential_losses"]) == 16
+    assert len(second["heldout_losses"]) == 20  # the challenger's own only, on half of the new rows
+    # The champion is measured on a fifth of the rows, 24, of which 32 * 24 / 60 = 12.8 count: 13 evenly spaced ones.
+    newest = rows[96:].iloc[[0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23]]
+    expected = np.abs(newest["label"].to_numpy() - oracle(rows[:80]).predict(newest[["x", "z"]].to_numpy()))
+    np.testing.assert_allclose(second["prequential_losses"], [*first["prequential_losses"], *expected], rtol=1e-5)
+
+
+def test_prequential_losses_begin_anew_with_another_recipe_and_classes_have_none() -> None:
+    rows = rows_of('["a"]', n=50)
+    first = one(rows[:44])
+    other = {**champion_of(first), "recipe_id": "another"}
+    second = one(rows, **other, prequential_losses=first["prequential_losses"])
+    np.testing.assert_allclose(second["prequential_losses"], second["heldout_losses"])
+    assert len(second["prequential_losses"]) == 3
+    rows["label"] = np.where(rows["label"] > rows["label"].median(), "high", "low")
+    assert one(rows, CLASSES)["prequential_losses"] is None
+
+
 @pytest.mark.parametrize(("name", "stored"), [(None, [1.0, 2.5]), ("absolute", [1.0, 2.5]), ("squared", [])])
 def test_stored_losses_of_another_loss_do_not_go_on(name: str | None, stored: list[float]) -> None:
     request = FitRequest('["a"]', "m", None, None, None, 0, heldout_losses=pack([1.0, 2.5], name))

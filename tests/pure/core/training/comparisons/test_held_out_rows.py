@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.features.encoding import NULL_TIME
-from spinney.core.training.comparisons.held_out_rows import held_out_counts, recent_counts, sample_evenly, unseen_counts
+from spinney.core.training.comparisons.held_out_rows import (
+    extend_sample,
+    held_out_counts,
+    recent_counts,
+    sample_evenly,
+    unseen_counts,
+)
 from spinney.core.training.fit_request import FitRequest
 
 
@@ -72,3 +78,14 @@ def test_a_sample_of_32_stays_whole_and_of_33_one_is_left_out() -> None:
     found = sample_evenly(np.arange(33.0), np.empty(0), 33).tolist()
     assert len(found) == 32
     assert found[-1] == 32
+
+
+def test_prequential_losses_of_half_of_the_rows_fill_the_sample_however_often_a_group_is_refitted() -> None:
+    stored, unseen = np.arange(100.0, 132.0), np.arange(10.0)
+    # Of 10 new rows of 160, 32 * 10 / 80 = 4 count: the first, the last, and two evenly between; 4 old ones leave.
+    assert extend_sample(stored, unseen, 160).tolist() == [*range(104, 132), 0, 3, 6, 9]
+    assert extend_sample(stored, unseen[:2], 160).tolist() == [*range(102, 132), 0, 1]
+    assert extend_sample(stored, unseen, 20).tolist() == [*range(110, 132), *range(10)]
+    assert extend_sample(stored, np.empty(0), 160).tolist() == stored.tolist()
+    assert len(extend_sample(stored, np.arange(500.0), 500)) == 32
+    assert extend_sample(stored, np.arange(500.0), 500)[0] == 0
