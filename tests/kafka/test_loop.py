@@ -19,6 +19,8 @@ from spinney.operations.migration import carry_out_migration
 from spinney.storage.layout import FleetStore
 from streaming.app import Application
 
+COMPILED_PLANS = True  # the plans of all four queries as users run them, with Kafka as their source
+
 OWN = [("north", 1), ("north", 2), ("north", 3), ("south", 4), ("south", 5)]
 THIN, NEWCOMER, STRANGER = ("south", 6), ("north", 9), ("west", 7)
 HISTORY_ROWS = 30

@@ -1,0 +1,3 @@
+from interpreted_plans import spark
+
+__all__ = ["spark"]
