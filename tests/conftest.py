@@ -72,7 +72,7 @@ def pytest_collection() -> Generator[None, object, object]:
     """Collect without the garbage collector, which takes a fifth of the time, and let it ignore what was made: modules
     and tests live as long as the run.
 
-    During the tests it runs once in 20,000 new objects. By Python's own threshold of 700 it took a seventh of the CPU
+    During the tests it runs once in 20,000 new objects. By Python's own threshold of 700 it took an eighth of the CPU
     time of the tests of tables.
     """
     gc.disable()
