@@ -1,15 +1,16 @@
-"""Linear regression that minimises the fleet's loss, with a penalty that each group's rows choose.
+"""Linear regression that fits the fleet's loss, with a penalty that is estimated from each group's rows.
 
 Features are standardised, and coefficients shrunk toward 0, as `ridge` does it. Two things differ:
 
-- **The penalty.** If coefficients come from a normal distribution, a penalty is its variance, and the group's labels
-  are more likely under one than under another (restricted likelihood: D. A. Harville, Maximum likelihood approaches to
-  variance component estimation and to related problems, J. Am. Statist. Ass. 72, 1977). The coefficients are the mean
-  of those of all penalties, weighted by their likelihood (J. A. Hoeting et al., Bayesian model averaging: a tutorial,
-  Statist. Sci. 14, 1999): a few rows say little about the penalty, and the likeliest one is often far too small.
+- **The penalty.** It is the variance of the noise ÷ that of the coefficients, if both are normal, and a group's labels
+  are more likely under one penalty than under another (restricted likelihood: D. A. Harville, Maximum likelihood
+  approaches to variance component estimation and to related problems, J. Am. Statist. Ass. 72, 1977). The coefficients
+  are the mean of those of all penalties, weighted by their likelihood (J. A. Hoeting et al., Bayesian model averaging:
+  a tutorial, Statist. Sci. 14, 1999): a few rows say little about the penalty, and the likeliest one is often far too
+  small.
 - **With the absolute loss** coefficients are fitted to labels whose residuals are clipped, and the intercept is at the
   median of the residuals. Least squares predicts means: of skewed labels, such as delays, they are far from medians,
-  which have the least absolute loss, and a few long ones decide the slopes. The fit, the clipping about it and a second
+  which have the least absolute loss, and a few long ones decide the slopes. A fit, the clipping about it and the next
   fit are P. J. Huber's pseudo-observations (Robust statistics, 1981, section 7).
 
 `docs/decisions/0056-linear-regression-for-the-loss-of-the-fleet.md` has the loss of both and of the alternatives.
@@ -28,20 +29,17 @@ from spinney.core.features.encoding import Floats
 from spinney.core.models.linear import Linear, Link
 from spinney.core.training.fit_kernels import Kernel
 from spinney.core.training.linear_kernel import LinearKernel, Solution
-from spinney.core.training.pooling.absolute_errors import clipped, weighted_medians
+from spinney.core.training.pooling.absolute_errors import CLIPPED_FITS, clipped, weighted_medians
 from spinney.core.training.pooling.normal_equations import Chunk, Standardised
 
 NAME = "linear"
 TASKS = ("regression",)
 
 PENALTIES = 10.0 ** np.arange(-3.0, 6.1, 0.5)
-"""Penalties that are weighted: from one that does not matter to coefficients that do not."""
+"""Penalties that are averaged: from almost no shrinkage to coefficients near 0."""
 
 GROUPS_AT_ONCE = 256
 """Groups whose likelihoods are computed together: their arrays fit into the processor's cache."""
-
-CLIPPED_FITS = 2
-"""Fits to clipped residuals: a third one changes the loss by less than 0.1 %."""
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
@@ -94,9 +92,9 @@ class _Groups:
     def of(cls, part: Chunk) -> _Groups:
         standard = Standardised.of(part)
         products = standard.products()
-        # A column of a group that overflowed: the model of the others is not to fail with it.
+        # A group whose columns overflow gets NaN; LAPACK would refuse the others with it.
         finite = np.isfinite(products.sum(axis=(1, 2)))
-        eigenvalues, eigenvectors = np.linalg.eigh(np.where(finite[:, None, None], products, 0.0))
+        eigenvalues, eigenvectors = _eigh(np.where(finite[:, None, None], products, 0.0))
         # What rounding leaves of columns that are constant or depend on each other.
         least = np.finfo(np.float64).eps * eigenvalues.shape[1] * eigenvalues.max(axis=1, initial=0.0)
         eigenvalues[eigenvalues <= least[:, None]] = 0.0
@@ -124,6 +122,18 @@ class _Groups:
         for i, column in enumerate(self.standard.columns):
             explained += slopes[:, i][self.standard.of_row] * column
         return explained
+
+
+def _eigh(products: Floats) -> tuple[Floats, Floats]:
+    """Return eigenvalues and eigenvectors; NaN for a matrix for which LAPACK finds none, which leaves the others."""
+    try:
+        found = np.linalg.eigh(products)
+        return found.eigenvalues, found.eigenvectors
+    except np.linalg.LinAlgError:
+        if len(products) == 1:
+            return np.full(products.shape[:2], np.nan), np.full(products.shape, np.nan)
+    values, vectors = zip(*(_eigh(each[None]) for each in products), strict=True)
+    return np.concatenate(values), np.concatenate(vectors)
 
 
 def average_penalty(eigenvalues: Floats, projected: Floats, squares: Floats, rows: Floats) -> tuple[Floats, Floats]:

@@ -18,6 +18,11 @@ CLIP = 3.0
 that is two standard deviations. The method: P. J. Huber, Robust statistics, 1981, section 7.
 """
 
+CLIPPED_FITS = 4
+"""Fits to clipped residuals after the first fit. Each lets a row that is far off count a tenth of what it did before:
+after four, one that is 100,000 deviations off hardly counts.
+"""
+
 SMOOTHED = 1e-3
 """Residuals below this share of the typical one count as that large, so that no row gets an infinite weight."""
 
@@ -48,8 +53,8 @@ def weighted_medians(values: Floats, weights: Floats | None, starts: Integers) -
 def clipped(values: Floats, weights: Floats | None, starts: Integers) -> Floats:
     """Return each group's values, no farther from their median than CLIP median absolute deviations.
 
-    If more than half of a group's values are equal, as of counts that are mostly 0, the median deviation is 0, and
-    their mean deviation takes its place. starts: as in `weighted_medians`.
+    If more than half of a group's values are equal the median deviation is 0, and their mean deviation takes its place.
+    starts: as in `weighted_medians`.
     """
     sizes = np.diff(starts)
     medians = np.repeat(weighted_medians(values, weights, starts), sizes)

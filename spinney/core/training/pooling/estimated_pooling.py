@@ -40,7 +40,7 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
     with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
         residuals = Residuals.of(part, priors)
         sums = residuals.sums
-        slopes, errors = shrunk_slopes(residuals.sums_of_slopes(loss), above)
+        slopes, errors = residuals.slopes(lambda sums: shrunk_slopes(sums, above), loss)
         located = residuals.location(slopes, loss)
         intercept = priors.intercept + located * own_share(sums.total_weight, above)
         for i in range(slopes.shape[1]):

@@ -161,14 +161,18 @@ class Standardised:
             moments[:, i] = self.sums(weighted * labels)
         return moments
 
+    def normal_equations(self) -> NormalEquations:
+        """Return the normal equations of the chunk's labels."""
+        labels = self.part.labels
+        label_mean = self.means(labels)
+        moments = self.moments(labels - label_mean[self.of_row])
+        of_columns = self.fill, self.center, self.scale, self.products()
+        return NormalEquations(*of_columns, moments, label_mean, self.total_weight)
+
 
 def normal_equations(part: Chunk) -> NormalEquations:
     """Standardise the columns of each group about its own mean, and sum the group's normal equations."""
-    standard = Standardised.of(part)
-    label_mean = standard.means(part.labels)
-    moments = standard.moments(part.labels - label_mean[standard.of_row])
-    of_columns = standard.fill, standard.center, standard.scale, standard.products()
-    return NormalEquations(*of_columns, moments, label_mean, standard.total_weight)
+    return Standardised.of(part).normal_equations()
 
 
 def fill_column(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,10 @@ from spinney.core.features.encoding import Encoder, Floats
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
 from spinney.core.training.parent_row_lineage import NO_CODE
-from spinney.core.training.pooling.absolute_errors import clipped, weighted_medians
-from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, fill_column, normal_equations
+from spinney.core.training.pooling.absolute_errors import CLIPPED_FITS, clipped, weighted_medians
+from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, Standardised, fill_column
+
+Solve = Callable[[NormalEquations], tuple[Floats, dict[int, Exception]]]
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,13 @@ class Residuals:
     """Residuals of a chunk's labels: the labels minus the predictions of each group's parent model.
 
     fill: values that replace missing features, shape (n_groups, width). of_row: position of each row's group. part: the
-    chunk with missing features filled and the residuals as labels. sums: the normal equations of that chunk.
+    chunk with missing features filled and the residuals as labels. standard, sums: of that chunk.
     """
 
     fill: Floats
     of_row: np.ndarray
     part: Chunk
+    standard: Standardised
     sums: NormalEquations
 
     @classmethod
@@ -71,17 +74,23 @@ class Residuals:
         for i, column in enumerate(filled):
             residuals -= priors.coefficients[:, i][of_row] * column
         of_parents = replace(part, matrix=filled, labels=residuals)
-        return cls(fill, of_row, of_parents, normal_equations(of_parents))
+        standard = Standardised.of(of_parents)
+        return cls(fill, of_row, of_parents, standard, standard.normal_equations())
 
-    def sums_of_slopes(self, loss: str) -> NormalEquations:
-        """Return the normal equations from which slopes are computed: with the absolute loss, of clipped residuals.
+    def slopes(self, solve: Solve, loss: str) -> tuple[Floats, dict[int, Exception]]:
+        """Return the slopes of each group, shape (n, width), and errors by position.
 
-        loss: the fleet's.
+        With the absolute loss, which is that of the fleet, they are solved again for residuals that are clipped about
+        the fit before. solve: returns slopes and errors for normal equations.
         """
-        if loss != "absolute":
-            return self.sums
-        labels = clipped(self.part.labels, self.part.weights, self.part.starts)
-        return normal_equations(replace(self.part, labels=labels))
+        slopes, errors = solve(self.sums)
+        if loss == "absolute":
+            for _ in range(CLIPPED_FITS):
+                explained = self._explained(slopes)
+                labels = explained + clipped(self.part.labels - explained, self.part.weights, self.part.starts)
+                moments = self.standard.moments(labels - self.standard.means(labels)[self.of_row])
+                slopes, errors = solve(replace(self.sums, moments=moments))
+        return slopes, errors
 
     def location(self, slopes: Floats, loss: str) -> Floats:
         """Return the mean of each group's residuals, shape (n,): with the absolute loss, the median of those that its
@@ -89,10 +98,15 @@ class Residuals:
         """
         if loss != "absolute":
             return self.sums.label_mean
-        left = self.part.labels.copy()
-        for i, column in enumerate(self.part.matrix):
-            left -= slopes[:, i][self.of_row] * (column - self.sums.center[:, i][self.of_row])
+        left = self.part.labels - self._explained(slopes)
         return weighted_medians(left, self.part.weights, self.part.starts)
+
+    def _explained(self, slopes: Floats) -> Floats:
+        """Return what slopes explain of each row's residual, about the group's mean features."""
+        explained = np.zeros(len(self.of_row))
+        for i, column in enumerate(self.part.matrix):
+            explained += slopes[:, i][self.of_row] * (column - self.sums.center[:, i][self.of_row])
+        return explained
 
 
 def encoder_with_prior(stack: KernelInput, g: int, prior: Model | None) -> Encoder:

@@ -11,12 +11,12 @@ group without rows would get its parent's model, and a group with many rows its 
 coefficients, δ = 0, and moves only its intercept, by n ÷ (n + k) of its mean residual: its features vary too little,
 and a slope would be extrapolated (decision 0038 has the loss with and without this rule).
 
-With the absolute loss δₛ is fitted to clipped residuals, and c is that share of the median of what δ leaves, not of the
-mean (`absolute_errors`).
-
 This is the posterior mean under a normal prior centred at the parent's coefficients with the variance σ²/k (D. V.
 Lindley and A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 1972; A. Gelman and J. Hill,
 Data analysis using regression and multilevel/hierarchical models, 2007, chapter 12).
+
+With the absolute loss δₛ is fitted again to residuals that are clipped about the first fit, and c is that share of the
+median of what δ leaves, not of the mean (`absolute_errors`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from spinney.core.features.encoding import Floats
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
 from spinney.core.training.pooling.estimated_pooling import solve_estimated
-from spinney.core.training.pooling.normal_equations import Chunk, chunks, solve_all
+from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, chunks, solve_all
 from spinney.core.training.pooling.parent_priors import Priors, Residuals, encoder_with_prior, rungs_below
 
 
@@ -55,9 +56,13 @@ def _solve(part: Chunk, priors: Priors, rows: float, loss: str) -> Iterator[Line
         residuals = Residuals.of(part, priors)
         sums = residuals.sums
         has_slopes = np.diff(part.starts) >= rows  # with fewer, the parent's
-        moments = np.where(has_slopes[:, None], residuals.sums_of_slopes(loss).moments, 0.0)
-        deviations, errors = solve_all(sums.products + rows * np.eye(len(part.matrix)), moments)
-        deviations /= sums.scale
+
+        def solve(of: NormalEquations) -> tuple[Floats, dict[int, Exception]]:
+            moments = np.where(has_slopes[:, None], of.moments, 0.0)
+            found, errors = solve_all(of.products + rows * np.eye(len(part.matrix)), moments)
+            return found / of.scale, errors
+
+        deviations, errors = residuals.slopes(solve, loss)
         # The columns are centred, so the intercept's penalty acts on the mean (or median) residual alone.
         located = residuals.location(deviations, loss)
         intercept = priors.intercept + located * sums.total_weight / (sums.total_weight + rows)

@@ -94,6 +94,41 @@ def test_fits_of_all_penalties_are_averaged_by_the_likelihood_of_the_labels(each
     np.testing.assert_allclose(model.predict(frame), shares @ answers, rtol=1e-6, atol=1e-6 * np.abs(y).max())
 
 
+def test_without_a_penalty_it_is_least_squares_also_where_a_column_repeats_another() -> None:
+    frame = rows(2, 30, 4)
+    frame.loc[frame["g"] == 1, "x1"] = frame.loc[frame["g"] == 1, "x0"]
+    for g, model in enumerate(fitted(stack(frame, "squared"), 0.0)):
+        part = frame[frame["g"] == g]
+        x = np.column_stack([part[NAMES], np.ones(30)])
+        np.testing.assert_allclose(model.predict(part), x @ np.linalg.lstsq(x, part["label"])[0], rtol=1e-6, atol=1e-6)
+
+
+def test_the_configured_penalty_is_that_of_all_groups_and_none_is_estimated() -> None:
+    of = stack(rows(3, 25, 6, noise=20.0), "absolute")
+    for params, alpha in (({}, None), ({"alpha": 30}, 30.0)):
+        fits = kernel_for("linear", "regression", params).fit(of, lambda: 0.0)
+        assert [dump(fit.model) for fit in fits if fit.model] == [dump(model) for model in fitted(of, alpha)]
+    assert dump(fitted(of)[0]) != dump(fitted(of, 30.0)[0])
+
+
+def test_a_group_for_which_lapack_finds_no_eigenvalues_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, eigh = rows(3, 20, 9), np.linalg.eigh
+    expected = [dump(model) for model in fitted(stack(frame, "absolute"))]
+    bad = rows(3, 20, 9).query("g == 1")
+    products = standardised(bad).T @ standardised(bad)
+
+    def fails(matrices: np.ndarray) -> object:
+        if any(np.allclose(matrix, products) for matrix in matrices):
+            raise np.linalg.LinAlgError("Eigenvalues did not converge")
+        return eigh(matrices)
+
+    monkeypatch.setattr(np.linalg, "eigh", fails)
+    fits = LinearKernel(LinearSolver(None)).fit(stack(frame, "absolute"), lambda: 0.0)
+    assert [dump(fits[g].model) for g in (0, 2) if fits[g].model] == [expected[0], expected[2]]
+    assert fits[1].model is not None
+    assert not np.isfinite(fits[1].model.predict(frame)).any()
+
+
 def test_features_that_say_nothing_get_great_penalties_and_those_that_explain_small_ones() -> None:
     frame = rows(60, 100, 5)
     explained = penalties(stack(frame, "squared"))
@@ -148,7 +183,7 @@ def test_the_loss_of_skewed_labels_is_near_that_of_a_linear_program() -> None:
 
 def test_a_label_that_is_off_by_far_hardly_moves_the_fit_of_the_absolute_loss() -> None:
     frame = rows(1, 60, 2, noise=0.5)
-    damaged = frame.assign(label=frame["label"].where(frame.index != 7, 1e4))
+    damaged = frame.assign(label=frame["label"].where(frame.index != 7, 1e5))
     clean, other = (fitted(stack(each, "absolute"))[0].predict(frame) for each in (frame, damaged))
     (squared,) = fitted(stack(damaged, "squared"))
     assert np.abs(other - clean).max() < 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from example_counts import examples
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import QuantileRegressor
 
-from spinney.core.training.pooling.absolute_errors import clipped, least_absolute
+from spinney.core.training.pooling.absolute_errors import clipped, least_absolute, weighted_medians
 from spinney.core.training.pooling.group_variances import estimate_variances
 
 
@@ -35,6 +37,19 @@ def test_weights_move_the_median_and_the_bounds() -> None:
 def test_weights_count_in_the_mean_deviation_too() -> None:
     """4 has more than half of the weight: the median is 4. The mean distance is (1 · 30 + 1 · 2 + 6 · 0) ÷ 8 = 4."""
     assert clipped(np.array([-26.0, 2, 4]), np.array([1.0, 1, 6]), np.array([0, 3])).tolist() == [-8.0, 2, 4]
+
+
+@examples(60)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 10_000))
+def test_a_weighted_median_is_that_of_as_many_copies_of_each_value(sizes: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = random.integers(0, 4, sum(sizes)).astype(float)  # with ties
+    weights = random.integers(1, 4, sum(sizes)).astype(float)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    copies = [np.repeat(values[a:b], weights[a:b].astype(int)) for a, b in pairwise(starts)]
+    assert weighted_medians(values, weights, starts).tolist() == [float(np.median(each)) for each in copies]
+    plain = [float(np.median(values[a:b])) for a, b in pairwise(starts)]
+    assert weighted_medians(values, None, starts).tolist() == plain
 
 
 @examples(25)

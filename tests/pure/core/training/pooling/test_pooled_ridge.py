@@ -17,9 +17,10 @@ from spinney.core.models.codec import dump
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Feature
+from spinney.core.training.estimators.linear import LinearSolver
 from spinney.core.training.estimators.ridge import RidgeSolver
 from spinney.core.training.fit_kernels import KernelInput, Pooling
-from spinney.core.training.linear_kernel import LinearKernel
+from spinney.core.training.linear_kernel import LinearKernel, Solver
 
 FEATURES = (Feature("x0", "double"), Feature("x1", "double"))
 WITH_WORDS = (*FEATURES, Feature("s", "string"))
@@ -128,6 +129,18 @@ def test_with_the_absolute_loss_a_row_that_is_off_by_far_hardly_moves_the_slopes
     (squared,) = fitted(stack([damaged], pooling))
     assert np.abs(other - clean).max() < 1
     assert np.abs(squared.predict(frame) - clean).max() > 100
+
+
+@pytest.mark.parametrize("solver", [RidgeSolver(1.0), LinearSolver(None)])
+def test_with_the_absolute_loss_a_rare_effect_of_the_groups_own_is_found(solver: Solver) -> None:
+    """One row in ten is 10 higher than the parent says: a clip about the median would take it for outliers."""
+    random = np.random.default_rng(5)
+    frame = pd.DataFrame({"x0": (np.arange(1_000) % 10 == 0) * 1.0, "x1": random.normal(size=1_000)})
+    frame["label"] = PARENT.predict(frame) + 10 * frame["x0"] + 0.1 * random.normal(size=1_000)
+    of = stack([frame], Pooling((PARENT,), 20.0), loss="absolute")
+    (fit,) = LinearKernel(solver).fit(of, lambda: 0.0)
+    assert fit.model is not None
+    assert fit.model.estimator.coefficients[0, 0] == pytest.approx(3.0 + 10.0, rel=0.03)
 
 
 def test_a_missing_value_is_the_groups_mean_or_the_parents_if_the_group_has_none() -> None:
