@@ -50,8 +50,8 @@ class KernelInput:
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one. labels: shape (n_rows,):
     finite float64, or texts for classification. weights: shape (n_rows,), or None. loss: name of the fleet's loss, by
-    which `linear` and pooling fit and `best_of` chooses. pooling: None if no group is pooled. lineage: for the rows of parents, from
-    `lineage_codes`; None if it is not known or not needed.
+    which `linear` and pooling fit and `best_of` chooses. pooling: None if no group is pooled. lineage: for the rows of
+    parents, from `lineage_codes`; None if it is not known or not needed.
     """
 
     keys: tuple[str, ...]
