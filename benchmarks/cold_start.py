@@ -90,7 +90,7 @@ class Result:
 
 
 def together(results: Sequence[Result]) -> Result:
-    """Return the rows of several seasons, each day of them for itself. The fits are those of the last one."""
+    """Return the rows of several seasons, whose days stay apart. The fits are those of the last one."""
     days = [result.day + 1_000 * season for season, result in enumerate(results)]
     losses, rows = ([getattr(result, name) for result in results] for name in ("losses", "rows"))
     return Result(np.concatenate(losses), np.concatenate(days), np.concatenate(rows), results[-1].fleets)

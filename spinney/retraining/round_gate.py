@@ -113,7 +113,7 @@ class Watch:
         return 0.0 if pd.isna(since) else level_of_look(self.clock - int(since), self.patience)
 
     def time_since(self, since: int | None) -> timedelta | None:
-        """Return how long before the round's time `since` was; None for None. since: microseconds since 1970."""
+        """Return the time from `since`, microseconds since 1970, to the round; None if `since` is None."""
         return None if since is None else timedelta(microseconds=self.clock - since)
 
 

@@ -23,7 +23,7 @@ class Periodic:
 
     every: length of a period, microseconds. The periods of groups begin at different times, by a hash of the key, so
     that refits are spread evenly and each group is refitted every `every` on average, however long the replay's steps
-    are. name: of the policy that is recorded as the reason.
+    are. name: what is recorded as the reason.
     """
 
     every: float

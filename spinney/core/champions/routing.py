@@ -29,9 +29,7 @@ class ChampionSource(Protocol):
 
 
 class RouteKey(NamedTuple):
-    """Whose answer is wanted: the group's, by the first model on its way that is not one of `excluded`, which are the
-    model_ids that could not answer.
-    """
+    """What routes an answer: the group, and the model_ids that could not answer and are passed over (`excluded`)."""
 
     group_key: str
     excluded: frozenset[str] = frozenset()
