@@ -28,8 +28,8 @@ def test_values_of_which_most_are_equal_are_clipped_at_three_mean_deviations() -
 
 
 def test_weights_move_the_median_and_the_bounds() -> None:
-    """Of 7 weights 2 are below 2 and 3 above, so the median is 2. The distances are 1, 0 and 10 with weights 2, 2 and 3:
-    more than half of the weight is within 1. Bounds -1 and 5.
+    """Of a weight of 7, 2 are below 2 and 3 above, so the median is 2. Distances are 1, 0 and 10 with weights 2, 2 and
+    3: more than half of the weight is within 1. Bounds -1 and 5.
     """
     assert clipped(np.array([1.0, 2, 12]), np.array([2.0, 2, 3]), np.array([0, 3])).tolist() == [1.0, 2, 5]
 
