@@ -305,7 +305,7 @@ def test_the_benchmark_of_the_cold_start_compares_the_ladder_with_own_and_global
     none = result.losses[result.rows < cold_start.MIN_ROWS_POOLED]
     np.testing.assert_array_equal(none[:, 0], none[:, cold_start.METHODS.index("pooled")])
     assert len(cold_start.markdown(rows).splitlines()) == 2 + len(rows)
-    assert result.fleets["parents of estimated"].champions["{}"].model.estimator.group_variances.shape == (2, 5)
+    assert result.fleets["parents of estimated"].champions["{}"].model.estimator.group_variances.shape == (2, 7)
     (first, *_) = cold_start.as_rows(case, result, beside="estimated")
     assert (first["method"], first["ratio"]) == ("estimated", 1.0)
     # Seasons that are added up: the same mean loss, on days of their own.

@@ -1,8 +1,9 @@
 """Serialize models to bytes and back. The set of codecs is closed.
 
 linear    arrays: little-endian, ``format, link, scores, width, header length``, a JSON header (features, words of
-          strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes. Format 2: then
-          the group variances of a parent.
+          strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes. Format 3: then
+          the group variances of a parent. In format 2 they have two columns less, and are not read: its groups
+          are fitted without them until the parent is fitted again.
 seasonal  arrays: ``format, scores, first column, columns, period, step, header length``, the header, then float64: the
           values of each cell and of a missing time.
 sklearn-arrays  other scikit-learn estimators, as the arrays that they hold: `arrays/arrays_codec.py`.
@@ -38,6 +39,8 @@ CODECS = (LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE)
 _LINEAR = struct.Struct("<BBHII")
 _SEASONAL = struct.Struct("<BHIHIII")
 _OTHER = struct.Struct("<BI")
+_VARIANCES_BESIDES = {FIRST: 1, 2: 1, MODEL.version: 3}
+"""Format -> number of group variances of a rung besides those of the coefficients."""
 
 Header = tuple[Encoder, tuple[str, ...] | None, int]
 """Encoder, classes, and the width of the encoder's matrix."""
@@ -113,7 +116,7 @@ def _dump_linear(linear: Linear, header: bytes) -> bytes:
 def _load_linear(payload: bytes) -> Model:
     version, link, scores, width, length = _LINEAR.unpack_from(payload)
     body = _LINEAR.size + length
-    whole, rung = body + 8 * (scores + scores * width + width), 8 * (1 + width)
+    whole, rung = body + 8 * (scores + scores * width + width), 8 * (_VARIANCES_BESIDES[version] + width)
     rungs, rest = divmod(len(payload) - whole, rung)
     if rest or (rungs != 0 if version == FIRST else rungs < 1):
         expected = f"{whole} bytes" if version == FIRST else f"{whole} bytes and some times {rung} more"
@@ -124,8 +127,8 @@ def _load_linear(payload: bytes) -> Model:
     if columns != width or (None if classes is None else len(classes)) != n_classes or scores < 1:
         raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
     numbers, variances = np.frombuffer(payload[:whole], dtype="<f8", offset=body), None
-    if rungs:
-        variances = np.frombuffer(payload, dtype="<f8", offset=whole).reshape(rungs, 1 + width)
+    if version == MODEL.version:
+        variances = np.frombuffer(payload, dtype="<f8", offset=whole).reshape(rungs, -1)
     middle = scores + scores * width
     coefficients = numbers[scores:middle].reshape(scores, width)
     linear = Linear(linked, numbers[:scores], coefficients, numbers[middle:], variances)

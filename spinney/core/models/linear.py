@@ -29,7 +29,7 @@ class Linear:
     """A linear model with k scores.
 
     intercept: shape (k,). coefficients: shape (k, width). fill: shape (width,), replaces missing values.
-    group_variances: of a parent whose groups are pooled with estimated weights, shape (rungs, 1 + width); see
+    group_variances: of a parent whose groups are pooled with estimated weights, shape (rungs, 3 + width); see
     `spinney.core.training.pooling.group_variances`. They change no prediction.
     """
 

@@ -51,7 +51,8 @@ class KernelInput:
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one. labels: shape (n_rows,):
     finite float64, or texts for classification. weights: shape (n_rows,), or None. loss: name of the fleet's loss, by
     which `linear` and pooling fit and `best_of` chooses. pooling: None if no group is pooled. lineage: for the rows of
-    parents, from `lineage_codes`; None if it is not known or not needed.
+    parents, from `lineage_codes`; None if it is not known or not needed. days: the UTC day of each row's event time,
+    counted from 1970; None if it is not needed.
     """
 
     keys: tuple[str, ...]
@@ -62,6 +63,7 @@ class KernelInput:
     loss: str = ""
     pooling: Pooling | None = None
     lineage: Integers | None = None
+    days: Integers | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -33,6 +33,7 @@ from spinney.core.training.fit_kernels import KernelInput
 from spinney.core.training.parent_row_lineage import ORIGIN, lineage_codes
 
 _MICROSECOND = pd.Timedelta(1, "us")
+_DAY = pd.Timedelta(1, "D") // _MICROSECOND
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ class TrainingSet:
             weights = np.exp2(-age / (recipe.weight_half_life / _MICROSECOND))
         keys, columns = tuple(self.keys[g] for g in groups), self.columns.take(rows)
         lineage = None if self.lineage is None else self.lineage[rows]
-        return KernelInput(keys, columns, starts, self.labels[as_slice(rows)], weights, recipe.loss, lineage=lineage)
+        days = self.times[rows] // _DAY if recipe.ladder else None
+        labels = self.labels[as_slice(rows)]
+        return KernelInput(keys, columns, starts, labels, weights, recipe.loss, lineage=lineage, days=days)
 
 
 def concatenated_ranges(begins: Integers, stops: Integers) -> Integers:

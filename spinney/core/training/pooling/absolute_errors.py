@@ -50,6 +50,28 @@ def weighted_medians(values: Floats, weights: Floats | None, starts: Integers) -
     return medians
 
 
+def shrunk_medians(values: Floats, weights: Floats | None, starts: Integers, shifts: Floats) -> Floats:
+    """Return the c of each group with the least sum of w·|values − c| ÷ b plus c² ÷ (2 τ²), shape (n,).
+
+    That is the most probable location if rows deviate from it by Laplace's distribution with the scale b, and locations
+    from 0 normally with the variance τ². A row of weight 1 shifts it by at most τ² ÷ b, however far off the row is; of
+    many rows it is the median. By the median formula of Y. Li and S. Osher, A new median formula with applications to
+    PDE based denoising, Commun. Math. Sci. 7, 2009.
+
+    weights, starts: as in `weighted_medians`. shifts: τ² ÷ b of each group, shape (n,), in units of the values.
+    """
+    sizes, located = np.diff(starts), np.empty(len(starts) - 1)
+    for alike in groups_of_one_size(sizes):
+        rows = starts[alike, None] + np.arange(int(sizes[alike[0]]))
+        order = np.argsort(values[rows], axis=1, kind="stable")
+        of_row = np.ones(rows.shape) if weights is None else np.take_along_axis(weights[rows], order, axis=1)
+        below = np.pad(np.cumsum(of_row, axis=1), ((0, 0), (1, 0)))
+        pulled = shifts[alike, None] * (below[:, -1:] - 2 * below)  # the optimum if it had these rows below it
+        ordered = np.take_along_axis(values[rows], order, axis=1)
+        located[alike] = np.minimum(pulled, np.pad(ordered, ((0, 0), (0, 1)), constant_values=np.inf)).max(axis=1)
+    return located
+
+
 def clipped(values: Floats, weights: Floats | None, starts: Integers) -> Floats:
     """Return each group's values, no farther from their median than CLIP median absolute deviations.
 

@@ -7,7 +7,9 @@ A. F. M. Smith, Bayes estimates for the linear model, J. R. Statist. Soc. B 34, 
 (B. Efron and C. Morris, Data analysis using Stein's estimator and its generalizations, J. Am. Statist. Ass. 70, 1975).
 Groups that do not differ get the same answers as their parent; a group that differs needs only a few rows to show it.
 
-For the absolute loss a group's intercept is the median of its residuals, not their mean: least squares predicts means,
+The rows of one day share an effect, so they count less than as many rows on several days (`day_effects`).
+
+For the absolute loss a group's intercept is a shrunk median of its residuals, not a mean: least squares predicts means,
 which are poor answers if errors are skewed. The last parent is then fitted by least absolute deviations, and slopes and
 variances are estimated from clipped residuals (`absolute_errors`).
 """
@@ -23,8 +25,9 @@ from spinney.core.features.encoding import Floats
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
-from spinney.core.training.pooling.absolute_errors import least_absolute, weighted_medians
-from spinney.core.training.pooling.group_variances import estimate_variances, own_share, shrunk_slopes
+from spinney.core.training.pooling.absolute_errors import least_absolute, shrunk_medians, weighted_medians
+from spinney.core.training.pooling.day_effects import weigh_days
+from spinney.core.training.pooling.group_variances import DAY, SHIFT, estimate_variances, own_share, shrunk_slopes
 from spinney.core.training.pooling.normal_equations import Chunk
 from spinney.core.training.pooling.parent_priors import Priors, Residuals, rungs_below
 
@@ -38,11 +41,14 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
     split = [_split(variances, below) for variances, below in zip(priors.variances, rungs, strict=True)]
     above = np.array([of_group for of_group, _ in split])
     with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
-        residuals = Residuals.of(part, priors)
+        residuals = Residuals.of(weigh_days(part, above[:, DAY]), priors)
         sums = residuals.sums
         slopes, errors = residuals.slopes(lambda sums: shrunk_slopes(sums, above), loss)
-        located = residuals.location(slopes, loss)
-        intercept = priors.intercept + located * own_share(sums.total_weight, above)
+        if loss == "absolute":
+            shift = shrunk_medians(residuals.unexplained(slopes), residuals.part.weights, part.starts, above[:, SHIFT])
+        else:
+            shift = sums.label_mean * own_share(sums.total_weight, above)
+        intercept = priors.intercept + shift
         for i in range(slopes.shape[1]):
             intercept -= slopes[:, i] * sums.center[:, i]
         coefficients = priors.coefficients + slopes
@@ -75,7 +81,8 @@ def for_groups(stack: KernelInput, g: int, model: Model, alpha: float) -> Model:
             shift = weighted_medians(residuals, weights, np.array([0, len(residuals)]))
             linear, residuals = replace(linear, intercept=linear.intercept + shift), residuals - shift
     if below and stack.lineage is not None and np.isfinite(residuals).all():
-        variances = estimate_variances(filled, residuals, stack.lineage[rows, :below], has_outliers=is_absolute)
+        lineage, days = stack.lineage[rows, :below], None if stack.days is None else stack.days[rows]
+        variances = estimate_variances(filled, residuals, lineage, days, has_outliers=is_absolute)
         linear = replace(linear, group_variances=variances)
     return replace(model, estimator=linear)
 
@@ -88,10 +95,12 @@ def _residuals(linear: Linear, matrix: Floats, labels: Floats) -> Floats:
 
 
 def _split(variances: Floats | None, below: int) -> tuple[Floats, Floats | None]:
-    """Return the variance of a group's deviations from its prior, added up over the rungs between them, and the
-    variances of the rungs below the group.
+    """Return the variances of a group's deviations from its prior, added up over the rungs between them (DAY is that of
+    its own rung), and the variances of the rungs below the group.
     """
     if variances is None or len(variances) <= below:
         raise AssertionError("a prior without the variances of the rungs below it")
     between = len(variances) - below
-    return variances[:between].sum(axis=0), variances[between:] if below else None
+    above = variances[:between].sum(axis=0)
+    above[DAY] = variances[between - 1, DAY]
+    return above, variances[between:] if below else None

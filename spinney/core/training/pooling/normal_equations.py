@@ -21,7 +21,9 @@ CHUNK_ROWS = 16_384
 
 @dataclass(frozen=True)
 class Chunk:
-    """Groups whose matrices have the same width. groups: positions in the input; matrix: shape (width, n_rows)."""
+    """Groups whose matrices have the same width. groups: positions in the input; matrix: shape (width, n_rows). days:
+    as in `KernelInput`.
+    """
 
     groups: list[int]
     encoders: Mapping[int, Encoder]
@@ -29,6 +31,7 @@ class Chunk:
     labels: Floats
     weights: Floats | None
     starts: Integers
+    days: Integers | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def _chunk(stack: KernelInput, encoders: Sequence[Encoder], groups: list[int]) -
         stack.labels[rows],
         None if stack.weights is None else stack.weights[rows],
         np.concatenate([[0], np.cumsum(sizes)]),
+        None if stack.days is None else stack.days[rows],
     )
 
 

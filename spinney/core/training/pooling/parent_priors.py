@@ -12,6 +12,7 @@ from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
 from spinney.core.training.parent_row_lineage import NO_CODE
 from spinney.core.training.pooling.absolute_errors import CLIPPED_FITS, clipped, weighted_medians
+from spinney.core.training.pooling.group_variances import DAY, INTERCEPT, OTHERS, SHIFT
 from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, Standardised, fill_column
 
 Solve = Callable[[NormalEquations], tuple[Floats, dict[int, Exception]]]
@@ -21,7 +22,8 @@ Solve = Callable[[NormalEquations], tuple[Floats, dict[int, Exception]]]
 class Priors:
     """The parents' models of the groups of a chunk. intercept: (n,). coefficients, fill: (n, width).
 
-    variances: for each group the group variances of its parent's model, shape (rungs, 1 + width); None without them.
+    variances: for each group the group variances of its parent's model, shape (rungs, OTHERS + width); None without
+    them.
     """
 
     intercept: Floats
@@ -44,9 +46,9 @@ class Priors:
             coefficients[row, known] = model.estimator.coefficients[0]
             fill[row, known] = model.estimator.fill
             theirs = model.estimator.group_variances
-            own = None if theirs is None else np.zeros((len(theirs), 1 + width))
+            own = None if theirs is None else np.zeros((len(theirs), OTHERS + width))
             if own is not None:
-                own[:, [0, *(1 + at for at in known)]] = theirs
+                own[:, [INTERCEPT, *(1 + at for at in known), DAY, SHIFT]] = theirs
             variances.append(own)
         return cls(np.array([model.estimator.intercept[0] for model in models]), coefficients, fill, variances)
 
@@ -98,8 +100,11 @@ class Residuals:
         """
         if loss != "absolute":
             return self.sums.label_mean
-        left = self.part.labels - self._explained(slopes)
-        return weighted_medians(left, self.part.weights, self.part.starts)
+        return weighted_medians(self.unexplained(slopes), self.part.weights, self.part.starts)
+
+    def unexplained(self, slopes: Floats) -> Floats:
+        """Return what slopes leave of each row's residual, about the group's mean features, shape (n_rows,)."""
+        return self.part.labels - self._explained(slopes)
 
     def _explained(self, slopes: Floats) -> Floats:
         """Return what slopes explain of each row's residual, about the group's mean features."""

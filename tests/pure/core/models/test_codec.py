@@ -56,16 +56,24 @@ def test_a_linear_model_comes_back_as_it_went() -> None:
     assert back.estimator.link is Link.SOFTMAX
 
 
-def test_the_group_variances_of_a_parent_are_stored_after_the_model_in_format_2() -> None:
-    variances = np.arange(18.0).reshape(2, 9)
+def test_the_group_variances_of_a_parent_are_stored_after_the_model_in_format_3() -> None:
+    variances = np.arange(22.0).reshape(2, 11)
     parent = Model(LINEAR.encoder, replace(LINEAR.estimator, group_variances=variances))
     (_, without), (name, payload) = codec.dump(LINEAR), codec.dump(parent)
-    assert payload == b"\2" + without[1:] + variances.astype("<f8").tobytes()
+    assert payload == b"\3" + without[1:] + variances.astype("<f8").tobytes()
     np.testing.assert_array_equal(codec.load(name, payload).estimator.group_variances, variances)
     assert codec.load(name, payload).predict(FRAME).tolist() == LINEAR.predict(FRAME).tolist()
-    for cut in (payload[:-8], payload[: len(without)], payload[:-1], b"\1" + payload[1:]):
+    for cut in (payload[:-8], payload[: len(without)], payload[:-1], b"\1" + payload[1:], b"\2" + payload[1:]):
         with pytest.raises(Corrupt, match="codec linear: expected"):
             codec.load(name, cut)
+
+
+def test_a_parent_of_format_2_answers_and_its_groups_are_fitted_without_its_variances() -> None:
+    name, without = codec.dump(LINEAR)
+    earlier = b"\2" + without[1:] + np.arange(18.0).astype("<f8").tobytes()  # two rungs of an intercept and 8 slopes
+    model = codec.load(name, earlier)
+    assert model.estimator.group_variances is None
+    assert model.predict(FRAME).tolist() == LINEAR.predict(FRAME).tolist()
 
 
 FITTED = {

@@ -9,9 +9,10 @@ import pytest
 from example_counts import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 from sklearn.linear_model import QuantileRegressor
 
-from spinney.core.training.pooling.absolute_errors import clipped, least_absolute, weighted_medians
+from spinney.core.training.pooling.absolute_errors import clipped, least_absolute, shrunk_medians, weighted_medians
 from spinney.core.training.pooling.group_variances import estimate_variances
 
 
@@ -50,6 +51,33 @@ def test_a_weighted_median_is_that_of_as_many_copies_of_each_value(sizes: list[i
     assert weighted_medians(values, weights, starts).tolist() == [float(np.median(each)) for each in copies]
     plain = [float(np.median(values[a:b])) for a, b in pairwise(starts)]
     assert weighted_medians(values, None, starts).tolist() == plain
+
+
+@examples(60)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 10_000), st.booleans())
+def test_a_shrunk_median_has_the_least_penalised_loss(sizes: list[int], seed: int, weighted: bool) -> None:
+    """Beside a search by golden section, as the penalised loss is convex."""
+    random = np.random.default_rng(seed)
+    values, weights = random.normal(size=sum(sizes)) * 5, random.uniform(0.2, 2.0, sum(sizes))
+    starts, shifts = np.concatenate([[0], np.cumsum(sizes)]), random.uniform(0.01, 3.0, len(sizes))
+    found = shrunk_medians(values, weights if weighted else None, starts, shifts)
+    for (begin, stop), shift, c in zip(pairwise(starts), shifts, found, strict=True):
+        own, weight = values[begin:stop], weights[begin:stop] if weighted else np.ones(stop - begin)
+
+        def loss(at: float, own=own, weight=weight, shift=shift) -> float:  # type: ignore[no-untyped-def]
+            return float((weight * np.abs(own - at)).sum() + at**2 / (2 * shift))
+
+        least = minimize_scalar(loss, bounds=(-30, 30), method="bounded", options={"xatol": 1e-10})
+        assert loss(c) <= least.fun + 1e-9
+
+
+def test_a_shrunk_median_moves_by_its_shift_for_each_row_until_it_is_the_median() -> None:
+    """One row of 900 moves it by 2, two by 4. Of 7, 8 and 9 the last two move it by 4 · 2 beyond what the first takes
+    back, which is more than the median.
+    """
+    values, starts, shifts = np.array([900.0, 900, 900, 7, 8, 9]), np.array([0, 1, 3, 6]), np.array([2.0, 2.0, 10.0])
+    assert shrunk_medians(values, None, starts, shifts).tolist() == [2.0, 4.0, 8.0]
+    assert shrunk_medians(values, None, starts, np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
 
 
 @examples(25)

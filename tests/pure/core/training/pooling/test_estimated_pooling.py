@@ -30,7 +30,8 @@ from spinney.core.training.parent_row_lineage import ORIGIN
 from spinney.core.training.pooling.absolute_errors import weighted_medians
 
 FEATURES = (Feature("x0", "double"), Feature("x1", "double"))
-VARIANCES = np.array([[0.3, 0.02, 0.0005], [0.2, 0.0, 0.001]])
+VARIANCES = np.array([[0.3, 0.02, 0.0005, 0.9, 0.5], [0.2, 0.0, 0.001, 0.25, 0.3]])
+"""Of the intercept, two coefficients, a day's effect, and the shift of a median by one row."""
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
 SIGNER = Signer(b"k" * 32)
@@ -73,8 +74,9 @@ def posterior(frame: pd.DataFrame, weights: Floats, variances: Floats, loss: str
     """
     x, residuals = frame[["x0", "x1"]].to_numpy(), (frame["label"] - prior().predict(frame)).to_numpy()
     centred, w = x - np.average(x, axis=0, weights=weights), np.sqrt(weights)
-    located, slopes, free = np.average(residuals, weights=weights), np.zeros(2), variances[1:] > 0
-    design = np.vstack([centred[:, free] * w[:, None], np.diag(variances[1:][free] ** -0.5)])
+    of_slopes, shift = variances[1:3], variances[4]
+    located, slopes, free = np.average(residuals, weights=weights), np.zeros(2), of_slopes > 0
+    design = np.vstack([centred[:, free] * w[:, None], np.diag(of_slopes[free] ** -0.5)])
     for turn in range(5 if loss == "absolute" else 1):
         off = residuals - centred @ slopes
         middle = np.median(off)
@@ -83,10 +85,11 @@ def posterior(frame: pd.DataFrame, weights: Floats, variances: Floats, loss: str
         if len(frame) > 1:
             slopes[free] = np.linalg.lstsq(design, np.concatenate([cut * w, np.zeros(free.sum())]), rcond=None)[0]
     left = residuals - centred @ slopes
-    if loss == "absolute":
-        located = np.median(left)
-    share = weights.sum() / (weights.sum() + 1 / variances[0])
-    return prior().predict(frame) + located * share + centred @ slopes
+    moved = located * weights.sum() / (weights.sum() + 1 / variances[0])
+    if loss == "absolute":  # the median of the rows and of what each number of rows below it would shift it by
+        n = len(left)
+        moved = np.median(np.concatenate([left, shift * (n - 2 * np.arange(n + 1))]))
+    return prior().predict(frame) + moved + centred @ slopes
 
 
 @examples(40)
@@ -103,17 +106,30 @@ def test_it_is_the_posterior_mean_with_the_variances_of_all_rungs_between(sizes:
         assert model.estimator.group_variances is None, "a group has nothing below it"
 
 
+@pytest.mark.parametrize("loss", ["squared", "absolute"])
+def test_rows_of_one_day_count_less_by_the_effect_of_a_day(loss: str) -> None:
+    """The ratio is that of the groups' own rung, 0.25: 4 rows of a day count as half of them."""
+    frame, days = rows(10), np.array([3, 3, 3, 3, 4, 5, 5, 5, 5, 9])
+    of = stack([frame], (prior(),), loss)
+    weights = 1 / (1 + 0.25 * np.array([4, 4, 4, 4, 1, 4, 4, 4, 4, 1]))
+    (found,), (expected,) = fitted(replace(of, days=days)), fitted(stack([frame], (prior(),), loss, weights))
+    np.testing.assert_allclose(found.predict(frame), expected.predict(frame), rtol=1e-9)
+
+
 def test_groups_that_are_not_shown_to_differ_answer_as_their_parent_does() -> None:
     frame = rows(200)
-    (model,) = fitted(stack([frame], (prior(np.zeros((1, 3))),), "squared"))
+    (model,) = fitted(stack([frame], (prior(np.zeros((1, 5))),), "squared"))
     np.testing.assert_allclose(model.predict(frame), prior().predict(frame), rtol=1e-6)
 
 
 def test_neighbours_change_not_one_bit() -> None:
     frames = [rows(n, n) for n in (1, 7, 30, 200)]
-    priors = (prior(), None, prior(), prior(VARIANCES * 3))
-    together = fitted(stack(frames, priors, "absolute"))
-    alone = [fitted(stack([frame], (own,), "absolute"))[0] for frame, own in zip(frames, priors, strict=True)]
+    priors, days = (prior(), None, prior(), prior(VARIANCES * 3)), [np.arange(len(frame)) // 3 for frame in frames]
+    together = fitted(replace(stack(frames, priors, "absolute"), days=np.concatenate(days)))
+    alone = [
+        fitted(replace(stack([frame], (own,), "absolute"), days=day))[0]
+        for frame, own, day in zip(frames, priors, days, strict=True)
+    ]
     assert [dump(model) for model in together] == [dump(model) for model in alone]
 
 
@@ -162,7 +178,7 @@ def model(row: pd.Series[Any]) -> Model:
 def test_from_rung_to_rung_a_model_is_shrunk_toward_the_one_above_and_passes_on_what_is_below() -> None:
     everywhere = fit("{}", SALES)
     variances = model(everywhere).estimator.group_variances
-    assert variances.shape == (2, 3)
+    assert variances.shape == (2, 5)
     assert variances[0, 0] > 10 * max(variances[1, 0], 0.01), "regions differ, the stores of a region hardly"
     north = SALES[SALES["region"] == "r3"]
     region = fit('{"region":"r3"}', north, everywhere)

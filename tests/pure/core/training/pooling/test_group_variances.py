@@ -10,8 +10,8 @@ from spinney.core.training.pooling import group_variances
 from spinney.core.training.pooling.group_variances import estimate_variances
 
 
-def estimated(matrix: Floats, residuals: Floats, *rungs: Integers) -> Floats:
-    return estimate_variances(matrix, residuals, np.column_stack(rungs))
+def estimated(matrix: Floats, residuals: Floats, *rungs: Integers, days: Integers | None = None) -> Floats:
+    return estimate_variances(matrix, residuals, np.column_stack(rungs), days)
 
 
 def test_the_variance_of_intercepts_is_that_of_the_textbook() -> None:
@@ -19,7 +19,8 @@ def test_the_variance_of_intercepts_is_that_of_the_textbook() -> None:
     found = estimated(np.zeros((1, 5)), np.array([1.0, 3, 5, 7, 9]), np.array([0, 0, 1, 1, 1]))
     within, between = 10 / 3, 2 * 3**2 + 3 * 2**2
     variance = (between - within) / (5 - (4 + 9) / 5)
-    assert found.tolist() == [[pytest.approx(variance / within), 0.0]]
+    distances = (1 + 1 + 2 + 0 + 2) / 3  # from the medians 2 and 7, on the same degrees of freedom
+    assert found.tolist() == [[pytest.approx(variance / within), 0.0, 0.0, pytest.approx(variance / distances)]]
 
 
 def test_the_variance_of_slopes_is_what_the_moments_exceed_the_noise_by() -> None:
@@ -63,15 +64,30 @@ def test_each_rung_has_its_own_and_the_nearest_to_the_parent_is_first() -> None:
 def test_groups_that_cannot_be_compared_have_no_variance() -> None:
     x, y = np.arange(4.0)[None], np.array([1.0, 2, 3, 5])
     for rung in (np.zeros(4, np.int64), np.arange(4)):  # one group; groups of one row
-        assert estimated(x, y, rung).tolist() == [[0.0, 0.0]]
-    assert estimated(x, np.ones(4), np.array([0, 0, 1, 1])).tolist() == [[0.0, 0.0]]
+        assert estimated(x, y, rung).tolist() == [[0.0] * 4]
+    assert estimated(x, np.ones(4), np.array([0, 0, 1, 1])).tolist() == [[0.0] * 4]
 
 
 @pytest.mark.parametrize("unit", [2.0**-700, 2.0**530])
 def test_the_unit_of_the_residuals_changes_no_variance(unit: float) -> None:
-    """Squares of residuals in the first and the last unit are zero and infinite."""
+    """Squares of residuals in the first and the last unit are zero and infinite. A shift has the unit."""
     x, y, groups = np.arange(6.0)[None], np.array([1.0, 2, 5, 5, 9, 7]), np.array([0, 0, 1, 1, 2, 2])
-    assert estimated(x, unit * y, groups).tolist() == estimated(x, y, groups).tolist()
+    found, expected = estimated(x, unit * y, groups), estimated(x, y, groups)
+    assert found[:, :-1].tolist() == expected[:, :-1].tolist()
+    assert (found[:, -1] / unit).tolist() == expected[:, -1].tolist()
+
+
+def test_effects_of_days_are_neither_noise_nor_differences_of_groups() -> None:
+    """Deviations of groups with the variance 0.5, effects of days with 0.75, noise with 1: DAY is relative to it."""
+    random = np.random.default_rng(8)
+    groups, days = np.repeat(np.arange(3_000), 12), np.tile(np.repeat(np.arange(4), 3), 3_000)
+    of_day = random.normal(size=(3_000, 4))[groups, days] * 0.75**0.5
+    residuals = random.normal(size=3_000)[groups] * 0.5**0.5 + of_day + random.normal(size=len(groups))
+    matrix = np.zeros((1, len(groups)))
+    (found,) = estimated(matrix, residuals, groups, days=days)
+    assert found[[0, 2]] == pytest.approx([0.5, 0.75], rel=0.1)
+    (without,) = estimated(matrix, residuals, groups)
+    assert without[0] * (1 + 0.75 * 9 / 11) > 0.6, "the analysis of variance takes effects of days for differences"
 
 
 def test_groups_without_noise_that_differ_are_shown_to_differ() -> None:
