@@ -209,7 +209,7 @@ def test_with_estimated_weights_a_batch_fits_parents_after_their_own_parents_and
     assert (made["{}"]["parent_model_id"], region["parent_model_id"]) == (None, made["{}"]["model_id"])
     assert made['["r2","s1"]']["parent_model_id"] == region["model_id"]
     everywhere = load(made["{}"]["codec"], made["{}"]["payload"]).estimator.group_variances
-    assert everywhere.shape == (2, 2)
+    assert everywhere.shape == (2, 4)
     assert everywhere[0, 0] > 100 * everywhere[1, 0], "regions differ, and the stores of a region do not"
     assert "pooled with the model of parent" in rows(config, tables.PROMOTIONS)['["r2","s1"]']["reason"]
     row = pd.DataFrame({"x": [0.0]})
