@@ -33,7 +33,7 @@ from spinney.core.backtest.replay import ReplaySettings, Steps
 from spinney.core.backtest.run import Progress, replay_all
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.config import Config, parse
-from spinney.core.proposal import Choices, propose
+from spinney.core.config_proposal import Choices, propose
 from spinney.core.recipes.recipe import Recipe
 from spinney.local.backtest.run import OWN, read_candidate
 from spinney.sources.sample import SAMPLE_ROWS

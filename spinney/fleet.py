@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from spinney.core.reporting.incumbent_comparison import IncumbentComparison
     from spinney.core.reporting.retraining_gain import RetrainingGain
     from spinney.core.reporting.shadow_comparison import ShadowComparison
-    from spinney.figures.fleet_figures import FleetFigures
-    from spinney.figures.group_figures import GroupFigures
-    from spinney.figures.pipeline_figures import PipelineFigures
+    from spinney.page_data.fleet_figures import FleetFigures
+    from spinney.page_data.group_figures import GroupFigures
+    from spinney.page_data.pipeline_figures import PipelineFigures
     from spinney.tables.readers.incremental_gain import IncrementalGain
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
@@ -261,7 +261,7 @@ class Fleet:
         The baselines are a constant answer and the incumbent. A champion's loss is that of its evaluation fit on its
         held-out rows; a constant's is measured on the same rows. Raises StoreError.
         """
-        from spinney.figures.fleet_figures import read_summary
+        from spinney.page_data.fleet_figures import read_summary
 
         return read_summary(self._store, self.table(), self.incumbent(), self.gain())
 
@@ -281,7 +281,7 @@ class Fleet:
         Its summary does not compare with the incumbent, since this would read all of the incumbent's answers. statuses:
         the result of `table`, if it was just read. before: an earlier result, to read less. Raises StoreError.
         """
-        from spinney.figures.fleet_figures import read_fleet_figures
+        from spinney.page_data.fleet_figures import read_fleet_figures
         from spinney.tables.readers.incremental_gain import IncrementalGain
 
         self._gain = self._gain or IncrementalGain(self._store)
@@ -294,14 +294,14 @@ class Fleet:
 
         key: a group_key, such as '["AA","JFK","LAX"]'. Raises StoreError.
         """
-        from spinney.figures.group_figures import read_group_figures
+        from spinney.page_data.group_figures import read_group_figures
 
         self._require_known_format()
         return read_group_figures(self._store, key)
 
     def pipeline(self) -> PipelineFigures:
         """Return the batches of each query, rows of the tables, dead letters by kind and rounds. Raises StoreError."""
-        from spinney.figures.pipeline_figures import read_pipeline_figures
+        from spinney.page_data.pipeline_figures import read_pipeline_figures
 
         self._require_known_format()
         return read_pipeline_figures(self._store, self.config.tracking.uri, datetime.now(UTC))

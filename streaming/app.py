@@ -23,7 +23,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import Busy, SpinneyError, StoreError, exit_code
-from spinney.kafka import client, topic_descriptions, topic_ids
+from spinney.kafka import client, topic_ids, topic_metadata
 from spinney.spark.session import session
 from spinney.spark.task_errors import error_summary
 from spinney.storage import charter, last_configuration, leases, signing_key
@@ -96,7 +96,7 @@ class Application:
             Busy: another process holds a lease.
         """
         delta.create_tables(self._store)
-        found = topic_descriptions.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
+        found = topic_metadata.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
         topic_ids.ensure_same(self._store, self.config.kafka, found)
         self._leases.enter_context(leases.held(self._store, self.names))
         self.editions = charter.amend_when_idle(self._store, self.names).editions
@@ -219,7 +219,7 @@ class Application:
         If no broker answers, nothing is raised: the queries themselves will fail.
         """
         with suppress(Busy):
-            found = topic_descriptions.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
+            found = topic_metadata.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
             for topic in topic_ids.recreated_topics(self._store, self.config.kafka, found):
                 raise StoreError(topic_ids.explain_recreated(self._store, self.config.kafka, topic))
 
@@ -337,7 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for sentence in topic_ids.accept_topics(store, config.kafka, options.accept_topic):
             _write_stderr(sentence)
         # `run` starts Spark, which takes seconds, before it looks.
-        topic_descriptions.require_topics(config.kafka, client.topics_of(config.kafka))
+        topic_metadata.require_topics(config.kafka, client.topics_of(config.kafka))
         run(config, options.only, once=options.once, reporter=TextReporter(_write_stderr))
     except SpinneyError as error:
         _write_stderr(f"spinney: {error}")

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config, Kafka
-from spinney.kafka import client, topic_descriptions, topic_ids
+from spinney.kafka import client, topic_ids, topic_metadata
 from spinney.storage import charter, checkpoints, leases, retrain_requests
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_readers import reading_queries
@@ -60,7 +60,7 @@ def _unfinished_batches(store: FleetStore, names: Sequence[str]) -> Iterator[str
 def _unread_sources(store: FleetStore, kafka: Kafka, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         refuse_clock_behind_checkpoint(name, store.checkpoint(name), datetime.now(UTC), clock_tolerance(kafka))
-    topic_by_name = topic_descriptions.require_topics(kafka, client.topics_of(kafka))
+    topic_by_name = topic_metadata.require_topics(kafka, client.topics_of(kafka))
     topic_ids.ensure_same(store, kafka, topic_by_name)
     for name in names:
         for topic in _topics(kafka, name):
@@ -77,9 +77,9 @@ def _topics(kafka: Kafka, name: str) -> tuple[str, ...]:
     return client.topics_read(kafka) if name == QueryName.INGEST else ()
 
 
-def _unread_records(store: FleetStore, kafka: Kafka, name: str, topic: topic_descriptions.Topic) -> Iterator[str]:
+def _unread_records(store: FleetStore, kafka: Kafka, name: str, topic: topic_metadata.Topic) -> Iterator[str]:
     read = checkpoints.kafka_end_offsets(store.checkpoint(name), topic.name)
-    end = topic_descriptions.topic_extent(kafka, topic).end
+    end = topic_metadata.topic_extent(kafka, topic).end
     if read != end:
         # Markers of transactions have offsets too, so the number of records is unknown.
         yield f"topic {topic.name}: read by {name} up to {read}, ends at {end}"

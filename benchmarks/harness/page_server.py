@@ -14,7 +14,7 @@ from spinney.core.config import Config
 from spinney.fleet import Fleet
 from spinney.gateway.app import answer_errors
 from spinney.gateway.limits.work_queue import WorkQueue
-from spinney.gateway.page.live_figures import LiveFigures
+from spinney.gateway.page.page_data_refresh import PageDataRefresh
 from spinney.gateway.page.routes import Access, page_router
 from spinney.tables import lookup
 
@@ -28,10 +28,10 @@ WITHOUT_KEYS = Access(somebody, somebody)
 
 
 @contextmanager
-def served(config: Config, port: int = 0, access: Access = WITHOUT_KEYS) -> Iterator[tuple[str, LiveFigures]]:
+def served(config: Config, port: int = 0, access: Access = WITHOUT_KEYS) -> Iterator[tuple[str, PageDataRefresh]]:
     """Serve the page on this machine; yields its address."""
     lookup.keep_tables_open()  # as `spinney serve` does
-    live, queue = LiveFigures(Fleet(config)), WorkQueue(8, 64, 30.0)
+    live, queue = PageDataRefresh(Fleet(config)), WorkQueue(8, 64, 30.0)
     live.start()
     app = FastAPI()
     app.include_router(page_router(live, access, queue))

@@ -74,7 +74,7 @@ def init(
 def _propose(data: str, choices: dict[str, Any]) -> str:
     from pathlib import Path
 
-    from spinney.core.proposal import Choices, propose
+    from spinney.core.config_proposal import Choices, propose
     from spinney.sources import open_source
     from spinney.sources.sample import read_sample
 

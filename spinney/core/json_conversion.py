@@ -1,4 +1,4 @@
-"""Values as JSON can hold them: the same in every answer to a program."""
+"""Convert values to JSON, for the output of `--json` and HTTP alike, so that a value looks the same in each."""
 
 from __future__ import annotations
 

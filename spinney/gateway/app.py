@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from spinney.core.errors import StoreError
 from spinney.gateway.errors import RequestError
 from spinney.gateway.monitoring.metrics_routes import metrics_router
-from spinney.gateway.page.live_figures import LiveFigures
+from spinney.gateway.page.page_data_refresh import PageDataRefresh
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.protocols.inference_routes import inference_router
 from spinney.gateway.protocols.mlflow_routes import mlflow_router
@@ -34,7 +34,7 @@ def create_app(service: Service) -> FastAPI:
     Its interface is described by /openapi.json. FastAPI's documentation page is turned off, since it loads scripts from
     other hosts.
     """
-    figures = LiveFigures(service.fleet)
+    figures = PageDataRefresh(service.fleet)
 
     @asynccontextmanager
     async def threads(_: FastAPI) -> AsyncIterator[None]:

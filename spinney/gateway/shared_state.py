@@ -12,7 +12,7 @@ from fastapi import Request
 from spinney.core.config import Config
 from spinney.core.errors import ContractError, StoreError
 from spinney.fleet import Fleet
-from spinney.gateway.answers.champion_feed import ChampionFeed
+from spinney.gateway.answers.champion_refresh import ChampionRefresh
 from spinney.gateway.answers.fleet_answers import FleetAnswers, RecordAnswers, Records
 from spinney.gateway.errors import RequestError
 from spinney.gateway.limits.request_body import MIB, max_values, most_bytes, read_body, require_few_values
@@ -54,7 +54,7 @@ class Service:
     def __init__(self, config: Config, guard: Guard) -> None:
         store, gateway = FleetStore.of(config), config.gateway
         self.config, self.guard, self.fleet = config, guard, Fleet(config)
-        self.cache, self.feed = ModelCache(gateway.cache_mib << 20), ChampionFeed(store)
+        self.cache, self.feed = ModelCache(gateway.cache_mib << 20), ChampionRefresh(store)
         self.answers = FleetAnswers(config, signing_key.load_signer(store), lambda: self.feed.current, self.cache)
         self.feed.prepare = self.answers.prepare
         self.metrics = Metrics()

@@ -16,7 +16,7 @@ from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.core.stored_formats import KEY, TOPICS
 from spinney.kafka import client
-from spinney.kafka.topic_descriptions import Absence, Topic, require_topics, topic_extent
+from spinney.kafka.topic_metadata import Absence, Topic, require_topics, topic_extent
 from spinney.storage import atomic_files, charter, checkpoints, leases
 from spinney.storage.layout import FleetStore
 

@@ -84,7 +84,10 @@ def _write(jars: Iterable[Jar], folder: Path) -> list[str]:
 
 
 def _run(command: list[str], take: Callable[[str], None]) -> tuple[int, str]:
-    """Run Ivy and pass on each jar as soon as it is loaded, so that an interruption loses nothing."""
+    """Run Ivy, and call `take` with each jar as soon as it is downloaded, so that an interruption loses none.
+
+    Returns the exit code and the output.
+    """
     lines: list[str] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"

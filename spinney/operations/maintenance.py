@@ -249,10 +249,10 @@ def _vacuum(table: DeltaTable, *, dry_run: bool) -> list[str]:
 
 
 def _query_behind(store: FleetStore, directory: Directory, now: datetime, opened: OpenedTables) -> str | None:
-    """Return a query that may still need replaced files; None if there is none.
+    """Return a query that reads this directory and may still need files that were replaced; None if there is none.
 
-    It reads this directory, and has completed no batch for BEHIND or has not read rows that are older than that: after
-    a stall of a week the first batches are new, and what they read is not.
+    Such a query has completed no batch for BEHIND, or still has rows to read that are older than BEHIND. The second
+    matters after a stall: the query completes batches again, but they read old rows.
     """
     for query in reading_queries(directory):
         place = store.checkpoint(query)

@@ -127,12 +127,11 @@ def sample_rows(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.
 
 
 def require_fleet_clock(store: FleetStore) -> datetime:
-    """Return the fleet's clock, from which the age of imported models counts.
+    """Return the fleet's present time, against which the age of imported models is measured.
 
-    Raises StoreError if it is event time and no event is stored.
-
-    On event time it is never later than the newest stored event, even if `trained_through` is later: the judge adopts
-    this clock, which never runs backwards.
+    With event time as the fleet's clock this is the time of the newest stored event, even if a model's
+    `trained_through` is later: the judge keeps the latest time that it has seen, so one ahead of the events would stay.
+    Raises StoreError if the clock is event time and no event is stored.
     """
     now = read_fleet_clock(store)
     if now is None:

@@ -14,7 +14,7 @@ from spinney.core.champions.champion_selection import is_pinned
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
 from spinney.core.errors import GroupError, UnknownGroup
 from spinney.operations.interventions import Attribution
-from spinney.retraining.open_rounds import read_open_round
+from spinney.retraining.unfinished_rounds import read_unfinished_round
 from spinney.storage import leases, retrain_requests
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest
@@ -92,7 +92,7 @@ def _open_round_of(store: FleetStore, group_key: str) -> str | None:
 
     A round of a batch does not count, since stream and batch may retrain a group at the same time.
     """
-    planned = read_open_round(store, RoundKind.STREAM)
+    planned = read_unfinished_round(store, RoundKind.STREAM)
     if planned is None:
         return None
     columns = ["group_key", "decision", "round_id"]

@@ -73,7 +73,9 @@ MAX_GATED_GROUPS = 20_000
 
 @dataclass(frozen=True)
 class _FittedPart:
-    """The files that the tasks of a part wrote, not yet committed, and the notes for the commit."""
+    """A part of a round after its fits: the files that its tasks wrote, which no commit names yet, and the commit's
+    metadata.
+    """
 
     files: Sequence[AddAction]
     notes: Mapping[str, Any]

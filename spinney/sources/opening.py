@@ -16,8 +16,8 @@ from spinney.sources.columnar.orc_files import open_orc
 from spinney.sources.columnar.parquet_files import open_parquet
 from spinney.sources.csv.csv_files import open_csv
 from spinney.sources.decompression import unpack
+from spinney.sources.events_and_outcomes_tables import with_message_names
 from spinney.sources.file_discovery import FileFormat, SourceFile, find_files
-from spinney.sources.fleet_tables import with_message_names
 from spinney.sources.json_lines import open_json_lines
 from spinney.sources.options import ReadOptions
 from spinney.sources.path_values import with_path_values

@@ -95,7 +95,7 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _outer_names(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that fields inside objects have as the beginning of their path."""
+    """Return the names of the columns that hold objects: `a` if there is a field `a.b`."""
     ends = ((name, at) for name in frame.columns for at, letter in enumerate(name) if letter == ".")
     outer = {name[:at] for name, at in ends}
     return [name for name in frame.columns if name in outer]

@@ -136,7 +136,7 @@ LOCAL_JAVA_OPTIONS = (
 
 @dataclass(frozen=True)
 class Runtime:
-    """Files that Spark needs on this machine. jars: files for its class path; java_home: contains ``bin/java``."""
+    """Spark's jars and Java on this machine. jars: files for the class path; java_home: contains ``bin/java``."""
 
     jars: tuple[Path, ...]
     java_home: Path

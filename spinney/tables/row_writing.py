@@ -168,7 +168,7 @@ class WrittenRows:
 
     @classmethod
     def of(cls, report: pa.Table, kind: str, target: TargetTable) -> WrittenRows:
-        """Return the rows and files of one kind that the tasks wrote. report: rows of REPORT_DDL."""
+        """Return what the tasks wrote for `target`. kind: its name in the report. report: rows of REPORT_DDL."""
         rows = report.filter(pc.equal(report.column(KIND), kind)).to_pylist()
         files = (TaskFile(row["path"], row["bytes"], json.loads(row["partition"]), row["stats"]) for row in rows)
         return cls(target, tuple(files), IdHashes.from_bytes(b"".join(row["ids"] for row in rows)))

@@ -146,7 +146,7 @@ def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_strea
     Raises MLflow's errors, Busy while another process delivers, DeliveryStopped if it is asked to stop.
     """
     store = FleetStore.of(config)
-    recorded = backlog.open_rounds(store)
+    recorded = backlog.unfinished_rounds(store)
     if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
     with leases.held(store, [leases.TRACKING]), DeliveryClient(config.tracking, watch or DeliveryProgress()) as server:

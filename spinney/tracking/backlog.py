@@ -38,7 +38,7 @@ class BacklogProbe:
             return None
 
 
-def open_rounds(store: FleetStore) -> OpenedRounds:
+def unfinished_rounds(store: FleetStore) -> OpenedRounds:
     """Open the directories of `rounds`, by kind of round. Raises StoreError if one was never created."""
     found = {}
     for directory in store.directories(tables.ROUNDS):

@@ -17,7 +17,7 @@ from earlier_root import EarlierRoot
 
 from schemas import tables
 from schemas.contract import Contract
-from spinney.kafka import topic_descriptions
+from spinney.kafka import topic_metadata
 from spinney.kafka.client import ensure_topics
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -50,7 +50,7 @@ class GoneOn:
         for record in self.root.records:
             self.send(**record)
         assert self.producer.flush(30) == 0
-        found = topic_descriptions.require_topics(config.kafka, [EVENTS, OUTCOMES])
+        found = topic_metadata.require_topics(config.kafka, [EVENTS, OUTCOMES])
         file = FleetStore.of(config).folder / "topics.json"
         assert json.loads(file.read_text()).keys() == {EVENTS, OUTCOMES}
         file.write_text(json.dumps({name: topic.id for name, topic in found.items()}))

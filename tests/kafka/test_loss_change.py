@@ -26,7 +26,7 @@ from spinney.cli import main
 from spinney.core.errors import StoreError
 from spinney.core.intervals.conformal import calibrate
 from spinney.fleet import Fleet
-from spinney.gateway.answers.champion_feed import ChampionFeed
+from spinney.gateway.answers.champion_refresh import ChampionRefresh
 from spinney.gateway.answers.fleet_answers import FleetAnswers, Records
 from spinney.gateway.protocols.json_body import read_json
 from spinney.serving.model_cache import ModelCache
@@ -248,7 +248,7 @@ def test_fleet_and_gateway_answer_as_the_stream_does(story: Story) -> None:
     config, streamed = story.changed.config, story.answers("again")
     frame = pd.DataFrame(story.asked)
     by_fleet = Fleet(config).predict(frame).set_index(streamed.index)
-    feed = ChampionFeed(FleetStore.of(config))
+    feed = ChampionRefresh(FleetStore.of(config))
     gateway = FleetAnswers(config, load_signer(FleetStore.of(config)), lambda: feed.current, ModelCache())
     body = read_json(b"[" + b",".join(map(shop.text, story.asked)) + b"]")
     answered = gateway.answer(Records(body.value, lambda: body.exact, check_names=body.require_unique_names))

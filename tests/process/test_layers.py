@@ -72,8 +72,8 @@ def test_only_the_session_module_reaches_into_the_jvm() -> None:
 @pytest.mark.parametrize(
     "package",
     [
-        *("core/champions", "core/features", "core/intervals", "core/models", "core/planning", "core/proposal"),
-        *("core/records", "core/reporting", "core/training", "figures", "kafka", "operations", "sources", "tables"),
+        *("core/champions", "core/features", "core/intervals", "core/models", "core/planning", "core/config_proposal"),
+        *("core/records", "core/reporting", "core/training", "kafka", "operations", "page_data", "sources", "tables"),
         "workers",
     ],
 )

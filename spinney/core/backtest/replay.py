@@ -25,7 +25,7 @@ import numpy as np
 
 from schemas.vocabulary import PREDECESSOR, ModelStatus, Staleness
 from spinney.core.backtest.history import History
-from spinney.core.backtest.step_round import FittedModel, RoundResult, choose_sample, first_request, run_round
+from spinney.core.backtest.simulated_round import FittedModel, RoundResult, choose_sample, first_request, run_round
 from spinney.core.backtest.strategy import Strategy
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.batch_scoring import NO_MODEL

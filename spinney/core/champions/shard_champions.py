@@ -1,4 +1,6 @@
-"""The champions of a shard, as the scoring state stores them: condensed promotions in one binary column."""
+"""Encode the champions of a shard for the state of the query score: of each promotion the fields that scoring needs, in
+one binary column.
+"""
 
 from __future__ import annotations
 

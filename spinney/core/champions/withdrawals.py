@@ -56,7 +56,7 @@ def mark_withdrawn(model: _Ints, is_withdrawal: _Bools, is_current: _Bools, is_b
 
 
 def withdrawn_model_ids(decisions: Iterable[tuple[str, str]]) -> set[str]:
-    """Return the models withdrawn in any revision: those that no machine may promote.
+    """Return the models that have ever been withdrawn. No gate promotes them again; only a person can.
 
     decisions: model_id and decision of each row of `promotions`.
     """

@@ -7,8 +7,9 @@ and all groups together differ in scale. So a residual is divided by the scale o
 prediction: Papadopoulos, Gammerman, Vovk 2008), and the quotients of all groups of a pool form one calibration set.
 
 - The scale of a group is its mean absolute residual, shrunk toward the pool's in logarithms. How far is estimated from
-  the pool: by how much of the groups' differences in their older residuals is found again in their newer ones.
-- Each residual is divided by a scale made without it, as that of a future row will be. Its neighbours in time are left
+  the pool: it is the share of the differences between groups in older residuals that persists in newer ones.
+- A residual is divided by a scale computed without it, since a future row's residual is no part of its scale either.
+  Its neighbours in time are left
   out too, since residuals of consecutive rows resemble each other (Burman, Chow, Nolan 1994, "A Cross-Validatory Method
   for Dependent Data"), except in groups of so few residuals that hardly any would be left.
 - Groups with few residuals have less certain scales, so their quotients spread more. They are calibrated by category
@@ -115,9 +116,10 @@ def calibrate(residuals: Floats, coverage: float) -> Calibration:
 
 
 def _quantiles(normalised: Floats, by_pool: Floats, coverage: float) -> tuple[float, ...]:
-    """Return the quantile of each category.
+    """Return the quantile at `coverage` of each category of group size.
 
-    by_pool: residuals divided by the typical scale, for groups without residuals.
+    normalised: residuals divided by their group's scale. by_pool: divided by the pool's typical scale; their quantile
+    is for groups without residuals.
     """
     pooled = normalised[np.isfinite(normalised)]
     rank = _rank(len(pooled), coverage)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spinney.core.migration.column_changes import ColumnChange, ColumnChangeKind, column_changes, likely_renames
 from spinney.core.migration.earlier_columns import FormerColumn, add_former_columns, former_columns, retired_columns
 from spinney.core.migration.earlier_settings import settings_before
-from spinney.core.migration.loss_history import (
+from spinney.core.migration.loss_function_history import (
     LossChange,
     LossHistory,
     are_convertible,

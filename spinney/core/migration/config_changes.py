@@ -11,7 +11,7 @@ from spinney.core.config import Config, Fleet
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.effective import leaves
 from spinney.core.config.toml_formatting import to_toml
-from spinney.core.migration.loss_history import are_convertible
+from spinney.core.migration.loss_function_history import are_convertible
 from spinney.core.migration.mismatch_advice import IF_RENAMED, MIGRATING, renaming
 from spinney.core.migration.type_widening import is_widening
 

@@ -81,7 +81,7 @@ class FieldRule:
 
     @property
     def is_content_id(self) -> bool:
-        """Whether this is an id that is not read from a field but computed: a hash of the other columns."""
+        """Whether the id is computed, as a hash of the event's other columns, instead of read from a field."""
         return self.source == EVERY_COLUMN != self.name and self.identity
 
     @property

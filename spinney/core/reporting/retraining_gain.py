@@ -74,9 +74,9 @@ class RetrainingGain:
 
 
 def drawn_champions(drawn: pa.Table, promotions: pa.Table) -> pa.Table:
-    """Return the new champions of drawn groups: group_key and champion_id.
+    """Return the new champions of groups that a random draw chose: columns group_key and champion_id.
 
-    drawn: VERDICT_COLUMNS of verdicts whose numbers contain DRAWN. promotions: PROMOTION_COLUMNS.
+    drawn: VERDICT_COLUMNS of the verdicts that have the key DRAWN in `numbers`. promotions: has PROMOTION_COLUMNS.
     """
     decisions = pa.array([decision.value for decision in PROMOTING_DECISIONS])
     promoted = promotions.filter(pc.is_in(promotions.column("decision"), value_set=decisions))

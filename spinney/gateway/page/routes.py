@@ -17,9 +17,9 @@ from spinney.core.errors import Busy, ContractError, GroupError, SetupError, Sto
 from spinney.core.json_conversion import json_value
 from spinney.core.reporting.group_status import State
 from spinney.gateway.limits.work_queue import WorkQueue
-from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
 from spinney.gateway.page.order_route import order_route
 from spinney.gateway.page.overrides import OverrideOrder, RetrainOrder, carry_out_order, carry_out_retrain_order
+from spinney.gateway.page.page_data_refresh import Document, PageDataRefresh, make_document
 from spinney.gateway.page.static_files import INDEX, PageFile, read_page_files
 from spinney.gateway.protocols.protocol_errors import problem
 from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
@@ -52,7 +52,7 @@ class Access:
     operate: Authorize
 
 
-def page_router(live: LiveFigures, access: Access, queue: WorkQueue) -> APIRouter:
+def page_router(live: PageDataRefresh, access: Access, queue: WorkQueue) -> APIRouter:
     """Return the routes of the page. The files need no key, the figures do.
 
     live: started by the caller. queue: runs the requests that read tables.
@@ -83,7 +83,7 @@ def _add_files(router: APIRouter, page_files: Mapping[str, PageFile]) -> None:
         return _unless_known(request, file.body, file.etag, file.media_type, headers)
 
 
-def _add_figures(router: APIRouter, live: LiveFigures, access: Access) -> None:
+def _add_figures(router: APIRouter, live: PageDataRefresh, access: Access) -> None:
     reader = Depends(access.read)
 
     @router.get("/page/fleet.json", dependencies=[reader])
@@ -111,7 +111,7 @@ def _add_figures(router: APIRouter, live: LiveFigures, access: Access) -> None:
         return _document(request, live, make_document({"found": page.found, "groups": lookup.to_dicts(page.rows)}))
 
 
-def _add_details(router: APIRouter, live: LiveFigures, access: Access, queue: WorkQueue) -> None:
+def _add_details(router: APIRouter, live: PageDataRefresh, access: Access, queue: WorkQueue) -> None:
     reader = Depends(access.read)
 
     @router.get("/page/group.json", dependencies=[reader])
@@ -130,7 +130,7 @@ def _add_details(router: APIRouter, live: LiveFigures, access: Access, queue: Wo
         return _document(request, live, await queue.run(_newest_letters, FleetStore.of(live.fleet.config), choice))
 
 
-def _override(live: LiveFigures, access: Access) -> Callable[..., Response]:
+def _override(live: PageDataRefresh, access: Access) -> Callable[..., Response]:
     def override(order: OverrideOrder, person: Annotated[str, Depends(access.operate)]) -> Response:
         if order.seen is not None and not order.reason:
             return problem(422, "no_reason", "reason: expected one; got none")
@@ -155,7 +155,7 @@ def _override(live: LiveFigures, access: Access) -> Callable[..., Response]:
     return override
 
 
-def _retrain(live: LiveFigures, access: Access) -> Callable[..., Response]:
+def _retrain(live: PageDataRefresh, access: Access) -> Callable[..., Response]:
     def retrain(order: RetrainOrder, person: Annotated[str, Depends(access.operate)]) -> Response:
         try:
             outcome = carry_out_retrain_order(FleetStore.of(live.fleet.config), order, person)
@@ -191,7 +191,7 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _document(request: Request, live: LiveFigures, document: Document) -> Response:
+def _document(request: Request, live: PageDataRefresh, document: Document) -> Response:
     headers = {"X-Fleet": live.fleet.config.fleet.name}
     return _unless_known(request, document.body, document.etag, "application/json", headers)
 

@@ -100,7 +100,7 @@ def topics(store: FleetStore, settings: Kafka) -> list[Result]:
     """Check that the topics exist, may be used, retain records and refuse future ones. Raises Busy, StoreError."""
     from spinney.kafka import topic_ids
     from spinney.kafka.client import topic_settings, topics_of
-    from spinney.kafka.topic_descriptions import Topic, describe_topics
+    from spinney.kafka.topic_metadata import Topic, describe_topics
     from spinney.local.checks.topic_checks import problems
 
     found = describe_topics(settings, topics_of(settings), BROKER_SECONDS)

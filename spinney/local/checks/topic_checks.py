@@ -13,7 +13,7 @@ from schemas.messages import MAX_RECORD_BYTES
 from spinney.core import durations
 from spinney.core.config import Kafka
 from spinney.kafka.client import MAX_FUTURE_MS, topics_read
-from spinney.kafka.topic_descriptions import Absence, Topic
+from spinney.kafka.topic_metadata import Absence, Topic
 
 Settings = Mapping[str, str]
 """A topic's settings in effect: name -> value."""

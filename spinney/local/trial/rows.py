@@ -55,7 +55,7 @@ class TrialRows:
 
 
 def read_stored_rows(store: FleetStore, window: timedelta, group_key: str) -> TrialRows:
-    """Return the rows in the fleet's tables. window: `recipe.window`.
+    """Return the group's rows of the last `window` from the fleet's tables. window: `recipe.window`.
 
     Raises StoreError: no tables, or no event of this group.
     """

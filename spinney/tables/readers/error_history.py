@@ -14,7 +14,7 @@ from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup, table_files
 from spinney.tables.lookup import NotAfter, NotBefore, RowFilter
-from spinney.tables.readers.current_loss_filter import current_loss_sql, keep_current_loss
+from spinney.tables.readers.loss_function_filter import current_loss_sql, keep_current_loss
 
 SCHEMA = pa.schema(
     [("group_key", pa.string()), ("bucket", pa.int64()), ("labelled", pa.int64()), ("loss", pa.float64())]

@@ -15,7 +15,7 @@ from spinney.core.reporting import retraining_gain
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.readers.current_loss_filter import keep_current_loss
+from spinney.tables.readers.loss_function_filter import keep_current_loss
 
 MEASURES = pa.schema(
     [

@@ -28,7 +28,7 @@ from spinney.core.training.training_set import label_text
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.readers.current_loss_filter import keep_current_loss
+from spinney.tables.readers.loss_function_filter import keep_current_loss
 
 _IDENTITY = ["group_key", "event_id"]
 

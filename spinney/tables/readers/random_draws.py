@@ -24,8 +24,8 @@ from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
 from spinney.tables.lookup import ContainsText, NotAfter, NotBefore, RowFilter
-from spinney.tables.readers.current_loss_filter import keep_current_loss
 from spinney.tables.readers.fit_metrics import parse_watched
+from spinney.tables.readers.loss_function_filter import keep_current_loss
 
 WINDOW = timedelta(days=90)
 """Period over which the gain from retraining is computed, by the wall clock of the rounds that drew groups."""
@@ -42,10 +42,11 @@ def _no_rows(names: Sequence[str]) -> pa.Table:
 
 
 def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> RetrainingGain | None:
-    """Return the gain from retraining, from the decisions up to `at`; None if no drawn group was compared.
+    """Return the gain from retraining, estimated on stale groups that a random draw chose for a refit.
 
-    Only draws within WINDOW before the newest verdict count, and comparisons by the fleet's current loss. at: wall
-    clock; None for now. Raises StoreError if a table does not exist.
+    Counts draws of the last WINDOW before the newest verdict, and comparisons that use the fleet's current loss
+    function. None if no drawn group was compared. at: wall-clock time up to which decisions count; None: the present.
+    Raises StoreError if a table does not exist.
     """
     return read_comparisons(store, at).gain()
 

@@ -11,8 +11,8 @@ import pytest
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.kafka import topic_ids
-from spinney.kafka.topic_descriptions import Topic, TopicExtent
 from spinney.kafka.topic_ids import Acceptance, accept_topic, accept_topics, ensure_same, known_ids
+from spinney.kafka.topic_metadata import Topic, TopicExtent
 from spinney.storage import charter
 from spinney.storage.checkpoints import kafka_end_offsets
 from spinney.storage.layout import FleetStore

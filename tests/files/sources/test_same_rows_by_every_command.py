@@ -21,7 +21,7 @@ from batch.load import load
 from schemas import messages, tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
-from spinney.core.proposal import Choices, propose
+from spinney.core.config_proposal import Choices, propose
 from spinney.core.records.rules import build_rules
 from spinney.local.trial.rows import BAD_CELLS, OUT_OF_RANGES, open_rows, read_file_rows
 from spinney.sources import open_source

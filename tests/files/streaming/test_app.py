@@ -20,8 +20,8 @@ from schemas import tables
 from spinney import tracking
 from spinney.core.config import Config, Retention, parse
 from spinney.core.errors import Busy, SetupError, StoreError
-from spinney.kafka import topic_descriptions, topic_ids
-from spinney.kafka.topic_descriptions import Topic, TopicExtent
+from spinney.kafka import topic_ids, topic_metadata
+from spinney.kafka.topic_metadata import Topic, TopicExtent
 from spinney.operations import maintenance
 from spinney.storage import checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
@@ -102,7 +102,7 @@ def queries(monkeypatch) -> Queries:
     """The queries that will be started, by name."""
     made: Queries = {}
     monkeypatch.setattr(
-        topic_descriptions,
+        topic_metadata,
         "require_topics",
         lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names},
     )
@@ -343,7 +343,7 @@ def test_a_running_stream_stops_when_a_topic_is_made_again_and_not_when_no_broke
 
     monkeypatch.setattr(app, "TOPIC_CHECK_INTERVAL_S", 0.0)
     monkeypatch.setattr(app, "CHECK_INTERVAL_S", 0.0)
-    monkeypatch.setattr(topic_descriptions, "describe_topics", described)
+    monkeypatch.setattr(topic_metadata, "describe_topics", described)
     monkeypatch.setattr(topic_ids, "topic_extent", lambda config, topic: TopicExtent({"0": 0}, {"0": 3}))
     monkeypatch.setattr(checkpoints, "kafka_end_offsets", lambda location, topic: {"0": 9})
     with pytest.raises(StoreError, match=r"topic sales .*id of sales; ingest up to offset 9.*another.*with 3 records"):

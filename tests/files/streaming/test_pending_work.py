@@ -17,8 +17,8 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import parse
 from spinney.core.errors import Busy, StoreError
-from spinney.kafka import topic_descriptions, topic_ids
-from spinney.kafka.topic_descriptions import Topic, TopicExtent
+from spinney.kafka import topic_ids, topic_metadata
+from spinney.kafka.topic_metadata import Topic, TopicExtent
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, add_request, remove_requests
@@ -87,17 +87,15 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     past.round(1, {A: 2.0})
     made = Fleet(past, {"sales": {"0": 207, "1": 94}, "till": {"0": 0}})
     monkeypatch.setattr(
-        topic_descriptions,
+        topic_metadata,
         "require_topics",
         lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names},
     )
-    monkeypatch.setattr(
-        topic_descriptions, "topic_extent", lambda config, topic: TopicExtent({}, made.ends[topic.name])
-    )
+    monkeypatch.setattr(topic_metadata, "topic_extent", lambda config, topic: TopicExtent({}, made.ends[topic.name]))
     topic_ids.ensure_same(
         FleetStore.of(past.config),
         past.config.kafka,
-        topic_descriptions.require_topics(past.config.kafka, ["sales", "till"]),
+        topic_metadata.require_topics(past.config.kafka, ["sales", "till"]),
     )
     made.drained()
     return made
@@ -144,7 +142,7 @@ def test_score_may_be_behind_ingest(fleet: Fleet) -> None:
 
 def test_a_topic_that_was_made_again_is_refused_as_at_any_start(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        topic_descriptions,
+        topic_metadata,
         "require_topics",
         lambda config, names: {name: Topic(name, "another", 1, frozenset()) for name in names},
     )

@@ -38,15 +38,15 @@ def run(through: int, *, deleted: bool = False) -> Run:
 
 def left(config, **runs: Run) -> dict[str, list[int]]:
     named = {name.replace("_", " ", 1).replace("_", "-"): each for name, each in runs.items()}
-    found = rounds_by_run(backlog.undelivered_rounds(backlog.open_rounds(FleetStore.of(config)), named), named)
+    found = rounds_by_run(backlog.undelivered_rounds(backlog.unfinished_rounds(FleetStore.of(config)), named), named)
     return {name: [row["batch_id"] for row in rows] for name, rows in found.items()}
 
 
 def test_only_rounds_after_those_delivered_are_read(config, put) -> None:
-    assert backlog.is_empty(backlog.open_rounds(FleetStore.of(config)))
+    assert backlog.is_empty(backlog.unfinished_rounds(FleetStore.of(config)))
     put(config, tables.ROUNDS, [recorded("stream", n) for n in range(5)], "stream")
     put(config, tables.ROUNDS, [recorded("batch", n) for n in range(3)], "batch")
-    assert not backlog.is_empty(backlog.open_rounds(FleetStore.of(config)))
+    assert not backlog.is_empty(backlog.unfinished_rounds(FleetStore.of(config)))
     days = {"stream 2024-05-01": [0, 1, 2], "stream 2024-05-02": [3, 4]}
     assert left(config) == {**days, "batch-0": [0], "batch-1": [1], "batch-2": [2]}
     assert left(config, stream_2024_05_01=run(1), **{"batch-1": run(1)}) == {

@@ -21,10 +21,10 @@ from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
-from spinney.figures.group_figures import read_group_figures
 from spinney.fleet import Fleet
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
 from spinney.operations.migration import carry_out_migration, plan_migration
+from spinney.page_data.group_figures import read_group_figures
 from spinney.serving.manifest import Manifest, write_manifest
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore

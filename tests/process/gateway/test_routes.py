@@ -20,7 +20,7 @@ from running_server import running
 from spinney.core.errors import StoreError
 from spinney.core.json_conversion import json_value
 from spinney.fleet import Fleet
-from spinney.gateway.answers.champion_feed import ChampionFeed
+from spinney.gateway.answers.champion_refresh import ChampionRefresh
 from spinney.gateway.app import create_app
 from spinney.gateway.response_middleware import HEADERS
 from spinney.gateway.shared_state import STALE_AFTER_S, Guard, Service
@@ -390,7 +390,7 @@ def test_tensors_that_are_not_one_value_per_row_are_refused(url: str, http, inpu
 def test_probes_answer_and_say_when_the_tables_were_not_read_for_long(url: str, http, monkeypatch) -> None:
     assert [http.get(f"{url}{path}").status_code for path in ("/ping", "/health", "/v2/health/live")] == [200] * 3
     assert http.get(f"{url}/v2/health/ready").json() == {"ready": True}
-    monkeypatch.setattr(ChampionFeed, "age_s", STALE_AFTER_S)
+    monkeypatch.setattr(ChampionRefresh, "age_s", STALE_AFTER_S)
     assert http.get(f"{url}/v2/health/ready").status_code == 503
     assert http.get(f"{url}/ping").status_code == 503
     assert http.get(f"{url}/v2/health/live").status_code == 200

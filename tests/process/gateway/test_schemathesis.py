@@ -16,7 +16,7 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.python import asgi
 
 from spinney.gateway.app import answer_errors, create_app
-from spinney.gateway.page.live_figures import LiveFigures
+from spinney.gateway.page.page_data_refresh import PageDataRefresh
 from spinney.gateway.page.routes import Access, page_router
 from spinney.gateway.shared_state import Guard, Service
 
@@ -51,7 +51,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Service:
 
 def page_application(service: Service) -> FastAPI:
     """The page's routes, which the gateway's document leaves out, in a document of their own."""
-    live = LiveFigures(service.fleet)
+    live = PageDataRefresh(service.fleet)
     live.read_changes()
     router = page_router(live, Access(service.guard.read, service.guard.operate), service.queue)
     for route in router.routes:

@@ -13,7 +13,7 @@ import pytest
 from schemas import tables
 from spinney.core.config import Config
 from spinney.core.migration import LossHistory, convert_losses
-from spinney.core.migration.loss_history import LossChange
+from spinney.core.migration.loss_function_history import LossChange
 from spinney.retraining import judge_input
 from spinney.retraining.loss_conversion import health_in_current_loss, promotions_in_current_loss
 from spinney.storage import charter

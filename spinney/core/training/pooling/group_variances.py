@@ -107,7 +107,9 @@ def own_share(total_weight: Floats, variances: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class _Rung:
-    """The rows of a sample by the groups of one rung. starts: shape (groups + 1,). days: as in `estimate_variances`."""
+    """The rows of a sample, sorted by the groups or parents of one rung of the ladder: group g has rows starts[g] to
+    starts[g + 1]. days: as in `estimate_variances`.
+    """
 
     matrix: Floats
     residuals: Floats

@@ -16,8 +16,8 @@ from oracles import DEPT, A, B, made, mixed, stream_answers
 from spinney.core import keys
 from spinney.core.errors import ContractError, StoreError
 from spinney.fleet import Fleet
-from spinney.gateway.answers import champion_feed
-from spinney.gateway.answers.champion_feed import ChampionFeed
+from spinney.gateway.answers import champion_refresh
+from spinney.gateway.answers.champion_refresh import ChampionRefresh
 from spinney.gateway.answers.fleet_answers import FleetAnswers, Records
 from spinney.gateway.errors import RequestError, TooMuchError
 from spinney.gateway.protocols.json_body import read_json
@@ -40,16 +40,16 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> LinearFleet:
 
 
 @pytest.fixture
-def feed(fleet: LinearFleet) -> ChampionFeed:
-    return ChampionFeed(FleetStore.of(fleet.config))
+def feed(fleet: LinearFleet) -> ChampionRefresh:
+    return ChampionRefresh(FleetStore.of(fleet.config))
 
 
 @pytest.fixture
-def answers(fleet: LinearFleet, feed: ChampionFeed) -> FleetAnswers:
+def answers(fleet: LinearFleet, feed: ChampionRefresh) -> FleetAnswers:
     return answers_of(fleet, feed)
 
 
-def answers_of(fleet: LinearFleet, feed: ChampionFeed, cache: ModelCache | None = None) -> FleetAnswers:
+def answers_of(fleet: LinearFleet, feed: ChampionRefresh, cache: ModelCache | None = None) -> FleetAnswers:
     store = FleetStore.of(fleet.config)
     return FleetAnswers(fleet.config, load_signer(store), lambda: feed.current, cache or ModelCache())
 
@@ -139,7 +139,7 @@ def test_a_feature_that_no_record_has_is_refused(answers: FleetAnswers) -> None:
 
 def test_a_promotion_answers_after_the_next_look(tmp_path: Path) -> None:
     fleet = write_fleet(tmp_path, 20)
-    feed = ChampionFeed(FleetStore.of(fleet.config))
+    feed = ChampionRefresh(FleetStore.of(fleet.config))
     answers = answers_of(fleet, feed)
     before = answers.answer(asked([record(4), record(5)]))
 
@@ -151,7 +151,7 @@ def test_a_promotion_answers_after_the_next_look(tmp_path: Path) -> None:
     assert after.columns["prediction"][0] == 0.0
 
 
-def test_a_request_takes_one_snapshot_and_sees_no_other(fleet: LinearFleet, feed: ChampionFeed) -> None:
+def test_a_request_takes_one_snapshot_and_sees_no_other(fleet: LinearFleet, feed: ChampionRefresh) -> None:
     taken = []
     store = FleetStore.of(fleet.config)
     answers = FleetAnswers(fleet.config, load_signer(store), lambda: taken.append(1) or feed.current, ModelCache())
@@ -165,7 +165,7 @@ def test_intervals_by_new_champions_are_calibrated_before_these_answer(
 ) -> None:
     fleet = write_fleet(tmp_path, 200, more="[intervals]\ncoverage = 0.8")
     store = FleetStore.of(fleet.config)
-    feed = ChampionFeed(store)
+    feed = ChampionRefresh(store)
     answers = answers_of(fleet, feed)
     feed.prepare = answers.prepare
     records = [record(n) for n in range(20)]
@@ -175,7 +175,7 @@ def test_intervals_by_new_champions_are_calibrated_before_these_answer(
     with monkeypatch.context() as patched:
         patched.setattr(FleetSnapshot, "pools", lambda *_, **__: pytest.fail("a request calibrated"))
         after = answers.answer(asked(records))
-    expected = answers_of(fleet, ChampionFeed(store)).answer(asked(records))
+    expected = answers_of(fleet, ChampionRefresh(store)).answer(asked(records))
     assert after == expected
     assert after.columns["lower"][0] is not None
     assert after.columns["lower"] != before.columns["lower"]
@@ -184,7 +184,7 @@ def test_intervals_by_new_champions_are_calibrated_before_these_answer(
 def test_only_the_shards_of_new_champions_are_calibrated_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = write_fleet(tmp_path, 200, more="[intervals]\ncoverage = 0.8")
     shards = fleet.config.fleet.shards
-    feed = ChampionFeed(FleetStore.of(fleet.config))
+    feed = ChampionRefresh(FleetStore.of(fleet.config))
     answers = answers_of(fleet, feed)
     feed.prepare = answers.prepare
     records = [record(n) for n in range(200)]
@@ -200,7 +200,7 @@ def test_only_the_shards_of_new_champions_are_calibrated_anew(tmp_path: Path, mo
     assert read == [changed]
     after = answers.answer(asked(records))
     assert read == [changed]
-    assert after == answers_of(fleet, ChampionFeed(FleetStore.of(fleet.config))).answer(asked(records))
+    assert after == answers_of(fleet, ChampionRefresh(FleetStore.of(fleet.config))).answer(asked(records))
     widths = [np.subtract(found.columns["upper"], found.columns["lower"]) for found in (before, after)]
     others = [n for n in range(200) if keys.shard_of(key_of(n), shards) != changed]
     np.testing.assert_allclose(widths[0][others], widths[1][others], rtol=1e-12)
@@ -208,7 +208,7 @@ def test_only_the_shards_of_new_champions_are_calibrated_anew(tmp_path: Path, mo
 
 
 def test_the_first_request_to_a_shard_calibrates_nothing(
-    fleet: LinearFleet, feed: ChampionFeed, monkeypatch: pytest.MonkeyPatch
+    fleet: LinearFleet, feed: ChampionRefresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = ModelCache()
     expected = answers_of(fleet, feed, cache).answer(asked([record(1), record(2)]))  # loads the models
@@ -244,7 +244,7 @@ def test_a_few_records_are_answered_at_once_as_they_are_in_a_thread(fleet: Linea
     ],
 )
 def test_what_needs_more_than_plain_arithmetic_gets_a_thread(
-    fleet: LinearFleet, feed: ChampionFeed, records: Records
+    fleet: LinearFleet, feed: ChampionRefresh, records: Records
 ) -> None:
     answers = answers_of(fleet, feed)
     answers.answer(asked([record(1), record(2)]))
@@ -262,7 +262,7 @@ def test_a_name_that_is_twice_is_refused_at_once_too(fleet: LinearFleet, answers
 
 
 def test_between_calibration_and_the_change_of_champions_nothing_is_answered_at_once(
-    fleet: LinearFleet, feed: ChampionFeed
+    fleet: LinearFleet, feed: ChampionRefresh
 ) -> None:
     answers = answers_of(fleet, feed)
     expected = answers.answer(asked([record(1)]))
@@ -276,7 +276,7 @@ def test_between_calibration_and_the_change_of_champions_nothing_is_answered_at_
 
 
 def test_the_first_request_to_a_shard_sorts_no_champions(
-    fleet: LinearFleet, feed: ChampionFeed, monkeypatch: pytest.MonkeyPatch
+    fleet: LinearFleet, feed: ChampionRefresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = answers_of(fleet, feed)
     later = read_snapshot(FleetStore.of(fleet.config))
@@ -287,9 +287,9 @@ def test_the_first_request_to_a_shard_sorts_no_champions(
 
 
 def test_the_background_thread_sees_a_promotion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(champion_feed, "POLL_S", 0.01)
+    monkeypatch.setattr(champion_refresh, "POLL_S", 0.01)
     fleet = write_fleet(tmp_path, 3)
-    feed = ChampionFeed(FleetStore.of(fleet.config))
+    feed = ChampionRefresh(FleetStore.of(fleet.config))
     feed.start()
     names = promote(fleet.config, {key_of(1): np.zeros(5)}, hour=2)
     for _ in range(3_000):
@@ -303,12 +303,12 @@ def test_the_background_thread_sees_a_promotion(tmp_path: Path, monkeypatch: pyt
 def test_all_is_read_again_after_an_hour_and_where_a_file_is_gone(tmp_path: Path) -> None:
     fleet = write_fleet(tmp_path, 3)
     now = [0.0]
-    feed = ChampionFeed(FleetStore.of(fleet.config), clock=lambda: now[0])
+    feed = ChampionRefresh(FleetStore.of(fleet.config), clock=lambda: now[0])
     first = feed.current
     feed.refresh()
     assert feed.current is first
-    now[0] = champion_feed.REREAD_S
-    assert feed.age_s == champion_feed.REREAD_S
+    now[0] = champion_refresh.REREAD_S
+    assert feed.age_s == champion_refresh.REREAD_S
     feed.refresh()
     assert feed.current is not first
     assert feed.age_s == 0.0
@@ -317,7 +317,7 @@ def test_all_is_read_again_after_an_hour_and_where_a_file_is_gone(tmp_path: Path
 def test_as_of_an_earlier_time_the_model_of_then_answers(tmp_path: Path) -> None:
     fleet = write_fleet(tmp_path, 3)
     names = promote(fleet.config, {key_of(1): np.zeros(5)}, hour=30)
-    answers = answers_of(fleet, ChampionFeed(FleetStore.of(fleet.config)))
+    answers = answers_of(fleet, ChampionRefresh(FleetStore.of(fleet.config)))
     now, then = (answers.answer(asked([record(1)], as_of=as_of)) for as_of in (None, "2024-05-01T12:00Z"))
     assert (now.columns["model_id"], then.columns["model_id"]) == ([names[key_of(1)]], [fleet.model_ids[key_of(1)]])
     assert then.columns["prediction"] == [fleet.expected(key_of(1), record(1))]
@@ -326,7 +326,7 @@ def test_as_of_an_earlier_time_the_model_of_then_answers(tmp_path: Path) -> None
 
 
 def test_memory_holds_no_more_than_the_cache_while_ten_times_as_many_models_answer(
-    fleet: LinearFleet, feed: ChampionFeed
+    fleet: LinearFleet, feed: ChampionRefresh
 ) -> None:
     limit = 100 * (model_cache.OBJECT_BYTES + 400)
     cache = ModelCache(limit)
@@ -339,7 +339,7 @@ def test_memory_holds_no_more_than_the_cache_while_ten_times_as_many_models_answ
     assert cache.counts.loads == GROUPS
 
 
-def test_groups_nobody_heard_of_leave_nothing_behind(fleet: LinearFleet, feed: ChampionFeed) -> None:
+def test_groups_nobody_heard_of_leave_nothing_behind(fleet: LinearFleet, feed: ChampionRefresh) -> None:
     answers = answers_of(fleet, feed)
     records = [record(n) for n in range(GROUPS, 2 * GROUPS)]
     found = answers.answer(asked(records))
@@ -364,7 +364,7 @@ def test_the_stream_stores_the_same_predictions_to_the_bit(
     )  # fmt: skip
     config, signer = shops.past.config, shops.past.signer
     stored = stream_answers(shops, events)
-    feed = ChampionFeed(FleetStore.of(config))
+    feed = ChampionRefresh(FleetStore.of(config))
     answers = FleetAnswers(config, signer, lambda: feed.current, ModelCache())
     found = answers.answer(asked(rows.to_dict("records"))).columns
     assert list(found) == [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kafka_fleet import fleet_with
 
-from spinney.kafka.topic_descriptions import Absence, Topic
+from spinney.kafka.topic_metadata import Absence, Topic
 from spinney.local.checks.topic_checks import needed_retention, problems
 
 LINES = ('events = "sales"', 'outcomes = "till"', 'predictions = "answers"', 'label_horizon = "48h"')

@@ -17,7 +17,7 @@ from spinney.cli import main
 from spinney.core.config import Config
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.kafka import client as kafka
-from spinney.kafka.topic_descriptions import Topic, describe_topics
+from spinney.kafka.topic_metadata import Topic, describe_topics
 from spinney.local.checks import fleet_checks
 from spinney.local.topics.produce import Pace, Sent, send
 from spinney.sources import ReadOptions

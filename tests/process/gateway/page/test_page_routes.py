@@ -20,7 +20,7 @@ from spinney.core.config import parse
 from spinney.core.json_conversion import json_value
 from spinney.fleet import Fleet
 from spinney.gateway.limits.work_queue import WorkQueue
-from spinney.gateway.page.live_figures import LiveFigures
+from spinney.gateway.page.page_data_refresh import PageDataRefresh
 from spinney.gateway.page.routes import Access, page_router
 from spinney.storage.layout import FleetStore
 
@@ -69,15 +69,15 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Past:
 
 
 @pytest.fixture(scope="module")
-def live(past: Past) -> Iterator[LiveFigures]:
-    live = LiveFigures(Fleet(past.config), pause_s=0.05)
+def live(past: Past) -> Iterator[PageDataRefresh]:
+    live = PageDataRefresh(Fleet(past.config), pause_s=0.05)
     live.start()
     yield live
     live.stop()
 
 
 @pytest.fixture(scope="module")
-def url(live: LiveFigures) -> Iterator[str]:
+def url(live: PageDataRefresh) -> Iterator[str]:
     app = FastAPI()
     app.include_router(page_router(live, Access(reader, operator), WorkQueue(4, 4, 30.0)))
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
@@ -170,7 +170,7 @@ def test_the_page_has_no_inline_script_or_style_and_nothing_from_elsewhere(url: 
 
 
 def test_an_override_shows_what_it_would_change_and_is_written_under_the_callers_name(
-    ada: Client, past: Past, live: LiveFigures
+    ada: Client, past: Past, live: PageDataRefresh
 ) -> None:
     before = live.latest()
     proposed = ada.order(verb="rollback", group_key=A).json()

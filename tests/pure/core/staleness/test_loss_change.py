@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.migration import LossHistory
-from spinney.core.migration.loss_history import LossChange
+from spinney.core.migration.loss_function_history import LossChange
 from spinney.core.staleness.evidence.error_evidence import tail_index_of
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import DecisionRecord, JudgeInput, JudgeSettings, ShardState, advance

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.migration import LossHistory
-from spinney.core.migration.loss_history import LossChange
+from spinney.core.migration.loss_function_history import LossChange
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.health_rows import HealthRows
 from spinney.core.staleness.judge import (

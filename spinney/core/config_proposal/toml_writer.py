@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.toml_formatting import to_toml, to_toml_key
 from spinney.core.config.value_types import EVERY_COLUMN
-from spinney.core.proposal.column_statistics import ColumnStatistics, has_unusable_name
-from spinney.core.proposal.guesses import Guess
-from spinney.core.proposal.window import Window
+from spinney.core.config_proposal.column_statistics import ColumnStatistics, has_unusable_name
+from spinney.core.config_proposal.guesses import Guess
+from spinney.core.config_proposal.training_window import Window
 
 EVENT_ID, EVENT_TIME = "event_id", "event_time"
 """Names of the id and the time columns if the data has none."""

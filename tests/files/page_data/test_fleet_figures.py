@@ -13,9 +13,9 @@ from handwritten_history import Past, fleet_toml, hour
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import parse
-from spinney.figures import fleet_figures
-from spinney.figures.fleet_figures import read_fleet_figures
 from spinney.fleet import Fleet
+from spinney.page_data import fleet_figures
+from spinney.page_data.fleet_figures import read_fleet_figures
 from spinney.storage.layout import FleetStore
 from spinney.tables.readers.incremental_gain import IncrementalGain
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from spinney.core import durations
 from spinney.core.config import Config, parse
+from spinney.core.config_proposal import Choices, propose
 from spinney.core.errors import ContractError
-from spinney.core.proposal import Choices, propose
 from spinney.core.training.estimators import kernel_for
 
 ROWS = 120

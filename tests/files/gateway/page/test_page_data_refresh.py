@@ -13,8 +13,8 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.core.errors import StoreError
 from spinney.fleet import Fleet
-from spinney.gateway.page import live_figures
-from spinney.gateway.page.live_figures import LiveFigures, make_document
+from spinney.gateway.page import page_data_refresh
+from spinney.gateway.page.page_data_refresh import PageDataRefresh, make_document
 from spinney.storage.layout import FleetStore
 from spinney.storage.retrain_requests import RetrainRequest, add_request, remove_requests
 
@@ -41,7 +41,7 @@ class Counting(Fleet):
 
 def test_the_fleet_is_read_again_only_when_a_table_has_changed(past: Past) -> None:
     fleet = Counting(past.config)
-    live = LiveFigures(fleet)
+    live = PageDataRefresh(fleet)
     live.read_changes()
     first = live.latest()
     live.read_changes()
@@ -55,7 +55,7 @@ def test_the_fleet_is_read_again_only_when_a_table_has_changed(past: Past) -> No
 
 
 def test_a_reading_that_fails_leaves_the_one_before_and_is_tried_again(past: Past, monkeypatch) -> None:
-    live = LiveFigures(Fleet(past.config))
+    live = PageDataRefresh(Fleet(past.config))
     live.read_changes()
     before = live.latest()
     past.round(3, {A: 2})
@@ -69,7 +69,7 @@ def test_a_reading_that_fails_leaves_the_one_before_and_is_tried_again(past: Pas
 
 
 def test_a_group_is_kept_until_a_table_changes_or_an_override_is_written(past: Past) -> None:
-    live = LiveFigures(Fleet(past.config))
+    live = PageDataRefresh(Fleet(past.config))
     live.read_changes()
     kept = live.group(A)
     assert live.group(A) is kept
@@ -84,7 +84,7 @@ def test_a_group_is_kept_until_a_table_changes_or_an_override_is_written(past: P
 
 def test_a_group_is_read_again_when_any_process_has_asked_for_it_or_carried_that_out(past: Past) -> None:
     store = FleetStore.of(past.config)
-    live = LiveFigures(Fleet(past.config))
+    live = PageDataRefresh(Fleet(past.config))
     live.read_changes()
     before = live.group(A)
     request = add_request(store, RetrainRequest.new(A, "ada", "overshoots", hour(4)))
@@ -103,7 +103,7 @@ def test_the_time_of_a_document_does_not_change_its_etag() -> None:
 
 def test_nothing_is_read_before_anybody_asks(past: Past) -> None:
     fleet = Counting(past.config)
-    live = LiveFigures(fleet, pause_s=0.01)
+    live = PageDataRefresh(fleet, pause_s=0.01)
     live.start()
     try:
         wait_until(lambda: live._is_asleep)
@@ -116,7 +116,7 @@ def test_nothing_is_read_before_anybody_asks(past: Past) -> None:
 
 def test_nothing_is_read_while_nobody_looks_and_a_request_wakes_the_reader(past: Past) -> None:
     fleet = Counting(past.config)
-    live = LiveFigures(fleet, pause_s=0.01)
+    live = PageDataRefresh(fleet, pause_s=0.01)
     live.start()
     try:
         wait_until(lambda: live.latest() is not None)
@@ -138,8 +138,8 @@ def test_what_a_reading_has_freed_is_given_back_and_nothing_when_nothing_was_rea
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     releases = Mock()
-    monkeypatch.setattr(live_figures, "release_free_memory", releases)
-    live = LiveFigures(Fleet(past.config))
+    monkeypatch.setattr(page_data_refresh, "release_free_memory", releases)
+    live = PageDataRefresh(Fleet(past.config))
     live.read_changes()
     assert releases.call_count == 2, "after the statuses and after the figures"
     live.read_changes()

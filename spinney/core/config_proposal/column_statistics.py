@@ -15,7 +15,7 @@ from pandas.api import types
 
 from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.value_types import EVERY_COLUMN, INTEGERS
-from spinney.core.proposal.odd_values import (
+from spinney.core.config_proposal.odd_values import (
     as_doubles,
     is_plain_value,
     may_be_boolean,

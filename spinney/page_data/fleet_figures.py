@@ -1,4 +1,4 @@
-"""The figures of a whole fleet: states, age and error as bands, the queue, rounds, decisions, the worst groups."""
+"""The numbers of a whole fleet: states, age and error as bands, the queue, rounds, decisions, the worst groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from spinney.core.reporting.quantile_bands import NO_BANDS, QuantileBands, make_
 from spinney.core.reporting.retrain_queue import QUEUE_COLUMNS, RetrainQueue, describe_queue
 from spinney.core.reporting.retraining_gain import RetrainingGain
 from spinney.core.reporting.round_progress import RoundProgress
-from spinney.figures.rounds_under_way import read_rounds_under_way
+from spinney.page_data.rounds_under_way import read_rounds_under_way
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
@@ -246,7 +246,7 @@ def _multiple_before(moment: datetime, step: timedelta) -> datetime:
 
 
 def _read_decisions(store: FleetStore, since: datetime) -> tuple[dict[str, int], tuple[dict[str, Any], ...]]:
-    """The number of decisions since `since` by kind, and the newest decisions of all time."""
+    """Return the number of decisions of each kind since `since`, and the newest decisions, however old."""
     recent = str(NotBefore("decided_at", since))
     columns, grouped = ["decision", "decided_at"], f"WHERE {recent} GROUP BY decision ORDER BY n DESC, decision"
     counted = lookup.select(store, tables.PROMOTIONS, columns, "decision, count(*) AS n", grouped).to_pylist()

@@ -1,4 +1,4 @@
-"""The round of one step: fit, gate, and the results for the judge."""
+"""Simulate the round of one step of a backtest: fit, gate, and the results for the judge."""
 
 from __future__ import annotations
 

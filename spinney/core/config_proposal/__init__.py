@@ -9,20 +9,20 @@ from typing import Any
 import pandas as pd
 
 from spinney.core.config.cross_checks import KEY_TYPES
-from spinney.core.errors import ContractError
-from spinney.core.proposal import guesses
-from spinney.core.proposal.column_statistics import (
+from spinney.core.config_proposal import guesses
+from spinney.core.config_proposal.column_statistics import (
     ColumnStatistics,
     as_number,
     examine_column,
     parse_times,
     usable_columns,
 )
-from spinney.core.proposal.guesses import Guess
-from spinney.core.proposal.number_times import are_days, are_years, guess_epoch_unit
-from spinney.core.proposal.storable_names import fleet_name, stored_names
-from spinney.core.proposal.toml_writer import EVENT_ID, EVENT_TIME, Proposal, proposal_lines, reason_left_out
-from spinney.core.proposal.window import choose_window
+from spinney.core.config_proposal.guesses import Guess
+from spinney.core.config_proposal.number_times import are_days, are_years, guess_epoch_unit
+from spinney.core.config_proposal.storable_names import fleet_name, stored_names
+from spinney.core.config_proposal.toml_writer import EVENT_ID, EVENT_TIME, Proposal, proposal_lines, reason_left_out
+from spinney.core.config_proposal.training_window import choose_window
+from spinney.core.errors import ContractError
 from spinney.core.records.time_parsing import DAY, unit_description
 
 __all__ = ["Choices", "propose"]

@@ -16,9 +16,9 @@ from schemas import tables
 from spinney.core.errors import SpinneyError
 from spinney.core.json_conversion import json_value
 from spinney.core.reporting.group_search import GroupSearch
-from spinney.figures.fleet_figures import FleetFigures
 from spinney.fleet import Fleet
 from spinney.gateway.memory_release import release_free_memory
+from spinney.page_data.fleet_figures import FleetFigures
 from spinney.storage import retrain_requests
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_log
@@ -70,7 +70,7 @@ def make_document(value: Any) -> Document:
     return Document(body, f'"{digest[:32]}"')
 
 
-class LiveFigures:
+class PageDataRefresh:
     """The newest reading of a fleet's figures. `start` begins a daemon thread that reads, until `stop`.
 
     A reading begins when a table has a new version, or READ_AGAIN_S after the last one. Pauses keep readings below
@@ -128,7 +128,8 @@ class LiveFigures:
             self._wake.set()
 
     def group(self, key: str) -> Document:
-        """Return the history and the figures of a group, as of the last change of a table or a retrain request.
+        """Return the history and the numbers of a group. They are read anew once a table has changed or a retrain was
+        requested.
 
         Raises the errors of `Fleet.why`: UnknownGroup.
         """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spinney.core.proposal.column_statistics import ColumnStatistics
-from spinney.core.proposal.odd_values import as_doubles
+from spinney.core.config_proposal.column_statistics import ColumnStatistics
+from spinney.core.config_proposal.odd_values import as_doubles
 from spinney.core.records.time_parsing import EPOCH
 
 YEARS = (1000, 2999)

@@ -10,10 +10,10 @@ import pandas as pd
 
 from spinney.core.config.cross_checks import KEY_TYPES
 from spinney.core.config.value_types import INTEGERS, is_number
+from spinney.core.config_proposal.column_statistics import ColumnStatistics, parse_times
+from spinney.core.config_proposal.number_times import YEARS, are_days, are_years, guess_epoch_unit
+from spinney.core.config_proposal.odd_values import as_doubles
 from spinney.core.errors import ContractError
-from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
-from spinney.core.proposal.number_times import YEARS, are_days, are_years, guess_epoch_unit
-from spinney.core.proposal.odd_values import as_doubles
 from spinney.core.records.time_parsing import DAY, EPOCH, YEAR, date_of_text, unit_description
 from spinney.core.similar_names import did_you_mean
 
@@ -272,7 +272,9 @@ def guess_group(columns: Sequence[ColumnStatistics]) -> Guess:
 
 
 def _names_things(column: ColumnStatistics) -> bool:
-    """Return whether the values of a column name things: texts, or numbers under the name of a code."""
+    """Return whether a column holds labels, not quantities: texts, or numbers under a name like that of a code
+    (`store_id`).
+    """
     return _is_called_a_name(column) or (column.type == "string" and not column.has_whole_texts)
 
 

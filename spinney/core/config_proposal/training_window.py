@@ -11,9 +11,9 @@ import pandas as pd
 
 from spinney.core import durations
 from spinney.core.config.sections import Recipe
-from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
-from spinney.core.proposal.guesses import Guess
-from spinney.core.proposal.odd_values import as_doubles
+from spinney.core.config_proposal.column_statistics import ColumnStatistics, parse_times
+from spinney.core.config_proposal.guesses import Guess
+from spinney.core.config_proposal.odd_values import as_doubles
 from spinney.core.records.time_parsing import DAY, DAY_SECONDS, EPOCH, PER_SECOND, YEAR
 
 DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default

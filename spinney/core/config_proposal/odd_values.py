@@ -1,6 +1,6 @@
-"""Values of a column of a sample that its type does not take, or that pandas does not convert.
+"""Find the values of a sampled column that do not fit the column's type, or that pandas cannot convert.
 
-A few such values are left out, and their rows are rejected: otherwise one odd record would decide about the proposal.
+A few such values do not change the type that is proposed: they are ignored here, and their rows will be rejected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The figures of the pipeline: batches of each query, rows of the tables, dead letters by kind, the newest rounds."""
+"""The numbers of the pipeline: batches of each query, rows of the tables, dead letters by kind, the newest rounds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from schemas import tables
 from schemas.vocabulary import STREAMING
 from spinney.core.reporting.round_progress import RoundProgress
-from spinney.figures.rounds_under_way import read_rounds_under_way
 from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterFilter, LetterGroup, group_letters
+from spinney.page_data.rounds_under_way import read_rounds_under_way
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import BatchTime
 from spinney.storage.layout import FleetStore

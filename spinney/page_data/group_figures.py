@@ -1,4 +1,4 @@
-"""The figures of one group: its error over time, its newest answers beside their labels, how its intervals held."""
+"""The numbers of one group: its error over time, its newest answers beside their labels, how its intervals held."""
 
 from __future__ import annotations
 

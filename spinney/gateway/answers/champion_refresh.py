@@ -20,7 +20,7 @@ REREAD_S = 3600.0
 """Seconds after which all of `promotions` is read again: commits that are no longer in the log would be missed."""
 
 
-class ChampionFeed:
+class ChampionRefresh:
     """The newest snapshot of a fleet. A request reads `current` once, so that it sees one state of the fleet.
 
     prepare: called with each later snapshot before it becomes `current`; may be set before `start`.

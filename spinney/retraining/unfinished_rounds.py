@@ -14,7 +14,7 @@ from spinney.tables.lookup import HasText
 
 
 @dataclass(frozen=True)
-class OpenRound:
+class UnfinishedRound:
     """A round that is planned and not recorded. planned_at: wall clock. groups: number of groups to fit."""
 
     round_id: str
@@ -22,7 +22,7 @@ class OpenRound:
     groups: int
 
 
-def read_open_round(store: FleetStore, kind: RoundKind) -> OpenRound | None:
+def read_unfinished_round(store: FleetStore, kind: RoundKind) -> UnfinishedRound | None:
     """Return the round of a path, stream or batch, that is planned and not recorded; None if there is none.
 
     A path begins a round when the one before has ended, so only its newest plan can be carried out: an earlier plan
@@ -35,7 +35,7 @@ def read_open_round(store: FleetStore, kind: RoundKind) -> OpenRound | None:
     groups = request.groups_in - request.deferred
     if groups == 0 or _is_recorded(store, request.round_id):
         return None
-    return OpenRound(request.round_id, request.now, groups)
+    return UnfinishedRound(request.round_id, request.now, groups)
 
 
 def _is_recorded(store: FleetStore, round_id: str) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.reporting.round_progress import RoundProgress
-from spinney.retraining.open_rounds import OpenRound, read_open_round
+from spinney.retraining.unfinished_rounds import UnfinishedRound, read_unfinished_round
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
 from spinney.tables.lookup import HasText, NotBefore
@@ -19,7 +19,7 @@ def read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgre
 
     now: wall clock. Raises StoreError if a table does not exist.
     """
-    planned = [found for kind in RoundKind if (found := read_open_round(store, kind)) is not None]
+    planned = [found for kind in RoundKind if (found := read_unfinished_round(store, kind)) is not None]
     planned.sort(key=lambda found: found.planned_at, reverse=True)
     return tuple(
         RoundProgress.measured(found.round_id, found.planned_at, found.groups, _count_attempted(store, found), now)
@@ -27,7 +27,7 @@ def read_rounds_under_way(store: FleetStore, now: datetime) -> tuple[RoundProgre
     )
 
 
-def _count_attempted(store: FleetStore, planned: OpenRound) -> int:
+def _count_attempted(store: FleetStore, planned: UnfinishedRound) -> int:
     """The number of groups with an attempt in a round."""
     # Attempts are dated at the plan of their round: files of earlier rounds are not opened.
     of_round = f"{HasText('round_id', planned.round_id)} AND {NotBefore('fitted_at', planned.planned_at)}"
