@@ -50,7 +50,7 @@ def covariances(residuals: Floats, starts: Integers, days: Integers) -> Covarian
     _, day = np.unique(days[blocks], return_inverse=True)
     of_day, rows_of_day = np.bincount(day, sums), np.bincount(day, rows)
 
-    other_pairs = float((sizes**2 / sizes).sum() - (rows**2 / sizes[group]).sum())
+    other_pairs = float(sizes.sum() - (rows**2 / sizes[group]).sum())
     if not other_pairs > 0:
         return None
     other = float((of_group**2 / sizes).sum() - (sums**2 / sizes[group]).sum()) / other_pairs
