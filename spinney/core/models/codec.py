@@ -2,8 +2,9 @@
 
 linear    arrays: little-endian, ``format, link, scores, width, header length``, a JSON header (features, words of
           strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes. Format 3: then
-          the group variances of a parent. In format 2 they have two columns less, and are not read: its groups
-          are fitted without them until the parent is fitted again.
+          the least and the greatest value of each column, and the group variances of a parent. Format 2 has no such
+          values, and group variances with two columns less, which are not read: the parent's groups are fitted
+          without them until it is fitted again.
 seasonal  arrays: ``format, scores, first column, columns, period, step, header length``, the header, then float64: the
           values of each cell and of a missing time.
 sklearn-arrays  other scikit-learn estimators, as the arrays that they hold: `arrays/arrays_codec.py`.
@@ -27,7 +28,7 @@ import numpy as np
 from spinney.core.errors import Corrupt
 from spinney.core.features.encoding import Encoder
 from spinney.core.models import skops_codec
-from spinney.core.models.linear import Linear, Link
+from spinney.core.models.linear import Linear, Link, unlimited
 from spinney.core.models.model import Model
 from spinney.core.models.seasonal_table import Cells, Seasonal
 from spinney.core.models.signing import Claim, Signer
@@ -39,8 +40,6 @@ CODECS = (LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE)
 _LINEAR = struct.Struct("<BBHII")
 _SEASONAL = struct.Struct("<BHIHIII")
 _OTHER = struct.Struct("<BI")
-_VARIANCES_BESIDES = {FIRST: 1, 2: 1, MODEL.version: 3}
-"""Format -> number of group variances of a rung besides those of the coefficients."""
 
 Header = tuple[Encoder, tuple[str, ...] | None, int]
 """Encoder, classes, and the width of the encoder's matrix."""
@@ -105,8 +104,10 @@ def load_signed(
 
 def _dump_linear(linear: Linear, header: bytes) -> bytes:
     scores, width = linear.coefficients.shape
-    version = FIRST if linear.group_variances is None else MODEL.version
-    arrays = [linear.intercept, linear.coefficients, linear.fill]
+    arrays, version = [linear.intercept, linear.coefficients, linear.fill], FIRST
+    if linear.limits is not None or linear.group_variances is not None:
+        version = MODEL.version
+        arrays.append(unlimited(width) if linear.limits is None else linear.limits)
     if linear.group_variances is not None:
         arrays.append(linear.group_variances)
     start = _LINEAR.pack(version, linear.link, scores, width, len(header))
@@ -116,9 +117,11 @@ def _dump_linear(linear: Linear, header: bytes) -> bytes:
 def _load_linear(payload: bytes) -> Model:
     version, link, scores, width, length = _LINEAR.unpack_from(payload)
     body = _LINEAR.size + length
-    whole, rung = body + 8 * (scores + scores * width + width), 8 * (_VARIANCES_BESIDES[version] + width)
+    has_limits = version == MODEL.version
+    whole = body + 8 * (scores + scores * width + width + (2 * width if has_limits else 0))
+    rung = 8 * ((3 if has_limits else 1) + width)
     rungs, rest = divmod(len(payload) - whole, rung)
-    if rest or (rungs != 0 if version == FIRST else rungs < 1):
+    if rest or rungs < 0 or (rungs > 0 and version == FIRST):
         expected = f"{whole} bytes" if version == FIRST else f"{whole} bytes and some times {rung} more"
         raise Corrupt(f"codec linear: expected {expected}; got {len(payload)}")
     encoder, classes, columns = _header(payload[_LINEAR.size : body])
@@ -126,12 +129,14 @@ def _load_linear(payload: bytes) -> Model:
     n_classes = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
     if columns != width or (None if classes is None else len(classes)) != n_classes or scores < 1:
         raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
-    numbers, variances = np.frombuffer(payload[:whole], dtype="<f8", offset=body), None
-    if version == MODEL.version:
-        variances = np.frombuffer(payload, dtype="<f8", offset=whole).reshape(rungs, -1)
+    numbers, variances, limits = np.frombuffer(payload[:whole], dtype="<f8", offset=body), None, None
     middle = scores + scores * width
     coefficients = numbers[scores:middle].reshape(scores, width)
-    linear = Linear(linked, numbers[:scores], coefficients, numbers[middle:], variances)
+    if has_limits:
+        limits = numbers[middle + width :].reshape(2, width)
+    if has_limits and rungs:
+        variances = np.frombuffer(payload, dtype="<f8", offset=whole).reshape(rungs, -1)
+    linear = Linear(linked, numbers[:scores], coefficients, numbers[middle : middle + width], variances, limits)
     return Model(encoder, linear, classes)
 
 

@@ -28,7 +28,8 @@ class Link(IntEnum):
 class Linear:
     """A linear model with k scores.
 
-    intercept: shape (k,). coefficients: shape (k, width). fill: shape (width,), replaces missing values.
+    intercept: shape (k,). coefficients: shape (k, width). fill: shape (width,), replaces missing values. limits: shape
+    (2, width), the least and the greatest value that a column counts as; None: every value counts as itself.
     group_variances: of a parent whose groups are pooled with estimated weights, shape (rungs, 3 + width); see
     `spinney.core.training.pooling.group_variances`. They change no prediction.
     """
@@ -38,6 +39,7 @@ class Linear:
     coefficients: Floats
     fill: Floats
     group_variances: Floats | None = None
+    limits: Floats | None = None
 
 
 def constant_linear(values: Sequence[float], width: int, link: Link) -> Linear:
@@ -62,16 +64,32 @@ def predict_linear(
     weighing = [model.coefficients[:, :fixed] if has_words else model.coefficients for model in models]
     coefficients = _stacked(weighing).transpose(1, 2, 0).copy()
     fill = _stacked([model.fill[:fixed] if has_words else model.fill for model in models]).T.copy()
+    limits = _limits(models, fixed)
     with np.errstate(all="ignore"):  # a model that overflows gives NaN, which is no prediction
         for i in range(fixed):
             column = np.ascontiguousarray(columns.numbers[:, i])
             missing = np.isnan(column)
             if missing.any():
                 column = np.where(missing, fill[i][model_index], column)
+            if limits is not None:
+                column = np.clip(column, limits[0, i][model_index], limits[1, i][model_index])
             for k, weights in enumerate(coefficients):
                 scores[k] += weights[i][model_index] * column
         _add_words(scores, encoders, models, model_index, columns)
         return apply_link(scores, link)
+
+
+def _limits(models: Sequence[Linear], fixed: int) -> Floats | None:
+    """Return the limits of each model's first columns, shape (2, fixed, n_models); None if no model has limits."""
+    if all(model.limits is None for model in models):
+        return None
+    without = unlimited(fixed)
+    return np.stack([without if model.limits is None else model.limits[:, :fixed] for model in models], axis=2)
+
+
+def unlimited(width: int) -> Floats:
+    """Return limits within which every value is, shape (2, width)."""
+    return np.repeat([[-np.inf], [np.inf]], width, axis=1)
 
 
 def _stacked(arrays: Sequence[Floats]) -> Floats:

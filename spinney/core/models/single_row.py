@@ -90,6 +90,9 @@ def _scores(model: Model, numbers: list[float], words: list[str | None]) -> list
         fill if number != number else number  # noqa: PLR0124 - NaN
         for number, fill in zip(numbers, linear.fill[:fixed].tolist(), strict=True)
     ]
+    if linear.limits is not None:
+        low, high = linear.limits[:, :fixed].tolist()
+        filled = [min(max(number, least), most) for number, least, most in zip(filled, low, high, strict=True)]
     for k, weights in enumerate(linear.coefficients[:, :fixed].tolist()):
         for weight, number in zip(weights, filled, strict=True):
             scores[k] += weight * number

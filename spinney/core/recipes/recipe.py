@@ -20,11 +20,8 @@ from spinney.core.migration.type_widening import is_widening
 if TYPE_CHECKING:
     from spinney.core.config import Config, Fleet, sections
 
-FITTING_VERSION = 3
+FITTING_VERSION = 4
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
-
-ESTIMATED_POOLING_VERSION = 2
-"""The same for pooling with estimated weights only, so that recipes without it keep their ids."""
 
 _NOT_IN_ID = (
     "shadow", "earlier", "renamed", "refit_error", "champion_error", "predecessor_error", "unread_parents",
@@ -127,15 +124,13 @@ class Recipe:
             del own["pooling_rows"]
         if not self.ladder:
             del own["ladder"]
-            return canonical_json({"fitting": FITTING_VERSION, **own})
-        return canonical_json({"fitting": FITTING_VERSION, "estimated_pooling": ESTIMATED_POOLING_VERSION, **own})
+        return canonical_json({"fitting": FITTING_VERSION, **own})
 
     @classmethod
     def of_text(cls, text: str) -> Recipe:
         """Return the recipe with this `text`, which may be of an earlier FITTING_VERSION."""
         own = json.loads(text)
         del own["fitting"]
-        own.pop("estimated_pooling", None)
         lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
         features = tuple(Feature(**feature) for feature in own["features"])
         own["ladder"] = tuple(map(tuple, own.get("ladder", ())))

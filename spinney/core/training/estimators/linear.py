@@ -13,6 +13,9 @@ Features are standardised, and coefficients shrunk toward 0, as `ridge` does it.
   which have the least absolute loss, and a few long ones decide the slopes. A fit, the clipping about it and the next
   fit are P. J. Huber's pseudo-observations (Robust statistics, 1981, section 7).
 
+A value far outside the rows of its group counts as one at the limit (`column_limits`), so that a slope that was fitted
+to a narrow range gives no absurd prediction.
+
 `docs/decisions/0056-linear-regression-for-the-loss-of-the-fleet.md` has the loss of both and of the alternatives.
 """
 
@@ -30,7 +33,7 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.training.fit_kernels import Kernel
 from spinney.core.training.linear_kernel import LinearKernel, Solution
 from spinney.core.training.pooling.absolute_errors import CLIPPED_FITS, clipped, weighted_medians
-from spinney.core.training.pooling.normal_equations import Chunk, Standardised
+from spinney.core.training.pooling.normal_equations import Chunk, Standardised, column_limits
 
 NAME = "linear"
 TASKS = ("regression",)
@@ -75,9 +78,12 @@ class LinearSolver:
             intercept = location
             for i in range(coefficients.shape[1]):
                 intercept = intercept - coefficients[:, i] * groups.standard.center[:, i]
-        models = zip(intercept[:, None], coefficients[:, None], groups.standard.fill, alphas.tolist(), strict=True)
-        for own_intercept, own_coefficients, fill, alpha in models:
-            yield Solution(Linear(Link.IDENTITY, own_intercept, own_coefficients, fill), alpha)
+            limits = column_limits(part)
+        models = zip(
+            intercept[:, None], coefficients[:, None], groups.standard.fill, limits, alphas.tolist(), strict=True
+        )
+        for own_intercept, own_coefficients, fill, own_limits, alpha in models:
+            yield Solution(Linear(Link.IDENTITY, own_intercept, own_coefficients, fill, limits=own_limits), alpha)
 
 
 @dataclass(frozen=True)

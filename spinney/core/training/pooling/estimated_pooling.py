@@ -56,7 +56,8 @@ def solve_estimated(part: Chunk, priors: Priors, rungs: Sequence[int], loss: str
         if g in errors:
             yield errors[g]
         else:
-            yield Linear(Link.IDENTITY, intercept[g : g + 1], coefficients[g : g + 1], residuals.fill[g], below)
+            of_group = intercept[g : g + 1], coefficients[g : g + 1], residuals.fill[g]
+            yield Linear(Link.IDENTITY, *of_group, below, residuals.limits[g])
 
 
 def for_groups(stack: KernelInput, g: int, model: Model, alpha: float) -> Model:

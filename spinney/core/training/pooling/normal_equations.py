@@ -15,6 +15,12 @@ import numpy as np
 from spinney.core.features.encoding import Encoder, Floats, Integers
 from spinney.core.training.fit_kernels import KernelInput
 
+OUTSIDE = 10.0
+"""A value that is farther outside the rows of a group than this many times their range counts as one at that distance.
+A slope that was fitted to a narrow range is worth nothing there: of 239,414 predictions of flights by aircraft six had
+92 % of the squared loss.
+"""
+
 CHUNK_ROWS = 16_384
 """Rows per chunk: their columns fit into the processor's cache."""
 
@@ -69,6 +75,19 @@ def chunks(stack: KernelInput, groups: Sequence[int], encoders: Sequence[Encoder
                 chunk, rows = [], 0
         if chunk:
             yield _chunk(stack, encoders, chunk)
+
+
+def column_limits(part: Chunk) -> Floats:
+    """Return how far the columns of each group may extrapolate, shape (n_groups, 2, width): OUTSIDE times the range of
+    its rows below the least and above the greatest value. Not limited where a column has no value.
+    """
+    limits = np.empty((len(part.starts) - 1, 2, len(part.matrix)))
+    for i, column in enumerate(part.matrix):
+        low, high = np.fmin.reduceat(column, part.starts[:-1]), np.fmax.reduceat(column, part.starts[:-1])
+        reach = OUTSIDE * (high - low)
+        limits[:, 0, i] = np.where(np.isnan(low), -np.inf, low - reach)
+        limits[:, 1, i] = np.where(np.isnan(high), np.inf, high + reach)
+    return limits
 
 
 def learn_encoders(stack: KernelInput) -> list[Encoder]:

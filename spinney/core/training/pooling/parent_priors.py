@@ -8,12 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spinney.core.features.encoding import Encoder, Floats
+from spinney.core.models.linear import unlimited
 from spinney.core.models.model import Model
 from spinney.core.training.fit_kernels import KernelInput
 from spinney.core.training.parent_row_lineage import NO_CODE
 from spinney.core.training.pooling.absolute_errors import CLIPPED_FITS, clipped, weighted_medians
 from spinney.core.training.pooling.group_variances import DAY, INTERCEPT, OTHERS, SHIFT
-from spinney.core.training.pooling.normal_equations import Chunk, NormalEquations, Standardised, fill_column
+from spinney.core.training.pooling.normal_equations import (
+    Chunk,
+    NormalEquations,
+    Standardised,
+    column_limits,
+    fill_column,
+)
 
 Solve = Callable[[NormalEquations], tuple[Floats, dict[int, Exception]]]
 
@@ -22,6 +29,7 @@ Solve = Callable[[NormalEquations], tuple[Floats, dict[int, Exception]]]
 class Priors:
     """The parents' models of the groups of a chunk. intercept: (n,). coefficients, fill: (n, width).
 
+    limits: of the parents' columns, shape (n, 2, width).
     variances: for each group the group variances of its parent's model, shape (rungs, OTHERS + width); None without
     them.
     """
@@ -29,6 +37,7 @@ class Priors:
     intercept: Floats
     coefficients: Floats
     fill: Floats
+    limits: Floats
     variances: Sequence[Floats | None]
 
     @classmethod
@@ -40,28 +49,34 @@ class Priors:
         """
         width = encoders[0].width
         coefficients, fill = (np.zeros((len(models), width)) for _ in range(2))
+        limits = np.repeat(unlimited(width)[None], len(models), axis=0)
         variances: list[Floats | None] = []
         for row, (model, encoder) in enumerate(zip(models, encoders, strict=True)):
             known = _known_columns(model.encoder, encoder)
             coefficients[row, known] = model.estimator.coefficients[0]
             fill[row, known] = model.estimator.fill
+            if model.estimator.limits is not None:
+                limits[row][:, known] = model.estimator.limits
             theirs = model.estimator.group_variances
             own = None if theirs is None else np.zeros((len(theirs), OTHERS + width))
             if own is not None:
                 own[:, [INTERCEPT, *(1 + at for at in known), DAY, SHIFT]] = theirs
             variances.append(own)
-        return cls(np.array([model.estimator.intercept[0] for model in models]), coefficients, fill, variances)
+        intercepts = np.array([model.estimator.intercept[0] for model in models])
+        return cls(intercepts, coefficients, fill, limits, variances)
 
 
 @dataclass(frozen=True)
 class Residuals:
     """Residuals of a chunk's labels: the labels minus the predictions of each group's parent model.
 
-    fill: values that replace missing features, shape (n_groups, width). of_row: position of each row's group. part: the
+    fill: values that replace missing features, shape (n_groups, width). limits: the parents', widened to those of the
+    groups, shape (n_groups, 2, width). of_row: position of each row's group. part: the
     chunk with missing features filled and the residuals as labels. standard, sums: of that chunk.
     """
 
     fill: Floats
+    limits: Floats
     of_row: np.ndarray
     part: Chunk
     standard: Standardised
@@ -77,7 +92,11 @@ class Residuals:
             residuals -= priors.coefficients[:, i][of_row] * column
         of_parents = replace(part, matrix=filled, labels=residuals)
         standard = Standardised.of(of_parents)
-        return cls(fill, of_row, of_parents, standard, standard.normal_equations())
+        own = column_limits(part)
+        limits = np.stack(
+            [np.minimum(priors.limits[:, 0], own[:, 0]), np.maximum(priors.limits[:, 1], own[:, 1])], axis=1
+        )
+        return cls(fill, limits, of_row, of_parents, standard, standard.normal_equations())
 
     def slopes(self, solve: Solve, loss: str) -> tuple[Floats, dict[int, Exception]]:
         """Return the slopes of each group, shape (n, width), and errors by position.

@@ -69,6 +69,7 @@ def _solve(part: Chunk, priors: Priors, rows: float, loss: str) -> Iterator[Line
         for i in range(deviations.shape[1]):
             intercept -= deviations[:, i] * sums.center[:, i]
         coefficients = priors.coefficients + deviations
-    models = zip(intercept[:, None], coefficients[:, None], residuals.fill, strict=True)
-    for g, (own_intercept, own_coefficients, own_fill) in enumerate(models):
-        yield errors[g] if g in errors else Linear(Link.IDENTITY, own_intercept, own_coefficients, own_fill)
+    models = zip(intercept[:, None], coefficients[:, None], residuals.fill, residuals.limits, strict=True)
+    for g, (own_intercept, own_coefficients, fill, limits) in enumerate(models):
+        linear = Linear(Link.IDENTITY, own_intercept, own_coefficients, fill, limits=limits)
+        yield errors.get(g, linear)

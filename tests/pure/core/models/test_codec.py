@@ -60,12 +60,25 @@ def test_the_group_variances_of_a_parent_are_stored_after_the_model_in_format_3(
     variances = np.arange(22.0).reshape(2, 11)
     parent = Model(LINEAR.encoder, replace(LINEAR.estimator, group_variances=variances))
     (_, without), (name, payload) = codec.dump(LINEAR), codec.dump(parent)
-    assert payload == b"\3" + without[1:] + variances.astype("<f8").tobytes()
+    no_limits = np.repeat([-np.inf, np.inf], 8)
+    assert payload == b"\3" + without[1:] + np.concatenate([no_limits, variances.ravel()]).astype("<f8").tobytes()
     np.testing.assert_array_equal(codec.load(name, payload).estimator.group_variances, variances)
     assert codec.load(name, payload).predict(FRAME).tolist() == LINEAR.predict(FRAME).tolist()
     for cut in (payload[:-8], payload[: len(without)], payload[:-1], b"\1" + payload[1:], b"\2" + payload[1:]):
         with pytest.raises(Corrupt, match="codec linear: expected"):
             codec.load(name, cut)
+
+
+def test_the_limits_of_columns_are_stored_in_format_3() -> None:
+    limits = np.stack([np.arange(8.0) - 4, np.arange(8.0) + 4])
+    limited = Model(LINEAR.encoder, replace(LINEAR.estimator, limits=limits))
+    (_, without), (name, payload) = codec.dump(LINEAR), codec.dump(limited)
+    assert payload == b"\3" + without[1:] + limits.astype("<f8").tobytes()
+    back = codec.load(name, payload)
+    np.testing.assert_array_equal(back.estimator.limits, limits)
+    assert back.estimator.group_variances is None
+    assert back.predict(FRAME * 3).tolist() == limited.predict(FRAME * 3).tolist()
+    assert back.predict(FRAME * 100).tolist() != LINEAR.predict(FRAME * 100).tolist()
 
 
 def test_a_parent_of_format_2_answers_and_its_groups_are_fitted_without_its_variances() -> None:

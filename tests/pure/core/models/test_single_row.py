@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from example_counts import examples
@@ -54,7 +55,11 @@ def models(draw: st.DrawFn) -> Model:
     scale = draw(st.sampled_from([1e-12, 1.0, 1e3, 1e300]))
     arrays = [random.normal(size=LINKS[link]), random.normal(size=(LINKS[link], encoder.width)) * scale]
     classes = None if link is Link.IDENTITY else ("no", "yes", "maybe")[: 2 if link is Link.LOGISTIC else 3]
-    return Model(encoder, Linear(link, *arrays, random.normal(size=encoder.width)), classes)
+    limits = None
+    if draw(st.booleans()):
+        middle, reach = random.normal(size=encoder.width), np.abs(random.standard_cauchy(size=encoder.width))
+        limits = np.stack([middle - reach, middle + reach])
+    return Model(encoder, Linear(link, *arrays, random.normal(size=encoder.width), limits=limits), classes)
 
 
 @st.composite
@@ -104,6 +109,16 @@ def test_times_are_encoded_in_the_order_of_the_columns() -> None:
         model = Model(Encoder(features), Linear(Link.IDENTITY, np.zeros(1), weights, np.zeros(width)))
         prediction, _ = predict_row(model, row)
         assert prediction == pytest.approx(expected)
+
+
+def test_a_number_beyond_a_limit_counts_as_the_limit_in_one_row_and_in_a_table() -> None:
+    features, limits = (Feature("x", "double"), Feature("z", "double")), np.array([[-1.0, 0.0], [2.0, np.inf]])
+    linear = Linear(Link.IDENTITY, np.zeros(1), np.array([[1.0, 10.0]]), np.array([9.0, 0.0]), limits=limits)
+    model = Model(Encoder(features), linear)
+    rows = [(-5.0, 3.0, 29.0), (1.5, -4.0, 1.5), (7.0, 1e6, 1e7 + 2), (None, 0.0, 2.0)]
+    assert [predict_row(model, {"x": x, "z": z})[0] for x, z, _ in rows] == [expected for *_, expected in rows]
+    frame = pd.DataFrame({"x": [x for x, _, _ in rows], "z": [z for _, z, _ in rows]}, dtype="float64")
+    assert model.predict(frame).tolist() == [expected for *_, expected in rows]
 
 
 @pytest.mark.parametrize(

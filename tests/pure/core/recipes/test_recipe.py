@@ -43,17 +43,6 @@ def test_our_own_change_of_fitting_changes_the_name(monkeypatch: pytest.MonkeyPa
     assert replace(VERSIONED).recipe_id != before
 
 
-def test_a_change_of_estimated_pooling_changes_the_names_of_recipes_with_it_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pooled = replace(VERSIONED, pooling_rows="estimated", ladder=(("shop",), ()))
-    before, without = pooled.recipe_id, VERSIONED.recipe_id
-    monkeypatch.setattr(module, "ESTIMATED_POOLING_VERSION", module.ESTIMATED_POOLING_VERSION + 1)
-    assert replace(pooled).recipe_id != before
-    assert replace(VERSIONED).recipe_id == without
-    assert Recipe.of_text(pooled.text) == replace(pooled, shadow=None)
-
-
 WATCHED = ['["g2"]', '["g14"]', '["g19"]', '["g20"]', '["g32"]']
 """Worked out apart: the first eight digits of SHA-256 of shadow, a zero byte and the key, below a tenth."""
 NO_SHADOW = {"estimator": None, "params": {}, "share": 0.1}

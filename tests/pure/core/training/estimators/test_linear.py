@@ -240,3 +240,19 @@ def test_one_row_and_equal_labels_are_answered_by_the_label(loss: str) -> None:
 def test_a_parameter_it_does_not_take_is_refused(params: dict[str, object]) -> None:
     with pytest.raises(ContractError, match="of linear"):
         kernel_for("linear", "regression", params)
+
+
+def test_a_value_more_than_ten_ranges_outside_a_groups_rows_counts_as_one_at_that_distance() -> None:
+    """An aircraft between airports 719 and 725 miles apart: a slope of noise would be used at 2,475 miles."""
+    frame = pd.DataFrame({"x0": [719.0, 725.0] * 10, "label": [100.0, 130.0] * 10, "g": 0})
+    (model,) = fitted(stack(frame, "squared"), alpha=0.0)
+    at = pd.DataFrame({"x0": [719.0, 722.0, 725.0 + 60, 2475.0, 719.0 - 60, -1e9, np.nan]})
+    expected = [100.0, 115.0, 130.0 + 300, 130.0 + 300, 100.0 - 300, 100.0 - 300, 115.0]
+    np.testing.assert_allclose(model.predict(at), expected, rtol=1e-9)
+
+
+def test_a_column_without_values_has_no_limits_and_a_constant_one_moves_nothing() -> None:
+    frame = pd.DataFrame({"x0": [np.nan] * 4, "x1": [7.0] * 4, "label": [1.0, 2.0, 3.0, 4.0], "g": 0})
+    (model,) = fitted(stack(frame, "squared"))
+    assert model.estimator.limits.tolist() == [[-np.inf, 7.0], [np.inf, 7.0]]
+    assert model.predict(pd.DataFrame({"x0": [np.nan, 5.0], "x1": [1e300, -8.0]})).tolist() == [2.5, 2.5]

@@ -116,6 +116,16 @@ def test_rows_of_one_day_count_less_by_the_effect_of_a_day(loss: str) -> None:
     np.testing.assert_allclose(found.predict(frame), expected.predict(frame), rtol=1e-9)
 
 
+def test_a_pooled_model_extrapolates_as_far_as_its_parents_and_as_its_own_rows_let_it() -> None:
+    parent, frame = prior(), rows(5).assign(x0=[1.0, 2, 3, 2, 1], x1=[50.0, 90, 60, 70, 80])
+    limits = np.array([[-4.0, 55.0], [12.0, 700.0]])
+    limited = replace(parent, estimator=replace(parent.estimator, limits=limits))
+    (found,) = fitted(stack([frame], (limited,), "squared"))
+    assert found.estimator.limits.tolist() == [[1.0 - 20, 50.0 - 400], [3.0 + 20, 700.0]]
+    (without,) = fitted(stack([frame], (parent,), "squared"))
+    assert without.estimator.limits.tolist() == [[-np.inf] * 2, [np.inf] * 2]
+
+
 def test_groups_that_are_not_shown_to_differ_answer_as_their_parent_does() -> None:
     frame = rows(200)
     (model,) = fitted(stack([frame], (prior(np.zeros((1, 5))),), "squared"))
